@@ -1,0 +1,1 @@
+"""Where and when it runs: experiments, references, study, sweep, tracking, command line."""

@@ -1,0 +1,117 @@
+"""Where tracking goes: default addresses, whether a database answers, and no passwords in print."""
+
+import contextlib
+import os
+import re
+import sqlite3
+from pathlib import Path
+from urllib.parse import quote
+
+from mixunlearn.errors import MixUnlearnError
+
+REMOTE = ("http://", "https://", "databricks")  # servers: they decide where artifacts go
+REASON_LENGTH = 240
+
+# `user:password@` of an address. Those of databases may hold a bare slash in the password.
+_WEB_PASSWORD = re.compile(r"(\bhttps?://[^\s:/@]*):[^\s/@]+@", re.IGNORECASE)
+_PASSWORD = re.compile(r"(\b(?!https?:)[a-z][\w+.-]*://[^\s:/@]*):[^\s\"']+@", re.IGNORECASE)
+_QUERY = re.compile(r"([?&](?:\w*password|passwd|pwd|token|secret)=)[^\s&\"']+", re.IGNORECASE)
+
+
+def embedded(home: Path) -> tuple[str, str]:
+    """Return the addresses of the store that needs no server: (SQLite database, artifacts)."""
+    root = home.expanduser().resolve()
+    return f"sqlite:///{root / 'mlflow.db'}", (root / "mlartifacts").as_uri()
+
+
+def resolve(uri: str | None, storage: str | None, home: Path) -> tuple[str, str | None]:
+    """Return where to track: (tracking address, place of the artifacts).
+
+    Args:
+        uri: the explicit setting; else `MLFLOW_TRACKING_URI`; else a database under `home`.
+        storage: folder or address of the artifacts; else under `home`, or for a server None:
+            the server decides.
+        home: folder of the embedded default.
+    """
+    own_uri, own_storage = embedded(home)
+    chosen = uri or os.environ.get("MLFLOW_TRACKING_URI") or own_uri
+    if (path := sqlite_path(chosen)) is not None:
+        # What is relative must not depend on who reads it later.
+        chosen = f"sqlite:///{path.expanduser().resolve()}"
+    if storage and "://" not in storage:
+        storage = Path(storage).expanduser().resolve().as_uri()
+    return chosen, storage or (None if chosen.startswith(REMOTE) else own_storage)
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """Return the file of a SQLite address, None for any other address."""
+    scheme, _, rest = uri.partition(":///")
+    return Path(rest.partition("?")[0]) if scheme.startswith("sqlite") and rest else None
+
+
+def ask_database(uri: str) -> None:
+    """Return if the SQL database at `uri` answers, or is a SQLite file that could be made.
+
+    Creates nothing.
+
+    Raises:
+        Exception: what kept it from answering.
+    """
+    if (path := sqlite_path(uri)) is not None:
+        _ask_sqlite(path)
+    else:
+        _ask_server(uri)
+
+
+def _ask_sqlite(path: Path) -> None:
+    if path.exists():
+        address = f"file:{quote(str(path.resolve()))}?mode=ro"
+        with contextlib.closing(sqlite3.connect(address, uri=True)) as database:
+            database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if not os.access(path, os.W_OK):
+            raise MixUnlearnError(f"{path} is read-only")
+    elif not os.access(nearest_folder(path), os.W_OK | os.X_OK):
+        raise MixUnlearnError(f"{path} cannot be made: no right to write there")
+
+
+def nearest_folder(path: Path) -> Path:
+    """Return what exists of `path`'s folders: the one in which a new folder would be made.
+
+    Raises:
+        MixUnlearnError: something on the way is a file.
+    """
+    found = next(parent for parent in path.resolve().parents if parent.exists())
+    if not found.is_dir():
+        raise MixUnlearnError(f"{path} cannot be made: {found} is a file")
+    return found
+
+
+def _ask_server(uri: str) -> None:
+    from sqlalchemy import create_engine  # noqa: PLC0415 (comes with MLflow, imports slowly)
+
+    engine = create_engine(uri)
+    try:
+        engine.connect().close()
+    finally:
+        engine.dispose()
+
+
+def redact(text: str) -> str:
+    """Return `text` with every password inside an address replaced by `***`."""
+    for pattern in (_WEB_PASSWORD, _PASSWORD):
+        text = pattern.sub(r"\1:***@", text)
+    return _QUERY.sub(r"\1***", text)
+
+
+def cut(text: str, length: int) -> str:
+    """Return `text` in at most `length` characters; an ellipsis shows that some are missing."""
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def one_line(error: Exception) -> str:
+    """Return what went wrong in one line without passwords: the root cause where it shows."""
+    text = redact(str(error)) or type(error).__name__
+    cause = re.search(r"\[Errno -?\d+\] ([^'\"()\[\]]+)", text)
+    if cause and not isinstance(error, MixUnlearnError):
+        return cause[1].strip()
+    return cut(" ".join(text.split()), REASON_LENGTH)

@@ -1,0 +1,103 @@
+"""A thread that keeps slow and unreliable work away from the event loop of a sweep."""
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+
+Message = Callable[[], object]
+
+IDLE_S = 1.0  # how often an idle thread looks whether its program ended without closing it
+FIRST_RETRY_S, LAST_RETRY_S = 1.0, 60.0
+
+log = logging.getLogger(__name__)
+
+
+class Background:
+    """One thread that takes messages in order, then tries to deliver what they amount to.
+
+    A message notes down what is wanted and is quick; `deliver` sends it, may fail, and is then
+    tried again later with all that was noted since. Actions run once after a delivery was tried,
+    whether it succeeded or not. The thread is no daemon: nothing noted is lost when a program
+    ends without `close`.
+
+    Args:
+        deliver: sends what waits; raises when that did not work.
+        name: the thread's name.
+    """
+
+    def __init__(self, deliver: Callable[[], None], name: str) -> None:
+        self.failure: Exception | None = None  # of the last delivery
+        self.problems: list[Exception] = []  # of messages and actions
+        self.hurried = threading.Event()  # nobody waits any longer: deliver no more
+        self._deliver = deliver
+        self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._actions: list[Message] = []
+        self._closing = False
+        self._retry_s, self._retry_at = FIRST_RETRY_S, 0.0
+        self._thread = threading.Thread(target=self._work, name=name)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def put(self, message: Message) -> None:
+        """Take down a message; returns at once."""
+        self._inbox.put(message)
+
+    def put_action(self, action: Message) -> None:
+        """Run `action` in the thread, after all that was put before it was tried to deliver."""
+        self._inbox.put(lambda: self._actions.append(action))
+
+    def close(self, timeout_s: float) -> bool:
+        """Deliver what waits and stop; False if that took longer than `timeout_s` seconds."""
+        self._inbox.put(self._close)
+        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            self.hurried.set()
+        return not self._thread.is_alive()
+
+    def _close(self) -> None:
+        self._closing = True
+
+    def _work(self) -> None:
+        while not self._closing:
+            self._take()
+            if self._closing or time.monotonic() >= self._retry_at:
+                self._try_to_deliver()
+            self._act()
+
+    def _take(self) -> None:
+        """Wait for a message, then take down all that are there."""
+        try:
+            self._attempt(self._inbox.get(timeout=IDLE_S))
+            while True:
+                self._attempt(self._inbox.get_nowait())
+        except queue.Empty:
+            # The program ended: whoever would have closed us is gone.
+            self._closing = self._closing or not threading.main_thread().is_alive()
+
+    def _try_to_deliver(self) -> None:
+        if self.hurried.is_set():
+            return
+        try:
+            self._deliver()
+            self.failure, self._retry_s, self._retry_at = None, FIRST_RETRY_S, 0.0
+        except Exception as error:
+            log.debug("not delivered, next try in %g s", self._retry_s, exc_info=True)
+            self.failure = error
+            self._retry_at = time.monotonic() + self._retry_s
+            self._retry_s = min(2 * self._retry_s, LAST_RETRY_S)
+
+    def _act(self) -> None:
+        actions, self._actions = self._actions, []
+        for action in actions:
+            self._attempt(action)
+
+    def _attempt(self, message: Message) -> None:
+        try:
+            message()
+        except Exception as error:
+            log.debug("a message of the background thread failed", exc_info=True)
+            self.problems.append(error)

@@ -1,0 +1,216 @@
+"""What MLflow shall hold of every run, and what of it is still to be sent. Knows no MLflow.
+
+A draft is a wish, not a list of calls: whatever waits for a run goes out together, and after a
+failure the same draft is simply sent again.
+"""
+
+import json
+import math
+import numbers
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from distributed.addresses import cut, redact
+
+PARAM_LENGTH = 6000  # of a parameter's value; MLflow refuses longer ones
+TAG_LENGTH = 8000  # of a tag's value; MLflow refuses longer ones
+NAME_LENGTH = 250  # of a metric's, parameter's or tag's name
+
+STUDY, TRIAL, KEY = "mixunlearn.study", "mixunlearn.trial", "mixunlearn.key"
+STATE, STEP, ERROR = "mixunlearn.state", "mixunlearn.step", "mixunlearn.error"
+DROPPED, CUT = "mixunlearn.dropped_metrics", "mixunlearn.cut_params"
+REFERENCES = "mixunlearn.references"
+RUNNING, FINISHED = "RUNNING", "FINISHED"  # MLflow's words
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One value of a metric; without a step it belongs to the last step of its run."""
+
+    name: str
+    value: float
+    time_ms: int
+    step: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """What MLflow already holds of a run that was found again."""
+
+    run_id: str
+    status: str
+    tags: Mapping[str, str]
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+
+
+@dataclass(kw_only=True)
+class Draft:
+    """One run: what it shall be, what MLflow holds of it (`run_id`, `held`), what waits."""
+
+    identity: Mapping[str, str]  # the tags by which the run is found again
+    name: str = ""
+    started_ms: int | None = None
+    ended_ms: int | None = None
+    run_id: str | None = None
+    status: str | None = None  # wanted
+    held_status: str | None = None
+    held_tags: Mapping[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)  # waiting
+    params: dict[str, str] = field(default_factory=dict)  # waiting
+    points: list[Point] = field(default_factory=list)  # waiting
+    artifacts: list[tuple[Path, str]] = field(default_factory=list)  # waiting
+    step: int = 0  # the last one of any metric
+    _params_known: set[str] = field(default_factory=set)
+    _last_step: dict[str, int] = field(default_factory=dict)
+    _last_value: dict[str, float] = field(default_factory=dict)
+    _floor: int = -1  # steps up to here were delivered by an earlier process
+    _dropped: set[str] = field(default_factory=set)
+
+    @property
+    def waits(self) -> bool:
+        """Whether anything is still to be sent."""
+        batch = bool(self.tags or self.params or self.points or self.artifacts)
+        return batch or self.status not in {None, self.held_status}
+
+    def start(self, name: str, params: Mapping[str, object], time_ms: int) -> None:
+        """The run goes (on): it has `name` and `params`, and is running."""
+        self.name, self.status = name, RUNNING
+        self.started_ms = self.started_ms or time_ms
+        self.add_params(params)
+
+    def finish(self, status: str, time_ms: int) -> None:
+        """The run ended as `status`, MLflow's word for it."""
+        self.status, self.ended_ms = status, time_ms
+
+    def add_tags(self, tags: Mapping[str, object]) -> None:
+        """Set tags: redacted, and cut to MLflow's limit."""
+        for name, value in tags.items():
+            self.tags[cut(name, NAME_LENGTH)] = cut(redact(str(value)), TAG_LENGTH)
+
+    def add_params(self, params: Mapping[str, object]) -> None:
+        """Add parameters: each once for ever, as MLflow has it; long ones are cut and listed."""
+        long = []
+        for name, value in params.items():
+            if name not in self._params_known:
+                text = redact(str(value))
+                self.params[cut(name, NAME_LENGTH)] = cut(text, PARAM_LENGTH)
+                long += [name] if len(text) > PARAM_LENGTH else []
+        self._params_known |= params.keys()
+        if long:
+            self.add_tags({CUT: ", ".join(sorted(long))})
+
+    def add_metrics(self, metrics: Mapping[str, object], step: int | None, time_ms: int) -> None:
+        """Add metrics of one step, or final ones (`step` None); what is no finite number is listed.
+
+        A step that was added before is left out: a trial that fell back to its last checkpoint
+        reports it once more. So is a final value that the last epoch had already.
+        """
+        for name, value in metrics.items():
+            number = _finite(value)
+            if number is None:
+                self._drop(name, value)
+            elif self._is_new(name, number, step):
+                self.points.append(Point(name=name, value=number, time_ms=time_ms, step=step))
+                self._last_value[name] = number
+                self._last_step[name] = self.step if step is None else step
+        self.step = max(self.step, step or 0)
+
+    def _is_new(self, name: str, value: float, step: int | None) -> bool:
+        if step is None:
+            return self._last_value.get(name) != value
+        return step > max(self._floor, self._last_step.get(name, -1))
+
+    def _drop(self, name: str, value: object) -> None:
+        if value is not None and name not in self._dropped:
+            self._dropped.add(name)
+            self.add_tags({DROPPED: ", ".join(sorted(self._dropped))})
+
+    def attach(self, held: Held) -> str:
+        """Take over a run that was made or found again: what it holds is not sent once more.
+
+        Returns:
+            The run's id.
+        """
+        self.run_id, self.held_status, self.held_tags = held.run_id, held.status, held.tags
+        self._floor = int(held.tags.get(STEP, -1))
+        self.step = max(self.step, self._floor)
+        self.params = {name: v for name, v in self.params.items() if name not in held.params}
+        self.tags = {name: v for name, v in self.tags.items() if held.tags.get(name) != v}
+        self._params_known |= held.params.keys()
+        self.points = [point for point in self.points if not self._holds(held, point)]
+        self._last_value = {**held.metrics, **self._last_value}
+        if KEY in self.identity and held.status == FINISHED:  # a reference is logged once for ever
+            self.batch_sent()
+        return held.run_id
+
+    def _holds(self, held: Held, point: Point) -> bool:
+        if point.step is None:
+            return held.metrics.get(point.name) == point.value
+        return point.step <= self._floor
+
+    def batch(self) -> tuple[list[Point], dict[str, str], dict[str, str]]:
+        """Return the metrics, parameters and tags that wait, with the step they lead up to."""
+        epochs = any(point.step is not None for point in self.points)
+        reached = {STEP: str(self.step)} if epochs else {}
+        return list(self.points), dict(self.params), {**self.tags, **reached}
+
+    def step_of(self, point: Point) -> int:
+        """Return the step of a point; a final one belongs to the last step."""
+        return self.step if point.step is None else point.step
+
+    def batch_sent(self) -> None:
+        """MLflow holds (or refused for good) what `batch` returned."""
+        self.points, self.params, self.tags = [], {}, {}
+
+
+class Outbox:
+    """All drafts of a study: the parent, its trials and the references it uses."""
+
+    def __init__(self, study: str) -> None:
+        self.parent = Draft(identity={STUDY: study}, name=study)
+        self.trials: dict[int, Draft] = {}
+        self.references: dict[str, Draft] = {}
+        self._study = study
+        self._linked: dict[str, str] = {}
+
+    def trial(self, number: int) -> Draft:
+        """Return the draft of a trial, a new one if needed."""
+        identity = {STUDY: self._study, TRIAL: str(number)}
+        return self.trials.setdefault(number, Draft(identity=identity, name=f"trial-{number}"))
+
+    def reference(self, key: str) -> Draft:
+        """Return the draft of a retrained reference, a new one if needed."""
+        return self.references.setdefault(key, Draft(identity={KEY: key}, name=key))
+
+    def waiting(self) -> Iterator[Draft]:
+        """Yield the drafts that have something to send: the parent first, its children need it."""
+        drafts = (self.parent, *self.references.values(), *self.trials.values())
+        return (draft for draft in drafts if draft.waits)
+
+    def run_ids(self) -> dict[int, str]:
+        """Return the run of each trial that MLflow knows."""
+        return {number: draft.run_id for number, draft in self.trials.items() if draft.run_id}
+
+    def link_references(self) -> None:
+        """Tag the parent with the runs of all references, also those of an earlier sweep."""
+        runs = {key: draft.run_id for key, draft in self.references.items() if draft.run_id}
+        if runs.items() <= self._linked.items():
+            return
+        before = json.loads(self.parent.held_tags.get(REFERENCES, "{}"))
+        self._linked = {**before, **self._linked, **runs}
+        self.parent.add_tags({REFERENCES: _fitting(dict(self._linked))})
+
+
+def _fitting(runs: dict[str, str]) -> str:
+    """Return `runs` as JSON, without the oldest ones if it were too long for a tag."""
+    while len(text := json.dumps(runs)) > TAG_LENGTH:
+        runs.pop(next(iter(runs)))
+    return text
+
+
+def _finite(value: object) -> float | None:
+    if isinstance(value, numbers.Real) and math.isfinite(value):
+        return float(value)
+    return None

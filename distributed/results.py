@@ -1,0 +1,123 @@
+"""`trials.parquet`: one row a trial, the plain table everything else can be rebuilt from."""
+
+import math
+import numbers
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mixunlearn.errors import MissingError, MixUnlearnError
+
+# Always there and always of this type, so that tables of different studies can be joined.
+FIXED = {
+    "study": pa.string(),
+    "trial": pa.int64(),
+    "trial_id": pa.string(),
+    "method": pa.string(),
+    "state": pa.string(),
+    "epochs": pa.int64(),
+    "seconds": pa.float64(),
+    "mlflow_run_id": pa.string(),
+    "error": pa.string(),
+}
+PARAMS, GAP, Z = "params/", "gap/", "z/"
+
+
+def write_trials(rows: Sequence[Mapping[str, object]], path: Path) -> None:
+    """Write `rows` to `path` so that a reader sees the old table or the new one, never a part.
+
+    Columns: the fixed ones (study, trial, trial_id, method, state, epochs, seconds,
+    mlflow_run_id, error), then `params/*`, metrics, `gap/*` and `z/*`, each sorted. Beyond the
+    fixed ones a column exists if any row has it. Missing values and NaN become null; a parameter
+    that is not of one type in all rows becomes text.
+
+    Args:
+        rows: one mapping a trial, as the sweep keeps them.
+        path: the file; its folder is made when missing.
+
+    Raises:
+        MixUnlearnError: a metric is not a number.
+        OSError: the file cannot be written; what was there before is still there.
+    """
+    table = pa.table({name: _column(name, rows) for name in _names(rows)})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _replacing(path) as temporary, temporary.open("wb") as file:
+        pq.write_table(table, file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_trials(path: Path) -> list[dict[str, object]]:
+    """Return the rows of a `trials.parquet`; every row has every column, null as None.
+
+    Raises:
+        MissingError: there is no such file.
+    """
+    if not path.is_file():
+        raise MissingError(f"{path} does not exist: `mixunlearn sweep EXPERIMENT` writes it")
+    with pq.ParquetFile(path) as file:
+        rows: list[dict[str, object]] = file.read().to_pylist()
+    return rows
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Give a name beside `path`; what was written there takes its place, or vanishes on error."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _names(rows: Sequence[Mapping[str, object]]) -> list[str]:
+    found = {name for row in rows for name in row} - FIXED.keys()
+    return [*FIXED, *sorted(found, key=lambda name: (_group(name), name))]
+
+
+def _group(name: str) -> int:
+    """Return the place of a column's group: parameters, metrics, gaps, z values."""
+    return {PARAMS: 0, GAP: 2, Z: 3}.get(name.partition("/")[0] + "/", 1)
+
+
+def _column(name: str, rows: Sequence[Mapping[str, object]]) -> pa.Array:
+    values = [_plain(row.get(name)) for row in rows]
+    if name.startswith(PARAMS):
+        return _parameter(values)
+    try:
+        if name not in FIXED:
+            values = [None if value is None else _number(value) for value in values]
+        return pa.array(values, type=FIXED.get(name, pa.float64()))
+    except (TypeError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise MixUnlearnError(f"the column {name!r} of the trials is not sound: {error}") from error
+
+
+def _plain(value: object) -> object:
+    """Return `value` without NumPy's type and with NaN as None."""
+    item = getattr(value, "item", None)
+    plain = item() if callable(item) else value
+    return None if isinstance(plain, float) and math.isnan(plain) else plain
+
+
+def _number(value: object) -> float:
+    if not isinstance(value, numbers.Real):
+        raise TypeError(f"{value!r} is not a number")
+    return float(value)
+
+
+def _parameter(values: list[object]) -> pa.Array:
+    kinds = {type(value) for value in values if value is not None}
+    try:
+        if kinds <= {bool} or kinds <= {str} or kinds == {int}:
+            return pa.array(values, type=None if kinds else pa.string())
+        if kinds <= {int, float}:  # 1 and 0.5 are one quantity, typed differently
+            return pa.array(values, type=pa.float64())
+    except (OverflowError, pa.ArrowInvalid):  # an integer beyond 64 bits
+        pass
+    return pa.array([None if value is None else str(value) for value in values], type=pa.string())

@@ -1,0 +1,433 @@
+"""What a sweep tells MLflow, from a thread of its own. The only module that imports MLflow.
+
+One parent run a study, one child run a trial; retrained references are runs of their own
+experiment. All of them are found again by their tags, so a sweep that continues doubles nothing.
+"""
+
+import contextlib
+import getpass
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from distributed.addresses import (
+    REMOTE,
+    ask_database,
+    cut,
+    embedded,
+    one_line,
+    redact,
+    resolve,
+)
+from distributed.background import Background
+from distributed.outbox import (
+    ERROR,
+    FINISHED,
+    KEY,
+    NAME_LENGTH,
+    RUNNING,
+    STATE,
+    STUDY,
+    TRIAL,
+    Draft,
+    Held,
+    Outbox,
+)
+from mixunlearn.errors import MixUnlearnError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+__all__ = ["DEFAULTS", "Tracker", "embedded", "reachable", "redact", "resolve", "set_defaults"]
+
+# Set before MLflow is imported, unless the user has. Without retries of MLflow's own because they
+# repeat calls that may have worked (a doubled run); a delivery that failed is tried again anyway.
+DEFAULTS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # nobody is called who was not asked for
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",  # no lines about every migration of a new database
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # standard output belongs to --json
+}
+STATUS = {"complete": FINISHED, "failed": "FAILED", "pruned": "KILLED", "stopped": "KILLED"}
+# Answers that will be the same next time; everything else is tried again.
+REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST"}
+PATIENCE = 2  # failing runs in one delivery, before the rest waits for the next one
+
+
+def reachable(uri: str) -> str | None:
+    """Return None if the store at `uri` answers, or would be made by a sweep; else the reason.
+
+    Creates nothing. May take as long as one request to a server that does not answer.
+    """
+    set_defaults()
+    try:
+        if _is_database(uri):
+            ask_database(uri)
+        else:
+            _client(uri).search_experiments(max_results=1)
+    except Exception as error:
+        return one_line(error)
+    return None
+
+
+def _is_database(uri: str) -> bool:
+    return "://" in uri and not uri.startswith((*REMOTE, "file:"))
+
+
+def set_defaults() -> None:
+    """Set MLflow's environment variables that the user has not set."""
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
+
+
+def _client(uri: str) -> "MlflowClient":
+    from mlflow import MlflowClient  # noqa: PLC0415 (takes seconds: never at start-up)
+
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+class Tracker:
+    """Writes one study to MLflow from a background thread.
+
+    Every method but `close` returns within microseconds and never raises for MLflow's sake: it
+    notes down what the runs shall hold. The thread sends what has gathered, all metrics of a run
+    in one call, and tries again later what did not get through.
+
+    Args:
+        uri: the tracking address, see `resolve`.
+        artifact_location: where a new experiment keeps its files; None: the server decides.
+        experiment: name of the MLflow experiment.
+        study: tag by which the parent run and its trials are found again.
+    """
+
+    def __init__(
+        self, *, uri: str, artifact_location: str | None, experiment: str, study: str
+    ) -> None:
+        set_defaults()
+        self._uri = uri
+        self._outbox = Outbox(study)
+        self._writer = _Writer(uri, artifact_location, experiment, study)
+        self._background = Background(self._deliver, name="mixunlearn-tracking")
+        self._background.start()
+
+    def start_study(
+        self, name: str, params: Mapping[str, object], tags: Mapping[str, str], description: str
+    ) -> None:
+        """Open the parent run, or go on with the one of an earlier sweep of the same study."""
+        note = {"mlflow.note.content": description} if description else {}
+        self._start(self._parent, name, params, {**tags, **note})
+
+    def start_trial(
+        self, trial: int, name: str, params: Mapping[str, object], tags: Mapping[str, str]
+    ) -> None:
+        """Open the run of a trial under the parent, or go on with the one that is there."""
+        self._start(lambda: self._outbox.trial(trial), name, params, tags)
+
+    def log_epoch(self, trial: int, step: int, metrics: Mapping[str, float]) -> None:
+        """Log one epoch's metrics; a step that the run has already is left out."""
+        values, now = dict(metrics), _now_ms()
+        self._put(lambda: self._outbox.trial(trial).add_metrics(values, step, now))
+
+    def finish_trial(
+        self, trial: int, state: str, metrics: Mapping[str, float], error: str | None
+    ) -> None:
+        """End a trial as "complete", "failed" or "pruned", with its final metrics.
+
+        Args:
+            trial: its number.
+            state: becomes MLflow's status FINISHED, FAILED or KILLED and a tag.
+            metrics: logged at the run's last step, where they differ from that epoch's.
+            error: why it failed; becomes a tag.
+        """
+        tags = {ERROR: error} if error else {}
+        self._finish(lambda: self._outbox.trial(trial), state, metrics, tags)
+
+    def log_reference(
+        self, key: str, role: str, params: Mapping[str, object], metrics: Mapping[str, float]
+    ) -> None:
+        """Log a retrained model in the experiment of references: once for ever under its key."""
+
+        def draft() -> Draft:
+            return self._outbox.reference(key)
+
+        self._start(draft, f"{role}-{key}", params, {"mixunlearn.role": role})
+        self._finish(draft, "complete", metrics, {})
+
+    def log_artifact(self, trial: int | None, path: Path, folder: str = "") -> None:
+        """Copy a file or a whole directory (under its name) to a trial's run, or to the parent's.
+
+        Args:
+            trial: its number, None for the parent.
+            path: must stay there until `close`.
+            folder: where in the run's artifacts.
+        """
+        draft = self._parent if trial is None else lambda: self._outbox.trial(trial)
+        self._put(lambda: draft().artifacts.append((path, folder)))
+
+    def call(self, action: Callable[[Mapping[int, str]], None]) -> None:
+        """Run `action(run ids by trial)` in the thread, also when MLflow is failing.
+
+        What was logged before has been sent by then, or was tried to.
+        """
+        self._background.put_action(lambda: action(self._outbox.run_ids()))
+
+    def finish_study(self, state: str, metrics: Mapping[str, float]) -> None:
+        """End the parent run as "complete", "failed" or "stopped"."""
+        self._finish(self._parent, state, metrics, {})
+
+    def close(self, timeout_s: float) -> list[str]:
+        """Deliver what waits, stop, and return the problems in one line each.
+
+        Args:
+            timeout_s: how long to wait, in seconds; after that a run that is being sent is
+                finished, the others are left.
+
+        Returns:
+            Nothing if MLflow holds everything.
+        """
+        done = self._background.close(timeout_s)
+        lines = [*self._writer.refused, *map(one_line, self._background.problems)]
+        if not done:
+            lines.append(f"MLflow at {self._uri} did not take all within {timeout_s:g} s")
+        elif self._background.failure:
+            lines.append(self._undelivered(self._background.failure))
+        return list(dict.fromkeys(redact(line) for line in lines))
+
+    def _undelivered(self, failure: Exception) -> str:
+        runs = sum(1 for _ in self._outbox.waiting())
+        return f"MLflow at {self._uri} misses something of {runs} runs: {one_line(failure)}"
+
+    def _parent(self) -> Draft:
+        return self._outbox.parent
+
+    def _start(
+        self,
+        draft: Callable[[], Draft],
+        name: str,
+        params: Mapping[str, object],
+        tags: Mapping[str, str],
+    ) -> None:
+        values, labels, now = dict(params), dict(tags), _now_ms()
+
+        def note() -> None:
+            draft().start(name, values, now)
+            draft().add_tags(labels)
+
+        self._put(note)
+
+    def _finish(
+        self,
+        draft: Callable[[], Draft],
+        state: str,
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+    ) -> None:
+        values, now = dict(metrics), _now_ms()
+
+        def note() -> None:
+            draft().add_metrics(values, None, now)
+            draft().add_tags({**tags, STATE: state})
+            draft().finish(STATUS.get(state, FINISHED), now)
+
+        self._put(note)
+
+    def _put(self, note: Callable[[], None]) -> None:
+        self._background.put(note)
+
+    def _deliver(self) -> None:
+        self._writer.deliver(self._outbox, self._background.hurried)
+
+
+class _Writer:
+    """Brings drafts to MLflow. Lives in the background thread."""
+
+    def __init__(
+        self, uri: str, artifact_location: str | None, experiment: str, study: str
+    ) -> None:
+        self.refused: list[str] = []
+        self._uri, self._artifact_location = uri, artifact_location
+        self._experiment, self._study = experiment, study
+        self._client: MlflowClient | None = None
+        self._experiments: dict[str, str] = {}  # name -> id
+        self._known: dict[str | None, Held] = {}  # runs of the study; the parent is None
+
+    def deliver(self, outbox: Outbox, hurried: threading.Event) -> None:
+        """Send all that waits; stop between two runs once `hurried` is set.
+
+        Raises:
+            Exception: what MLflow, its database or the network raised; nothing is lost.
+        """
+        if next(outbox.waiting(), None) is None:
+            return
+        try:
+            client = self._connected()
+            self._open(client, outbox.parent, None)
+            self._send_all(client, outbox, hurried)
+            outbox.link_references()
+            self._send(client, outbox.parent, None)
+        except Exception:
+            self._client = None  # look up all anew: a call without answer may have worked
+            raise
+
+    def _connected(self) -> "MlflowClient":
+        """Return the client; a new one knows the experiment and all runs of the study."""
+        if self._client is None:
+            if _is_database(self._uri):
+                ask_database(self._uri)  # MLflow would try for minutes, uninterruptedly
+            client = _client(self._uri)
+            self._experiments.clear()
+            found = _search(
+                client, self._experiment_id(client, self._experiment), STUDY, self._study
+            )
+            self._known = {held.tags.get(TRIAL): held for held in found}
+            self._client = client
+        return self._client
+
+    def _experiment_id(self, client: "MlflowClient", name: str) -> str:
+        if name not in self._experiments:
+            found = client.get_experiment_by_name(name)
+            if found and found.lifecycle_stage != "active":
+                raise MixUnlearnError(
+                    f"the experiment {name!r} is deleted in MLflow: restore it "
+                    f"(mlflow experiments restore -x {found.experiment_id}) or name another"
+                )
+            self._experiments[name] = (
+                found.experiment_id
+                if found
+                else client.create_experiment(name, artifact_location=self._artifact_location)
+            )
+        return self._experiments[name]
+
+    def _send_all(self, client: "MlflowClient", outbox: Outbox, hurried: threading.Event) -> None:
+        failures: list[Exception] = []
+        for draft in outbox.waiting():
+            try:
+                self._send(client, draft, outbox.parent.run_id)
+            except Exception as error:
+                failures.append(error)
+            if len(failures) == PATIENCE or hurried.is_set():
+                break
+        if failures:
+            raise failures[0]
+
+    def _send(self, client: "MlflowClient", draft: Draft, parent: str | None) -> None:
+        run_id = self._open(client, draft, parent)
+        with self._refusals(draft):
+            _log_batch(client, draft, run_id)
+        draft.batch_sent()
+        with self._refusals(draft):
+            _set_status(client, draft, run_id)
+        draft.held_status = draft.status or draft.held_status
+        while draft.artifacts:
+            with self._refusals(draft):
+                self._upload(client, draft, run_id, *draft.artifacts[0])
+            del draft.artifacts[0]
+
+    @contextlib.contextmanager
+    def _refusals(self, draft: Draft) -> Iterator[None]:
+        """Note what MLflow refuses for good; let through what may work another time."""
+        from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
+        try:
+            yield
+        except MlflowException as error:
+            if error.error_code not in REFUSALS:
+                raise
+            self.refused.append(f"MLflow refused a part of the run {draft.name}: {one_line(error)}")
+
+    def _upload(
+        self, client: "MlflowClient", draft: Draft, run_id: str, path: Path, folder: str
+    ) -> None:
+        if path.exists():
+            client.log_artifact(run_id, str(path), folder or None)
+        else:
+            self.refused.append(f"{path} was gone before it was copied to the run {draft.name}")
+
+    def _open(self, client: "MlflowClient", draft: Draft, parent: str | None) -> str:
+        """Return the run of a draft: known, found again or new."""
+        if draft.run_id is None:
+            held = self._find(client, draft)
+            return draft.attach(held or self._create(client, draft, parent))
+        return draft.run_id
+
+    def _find(self, client: "MlflowClient", draft: Draft) -> Held | None:
+        if KEY in draft.identity:
+            experiment = self._experiment_id(client, f"{self._experiment}-references")
+            return next(iter(_search(client, experiment, KEY, draft.identity[KEY])), None)
+        return self._known.get(draft.identity.get(TRIAL))
+
+    def _create(self, client: "MlflowClient", draft: Draft, parent: str | None) -> Held:
+        suffix = "-references" if KEY in draft.identity else ""
+        tags = {**draft.identity, **_author()}
+        if TRIAL in draft.identity and parent:
+            tags["mlflow.parentRunId"] = parent
+        run = client.create_run(
+            self._experiment_id(client, self._experiment + suffix),
+            start_time=draft.started_ms,
+            tags=tags,
+            run_name=cut(draft.name, NAME_LENGTH),
+        )
+        return _held(run)
+
+
+def _log_batch(client: "MlflowClient", draft: Draft, run_id: str) -> None:
+    """Send the waiting values; MLflow cuts them into calls of at most 1,000 metrics."""
+    from mlflow.entities import Metric, Param, RunTag  # noqa: PLC0415
+
+    points, params, tags = draft.batch()
+    if points or params or tags:
+        client.log_batch(
+            run_id,
+            [Metric(p.name, p.value, p.time_ms, draft.step_of(p)) for p in points],
+            [Param(*pair) for pair in params.items()],
+            [RunTag(*pair) for pair in tags.items()],
+        )
+
+
+def _set_status(client: "MlflowClient", draft: Draft, run_id: str) -> None:
+    if draft.status in {None, draft.held_status}:
+        return
+    if draft.status == RUNNING:
+        client.update_run(run_id, status=RUNNING)
+    else:
+        client.set_terminated(run_id, draft.status, draft.ended_ms)
+
+
+def _search(client: "MlflowClient", experiment: str, tag: str, value: str) -> list[Held]:
+    """Return the runs with this tag, latest first."""
+    mark = '"' if "'" in value else "'"
+    found: list[Held] = []
+    token: str | None = ""
+    while token is not None:
+        page = client.search_runs(
+            [experiment], f"tags.`{tag}` = {mark}{value}{mark}", page_token=token or None
+        )
+        found += map(_held, page)
+        token = page.token or None
+    return found
+
+
+def _held(run: "Run") -> Held:
+    return Held(
+        run_id=run.info.run_id,
+        status=run.info.status,
+        tags=run.data.tags,
+        params=run.data.params,
+        metrics=run.data.metrics,
+    )
+
+
+def _author() -> dict[str, str]:
+    """Return the tag that says who ran it, where the machine knows."""
+    with contextlib.suppress(OSError, KeyError, ImportError):
+        return {"mlflow.user": getpass.getuser()}
+    return {}
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,185 @@
+"""Shows what was tracked: MLflow's own pages, served from the home on this machine alone."""
+
+import contextlib
+import http
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+from urllib.error import URLError
+from urllib.request import ProxyHandler, build_opener
+
+from distributed.addresses import REMOTE, one_line, redact, resolve, sqlite_path
+from distributed.tracking import DEFAULTS
+from mixunlearn.errors import InputError, MissingError, MixUnlearnError
+
+HOST = "127.0.0.1"  # MLflow then refuses other host names, and frames of other sites
+START_S, GRACE_S, POLL_S = 120.0, 10.0, 0.1
+LAST_PORT = 65535
+
+
+def serve(
+    home: Path,
+    uri: str,
+    artifact_location: str | None,
+    port: int | None,
+    announce: Callable[[str], None],
+) -> int:
+    """Serve MLflow's pages until Ctrl-C or SIGTERM; a tracking server has its own, so only say so.
+
+    Args:
+        home: the folder of studies.
+        uri: the tracking address.
+        artifact_location: where the artifacts are; None: under the home.
+        port: of this machine; None: a free one.
+        announce: is given one line with the link, once it answers.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        InputError: the port cannot be had.
+        MissingError: nothing has been tracked yet.
+        MixUnlearnError: MLflow did not start, or ended by itself.
+    """
+    if uri.startswith(REMOTE):
+        announce(f"MLflow's pages are at {redact(uri)}")
+        return 0
+    with _terminated_as_interrupted(), contextlib.suppress(KeyboardInterrupt):
+        with server(home, uri, artifact_location, port) as running:
+            announce(f"MLflow's pages are at {running.link} (Ctrl-C ends them)")
+            running.process.wait()
+            raise MixUnlearnError(f"MLflow's server ended: {running.last_line()}")
+    return 0
+
+
+class Server:
+    """A running `mlflow server`: its process (leader of its own group), link and output."""
+
+    def __init__(self, process: subprocess.Popen[bytes], link: str, output: IO[bytes]) -> None:
+        self.process, self.link, self._output = process, link, output
+
+    def last_line(self) -> str:
+        """Return the last line it said, without passwords."""
+        self._output.seek(0)
+        lines = self._output.read().decode(errors="replace").split("\n")
+        said = [line.strip() for line in lines if line.strip()]
+        return redact(said[-1]) if said else "it said nothing"
+
+    def wait_until_ready(self) -> None:
+        """Return when it answers.
+
+        Raises:
+            MixUnlearnError: it ended, or did not answer for two minutes.
+        """
+        deadline = time.monotonic() + START_S
+        while not _answers(f"{self.link}/health"):
+            if self.process.poll() is not None:
+                raise MixUnlearnError(f"MLflow's server did not start: {self.last_line()}")
+            if time.monotonic() > deadline:
+                raise MixUnlearnError(f"MLflow's server does not answer: {self.last_line()}")
+            time.sleep(POLL_S)
+
+    def stop(self) -> None:
+        """End it and what it started: asked first, killed after a grace period."""
+        _signal(self.process.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(GRACE_S)
+        _signal(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@contextlib.contextmanager
+def server(
+    home: Path, uri: str, artifact_location: str | None, port: int | None
+) -> Iterator[Server]:
+    """Run `mlflow server` on this machine for the length of a `with` block; see `serve`."""
+    uri, location = resolve(uri, artifact_location, home)
+    path = sqlite_path(uri)
+    if path is not None and not path.exists():
+        raise MissingError(f"no study was tracked at {path}: run `mixunlearn sweep EXPERIMENT`")
+    port = _usable(port)
+    with tempfile.TemporaryFile() as output:
+        command = [sys.executable, "-P", "-m", "mlflow", "server", "--workers", "1"]
+        process = subprocess.Popen(
+            [
+                *command,
+                "--host",
+                HOST,
+                "--port",
+                str(port),
+                "--artifacts-destination",
+                str(location),
+            ],
+            env=_environment(uri),
+            cwd=home if home.is_dir() else None,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C reaches us, and we end the whole group
+        )
+        running = Server(process, f"http://{HOST}:{port}", output)
+        try:
+            running.wait_until_ready()
+            yield running
+        finally:
+            running.stop()
+
+
+def _environment(uri: str) -> dict[str, str]:
+    """Return the server's environment; the address goes here: command lines are public."""
+    lean = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # queues of jobs for language models
+    return {**DEFAULTS, **lean, **os.environ, "MLFLOW_BACKEND_STORE_URI": uri}
+
+
+def _usable(port: int | None) -> int:
+    """Return `port`, or a free one.
+
+    Raises:
+        InputError: it is in use, reserved or no port number.
+    """
+    if port is not None and not 0 < port <= LAST_PORT:
+        raise InputError("port", port, f"choose one from 1 to {LAST_PORT}, or none for a free one")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
+        try:
+            probe.bind((HOST, port or 0))
+        except OSError as error:
+            remedy = f"{one_line(error)}; choose another one, or none for a free one"
+            raise InputError("port", port, remedy) from error
+        free: int = probe.getsockname()[1]
+    return free
+
+
+def _answers(link: str) -> bool:
+    try:
+        # Past any proxy: it is this machine.
+        with build_opener(ProxyHandler({})).open(link, timeout=2) as response:
+            return bool(response.status == http.HTTPStatus.OK)
+    except (URLError, OSError, http.client.HTTPException):
+        return False
+
+
+def _signal(group: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, number)
+
+
+@contextlib.contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Let SIGTERM end a block as Ctrl-C does. Only the main thread may say so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

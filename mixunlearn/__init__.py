@@ -1,0 +1,1 @@
+"""Machine unlearning: methods, data, models and metrics relative to retrained references."""

@@ -1,0 +1,222 @@
+"""The bank of originals and references: trained once, kept by content, judged on both phases.
+
+Shape suffixes: N samples, C classes.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from mixunlearn.data.arrow import Dataset
+from mixunlearn.data.batches import Indices, Samples
+from mixunlearn.data.splits import Splits
+from mixunlearn.evaluation import VERSION, Judge, LabelledImages, Phase, evaluation_set
+from mixunlearn.inference import predict
+from mixunlearn.metrics.gap import Evaluation, ReferenceSet
+from mixunlearn.models import StagedModel
+from mixunlearn.problem import Architecture, Arrays, Lesson, Problem
+from mixunlearn.signature import seed_for
+from mixunlearn.store import Entry, Store
+from mixunlearn.training import Recipe, Training
+
+Role = Literal["original", "reference"]
+PHASES: tuple[Phase, ...] = ("val", "test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """One model of the bank.
+
+    Args:
+        role: "original" (trained on all data) or "reference" (without the forget set).
+        seed: number of the model among those of its role.
+    """
+
+    role: Role
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bank:
+    """Originals and references of one task, in a store.
+
+    Args:
+        store: where they are kept.
+        dataset: what they are trained on.
+        splits: which part of it.
+        architecture: of all models.
+        recipe: how all are trained.
+        references: how many references, at least 1.
+        stages: the feature stages a generator may read from the original.
+        command: the command that fills the bank, for error messages.
+    """
+
+    store: Store
+    dataset: Dataset
+    splits: Splits
+    architecture: Architecture
+    recipe: Recipe
+    references: int
+    stages: Sequence[str]
+    command: str
+
+    @property
+    def original(self) -> Member:
+        """Return the model that must forget."""
+        return Member(role="original", seed=0)
+
+    @property
+    def members(self) -> list[Member]:
+        """Return the original and the references."""
+        seeds = range(self.references)
+        return [self.original, *(Member(role="reference", seed=seed) for seed in seeds)]
+
+    def missing(self) -> list[Member]:
+        """Return the members of which anything is not in the store yet."""
+        return [
+            member
+            for member in self.members
+            if not all(self.store.has(kind, payload) for kind, payload in self._entries(member))
+        ]
+
+    def trained(self, member: Member) -> bool:
+        """Return whether a member's weights are in the store."""
+        return self.store.has("models", self.payload(member))
+
+    def key(self, member: Member) -> str:
+        """Return the content key of a member's weights."""
+        return self.store.path("models", self.payload(member)).name
+
+    def payload(self, member: Member) -> dict[str, object]:
+        """Return all a member's weights follow from; the store's key is its signature."""
+        return {
+            "data": self.dataset.digest,
+            "samples": hashlib.sha256(self._ids(member).tobytes()).hexdigest(),
+            "architecture": {**asdict(self.architecture)},
+            "recipe": asdict(self.recipe),
+            **asdict(member),
+        }
+
+    def training(self, member: Member, device: torch.device) -> Training:
+        """Return the training of a member, at its start."""
+        seed = seed_for(member.role, member.seed)
+        images = LabelledImages.of(self.dataset, self._ids(member))
+        samples = Samples(
+            images_NFHW=torch.from_numpy(images.images_NFHW).to(device),
+            labels_N=torch.from_numpy(images.labels_N).to(device),
+        )
+        return Training(self.architecture.build(seed).to(device), samples, self.recipe, seed)
+
+    def load(self, member: Member) -> StagedModel:
+        """Return a trained member, on the CPU."""
+        return self.architecture.load(self._read("models", self.payload(member)).tensors)
+
+    def keep(self, member: Member, model: StagedModel, seconds: float) -> None:
+        """Write a trained member with its evaluations, and the original's lesson."""
+        weights = {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}
+        self.store.write(
+            "models", self.payload(member), tensors=weights, record={"seconds": seconds}
+        )
+        for phase in PHASES:
+            evaluation = evaluation_set(self.dataset, self.splits, phase).evaluate(model)
+            self.store.write(
+                "evaluations",
+                self._evaluation_payload(member, phase),
+                tensors={"forget_probs_NC": evaluation.forget_probs_NC},
+                record={"metrics": dict(evaluation.metrics)},
+            )
+        if member.role == "original":
+            self.store.write("lessons", self._lesson_payload(), tensors=self._teach(model))
+
+    def seconds(self, member: Member) -> float:
+        """Return how long a member was trained."""
+        return float(self._read("models", self.payload(member)).record["seconds"])
+
+    def evaluation(self, member: Member, phase: Phase) -> Evaluation:
+        """Return what a member scores in a phase."""
+        entry = self._read("evaluations", self._evaluation_payload(member, phase))
+        return Evaluation(
+            metrics=entry.record["metrics"], forget_probs_NC=entry.tensors["forget_probs_NC"]
+        )
+
+    def judge(self, phase: Phase) -> Judge:
+        """Return who measures models in a phase, relative to the references.
+
+        Raises:
+            MissingError: a reference is missing; nothing is ever put in its place.
+        """
+        images = evaluation_set(self.dataset, self.splits, phase)
+        references = [member for member in self.members if member.role == "reference"]
+        return Judge(
+            images=images,
+            references=ReferenceSet(
+                evaluations=[self.evaluation(member, phase) for member in references],
+                seconds=[self.seconds(member) for member in references],
+                gap_metrics=images.gap_metrics,
+                resolution=images.resolution(),
+            ),
+        )
+
+    def problem(self, *, with_labels: bool) -> Problem:
+        """Return the unlearning problem of the original, judged on `val`."""
+        lesson = self._read("lessons", self._lesson_payload()).tensors
+        return Problem(
+            architecture=self.architecture,
+            original=self._read("models", self.payload(self.original)).tensors,
+            forget=self._lesson("forget", self.splits.forget_N, lesson),
+            retain=self._lesson("retain", self.splits.retain_N, lesson),
+            with_labels=with_labels,
+            judge=self.judge("val"),
+        )
+
+    def _ids(self, member: Member) -> Indices:
+        if member.role == "reference":
+            return self.splits.retain_N
+        return np.sort(np.concatenate((self.splits.forget_N, self.splits.retain_N)))
+
+    def _entries(self, member: Member) -> list[tuple[str, Mapping[str, object]]]:
+        entries: list[tuple[str, Mapping[str, object]]] = [("models", self.payload(member))]
+        entries += [("evaluations", self._evaluation_payload(member, phase)) for phase in PHASES]
+        if member.role == "original":
+            entries.append(("lessons", self._lesson_payload()))
+        return entries
+
+    def _evaluation_payload(self, member: Member, phase: Phase) -> dict[str, object]:
+        return {
+            "model": self.payload(member),
+            "splits": self.splits.key,
+            "phase": phase,
+            "version": VERSION,
+        }
+
+    def _lesson_payload(self) -> dict[str, object]:
+        return {
+            "model": self.payload(self.original),
+            "splits": self.splits.key,
+            "stages": list(self.stages),
+        }
+
+    def _teach(self, original: StagedModel) -> dict[str, Any]:
+        """Return the original's outputs and features on both sets: they never change."""
+        device = next(original.parameters()).device
+        tensors = {}
+        for name, ids in (("forget", self.splits.forget_N), ("retain", self.splits.retain_N)):
+            images = torch.from_numpy(self.dataset.images_NFHW[ids]).to(device)
+            probs_NC, features = predict(original, images, self.stages)
+            tensors[f"{name}/probs"] = probs_NC
+            tensors |= {f"{name}/features/{stage}": found for stage, found in features.items()}
+        return {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
+
+    def _lesson(self, name: str, ids: Indices, tensors: Arrays) -> Lesson:
+        return Lesson(
+            samples=LabelledImages.of(self.dataset, ids),
+            probs_NC=tensors[f"{name}/probs"],
+            features={stage: tensors[f"{name}/features/{stage}"] for stage in self.stages},
+        )
+
+    def _read(self, kind: str, payload: Mapping[str, object]) -> Entry:
+        return self.store.read(kind, payload, command=self.command)

@@ -1,0 +1,1 @@
+"""Data sources, the memory-mapped cache, splits and batches."""

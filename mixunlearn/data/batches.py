@@ -1,0 +1,104 @@
+"""Samples as tensors on a device, and the order in which an epoch visits them.
+
+Shape suffixes: N samples, B batch, F channels, H W pixels, C classes.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+Indices: TypeAlias = npt.NDArray[np.int64]
+
+PIXEL_MAX = 255
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """Images with what is known of them, all on one device.
+
+    Args:
+        images_NFHW: uint8.
+        labels_N: int64, or `None` where labels may not be used (label-agnostic unlearning).
+        probs_NC: the original model's softmax outputs, float32; `None` before it exists.
+        features: stage -> the original model's features, float16, (N, F, h, w).
+    """
+
+    images_NFHW: Tensor
+    labels_N: Tensor | None = None
+    probs_NC: Tensor | None = None
+    features: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """Return N."""
+        return len(self.images_NFHW)
+
+    def batch(self, indices_B: Tensor) -> Tensor:
+        """Return images in [0, 1] as float32, shape (B, F, H, W), channels last in memory."""
+        images = self.images_NFHW[indices_B].to(torch.float32).div_(PIXEL_MAX)
+        return images.contiguous(memory_format=torch.channels_last)
+
+
+def shuffled(
+    rng: np.random.Generator, count: int, batch: int, device: torch.device
+) -> list[Tensor]:
+    """Return one epoch over `count` samples: index batches in random order."""
+    return list(torch.split(torch.from_numpy(rng.permutation(count)).to(device), batch))
+
+
+def cycled(rng: np.random.Generator, count: int, length: int) -> Indices:
+    """Return `length` indices below `count`: whole random passes, the last one cut off."""
+    passes = -(-length // count)
+    order = rng.permuted(np.broadcast_to(np.arange(count), (passes, count)), axis=1)
+    return order.ravel()[:length]
+
+
+def pairs(
+    rng: np.random.Generator,
+    n_forget: int,
+    n_retain: int,
+    batch: int,
+    device: torch.device,
+    classes: tuple[Indices, Indices] | None = None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield one pass over the retain set in batches, each with as many forget samples.
+
+    The forget set is passed over again and again, in a new order each time.
+
+    Args:
+        rng: where the order is drawn from.
+        n_forget: size of the forget set, at least 1.
+        n_retain: size of the retain set, at least 1.
+        batch: pairs in a batch; the last batch may be smaller.
+        device: where the indices are wanted.
+        classes: the classes of all forget and all retain samples, to pair each retain sample
+            with a forget sample of another class wherever there is one.
+
+    Yields:
+        Forget indices and retain indices, int64, each of shape (B,).
+    """
+    retain = rng.permutation(n_retain)
+    forget = cycled(rng, n_forget, n_retain)
+    if classes is not None:
+        forget = _of_other_class(rng, forget, classes[0], classes[1][retain])
+    forget_batches = torch.split(torch.from_numpy(forget).to(device), batch)
+    retain_batches = torch.split(torch.from_numpy(retain).to(device), batch)
+    yield from zip(forget_batches, retain_batches, strict=True)
+
+
+def _of_other_class(
+    rng: np.random.Generator, forget: Indices, forget_classes: Indices, retain_classes: Indices
+) -> Indices:
+    """Redraw the forget indices whose class equals that of their retain partner."""
+    clash = forget_classes[forget] == retain_classes
+    redrawn = forget.copy()
+    for shared in np.unique(retain_classes[clash]):
+        others = np.flatnonzero(forget_classes != shared)
+        places = clash & (retain_classes == shared)
+        if len(others):
+            redrawn[places] = rng.choice(others, size=int(places.sum()))
+    return redrawn

@@ -1,0 +1,213 @@
+"""Parquet files of labelled images, in the layout of Hugging Face data sets.
+
+Shapes: N images, F channels, H W pixels.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from mixunlearn.data.arrow import Dataset, make_dataset
+from mixunlearn.data.pixels import PixelError, Shape, decode, describe_shape, linked_files
+from mixunlearn.data.shards import Shard, open_part, opened
+from mixunlearn.errors import InputError
+
+BATCH = 256  # rows decoded at a time: bounds the memory of large float images
+SHOWN = 10  # labels listed in an error message
+
+Labels = NDArray[Any]  # int64 or text
+T = TypeVar("T")
+
+
+def load(
+    train: str, test: str | None = None, image: str = "image", label: str = "label"
+) -> Dataset:
+    """Return the data set in Parquet files, decoded in memory.
+
+    Args:
+        train: a file, or a glob whose files are read in sorted order.
+        test: the same for the data set's own test part.
+        image: column of images; layouts as in `mixunlearn.data.pixels.decode`.
+        label: column of integers or texts. Class names come from the file's Hugging Face
+            metadata, else they are the sorted distinct labels of the training part.
+
+    Raises:
+        InputError: a file, a column, an image or a label cannot be used.
+    """
+    train_shards = open_part("data.train", train, image, label)
+    test_shards = open_part("data.test", test, image, label) if test is not None else []
+    labels = _read_labels(train_shards, label)
+    classes = _classes(train_shards, labels, label)
+    indexes = [_indexes("data.label", label, labels, classes)]
+    if test is not None:
+        test_labels = _read_labels(test_shards, label)
+        _refuse_mixed_kinds([labels, test_labels], label)
+        _refuse_other_names(test_shards, test, classes)
+        indexes.append(_indexes("data.test", test, test_labels, classes))
+    return make_dataset(
+        _read_images(train_shards, test_shards, image),
+        np.concatenate(indexes),
+        classes=classes,
+        n_train=len(labels),
+        source="parquet",
+    )
+
+
+def files(
+    train: str, test: str | None = None, image: str = "image", label: str = "label"
+) -> list[Path]:
+    """Return every file whose content decides the data set: Parquet files, then linked images.
+
+    Raises:
+        InputError: a Parquet file or a column is missing.
+    """
+    shards = open_part("data.train", train, image, label)
+    if test is not None:
+        shards += open_part("data.test", test, image, label)
+    linked = [path for shard in shards for path in _linked(shard, image)]
+    return [shard.path for shard in shards] + linked
+
+
+def _read_labels(shards: Sequence[Shard], label: str) -> Labels:
+    parts = [_read_shard_labels(shard, label) for shard in shards if shard.rows]
+    _refuse_mixed_kinds(parts, label)
+    return np.concatenate(parts)
+
+
+def _refuse_mixed_kinds(parts: Sequence[Labels], label: str) -> None:
+    if len({part.dtype.kind for part in parts}) > 1:
+        raise InputError("data.label", label, "numbers in one file, text in another: use one kind")
+
+
+def _read_shard_labels(shard: Shard, label: str) -> Labels:
+    with opened(shard.key, shard.path) as file:
+        column = file.read(columns=[label]).column(label).combine_chunks()
+    if column.null_count:
+        row = int(np.flatnonzero(column.is_null())[0])
+        reason = f"row {row} of {shard.path.name} has no label: fill or drop it"
+        raise InputError("data.label", label, reason)
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_integer(column.type) or pa.types.is_boolean(column.type):
+        numbers: Labels = column.cast(pa.int64(), safe=False).to_numpy()
+        return numbers
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        return np.array(column.to_pylist(), dtype=str)
+    raise InputError("data.label", label, f"holds {column.type}: labels are integers or text")
+
+
+def _classes(shards: Sequence[Shard], labels: Labels, label: str) -> tuple[str, ...]:
+    names = shards[0].names
+    for shard in shards:
+        if shard.names != names:
+            reason = f"{shard.path.name} and {shards[0].path.name} have other class names"
+            raise InputError("data.label", label, f"{reason}: write both with the same")
+    if names is not None:
+        return names
+    distinct = np.unique(labels)
+    if distinct.dtype.kind == "i" and not np.array_equal(distinct, np.arange(len(distinct))):
+        reason = f"labels are {_shown(distinct)}: without class names they must be 0..C-1, no gaps"
+        raise InputError("data.label", label, f"{reason}; renumber them or store them as text")
+    return tuple(map(str, distinct))
+
+
+def _refuse_other_names(shards: Sequence[Shard], test: str, classes: tuple[str, ...]) -> None:
+    for shard in shards:
+        if shard.names is not None and shard.names != classes:
+            reason = f"classes are {_shown(shard.names)}, those of data.train {_shown(classes)}"
+            raise InputError("data.test", test, f"{reason}: use parts of one data set")
+
+
+def _indexes(key: str, value: str, labels: Labels, classes: tuple[str, ...]) -> NDArray[np.int64]:
+    """Return labels as indexes into `classes`; integers are indexes already."""
+    distinct, inverse = np.unique(labels, return_inverse=True)
+    if distinct.dtype.kind == "i":
+        index = distinct.astype(np.int64)
+        index[index >= len(classes)] = -1
+    else:
+        places = {name: place for place, name in enumerate(classes)}
+        index = np.array([places.get(str(name), -1) for name in distinct], np.int64)
+    outside = index < 0
+    if outside.any():
+        row = int(np.flatnonzero(outside[inverse])[0])
+        reason = f"row {row} has label {labels[row]}, outside the {len(classes)} classes"
+        raise InputError(key, value, f"{reason} ({_shown(classes)}): correct or drop it")
+    return index[inverse]
+
+
+def _shown(labels: Sequence[str] | NDArray[Any]) -> str:
+    return ", ".join(map(str, labels[:SHOWN])) + (", ..." if len(labels) > SHOWN else "")
+
+
+def _read_images(train: Sequence[Shard], test: Sequence[Shard], image: str) -> NDArray[np.uint8]:
+    shape = _first_shape(train, image)
+    if test and (other := _first_shape(test, image)) != shape:
+        reason = f"images are {describe_shape(other)}, those of data.train {describe_shape(shape)}"
+        raise InputError("data.test", str(test[0].path), f"{reason}: use parts of one data set")
+    shards = [*train, *test]
+    # Allocated once: neither parts nor batches are ever held twice.
+    images_NFHW = np.empty((sum(shard.rows for shard in shards), *shape), np.uint8)
+    filled = 0
+    for shard in shards:
+        for batch_BFHW in _decoded(shard, image, shape):
+            images_NFHW[filled : filled + len(batch_BFHW)] = batch_BFHW
+            filled += len(batch_BFHW)
+    return images_NFHW
+
+
+def _first_shape(shards: Sequence[Shard], image: str) -> Shape:
+    first = next(shard for shard in shards if shard.rows)
+    _, channels, height, width = next(_decoded(first, image, None, batch=1)).shape
+    return channels, height, width
+
+
+def _decoded(
+    shard: Shard, image: str, expected: Shape | None, batch: int = BATCH
+) -> Iterator[NDArray[np.uint8]]:
+    return _each(shard, image, lambda column: decode(column, shard.path.parent, expected), batch)
+
+
+def _each(
+    shard: Shard, image: str, use: Callable[[pa.Array], T], batch: int = BATCH
+) -> Iterator[T]:
+    """Yield what `use` makes of each batch of images; its errors say the row of the file."""
+    first = 0
+    with opened(shard.key, shard.path) as file:
+        for rows in file.iter_batches(batch, columns=[image]):
+            try:
+                made = use(rows.column(image))
+            except PixelError as error:
+                where = "" if error.row is None else f"row {first + error.row} of "
+                reason = f"{where}{shard.path.name} {error.reason}"
+                raise InputError("data.image", image, reason) from error
+            yield made
+            first += len(rows)
+
+
+def _linked(shard: Shard, image: str) -> list[Path]:
+    if _all_inside(shard, image):
+        return []
+    batches = _each(shard, image, lambda column: linked_files(column, shard.path.parent))
+    return [path for batch in batches for path in batch]
+
+
+def _all_inside(shard: Shard, image: str) -> bool:
+    """Say whether no image is a link, from the footer if it counts nulls: pixels stay unread."""
+    with opened(shard.key, shard.path) as file:
+        if not pa.types.is_struct(file.schema_arrow.field(image).type):
+            return True
+        groups = [file.metadata.row_group(index) for index in range(file.num_row_groups)]
+    return all(_count_nulls(group, image) == 0 for group in groups)
+
+
+def _count_nulls(row_group: pq.RowGroupMetaData, image: str) -> int | None:
+    columns = [row_group.column(i) for i in range(row_group.num_columns)]
+    for column in columns:
+        if column.path_in_schema == f"{image}.bytes" and column.statistics is not None:
+            return int(column.statistics.null_count) if column.statistics.has_null_count else None
+    return None

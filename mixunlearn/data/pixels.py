@@ -1,0 +1,222 @@
+"""Image columns, in any of their layouts, as uint8 arrays.
+
+Shapes: N images, F channels, H W pixels.
+"""
+
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+# Named, because some of Pillow's other formats start a program to decode.
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
+# Pillow modes of 8 bits a channel that are kept; others are converted or refused.
+KEPT = {"L", "LA", "RGB", "RGBA"}
+CONVERTED = {"1": "L", "P": "RGB", "PA": "RGB", "CMYK": "RGB", "YCbCr": "RGB"}
+ORIENTATION = 0x0112  # tag of cameras that turn the picture without turning its pixels
+BYTE = 255
+FLAT, COLOUR = 2, 3  # axes of an image stored as H, W and as H, W, C or C, H, W
+
+Shape = tuple[int, int, int]
+
+
+class PixelError(ValueError):
+    """An image cannot be used.
+
+    Args:
+        row: its row in the column, None when the whole column is meant.
+        reason: what is wrong and what to do, to follow "row 3".
+    """
+
+    def __init__(self, row: int | None, reason: str) -> None:
+        super().__init__(reason)
+        self.row = row
+        self.reason = reason
+
+
+def decode(column: pa.Array, folder: Path, expected: Shape | None = None) -> NDArray[np.uint8]:
+    """Return the images of `column` as (N, F, H, W) uint8.
+
+    Args:
+        column: structs of `bytes` and `path`, encoded images, or nested lists of numbers:
+            (H, W), (H, W, C) or (C, H, W) where channels are the smaller of first and last.
+            Integers lie in 0..255, floats in [0, 1], booleans are black and white.
+        folder: where the paths start.
+        expected: (F, H, W) that every image must have; None takes the first image's.
+
+    Raises:
+        PixelError: an image is missing, broken, of another size or out of range.
+    """
+    if isinstance(column, pa.ExtensionArray):
+        column = column.storage
+    if pa.types.is_struct(column.type):
+        return _stack(_open_all(_struct_contents(column, folder)), expected)
+    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+        _refuse_nulls(column, 1, "has no image: fill or drop it")
+        return _stack(_open_all(iter(column.to_pylist())), expected)
+    if _is_list(column.type):
+        images_NFHW = _decode_lists(column)
+        _refuse_other_shape(0, _shape(images_NFHW[0]), expected)
+        return images_NFHW
+    raise PixelError(None, f"holds {column.type}: images are bytes, a struct of bytes, or lists")
+
+
+def linked_files(column: pa.Array, folder: Path) -> list[Path]:
+    """Return the image files that `column` refers to instead of holding them.
+
+    Raises:
+        PixelError: such a file does not exist.
+    """
+    linked = []
+    for row, (content, path) in enumerate(zip(*_fields(column), strict=True)):
+        if content is None and path is not None:
+            if not (folder / path).is_file():
+                raise PixelError(row, f"refers to {folder / path}, no such file: restore it")
+            linked.append(folder / path)
+    return linked
+
+
+def describe_shape(shape: Shape) -> str:
+    """Return (F, H, W) for an error message."""
+    return f"{'x'.join(map(str, shape))} (channels x height x width)"
+
+
+def _fields(column: pa.StructArray) -> tuple[list[bytes | None], list[str | None]]:
+    names = [field.name for field in column.type if field.name in {"bytes", "path"}]
+    if not names:
+        raise PixelError(None, f"holds {column.type}: a struct of images has bytes or path")
+    columns = {name: pc.struct_field(column, name).to_pylist() for name in names}
+    nothing = [None] * len(column)
+    return columns.get("bytes", nothing), columns.get("path", nothing)
+
+
+def _struct_contents(column: pa.StructArray, folder: Path) -> Iterator[bytes]:
+    for row, (content, path) in enumerate(zip(*_fields(column), strict=True)):
+        if content is not None:
+            yield content
+        elif path is None:
+            raise PixelError(row, "has neither bytes nor a path: fill or drop it")
+        else:
+            yield _read_file(row, folder / path)
+
+
+def _read_file(row: int, path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        reason = f"refers to {path}, which cannot be read ({error.strerror}): restore the file"
+        raise PixelError(row, reason) from error
+
+
+def _open_all(contents: Iterator[bytes]) -> Iterator[NDArray[np.uint8]]:
+    for row, content in enumerate(contents):
+        try:
+            yield _open(content)
+        except Exception as error:  # Pillow raises a dozen kinds for broken files
+            reason = f"is no image that can be decoded ({error}): replace or drop it"
+            raise PixelError(row, reason) from error
+
+
+def _open(content: bytes) -> NDArray[np.uint8]:
+    with Image.open(BytesIO(content), formats=FORMATS) as opened:
+        image: Image.Image = opened
+        if opened.getexif().get(ORIENTATION):
+            image = ImageOps.exif_transpose(opened)
+        if image.mode in CONVERTED:
+            image = image.convert(CONVERTED[image.mode])
+        if image.mode not in KEPT:
+            raise ValueError(f"mode {image.mode}, only 8 bits a channel are supported")
+        pixels = np.asarray(image)
+    return pixels[None] if pixels.ndim == FLAT else pixels.transpose(2, 0, 1)
+
+
+def _stack(images: Iterator[NDArray[np.uint8]], expected: Shape | None) -> NDArray[np.uint8]:
+    same = []
+    for row, image_FHW in enumerate(images):
+        expected = expected or _shape(image_FHW)
+        _refuse_other_shape(row, _shape(image_FHW), expected)
+        same.append(image_FHW)
+    return np.stack(same)
+
+
+def _shape(image_FHW: NDArray[np.uint8]) -> Shape:
+    channels, height, width = image_FHW.shape
+    return channels, height, width
+
+
+def _refuse_other_shape(row: int, shape: Shape, expected: Shape | None) -> None:
+    if expected and shape != expected:
+        remedy = f"the first image is {describe_shape(expected)}: bring all to one size and mode"
+        raise PixelError(row, f"is {describe_shape(shape)}, {remedy}")
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    types = pa.types
+    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
+
+
+def _refuse_nulls(column: pa.Array, per_row: int, reason: str) -> None:
+    if column.null_count:
+        first = int(np.flatnonzero(column.is_null())[0])
+        raise PixelError(first // per_row, reason)
+
+
+def _decode_lists(column: pa.Array) -> NDArray[np.uint8]:
+    rows, sizes, per_row = len(column), [], 1
+    while _is_list(column.type):
+        size = _common_length(column, per_row)
+        sizes.append(size)
+        per_row *= size
+        column = column.flatten()
+    if len(sizes) not in {FLAT, COLOUR}:
+        raise PixelError(None, f"holds lists of {len(sizes)} axes: images are (H, W) or (H, W, C)")
+    _refuse_nulls(column, per_row, "has a pixel that is null: fill or drop it")
+    return _channels_first(_to_bytes(column, per_row).reshape(rows, *sizes))
+
+
+def _common_length(column: pa.Array, per_row: int) -> int:
+    _refuse_nulls(column, per_row, "has a list that is null: fill or drop it")
+    lengths = pc.list_value_length(column).to_numpy()
+    odd = np.flatnonzero(lengths != lengths[0])
+    if len(odd):
+        raise PixelError(int(odd[0]) // per_row, "differs in size: bring all images to one size")
+    if not lengths[0]:
+        raise PixelError(0, "has no pixels: fill or drop it")
+    return int(lengths[0])
+
+
+def _to_bytes(values: pa.Array, per_row: int) -> NDArray[np.uint8]:
+    kind = values.type
+    numbers: NDArray[Any] = values.to_numpy(zero_copy_only=False)
+    if pa.types.is_boolean(kind):
+        return numbers.astype(np.uint8) * np.uint8(BYTE)
+    if pa.types.is_integer(kind):
+        rule = "integers lie in 0..255"
+        _refuse_outside(numbers, BYTE, per_row, rule)
+        return numbers.astype(np.uint8)
+    if pa.types.is_floating(kind):
+        rule = "floats are finite and lie in [0, 1]; store 0..255 as integers"
+        _refuse_outside(numbers, 1, per_row, rule)
+        return np.rint(numbers.astype(np.float32) * BYTE).astype(np.uint8)
+    raise PixelError(None, f"holds lists of {kind}: pixels are integers, floats or booleans")
+
+
+def _refuse_outside(numbers: NDArray[Any], highest: int, per_row: int, rule: str) -> None:
+    # Written so that NaN is outside as well.
+    outside = np.flatnonzero(~((numbers >= 0) & (numbers <= highest)))
+    if len(outside):
+        first = int(outside[0])
+        raise PixelError(first // per_row, f"has a pixel of {numbers[first]}: {rule}")
+
+
+def _channels_first(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    if images.ndim == 1 + FLAT:
+        return images[:, None]
+    channels_last = images.shape[-1] < images.shape[1]
+    return images.transpose(0, 3, 1, 2) if channels_last else images

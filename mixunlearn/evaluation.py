@@ -1,0 +1,180 @@
+"""Evaluation of a model: on `val` while searching, on `test` when reporting, never on both.
+
+Shape suffixes: N samples, F channels, H W pixels, C classes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from mixunlearn.data.arrow import Dataset
+from mixunlearn.data.batches import Indices
+from mixunlearn.data.splits import Splits
+from mixunlearn.inference import predict
+from mixunlearn.metrics.accuracy import accuracy
+from mixunlearn.metrics.gap import Evaluation, ReferenceSet
+from mixunlearn.metrics.membership import attack_success
+from mixunlearn.models import StagedModel
+from mixunlearn.signature import seed_for
+
+Phase = Literal["val", "test"]
+Images = npt.NDArray[np.uint8]
+
+VERSION = 1  # raise it when a metric changes: stored evaluations are then made anew
+TUNING_LIMIT = 1000  # images of a kind that a search looks at after each epoch
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledImages:
+    """Images as they are stored, with their labels.
+
+    Args:
+        images_NFHW: uint8.
+        labels_N: int64.
+    """
+
+    images_NFHW: Images
+    labels_N: Indices
+
+    @classmethod
+    def of(cls, dataset: Dataset, ids: Indices) -> "LabelledImages":
+        """Return the samples of a data set with the given row ids."""
+        return cls(images_NFHW=dataset.images_NFHW[ids], labels_N=dataset.labels_N[ids])
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSet:
+    """The images one phase looks at.
+
+    The phases share none: each has its own half of the forget and of the retain set beside its
+    own held-out images. (A forget set of a single image is in both.)
+
+    Args:
+        phase: "val" or "test".
+        retain: images the model may know.
+        forget: images the model must have forgotten.
+        held_out: images it never saw.
+        forgotten: the classes a class-level task forgets, else empty.
+        seed: of the attack's draws.
+    """
+
+    phase: Phase
+    retain: LabelledImages
+    forget: LabelledImages
+    held_out: LabelledImages
+    forgotten: Sequence[int]
+    seed: int
+
+    @property
+    def gap_metrics(self) -> tuple[str, ...]:
+        """Return the metrics that make `gap/avg`: those of the paper's table for the task."""
+        held_out = f"acc/{self.phase}"
+        if self.forgotten:
+            return ("acc/train_forget", f"{held_out}_retain", f"{held_out}_forget", "mia/asr")
+        return ("acc/train_retain", "acc/train_forget", held_out, "mia/asr")
+
+    def evaluate(self, model: StagedModel) -> Evaluation:
+        """Return what a model scores, from one pass over all images."""
+        parts = (self.retain, self.forget, self.held_out)
+        device = next(model.parameters()).device
+        images = torch.from_numpy(np.concatenate([part.images_NFHW for part in parts]))
+        probs_NC = predict(model, images.to(device))[0].cpu().numpy()
+        ends = np.cumsum([len(part.labels_N) for part in parts])[:-1]
+        retain, forget, held_out = np.split(probs_NC, ends)
+        metrics = {
+            "acc/train_retain": accuracy(retain, self.retain.labels_N),
+            "acc/train_forget": accuracy(forget, self.forget.labels_N),
+            **self._held_out(held_out),
+            "mia/asr": attack_success(retain, forget, held_out, self.seed),
+        }
+        return Evaluation(metrics=metrics, forget_probs_NC=forget)
+
+    def _held_out(self, probs_NC: npt.NDArray[np.float32]) -> dict[str, float]:
+        """Return accuracy on held-out images; by retained and forgotten classes if there are."""
+        name, labels = f"acc/{self.phase}", self.held_out.labels_N
+        result = {name: accuracy(probs_NC, labels)}
+        if self.forgotten:
+            forgotten = np.isin(labels, self.forgotten)
+            result[f"{name}_retain"] = accuracy(probs_NC[~forgotten], labels[~forgotten])
+            result[f"{name}_forget"] = accuracy(probs_NC[forgotten], labels[forgotten])
+        return result
+
+    def resolution(self) -> dict[str, float]:
+        """Return the smallest step of each metric that is a share, in percentage points."""
+        held_out, name = self.held_out.labels_N, f"acc/{self.phase}"
+        forgotten = np.isin(held_out, self.forgotten)
+        n = min(len(self.forget.labels_N), len(self.retain.labels_N), len(held_out) // 2)
+        counts = {
+            "acc/train_retain": len(self.retain.labels_N),
+            "acc/train_forget": len(self.forget.labels_N),
+            name: len(held_out),
+            f"{name}_retain": int((~forgotten).sum()),
+            f"{name}_forget": int(forgotten.sum()),
+            "mia/asr": 2 * n,
+        }
+        return {metric: 100 / count for metric, count in counts.items() if count}
+
+
+def evaluation_set(dataset: Dataset, splits: Splits, phase: Phase) -> EvaluationSet:
+    """Return what a phase looks at: for "val" at most 1,000 images of a kind, for "test" all.
+
+    Args:
+        dataset: where the images are.
+        splits: which of them are to be forgotten, retained, held out.
+        phase: "val" for searching, "test" for reporting.
+    """
+    held_out = splits.val_N if phase == "val" else splits.test_N
+    limit = TUNING_LIMIT if phase == "val" else None
+    parts = {
+        "forget": _half(splits.forget_N, phase, splits.key)[:limit],
+        "retain": _half(splits.retain_N, phase, splits.key)[:limit],
+        "held_out": _order(held_out, splits.key)[:limit],
+    }
+    return EvaluationSet(
+        phase=phase,
+        **{name: LabelledImages.of(dataset, np.sort(ids)) for name, ids in parts.items()},
+        forgotten=splits.forgotten,
+        seed=seed_for("attack", splits.key),
+    )
+
+
+def _half(ids: Indices, phase: Phase, key: str) -> Indices:
+    """Return one phase's half of the ids, in random order."""
+    if len(ids) == 1:
+        return ids
+    order = _order(ids, key)
+    middle = len(order) // 2
+    return order[:middle] if phase == "val" else order[middle:]
+
+
+def _order(ids: Indices, key: str) -> Indices:
+    return np.random.default_rng(seed_for("evaluation", key)).permutation(ids)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judge:
+    """Measures models on one evaluation set, relative to the references.
+
+    Args:
+        images: what models are evaluated on.
+        references: what the retrained references scored there.
+    """
+
+    images: EvaluationSet
+    references: ReferenceSet
+
+    def judge(self, model: StagedModel, seconds: float) -> dict[str, float]:
+        """Return metrics, gaps and z of a model that took `seconds` to unlearn."""
+        return {
+            **self.references.compare(self.images.evaluate(model)),
+            **self.times(seconds),
+        }
+
+    def times(self, seconds: float) -> Mapping[str, float]:
+        """Return the time to unlearn, and as a ratio to the mean time of retraining."""
+        retraining = float(np.mean(self.references.seconds))
+        return {"time/unlearn_s": seconds, "time/ratio_to_retrain": seconds / retraining}

@@ -1,0 +1,136 @@
+"""The verbs every unlearning method has, and the epoch loop, written once."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mixunlearn.data.batches import Indices, Samples, pairs
+from mixunlearn.models import StagedModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What a method is given.
+
+    Args:
+        original: the trained model that must forget; frozen, never changed.
+        fresh: builds an untrained model of the same kind from a seed.
+        forget: D_f.
+        retain: D_r.
+        classes: number of classes.
+        seed: all the method's random choices follow from it.
+    """
+
+    original: StagedModel
+    fresh: Callable[[int], StagedModel]
+    forget: Samples
+    retain: Samples
+    classes: int
+    seed: int
+
+    @property
+    def device(self) -> torch.device:
+        """Where the samples lie and the models compute."""
+        return self.forget.images_NFHW.device
+
+
+class Stateful(Protocol):
+    """A model or an optimizer: something whose state can be saved."""
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """Return the state as nested plain containers of tensors and numbers."""
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> object:
+        """Take a state over."""
+
+
+@dataclass(kw_only=True)
+class Method(ABC):
+    """One way to unlearn; its fields are its hyperparameters.
+
+    A subclass says in `update` what one step does with one batch of pairs.
+
+    Args:
+        lr: learning rate of Adam on the unlearner, > 0.
+        batch: pairs in a step, at least 1.
+    """
+
+    needs_labels: ClassVar[bool]
+
+    lr: float = 1e-4
+    batch: int = 32
+
+    def prepare(self, context: Context) -> None:
+        """Build the unlearner and all that is trained, from the seed alone."""
+        self.context = context
+        self.rng = np.random.default_rng(context.seed)
+        self.model = self.start(context)
+        self.optimizer = adam(self.model, self.lr)
+
+    def start(self, context: Context) -> StagedModel:
+        """Return the model unlearning starts from: a copy of the original."""
+        model = deepcopy(context.original)
+        return model.requires_grad_(True)
+
+    def epoch(self) -> dict[str, float]:
+        """Make one pass over D_r and return the mean of each step's scalars."""
+        self.model.train()
+        scalars: dict[str, list[Tensor]] = {}
+        for step, (forget_B, retain_B) in enumerate(self.pairs()):
+            self.step = step
+            for name, scalar in self.update(forget_B, retain_B).items():
+                scalars.setdefault(name, []).append(scalar)
+        # Read once an epoch: reading a number each step would stall a GPU.
+        return {name: torch.stack(values).mean().item() for name, values in scalars.items()}
+
+    def pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the epoch's batches: forget indices (B,) and retain indices (B,)."""
+        context = self.context
+        return pairs(
+            self.rng,
+            len(context.forget),
+            len(context.retain),
+            self.batch,
+            context.device,
+            self.pairing_classes(),
+        )
+
+    def pairing_classes(self) -> tuple[Indices, Indices] | None:
+        """Return the classes of D_f and D_r if a pair's classes must differ, else `None`."""
+        return None
+
+    @abstractmethod
+    def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
+        """Take one step on a batch of pairs and return detached scalars, at least `loss`."""
+
+    def descend(self, loss: Tensor) -> None:
+        """Take one optimizer step on the unlearner."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+
+    def parts(self) -> dict[str, Stateful]:
+        """Return by name all that training changes, beside the random generator."""
+        return {"model": self.model, "optimizer": self.optimizer}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything the next epoch depends on."""
+        states = {name: part.state_dict() for name, part in self.parts().items()}
+        return {**states, "rng": self.rng.bit_generator.state}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state; `prepare` must have been called before."""
+        for name, part in self.parts().items():
+            part.load_state_dict(state[name])
+        self.rng.bit_generator.state = state["rng"]
+
+
+def adam(model: torch.nn.Module, lr: float, weight_decay: float = 0.0) -> torch.optim.Adam:
+    """Return Adam as one fused kernel: a step of the small models is mostly overhead."""
+    return torch.optim.Adam(model.parameters(), lr=lr, weight_decay=weight_decay, fused=True)

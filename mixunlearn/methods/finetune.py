@@ -1,0 +1,26 @@
+"""Finetuning on the retain set."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from mixunlearn.methods.base import Method
+
+
+@dataclass(kw_only=True)
+class Finetune(Method):
+    """Minimise `CE(D_r)` from the original model; forgetting is left to time.
+
+    Source: Golatkar et al., CVPR 2020, arXiv 1911.04933 (as a baseline).
+    """
+
+    needs_labels = True
+
+    def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
+        """Take one step of cross entropy on the retain half of the batch."""
+        retain = self.context.retain
+        assert retain.labels_N is not None
+        loss = F.cross_entropy(self.model(retain.batch(retain_B)), retain.labels_N[retain_B])
+        self.descend(loss)
+        return {"loss": loss.detach()}

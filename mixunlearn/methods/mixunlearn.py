@@ -1,0 +1,159 @@
+"""Adversarial Mixup Unlearning: a generator mixes what the unlearner must learn to forget."""
+
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mixunlearn.generator import MixBlock, mix
+from mixunlearn.methods.base import Context, Stateful, adam
+from mixunlearn.methods.mixture import MixtureMethod
+from mixunlearn.models import StagedModel
+from mixunlearn.signature import seed_for
+
+EMA_DECAY = 0.999
+
+
+@dataclass(kw_only=True)
+class MixUnlearn(MixtureMethod):
+    """Minimise `L_mix + ω·L_real` while a generator maximises `R(mixed; 1−λ, λ, τ_gen)`.
+
+    Each step updates the unlearner; every `gen_interval`-th step of an epoch, from its first on,
+    updates the generator before, through the mask alone, with its own optimizer. The defaults are
+    first guesses: the paper does not publish ω, its temperatures or learning rates.
+
+    Deviations from the authors' partial code: targets stay with their images when the retain
+    batch is shuffled, and the adversary is the current unlearner, as the paper says.
+
+    Args:
+        lr_gen: learning rate of Adam on the generator, > 0.
+        omega: ω ≥ 0, weight of the real pairs.
+        tau_gen: τ > 0 of the generator's loss.
+        tau_mix: τ > 0 of the mixed pairs.
+        tau_real: τ > 0 of the real pairs.
+        gen_interval: K ≥ 1, steps of the unlearner for each of the generator.
+        stage: the original model's stage whose features the generator reads.
+        mixing: "mixblock", "mixup" (plain: without the generator) or "none" (without L_mix).
+        real: whether L_real is part of the loss.
+        adversary: whose mistakes the generator seeks: "unlearner", "original" or "ema" (a moving
+            average of the unlearner); "none" lets it cooperate, minimising what the unlearner does.
+        lam_concat: tell the generator λ by a constant channel.
+        mask_weight: ≥ 0, penalty on `|mean(M_f) − λ|` in the generator's loss.
+
+    Source: Peng, Tang, Yang, ICLR 2025, arXiv 2502.10288.
+    """
+
+    lr_gen: float = 1e-3
+    omega: float = 1.0
+    tau_gen: float = 1.0
+    tau_mix: float = 1.0
+    tau_real: float = 5.0
+    gen_interval: int = 4
+    stage: str = "pool2"
+    mixing: str = "mixblock"
+    real: bool = True
+    adversary: str = "unlearner"
+    lam_concat: bool = True
+    mask_weight: float = 0.0
+
+    def prepare(self, context: Context) -> None:
+        """Build the unlearner, and the generator if the mixture has one."""
+        super().prepare(context)
+        if self.mixing != "mixblock":
+            return
+        channels = context.forget.features[self.stage].shape[1]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_for("generator", context.seed))
+            generator = MixBlock(channels, lam_concat=self.lam_concat)
+        self.generator = generator.to(context.device)
+        self.generator_optimizer = adam(self.generator, self.lr_gen)
+        self.ema = deepcopy(self.model).requires_grad_(False)
+
+    def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
+        """Take one step of the unlearner, and of the generator when it is due."""
+        forget = self.context.forget.batch(forget_B)
+        retain = self.context.retain.batch(retain_B)
+        scalars: dict[str, Tensor] = {}
+        if self.mixing == "mixblock" and self.step % self.gen_interval == 0:
+            scalars = self.update_generator(forget, retain, forget_B, retain_B)
+        return scalars | self.update_unlearner(forget, retain, forget_B, retain_B)
+
+    def update_generator(
+        self, forget: Tensor, retain: Tensor, forget_B: Tensor, retain_B: Tensor
+    ) -> dict[str, Tensor]:
+        """Take one step of the generator; the unlearner stays as it is, to the bit."""
+        lam = self.draw_lambda()
+        masks = self.masks(forget_B, retain_B, lam, forget.shape[2:])
+        adversary = self.opponent()
+        # In training mode batch norm would take the mixtures into the unlearner's statistics.
+        adversary.eval().requires_grad_(False)
+        u_mix = torch.softmax(adversary(mix(masks, forget, retain)), dim=1)
+        loss = self.mixed_loss(u_mix, forget_B, retain_B, lam, self.tau_gen)
+        loss = loss if self.adversary == "none" else -loss
+        if self.mask_weight:
+            loss = loss + self.mask_weight * (masks[:, 0].mean() - lam).abs()
+        self.generator_optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.generator_optimizer.step()
+        self.model.train().requires_grad_(True)
+        return {"loss_gen": loss.detach(), "mask_forget": masks[:, 0].mean().detach()}
+
+    def update_unlearner(
+        self, forget: Tensor, retain: Tensor, forget_B: Tensor, retain_B: Tensor
+    ) -> dict[str, Tensor]:
+        """Take one step of the unlearner; the generator stays as it is, to the bit."""
+        lam = self.draw_lambda()
+        images = [self.mixture(forget, retain, forget_B, retain_B, lam)] * (self.mixing != "none")
+        images += [retain, forget] * self.real
+        outputs = self.outputs(*images)
+        scalars = {}
+        loss = torch.zeros((), device=forget.device)
+        if self.mixing != "none":
+            loss = self.mixed_loss(outputs[0], forget_B, retain_B, lam, self.tau_mix)
+            scalars["loss_mix"] = loss.detach()
+        if self.real:
+            u_retain, u_forget = outputs[-2:]
+            loss_real = self.real_loss(u_forget, u_retain, forget_B, retain_B, self.tau_real)
+            scalars["loss_real"] = loss_real.detach()
+            loss = loss + self.omega * loss_real
+        self.descend(loss)
+        if self.adversary == "ema" and self.mixing == "mixblock":
+            self.update_ema()
+        return {"loss": loss.detach(), **scalars}
+
+    @torch.no_grad()
+    def mixture(
+        self, forget: Tensor, retain: Tensor, forget_B: Tensor, retain_B: Tensor, lam: float
+    ) -> Tensor:
+        """Return the mixed images of a batch, without a gradient to the generator."""
+        if self.mixing == "mixup":
+            return lam * forget + (1 - lam) * retain
+        return mix(self.masks(forget_B, retain_B, lam, forget.shape[2:]), forget, retain)
+
+    def masks(self, forget_B: Tensor, retain_B: Tensor, lam: float, size: torch.Size) -> Tensor:
+        """Return the generator's masks, shape (B, 2, H, W)."""
+        h_forget = self.context.forget.features[self.stage][forget_B]
+        h_retain = self.context.retain.features[self.stage][retain_B]
+        masks: Tensor = self.generator(h_forget, h_retain, lam, (size[0], size[1]))
+        return masks
+
+    def opponent(self) -> StagedModel:
+        """Return the model whose outputs the generator's loss is computed on."""
+        return {"original": self.context.original, "ema": self.ema}.get(self.adversary, self.model)
+
+    @torch.no_grad()
+    def update_ema(self) -> None:
+        """Move the averaged unlearner a step towards the current one."""
+        for weight, current in zip(self.ema.parameters(), self.model.parameters(), strict=True):
+            weight.lerp_(current, 1 - EMA_DECAY)
+        for buffer, latest in zip(self.ema.buffers(), self.model.buffers(), strict=True):
+            buffer.copy_(latest)
+
+    def parts(self) -> dict[str, Stateful]:
+        """Return by name all that training changes."""
+        parts = super().parts()
+        if self.mixing == "mixblock":
+            parts |= {"generator": self.generator, "generator_optimizer": self.generator_optimizer}
+            parts |= {"ema": self.ema} if self.adversary == "ema" else {}
+        return parts

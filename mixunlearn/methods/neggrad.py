@@ -1,0 +1,41 @@
+"""Negative gradient: descend on the retain set, ascend on the forget set."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mixunlearn.methods.base import Method
+
+
+@dataclass(kw_only=True)
+class NegGrad(Method):
+    """Minimise `CE(D_r) − β·CE(D_f)`; a large β is pure gradient ascent.
+
+    Args:
+        beta: β ≥ 0, weight of the ascent.
+
+    Source: Kurmanji et al., NeurIPS 2023, arXiv 2302.09880 (NegGrad+).
+    """
+
+    needs_labels = True
+
+    beta: float = 0.05
+
+    def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
+        """Take one step; both halves go through the model in one pass."""
+        forget, retain = self.context.forget, self.context.retain
+        assert forget.labels_N is not None
+        assert retain.labels_N is not None
+        images = torch.cat((retain.batch(retain_B), forget.batch(forget_B)))
+        retain_logits, forget_logits = self.model(images).chunk(2)
+        retain_loss = F.cross_entropy(retain_logits, retain.labels_N[retain_B])
+        forget_loss = F.cross_entropy(forget_logits, forget.labels_N[forget_B])
+        loss = retain_loss - self.beta * forget_loss
+        self.descend(loss)
+        return {
+            "loss": loss.detach(),
+            "loss_retain": retain_loss.detach(),
+            "loss_forget": forget_loss.detach(),
+        }

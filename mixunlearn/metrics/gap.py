@@ -1,0 +1,100 @@
+"""Gaps: how far an unlearned model is from models retrained without the data."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mixunlearn.metrics.divergence import js_divergence
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What one model scored on one evaluation set.
+
+    Args:
+        metrics: accuracies and attack success in percent, by name.
+        forget_probs_NC: softmax outputs on the evaluated forget images, float32.
+    """
+
+    metrics: Mapping[str, float]
+    forget_probs_NC: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceSet:
+    """Evaluations of the models retrained without the forget set, on one evaluation set.
+
+    Args:
+        evaluations: one a reference, at least one.
+        seconds: what training each reference took.
+        gap_metrics: the metrics whose mean gap is `gap/avg`: those of the task's table.
+        resolution: metric -> the step it moves in: 100 / n for a share of n samples.
+    """
+
+    evaluations: Sequence[Evaluation]
+    seconds: Sequence[float]
+    gap_metrics: Sequence[str]
+    resolution: Mapping[str, float]
+
+    def values(self, metric: str) -> list[float]:
+        """Return each reference's value of a metric; `div/js` is against the other references."""
+        if metric == "div/js":
+            return [
+                self.without(i).divergence(evaluation)
+                for i, evaluation in enumerate(self.evaluations)
+                if len(self.evaluations) > 1
+            ]
+        return [evaluation.metrics[metric] for evaluation in self.evaluations]
+
+    def without(self, index: int) -> "ReferenceSet":
+        """Return the set without one reference, to judge that one by the others."""
+        kept = [i for i in range(len(self.evaluations)) if i != index]
+        return ReferenceSet(
+            evaluations=[self.evaluations[i] for i in kept],
+            seconds=[self.seconds[i] for i in kept],
+            gap_metrics=self.gap_metrics,
+            resolution=self.resolution,
+        )
+
+    def divergence(self, evaluation: Evaluation) -> float:
+        """Return the mean Jensen-Shannon divergence to the references on D_f, in nats."""
+        return float(
+            np.mean(
+                [
+                    js_divergence(evaluation.forget_probs_NC, reference.forget_probs_NC)
+                    for reference in self.evaluations
+                ]
+            )
+        )
+
+    def compare(self, evaluation: Evaluation) -> dict[str, float]:
+        """Return an evaluation's metrics with `gap/<metric>`, `z/<metric>` and `gap/avg`.
+
+        A gap is the distance to the references' mean, in the metric's unit. z is the signed
+        distance in the references' standard deviations (n − 1), or in the metric's resolution
+        where the references agree more closely than one sample can show. With one reference
+        there is no z, and `div/js` has no gap.
+        """
+        metrics = {**evaluation.metrics, "div/js": self.divergence(evaluation)}
+        result = dict(metrics)
+        for name, value in metrics.items():
+            references = np.array(self.values(name))
+            if len(references):
+                result[f"gap/{name}"] = abs(value - references.mean())
+            if len(references) > 1:
+                spread = max(references.std(ddof=1), self.resolution.get(name, 0.0))
+                difference = value - references.mean()
+                result[f"z/{name}"] = difference / spread if spread else float("nan")
+        result["gap/avg"] = float(np.mean([result[f"gap/{name}"] for name in self.gap_metrics]))
+        return {name: float(value) for name, value in result.items()}
+
+    def own_gaps(self) -> list[float]:
+        """Return the `gap/avg` of each reference against the others; empty with only one."""
+        if len(self.evaluations) < 2:  # noqa: PLR2004
+            return []
+        return [
+            self.without(i).compare(evaluation)["gap/avg"]
+            for i, evaluation in enumerate(self.evaluations)
+        ]

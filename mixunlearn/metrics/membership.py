@@ -1,0 +1,47 @@
+"""Membership inference: can an attacker tell from its outputs what a model was trained on?"""
+
+import numpy as np
+import numpy.typing as npt
+
+Probabilities = npt.NDArray[np.float32]
+
+TREES = 100
+
+
+def attack_success(
+    retain_NC: Probabilities, forget_NC: Probabilities, held_out_NC: Probabilities, seed: int
+) -> float:
+    """Return the success of LAF's attack (ASR) in percent; 50 is chance.
+
+    An XGBoost classifier of 100 trees learns on *sorted* softmax vectors to tell n retained
+    training images (members) from n held-out images (non-members). Its accuracy is measured on
+    n images of the forget set, taken for members, together with n other held-out images.
+
+    Args:
+        retain_NC: outputs on retained training images.
+        forget_NC: outputs on the forget set.
+        held_out_NC: outputs on images never trained on.
+        seed: which images are drawn, when there are more than n.
+
+    n is the size of the forget set, or less where retained images or half the held-out ones are
+    fewer. Source: Shen et al., ICLR 2024, arXiv 2404.00506; section 7 of arXiv 2502.10288.
+
+    Raises:
+        ValueError: fewer than one forget, one retain and two held-out images.
+    """
+    # Importing the package takes a second; who does not attack need not have it.
+    from xgboost import XGBClassifier  # noqa: PLC0415
+
+    n = min(len(forget_NC), len(retain_NC), len(held_out_NC) // 2)
+    if n < 1:
+        raise ValueError("the attack needs one forget, one retain and two held-out images")
+    rng = np.random.default_rng(seed)
+    members = retain_NC[rng.permutation(len(retain_NC))[:n]]
+    claimed = forget_NC[rng.permutation(len(forget_NC))[:n]]
+    outsiders = held_out_NC[rng.permutation(len(held_out_NC))[: 2 * n]]
+    answers = np.repeat((1, 0), n)
+    # One thread: a trial has no more CPUs than Ray gave it, and the result must not depend on it.
+    attacker = XGBClassifier(n_estimators=TREES, n_jobs=1, random_state=0)
+    attacker.fit(np.sort(np.concatenate((members, outsiders[:n])), axis=1), answers)
+    said = attacker.predict(np.sort(np.concatenate((claimed, outsiders[n:])), axis=1))
+    return 100 * float(np.mean(said == answers))

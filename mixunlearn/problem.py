@@ -1,0 +1,118 @@
+"""An unlearning problem: everything a trial needs, as arrays that processes can share.
+
+Shape suffixes: N samples, F channels, H W pixels, C classes.
+"""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from mixunlearn.data.batches import Samples
+from mixunlearn.evaluation import Judge, LabelledImages
+from mixunlearn.methods import Context
+from mixunlearn.models import StagedModel, build_model
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """What kind of model is trained and unlearned.
+
+    Args:
+        name: a key of `MODELS`.
+        width: channels of the first stage; `None` is the model's default.
+        image_shape: (channels, height, width).
+        classes: number of outputs.
+    """
+
+    name: str
+    width: int | None
+    image_shape: tuple[int, int, int]
+    classes: int
+
+    def build(self, seed: int) -> StagedModel:
+        """Return a freshly initialised model."""
+        return build_model(
+            self.name,
+            image_shape=self.image_shape,
+            classes=self.classes,
+            seed=seed,
+            width=self.width,
+        )
+
+    def load(self, weights: Arrays) -> StagedModel:
+        """Return a model with the given weights."""
+        model = self.build(0)
+        model.load_state_dict({name: _tensor(array) for name, array in weights.items()})
+        return model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """The forget or the retain set, with what the original model says of it.
+
+    Args:
+        samples: N images with labels.
+        probs_NC: the original's softmax outputs, float32.
+        features: stage -> the original's features, float16, (N, F, h, w).
+    """
+
+    samples: LabelledImages
+    probs_NC: npt.NDArray[Any]
+    features: Arrays
+
+    def on(self, device: torch.device, *, with_labels: bool) -> Samples:
+        """Return the samples as tensors on a device; on the CPU they share the arrays' memory."""
+        labels_N = _tensor(self.samples.labels_N).to(device) if with_labels else None
+        return Samples(
+            images_NFHW=_tensor(self.samples.images_NFHW).to(device),
+            labels_N=labels_N,
+            probs_NC=_tensor(self.probs_NC).to(device),
+            features={name: _tensor(array).to(device) for name, array in self.features.items()},
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """What is to be unlearned from which model, and who judges the result.
+
+    Args:
+        architecture: of the models.
+        original: the original model's weights.
+        forget: D_f.
+        retain: D_r.
+        with_labels: whether methods may see labels (label-aware).
+        judge: measures a trial after each epoch; on `val`, never on `test`.
+    """
+
+    architecture: Architecture
+    original: Arrays
+    forget: Lesson
+    retain: Lesson
+    with_labels: bool
+    judge: Judge
+
+    def context(self, device: torch.device, seed: int) -> Context:
+        """Return what a method needs, on a device."""
+        original = self.architecture.load(self.original).to(device).requires_grad_(False)
+        return Context(
+            original=original.eval(),
+            fresh=self.architecture.build,
+            forget=self.forget.on(device, with_labels=self.with_labels),
+            retain=self.retain.on(device, with_labels=self.with_labels),
+            classes=self.architecture.classes,
+            seed=seed,
+        )
+
+
+def _tensor(array: npt.NDArray[Any]) -> Tensor:
+    """Return a tensor on the array's own memory, which nobody writes to."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)

@@ -1,0 +1,31 @@
+"""Names made from content: the same settings always have the same name and the same seed."""
+
+import hashlib
+import json
+
+SEED_BITS = 63
+
+
+def canonical(value: object) -> str:
+    """Return the one JSON text of `value`: sorted keys, no spaces.
+
+    Raises:
+        TypeError: `value` holds something that is not plain data.
+        ValueError: `value` holds NaN or an infinity.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def signature(value: object) -> str:
+    """Return eight hex digits that name `value`."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:8]
+
+
+def seed_for(*parts: object) -> int:
+    """Return a seed in [0, 2**63) for one purpose, for example `seed_for("split", 0)`.
+
+    Every random choice draws from a generator seeded this way, so that no choice
+    depends on how often another one drew.
+    """
+    digest = hashlib.sha256(canonical(parts).encode()).digest()
+    return int.from_bytes(digest[:8]) >> (64 - SEED_BITS)

@@ -1,0 +1,83 @@
+"""Supervised training of original and reference models."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from mixunlearn.data.batches import Samples, shuffled
+from mixunlearn.methods.base import adam
+from mixunlearn.models import StagedModel
+from mixunlearn.signature import seed_for
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How originals and references are trained, alike.
+
+    Args:
+        epochs: passes over the data, at least 1.
+        lr: learning rate of Adam at the start, > 0; it falls to 0 along a cosine by epoch.
+        batch: images in a step, at least 1.
+        weight_decay: L2 penalty, at least 0.
+    """
+
+    epochs: int
+    lr: float = 1e-3
+    batch: int = 32
+    weight_decay: float = 1e-4
+
+
+class Training:
+    """Training of one model, an epoch at a time, that can be saved and gone on with.
+
+    Args:
+        model: freshly initialised; trained in place.
+        samples: with labels, on the model's device.
+        recipe: how.
+        seed: the order of the samples follows from it.
+    """
+
+    def __init__(self, model: StagedModel, samples: Samples, recipe: Recipe, seed: int) -> None:
+        self.model, self.samples, self.recipe = model, samples, recipe
+        self.optimizer = adam(model, recipe.lr, recipe.weight_decay)
+        self.rng = np.random.default_rng(seed_for("training order", seed))
+        self.epochs_done = 0
+
+    def epoch(self) -> dict[str, float]:
+        """Make one pass over the samples; return the mean cross entropy in nats as `loss`."""
+        self.model.train()
+        progress = self.epochs_done / self.recipe.epochs
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.lr * (1 + math.cos(math.pi * progress)) / 2
+        labels_N = self.samples.labels_N
+        assert labels_N is not None
+        losses = []
+        for indices_B in shuffled(self.rng, len(self.samples), self.recipe.batch, labels_N.device):
+            loss = F.cross_entropy(self.model(self.samples.batch(indices_B)), labels_N[indices_B])
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+            losses.append(loss.detach())
+        self.epochs_done += 1
+        return {"loss": torch.stack(losses).mean().item()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything the next epoch depends on."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "rng": self.rng.bit_generator.state,
+            "epochs_done": self.epochs_done,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.rng.bit_generator.state = state["rng"]
+        self.epochs_done = state["epochs_done"]

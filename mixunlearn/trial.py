@@ -1,0 +1,65 @@
+"""A trial: one configuration of a method on a problem, an epoch at a time."""
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from mixunlearn.errors import MixUnlearnError
+from mixunlearn.methods import METHODS
+from mixunlearn.problem import Problem
+
+
+class DivergedError(MixUnlearnError):
+    """A loss became infinite or NaN: the configuration is of no use."""
+
+
+class Trial:
+    """Unlearning with one configuration, measured after each epoch.
+
+    Args:
+        problem: what is to be unlearned.
+        method: a key of `METHODS`.
+        parameters: the method's hyperparameters, flat.
+        seed: all random choices follow from it.
+        device: where to compute.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        method: str,
+        parameters: Mapping[str, Any],
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self.problem = problem
+        self.method = METHODS[method](**parameters)
+        self.method.prepare(problem.context(device, seed))
+        self.seconds = 0.0
+
+    def epoch(self) -> dict[str, float]:
+        """Unlearn for one epoch; return the losses as `train/…`, metrics, gaps, z and times.
+
+        Raises:
+            DivergedError: a loss is not finite.
+        """
+        start = time.perf_counter()
+        scalars = self.method.epoch()
+        self.seconds += time.perf_counter() - start
+        for name, value in scalars.items():
+            if not math.isfinite(value):
+                raise DivergedError(f"{name} = {value}: diverged; lower the learning rate")
+        losses = {f"train/{name}": value for name, value in scalars.items()}
+        return losses | self.problem.judge.judge(self.method.model, self.seconds)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything the next epoch depends on."""
+        return {"method": self.method.state_dict(), "seconds": self.seconds}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state of a trial with the same arguments."""
+        self.method.load_state_dict(state["method"])
+        self.seconds = state["seconds"]

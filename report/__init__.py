@@ -1,0 +1,1 @@
+"""Reads results: tables and plots. Knows no Ray."""

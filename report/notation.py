@@ -1,0 +1,91 @@
+"""How metrics are written for people: units, digits and signs, the same in tables and plots."""
+
+import math
+from collections.abc import Mapping
+
+ABSENT = "–"
+MINUS = "−"
+
+UNITS = {"acc": "%", "mia": "%", "div": "nats", "time": "s"}
+UNIT_NAMES = {"%": "percent", "pp": "percentage points", "s": "seconds", "×": "times retraining"}
+
+# (from this size on, format); limits sit where rounding would add a digit.
+THREE_DIGITS = ((99.95, ".0f"), (9.995, ".1f"), (0.0995, ".2f"), (0.0, "#.3g"))
+TWO_DIGITS = ((99.95, ".0f"), (9.95, ".1f"), (0.95, ".1f"), (1e-4, "#.2g"), (0.0, ".1f"))
+DIFFERENCE = ((99.95, ".0f"), (0.095, ".1f"), (1e-300, ".1g"), (0.0, ".1f"))
+SCORE = ((99.95, ".0f"), (0.0, ".1f"))
+
+
+def finite(value: object) -> float | None:
+    """Return `value` as a float, or None when it is absent, not a number, or not finite."""
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def unit(metric: str) -> str:
+    """Return the unit of a metric: "%", "pp", "nats", "s", "×", or "" for none.
+
+    Args:
+        metric: a name of the contract, for example `acc/test` or `gap/div/js`.
+    """
+    if metric.startswith("gap/"):
+        of_metric = unit(metric.removeprefix("gap/"))
+        return "pp" if of_metric == "%" or metric == "gap/avg" else of_metric
+    if metric.startswith("time/ratio"):
+        return "×"
+    if metric.endswith("_auc"):
+        return ""
+    return UNITS.get(metric.partition("/")[0], "")
+
+
+def unit_name(metric: str) -> str:
+    """Return the unit of a metric in words, for an axis; "" when it has none."""
+    return UNIT_NAMES.get(unit(metric), unit(metric))
+
+
+def three_digits(value: object) -> str:
+    """Return a number with three digits that matter: 128, 97.6, 5.23, 0.30, 0.0312."""
+    return _written(value, THREE_DIGITS)
+
+
+def two_digits(value: object) -> str:
+    """Return a standard deviation: 158, 52.1, 5.2, 0.34, 0.0015."""
+    return _written(value, TWO_DIGITS)
+
+
+def difference(value: object) -> str:
+    """Return a gap as briefly as it can be told from others: 158, 52.1, 0.3, 0.008."""
+    return _written(value, DIFFERENCE)
+
+
+def score(value: object) -> str:
+    """Return a signed number of standard deviations: +158, −0.8, +0.0."""
+    return _written(value, SCORE, sign="+")
+
+
+def mean_and_sd(distribution: Mapping[str, object] | None) -> str:
+    """Return `mean ± sd (n)`, both to the same decimal: a result is a distribution.
+
+    Args:
+        distribution: "mean", "sd" and "n"; a single run has no sd.
+    """
+    mean = finite((distribution or {}).get("mean"))
+    if distribution is None or mean is None:
+        return ABSENT
+    sd = two_digits(distribution.get("sd"))
+    decimals = len(sd.partition(".")[2])
+    known = three_digits(mean) if sd == ABSENT else _minus(f"{mean:.{decimals}f}")
+    return f"{known} ± {sd} ({distribution.get('n', ABSENT)})"
+
+
+def _written(value: object, formats: tuple[tuple[float, str], ...], sign: str = "") -> str:
+    number = finite(value)
+    if number is None:
+        return ABSENT
+    spec = next(spec for limit, spec in formats if abs(number) >= limit)
+    return _minus(format(number, sign + spec))
+
+
+def _minus(text: str) -> str:
+    return MINUS + text[1:] if text.startswith("-") else text

@@ -1,0 +1,336 @@
+"""A study's result as pictures: the search trial by trial, and the metrics beside references.
+
+Figures are built as objects, without pyplot's global state, so that threads may draw.
+"""
+
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from report.notation import ABSENT, finite, mean_and_sd, three_digits, unit_name
+
+DPI = 150
+INK = "#222222"
+PALE = "#8a8a8a"
+# Okabe and Ito's colours, told apart by every kind of colour vision; markers differ as well.
+BLUE, ORANGE, VERMILION, GREEN = "#0072B2", "#E69F00", "#D55E00", "#009E73"
+STATES: dict[str, dict[str, Any]] = {
+    "complete": {"marker": "o", "facecolors": BLUE, "edgecolors": "white", "s": 52},
+    "pruned": {"marker": "v", "facecolors": "white", "edgecolors": ORANGE, "s": 40},
+    "failed": {"marker": "x", "color": VERMILION, "s": 40},
+}
+LABELS = {"pruned": "pruned, at its last epoch"}
+BESIDE = ("div/js", "gap/avg")  # drawn after the metrics of the average gap
+CAPTION = (
+    "green: the references' mean ± sd · numbers: value, or mean ± sd (n) · arrow: off the scale"
+)
+WIDE = 30  # from this ratio of largest to smallest on, a linear axis hides the good trials
+RAIL = 0.96  # height of the marks of trials without a value, in heights of the axes
+FAR = 5  # what would stretch a strip more than this is marked at its edge, with its number
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One trial of the search; `value` is None where it has no finite objective."""
+
+    trial: int
+    state: str
+    value: float | None
+
+
+def gap_by_trial(
+    rows: Sequence[Mapping[str, object]],
+    *,
+    objective: str = "gap/avg",
+    path: Path,
+    band: tuple[float, float] | None,
+    original: float | None,
+) -> None:
+    """Draw the objective of every trial, the best so far, and what there is to compare with.
+
+    Args:
+        rows: trials as in trials.parquet, in any order.
+        objective: the column to draw, smaller is better.
+        path: the PNG file to write, atomically.
+        band: lowest and highest objective of the references against each other.
+        original: objective of the untouched original.
+    """
+    _write(gap_figure(rows, objective=objective, band=band, original=original), path)
+
+
+def gap_figure(
+    rows: Sequence[Mapping[str, object]],
+    *,
+    objective: str = "gap/avg",
+    band: tuple[float, float] | None = None,
+    original: float | None = None,
+) -> Figure:
+    """Return the figure that `gap_by_trial` writes; same arguments."""
+    points = sorted(_points(rows, objective), key=lambda point: point.trial)
+    figure = _figure(width=8.0, height=4.6)
+    axes = figure.add_subplot()
+    _draw_trials(axes, points)
+    best = _draw_best_so_far(axes, points)
+    _draw_levels(axes, band, original)
+    _scale(axes, [*(point.value for point in points), original], band or ())
+    _draw_rail(axes, [point for point in points if point.value is None])
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color=PALE, alpha=0.2)
+    axes.set_title(_title(best, objective), loc="left", fontsize=11)
+    axes.set_xlabel("trial")
+    axes.set_ylabel(f"{objective} ({unit_name(objective)})" if unit_name(objective) else objective)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    if axes.get_legend_handles_labels()[0]:
+        figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    return figure
+
+
+def _title(best: Point | None, objective: str) -> str:
+    if best is None:
+        return "no complete trial"
+    return f"best: trial {best.trial}, {objective} {three_digits(best.value)}"
+
+
+def _points(rows: Sequence[Mapping[str, object]], objective: str) -> Iterator[Point]:
+    for row in rows:
+        trial, state = int(str(row["trial"])), str(row["state"])
+        yield Point(trial=trial, state=state, value=finite(row.get(objective)))
+
+
+def _draw_levels(axes: Axes, band: tuple[float, float] | None, original: float | None) -> None:
+    if band is not None:
+        label = "references against each other"
+        axes.axhspan(*band, color=GREEN, alpha=0.22, linewidth=0, label=label, zorder=0)
+    if original is not None:
+        axes.axhline(original, color=PALE, linestyle="--", label="original, untouched", zorder=1)
+
+
+def _draw_trials(axes: Axes, points: Sequence[Point]) -> None:
+    for state, style in STATES.items():
+        drawn = [point for point in points if point.state == state]
+        if drawn:  # trials without a value are not drawn here, but explained in the legend
+            trials = [point.trial for point in drawn]
+            values = [math.nan if point.value is None else point.value for point in drawn]
+            axes.scatter(trials, values, label=LABELS.get(state, state), zorder=3, **style)
+
+
+def _draw_rail(axes: Axes, points: Sequence[Point]) -> None:
+    """Mark trials without a value on top: at the bottom a failure would look like the best."""
+    if not points:
+        return
+    low, high = axes.get_ylim()
+    logarithmic = axes.get_yscale() == "log"
+    axes.set_ylim(low, high * (high / low) ** 0.1 if logarithmic else high + 0.1 * (high - low))
+    foot, whole = 2 * RAIL - 1, axes.transAxes
+    strip = Rectangle((0, foot), 1, 1 - foot, transform=whole, facecolor=PALE, alpha=0.15)
+    axes.add_patch(strip)
+    axes.text(1.01, RAIL, "no value", transform=whole, va="center", fontsize=9)
+    for point in points:
+        across = axes.get_xaxis_transform()
+        axes.scatter([point.trial], [RAIL], transform=across, zorder=3, **STATES[point.state])
+
+
+def _draw_best_so_far(axes: Axes, points: Sequence[Point]) -> Point | None:
+    """Draw the best complete trial up to each trial; return the last of them."""
+    valued = [point for point in points if point.state == "complete" and point.value is not None]
+    if not valued:
+        return None
+    best: list[Point] = []
+    for point in valued:
+        best.append(min([*best[-1:], point], key=_value))
+    trials = [*(point.trial for point in valued), max(point.trial for point in points) + 0.5]
+    values = [_value(point) for point in (*best, best[-1])]
+    axes.step(trials, values, where="post", color=INK, label="best so far")
+    return best[-1]
+
+
+def _value(point: Point) -> float:
+    return math.inf if point.value is None else point.value
+
+
+def _scale(axes: Axes, values: Sequence[float | None], band: Sequence[float]) -> None:
+    """Choose a logarithmic axis where a linear one would hide the good trials."""
+    drawn = [value for value in values if value is not None]
+    known = [*drawn, *band]
+    positive = [value for value in known if value > 0]  # a band may reach zero, a point may not
+    if min(drawn, default=1) > 0 and positive and max(positive) / min(positive) >= WIDE:
+        axes.set_yscale("log")
+        axes.set_ylim(min(positive) / 1.4, max(positive) * 1.4)
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    elif known and min(known) >= 0:
+        axes.set_ylim(0, max(known) * 1.08 or 1)
+    elif not known:
+        axes.set_yticks([])
+
+
+# --- metrics beside the references ----------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """What a configuration scored in one metric: one value, or several with mean and sd."""
+
+    label: str
+    values: tuple[float, ...]
+    mean: float | None
+    sd: float | None
+    text: str
+    colour: str
+    marker: str
+
+
+def metrics_against_references(summary: Mapping[str, Any], path: Path) -> None:
+    """Draw, a strip a metric, where each configuration lies beside the retrained references.
+
+    Args:
+        summary: the result of a sweep, all values on `test`.
+        path: the PNG file to write, atomically.
+    """
+    _write(metrics_figure(summary), path)
+
+
+def metrics_figure(summary: Mapping[str, Any]) -> Figure:
+    """Return the figure that `metrics_against_references` writes."""
+    strips = {metric: _samples(summary, metric) for metric in (*summary["gap_metrics"], *BESIDE)}
+    strips = {metric: samples for metric, samples in strips.items() if _any_value(samples)}
+    lines = max(1, -(-len(strips) // 2))
+    figure = _figure(width=9.5, height=0.5 + 1.75 * lines)
+    panels = figure.subplots(lines, 2, squeeze=False).ravel()
+    for index, (metric, samples) in enumerate(strips.items()):
+        _draw_strip(panels[index], metric, samples, labelled=index % 2 == 0)
+    for panel in panels[len(strips) :]:
+        panel.remove()
+    figure.supxlabel(CAPTION, fontsize=9, color=PALE)
+    return figure
+
+
+def _any_value(samples: Sequence[Sample]) -> bool:
+    return any(sample.mean is not None for sample in samples)
+
+
+def _samples(summary: Mapping[str, Any], metric: str) -> list[Sample]:
+    best: Mapping[str, object] = next(iter(summary.get("best") or []), {})
+    default = summary.get("default") or {}
+    return [
+        _many("references", (summary.get("references") or {}).get(metric), GREEN, ""),
+        _one("original", summary.get("original"), metric, PALE, "D"),
+        _one(f"default (trial {default.get('trial', 0)})", default, metric, ORANGE, "s"),
+        _one(f"best (trial {best.get('trial', ABSENT)})", best, metric, BLUE, "o"),
+        _many("best, fresh seeds", (summary.get("spread") or {}).get(metric), BLUE, "o"),
+    ]
+
+
+def _one(
+    label: str, values: Mapping[str, object] | None, metric: str, colour: str, marker: str
+) -> Sample:
+    value = finite((values or {}).get(metric))
+    known = () if value is None else (value,)
+    text = three_digits(value)
+    return Sample(
+        label=label, values=known, mean=value, sd=None, text=text, colour=colour, marker=marker
+    )
+
+
+def _many(label: str, distribution: Mapping[str, Any] | None, colour: str, marker: str) -> Sample:
+    given = distribution or {}
+    values = tuple(value for value in map(finite, given.get("values") or ()) if value is not None)
+    return Sample(
+        label=label,
+        values=values,
+        mean=finite(given.get("mean")),
+        sd=finite(given.get("sd")),
+        text=mean_and_sd(given),
+        colour=colour,
+        marker=marker,
+    )
+
+
+def _draw_strip(axes: Axes, metric: str, samples: Sequence[Sample], *, labelled: bool) -> None:
+    references, *_ = samples
+    if references.mean is not None:
+        sd = references.sd or 0.0
+        axes.axvline(references.mean, color=GREEN, linewidth=1.2, zorder=1)
+        axes.axvspan(references.mean - sd, references.mean + sd, color=GREEN, alpha=0.2, zorder=0)
+    low, high = _range(samples)
+    axes.spines[["top", "right"]].set_visible(False)
+    for height, sample in enumerate(samples):
+        _draw_sample(axes, height, sample, low, high)
+    margin = 0.06 * (high - low) or 0.5
+    axes.set_xlim(low - margin, high + margin)
+    axes.set_ylim(len(samples) - 0.4, -0.6)
+    axes.set_yticks(range(len(samples)), [sample.label for sample in samples] if labelled else [])
+    axes.tick_params(axis="y", length=0)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
+    axes.set_title(metric, loc="left", fontsize=10, fontweight="bold")
+    axes.set_xlabel(unit_name(metric), fontsize=9)
+
+
+def _range(samples: Sequence[Sample]) -> tuple[float, float]:
+    """Return the values to show: all, unless original or default would hide what is near."""
+    references, original, default, best, again = samples
+    near = [bound for sample in (references, best, again) for bound in _extent(sample)]
+    for sample in (default, original):
+        stretched = [*near, *_extent(sample)]
+        span = max(near, default=0.0) - min(near, default=0.0)
+        if not span or max(stretched) - min(stretched) <= FAR * span:
+            near = stretched
+    return min(near, default=0.0), max(near, default=1.0)
+
+
+def _extent(sample: Sample) -> list[float]:
+    if sample.mean is None:
+        return []
+    sd = sample.sd or 0.0
+    return [sample.mean - sd, sample.mean + sd, *sample.values]
+
+
+def _draw_sample(axes: Axes, height: int, sample: Sample, low: float, high: float) -> None:
+    beside = axes.get_yaxis_transform()  # widths of the axes across, rows down
+    axes.text(1.02, height, sample.text, transform=beside, va="center", fontsize=8.5, color=INK)
+    if sample.mean is None:
+        return
+    if not low <= sample.mean <= high:
+        edge, marker = (0.985, ">") if sample.mean > high else (0.015, "<")
+        axes.scatter([edge], [height], s=46, marker=marker, color=sample.colour, transform=beside)
+        return
+    if len(sample.values) > 1:
+        heights = [height] * len(sample.values)
+        axes.scatter(sample.values, heights, s=22, facecolors="none", edgecolors=sample.colour)
+    if sample.marker:
+        axes.errorbar(sample.mean, height, xerr=sample.sd, color=sample.colour, capsize=3)
+        axes.scatter([sample.mean], [height], s=42, marker=sample.marker, color=sample.colour)
+
+
+# --- figures --------------------------------------------------------------------------------
+
+
+def _figure(*, width: float, height: float) -> Figure:
+    """Return an empty figure in inches, white in a dark page as well."""
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _write(figure: Figure, path: Path) -> None:
+    """Write the whole PNG or nothing: a reader never sees half a picture."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with unfinished.open("wb") as file:
+            figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -1,0 +1,16 @@
+"""Search spaces by method; a new one is a file here and a line in `SPACES`."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from search_spaces import finetune, l_mix, mixunlearn, neggrad, retrain
+from search_spaces.space import Choice, Float, Int, Space
+
+SPACES: Mapping[str, Callable[[Sequence[str], str], Space]] = {
+    "finetune": finetune.space,
+    "l_mix": l_mix.space,
+    "mixunlearn": mixunlearn.space,
+    "neggrad": neggrad.space,
+    "retrain": retrain.space,
+}
+
+__all__ = ["SPACES", "Choice", "Float", "Int", "Space"]

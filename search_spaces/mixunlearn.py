@@ -1,0 +1,73 @@
+"""What may vary in MixUnlearn (arXiv 2502.10288)."""
+
+from collections.abc import Mapping, Sequence
+
+from search_spaces.shared import BATCH, OURS, PAIRING, SHARPEN_T, alpha, learning_rate
+from search_spaces.space import Choice, Float, Space, Value
+
+VARIANT = "variant for ablations; the default is the paper's"
+GENERATOR: Mapping[str, tuple[Value, ...]] = {"mixing": ("mixblock",)}
+MIXTURES: Mapping[str, tuple[Value, ...]] = {"mixing": ("mixblock", "mixup")}
+
+
+def space(stages: Sequence[str], default_stage: str) -> Space:
+    """Return the search space.
+
+    Args:
+        stages: the model's feature stages, which the generator may read.
+        default_stage: the one the paper, or we, would take.
+    """
+    return Space(
+        mixing=Choice(
+            options=("mixblock", "mixup", "none"), default="mixblock", source=VARIANT, held=True
+        ),
+        real=Choice(options=(True, False), default=True, source=VARIANT, held=True),
+        lr=learning_rate(),
+        lr_gen=Float(
+            low=1e-5,
+            high=1e-2,
+            log=True,
+            default=1e-3,
+            source=OURS,
+            unit="1/step",
+            when=GENERATOR,
+        ),
+        omega=Float(low=0.05, high=20, log=True, default=1, source=OURS, when={"real": (True,)}),
+        tau_gen=_temperature(0.1, 20, 1, when=GENERATOR),
+        tau_mix=_temperature(0.1, 20, 1, when=MIXTURES),
+        tau_real=_temperature(0.5, 50, 5, when={"real": (True,)}),
+        alpha=alpha(MIXTURES),
+        sharpen_T=SHARPEN_T,
+        gen_interval=Choice(
+            options=(1, 2, 4, 8),
+            default=4,
+            source="arXiv 2502.10288 (4)",
+            unit="steps",
+            when=GENERATOR,
+        ),
+        stage=Choice(
+            options=tuple(stages),
+            default=default_stage,
+            source="AdAutoMix's third stage of ResNet-18; ours for other models",
+            when=GENERATOR,
+        ),
+        pairing=PAIRING,
+        adversary=Choice(
+            options=("unlearner", "original", "ema", "none"),
+            default="unlearner",
+            source="arXiv 2502.10288 (unlearner); authors' code (original)",
+            when=GENERATOR,
+            held=True,
+        ),
+        lam_concat=Choice(
+            options=(True, False), default=True, source="authors' code", when=GENERATOR, held=True
+        ),
+        mask_weight=Float(low=0, high=10, default=0, source=VARIANT, when=GENERATOR, held=True),
+        batch=BATCH,
+    )
+
+
+def _temperature(
+    low: float, high: float, default: float, when: Mapping[str, tuple[Value, ...]]
+) -> Float:
+    return Float(low=low, high=high, log=True, default=default, source=OURS, when=when)

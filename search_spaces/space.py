@@ -1,0 +1,151 @@
+"""Search spaces as values: what may vary, between which bounds, from which first guess."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from typing import TypeAlias
+
+from mixunlearn.errors import InputError
+
+Value: TypeAlias = float | int | str | bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameter:
+    """What all parameters share.
+
+    Args:
+        default: the published value or the first guess; trial 0 tries it.
+        source: where the range and the default come from.
+        unit: of the value; empty for a pure number.
+        when: the parameter exists only where each of these names has one of the values.
+        held: keeps its default unless `search.space` asks otherwise.
+    """
+
+    source: str
+    unit: str = ""
+    when: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
+    held: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Float(Parameter):
+    """A real number in [low, high], sampled evenly or, with `log`, evenly in its logarithm."""
+
+    low: float
+    high: float
+    default: float
+    log: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Int(Parameter):
+    """A whole number in [low, high], sampled evenly or, with `log`, evenly in its logarithm."""
+
+    low: int
+    high: int
+    default: int
+    log: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice(Parameter):
+    """One of a few values without an order."""
+
+    options: tuple[Value, ...]
+    default: Value
+
+
+AnyParameter: TypeAlias = Float | Int | Choice
+
+
+class Space(Mapping[str, AnyParameter]):
+    """Parameters by name, in the order in which their conditions can be checked."""
+
+    def __init__(self, **parameters: AnyParameter) -> None:
+        self._parameters = parameters
+
+    def __getitem__(self, name: str) -> AnyParameter:
+        return self._parameters[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parameters)
+
+    def __len__(self) -> int:
+        return len(self._parameters)
+
+    def active(self, name: str, values: Mapping[str, Value]) -> bool:
+        """Return whether a parameter exists, given the values of those before it."""
+        return all(values.get(key) in allowed for key, allowed in self[name].when.items())
+
+    def defaults(self, given: Mapping[str, Value]) -> dict[str, Value]:
+        """Return the default configuration: only parameters that exist in it.
+
+        Args:
+            given: facts that conditions may name beside parameters, such as `labels`.
+        """
+        values = dict(given)
+        for name, parameter in self.items():
+            if self.active(name, values):
+                values[name] = parameter.default
+        return {name: value for name, value in values.items() if name in self}
+
+    def narrowed(self, wishes: Mapping[str, object]) -> "Space":
+        """Return the space with each named parameter fixed to a value or narrowed.
+
+        Args:
+            wishes: name -> a value (fixes it), a list of two bounds (numbers) or of options.
+
+        Raises:
+            InputError: an unknown name, or a wish outside of the parameter's range.
+        """
+        for name in wishes:
+            if name not in self:
+                near = get_close_matches(name, self, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(self)}"
+                raise InputError(f"search.space.{name}", wishes[name], f"no such parameter; {hint}")
+        changed = {
+            name: _narrow(name, parameter, wishes[name]) if name in wishes else parameter
+            for name, parameter in self.items()
+        }
+        return Space(**changed)
+
+
+def _narrow(name: str, parameter: AnyParameter, wish: object) -> AnyParameter:
+    """Return a parameter fixed to one value or narrowed to a list."""
+    if isinstance(parameter, Choice):
+        wished = wish if isinstance(wish, list) else [wish]
+        options = tuple(_option(name, value, parameter.options) for value in wished)
+        if not options:
+            raise InputError(f"search.space.{name}", wish, "needs at least one option")
+        default = parameter.default if parameter.default in options else options[0]
+        return replace(parameter, options=options, default=default, held=False)
+    low, high = _bounds(name, parameter, wish)
+    if isinstance(parameter, Int):
+        default = min(max(parameter.default, int(low)), int(high))
+        return replace(parameter, low=int(low), high=int(high), default=default, held=False)
+    default = min(max(parameter.default, low), high)
+    return replace(parameter, low=low, high=high, default=default, held=False)
+
+
+def _option(name: str, value: object, options: tuple[Value, ...]) -> Value:
+    """Return the option a wish means; 1 is not True."""
+    for option in options:
+        if option == value and isinstance(option, bool) == isinstance(value, bool):
+            return option
+    known = ", ".join(map(str, options))
+    raise InputError(f"search.space.{name}", value, f"not an option; there are {known}")
+
+
+def _bounds(name: str, parameter: Float | Int, wish: object) -> tuple[float, float]:
+    """Return the bounds a wish means: two of a list, or one value twice."""
+    kind = int if isinstance(parameter, Int) else (int, float)
+    bounds = wish if isinstance(wish, list) else [wish, wish]
+    numbers = [value for value in bounds if isinstance(value, kind) and value is not True]
+    if len(numbers) != 2 or len(bounds) != 2 or numbers[0] > numbers[1]:  # noqa: PLR2004
+        what = "a whole number" if isinstance(parameter, Int) else "a number"
+        raise InputError(f"search.space.{name}", wish, f"give {what} or a list of two, low to high")
+    if not parameter.low <= numbers[0] <= numbers[1] <= parameter.high:
+        within = f"{parameter.low:g} … {parameter.high:g}"
+        raise InputError(f"search.space.{name}", wish, f"must lie within {within}")
+    return numbers[0], numbers[1]

@@ -1,0 +1,223 @@
+"""The data set value and its memory-mapped file."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from mixunlearn.data.arrow import Dataset, make_dataset, read, write
+from mixunlearn.errors import CorruptError, MissingError, MixUnlearnError
+
+CLASSES = ("cat", "dog", "emu")
+
+
+def make(seed: int = 0, count: int = 30, n_train: int = 20) -> Dataset:
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 256, (count, 3, 5, 7), np.uint8)
+    labels = np.arange(count) % len(CLASSES)
+    return make_dataset(images, labels, classes=CLASSES, n_train=n_train, source="made")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "cache" / "made.arrow"
+
+
+def test_a_round_trip_changes_nothing(path: Path) -> None:
+    dataset = make()
+    write(dataset, path)
+    back = read(path)
+    np.testing.assert_array_equal(back.images_NFHW, dataset.images_NFHW)
+    np.testing.assert_array_equal(back.labels_N, dataset.labels_N)
+    assert back.images_NFHW.shape == (30, 3, 5, 7)
+    assert back.images_NFHW.dtype == np.uint8
+    assert back.labels_N.dtype == np.int64
+    assert (back.classes, back.n_train, back.source) == (CLASSES, 20, "made")
+    assert back.digest == dataset.digest
+
+
+def test_reading_allocates_nothing_and_owns_nothing(path: Path) -> None:
+    write(make(count=3000), path)
+    before = pa.total_allocated_bytes()
+    images = read(path).images_NFHW
+    assert pa.total_allocated_bytes() - before < images.nbytes // 100
+    assert not images.flags.owndata
+    assert images.flags.c_contiguous
+
+
+def test_pixels_are_the_bytes_of_the_file(path: Path) -> None:
+    """A byte changed in the file changes in the array: it is the file, not a copy."""
+    write(make(), path)
+    images = read(path).images_NFHW
+    place = path.read_bytes().index(images.tobytes())
+    changed = images[0, 0, 0, 0] ^ 0xFF
+    with path.open("r+b") as file:
+        file.seek(place)
+        file.write(bytes([changed]))
+    assert images[0, 0, 0, 0] == changed
+
+
+def test_two_views_of_one_reading_share_memory(path: Path) -> None:
+    write(make(), path)
+    images = read(path).images_NFHW
+    assert np.shares_memory(images, images.reshape(len(images), -1)[3:])
+
+
+@pytest.mark.parametrize("mapped", [True, False])
+def test_rows_are_read_only_before_and_after_the_file(path: Path, mapped: bool) -> None:
+    dataset = make()
+    if mapped:
+        write(dataset, path)
+        dataset = read(path)
+    with pytest.raises(ValueError, match="read-only"):
+        dataset.images_NFHW[0] = 0
+    with pytest.raises(ValueError, match="read-only"):
+        dataset.labels_N[0] = 0
+
+
+def test_making_a_data_set_neither_copies_nor_locks_the_callers_arrays() -> None:
+    images, labels = np.zeros((4, 1, 2, 2), np.uint8), np.zeros(4, np.int64)
+    dataset = make_dataset(images, labels, classes=["a"], n_train=4, source="made")
+    assert np.shares_memory(dataset.images_NFHW, images)
+    images[0] = 1  # still the caller's
+    assert labels.flags.writeable
+
+
+def test_the_digest_is_the_same_for_the_same_content() -> None:
+    assert make().digest == make().digest
+    # A golden value: a digest names files and splits, so it must not move between versions.
+    dataset = make_dataset(
+        np.arange(8, dtype=np.uint8).reshape(2, 1, 2, 2),
+        np.array([0, 1]),
+        classes=("a", "b"),
+        n_train=2,
+        source="made",
+    )
+    assert dataset.digest == "3eb5e059ff5605538a59a1a00072997b357c89574627cd5914b6ace7e1091e9a"
+
+
+def test_the_digest_sees_every_part_of_the_content() -> None:
+    images, labels = np.zeros((4, 1, 2, 3), np.uint8), np.array([0, 1, 0, 1])
+    pixel = images.copy()
+    pixel[3, 0, 1, 2] = 1
+
+    def digest(
+        images: np.typing.NDArray[np.uint8] = images,
+        labels: np.typing.NDArray[np.int64] = labels,
+        classes: tuple[str, ...] = ("a", "b"),
+        n_train: int = 4,
+    ) -> str:
+        made = make_dataset(images, labels, classes=classes, n_train=n_train, source="made")
+        return made.digest
+
+    digests = [
+        digest(),
+        digest(images=pixel),
+        digest(images=images.reshape(4, 1, 3, 2)),
+        digest(images=images.reshape(4, 3, 1, 2)),
+        digest(labels=labels[::-1]),
+        digest(classes=("a", "c")),
+        digest(n_train=3),
+    ]
+    assert len(set(digests)) == len(digests)
+
+
+def test_the_digest_does_not_depend_on_memory_order_or_source() -> None:
+    dataset = make()
+    turned = np.asfortranarray(dataset.images_NFHW)
+    other = make_dataset(
+        turned, dataset.labels_N.astype(np.int32), classes=CLASSES, n_train=20, source="other"
+    )
+    assert other.digest == dataset.digest
+
+
+@pytest.mark.parametrize("left", [0, 1, 100, 0.5, 0.999])
+def test_a_truncated_file_is_an_error_with_the_remedy(path: Path, left: float) -> None:
+    write(make(), path)
+    whole = path.stat().st_size
+    os.truncate(path, left if isinstance(left, int) else int(whole * left))
+    with pytest.raises(CorruptError) as caught:
+        read(path)
+    assert str(path) in str(caught.value)
+    assert "delete it" in str(caught.value)
+
+
+def foreign_table(path: Path) -> None:
+    table = pa.table({"image": [1, 2]})
+    with pa.ipc.new_file(str(path), table.schema) as writer:
+        writer.write_table(table)
+
+
+def two_batches(path: Path) -> None:
+    write(make(), path)
+    batch = pa.ipc.open_file(pa.OSFile(str(path))).get_batch(0)
+    with pa.ipc.new_file(str(path), batch.schema) as writer:
+        writer.write_batch(batch.slice(0, 10))
+        writer.write_batch(batch.slice(10))
+
+
+def fewer_rows(path: Path) -> None:
+    write(make(), path)
+    batch = pa.ipc.open_file(pa.OSFile(str(path))).get_batch(0)
+    with pa.ipc.new_file(str(path), batch.schema) as writer:
+        writer.write_batch(batch.slice(0, 10))
+
+
+def text(path: Path) -> None:
+    path.write_text("not Arrow\n" * 100)
+
+
+@pytest.mark.parametrize("spoil", [foreign_table, two_batches, fewer_rows, text])
+def test_a_foreign_file_is_an_error_with_the_remedy(tmp_path: Path, spoil: object) -> None:
+    path = tmp_path / "made.arrow"
+    assert callable(spoil)
+    spoil(path)
+    with pytest.raises(CorruptError) as caught:
+        read(path)
+    assert str(path) in str(caught.value)
+    assert "built again" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_an_error(path: Path) -> None:
+    with pytest.raises(MissingError, match="does not exist"):
+        read(path)
+
+
+def test_writing_leaves_one_file_and_replaces_an_old_one(path: Path) -> None:
+    write(make(0), path)
+    old = read(path)
+    write(make(1), path)
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+    assert read(path).digest == make(1).digest
+    # Who reads the old file while it is replaced keeps reading the old one.
+    np.testing.assert_array_equal(old.images_NFHW, make(0).images_NFHW)
+
+
+def test_a_place_that_cannot_be_written_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
+    blocker = tmp_path / "cache"
+    blocker.write_text("a file where a folder is needed")
+    with pytest.raises(MixUnlearnError, match="cannot be written"):
+        write(make(), blocker / "made.arrow")
+    assert list(tmp_path.iterdir()) == [blocker]
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "n_train"),
+    [
+        (np.zeros((2, 1, 2, 2), np.float32), [0, 1], 2),
+        (np.zeros((2, 2, 2), np.uint8), [0, 1], 2),
+        (np.zeros((2, 1, 2, 2), np.uint8), [0], 1),
+        (np.zeros((2, 1, 2, 2), np.uint8), [0, 3], 2),
+        (np.zeros((2, 1, 2, 2), np.uint8), [0, -1], 2),
+        (np.zeros((2, 1, 2, 2), np.uint8), [0, 1], 0),
+        (np.zeros((2, 1, 2, 2), np.uint8), [0, 1], 3),
+    ],
+)
+def test_rows_that_make_no_data_set_are_refused(
+    images: np.typing.NDArray[np.uint8], labels: list[int], n_train: int
+) -> None:
+    with pytest.raises(ValueError, match=r"images|labels|label|training part"):
+        make_dataset(images, np.array(labels), classes=CLASSES, n_train=n_train, source="made")
