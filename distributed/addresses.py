@@ -110,8 +110,10 @@ def cut(text: str, length: int) -> str:
 
 def one_line(error: Exception) -> str:
     """Return what went wrong in one line without passwords: the root cause where it shows."""
-    text = redact(str(error)) or type(error).__name__
-    cause = re.search(r"\[Errno -?\d+\] ([^'\"()\[\]]+)", text)
-    if cause and not isinstance(error, MixUnlearnError):
-        return cause[1].strip()
-    return cut(" ".join(text.split()), REASON_LENGTH)
+    if isinstance(error, OSError) and error.strerror:
+        text = ": ".join(str(part) for part in (error.strerror, error.filename) if part)
+    else:
+        # An HTTP client wraps "[Errno 111] Connection refused" three times.
+        text = str(error) or type(error).__name__
+        text = (re.findall(r"\[Errno -?\d+\] ([^'\"()\[\]]+)", text) or [text])[-1]
+    return cut(" ".join(redact(text).split()), REASON_LENGTH)

@@ -66,6 +66,7 @@ class Draft:
     _last_step: dict[str, int] = field(default_factory=dict)
     _last_value: dict[str, float] = field(default_factory=dict)
     _floor: int = -1  # steps up to here were delivered by an earlier process
+    _time_ms: int = 0  # of the latest metrics
     _dropped: set[str] = field(default_factory=set)
 
     @property
@@ -107,6 +108,9 @@ class Draft:
         A step that was added before is left out: a trial that fell back to its last checkpoint
         reports it once more. So is a final value that the last epoch had already.
         """
+        if step is None:  # MLflow takes the latest value of the last step for the run's value
+            time_ms = max(time_ms, self._time_ms + 1)
+        self._time_ms = time_ms
         for name, value in metrics.items():
             number = _finite(value)
             if number is None:

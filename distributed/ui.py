@@ -17,7 +17,7 @@ from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
 from distributed.addresses import REMOTE, one_line, redact, resolve, sqlite_path
-from distributed.tracking import DEFAULTS
+from distributed.tracking import DEFAULTS, reachable
 from mixunlearn.errors import InputError, MissingError, MixUnlearnError
 
 HOST = "127.0.0.1"  # MLflow then refuses other host names, and frames of other sites
@@ -52,11 +52,14 @@ def serve(
     if uri.startswith(REMOTE):
         announce(f"MLflow's pages are at {redact(uri)}")
         return 0
-    with _terminated_as_interrupted(), contextlib.suppress(KeyboardInterrupt):
-        with server(home, uri, artifact_location, port) as running:
-            announce(f"MLflow's pages are at {running.link} (Ctrl-C ends them)")
-            running.process.wait()
-            raise MixUnlearnError(f"MLflow's server ended: {running.last_line()}")
+    with (
+        terminated_as_interrupted(),
+        contextlib.suppress(KeyboardInterrupt),
+        server(home, uri, artifact_location, port) as running,
+    ):
+        announce(f"MLflow's pages are at {running.link} (Ctrl-C ends them)")
+        running.process.wait()
+        raise MixUnlearnError(f"MLflow's server ended: {running.last_line()}")
     return 0
 
 
@@ -67,11 +70,12 @@ class Server:
         self.process, self.link, self._output = process, link, output
 
     def last_line(self) -> str:
-        """Return the last line it said, without passwords."""
-        self._output.seek(0)
-        lines = self._output.read().decode(errors="replace").split("\n")
+        """Return the last line it said about an error, else its last one; without passwords."""
+        file = self._output.fileno()  # shared with the server: its place must not move
+        lines = os.pread(file, os.fstat(file).st_size, 0).decode(errors="replace").split("\n")
         said = [line.strip() for line in lines if line.strip()]
-        return redact(said[-1]) if said else "it said nothing"
+        errors = [line for line in said if "Error: " in line or "Exception: " in line]
+        return redact([*(said or ["it said nothing"]), *errors][-1])
 
     def wait_until_ready(self) -> None:
         """Return when it answers.
@@ -88,12 +92,14 @@ class Server:
             time.sleep(POLL_S)
 
     def stop(self) -> None:
-        """End it and what it started: asked first, killed after a grace period."""
+        """End it and all it started: asked first, killed after a while or at a second Ctrl-C."""
         _signal(self.process.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(GRACE_S)
-        _signal(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(GRACE_S)
+        finally:
+            _signal(self.process.pid, signal.SIGKILL)
+            self.process.wait()
 
 
 @contextlib.contextmanager
@@ -105,6 +111,8 @@ def server(
     path = sqlite_path(uri)
     if path is not None and not path.exists():
         raise MissingError(f"no study was tracked at {path}: run `mixunlearn sweep EXPERIMENT`")
+    if reason := reachable(uri):  # MLflow itself would try for minutes
+        raise MixUnlearnError(f"{redact(uri)} does not answer: {reason}")
     port = _usable(port)
     with tempfile.TemporaryFile() as output:
         command = [sys.executable, "-P", "-m", "mlflow", "server", "--workers", "1"]
@@ -118,7 +126,7 @@ def server(
                 "--artifacts-destination",
                 str(location),
             ],
-            env=_environment(uri),
+            env=environment(uri),
             cwd=home if home.is_dir() else None,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -133,9 +141,12 @@ def server(
             running.stop()
 
 
-def _environment(uri: str) -> dict[str, str]:
+def environment(uri: str) -> dict[str, str]:
     """Return the server's environment; the address goes here: command lines are public."""
-    lean = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # queues of jobs for language models
+    lean = {
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # queues of jobs for language models
+        "MLFLOW_UVICORN_OPTS": "--log-level warning",  # no line for each picture of each page
+    }
     return {**DEFAULTS, **lean, **os.environ, "MLFLOW_BACKEND_STORE_URI": uri}
 
 
@@ -173,7 +184,7 @@ def _signal(group: int, number: signal.Signals) -> None:
 
 
 @contextlib.contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
+def terminated_as_interrupted() -> Iterator[None]:
     """Let SIGTERM end a block as Ctrl-C does. Only the main thread may say so."""
     if threading.current_thread() is not threading.main_thread():
         yield

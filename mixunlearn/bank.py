@@ -75,6 +75,11 @@ class Bank:
         seeds = range(self.references)
         return [self.original, *(Member(role="reference", seed=seed) for seed in seeds)]
 
+    @property
+    def val_metrics(self) -> tuple[str, ...]:
+        """Return the names of the metrics a trial reports after each epoch."""
+        return (*evaluation_set(self.dataset, self.splits, "val").resolution(), "div/js")
+
     def missing(self) -> list[Member]:
         """Return the members of which anything is not in the store yet."""
         return [

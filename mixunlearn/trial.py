@@ -39,6 +39,7 @@ class Trial:
         self.method = METHODS[method](**parameters)
         self.method.prepare(problem.context(device, seed))
         self.seconds = 0.0
+        self.epochs_done = 0
 
     def epoch(self) -> dict[str, float]:
         """Unlearn for one epoch; return the losses as `train/…`, metrics, gaps, z and times.
@@ -46,20 +47,33 @@ class Trial:
         Raises:
             DivergedError: a loss is not finite.
         """
+        losses = self.unlearn()
+        return losses | self.problem.judge.judge(self.method.model, self.seconds)
+
+    def unlearn(self) -> dict[str, float]:
+        """Unlearn for one epoch without measuring; return the losses as `train/…`.
+
+        Raises:
+            DivergedError: a loss is not finite.
+        """
         start = time.perf_counter()
         scalars = self.method.epoch()
         self.seconds += time.perf_counter() - start
+        self.epochs_done += 1
         for name, value in scalars.items():
             if not math.isfinite(value):
                 raise DivergedError(f"{name} = {value}: diverged; lower the learning rate")
-        losses = {f"train/{name}": value for name, value in scalars.items()}
-        return losses | self.problem.judge.judge(self.method.model, self.seconds)
+        return {f"train/{name}": value for name, value in scalars.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything the next epoch depends on."""
-        return {"method": self.method.state_dict(), "seconds": self.seconds}
+        return {
+            "method": self.method.state_dict(),
+            "seconds": self.seconds,
+            "epochs_done": self.epochs_done,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state of a trial with the same arguments."""
         self.method.load_state_dict(state["method"])
-        self.seconds = state["seconds"]
+        self.seconds, self.epochs_done = state["seconds"], state["epochs_done"]

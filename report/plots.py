@@ -37,6 +37,8 @@ WIDE = 30  # from this ratio of largest to smallest on, a linear axis hides the 
 RAIL = 0.96  # height of the marks of trials without a value, in heights of the axes
 FAR = 5  # what would stretch a strip more than this is marked at its edge, with its number
 
+NO_SPAN = 1e-9  # values nearer than this to each other differ by rounding
+
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
@@ -211,7 +213,7 @@ def metrics_figure(summary: Mapping[str, Any]) -> Figure:
         _draw_strip(panels[index], metric, samples, labelled=index % 2 == 0)
     for panel in panels[len(strips) :]:
         panel.remove()
-    figure.supxlabel(CAPTION, fontsize=9, color=PALE)
+    figure.supxlabel(CAPTION, fontsize=9, color=INK)
     return figure
 
 
@@ -266,7 +268,7 @@ def _draw_strip(axes: Axes, metric: str, samples: Sequence[Sample], *, labelled:
     axes.spines[["top", "right"]].set_visible(False)
     for height, sample in enumerate(samples):
         _draw_sample(axes, height, sample, low, high)
-    margin = 0.06 * (high - low) or 0.5
+    margin = 0.06 * (high - low) if high - low >= NO_SPAN else 0.5
     axes.set_xlim(low - margin, high + margin)
     axes.set_ylim(len(samples) - 0.4, -0.6)
     axes.set_yticks(range(len(samples)), [sample.label for sample in samples] if labelled else [])
@@ -283,7 +285,7 @@ def _range(samples: Sequence[Sample]) -> tuple[float, float]:
     for sample in (default, original):
         stretched = [*near, *_extent(sample)]
         span = max(near, default=0.0) - min(near, default=0.0)
-        if not span or max(stretched) - min(stretched) <= FAR * span:
+        if span < NO_SPAN or max(stretched) - min(stretched) <= FAR * span:
             near = stretched
     return min(near, default=0.0), max(near, default=1.0)
 
@@ -304,7 +306,7 @@ def _draw_sample(axes: Axes, height: int, sample: Sample, low: float, high: floa
         edge, marker = (0.985, ">") if sample.mean > high else (0.015, "<")
         axes.scatter([edge], [height], s=46, marker=marker, color=sample.colour, transform=beside)
         return
-    if len(sample.values) > 1:
+    if len(sample.values) > 1 or not sample.marker:
         heights = [height] * len(sample.values)
         axes.scatter(sample.values, heights, s=22, facecolors="none", edgecolors=sample.colour)
     if sample.marker:

@@ -40,7 +40,7 @@ LAYOUTS = (((0, 1, 2),), ((0,), (1, 2)), ((0,), (1,), (2,)))
 COST = ("epochs", "seconds")  # shown after the parameters of a trial
 BEST_SHOWN = 5
 UNLIMITED = 10_000  # columns: wider than any table
-LEGEND = "Δ distance to the references' mean, z in their sd (if any); mean ± sd (n)"
+LEGEND = "Δ distance to the references' mean, z the same in their sd; mean ± sd (n)"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from typing import TypeAlias
 
+from mixunlearn.data.names import known_names
 from mixunlearn.errors import InputError
 
 Value: TypeAlias = float | int | str | bool
@@ -78,6 +78,13 @@ class Space(Mapping[str, AnyParameter]):
         """Return whether a parameter exists, given the values of those before it."""
         return all(values.get(key) in allowed for key, allowed in self[name].when.items())
 
+    def reachable(self, name: str) -> bool:
+        """Return whether any configuration of the space has a parameter."""
+        return all(
+            not (parameter := self.get(key)) or any(map(allowed.__contains__, values(parameter)))
+            for key, allowed in self[name].when.items()
+        )
+
     def defaults(self, given: Mapping[str, Value]) -> dict[str, Value]:
         """Return the default configuration: only parameters that exist in it.
 
@@ -101,14 +108,20 @@ class Space(Mapping[str, AnyParameter]):
         """
         for name in wishes:
             if name not in self:
-                near = get_close_matches(name, self, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(self)}"
-                raise InputError(f"search.space.{name}", wishes[name], f"no such parameter; {hint}")
+                remedy = f"no such parameter; {known_names(name, self)}"
+                raise InputError(f"search.space.{name}", wishes[name], remedy)
         changed = {
             name: _narrow(name, parameter, wishes[name]) if name in wishes else parameter
             for name, parameter in self.items()
         }
         return Space(**changed)
+
+
+def values(parameter: AnyParameter) -> tuple[Value, ...]:
+    """Return the values a condition can compare with: the options, or just the default if held."""
+    if parameter.held or not isinstance(parameter, Choice):
+        return (parameter.default,)
+    return parameter.options
 
 
 def _narrow(name: str, parameter: AnyParameter, wish: object) -> AnyParameter:

@@ -8,7 +8,7 @@ from ray.tune import Trainable
 
 from mixunlearn.bank import Bank, Member
 from trainables.checkpoint import load_state, save_state
-from trainables.hardware import claim
+from trainables.hardware import claim, cpus_of
 
 
 class ReferenceTrainable(Trainable):
@@ -21,8 +21,8 @@ class ReferenceTrainable(Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Start another member from nothing."""
-        self.member = Member(role=new_config["role"], seed=new_config["seed"])
-        self.device = claim(self)
+        self.member = Member(**new_config["member"])
+        self.device = claim(cpus_of(self.trial_resources))
         self.seconds = 0.0
         self.training = self.bank.training(self.member, self.device)
         return True

@@ -8,7 +8,7 @@ from ray.tune import Trainable
 from mixunlearn.problem import Problem
 from mixunlearn.trial import DivergedError, Trial
 from trainables.checkpoint import load_state, save_state
-from trainables.hardware import claim
+from trainables.hardware import claim, cpus_of
 
 IDENTITY = ("seed", "trial")  # keys of the configuration that are no hyperparameters
 
@@ -31,7 +31,13 @@ class UnlearnTrainable(Trainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Start another trial from nothing: no state of the last one is left."""
         parameters = {key: new_config[key] for key in new_config if key not in IDENTITY}
-        self.trial = Trial(self.problem, self.method, parameters, new_config["seed"], claim(self))
+        self.trial = Trial(
+            self.problem,
+            self.method,
+            parameters,
+            new_config["seed"],
+            claim(cpus_of(self.trial_resources)),
+        )
         return True
 
     def step(self) -> dict[str, Any]:

@@ -98,7 +98,8 @@ def _read_shard_labels(shard: Shard, label: str) -> Labels:
         return numbers
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         return np.array(column.to_pylist(), dtype=str)
-    raise InputError("data.label", label, f"holds {column.type}: labels are integers or text")
+    remedy = "labels are integers or text, cast the column"
+    raise InputError("data.label", label, f"holds {column.type}: {remedy}")
 
 
 def _classes(shards: Sequence[Shard], labels: Labels, label: str) -> tuple[str, ...]:
@@ -147,8 +148,9 @@ def _shown(labels: Sequence[str] | NDArray[Any]) -> str:
 def _read_images(train: Sequence[Shard], test: Sequence[Shard], image: str) -> NDArray[np.uint8]:
     shape = _first_shape(train, image)
     if test and (other := _first_shape(test, image)) != shape:
-        reason = f"images are {describe_shape(other)}, those of data.train {describe_shape(shape)}"
-        raise InputError("data.test", str(test[0].path), f"{reason}: use parts of one data set")
+        both = f"images are {describe_shape(other)}, those of data.train {describe_shape(shape)}"
+        remedy = "(channels x height x width): use parts of one data set"
+        raise InputError("data.test", str(test[0].path), f"{both} {remedy}")
     shards = [*train, *test]
     # Allocated once: neither parts nor batches are ever held twice.
     images_NFHW = np.empty((sum(shard.rows for shard in shards), *shape), np.uint8)

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 # Named, because some of Pillow's other formats start a program to decode.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
@@ -84,7 +84,7 @@ def linked_files(column: pa.Array, folder: Path) -> list[Path]:
 
 def describe_shape(shape: Shape) -> str:
     """Return (F, H, W) for an error message."""
-    return f"{'x'.join(map(str, shape))} (channels x height x width)"
+    return "x".join(map(str, shape))
 
 
 def _fields(column: pa.StructArray) -> tuple[list[bytes | None], list[str | None]]:
@@ -118,8 +118,11 @@ def _open_all(contents: Iterator[bytes]) -> Iterator[NDArray[np.uint8]]:
     for row, content in enumerate(contents):
         try:
             yield _open(content)
+        except UnidentifiedImageError as error:
+            reason = f"is no image in {', '.join(FORMATS)}: replace or drop it"
+            raise PixelError(row, reason) from error
         except Exception as error:  # Pillow raises a dozen kinds for broken files
-            reason = f"is no image that can be decoded ({error}): replace or drop it"
+            reason = f"cannot be decoded ({error}): replace or drop it"
             raise PixelError(row, reason) from error
 
 
@@ -152,8 +155,9 @@ def _shape(image_FHW: NDArray[np.uint8]) -> Shape:
 
 def _refuse_other_shape(row: int, shape: Shape, expected: Shape | None) -> None:
     if expected and shape != expected:
-        remedy = f"the first image is {describe_shape(expected)}: bring all to one size and mode"
-        raise PixelError(row, f"is {describe_shape(shape)}, {remedy}")
+        both = f"is {describe_shape(shape)}, the first image {describe_shape(expected)}"
+        remedy = "bring all to one size and mode"
+        raise PixelError(row, f"{both} (channels x height x width): {remedy}")
 
 
 def _is_list(kind: pa.DataType) -> bool:

@@ -8,6 +8,8 @@ import numpy.typing as npt
 
 from mixunlearn.metrics.divergence import js_divergence
 
+DECIMALS = 9  # a mean of equal numbers can differ from them in the last bit: that is no gap
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
@@ -88,7 +90,7 @@ class ReferenceSet:
                 difference = value - references.mean()
                 result[f"z/{name}"] = difference / spread if spread else float("nan")
         result["gap/avg"] = float(np.mean([result[f"gap/{name}"] for name in self.gap_metrics]))
-        return {name: float(value) for name, value in result.items()}
+        return {name: round(float(value), DECIMALS) for name, value in result.items()}
 
     def own_gaps(self) -> list[float]:
         """Return the `gap/avg` of each reference against the others; empty with only one."""

@@ -54,7 +54,7 @@ def summary() -> dict[str, Any]:
         "tracking_uri": "sqlite:///runs/mlflow.db",
         "gap_metrics": list(GAP_METRICS),
         "metrics": [*GAP_METRICS, "div/js"],
-        "references": REFERENCES,
+        "references": dict(REFERENCES),
         "original": evaluation(99.8, 97.9, 99.2, 91.3, 0.62),
         "default": configuration(0, 44.1),
         "best": [configuration(trial, asr[trial], omega=0.1 * trial) for trial in asr],

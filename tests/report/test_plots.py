@@ -253,7 +253,6 @@ def test_what_is_far_becomes_an_arrow_with_its_number(summary: dict[str, Any]) -
 
 
 def test_a_metric_nobody_has_gets_no_strip(summary: dict[str, Any]) -> None:
-    summary["references"] = dict(summary["references"])  # the module's own stays as it is
     everyone = ("references", "original", "default")
     for values in (*(summary[name] for name in everyone), *summary["best"]):
         del values["div/js"]
@@ -271,3 +270,13 @@ def test_a_study_with_little_to_show(summary: dict[str, Any], tmp_path: Path) ->
     summary["references"] = {}
     metrics_against_references(summary, tmp_path / "empty.png")
     check_png(tmp_path / "empty.png")
+
+
+def test_values_that_differ_by_rounding_share_a_readable_axis(summary: dict[str, Any]) -> None:
+    same = {"mean": 97.8, "sd": 1e-14, "n": 3, "values": [97.8, 97.8 + 1e-14, 97.8]}
+    summary["references"]["acc/test_retain"] = same
+    summary |= {"best": [], "spread": None}
+    axes = strip(summary, "acc/test_retain")
+    low, high = axes.get_xlim()
+    assert high - low > 0.1
+    assert (97.9, 1) in marks(axes)

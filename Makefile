@@ -1,0 +1,50 @@
+# Every target makes what it needs: the first one builds .venv, later ones reuse it.
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+INSTALLED := .venv/installed
+BENCHMARKS := $(filter-out %/__init__.py,$(wildcard benchmarks/*.py))
+
+.DEFAULT_GOAL := environment
+.PHONY: environment sweep test check drills bench docs clean
+
+environment: $(INSTALLED)
+
+# A stamp file, because the date of a folder says nothing about what was installed into it.
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[tune,report,attack,data,dev]"
+	touch $@
+
+# make sweep ARGS="--trials 4"
+sweep: $(INSTALLED)
+	$(BIN)/mixunlearn sweep experiments/mnist_class.yaml $(ARGS)
+
+# make test ARGS="tests/core -x"
+test: $(INSTALLED)
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(INSTALLED)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# Faults on purpose: killed drivers, lost nodes, full disks. Part of `test`, here on their own.
+drills: $(INSTALLED)
+	$(BIN)/python -m pytest tests -m slow $(ARGS)
+
+# Each benchmark prints one JSON line on standard output.
+bench: $(INSTALLED)
+	@for script in $(BENCHMARKS); do \
+	    echo "$$script" >&2; PYTHONPATH=. $(BIN)/python "$$script" $(ARGS) || exit 1; \
+	done
+
+# Nothing is built: the documentation is Markdown, read where it lies.
+docs:
+	@ls -1 README.md CONTRIBUTING.md $(wildcard docs/*.md)
+
+# What was made from sources; .venv and the results in runs/ stay.
+clean:
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .benchmarks dist build
+	find . -name .venv -prune -o -name runs -prune -o -name __pycache__ -exec rm -rf {} +

@@ -1,0 +1,76 @@
+"""Connecting to Ray: on this machine, or to a cluster."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from mixunlearn.errors import InputError, MixUnlearnError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # no host is contacted unless asked for
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",  # progress is ours; the new output ignores verbose=0
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our own callback logs
+}
+
+
+def local(address: str | None) -> bool:
+    """Return whether trials will run on a Ray of this machine's own."""
+    return address is None and "RAY_ADDRESS" not in os.environ
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[None]:
+    """Use Ray within a `with`: one that runs already, a cluster's, or one started for it.
+
+    Args:
+        address: of a cluster, as for `ray.init`; `None` respects RAY_ADDRESS, else starts Ray
+            on this machine alone.
+
+    Raises:
+        MixUnlearnError: the cluster cannot be reached.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if local(address):
+        options |= {"address": "local", "include_dashboard": False}
+    else:
+        options |= {"address": address, "runtime_env": {"working_dir": str(ROOT)}}
+    try:
+        ray.init(**options)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        reason = str(error).partition("\n")[0]
+        remedy = "check the address with `ray status --address …`, or leave --address out"
+        raise MixUnlearnError(f"--address = {address!r}: {reason}; {remedy}") from error
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def slots(cpu: float, gpu: float) -> int:
+    """Return how many trials the connected cluster can run at once.
+
+    Raises:
+        InputError: not a single one.
+    """
+    there = ray.cluster_resources()
+    for name, wanted in (("CPU", cpu), ("GPU", gpu)):
+        largest = max(node["Resources"].get(name, 0) for node in ray.nodes() if node["Alive"])
+        if wanted > largest:
+            key = f"resources.{name.lower()}"
+            raise InputError(key, wanted, f"no node has more than {largest:g}; ask for less")
+    by_cpu = int(there["CPU"] / cpu)
+    return min(by_cpu, int(there["GPU"] / gpu)) if gpu else by_cpu

@@ -1,0 +1,203 @@
+"""What a sweep needs, looked at without changing anything."""
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import socket
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from distributed.addresses import nearest_folder, one_line, redact, sqlite_path
+from distributed.tracking import reachable
+from mixunlearn.errors import MixUnlearnError
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
+PROJECT = Path(__file__).parents[1] / "pyproject.toml"  # this layer runs from a checkout
+TOOLS_ONLY = {"dev", "docs"}  # extras no sweep needs
+TWINS = {"xgboost-cpu": "xgboost"}  # another distribution with the same module
+FREE_GB = 2.0
+CONNECT_S = 3.0
+CLIENT_PORT, CLUSTER_PORT = 10001, 6379  # Ray's own
+LOCAL = {"", "local", "auto"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One finding: what was looked at, whether it will do, what was seen, how to mend it."""
+
+    name: str
+    ok: bool
+    detail: str
+    remedy: str | None = None
+
+
+def checks(home: Path, tracking_uri: str, address: str | None) -> list[Check]:
+    """Look at everything a sweep needs; creates nothing.
+
+    Args:
+        home: the folder of studies, which need not exist.
+        tracking_uri: where MLflow is told, see `tracking.resolve`.
+        address: of a Ray cluster; None: Ray starts on this machine when needed.
+
+    Returns:
+        One finding a subject, in a fixed order. Only what would stop or spoil a sweep is not ok.
+    """
+    return [
+        _python(),
+        *_packages(),
+        _processors(),
+        _accelerators(),
+        _ray(address),
+        _disk(home),
+        _writable(home),
+        _store(home / "store"),
+        _tracking(tracking_uri),
+    ]
+
+
+def _python() -> Check:
+    needed = (3, 11)
+    found = tuple(int(part) for part in platform.python_version_tuple()[:2])
+    return Check(
+        name="python",
+        ok=found >= needed,
+        detail=platform.python_version(),
+        remedy=None
+        if found >= needed
+        else "make the virtual environment with Python 3.11 or later",
+    )
+
+
+def _packages() -> list[Check]:
+    """Check the packages that the checkout declares, in the versions it declares."""
+    try:
+        from packaging.requirements import Requirement  # noqa: PLC0415 (comes with Ray and MLflow)
+    except ImportError:
+        remedy = "in the checkout: pip install -e '.[tune,report,attack,data]'"
+        return [Check(name="packages", ok=False, detail="not installed", remedy=remedy)]
+    needed = {requirement.name: requirement for requirement in map(Requirement, _declared())}
+    return [_package(needed[name]) for name in sorted(needed)]
+
+
+def _declared() -> list[str]:
+    """Return what a sweep needs, as written in `pyproject.toml`."""
+    project = tomllib.loads(PROJECT.read_text())["project"]
+    extras = project["optional-dependencies"].items()
+    lines = [line for extra, lines in extras if extra not in TOOLS_ONLY for line in lines]
+    return [*project["dependencies"], *lines]
+
+
+def _package(needed: "Requirement") -> Check:
+    remedy = f"pip install '{needed}'"
+    version = _version(needed.name) or _version(TWINS.get(needed.name, needed.name))
+    if version is None:
+        return Check(name=needed.name, ok=False, detail="not installed", remedy=remedy)
+    if not needed.specifier.contains(version, prereleases=True):
+        detail = f"{version}, {needed.specifier} is needed"
+        return Check(name=needed.name, ok=False, detail=detail, remedy=remedy)
+    return Check(name=needed.name, ok=True, detail=version)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _processors() -> Check:
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return Check(name="processors", ok=True, detail=f"{usable} usable")
+
+
+def _accelerators() -> Check:
+    try:
+        import torch  # noqa: PLC0415 (seconds)
+
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        names = [torch.cuda.get_device_name(index) for index in range(count)]
+    except Exception as error:
+        remedy = "reinstall torch for this machine's driver"
+        return Check(name="accelerators", ok=False, detail=one_line(error), remedy=remedy)
+    detail = f"{count}: {', '.join(names)}" if names else "none, processors are used"
+    return Check(name="accelerators", ok=True, detail=detail)
+
+
+def _ray(address: str | None) -> Check:
+    if importlib.util.find_spec("ray") is None:
+        remedy = "pip install 'ray[tune]'"
+        return Check(name="ray cluster", ok=False, detail="Ray is not installed", remedy=remedy)
+    if address is None or address in LOCAL:
+        return Check(name="ray cluster", ok=True, detail="local, started when needed")
+    try:
+        host, port = _host_and_port(address)
+        socket.create_connection((host, port), CONNECT_S).close()
+    except (OSError, ValueError) as error:
+        remedy = "start it (ray start --head) or correct --address"
+        detail = f"{address} does not answer: {one_line(error)}"
+        return Check(name="ray cluster", ok=False, detail=detail, remedy=remedy)
+    return Check(name="ray cluster", ok=True, detail=f"{host}:{port} answers")
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    """Return where `ray://host:port` or `host:port` points to.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    client = address.startswith("ray://")
+    parts = urlsplit(address if client else f"//{address}")
+    if not parts.hostname:
+        raise ValueError("not an address: host:port or ray://host:port is")
+    return parts.hostname, parts.port or (CLIENT_PORT if client else CLUSTER_PORT)
+
+
+def _disk(home: Path) -> Check:
+    try:
+        free = shutil.disk_usage(nearest_folder(home / "any")).free / 1e9
+    except (MixUnlearnError, OSError) as error:
+        return Check(name="disk", ok=False, detail=one_line(error), remedy="choose another --home")
+    remedy = None if free >= FREE_GB else "free some space, or choose another --home"
+    return Check(name="disk", ok=free >= FREE_GB, detail=f"{free:.1f} GB free", remedy=remedy)
+
+
+def _writable(home: Path) -> Check:
+    remedy = "change its owner or rights, or choose another --home"
+    try:
+        folder = nearest_folder(home / "any")
+    except MixUnlearnError as error:
+        return Check(name="home", ok=False, detail=one_line(error), remedy=remedy)
+    detail = str(home) if home.exists() else f"{home}, made when needed"
+    if os.access(folder, os.W_OK | os.X_OK):
+        return Check(name="home", ok=True, detail=detail)
+    return Check(name="home", ok=False, detail=f"no right to write in {folder}", remedy=remedy)
+
+
+def _store(store: Path) -> Check:
+    counts = [f"{len(_folders(kind))} {kind.name}" for kind in sorted(_folders(store))]
+    return Check(name="store", ok=True, detail=", ".join(counts) or "empty")
+
+
+def _folders(folder: Path) -> list[Path]:
+    """Return the folders in `folder`, without hidden ones: those are being written."""
+    if not folder.is_dir():
+        return []
+    return [path for path in folder.iterdir() if path.is_dir() and path.name[0] != "."]
+
+
+def _tracking(uri: str) -> Check:
+    reason = reachable(uri)
+    shown = redact(uri)
+    if reason:
+        remedy = "start it, or correct tracking.uri or MLFLOW_TRACKING_URI"
+        return Check(name="tracking", ok=False, detail=f"{shown}: {reason}", remedy=remedy)
+    path = sqlite_path(uri)
+    made = path is not None and not path.exists()
+    return Check(name="tracking", ok=True, detail=f"{shown}{', made when needed' if made else ''}")

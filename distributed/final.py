@@ -1,0 +1,133 @@
+"""The final examination: the best trials on `test`, the winner under fresh seeds as well."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ray
+
+from distributed.plan import Plan
+from distributed.study import Study
+from mixunlearn.evaluation import VERSION, Judge
+from mixunlearn.problem import Problem
+from mixunlearn.signature import seed_for
+from mixunlearn.store import Entry
+from trainables.examine import Examination, Result, examine_remotely
+
+BEST = 5
+
+Row = Mapping[str, Any]
+
+
+def ranked(rows: Sequence[Row], objective: str) -> list[Row]:
+    """Return the trials that did not fail, best first.
+
+    A trial that was stopped early counts as what it is, a configuration with fewer epochs.
+    """
+    usable = [row for row in rows if row["state"] != "failed" and row.get(objective) is not None]
+    return sorted(usable, key=lambda row: (row[objective], row["trial"]))
+
+
+class Examiner:
+    """Examines trials on `test`, each once for ever.
+
+    Args:
+        plan: of the sweep.
+        study: where trials' seeds and checkpoints are.
+        problem: what was unlearned.
+        judge: who measures on `test`.
+    """
+
+    def __init__(self, plan: Plan, study: Study, problem: Problem, judge: Judge) -> None:
+        self.plan, self.study, self.problem, self.judge = plan, study, problem, judge
+
+    def tasks(self, rows: Sequence[Row]) -> dict[str, Examination]:
+        """Return what is to be examined: the default, the best, the winner's fresh seeds."""
+        best = ranked(rows, self.study.objective)[:BEST]
+        tasks = {f"trial {row['trial']}": self._trial(row, row["epochs"]) for row in best}
+        default = default_row(rows, self.plan)
+        if default is not None:
+            # A default that was stopped early is given the time a complete trial had.
+            tasks["default"] = self._trial(default, self.plan.experiment.search.epochs)
+        if best:
+            for index in range(self.plan.experiment.search.report_seeds):
+                tasks[f"seed {index}"] = self._fresh(best[0], index)
+        return tasks
+
+    def missing(self, tasks: Mapping[str, Examination]) -> dict[str, Examination]:
+        """Return the tasks whose results are not stored yet; equal ones once."""
+        store = self.plan.bank.store
+        by_path = {
+            store.path("unlearned", self._payload(task)): name for name, task in tasks.items()
+        }
+        return {name: tasks[name] for path, name in by_path.items() if not path.exists()}
+
+    def run(self, tasks: Mapping[str, Examination]) -> None:
+        """Run examinations on the cluster, in parallel, and store their results."""
+        for task, result in zip(tasks.values(), self._run(list(tasks.values())), strict=True):
+            self.plan.bank.store.write(
+                "unlearned",
+                self._payload(task),
+                tensors=result.weights,
+                record={"metrics": dict(result.metrics)},
+            )
+
+    def results(self, tasks: Mapping[str, Examination]) -> dict[str, Entry]:
+        """Return the stored result of each task.
+
+        Raises:
+            MissingError: one was not run.
+        """
+        store, command = self.plan.bank.store, self.plan.command
+        return {
+            name: store.read("unlearned", self._payload(task), command=command)
+            for name, task in tasks.items()
+        }
+
+    def _run(self, tasks: Sequence[Examination]) -> list[Result]:
+        resources = self.plan.experiment.resources
+        remote = examine_remotely.options(num_cpus=resources.cpu, num_gpus=resources.gpu)
+        problem, judge = ray.put(self.problem), ray.put(self.judge)
+        return list(ray.get([remote.remote(problem, judge, task, resources.cpu) for task in tasks]))
+
+    def _trial(self, row: Row, epochs: int) -> Examination:
+        config = self.study.config(row["trial"])
+        return Examination(
+            method=self.study.method,
+            parameters=parameters(row),
+            seed=int(config["seed"]),
+            epochs=epochs,
+            checkpoint=self.study.checkpoint(row["trial"]),
+        )
+
+    def _fresh(self, row: Row, index: int) -> Examination:
+        return Examination(
+            method=self.study.method,
+            parameters=parameters(row),
+            seed=seed_for("report", self.study.seed, index),
+            epochs=row["epochs"],
+            checkpoint=None,
+        )
+
+    def _payload(self, task: Examination) -> dict[str, object]:
+        """Return all a result follows from; where it goes on from makes no difference."""
+        return {
+            "study": self.plan.study,
+            "method": task.method,
+            "parameters": dict(task.parameters),
+            "seed": task.seed,
+            "epochs": task.epochs,
+            "phase": "test",
+            "version": VERSION,
+        }
+
+
+def parameters(row: Row) -> dict[str, Any]:
+    """Return a row's hyperparameters."""
+    return {name.removeprefix("params/"): row[name] for name in row if name.startswith("params/")}
+
+
+def default_row(rows: Sequence[Row], plan: Plan) -> Row | None:
+    """Return the trial with the default configuration, unless it failed."""
+    return next(
+        (row for row in rows if parameters(row) == plan.default and row["state"] != "failed"), None
+    )

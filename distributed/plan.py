@@ -1,0 +1,211 @@
+"""What a sweep is going to do: everything checked and looked up, nothing written yet."""
+
+import os
+import shutil
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+import yaml
+
+from distributed.addresses import nearest_folder
+from distributed.experiment import Experiment
+from mixunlearn.bank import Bank
+from mixunlearn.data import sources
+from mixunlearn.data.arrow import Dataset
+from mixunlearn.data.splits import Splits, make_splits
+from mixunlearn.errors import InputError, MixUnlearnError
+from mixunlearn.problem import Architecture
+from mixunlearn.store import Store
+from mixunlearn.training import Recipe
+from search_spaces import SPACES, Choice, Space
+from search_spaces.space import Value
+
+MIN_FREE_BYTES = 200 * 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A checked experiment with its data, splits, search space and bank.
+
+    Args:
+        experiment: what the user wrote.
+        home: where results are kept.
+        dataset: the images.
+        splits: who is forgotten, retained, held out.
+        space: the method's parameters, narrowed as the user wished.
+        stages: the model's feature stages the search may choose from.
+        command: that started this, to name in error messages.
+    """
+
+    experiment: Experiment
+    home: Path
+    dataset: Dataset
+    splits: Splits
+    space: Space
+    stages: tuple[str, ...]
+    command: str
+
+    @property
+    def study(self) -> str:
+        """Return the study's name: equal settings, equal name."""
+        return f"{self.experiment.name}-{self.experiment.signature(self.dataset.digest)}"
+
+    @property
+    def folder(self) -> Path:
+        """Return where the study keeps its files."""
+        return self.home / "studies" / self.study
+
+    @property
+    def facts(self) -> dict[str, Value]:
+        """Return what conditions of the space may name beside parameters."""
+        return {"labels": self.experiment.labels}
+
+    @property
+    def default(self) -> dict[str, Value]:
+        """Return the published or first-guess configuration within the space."""
+        return self.space.defaults(self.facts)
+
+    @cached_property
+    def bank(self) -> Bank:
+        """Return the originals and references of the task."""
+        return Bank(
+            store=Store(self.home / "store"),
+            dataset=self.dataset,
+            splits=self.splits,
+            architecture=architecture(self.experiment, self.dataset),
+            recipe=Recipe(**self.experiment.references.model_dump(exclude={"seeds"})),
+            references=self.experiment.references.seeds,
+            stages=self.stages,
+            command=self.command,
+        )
+
+    @property
+    def parallel(self) -> int:
+        """Return how many trials this machine can run at once."""
+        resources = self.experiment.resources
+        by_cpu = int((os.cpu_count() or 1) / resources.cpu)
+        return (
+            min(by_cpu, int(torch.cuda.device_count() / resources.gpu)) if resources.gpu else by_cpu
+        )
+
+    def keep(self) -> "Plan":
+        """Write what later steps read: decoded images, splits, the resolved experiment.
+
+        Returns:
+            The plan on the memory-mapped images.
+
+        Raises:
+            MixUnlearnError: too little disk space.
+        """
+        require_space(self.home)
+        data = self.experiment.data
+        dataset = sources.keep(self.dataset, data.source, data.options, self.home / "cache")
+        ids = {f"{part}_N": getattr(self.splits, f"{part}_N") for part in PARTS}
+        self.bank.store.write("splits", {"key": self.splits.key}, tensors=ids)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "experiment.yaml").write_text(resolved(self.experiment))
+        return replace(self, dataset=dataset)
+
+
+PARTS = ("forget", "retain", "val", "test")
+
+
+def make_plan(experiment: Experiment, home: Path, *, command: str, local: bool = True) -> Plan:
+    """Check an experiment against its data, the machine and the home.
+
+    Args:
+        experiment: what the user wrote.
+        home: where results are kept; not touched.
+        command: to name in error messages.
+        local: whether trials run on this machine, so that its resources must suffice.
+
+    Raises:
+        InputError: something cannot be carried out.
+    """
+    require_writable(home)
+    if local:
+        require_resources(experiment)
+    data = experiment.data
+    dataset = sources.open_dataset(data.source, data.options, home / "cache")
+    limit = data.limit.model_dump(exclude_none=True)
+    task = experiment.task.model_dump(exclude_none=True)
+    splits = make_splits(dataset, task, seed=data.seed, limit=limit)
+    model = architecture(experiment, dataset).build(0)
+    stages = tuple(model.stages)
+    space = SPACES[experiment.method](stages, model.default_stage)
+    space = space.narrowed(experiment.search.space)
+    plan = Plan(
+        experiment=experiment,
+        home=home,
+        dataset=dataset,
+        splits=splits,
+        space=space,
+        stages=readable_stages(space),
+        command=command,
+    )
+    require_objective(plan)
+    return plan
+
+
+def architecture(experiment: Experiment, dataset: Dataset) -> Architecture:
+    """Return the model of an experiment, sized for its images."""
+    channels, height, width = dataset.images_NFHW.shape[1:]
+    return Architecture(
+        name=experiment.model.name,
+        width=experiment.model.width,
+        image_shape=(channels, height, width),
+        classes=len(dataset.classes),
+    )
+
+
+def readable_stages(space: Space) -> tuple[str, ...]:
+    """Return the stages that trials may read features from: those worth caching."""
+    stage = space.get("stage")
+    if stage is None or not space.reachable("stage"):
+        return ()
+    assert isinstance(stage, Choice)
+    return tuple(str(option) for option in stage.options)
+
+
+def resolved(experiment: Experiment) -> str:
+    """Return an experiment as YAML, with every default filled in."""
+    return yaml.safe_dump(experiment.model_dump(), sort_keys=False, allow_unicode=True)
+
+
+def require_objective(plan: Plan) -> None:
+    """Check that the objective is a gap that trials report."""
+    metrics = [*plan.bank.val_metrics, "avg"]
+    known = [f"gap/{name}" for name in metrics]
+    objective = plan.experiment.search.objective
+    if objective not in known:
+        raise InputError("search.objective", objective, f"must be one of {', '.join(known)}")
+
+
+def require_resources(experiment: Experiment) -> None:
+    """Check that this machine has what one trial asks for."""
+    here = {"cpu": os.cpu_count() or 1, "gpu": torch.cuda.device_count()}
+    for name, there in here.items():
+        wanted = getattr(experiment.resources, name)
+        if wanted > there:
+            remedy = f"this machine has {there}; ask for less, or name a cluster with --address"
+            raise InputError(f"resources.{name}", wanted, remedy)
+
+
+def require_writable(home: Path) -> None:
+    """Check that the home is, or can be made, a folder one can write to."""
+    try:
+        folder = home if home.exists() else nearest_folder(home)
+    except MixUnlearnError as error:
+        raise InputError("--home", str(home), f"{error}; choose another") from error
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError("--home", str(home), "not a folder one can write to; choose another")
+
+
+def require_space(home: Path) -> None:
+    """Check that the disk is not about to be full."""
+    free = shutil.disk_usage(nearest_folder(home)).free
+    if free < MIN_FREE_BYTES:
+        what = f"only {free / 2**20:.0f} MiB free at {home}, {MIN_FREE_BYTES / 2**20:.0f} needed"
+        raise MixUnlearnError(f"{what}; free space or choose another --home")

@@ -1,0 +1,30 @@
+"""The console script: hands over to the checkout it was installed from."""
+
+import sys
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+def main() -> int:
+    """Run the command line of the checkout; say where it is missing.
+
+    Returns:
+        The exit code.
+    """
+    if not (CHECKOUT / "distributed" / "cli.py").is_file():
+        print(
+            "mixunlearn: sweeps run from a checkout of the repository; "
+            "this is the library alone, made for `import mixunlearn`",
+            file=sys.stderr,
+        )
+        return 2
+    # First, because an installed Dask has a top-level package of the same name.
+    sys.path.insert(0, str(CHECKOUT))
+    from distributed.cli import main as run  # noqa: PLC0415
+
+    return run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

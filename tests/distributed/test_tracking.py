@@ -1,0 +1,575 @@
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from distributed import tracking, ui
+from distributed.addresses import one_line
+from distributed.outbox import PARAM_LENGTH, TAG_LENGTH, Outbox
+from distributed.tracking import DEFAULTS, Tracker, embedded, reachable, redact, resolve
+from mixunlearn.errors import MixUnlearnError
+
+ROOT = Path(__file__).parents[2]
+# SQLAlchemy tells MLflow about the next release.
+pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*:DeprecationWarning")
+PATIENCE_S = 120.0
+
+
+class Place(NamedTuple):
+    """A store, and an experiment in it that no other test uses."""
+
+    uri: str
+    location: str | None
+    experiment: str
+
+    def tracker(self, study: str = "night-1") -> Tracker:
+        return Tracker(
+            uri=self.uri,
+            artifact_location=self.location,
+            experiment=self.experiment,
+            study=study,
+        )
+
+    @property
+    def client(self) -> MlflowClient:
+        return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+
+    def runs(self, suffix: str = "") -> list[Run]:
+        """Return the experiment's runs: parents first, then trials by number."""
+        experiment = self.client.get_experiment_by_name(self.experiment + suffix)
+        if experiment is None:
+            return []
+        found = self.client.search_runs([experiment.experiment_id])
+        return sorted(found, key=lambda run: int(run.data.tags.get("mixunlearn.trial", -1)))
+
+    def run(self, name: str) -> Run:
+        (found,) = [run for run in self.runs() if run.info.run_name == name]
+        return found
+
+    def history(self, run: Run, metric: str) -> list[tuple[int, float]]:
+        points = self.client.get_metric_history(run.info.run_id, metric)
+        return [(point.step, point.value) for point in points]
+
+
+@pytest.fixture(scope="module")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database without runs: making one takes seconds, copying it does not."""
+    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def local(empty_database: Path, tmp_path: Path) -> Place:
+    home = tmp_path / "a home"
+    home.mkdir()
+    shutil.copy(empty_database, home / "mlflow.db")
+    return Place(*embedded(home), "class")
+
+
+@pytest.fixture(scope="module")
+def server(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    home = tmp_path_factory.mktemp("server")
+    shutil.copy(empty_database, home / "mlflow.db")
+    with ui.server(home, embedded(home)[0], None, None) as running:
+        yield running.link
+
+
+@pytest.fixture(params=["sqlite", "server"])
+def place(request: pytest.FixtureRequest) -> Place:
+    if request.param == "sqlite":
+        found = request.getfixturevalue("local")
+        assert isinstance(found, Place)
+        return found
+    return Place(request.getfixturevalue("server"), None, request.node.name)
+
+
+@pytest.fixture
+def dead_uri() -> Iterator[str]:
+    """The address, with a password, of a port that is taken but on which nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://ann:hunter2@127.0.0.1:{taken.getsockname()[1]}"
+
+
+class Gate:
+    """Holds the tracker's thread at one place."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        self._reached, self._open = threading.Event(), threading.Event()
+        tracker.call(self._wait)
+        assert self._reached.wait(PATIENCE_S)
+
+    def _wait(self, _: Mapping[int, str]) -> None:
+        self._reached.set()
+        assert self._open.wait(PATIENCE_S)
+
+    def open(self) -> None:
+        self._open.set()
+
+
+def sweep(tracker: Tracker) -> list[str]:
+    """Track a study of three trials, a reference and their ends; return the problems."""
+    tracker.start_study(
+        "study of class 0", {"search.trials": 3}, {"team": "privacy"}, "Why: a test"
+    )
+    tracker.log_reference("c0ffee00", "reference", {"seed": 1}, {"acc/val": 97.5})
+    for trial, state in enumerate(("complete", "pruned", "failed")):
+        tracker.start_trial(trial, f"trial {trial}", {"lr": 1e-4, "pairing": "any"}, {"who": "tpe"})
+        for step in (1, 2, 3):
+            tracker.log_epoch(trial, step, {"gap/avg": 10.0 / step, "acc/val": 90.0 + step})
+        error = "RuntimeError: it broke" if state == "failed" else None
+        tracker.finish_trial(trial, state, {"gap/avg": 10.0 / 3, "acc/test": 95.0}, error)
+    tracker.finish_study("complete", {"gap/avg": 3.0})
+    return tracker.close(PATIENCE_S)
+
+
+def test_a_study_is_a_parent_with_children(place: Place) -> None:
+    assert sweep(place.tracker()) == []
+    parent = place.run("study of class 0")
+    assert parent.info.status == "FINISHED"
+    assert parent.data.params == {"search.trials": "3"}
+    assert parent.data.metrics == {"gap/avg": 3.0}
+    tags = parent.data.tags
+    assert (tags["mixunlearn.study"], tags["mixunlearn.state"]) == ("night-1", "complete")
+    assert (tags["mlflow.note.content"], tags["team"]) == ("Why: a test", "privacy")
+    children = [run for run in place.runs() if run.info.run_id != parent.info.run_id]
+    assert [run.info.run_name for run in children] == ["trial 0", "trial 1", "trial 2"]
+    for number, run in enumerate(children):
+        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert run.data.tags["mixunlearn.study"] == "night-1"
+        assert run.data.tags["mixunlearn.trial"] == str(number)
+        assert run.data.params == {"lr": "0.0001", "pairing": "any"}
+        assert run.info.start_time <= run.info.end_time
+
+
+def test_a_state_becomes_a_status(place: Place) -> None:
+    sweep(place.tracker())
+    seen = {
+        run.data.tags["mixunlearn.state"]: (run.info.status, run.data.tags.get("mixunlearn.error"))
+        for run in place.runs()
+        if "mixunlearn.trial" in run.data.tags
+    }
+    assert seen == {
+        "complete": ("FINISHED", None),
+        "pruned": ("KILLED", None),
+        "failed": ("FAILED", "RuntimeError: it broke"),
+    }
+
+
+def test_metrics_arrive_by_step_and_the_final_ones_at_the_last_step(place: Place) -> None:
+    sweep(place.tracker())
+    run = place.run("trial 1")
+    assert place.history(run, "acc/val") == [(1, 91.0), (2, 92.0), (3, 93.0)]
+    assert place.history(run, "acc/test") == [(3, 95.0)]
+    # What the last epoch said already is not said again.
+    assert [step for step, _ in place.history(run, "gap/avg")] == [1, 2, 3]
+
+
+def test_a_second_tracker_doubles_nothing(place: Place) -> None:
+    assert sweep(place.tracker()) == []
+    before = {run.info.run_id: run.data.to_dictionary() for run in place.runs()}
+    (reference,) = place.runs("-references")
+    assert sweep(place.tracker()) == []
+    assert {run.info.run_id: run.data.to_dictionary() for run in place.runs()} == before
+    assert [run.info.run_id for run in place.runs("-references")] == [reference.info.run_id]
+    run = place.run("trial 0")
+    assert place.history(run, "acc/val") == [(1, 91.0), (2, 92.0), (3, 93.0)]
+    assert place.history(reference, "acc/val") == [(0, 97.5)]
+
+
+def test_a_second_tracker_goes_on(place: Place) -> None:
+    first = place.tracker()
+    first.start_study("study", {"search.trials": 4}, {}, "")
+    first.start_trial(0, "trial 0", {"lr": 0.1}, {})
+    first.log_epoch(0, 1, {"loss": 1.0})
+    first.log_reference("aa", "reference", {}, {"acc/val": 1.0})
+    assert first.close(PATIENCE_S) == []
+    second = place.tracker()
+    second.start_study("study", {"search.trials": 8, "new": "x"}, {}, "")
+    second.start_trial(0, "trial 0", {"lr": 0.1}, {})
+    second.log_epoch(0, 1, {"loss": 0.9})
+    second.log_epoch(0, 2, {"loss": 0.5})
+    second.log_reference("bb", "reference", {}, {"acc/val": 2.0})
+    assert second.close(PATIENCE_S) == []
+    parent, trial = place.runs()
+    assert parent.data.params == {"search.trials": "4", "new": "x"}
+    assert place.history(trial, "loss") == [(1, 1.0), (2, 0.5)]
+    ids = {run.data.tags["mixunlearn.key"]: run.info.run_id for run in place.runs("-references")}
+    assert json.loads(parent.data.tags["mixunlearn.references"]) == ids
+    assert sorted(ids) == ["aa", "bb"]
+
+
+def test_two_studies_share_an_experiment_and_its_references(local: Place) -> None:
+    for study in ("night-1", "Ann's \u201cnight\u201d", "night-1"):
+        assert sweep(local.tracker(study)) == []
+    assert len(local.runs()) == 2 * 4
+    (reference,) = local.runs("-references")
+    assert reference.data.tags["mixunlearn.role"] == "reference"
+    for run in local.runs():
+        if "mixunlearn.trial" not in run.data.tags:
+            linked = json.loads(run.data.tags["mixunlearn.references"])
+            assert linked == {"c0ffee00": reference.info.run_id}
+
+
+def test_what_gathered_goes_in_few_calls(local: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow.store.tracking.sqlalchemy_store import (  # noqa: PLC0415 (warns when imported)
+        SqlAlchemyStore,
+    )
+
+    sizes: list[int] = []
+    log_batch: Any = SqlAlchemyStore.log_batch
+
+    def counted(store: Any, run_id: str, metrics: Any, params: Any, tags: Any) -> Any:
+        sizes.append(len(metrics))
+        return log_batch(store, run_id, metrics, params, tags)
+
+    tracker = local.tracker()
+    tracker.start_study("study", {}, {}, "")
+    gate = Gate(tracker)
+    for step in range(1, 121):
+        for trial in (0, 1):
+            tracker.log_epoch(trial, step, {f"m/{i}": float(step) for i in range(20)})
+    monkeypatch.setattr(SqlAlchemyStore, "log_batch", counted)
+    gate.open()
+    assert tracker.close(PATIENCE_S) == []
+    assert sum(sizes) == 2 * 120 * 20
+    assert max(sizes) <= 1000
+    assert len(sizes) == 2 * 3
+    for number in (0, 1):
+        history = local.history(local.run(f"trial-{number}"), "m/7")
+        assert history == [(step, float(step)) for step in range(1, 121)]
+
+
+def test_a_step_is_logged_once(local: Place) -> None:
+    tracker = local.tracker()
+    tracker.log_epoch(3, 1, {"loss": 1.0})
+    tracker.log_epoch(3, 2, {"loss": 0.5})
+    tracker.log_epoch(3, 2, {"loss": 0.6, "late": 7.0})
+    tracker.log_epoch(3, 3, {"loss": 0.25})
+    tracker.finish_trial(3, "complete", {"loss": 0.125}, None)
+    assert tracker.close(PATIENCE_S) == []
+    run = local.run("trial-3")
+    assert local.history(run, "loss") == [(1, 1.0), (2, 0.5), (3, 0.25), (3, 0.125)]
+    assert local.history(run, "late") == [(2, 7.0)]
+    assert run.data.metrics["loss"] == 0.125
+
+
+def test_what_is_no_number_is_dropped_and_named(local: Place) -> None:
+    tracker = local.tracker()
+    odd: dict[str, Any] = {"nan": float("nan"), "inf": float("inf"), "text": "x", "gone": None}
+    tracker.log_epoch(0, 1, {**odd, "loss": 1, "flag": True})
+    tracker.log_epoch(0, 2, {**odd, "loss": 2})
+    assert tracker.close(PATIENCE_S) == []
+    run = local.run("trial-0")
+    assert run.data.metrics == {"loss": 2.0, "flag": 1.0}
+    assert run.data.tags["mixunlearn.dropped_metrics"] == "inf, nan, text"
+
+
+def test_long_values_are_cut_and_parameters_logged_once(local: Place) -> None:
+    tracker = local.tracker()
+    tracker.start_study("n" * 600, {}, {"long": "t" * 10_000}, "d" * 10_000)
+    tracker.start_trial(0, "trial 0", {"ids": "7," * 5000, "lr": 0.1}, {})
+    tracker.start_trial(0, "trial 0", {"lr": 0.2, **{f"p{i}": i for i in range(250)}}, {})
+    assert tracker.close(PATIENCE_S) == []
+    parent, run = local.runs()
+    assert len(run.data.params["ids"]) == PARAM_LENGTH
+    assert run.data.params["ids"].endswith("…")
+    assert (run.data.params["lr"], run.data.params["p249"]) == ("0.1", "249")
+    assert run.data.tags["mixunlearn.cut_params"] == "ids"
+    assert len(parent.data.tags["mlflow.note.content"]) == TAG_LENGTH
+    assert len(parent.data.tags["long"]) == TAG_LENGTH
+
+
+def test_artifacts_are_files_and_folders(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "plots" / "deep").mkdir(parents=True)
+    (tmp_path / "plots" / "a.svg").write_text("<svg/>")
+    (tmp_path / "plots" / "deep" / "b.svg").write_text("<svg></svg>")
+    (tmp_path / "report.html").write_text("<p>fine</p>")
+    tracker = place.tracker()
+    tracker.start_study("study", {}, {}, "")
+    tracker.log_artifact(None, tmp_path / "report.html")
+    tracker.log_artifact(None, tmp_path / "plots")
+    tracker.log_artifact(0, tmp_path / "report.html", "pages")
+    tracker.log_artifact(0, tmp_path / "never.html")
+    (problem,) = tracker.close(PATIENCE_S)
+    assert "never.html" in problem
+    client, parent = place.client, place.run("study").info.run_id
+    assert {item.path for item in client.list_artifacts(parent)} == {"plots", "report.html"}
+    copy = client.download_artifacts(parent, "plots/deep/b.svg", str(tmp_path))
+    assert Path(copy).read_text() == "<svg></svg>"
+    (page,) = client.list_artifacts(place.run("trial-0").info.run_id, "pages")
+    assert page.path == "pages/report.html"
+
+
+def test_actions_see_the_runs_of_what_was_logged_before(place: Place) -> None:
+    seen: list[dict[int, str]] = []
+    tracker = place.tracker()
+    tracker.start_study("study", {}, {}, "")
+    tracker.start_trial(4, "trial 4", {}, {})
+    tracker.call(lambda run_ids: seen.append(dict(run_ids)))
+    assert tracker.close(PATIENCE_S) == []
+    assert seen == [{4: place.run("trial 4").info.run_id}]
+
+
+def test_a_failing_action_is_a_problem(local: Place) -> None:
+    def fail(_: Mapping[int, str]) -> None:
+        raise OSError(28, "No space left on device", "trials.parquet")
+
+    tracker = local.tracker()
+    tracker.call(fail)
+    tracker.start_trial(0, "trial 0", {}, {})
+    assert tracker.close(PATIENCE_S) == ["No space left on device: trials.parquet"]
+    assert local.run("trial 0")
+
+
+def test_an_unreachable_server_stops_nothing(dead_uri: str) -> None:
+    seen: list[dict[int, str]] = []
+    tracker = Tracker(uri=dead_uri, artifact_location=None, experiment="class", study="night-1")
+    tracker.start_study("study", {}, {}, "")
+    gate = Gate(tracker)
+    # Nothing of this waits: the thread that would send it is held.
+    for trial in range(50):
+        tracker.start_trial(trial, f"trial {trial}", {"lr": 0.1}, {})
+        tracker.log_epoch(trial, 1, {"gap/avg": 1.0})
+        tracker.finish_trial(trial, "complete", {}, None)
+    tracker.call(lambda run_ids: seen.append(dict(run_ids)))
+    gate.open()
+    (problem,) = tracker.close(PATIENCE_S)
+    assert seen == [{}]
+    assert problem.endswith("misses something of 51 runs: Connection refused")
+    assert "\n" not in problem
+    assert "ann:***@127.0.0.1" in problem
+    assert "hunter2" not in problem
+
+
+def test_a_lost_answer_does_not_double_a_run(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    create_run = MlflowClient.create_run
+    lost: list[str] = []
+
+    def once_unanswered(client: MlflowClient, *args: Any, **kwargs: Any) -> Run:
+        run = create_run(client, *args, **kwargs)
+        if run.info.run_name == "trial 0" and not lost:
+            lost.append(run.info.run_id)
+            raise ConnectionError("the line broke")
+        return run
+
+    monkeypatch.setattr(MlflowClient, "create_run", once_unanswered)
+    tracker = place.tracker()
+    tracker.start_study("study", {}, {}, "")
+    tracker.start_trial(0, "trial 0", {"lr": 0.1}, {})
+    tracker.log_epoch(0, 1, {"loss": 1.0})
+    Gate(tracker).open()  # the first try is over
+    assert tracker.close(PATIENCE_S) == []
+    run = place.run("trial 0")
+    assert [run.info.run_id] == lost
+    assert (run.data.params, run.data.metrics) == ({"lr": "0.1"}, {"loss": 1.0})
+
+
+def test_one_failing_run_does_not_keep_the_others(
+    local: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_run = MlflowClient.create_run
+
+    def not_this_one(client: MlflowClient, *args: Any, **kwargs: Any) -> Run:
+        if kwargs["run_name"] == "trial 0":
+            raise ConnectionError("no")
+        return create_run(client, *args, **kwargs)
+
+    monkeypatch.setattr(MlflowClient, "create_run", not_this_one)
+    (problem,) = sweep(local.tracker())
+    assert problem.endswith("misses something of 1 runs: no")
+    assert local.run("trial 2").info.status == "FAILED"
+
+
+def test_what_mlflow_refuses_is_told_and_the_rest_goes_on(local: Place) -> None:
+    tracker = local.tracker()
+    tracker.start_trial(0, "trial 0", {}, {})
+    tracker.log_epoch(0, 1, {"what?": 1.0})
+    Gate(tracker).open()
+    tracker.log_epoch(0, 2, {"loss": 1.0})
+    tracker.finish_trial(0, "complete", {}, None)
+    (problem,) = tracker.close(PATIENCE_S)
+    assert problem.startswith("MLflow refused a part of the run trial 0: ")
+    assert "what?" in problem
+    assert "\n" not in problem
+    run = local.run("trial 0")
+    assert (run.data.metrics, run.info.status) == ({"loss": 1.0}, "FINISHED")
+
+
+def test_a_deleted_experiment_is_named(local: Place) -> None:
+    client = local.client
+    client.delete_experiment(client.create_experiment(local.experiment))
+    tracker = local.tracker()
+    tracker.start_study("study", {}, {}, "")
+    (problem,) = tracker.close(PATIENCE_S)
+    assert "'class' is deleted in MLflow: restore it (mlflow experiments restore -x 1)" in problem
+
+
+def test_a_deleted_run_is_made_anew(local: Place) -> None:
+    sweep(local.tracker())
+    local.client.delete_run(local.run("trial 1").info.run_id)
+    assert sweep(local.tracker()) == []
+    assert local.run("trial 1").data.metrics["acc/val"] == 93.0
+
+
+def test_close_waits_no_longer_than_it_may(local: Place) -> None:
+    tracker = local.tracker()
+    gate = Gate(tracker)
+    tracker.start_study("study", {}, {}, "")
+    (problem,) = tracker.close(0)
+    assert problem.endswith("did not take all within 0 s")
+    gate.open()
+    assert tracker.close(PATIENCE_S) == []
+    assert local.runs() == []  # nobody waited any longer
+
+
+ENDS_WITHOUT_CLOSE = """
+import sys, threading
+contacts = []
+sys.addaudithook(lambda event, args: contacts.append((event, args[1:]))
+                 if event in ("socket.connect", "socket.getaddrinfo") else None)
+from distributed.tracking import Tracker
+uri, location = sys.argv[1:]
+started = threading.Event()
+tracker = Tracker(uri=uri, artifact_location=location, experiment="class", study="night-1")
+tracker.start_study("study", {}, {}, "")
+tracker.call(lambda run_ids: started.set())
+started.wait()
+tracker.log_epoch(0, 1, {"loss": 1.0})
+tracker.call(lambda run_ids: print(len(run_ids), contacts, flush=True))
+"""
+
+
+def test_a_new_database_is_made_and_a_program_that_just_ends_loses_nothing(tmp_path: Path) -> None:
+    place = Place(*embedded(tmp_path / "new" / "home"), "class")
+    # As a user runs it: MLflow sends no telemetry from tests and CI anyway.
+    hidden = {"PYTEST_CURRENT_TEST", "PYTEST_VERSION", "CI", "GITHUB_ACTIONS", *DEFAULTS}
+    environment = {name: value for name, value in os.environ.items() if name not in hidden}
+    done = subprocess.run(
+        [sys.executable, "-c", ENDS_WITHOUT_CLOSE, place.uri, str(place.location)],
+        env={**environment, "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "1 []\n"  # one run, and no host of the network was asked
+    assert place.history(place.run("trial-0"), "loss") == [(1, 1.0)]
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+def test_defaults_leave_the_users_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in DEFAULTS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "false")
+    tracking.set_defaults()
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "false"
+    assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "0"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("postgresql://ann:s3/c@t@db/x", "postgresql://ann:***@db/x"),
+        (
+            "at http://u:p@h:5000/a and https://u:q@h",
+            "at http://u:***@h:5000/a and https://u:***@h",
+        ),
+        ("http://h:5000/#/models/m@best", "http://h:5000/#/models/m@best"),
+        ("mysql+pymysql://h/x?ssl_password=abc&a=b", "mysql+pymysql://h/x?ssl_password=***&a=b"),
+        ("sqlite:////home/a@b/mlflow.db", "sqlite:////home/a@b/mlflow.db"),
+    ],
+)
+def test_passwords_are_redacted(text: str, shown: str) -> None:
+    assert redact(text) == shown
+
+
+def test_passwords_reach_neither_tags_nor_parameters(local: Place) -> None:
+    tracker = local.tracker()
+    secret = "http://ann:hunter2@host"
+    tracker.start_study("study", {"tracking.uri": secret}, {"from": secret}, f"from {secret}")
+    tracker.finish_trial(0, "failed", {}, f"no answer from {secret}")
+    assert tracker.close(PATIENCE_S) == []
+    for run in local.runs():
+        assert "hunter2" not in json.dumps(run.data.to_dictionary())
+        assert "ann:***@host" in json.dumps(run.data.to_dictionary())
+
+
+def test_an_explicit_address_wins_then_the_environment_then_the_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    own = embedded(tmp_path)
+    assert own == (f"sqlite:///{tmp_path}/mlflow.db", f"file://{tmp_path}/mlartifacts")
+    assert resolve(None, None, Path()) == own
+    assert resolve("sqlite:///x.db", "files", tmp_path) == (
+        f"sqlite:///{tmp_path}/x.db",
+        f"file://{tmp_path}/files",
+    )
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://host:5000")
+    assert resolve(None, None, tmp_path) == ("http://host:5000", None)
+    assert resolve(None, "s3://bucket/x", tmp_path) == ("http://host:5000", "s3://bucket/x")
+    assert resolve("postgresql://db/x", None, tmp_path) == ("postgresql://db/x", own[1])
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    assert resolve(None, None, tmp_path) == own
+
+
+def test_reachable_says_why_not_and_makes_nothing(
+    local: Place, server: str, dead_uri: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("no folder, no database")
+    before = sorted(tmp_path.rglob("*"))
+    assert reachable(local.uri) is None
+    assert reachable(server) is None
+    assert reachable(embedded(tmp_path / "later")[0]) is None
+    assert reachable(dead_uri) == "Connection refused"
+    assert reachable(f"sqlite:///{tmp_path}/file") == "file is not a database"
+    assert "is a file" in str(reachable(f"sqlite:///{tmp_path}/file/mlflow.db"))
+    assert "psycopg" in str(reachable("postgresql://ann:hunter2@127.0.0.1:1/mlflow"))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_links_to_references_fit_into_a_tag() -> None:
+    outbox = Outbox("night-1")
+    for number in range(300):
+        outbox.reference(f"{number:032x}").run_id = "f" * 32
+    outbox.link_references()
+    linked = json.loads(outbox.parent.tags["mixunlearn.references"])
+    assert len(linked) > 50
+    assert f"{299:032x}" in linked
+
+
+def test_a_database_that_cannot_be_made_is_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("a file")
+    tracker = Place(f"sqlite:///{tmp_path}/home/mlflow.db", None, "class").tracker()
+    tracker.start_study("study", {}, {}, "")
+    (problem,) = tracker.close(PATIENCE_S)
+    assert "home is a file" in problem
+    assert tracker.close(0) == [problem]
+
+
+@pytest.mark.parametrize("error", [MixUnlearnError("a\nb"), ValueError(), OSError(2, "No x", "f")])
+def test_problems_have_one_line(error: Exception) -> None:
+    assert len(one_line(error).splitlines()) == 1
+
+
+def test_importing_the_module_does_not_import_mlflow() -> None:
+    code = "import sys, distributed.tracking, distributed.ui; print('mlflow' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "False\n"

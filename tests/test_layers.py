@@ -1,0 +1,105 @@
+"""The habits of the repository: import direction, what a wheel holds, one way to check."""
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+import tomllib
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+LAYERS = ("mixunlearn", "trainables", "search_spaces", "report", "distributed")
+
+
+def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).parent / "lint-imports"), "--no-cache", "--no-logo"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def project() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def test_imports_go_down_only() -> None:
+    linted = lint_imports(ROOT)
+    assert linted.returncode == 0, linted.stdout + linted.stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("mixunlearn/upward.py", "import report"),
+        ("mixunlearn/heavy.py", "import ray"),
+        ("report/sideways.py", "import search_spaces"),
+        ("report/heavy.py", "import ray"),
+        ("trainables/heavy.py", "import optuna"),
+        ("distributed/stray_study.py", "import optuna"),
+        ("distributed/stray_tracking.py", "import mlflow"),
+    ],
+)
+def test_an_import_in_the_wrong_direction_is_found(tmp_path: Path, file: str, line: str) -> None:
+    for layer in LAYERS:
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / layer, tmp_path / layer, ignore=ignored)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    (tmp_path / file).write_text(f"{line}\n")
+    linted = lint_imports(tmp_path)
+    assert linted.returncode != 0
+    assert f"{file.removesuffix('.py').replace('/', '.')} -> " in linted.stdout
+
+
+def test_only_the_core_is_installed(project: dict[str, Any]) -> None:
+    build = project["tool"]["hatch"]["build"]
+    assert build["targets"]["wheel"] == {"packages": ["mixunlearn"]}
+    assert build["dev-mode-exact"] is True
+    assert project["project"]["scripts"] == {"mixunlearn": "mixunlearn.__main__:main"}
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("hatchling") is None, reason="the build back end is not installed"
+)
+def test_a_wheel_holds_the_core_and_its_types() -> None:
+    builder = importlib.import_module("hatchling.builders.wheel").WheelBuilder(str(ROOT))
+    files = [str(file.distribution_path) for file in builder.recurse_included_files()]
+    assert {path.split("/")[0] for path in files} == {"mixunlearn"}
+    assert "mixunlearn/py.typed" in files
+
+
+def test_no_package_among_the_tests() -> None:
+    """A `tests/distributed/__init__.py` would shadow the package of that name."""
+    assert [*(ROOT / "tests").rglob("__init__.py")] == []
+
+
+def test_before_a_commit_runs_what_check_runs() -> None:
+    planned = subprocess.run(
+        ["make", "--dry-run", "--always-make", "check"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    setup = ("-m venv", "pip install", "touch ")
+    check = [line for line in planned.stdout.splitlines() if not any(s in line for s in setup)]
+    (local,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert [hook["entry"] for hook in local["hooks"]] == check
+
+
+def test_every_direct_dependency_is_constrained(project: dict[str, Any]) -> None:
+    metadata = project["project"]
+    wanted = chain(metadata["dependencies"], *metadata["optional-dependencies"].values())
+    pins = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = {_name(pin) for pin in pins if "==" in pin and not pin.startswith("#")}
+    assert {_name(requirement) for requirement in wanted} <= pinned
+    assert not [pin for pin in pinned if pin.startswith(("nvidia-", "cuda-", "triton"))]
+
+
+def _name(requirement: str) -> str:
+    for separator in "=<>![; ":
+        requirement = requirement.partition(separator)[0]
+    return requirement.strip().lower().replace("_", "-")
