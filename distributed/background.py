@@ -6,6 +6,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from distributed.addresses import one_line
+
 Message = Callable[[], object]
 
 IDLE_S = 1.0  # how often an idle thread looks whether its program ended without closing it
@@ -85,7 +87,7 @@ class Background:
             self._deliver()
             self.failure, self._retry_s, self._retry_at = None, FIRST_RETRY_S, 0.0
         except Exception as error:
-            log.debug("not delivered, next try in %g s", self._retry_s, exc_info=True)
+            log.info("not delivered, next try in %g s: %s", self._retry_s, one_line(error))
             self.failure = error
             self._retry_at = time.monotonic() + self._retry_s
             self._retry_s = min(2 * self._retry_s, LAST_RETRY_S)
@@ -99,5 +101,4 @@ class Background:
         try:
             message()
         except Exception as error:
-            log.debug("a message of the background thread failed", exc_info=True)
             self.problems.append(error)

@@ -6,6 +6,7 @@ from typing import Any
 
 from ray import tune
 
+from distributed.final import ranked
 from distributed.progress import Count, Progress
 from distributed.results import read_trials, write_trials
 from distributed.study import Study
@@ -109,12 +110,12 @@ class Recorder(Unsaved, tune.Callback):
     def _show(self, trials: list[Any], *, event: bool) -> None:
         states = [row["state"] for row in self.rows]
         running = sum(trial.status == "RUNNING" for trial in trials)
-        gaps = [row[self.study.objective] for row in self.rows if row["state"] == "complete"]
-        best = f", best {self.study.objective} {min(gaps):.2f}" if gaps else ""
+        objective = self.study.objective
+        best = [f", best {objective} {row[objective]:.2f}" for row in ranked(self.rows, objective)]
         line = (
             f"trials: {self.count.done} of {self.count.total} done "
             f"({states.count('pruned')} pruned, {states.count('failed')} failed), "
-            f"{running} running, {self.epochs_done} epochs{best}{self.count.left()}"
+            f"{running} running, {self.epochs_done} epochs{''.join(best[:1])}{self.count.left()}"
         )
         self.progress.show(line, event=event)
 

@@ -191,16 +191,15 @@ class Tracker:
             Nothing if MLflow holds everything.
         """
         done = self._background.close(timeout_s)
+        failure = self._background.failure
+        reason = f": {one_line(failure)}" if failure else ""
         lines = [*self._writer.refused, *map(one_line, self._background.problems)]
         if not done:
-            lines.append(f"MLflow at {self._uri} did not take all within {timeout_s:g} s")
-        elif self._background.failure:
-            lines.append(self._undelivered(self._background.failure))
+            lines.append(f"MLflow at {self._uri} did not take all within {timeout_s:g} s{reason}")
+        elif failure:
+            runs = sum(1 for _ in self._outbox.waiting())
+            lines.append(f"MLflow at {self._uri} lacks parts of {runs} run(s){reason}")
         return list(dict.fromkeys(redact(line) for line in lines))
-
-    def _undelivered(self, failure: Exception) -> str:
-        runs = sum(1 for _ in self._outbox.waiting())
-        return f"MLflow at {self._uri} misses something of {runs} runs: {one_line(failure)}"
 
     def _parent(self) -> Draft:
         return self._outbox.parent

@@ -57,6 +57,12 @@ def test_nodes_install_within_the_constraints(cluster: dict[str, Any]) -> None:
     assert "\n" not in install
 
 
+def test_every_worker_is_started(cluster: dict[str, Any]) -> None:
+    """Ray's second autoscaler counts the head as one of them."""
+    *_, head = cluster["head_start_ray_commands"]
+    assert "RAY_enable_autoscaler_v2=0" in head
+
+
 def test_the_cluster_is_closed_to_strangers(cluster: dict[str, Any]) -> None:
     *_, head = cluster["head_start_ray_commands"]
     *_, worker = cluster["worker_start_ray_commands"]

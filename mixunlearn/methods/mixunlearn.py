@@ -104,23 +104,23 @@ class MixUnlearn(MixtureMethod):
     ) -> dict[str, Tensor]:
         """Take one step of the unlearner; the generator stays as it is, to the bit."""
         lam = self.draw_lambda()
-        images = [self.mixture(forget, retain, forget_B, retain_B, lam)] * (self.mixing != "none")
-        images += [retain, forget] * self.real
-        outputs = self.outputs(*images)
-        scalars = {}
-        loss = torch.zeros((), device=forget.device)
+        images = [retain, forget] if self.real else []
         if self.mixing != "none":
-            loss = self.mixed_loss(outputs[0], forget_B, retain_B, lam, self.tau_mix)
-            scalars["loss_mix"] = loss.detach()
+            images.append(self.mixture(forget, retain, forget_B, retain_B, lam))
+        outputs = self.outputs(*images)
+        losses: dict[str, Tensor] = {}
+        if self.mixing != "none":
+            u_mix = outputs[-1]
+            losses["loss_mix"] = self.mixed_loss(u_mix, forget_B, retain_B, lam, self.tau_mix)
         if self.real:
-            u_retain, u_forget = outputs[-2:]
+            u_retain, u_forget = outputs[:2]
             loss_real = self.real_loss(u_forget, u_retain, forget_B, retain_B, self.tau_real)
-            scalars["loss_real"] = loss_real.detach()
-            loss = loss + self.omega * loss_real
+            losses["loss_real"] = self.omega * loss_real
+        loss = torch.stack(list(losses.values())).sum()
         self.descend(loss)
         if self.adversary == "ema" and self.mixing == "mixblock":
             self.update_ema()
-        return {"loss": loss.detach(), **scalars}
+        return {"loss": loss.detach(), **{name: part.detach() for name, part in losses.items()}}
 
     @torch.no_grad()
     def mixture(

@@ -347,7 +347,7 @@ def test_an_unreachable_server_stops_nothing(dead_uri: str) -> None:
     gate.open()
     (problem,) = tracker.close(PATIENCE_S)
     assert seen == [{}]
-    assert problem.endswith("misses something of 51 runs: Connection refused")
+    assert problem.endswith("lacks parts of 51 run(s): Connection refused")
     assert "\n" not in problem
     assert "ann:***@127.0.0.1" in problem
     assert "hunter2" not in problem
@@ -388,7 +388,7 @@ def test_one_failing_run_does_not_keep_the_others(
 
     monkeypatch.setattr(MlflowClient, "create_run", not_this_one)
     (problem,) = sweep(local.tracker())
-    assert problem.endswith("misses something of 1 runs: no")
+    assert problem.endswith("lacks parts of 1 run(s): no")
     assert local.run("trial 2").info.status == "FAILED"
 
 

@@ -1,13 +1,10 @@
 import http.client
 import json
-import os
 import signal
 import socket
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import pytest
@@ -17,17 +14,11 @@ from distributed import ui
 from distributed.tracking import Tracker, embedded
 from mixunlearn.errors import InputError, MissingError, MixUnlearnError
 
-ROOT = Path(__file__).parents[2]
 # SQLAlchemy tells MLflow about the next release.
 pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*:DeprecationWarning")
 PATIENCE_S = 120.0
 
-SERVE = """
-import sys
-from pathlib import Path
-from distributed.ui import serve
-sys.exit(serve(Path(sys.argv[1]), sys.argv[2], None, None, lambda text: print(text, flush=True)))
-"""
+Answer = tuple[int, dict[str, str], str]
 
 
 @pytest.fixture(scope="module")
@@ -44,17 +35,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-@pytest.fixture(scope="module")
-def running(home: Path) -> Iterator[ui.Server]:
-    with ui.server(home, embedded(home)[0], None, None) as running:
-        group = running.process.pid
-        os.killpg(group, 0)
-        yield running
-    with pytest.raises(ProcessLookupError):  # nothing of it is left
-        os.killpg(group, 0)
-
-
-def get(link: str, **headers: str) -> tuple[int, dict[str, str], str]:
+def get(link: str, **headers: str) -> Answer:
     parts = urlsplit(link)
     with closing(http.client.HTTPConnection(parts.netloc, timeout=PATIENCE_S)) as connection:
         connection.request("GET", f"{parts.path}?{parts.query}", headers=headers)
@@ -63,26 +44,79 @@ def get(link: str, **headers: str) -> tuple[int, dict[str, str], str]:
         return answer.status, found, answer.read().decode()
 
 
-def test_pages_and_artifacts_are_served(home: Path, running: ui.Server) -> None:
-    status, headers, page = get(f"{running.link}/")
+def processes(link: str) -> list[str]:
+    """Return the processes whose command line holds the link's port."""
+    port = str(urlsplit(link).port).encode()
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            found += [path.parent.name] if port in path.read_bytes().split(b"\0") else []
+    return found
+
+
+class Visit(NamedTuple):
+    """What was seen while MLflow was served, up to a signal that ended it."""
+
+    code: int
+    link: str
+    answers: dict[str, Answer]
+    processes: list[str]
+
+
+@pytest.fixture(scope="module")
+def visit(home: Path) -> Visit:
+    uri = embedded(home)[0]
+    links: list[str] = []
+    answers: dict[str, Answer] = {}
+    seen: list[str] = []
+
+    def look(text: str) -> None:
+        link = text.split()[4]
+        links.append(link)
+        seen.extend(processes(link))
+        client = MlflowClient(tracking_uri=link)
+        (run,) = client.search_runs([item.experiment_id for item in client.search_experiments()])
+        artifact = f"get-artifact?path=report.html&run_uuid={run.info.run_id}"
+        answers["page"] = get(f"{link}/")
+        answers["artifact"] = get(f"{link}/{artifact}")
+        answers["stranger"] = get(f"{link}/", Host="evil.example")
+        answers["telemetry"] = get(f"{link}/ajax-api/3.0/mlflow/ui-telemetry")
+        signal.raise_signal(signal.SIGTERM)
+
+    code = ui.serve(home, uri, None, None, look)
+    return Visit(code, links[0], answers, seen)
+
+
+def test_pages_and_artifacts_are_served(home: Path, visit: Visit) -> None:
+    status, headers, page = visit.answers["page"]
     assert status == 200
     assert "<title>MLflow" in page
     assert headers["x-frame-options"] == "SAMEORIGIN"
-    client = MlflowClient(tracking_uri=running.link)
-    (run,) = client.search_runs([item.experiment_id for item in client.search_experiments()])
-    query = f"path=report.html&run_uuid={run.info.run_id}"
-    assert get(f"{running.link}/get-artifact?{query}")[2] == "<p>fine</p>"
-    assert sorted(path.name for path in home.iterdir()) == [
-        "mlartifacts",
-        "mlflow.db",
-        "report.html",
-    ]
+    assert visit.answers["artifact"][2] == "<p>fine</p>"
+    left = {path.name for path in home.iterdir()}
+    assert left == {"mlartifacts", "mlflow.db", "report.html"}
 
 
-def test_only_this_machine_is_answered_and_telemetry_is_off(running: ui.Server) -> None:
-    assert get(f"{running.link}/", Host="evil.example")[0] == 403
-    config = json.loads(get(f"{running.link}/ajax-api/3.0/mlflow/ui-telemetry")[2])
-    assert config["disable_ui_telemetry"] is True
+def test_only_this_machine_is_answered_and_telemetry_is_off(visit: Visit) -> None:
+    assert visit.link.startswith("http://127.0.0.1:")
+    assert visit.answers["stranger"][0] == 403
+    assert json.loads(visit.answers["telemetry"][2])["disable_ui_telemetry"] is True
+
+
+def test_a_signal_ends_it_well(visit: Visit) -> None:
+    assert visit.code == 0
+    assert len(visit.processes) >= 2 or not Path("/proc/self").exists()
+    assert processes(visit.link) == []
+    with pytest.raises(ConnectionRefusedError):
+        get(visit.link)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_termination_is_taken_as_ctrl_c(number: signal.Signals) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), ui.terminated_as_interrupted():
+        signal.raise_signal(number)
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_the_users_own_settings_stay(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,25 +126,6 @@ def test_the_users_own_settings_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ui.environment(uri)["MLFLOW_BACKEND_STORE_URI"] == uri
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "false")
     assert ui.environment(uri)["MLFLOW_DISABLE_TELEMETRY"] == "false"
-
-
-def test_ctrl_c_ends_it_well(home: Path) -> None:
-    command = [sys.executable, "-c", SERVE, str(home), embedded(home)[0]]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as program:
-        assert program.stdout is not None
-        link = program.stdout.readline().decode().split()[4]
-        assert get(f"{link}/health")[0] == 200
-        program.send_signal(signal.SIGINT)
-        assert program.wait(PATIENCE_S) == 0
-    with pytest.raises(ConnectionRefusedError):
-        get(f"{link}/health")
-
-
-def test_termination_is_taken_as_ctrl_c() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt), ui.terminated_as_interrupted():
-        signal.raise_signal(signal.SIGTERM)
-    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_server_that_does_not_start_says_why(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
