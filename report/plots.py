@@ -98,7 +98,7 @@ def gap_figure(
 
 def _title(best: Point | None, objective: str) -> str:
     if best is None:
-        return "no complete trial"
+        return "no trial with a result"
     return f"best: trial {best.trial}, {objective} {three_digits(best.value)}"
 
 
@@ -142,8 +142,11 @@ def _draw_rail(axes: Axes, points: Sequence[Point]) -> None:
 
 
 def _draw_best_so_far(axes: Axes, points: Sequence[Point]) -> Point | None:
-    """Draw the best complete trial up to each trial; return the last of them."""
-    valued = [point for point in points if point.state == "complete" and point.value is not None]
+    """Draw the best trial up to each trial; return the last of them.
+
+    A trial that was stopped early counts: it is a configuration with fewer epochs.
+    """
+    valued = [point for point in points if point.state != "failed" and point.value is not None]
     if not valued:
         return None
     best: list[Point] = []

@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mixunlearn.errors import CorruptError
 
+IMAGE_DIMENSIONS = 4
 TENSORS, TREE = "state.safetensors", "state.json"
 
 
@@ -36,7 +39,7 @@ def load_state(folder: Path) -> Any:  # noqa: ANN401 - as nested as what was sav
     try:
         tensors = load_file(folder / TENSORS)
         return _decode(json.loads((folder / TREE).read_text()), tensors)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise CorruptError(f"checkpoint {folder} cannot be read ({error}); start again") from error
 
 
@@ -47,7 +50,11 @@ def _encode(value: object, tensors: dict[str, Tensor]) -> object:
             name = f"t{len(tensors)}"
             # Copied where tensors share memory, which the format does not allow.
             tensors[name] = value.detach().cpu().contiguous().clone()
-            return {"tensor": name}
+            # The fused Adam walks through memory: its moments must lie as its weights do.
+            turned = value.dim() == IMAGE_DIMENSIONS and value.is_contiguous(
+                memory_format=torch.channels_last
+            )
+            return {"tensor": name, "channels_last": turned and not value.is_contiguous()}
         case dict():
             # Optimizers use numbers as keys; JSON would turn them into text.
             return {"dict": [[key, _encode(item, tensors)] for key, item in value.items()]}
@@ -65,6 +72,8 @@ def _encode(value: object, tensors: dict[str, Tensor]) -> object:
 def _decode(value: Any, tensors: dict[str, Tensor]) -> object:  # noqa: ANN401 - JSON
     """Return the value `_encode` made JSON of."""
     match value:
+        case {"tensor": name, "channels_last": True}:
+            return tensors[name].contiguous(memory_format=torch.channels_last)
         case {"tensor": name}:
             return tensors[name]
         case {"dict": items}:

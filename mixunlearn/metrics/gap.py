@@ -77,7 +77,8 @@ class ReferenceSet:
         A gap is the distance to the references' mean, in the metric's unit. z is the signed
         distance in the references' standard deviations (n − 1), or in the metric's resolution
         where the references agree more closely than one sample can show. With one reference
-        there is no z, and `div/js` has no gap.
+        there is no z, and `div/js` has no gap; with two `div/js` has no z, as either is as far
+        from the other.
         """
         metrics = {**evaluation.metrics, "div/js": self.divergence(evaluation)}
         result = dict(metrics)
@@ -87,8 +88,8 @@ class ReferenceSet:
                 result[f"gap/{name}"] = abs(value - references.mean())
             if len(references) > 1:
                 spread = max(references.std(ddof=1), self.resolution.get(name, 0.0))
-                difference = value - references.mean()
-                result[f"z/{name}"] = difference / spread if spread else float("nan")
+                if spread:
+                    result[f"z/{name}"] = (value - references.mean()) / spread
         result["gap/avg"] = float(np.mean([result[f"gap/{name}"] for name in self.gap_metrics]))
         return {name: round(float(value), DECIMALS) for name, value in result.items()}
 

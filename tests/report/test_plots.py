@@ -73,12 +73,12 @@ def test_states_differ_by_marker_and_colour() -> None:
     assert len(colours) == len(STATES)
 
 
-def test_the_best_so_far_is_of_complete_trials_only() -> None:
+def test_the_best_so_far_is_of_all_trials_with_a_result() -> None:
     (axes,) = gap_figure(search()).axes
     trials, values = line(axes, "best so far")
-    assert trials == [0, 1, 4, 6, 6.5]
-    assert values == [4.0, 3.0, 2.0, 2.0, 2.0]
-    assert axes.get_title(loc="left") == "best: trial 4, gap/avg 2.00"
+    assert trials == [0, 1, 2, 4, 6, 6.5]
+    assert values == [4.0, 3.0, 1.5, 1.5, 1.5, 1.5]
+    assert axes.get_title(loc="left") == "best: trial 2, gap/avg 1.50"
 
 
 def test_trials_without_a_value_are_marked_above_the_data() -> None:
@@ -139,10 +139,10 @@ def test_the_legend_covers_no_data() -> None:
 @pytest.mark.parametrize(
     ("rows", "title"),
     [
-        ([], "no complete trial"),
-        ([trial(0, None, "failed")], "no complete trial"),
-        ([trial(0, 2.0, "pruned"), trial(1, None, "failed")], "no complete trial"),
-        ([trial(0, None)], "no complete trial"),
+        ([], "no trial with a result"),
+        ([trial(0, None, "failed")], "no trial with a result"),
+        ([trial(0, 2.0, "pruned"), trial(1, None, "failed")], "best: trial 0, gap/avg 2.00"),
+        ([trial(0, None)], "no trial with a result"),
         ([trial(0, 2.0)], "best: trial 0, gap/avg 2.00"),
         ([trial(0, 0.0)], "best: trial 0, gap/avg 0.00"),
     ],

@@ -1,12 +1,13 @@
-"""Small real problems: digits, a model trained for a few epochs, references."""
+"""Small real problems, and the one Ray that all tests share."""
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 import torch
 
+from distributed.cluster import connected
 from mixunlearn.bank import Bank
 from mixunlearn.data.sources import SOURCES
 from mixunlearn.data.splits import make_splits
@@ -19,6 +20,13 @@ STAGES = {"cnn": ("pool1", "pool2"), "convnet": ("block2",)}
 
 def pytest_configure() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def shared_ray() -> Iterator[None]:
+    """Ray on this machine, started once a session."""
+    with connected(None):
+        yield
 
 
 def make_bank(

@@ -1,0 +1,157 @@
+"""The trainables as Tune drives them: in their own process, reused, killed, resumed."""
+
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+import torch
+from ray import tune
+
+from mixunlearn.bank import Bank
+from mixunlearn.problem import Problem
+from mixunlearn.store import Store
+from mixunlearn.trial import Trial
+from trainables.examine import Examination, Result, examine_remotely
+from trainables.reference import ReferenceTrainable
+from trainables.unlearn import UnlearnTrainable
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("shared_ray")]
+
+EPOCHS = 3
+FIRST = {"lr": 1e-3, "gen_interval": 1, "adversary": "ema", "batch": 64, "trial": 0, "seed": 1}
+SECOND = {"lr": 3e-4, "gen_interval": 2, "stage": "pool1", "trial": 1, "seed": 2}
+
+
+class Killer(tune.Callback):  # type: ignore[misc] # Ray has no types
+    """Kills the worker of a trial, once, after its second epoch."""
+
+    killed = 0
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        if result["training_iteration"] == 2 and not self.killed:
+            self.killed = result["pid"]
+            os.kill(self.killed, signal.SIGKILL)
+
+
+def run(
+    problem: Problem,
+    configs: Sequence[dict[str, Any]],
+    folder: Path,
+    callbacks: Sequence[tune.Callback] = (),
+) -> list[dict[str, Any]]:
+    """Run configurations one after the other on one actor; return their last results."""
+    trainable = tune.with_parameters(
+        UnlearnTrainable, problem=problem, method="mixunlearn", objective="gap/avg"
+    )
+    results = tune.Tuner(
+        tune.with_resources(trainable, {"cpu": 1}),
+        param_space=tune.grid_search([dict(config) for config in configs]),
+        tune_config=tune.TuneConfig(max_concurrent_trials=1, reuse_actors=True),
+        run_config=tune.RunConfig(
+            name="run",
+            storage_path=str(folder),
+            stop={"training_iteration": EPOCHS},
+            callbacks=list(callbacks),
+            failure_config=tune.FailureConfig(max_failures=1),
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=1, checkpoint_frequency=1),
+            verbose=0,
+        ),
+    ).fit()
+    assert not results.errors
+    return sorted((dict(result.metrics) for result in results), key=lambda m: m["config"]["trial"])
+
+
+def numbers(result: dict[str, Any]) -> dict[str, float]:
+    """Return what must not depend on when and where a trial ran."""
+    metrics = {name: value for name, value in result.items() if "/" in name}
+    return {name: value for name, value in metrics.items() if not name.startswith("time/")}
+
+
+def alone(problem: Problem, config: dict[str, Any]) -> dict[str, float]:
+    """Return the last epoch's numbers of a trial without Ray."""
+    parameters = {name: value for name, value in config.items() if name not in ("trial", "seed")}
+    trial = Trial(problem, "mixunlearn", parameters, config["seed"], torch.device("cpu"))
+    return numbers([trial.epoch() for _ in range(EPOCHS)][-1])
+
+
+def test_a_trial_after_another_on_one_actor_is_the_trial_alone(
+    problem: Problem, tmp_path: Path
+) -> None:
+    first, second = run(problem, [FIRST, SECOND], tmp_path)
+    assert first["pid"] == second["pid"]
+    assert len(numbers(second)) > 20
+    assert numbers(second) == alone(problem, SECOND)
+    assert numbers(first) == alone(problem, FIRST)
+
+
+def test_a_killed_worker_goes_on_with_the_numbers_of_an_uninterrupted_trial(
+    problem: Problem, tmp_path: Path
+) -> None:
+    killer = Killer()
+    (result,) = run(problem, [FIRST], tmp_path, [killer])
+    assert killer.killed not in (0, result["pid"])
+    assert numbers(result) == alone(problem, FIRST)
+
+
+def test_a_diverged_trial_reports_nan_and_ends(bank: Bank, tmp_path: Path) -> None:
+    problem = bank.problem(with_labels=True)
+    broken = {name: np.full_like(array, np.nan) for name, array in problem.original.items()}
+    (result,) = run(replace(problem, original=broken), [FIRST], tmp_path)
+    assert np.isnan(result["gap/avg"])
+    assert result["training_iteration"] == 1
+    assert "diverged" in result["diverged"]
+
+
+def test_an_examination_goes_on_from_a_checkpoint_to_the_same_model(
+    bank: Bank, problem: Problem, tmp_path: Path
+) -> None:
+    parameters = {name: value for name, value in FIRST.items() if name not in ("trial", "seed")}
+    run(problem, [FIRST], tmp_path)
+    (checkpoint,) = tmp_path.glob("run/*/checkpoint_*")
+
+    def examined(checkpoint: str | None) -> Result:
+        task = Examination(
+            method="mixunlearn",
+            parameters=parameters,
+            seed=1,
+            epochs=EPOCHS + 1,
+            checkpoint=checkpoint,
+        )
+        found: Result = ray.get(examine_remotely.remote(problem, bank.judge("test"), task, 1))
+        return found
+
+    resumed, whole = examined(str(checkpoint)), examined(None)
+    assert numbers(dict(resumed.metrics)) == numbers(dict(whole.metrics))
+    assert all((resumed.weights[name] == whole.weights[name]).all() for name in whole.weights)
+    assert "acc/test_retain" in whole.metrics
+
+
+def test_a_killed_reference_is_the_reference_of_an_uninterrupted_training(
+    bank: Bank, tmp_path: Path
+) -> None:
+    member = bank.members[1]
+    empty = replace(bank, store=Store(tmp_path / "store"))
+    killer = Killer()
+    tune.Tuner(
+        tune.with_resources(tune.with_parameters(ReferenceTrainable, bank=empty), {"cpu": 1}),
+        param_space={"member": {"role": member.role, "seed": member.seed}},
+        run_config=tune.RunConfig(
+            storage_path=str(tmp_path),
+            callbacks=[killer],
+            failure_config=tune.FailureConfig(max_failures=1),
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=1, checkpoint_frequency=1),
+            verbose=0,
+        ),
+    ).fit()
+    assert killer.killed
+    whole, killed = bank.load(member).state_dict(), empty.load(member).state_dict()
+    assert all(torch.equal(whole[name], killed[name]) for name in whole)
+    assert empty.evaluation(member, "test").metrics == bank.evaluation(member, "test").metrics
