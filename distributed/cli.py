@@ -16,12 +16,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from mixunlearn.errors import MixUnlearnError
+from distributed.addresses import cut, redact
+from mixunlearn.errors import InputError, MixUnlearnError
 
 if TYPE_CHECKING:
     from distributed.plan import Plan
 
 DONE, FAILED, BAD_INPUT, TRIALS_FAILED = 0, 1, 2, 4
+LONGEST_REASON = 500
 
 app = typer.Typer(
     help="Tunes machine unlearning and proves how near the result is to retraining.",
@@ -221,26 +223,33 @@ def _run(command: Callable[[], Outcome], *, as_json: bool, verbose: bool) -> Non
     try:
         outcome = command()
     except MixUnlearnError as error:
-        if verbose:
-            traceback.print_exc()
-        print(f"mixunlearn: {error}", file=sys.stderr)
+        _complain(str(error), verbose=verbose)
         raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt as error:
-        print("mixunlearn: interrupted; the same command goes on", file=sys.stderr)
+        _complain("interrupted; the same command goes on", verbose=verbose)
         raise typer.Exit(FAILED) from error
     except Exception as error:
-        if verbose:
-            traceback.print_exc()
-        reason = " ".join(str(error).split())[:500]
-        print(f"mixunlearn: {type(error).__name__}: {reason}; -v shows where", file=sys.stderr)
+        reason = cut(f"{type(error).__name__}: {error}", LONGEST_REASON)
+        _complain(f"{reason}; -v shows where", verbose=verbose)
         raise typer.Exit(FAILED) from error
     if as_json:
         print(json.dumps(outcome.result, allow_nan=False))
     raise typer.Exit(outcome.code)
 
 
+def _complain(reason: str, *, verbose: bool) -> None:
+    """Print what went wrong in one line; with `verbose`, where it did before."""
+    if verbose:
+        print(redact(traceback.format_exc()), end="", file=sys.stderr)
+    print(f"mixunlearn: {redact(' '.join(reason.split()))}", file=sys.stderr)
+
+
 def _home(home: Path | None) -> Path:
-    return home or Path(os.environ.get("MIXUNLEARN_HOME") or "runs")
+    chosen = home or Path(os.environ.get("MIXUNLEARN_HOME") or "runs")
+    try:
+        return chosen.expanduser()
+    except RuntimeError as error:
+        raise InputError("--home", str(chosen), "no such user; choose another folder") from error
 
 
 def _out() -> Console:
@@ -249,13 +258,16 @@ def _out() -> Console:
 
 def _plan(file: Path, settings: list[str], home: Path | None, address: str | None) -> "Plan":
     """Return the checked plan of an experiment file."""
-    from distributed.cluster import local
+    from distributed.cluster import local, require_answer
     from distributed.experiment import read_experiment
     from distributed.plan import make_plan
 
     command = f"mixunlearn references {file}"
     experiment = read_experiment(file, settings)
-    return make_plan(experiment, _home(home), command=command, local=local(address))
+    plan = make_plan(experiment, _home(home), command=command, local=local(address))
+    if plan.bank.missing():
+        require_answer(address)
+    return plan
 
 
 def _announcement(plan: "Plan") -> list[str]:

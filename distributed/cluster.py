@@ -2,15 +2,18 @@
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import ray
 
 from mixunlearn.errors import InputError, MixUnlearnError
 
+CONNECT_S = 3.0
 ROOT = Path(__file__).resolve().parent.parent
 
 QUIET = {
@@ -23,7 +26,40 @@ QUIET = {
 
 def local(address: str | None) -> bool:
     """Return whether trials will run on a Ray of this machine's own."""
-    return address is None and "RAY_ADDRESS" not in os.environ
+    return _chosen(address) == "local"
+
+
+def _chosen(address: str | None) -> str:
+    return address or os.environ.get("RAY_ADDRESS") or "local"
+
+
+def require_answer(address: str | None) -> None:
+    """Check that something listens where the cluster should be; Ray itself tries for minutes.
+
+    Raises:
+        InputError: this is no address.
+        MixUnlearnError: nothing answers.
+    """
+    chosen = _chosen(address)
+    if chosen in {"local", "auto"}:
+        return
+    try:
+        socket.create_connection(_host_and_port(chosen), CONNECT_S).close()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        remedy = "start it (ray start --head), or leave --address and RAY_ADDRESS out"
+        raise MixUnlearnError(f"--address = {chosen!r}: {reason}; {remedy}") from error
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    try:
+        parts = urlsplit(f"//{address.removeprefix('ray://')}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host or not port:
+        raise InputError("--address", address, "must be HOST:PORT, for example 10.0.0.1:6379")
+    return host, port
 
 
 @contextmanager
@@ -35,24 +71,26 @@ def connected(address: str | None) -> Iterator[None]:
             on this machine alone.
 
     Raises:
+        InputError: the address is none.
         MixUnlearnError: the cluster cannot be reached.
     """
     if ray.is_initialized():
         yield
         return
+    require_answer(address)
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if local(address):
         options |= {"address": "local", "include_dashboard": False}
     else:
-        options |= {"address": address, "runtime_env": {"working_dir": str(ROOT)}}
+        options |= {"address": _chosen(address), "runtime_env": {"working_dir": str(ROOT)}}
     try:
         ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         reason = str(error).partition("\n")[0]
         remedy = "check the address with `ray status --address …`, or leave --address out"
-        raise MixUnlearnError(f"--address = {address!r}: {reason}; {remedy}") from error
+        raise MixUnlearnError(f"--address = {_chosen(address)!r}: {reason}; {remedy}") from error
     logging.getLogger("ray").setLevel(logging.ERROR)
     try:
         yield

@@ -1,15 +1,16 @@
 """The experiment: what a user writes down, checked and typed before anything runs."""
 
-import re
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer
 from pydantic_core import ErrorDetails
 
+from distributed.addresses import redact
+from distributed.settings import put, read_file
 from mixunlearn.data.names import known_names
 from mixunlearn.data.sources import SOURCES
 from mixunlearn.errors import InputError
@@ -57,21 +58,21 @@ class Model(Section):
     """Which classifier; `width` is the number of channels of its first stage."""
 
     name: str
-    width: Count | None = None
+    width: Annotated[int, Field(ge=1, le=1024)] | None = None
 
 
 class ClassTask(Section):
     """Forget all training images of some classes."""
 
     kind: Literal["class"]
-    classes: list[int] = [0]
+    classes: list[Any] = [0]  # what is in it is checked against the data, whose classes have names
 
 
 class DataTask(Section):
     """Forget a fraction of the training images of some classes (default: the upper half)."""
 
     kind: Literal["data"]
-    classes: list[int] | None = None
+    classes: list[Any] | None = None
     fraction: Fraction = 0.4
 
 
@@ -82,6 +83,7 @@ class RandomTask(Section):
     fraction: Fraction = 0.1
 
 
+TASKS: Mapping[str, type[Section]] = {"class": ClassTask, "data": DataTask, "random": RandomTask}
 Task: TypeAlias = Annotated[ClassTask | DataTask | RandomTask, Field(discriminator="kind")]
 
 
@@ -111,7 +113,7 @@ class Search(Section):
 class Resources(Section):
     """What one trial is given; fractions share a GPU."""
 
-    cpu: Positive = 1
+    cpu: Annotated[float, Field(ge=0.01)] = 1
     gpu: Annotated[float, Field(ge=0)] = 0
     trial_seconds: Positive | None = None
 
@@ -122,11 +124,15 @@ class Tracking(Section):
     uri: str | None = None
     storage: str | None = None
 
+    @field_serializer("uri", "storage")
+    def _without_password(self, address: str | None) -> str | None:
+        return None if address is None else redact(address)
+
 
 class Experiment(Section):
     """An experiment: data, model, task, labels, method, references, search, resources, tracking."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Annotated[str, Field(max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     data: Data
     model: Model
     task: Task
@@ -151,13 +157,28 @@ class Experiment(Section):
         return signature(content)
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML in which 1e-4 is a number, as everywhere else."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+DATABASES = {"sqlite", "mysql", "postgresql", "mssql"}  # that MLflow keeps runs in
+STORAGES = (  # that MLflow keeps artifacts in
+    *("file", "s3", "r2", "b2", "gs", "wasbs", "abfss", "dbfs", "hdfs", "viewfs"),
+    *("ftp", "sftp", "http", "https", "mlflow-artifacts"),
 )
+SMALLEST_SHARE = 0.01  # of a GPU
+REMEDIES = {  # by the type of pydantic's error
+    "string_type": "must be text; put it in quotes",
+    "int_type": "must be a whole number, for example 8",
+    "float_type": "must be a number, for example 0.5",
+    "finite_number": "must be a finite number",
+    "list_type": "must be a list, for example [0]",
+    "dict_type": "must be a mapping, for example {{lr: 1e-4}}",
+    "model_type": "must be a mapping of keys to values",
+    "model_attributes_type": "must be a mapping, for example {{kind: class}}",
+    "literal_error": "must be {expected}",
+    "string_pattern_mismatch": "must be letters, digits and . _ - with a letter or digit first",
+    "string_too_long": "must have at most {max_length} characters",
+    "greater_than": "must be above {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "less_than_equal": "must be at most {le:g}",
+}
 
 
 def read_experiment(path: Path, settings: Iterable[str] = ()) -> Experiment:
@@ -166,19 +187,8 @@ def read_experiment(path: Path, settings: Iterable[str] = ()) -> Experiment:
     Raises:
         InputError: no such file, not YAML, or a key or value that means nothing.
     """
-    try:
-        content = yaml.load(path.read_text(), Loader=_Loader)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a text file"
-        raise InputError(
-            "EXPERIMENT", str(path), f"{reason}; presets are in experiments/"
-        ) from error
-    except yaml.YAMLError as error:
-        raise InputError("EXPERIMENT", str(path), f"not YAML: {_one_line(error)}") from error
-    if not isinstance(content, dict):
-        raise InputError("EXPERIMENT", str(path), "must be a mapping of keys to values")
-    for setting in settings:
-        _put(content, setting)
+    content = read_file(path)
+    put(content, settings)
     return make_experiment(content)
 
 
@@ -191,8 +201,13 @@ def make_experiment(content: dict[str, Any]) -> Experiment:
     try:
         experiment = Experiment.model_validate(content)
     except ValidationError as error:
-        raise _first_error(error.errors()[0]) from error
+        raise _first_error(error.errors()) from error
     _check_names(experiment)
+    _check_labels(experiment)
+    _check_gpu(experiment.resources.gpu)
+    if experiment.tracking.uri is not None:
+        check_tracking("tracking.uri", experiment.tracking.uri)
+    _check_storage(experiment.tracking.storage)
     return experiment
 
 
@@ -206,12 +221,33 @@ def read_tracking(settings: Iterable[str] = ()) -> Tracking:
     return _alone(settings, {}).tracking
 
 
+def check_tracking(key: str, uri: str) -> None:
+    """Refuse an address at which MLflow cannot keep runs; does not look whether it answers.
+
+    Args:
+        key: where it was set, for the error message.
+        uri: the address.
+
+    Raises:
+        InputError: it is neither a tracking server's nor a database's.
+    """
+    scheme, _, rest = uri.partition("://")
+    server = scheme in {"http", "https"} and rest.strip("/")
+    database = scheme.partition("+")[0] in DATABASES and rest.strip("/")
+    if server or database or scheme.startswith("databricks"):
+        return
+    # Folders are MLflow's old store, which it opens only for those who ask for it.
+    if scheme in {"file", uri} and os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() == "true":
+        return
+    example = "http://HOST:5000, sqlite:///FOLDER/mlflow.db or postgresql://USER@HOST/NAME"
+    raise InputError(key, redact(uri), f"must be an address like {example}")
+
+
 def _alone(settings: Iterable[str], content: dict[str, Any]) -> Experiment:
     """Return an experiment of which only some sections matter."""
     some = {"name": "none", "data": {"source": "digits"}, "model": {"name": "cnn"}}
     whole = {**some, "task": {"kind": "class"}, **content}
-    for setting in settings:
-        _put(whole, setting)
+    put(whole, settings)
     return make_experiment(whole)
 
 
@@ -225,59 +261,59 @@ def _check_names(experiment: Experiment) -> None:
     for key, name, known in names:
         if name not in known:
             raise InputError(key, name, f"unknown; {known_names(name, known)}")
+
+
+def _check_labels(experiment: Experiment) -> None:
+    """Check that a method that needs labels has them."""
     if experiment.labels == "agnostic" and METHODS[experiment.method].needs_labels:
         free = ", ".join(name for name, method in METHODS.items() if not method.needs_labels)
         remedy = f"{experiment.method} needs labels; set labels: aware, or take {free}"
         raise InputError("labels", "agnostic", remedy)
 
 
-def _put(content: dict[str, Any], setting: str) -> None:
-    """Put one `a.b=value` into nested mappings."""
-    key, equals, text = setting.partition("=")
-    if not equals or not key.strip():
-        raise InputError("--set", setting, "write key=value, for example search.trials=8")
-    try:
-        value = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise InputError("--set", setting, f"the value is not YAML: {_one_line(error)}") from error
-    *parents, last = key.strip().split(".")
-    for parent in parents:
-        below = content.get(parent)
-        content[parent] = content = dict(below) if isinstance(below, dict) else {}
-    content[last] = value
+def _check_gpu(gpu: float) -> None:
+    """Check that Ray can count this: one GPU may be shared, several are whole."""
+    if not (gpu.is_integer() or SMALLEST_SHARE <= gpu < 1):
+        remedy = f"must be a whole number, or {SMALLEST_SHARE:g} to 1 for a share of one GPU"
+        raise InputError("resources.gpu", gpu, remedy)
 
 
-def _first_error(error: ErrorDetails) -> InputError:
-    """Return what pydantic found as one line of ours."""
+def _check_storage(storage: str | None) -> None:
+    """Check that MLflow knows this kind of place; a bare path is a folder."""
+    if storage and "://" in storage and storage.partition("://")[0] not in STORAGES:
+        remedy = f"must be a folder or an address; they start with {', '.join(STORAGES)}"
+        raise InputError("tracking.storage", redact(storage), remedy)
+
+
+def _first_error(errors: Sequence[ErrorDetails]) -> InputError:
+    """Return one thing pydantic found as one line of ours."""
+    # A key is often missing because it is there misspelt.
+    error = next((error for error in errors if error["type"] == "extra_forbidden"), errors[0])
     location = [str(part) for part in error["loc"]]
-    if location[0] == "task" and len(location) > 1:
-        del location[1]  # the kind of task, which pydantic puts between
-    key = ".".join(location)
+    # pydantic puts the kind of task between.
+    kind = location.pop(1) if location[0] == "task" and len(location) > 1 else None
+    key, value = ".".join(location), error["input"]
     match error["type"]:
+        case "extra_forbidden" if kind:
+            known = known_names(location[-1], TASKS[kind].model_fields)
+            return InputError(key, value, f"a {kind} task has no such key; {known}")
         case "extra_forbidden":
             near = get_close_matches(key, _keys(), n=1, cutoff=0.0)[0]
-            return InputError(key, error["input"], f"unknown key; did you mean {near}?")
+            return InputError(key, value, f"unknown key; did you mean {near}?")
         case "missing":
             return InputError(key, None, "missing; presets in experiments/ show it")
         case "union_tag_invalid" | "union_tag_not_found":
-            kinds = "class, data, random"
-            given = error["input"].get("kind") if isinstance(error["input"], dict) else None
-            return InputError("task.kind", given, f"must be one of {kinds}")
-    return InputError(key, error["input"], error["msg"].removeprefix("Input ").lower())
+            return InputError("task.kind", value.get("kind"), f"must be one of {', '.join(TASKS)}")
+    remedy = REMEDIES.get(error["type"], error["msg"]).format(**error.get("ctx", {}))
+    return InputError(key, value, remedy)
 
 
 def _keys() -> list[str]:
     """Return all keys of an experiment file, dotted."""
-    tasks = (ClassTask, DataTask, RandomTask)
-    keys = {f"task.{name}" for task in tasks for name in task.model_fields}
+    keys = {f"task.{name}" for task in TASKS.values() for name in task.model_fields}
     for name, field in Experiment.model_fields.items():
+        keys.add(name)
         section = field.annotation
         if isinstance(section, type) and issubclass(section, Section):
             keys |= {f"{name}.{key}" for key in section.model_fields}
-        else:
-            keys.add(name)
     return sorted(keys | {f"data.limit.{key}" for key in Limit.model_fields})
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

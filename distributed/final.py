@@ -1,11 +1,11 @@
 """The final examination: the best trials on `test`, the winner under fresh seeds as well."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import ray
 
 from distributed.plan import Plan
+from distributed.results import Row, parameters, ranked
 from distributed.study import Study
 from mixunlearn.evaluation import VERSION, Judge
 from mixunlearn.problem import Problem
@@ -14,17 +14,6 @@ from mixunlearn.store import Entry
 from trainables.examine import Examination, Result, examine_remotely
 
 BEST = 5
-
-Row = Mapping[str, Any]
-
-
-def ranked(rows: Sequence[Row], objective: str) -> list[Row]:
-    """Return the trials that did not fail, best first.
-
-    A trial that was stopped early counts as what it is, a configuration with fewer epochs.
-    """
-    usable = [row for row in rows if row["state"] != "failed" and row.get(objective) is not None]
-    return sorted(usable, key=lambda row: (row[objective], row["trial"]))
 
 
 class Examiner:
@@ -119,11 +108,6 @@ class Examiner:
             "phase": "test",
             "version": VERSION,
         }
-
-
-def parameters(row: Row) -> dict[str, Any]:
-    """Return a row's hyperparameters."""
-    return {name.removeprefix("params/"): row[name] for name in row if name.startswith("params/")}
 
 
 def default_row(rows: Sequence[Row], plan: Plan) -> Row | None:

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from distributed.experiment import Data, read_data, read_experiment
-from distributed.plan import require_space, require_writable
+from distributed.plan import require_home
 from mixunlearn.data import sources
+from mixunlearn.data.names import known_names
 from mixunlearn.data.splits import describe, make_splits
 from mixunlearn.errors import InputError
 
@@ -21,8 +22,9 @@ def inspect_data(name: str, settings: Sequence[str], home: Path) -> dict[str, An
 
     Raises:
         InputError: neither a file nor a source, or a source that cannot be read.
+        MixUnlearnError: too little disk space.
     """
-    require_writable(home)
+    require_home(home)
     task: dict[str, object]
     if name.endswith((".yaml", ".yml")):
         experiment = read_experiment(Path(name), settings)
@@ -30,8 +32,8 @@ def inspect_data(name: str, settings: Sequence[str], home: Path) -> dict[str, An
     elif name in sources.SOURCES:
         data, task = read_data(name, settings), {"kind": "class", "classes": [0]}
     else:
-        known = ", ".join(sources.SOURCES)
-        raise InputError("EXPERIMENT|SOURCE", name, f"neither a YAML file nor one of {known}")
+        remedy = f"no YAML file and no source; {known_names(name, sources.SOURCES)}"
+        raise InputError("EXPERIMENT|SOURCE", name, remedy)
     return _inspected(data, task, home)
 
 
@@ -40,7 +42,6 @@ def _inspected(data: Data, task: dict[str, object], home: Path) -> dict[str, Any
     dataset = sources.open_dataset(data.source, data.options, cache)
     limit = data.limit.model_dump(exclude_none=True)
     splits = make_splits(dataset, task, seed=data.seed, limit=limit)
-    require_space(home)
     sources.keep(dataset, data.source, data.options, cache)
     return {
         "source": data.source,

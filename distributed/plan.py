@@ -1,21 +1,25 @@
 """What a sweep is going to do: everything checked and looked up, nothing written yet."""
 
+import errno
 import os
 import shutil
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 import yaml
 
 from distributed.addresses import nearest_folder
-from distributed.experiment import Experiment
-from mixunlearn.bank import Bank
+from distributed.experiment import Experiment, check_tracking
+from mixunlearn.bank import PHASES, Bank
 from mixunlearn.data import sources
 from mixunlearn.data.arrow import Dataset
+from mixunlearn.data.names import known_names
 from mixunlearn.data.splits import Splits, make_splits
 from mixunlearn.errors import InputError, MixUnlearnError
+from mixunlearn.evaluation import evaluation_set
 from mixunlearn.problem import Architecture
 from mixunlearn.store import Store
 from mixunlearn.training import Recipe
@@ -23,6 +27,7 @@ from search_spaces import SPACES, Choice, Space
 from search_spaces.space import Value
 
 MIN_FREE_BYTES = 200 * 2**20
+FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,9 +102,8 @@ class Plan:
             The plan on the memory-mapped images.
 
         Raises:
-            MixUnlearnError: too little disk space.
+            MixUnlearnError: the disk is full.
         """
-        require_space(self.home)
         data = self.experiment.data
         dataset = sources.keep(self.dataset, data.source, data.options, self.home / "cache")
         ids = {f"{part}_N": getattr(self.splits, f"{part}_N") for part in PARTS}
@@ -123,8 +127,10 @@ def make_plan(experiment: Experiment, home: Path, *, command: str, local: bool =
 
     Raises:
         InputError: something cannot be carried out.
+        MixUnlearnError: too little disk space.
     """
-    require_writable(home)
+    require_home(home)
+    require_tracking(experiment)
     if local:
         require_resources(experiment)
     data = experiment.data
@@ -145,6 +151,7 @@ def make_plan(experiment: Experiment, home: Path, *, command: str, local: bool =
         stages=readable_stages(space),
         command=command,
     )
+    require_measurable(plan)
     require_objective(plan)
     return plan
 
@@ -174,13 +181,35 @@ def resolved(experiment: Experiment) -> str:
     return yaml.safe_dump(experiment.model_dump(), sort_keys=False, allow_unicode=True)
 
 
+def require_tracking(experiment: Experiment) -> None:
+    """Check the tracking address of the environment, where the experiment has none."""
+    address = os.environ.get("MLFLOW_TRACKING_URI")
+    if address and not experiment.tracking.uri:
+        check_tracking("MLFLOW_TRACKING_URI", address)
+
+
+def require_measurable(plan: Plan) -> None:
+    """Check that there are images for each metric of `gap/avg`: without it, no trial succeeds."""
+    for phase in PHASES:
+        images = evaluation_set(plan.dataset, plan.splits, phase)
+        measurable = images.resolution()
+        for name in images.gap_metrics:
+            if name not in measurable:
+                task = plan.experiment.task.model_dump(exclude_none=True)
+                remedy = f"no images are left to measure {name}; use more images or another task"
+                raise InputError("task", task, remedy)
+
+
 def require_objective(plan: Plan) -> None:
     """Check that the objective is a gap that trials report."""
-    metrics = [*plan.bank.val_metrics, "avg"]
+    metrics = ["avg", *plan.bank.val_metrics]
+    if plan.bank.references == 1:
+        metrics.remove("div/js")  # it has no gap: there is no other reference to compare with
     known = [f"gap/{name}" for name in metrics]
     objective = plan.experiment.search.objective
     if objective not in known:
-        raise InputError("search.objective", objective, f"must be one of {', '.join(known)}")
+        remedy = f"no metric of this task; {known_names(objective, known)}"
+        raise InputError("search.objective", objective, remedy)
 
 
 def require_resources(experiment: Experiment) -> None:
@@ -193,19 +222,36 @@ def require_resources(experiment: Experiment) -> None:
             raise InputError(f"resources.{name}", wanted, remedy)
 
 
-def require_writable(home: Path) -> None:
-    """Check that the home is, or can be made, a folder one can write to."""
+def require_home(home: Path) -> None:
+    """Check that the home is, or can be made, a folder on a disk with room.
+
+    Raises:
+        InputError: one cannot write there.
+        MixUnlearnError: the disk is about to be full.
+    """
     try:
-        folder = home if home.exists() else nearest_folder(home)
+        folder = home if home.is_dir() else nearest_folder(home)
+        if home.exists() and not home.is_dir():
+            raise MixUnlearnError("it is a file")
+        _try_to_write(folder)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        remedy = f"cannot be written to ({reason}); choose another folder"
+        raise InputError("--home", str(home), remedy) from error
     except MixUnlearnError as error:
-        raise InputError("--home", str(home), f"{error}; choose another") from error
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError("--home", str(home), "not a folder one can write to; choose another")
-
-
-def require_space(home: Path) -> None:
-    """Check that the disk is not about to be full."""
-    free = shutil.disk_usage(nearest_folder(home)).free
+        raise InputError("--home", str(home), f"{error}; choose another folder") from error
+    free = shutil.disk_usage(folder).free
     if free < MIN_FREE_BYTES:
-        what = f"only {free / 2**20:.0f} MiB free at {home}, {MIN_FREE_BYTES / 2**20:.0f} needed"
-        raise MixUnlearnError(f"{what}; free space or choose another --home")
+        what = f"only {free / 2**20:.0f} MiB free, {MIN_FREE_BYTES / 2**20:.0f} needed"
+        raise MixUnlearnError(
+            f"--home = {str(home)!r}: {what}; free space or choose another folder"
+        )
+
+
+def _try_to_write(folder: Path) -> None:
+    """Make and remove a folder: rights alone do not tell, to root or on a network disk."""
+    try:
+        TemporaryDirectory(prefix=".mixunlearn-", dir=folder).cleanup()
+    except OSError as error:
+        if error.errno not in FULL:  # of space, more is said elsewhere
+            raise

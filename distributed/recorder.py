@@ -6,9 +6,8 @@ from typing import Any
 
 from ray import tune
 
-from distributed.final import ranked
 from distributed.progress import Count, Progress
-from distributed.results import read_trials, write_trials
+from distributed.results import ranked, read_trials, write_trials
 from distributed.study import Study
 from distributed.tracking import Tracker
 from distributed.unsaved import Unsaved

@@ -7,11 +7,14 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mixunlearn.errors import MissingError, MixUnlearnError
+
+Row: TypeAlias = Mapping[str, Any]
 
 # Always there and always of this type, so that tables of different studies can be joined.
 FIXED = {
@@ -25,15 +28,16 @@ FIXED = {
     "mlflow_run_id": pa.string(),
     "error": pa.string(),
 }
+LAST = 2  # of the fixed columns stand at the end
 PARAMS, GAP, Z = "params/", "gap/", "z/"
 
 
 def write_trials(rows: Sequence[Mapping[str, object]], path: Path) -> None:
     """Write `rows` to `path` so that a reader sees the old table or the new one, never a part.
 
-    Columns: the fixed ones (study, trial, trial_id, method, state, epochs, seconds,
-    mlflow_run_id, error), then `params/*`, metrics, `gap/*` and `z/*`, each sorted. Beyond the
-    fixed ones a column exists if any row has it. Missing values and NaN become null; a parameter
+    Columns: study, trial, trial_id, method, state, epochs, seconds, then `params/*`, metrics,
+    `gap/*` and `z/*`, each sorted, then mlflow_run_id and error. Beyond these fixed ones a column
+    exists if any row has it. Missing values and NaN become null; a parameter
     that is not of one type in all rows becomes text.
 
     Args:
@@ -65,6 +69,20 @@ def read_trials(path: Path) -> list[dict[str, object]]:
     return rows
 
 
+def ranked(rows: Sequence[Row], objective: str) -> list[Row]:
+    """Return the trials that did not fail, best first.
+
+    A trial that was stopped early counts as what it is, a configuration with fewer epochs.
+    """
+    usable = [row for row in rows if row["state"] != "failed" and row.get(objective) is not None]
+    return sorted(usable, key=lambda row: (row[objective], row["trial"]))
+
+
+def parameters(row: Row) -> dict[str, Any]:
+    """Return a row's hyperparameters."""
+    return {name.removeprefix("params/"): row[name] for name in row if name.startswith("params/")}
+
+
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
     """Give a name beside `path`; what was written there takes its place, or vanishes on error."""
@@ -78,7 +96,8 @@ def _replacing(path: Path) -> Iterator[Path]:
 
 def _names(rows: Sequence[Mapping[str, object]]) -> list[str]:
     found = {name for row in rows for name in row} - FIXED.keys()
-    return [*FIXED, *sorted(found, key=lambda name: (_group(name), name))]
+    first, last = list(FIXED)[:-LAST], list(FIXED)[-LAST:]
+    return [*first, *sorted(found, key=lambda name: (_group(name), name)), *last]
 
 
 def _group(name: str) -> int:

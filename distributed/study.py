@@ -88,7 +88,8 @@ class Study:
             trial = self._reopened.pop(0)
             self._open[trial.number] = trial
             return dict(trial.user_attrs[CONFIG])
-        if not self._study.get_trials(deepcopy=False):
+        trials = self._study.get_trials(deepcopy=False)
+        if not any(CONFIG in trial.user_attrs for trial in trials):
             self._study.enqueue_trial(self._sampled(self.space.defaults(self.facts)))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -106,9 +107,11 @@ class Study:
     def report(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
         """Record a trial's metrics after an epoch, numbered from 1."""
         trial = self._open[number]
+        # A trial that went on from its last checkpoint may report an epoch once more.
+        again = f"{EPOCH}{epoch}" in trial.user_attrs
         trial.set_user_attr(f"{EPOCH}{epoch}", _plain(metrics))
         value = metrics.get(self.objective, math.nan)
-        if math.isfinite(value):
+        if math.isfinite(value) and not again:
             trial.report(value, epoch)
 
     def finish(

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from distributed.final import BEST, Row, default_row, parameters, ranked
+from distributed.final import BEST, default_row
 from distributed.plan import Plan
+from distributed.results import Row, parameters, ranked
 from mixunlearn.evaluation import Judge
 from mixunlearn.metrics.gap import ReferenceSet
 from mixunlearn.store import Entry

@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 from search_spaces.shared import BATCH, OURS, PAIRING, SHARPEN_T, alpha, learning_rate
-from search_spaces.space import Choice, Float, Space, Value
+from search_spaces.space import Choice, Conflict, Float, Space, Value
 
 VARIANT = "variant for ablations; the default is the paper's"
 GENERATOR: Mapping[str, tuple[Value, ...]] = {"mixing": ("mixblock",)}
 MIXTURES: Mapping[str, tuple[Value, ...]] = {"mixing": ("mixblock", "mixup")}
+NO_LOSS = Conflict(values={"mixing": "none", "real": False}, reason="nothing is left to learn from")
 
 
 def space(stages: Sequence[str], default_stage: str) -> Space:
@@ -18,6 +19,7 @@ def space(stages: Sequence[str], default_stage: str) -> Space:
         default_stage: the one the paper, or we, would take.
     """
     return Space(
+        NO_LOSS,
         mixing=Choice(
             options=("mixblock", "mixup", "none"), default="mixblock", source=VARIANT, held=True
         ),

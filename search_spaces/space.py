@@ -59,11 +59,29 @@ class Choice(Parameter):
 AnyParameter: TypeAlias = Float | Int | Choice
 
 
-class Space(Mapping[str, AnyParameter]):
-    """Parameters by name, in the order in which their conditions can be checked."""
+@dataclass(frozen=True, kw_only=True)
+class Conflict:
+    """Values that must not come together.
 
-    def __init__(self, **parameters: AnyParameter) -> None:
-        self._parameters = parameters
+    Args:
+        values: a value of each of some parameters; asking for the last is what is refused.
+        reason: why not.
+    """
+
+    values: Mapping[str, Value]
+    reason: str
+
+
+class Space(Mapping[str, AnyParameter]):
+    """Parameters by name, in the order in which their conditions can be checked.
+
+    Args:
+        conflicts: what no configuration may hold; none may be possible in the space.
+        parameters: by name.
+    """
+
+    def __init__(self, *conflicts: Conflict, **parameters: AnyParameter) -> None:
+        self._conflicts, self._parameters = conflicts, parameters
 
     def __getitem__(self, name: str) -> AnyParameter:
         return self._parameters[name]
@@ -104,7 +122,8 @@ class Space(Mapping[str, AnyParameter]):
             wishes: name -> a value (fixes it), a list of two bounds (numbers) or of options.
 
         Raises:
-            InputError: an unknown name, or a wish outside of the parameter's range.
+            InputError: an unknown name, a wish outside of the parameter's range, or wishes that
+                conflict.
         """
         for name in wishes:
             if name not in self:
@@ -114,7 +133,14 @@ class Space(Mapping[str, AnyParameter]):
             name: _narrow(name, parameter, wishes[name]) if name in wishes else parameter
             for name, parameter in self.items()
         }
-        return Space(**changed)
+        space = Space(*self._conflicts, **changed)
+        for conflict in self._conflicts:
+            if all(value in values(space[name]) for name, value in conflict.values.items()):
+                *others, last = conflict.values
+                given = ", ".join(f"{name} = {conflict.values[name]!r}" for name in others)
+                remedy = f"with {given} {conflict.reason}; leave one of them out"
+                raise InputError(f"search.space.{last}", conflict.values[last], remedy)
+        return space
 
 
 def values(parameter: AnyParameter) -> tuple[Value, ...]:
@@ -131,14 +157,14 @@ def _narrow(name: str, parameter: AnyParameter, wish: object) -> AnyParameter:
         options = tuple(_option(name, value, parameter.options) for value in wished)
         if not options:
             raise InputError(f"search.space.{name}", wish, "needs at least one option")
+        if len(set(options)) < len(options):
+            raise InputError(f"search.space.{name}", wish, "names an option twice")
         default = parameter.default if parameter.default in options else options[0]
         return replace(parameter, options=options, default=default, held=False)
-    low, high = _bounds(name, parameter, wish)
-    if isinstance(parameter, Int):
-        default = min(max(parameter.default, int(low)), int(high))
-        return replace(parameter, low=int(low), high=int(high), default=default, held=False)
-    default = min(max(parameter.default, low), high)
-    return replace(parameter, low=low, high=high, default=default, held=False)
+    kind = int if isinstance(parameter, Int) else float
+    low, high = map(kind, _bounds(name, parameter, wish))
+    default = kind(min(max(parameter.default, low), high))
+    return replace(parameter, low=low, high=high, default=default, held=False)  # type: ignore[arg-type]
 
 
 def _option(name: str, value: object, options: tuple[Value, ...]) -> Value:
@@ -152,9 +178,9 @@ def _option(name: str, value: object, options: tuple[Value, ...]) -> Value:
 
 def _bounds(name: str, parameter: Float | Int, wish: object) -> tuple[float, float]:
     """Return the bounds a wish means: two of a list, or one value twice."""
-    kind = int if isinstance(parameter, Int) else (int, float)
+    kind = int if isinstance(parameter, Int) else int | float
     bounds = wish if isinstance(wish, list) else [wish, wish]
-    numbers = [value for value in bounds if isinstance(value, kind) and value is not True]
+    numbers = [value for value in bounds if isinstance(value, kind) and not isinstance(value, bool)]
     if len(numbers) != 2 or len(bounds) != 2 or numbers[0] > numbers[1]:  # noqa: PLR2004
         what = "a whole number" if isinstance(parameter, Int) else "a number"
         raise InputError(f"search.space.{name}", wish, f"give {what} or a list of two, low to high")

@@ -57,10 +57,14 @@ def opened(key: str, path: Path) -> Iterator[pq.ParquetFile]:
 
 
 def _find(key: str, text: str) -> list[Path]:
-    path = Path(text).expanduser()
-    if path.is_dir():
+    try:
+        path = Path(text).expanduser()
+        folder, there = path.is_dir(), path.exists()
+    except (OSError, RuntimeError) as error:  # a name that is too long, a user that is not there
+        raise InputError(key, text, f"no path ({error}): correct it") from error
+    if folder:
         raise InputError(key, text, f"is a folder: name its files, for example {path}/*.parquet")
-    if path.exists() or not glob.has_magic(text):
+    if there or not glob.has_magic(text):
         return [path]
     # glob.glob, because Path.glob takes no absolute patterns.
     found = sorted(map(Path, glob.glob(str(path), recursive=True)))  # noqa: PTH207

@@ -1,0 +1,215 @@
+"""How much of the machine a search turns into trials: 40 trials, as many at once as there are CPUs.
+
+The search is the sweep's own, with study, searcher, recorder and tracking in a fresh database, from
+before Ray starts to the end of the last trial. It is set against the same trial in plain processes
+without Ray: alone, and with all CPUs busy, because that alone makes many machines slower.
+"""
+
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from statistics import median
+from typing import Any, cast
+
+import torch
+from rich.console import Console
+
+from benchmarks import publish, say, spread
+from distributed.addresses import embedded
+from distributed.cluster import connected, slots
+from distributed.experiment import make_experiment
+from distributed.plan import Plan, make_plan
+from distributed.progress import Progress
+from distributed.sweep import make_recorder, open_study, open_tracker, search
+from distributed.tracking import Tracker
+from mixunlearn.trial import Trial
+
+TARGET = 0.8
+TRIALS = 40
+EPOCHS = 16  # about 5 seconds a trial
+PLAIN_TRIALS = 3  # in each plain process
+TRACKING_TIMEOUT_S = 60.0
+
+# What decides how long an epoch takes is fixed; the rest is searched as ever. The learning rate
+# stays where no trial diverges, which would end it early.
+SPACE = {"gen_interval": 4, "stage": "pool2", "pairing": "any", "lr": [1e-5, 3e-4]}
+
+_barrier: Barrier  # of plain processes, that they compute at the same time
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A search and how long its parts took.
+
+    Args:
+        rows: of the trials, by number.
+        slots: how many trials ran at once.
+        ray_s: seconds until Ray was there.
+        seconds: from before that to the end of the last trial.
+        drained_s: seconds after that until MLflow had everything.
+    """
+
+    rows: list[dict[str, Any]]
+    slots: int
+    ray_s: float
+    seconds: float
+    drained_s: float
+
+
+def main() -> None:
+    """Measure plain processes and the search, and print the result."""
+    os.environ.pop("RAY_ADDRESS", None)  # what is measured is this machine
+    os.environ["OMP_NUM_THREADS"] = "1"  # as Ray sets it for a trial with one CPU
+    settings = {"trials": TRIALS, "epochs": EPOCHS, "scheduler": "none", "space": SPACE}
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        fill(plan_in(home, settings))
+        cpus = os.cpu_count() or 1
+        alone = plain_trials(home, settings, processes=1)
+        say(f"a trial without Ray, alone: {median(alone):.2f} s")
+        together = plain_trials(home, settings, processes=cpus)
+        say(f"a trial without Ray, {cpus} at once: {median(together):.2f} s")
+        run = run_search(plan_in(home, settings))
+    require_complete(run)
+    report(run, alone, together)
+
+
+def report(run: Run, alone: list[float], together: list[float]) -> None:
+    """Print the result."""
+    spent = run.slots * run.seconds
+    in_steps = [row["seconds"] for row in run.rows]
+    say(f"{TRIALS} trials, {run.slots} at once: {run.seconds:.1f} s, Ray's start {run.ray_s:.1f} s")
+    say(f"efficiency against a trial alone: {TRIALS * median(alone) / spent:.3f}")
+    publish(
+        "ray_efficiency",
+        [TRIALS * seconds / spent for seconds in together],
+        at_least=TARGET,
+        of=f"a trial in one of {run.slots} plain processes at once",
+        against_alone=spread([TRIALS * seconds / spent for seconds in alone]),
+        steps_share=round(sum(in_steps) / spent, 4),
+        trials=TRIALS,
+        epochs=EPOCHS,
+        slots=run.slots,
+        search_s=round(run.seconds, 2),
+        ray_start_s=round(run.ray_s, 2),
+        tracking_drained_s=round(run.drained_s, 2),
+        trial_alone_s=spread(alone),
+        trial_together_s=spread(together),
+        trial_in_ray_s=spread(in_steps),
+    )
+
+
+def plan_in(home: Path, settings: Mapping[str, object]) -> Plan:
+    """Return the plan of a search on scikit-learn's digits, its data written."""
+    experiment = make_experiment(
+        {
+            "name": "benchmark",
+            "data": {"source": "digits"},
+            "model": {"name": "cnn"},
+            "task": {"kind": "class", "classes": [0]},
+            "references": {"seeds": 2, "epochs": 4},
+            "search": dict(settings),
+            "tracking": {"uri": embedded(home)[0]},
+        }
+    )
+    return make_plan(experiment, home, command="make bench").keep()
+
+
+def fill(plan: Plan) -> None:
+    """Train original and references without Ray: they are not measured."""
+    for member in plan.bank.missing():
+        training = plan.bank.training(member, torch.device("cpu"))
+        start = time.perf_counter()
+        for _ in range(plan.bank.recipe.epochs):
+            training.epoch()
+        plan.bank.keep(member, training.model, time.perf_counter() - start)
+
+
+def plain_trials(home: Path, settings: Mapping[str, object], processes: int) -> list[float]:
+    """Return the seconds of trials in plain processes that compute at the same time."""
+    context = get_context("spawn")
+    with ProcessPoolExecutor(
+        processes,
+        mp_context=context,
+        initializer=_enter,
+        initargs=(context.Barrier(processes),),
+    ) as pool:
+        found = [pool.submit(_plain_trials, home, settings) for _ in range(processes)]
+        return [seconds for future in found for seconds in future.result()]
+
+
+def _enter(barrier: Barrier) -> None:
+    global _barrier  # noqa: PLW0603 - a barrier reaches a process in no other way
+    _barrier = barrier
+
+
+def _plain_trials(home: Path, settings: Mapping[str, object]) -> list[float]:
+    torch.set_num_threads(1)
+    plan = plan_in(home, settings)
+    problem = plan.bank.problem(with_labels=True)
+    _barrier.wait()
+    result = []
+    for seed in range(PLAIN_TRIALS):
+        start = time.perf_counter()
+        trial = Trial(problem, plan.experiment.method, plan.default, seed, torch.device("cpu"))
+        for _ in range(EPOCHS):
+            trial.epoch()
+        result.append(time.perf_counter() - start)
+    return result
+
+
+def run_search(plan: Plan, *, tracked: bool = True) -> Run:
+    """Run a sweep's search, as `run_sweep` does.
+
+    Args:
+        plan: whose bank is full.
+        tracked: whether MLflow is told.
+    """
+    problem = plan.bank.problem(with_labels=plan.experiment.labels == "aware")
+    start = time.perf_counter()
+    tracker = open_tracker(plan)[0] if tracked else cast(Tracker, NoTracker())
+    try:
+        study = open_study(plan)
+        recorder = make_recorder(plan, study, tracker, Progress(Console(quiet=True)))
+        with connected(None):
+            there = time.perf_counter()
+            at_once = slots(plan.experiment.resources.cpu, plan.experiment.resources.gpu)
+            search(plan, study, problem, recorder)
+            end = time.perf_counter()
+    finally:
+        closing = time.perf_counter()
+        problems = tracker.close(TRACKING_TIMEOUT_S)
+    drained = time.perf_counter() - closing
+    if problems:
+        raise RuntimeError(problems[0])
+    return Run(
+        rows=sorted(recorder.rows, key=lambda row: int(row["trial"])),
+        slots=at_once,
+        ray_s=there - start,
+        seconds=end - start,
+        drained_s=drained,
+    )
+
+
+def require_complete(run: Run) -> None:
+    """Check that all trials did what they were to do: one that ended early flatters the search."""
+    short = [row for row in run.rows if row["state"] != "complete"]
+    if short:
+        raise RuntimeError(f"{len(short)} trials are not complete: {short[0]['error']}")
+
+
+class NoTracker:
+    """Takes what a `Tracker` takes, and does nothing."""
+
+    def __getattr__(self, name: str) -> object:
+        return lambda *_, **__: []
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""What tracking costs a search: its time with MLflow's database, divided by its time without.
+
+Every search runs in a process of its own, with a home of its own: with tracking, each imports
+MLflow and makes a new database, as the first sweep of a home does. The pairs alternate in order.
+The trials are the same to the last digit, or there is no result.
+"""
+
+import os
+import shutil
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks import publish, say, spread
+from benchmarks.ray_efficiency import SPACE, Run, fill, plan_in, require_complete, run_search
+from mixunlearn.signature import signature
+
+TARGET = 1.05
+PAIRS = 3
+TRIALS = 10
+EPOCHS = 16  # about 5 seconds a trial
+# A random search proposes the same whatever comes back, and in whichever order.
+SETTINGS = {
+    "trials": TRIALS,
+    "epochs": EPOCHS,
+    "scheduler": "none",
+    "sampler": "random",
+    "space": SPACE,
+}
+
+
+def main() -> None:
+    """Run the pairs and print the result."""
+    os.environ.pop("RAY_ADDRESS", None)  # what is measured is this machine
+    runs: dict[bool, list[Run]] = {True: [], False: []}
+    with tempfile.TemporaryDirectory() as folder:
+        fill(plan_in(Path(folder) / "first", SETTINGS))
+        for pair in range(PAIRS):
+            for tracked in (True, False) if pair % 2 == 0 else (False, True):
+                runs[tracked].append(run_alone(Path(folder), tracked=tracked))
+    require_same([*runs[True], *runs[False]])
+    report(runs[True], runs[False])
+
+
+def report(tracked: list[Run], untracked: list[Run]) -> None:
+    """Print the result."""
+    pairs = list(zip(tracked, untracked, strict=True))
+    more = [on.seconds - off.seconds for on, off in pairs]
+    say(f"tracking adds {median(more):.1f} s to {median(run.seconds for run in untracked):.1f} s")
+    publish(
+        "tracking_overhead",
+        [on.seconds / off.seconds for on, off in pairs],
+        at_most=TARGET,
+        of="a search with a new SQLite database against one without tracking",
+        with_drain=spread([(on.seconds + on.drained_s) / off.seconds for on, off in pairs]),
+        tracked_s=spread([run.seconds for run in tracked]),
+        untracked_s=spread([run.seconds for run in untracked]),
+        added_s=spread(more),
+        drained_s=spread([run.drained_s for run in tracked]),
+        trials=TRIALS,
+        epochs=EPOCHS,
+        slots=tracked[0].slots,
+    )
+
+
+def run_alone(folder: Path, *, tracked: bool) -> Run:
+    """Run the search in a fresh process and a fresh home, and say how long it took."""
+    home = folder / "home"
+    shutil.copytree(folder / "first", home)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        run = pool.submit(_run, home, tracked).result()
+    shutil.rmtree(home)
+    say(
+        f"tracking {'on' if tracked else 'off'}: {run.seconds:.1f} s, drained {run.drained_s:.1f} s"
+    )
+    return run
+
+
+def _run(home: Path, tracked: bool) -> Run:
+    return run_search(plan_in(home, SETTINGS), tracked=tracked)
+
+
+def require_same(runs: list[Run]) -> None:
+    """Check that all runs had the same trials with the same numbers."""
+    for run in runs:
+        require_complete(run)
+    if len({signature([numbers(row) for row in run.rows]) for run in runs}) > 1:
+        raise RuntimeError("the searches had different trials: their times cannot be compared")
+
+
+def numbers(row: dict[str, Any]) -> dict[str, Any]:
+    """Return what of a trial's row does not depend on when and where it ran."""
+    return {name: row[name] for name in row if name != "seconds" and "time/" not in name}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""The study on real Optuna storage: what it proposes, what it is told, what survives."""
+
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import FrozenTrial, TrialState
+
+from distributed.study import Study, StudySearcher
+from search_spaces import SPACES, Space
+
+SAMPLERS = ["tpe", "random", "cmaes", "gp"]
+STAGES = ("pool1", "pool2")
+
+
+def space(**wishes: object) -> Space:
+    return SPACES["mixunlearn"](STAGES, "pool2").narrowed(wishes)
+
+
+def open_study(folder: Path, sampler: str = "tpe", seed: int = 0, **wishes: object) -> Study:
+    return Study(
+        name="study",
+        storage=f"sqlite:///{folder / 'study.db'}",
+        method="mixunlearn",
+        space=space(**wishes),
+        facts={"labels": "agnostic"},
+        sampler=sampler,
+        seed=seed,
+        objective="gap/avg",
+    )
+
+
+def told(folder: Path) -> list[FrozenTrial]:
+    """Return what a stranger to our code finds in the storage."""
+    storage = f"sqlite:///{folder / 'study.db'}"
+    return optuna.load_study(study_name="study", storage=storage).trials
+
+
+def hyperparameters(config: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in config.items() if name not in ("trial", "seed")}
+
+
+def play(study: Study, trials: int) -> list[dict[str, Any]]:
+    """Ask for trials and finish each with a gap that depends on its learning rate."""
+    configs = []
+    for _ in range(trials):
+        config = study.ask()
+        number = int(config["trial"])
+        study.report(number, 1, {"gap/avg": float(config["lr"]) * 1e3})
+        study.finish(number, "complete", seconds=1.0, error=None, checkpoint=None)
+        configs.append(config)
+    return configs
+
+
+def test_the_default_is_trial_0(tmp_path: Path) -> None:
+    study = open_study(tmp_path)
+    config = study.ask()
+    assert config["trial"] == 0
+    assert hyperparameters(config) == space().defaults({"labels": "agnostic"})
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_stays_within_the_space_and_its_conditions(
+    tmp_path: Path, sampler: str
+) -> None:
+    study = open_study(
+        tmp_path, sampler, mixing=["mixblock", "mixup"], lr=[1e-5, 1e-3], omega=2.0
+    )
+    configs = play(study, 12)
+    assert len({config["lr"] for config in configs}) > 6
+    for config in configs:
+        assert 1e-5 <= config["lr"] <= 1e-3
+        assert config["omega"] == 2.0
+        assert config["batch"] == 32
+        assert ("lr_gen" in config) == (config["mixing"] == "mixblock")
+    assert {config["mixing"] for config in configs} == {"mixblock", "mixup"}
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_equal_seeds_propose_equally(tmp_path: Path, sampler: str) -> None:
+    proposals = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        proposals.append(play(open_study(tmp_path / name, sampler, seed=3), 8))
+    assert proposals[0] == proposals[1]
+
+
+def test_tpe_comes_nearer_than_chance(tmp_path: Path) -> None:
+    configs = play(open_study(tmp_path), 40)
+    first, last = (sorted(config["lr"] for config in part) for part in (configs[1:7], configs[-7:]))
+    assert last[3] < first[3] / 3
+
+
+@pytest.mark.parametrize(
+    ("state", "value", "expected"),
+    [
+        ("complete", 1.5, TrialState.COMPLETE),
+        ("pruned", 1.5, TrialState.PRUNED),
+        ("failed", 1.5, TrialState.FAIL),
+        ("complete", float("nan"), TrialState.FAIL),
+        ("pruned", float("nan"), TrialState.PRUNED),
+    ],
+)
+def test_optuna_is_told_what_happened(
+    tmp_path: Path, state: str, value: float, expected: TrialState
+) -> None:
+    study = open_study(tmp_path)
+    study.ask()
+    study.report(0, 1, {"gap/avg": 9.0})
+    study.report(0, 2, {"gap/avg": value, "acc/val": 50.0})
+    row = study.finish(0, state, seconds=3.0, error=None, checkpoint="folder")
+    (trial,) = told(tmp_path)
+    assert trial.state == expected
+    if expected is TrialState.COMPLETE:
+        assert trial.value == value
+    assert trial.intermediate_values[1] == 9.0
+    assert row["epochs"] == 2
+    assert row["acc/val"] == 50.0
+    assert row["state"] == ("failed" if expected is TrialState.FAIL else state)
+    assert study.checkpoint(0) == "folder"
+
+
+def test_a_trial_that_failed_before_its_first_epoch_has_a_row(tmp_path: Path) -> None:
+    study = open_study(tmp_path)
+    config = study.ask()
+    row = study.finish(0, "failed", seconds=0.0, error="the worker died", checkpoint=None)
+    assert row["epochs"] == 0
+    assert row["error"] == "the worker died"
+    assert row["params/lr"] == config["lr"]
+    assert [trial.state for trial in told(tmp_path)] == [TrialState.FAIL]
+
+
+def test_rows_survive_the_process(tmp_path: Path) -> None:
+    study = open_study(tmp_path)
+    play(study, 3)
+    again = open_study(tmp_path)
+    assert again.rows() == study.rows()
+    assert [row["trial"] for row in again.rows()] == [0, 1, 2]
+    assert len({row["trial_id"] for row in again.rows()}) == 3
+
+
+def test_going_on_proposes_something_new(tmp_path: Path) -> None:
+    first = play(open_study(tmp_path, "random"), 4)
+    second = play(open_study(tmp_path, "random"), 4)
+    assert [config["trial"] for config in second] == [4, 5, 6, 7]
+    assert not {config["lr"] for config in first} & {config["lr"] for config in second}
+
+
+def test_an_interrupted_trial_comes_first_as_it_was(tmp_path: Path) -> None:
+    interrupted = open_study(tmp_path)
+    play(interrupted, 2)
+    config = interrupted.ask()
+    interrupted.report(2, 1, {"gap/avg": 5.0})
+    again = open_study(tmp_path)
+    assert again.ask() == config
+    again.report(2, 1, {"gap/avg": 5.0})
+    again.report(2, 2, {"gap/avg": 4.0})
+    row = again.finish(2, "complete", seconds=1.0, error=None, checkpoint=None)
+    assert row["gap/avg"] == 4.0
+    assert again.ask()["trial"] == 3
+    assert [trial.state for trial in told(tmp_path)[:3]] == [TrialState.COMPLETE] * 3
+
+
+def test_a_trial_that_was_told_nothing_is_closed(tmp_path: Path) -> None:
+    open_study(tmp_path)
+    storage = f"sqlite:///{tmp_path / 'study.db'}"
+    optuna.load_study(study_name="study", storage=storage).ask()
+    again = open_study(tmp_path)
+    assert hyperparameters(again.ask()) == space().defaults({"labels": "agnostic"})
+    assert [trial.state for trial in told(tmp_path)] == [TrialState.FAIL, TrialState.RUNNING]
+    assert again.rows() == []
+
+
+def test_histories_are_by_epoch(tmp_path: Path) -> None:
+    study = open_study(tmp_path)
+    study.ask()
+    for epoch in range(1, 12):
+        study.report(0, epoch, {"gap/avg": float(epoch)})
+    assert list(study.history(0)) == list(range(1, 12))
+    assert study.history(0)[11] == {"gap/avg": 11.0}
+
+
+def test_the_searcher_only_asks(tmp_path: Path) -> None:
+    study = open_study(tmp_path)
+    searcher = StudySearcher(study)
+    config = searcher.suggest("some-trial")
+    searcher.on_trial_complete("some-trial", {"gap/avg": 1.0})
+    assert config["trial"] == 0
+    assert [trial.state for trial in told(tmp_path)] == [TrialState.RUNNING]
