@@ -30,7 +30,7 @@ check: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Faults on purpose: killed drivers, lost nodes, full disks. Part of `test`, here on their own.
+# Whole sweeps, killed workers, resumed trainings. Part of `test`, here on their own.
 drills: $(INSTALLED)
 	$(BIN)/python -m pytest tests -m slow $(ARGS)
 

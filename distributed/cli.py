@@ -4,6 +4,7 @@ Heavy packages are imported by the commands that need them, so that `--help` is 
 """
 
 import json
+import logging
 import os
 import sys
 import traceback
@@ -220,6 +221,8 @@ def main() -> int:
 
 def _run(command: Callable[[], Outcome], *, as_json: bool, verbose: bool) -> None:
     """Run a command; turn its errors into one line and an exit code."""
+    if verbose:
+        logging.basicConfig(level=logging.INFO)
     try:
         outcome = command()
     except MixUnlearnError as error:
@@ -287,7 +290,7 @@ def _announcement(plan: "Plan") -> list[str]:
         f"forget      {_forget_set(plan)}",
         f"models      1 original and {bank.references} references of {experiment.model.name}: "
         f"{missing} to train, {len(bank.members) - missing} cached",
-        f"trials      {search.trials} of {experiment.method} ({experiment.labels} of labels), at "
+        f"trials      {search.trials} of {experiment.method} (label-{experiment.labels}), at "
         f"most {search.epochs} epochs, {search.sampler} + {search.scheduler}, minimising "
         f"{search.objective} on val; {plan.parallel} at once",
     ]

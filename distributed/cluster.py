@@ -82,6 +82,9 @@ def connected(address: str | None) -> Iterator[None]:
         os.environ.setdefault(name, value)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if local(address):
+        # Workers inherit it, and import the checkout from whatever folder we were started in.
+        paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         options |= {"address": "local", "include_dashboard": False}
     else:
         options |= {"address": _chosen(address), "runtime_env": {"working_dir": str(ROOT)}}
@@ -91,7 +94,9 @@ def connected(address: str | None) -> Iterator[None]:
         reason = str(error).partition("\n")[0]
         remedy = "check the address with `ray status --address …`, or leave --address out"
         raise MixUnlearnError(f"--address = {_chosen(address)!r}: {reason}; {remedy}") from error
-    logging.getLogger("ray").setLevel(logging.ERROR)
+    # A failed trial is reported in its row; Tune's tracebacks are for those who asked (-v).
+    asked = logging.getLogger().isEnabledFor(logging.INFO)
+    logging.getLogger("ray").setLevel(logging.ERROR if asked else logging.CRITICAL)
     try:
         yield
     finally:

@@ -273,7 +273,7 @@ def _check_labels(experiment: Experiment) -> None:
 
 def _check_gpu(gpu: float) -> None:
     """Check that Ray can count this: one GPU may be shared, several are whole."""
-    if not (gpu.is_integer() or SMALLEST_SHARE <= gpu < 1):
+    if not (SMALLEST_SHARE <= gpu <= 1 or float(gpu).is_integer()):
         remedy = f"must be a whole number, or {SMALLEST_SHARE:g} to 1 for a share of one GPU"
         raise InputError("resources.gpu", gpu, remedy)
 
@@ -294,18 +294,27 @@ def _first_error(errors: Sequence[ErrorDetails]) -> InputError:
     kind = location.pop(1) if location[0] == "task" and len(location) > 1 else None
     key, value = ".".join(location), error["input"]
     match error["type"]:
-        case "extra_forbidden" if kind:
-            known = known_names(location[-1], TASKS[kind].model_fields)
-            return InputError(key, value, f"a {kind} task has no such key; {known}")
         case "extra_forbidden":
-            near = get_close_matches(key, _keys(), n=1, cutoff=0.0)[0]
-            return InputError(key, value, f"unknown key; did you mean {near}?")
+            remedy = _no_task_key(location[-1], kind) if kind else f"unknown key; {_nearest(key)}"
+            return InputError(key, value, remedy)
         case "missing":
             return InputError(key, None, "missing; presets in experiments/ show it")
         case "union_tag_invalid" | "union_tag_not_found":
             return InputError("task.kind", value.get("kind"), f"must be one of {', '.join(TASKS)}")
     remedy = REMEDIES.get(error["type"], error["msg"]).format(**error.get("ctx", {}))
     return InputError(key, value, remedy)
+
+
+def _no_task_key(name: str, kind: str) -> str:
+    """Return what to do about a key that tasks of a kind do not have."""
+    others = [other for other, task in TASKS.items() if name in task.model_fields]
+    if others:
+        return f"a {kind} task has no such key; {' and '.join(others)} tasks have it"
+    return f"a {kind} task has no such key; {known_names(name, TASKS[kind].model_fields)}"
+
+
+def _nearest(key: str) -> str:
+    return f"did you mean {get_close_matches(key, _keys(), n=1, cutoff=0.0)[0]}?"
 
 
 def _keys() -> list[str]:

@@ -229,23 +229,19 @@ def require_home(home: Path) -> None:
         InputError: one cannot write there.
         MixUnlearnError: the disk is about to be full.
     """
+    folder = home
     try:
-        folder = home if home.is_dir() else nearest_folder(home)
-        if home.exists() and not home.is_dir():
-            raise MixUnlearnError("it is a file")
+        folder = home if home.exists() else nearest_folder(home)
         _try_to_write(folder)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        remedy = f"cannot be written to ({reason}); choose another folder"
+    except (OSError, MixUnlearnError) as error:
+        reason = getattr(error, "strerror", None) or error
+        remedy = f"cannot write in {folder} ({reason}); choose another folder"
         raise InputError("--home", str(home), remedy) from error
-    except MixUnlearnError as error:
-        raise InputError("--home", str(home), f"{error}; choose another folder") from error
     free = shutil.disk_usage(folder).free
     if free < MIN_FREE_BYTES:
         what = f"only {free / 2**20:.0f} MiB free, {MIN_FREE_BYTES / 2**20:.0f} needed"
-        raise MixUnlearnError(
-            f"--home = {str(home)!r}: {what}; free space or choose another folder"
-        )
+        remedy = "free space or choose another folder"
+        raise MixUnlearnError(f"--home = {str(home)!r}: {what}; {remedy}")
 
 
 def _try_to_write(folder: Path) -> None:

@@ -77,7 +77,8 @@ class Recorder(Unsaved, tune.Callback):
 
     def write_table(self) -> None:
         """Write trials.parquet, off the event loop."""
-        rows, known, path = list(self.rows), self.run_ids, self.table
+        rows = sorted(self.rows, key=lambda row: int(row["trial"]))
+        known, path = self.run_ids, self.table
 
         def write(run_ids: Mapping[int, str]) -> None:
             ids = {**known, **run_ids}

@@ -9,19 +9,18 @@ import yaml
 
 from mixunlearn.errors import InputError
 
-
 KEY_TAGS = {"tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"}
 
 
 class _Loader(yaml.SafeLoader):
     """YAML in which 1e-4 is a number, as everywhere else; keys are text, each is given once."""
 
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:  # noqa: ANN401 (PyYAML's)
         node: yaml.MappingNode = super().compose_mapping_node(anchor)
         given = set()
         for key, _ in node.value:
             if key.tag not in KEY_TAGS:
-                raise _refused("a key must be text; put it in quotes", key)
+                raise _refused("every key must be text", key)
             if key.value in given:
                 raise _refused(f"{key.value!r} is given twice", key)
             given.add(key.value)
@@ -70,7 +69,7 @@ def put(content: dict[str, Any], settings: Iterable[str]) -> None:
         try:
             value = _load(text)
         except ValueError as error:
-            remedy = f"not valid YAML: {error}; put text in quotes: --set \"{key}='{text}'\""
+            remedy = f"not valid YAML: {error}; put text in quotes: --set \"{key}='…'\""
             raise InputError("--set", setting, remedy) from error
         _put(content, parts, value)
 
@@ -95,7 +94,8 @@ def _load(text: str) -> Any:  # noqa: ANN401 (YAML holds anything)
         raise ValueError(f"character {error.position + 1}: {error.reason}") from error
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise ValueError(f"{line}{error.problem}") from error
+        what = ", ".join(part for part in (error.context, error.problem) if part)
+        raise ValueError(f"{line}{what}") from error
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 

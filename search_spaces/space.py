@@ -61,10 +61,10 @@ AnyParameter: TypeAlias = Float | Int | Choice
 
 @dataclass(frozen=True, kw_only=True)
 class Conflict:
-    """Values that must not come together.
+    """Options that must not come together.
 
     Args:
-        values: a value of each of some parameters; asking for the last is what is refused.
+        values: an option of each of some choices; asking for the last is what is refused.
         reason: why not.
     """
 
@@ -134,13 +134,16 @@ class Space(Mapping[str, AnyParameter]):
             for name, parameter in self.items()
         }
         space = Space(*self._conflicts, **changed)
+        space._refuse_conflicts()
+        return space
+
+    def _refuse_conflicts(self) -> None:
         for conflict in self._conflicts:
-            if all(value in values(space[name]) for name, value in conflict.values.items()):
+            if all(value in values(self[name]) for name, value in conflict.values.items()):
                 *others, last = conflict.values
                 given = ", ".join(f"{name} = {conflict.values[name]!r}" for name in others)
                 remedy = f"with {given} {conflict.reason}; leave one of them out"
                 raise InputError(f"search.space.{last}", conflict.values[last], remedy)
-        return space
 
 
 def values(parameter: AnyParameter) -> tuple[Value, ...]:
@@ -158,7 +161,7 @@ def _narrow(name: str, parameter: AnyParameter, wish: object) -> AnyParameter:
         if not options:
             raise InputError(f"search.space.{name}", wish, "needs at least one option")
         if len(set(options)) < len(options):
-            raise InputError(f"search.space.{name}", wish, "names an option twice")
+            raise InputError(f"search.space.{name}", wish, "names an option twice; name each once")
         default = parameter.default if parameter.default in options else options[0]
         return replace(parameter, options=options, default=default, held=False)
     kind = int if isinstance(parameter, Int) else float

@@ -1,5 +1,6 @@
 """Small real problems, and the one Ray that all tests share."""
 
+import contextlib
 import pickle
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,9 +24,11 @@ def pytest_configure() -> None:
 
 
 @pytest.fixture(scope="session")
-def shared_ray() -> Iterator[None]:
-    """Ray on this machine, started once a session."""
-    with connected(None):
+def shared_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Ray on this machine, started once a session, from a folder that is not the checkout."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.chdir(tmp_path_factory.mktemp("elsewhere")):
+            stack.enter_context(connected(None))
         yield
 
 

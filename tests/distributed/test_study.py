@@ -64,9 +64,7 @@ def test_the_default_is_trial_0(tmp_path: Path) -> None:
 def test_every_sampler_stays_within_the_space_and_its_conditions(
     tmp_path: Path, sampler: str
 ) -> None:
-    study = open_study(
-        tmp_path, sampler, mixing=["mixblock", "mixup"], lr=[1e-5, 1e-3], omega=2.0
-    )
+    study = open_study(tmp_path, sampler, mixing=["mixblock", "mixup"], lr=[1e-5, 1e-3], omega=2.0)
     configs = play(study, 12)
     assert len({config["lr"] for config in configs}) > 6
     for config in configs:

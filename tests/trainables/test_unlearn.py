@@ -21,7 +21,7 @@ from trainables.examine import Examination, Result, examine_remotely
 from trainables.reference import ReferenceTrainable
 from trainables.unlearn import UnlearnTrainable
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("shared_ray")]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("shared_ray")]
 
 EPOCHS = 3
 FIRST = {"lr": 1e-3, "gen_interval": 1, "adversary": "ema", "batch": 64, "trial": 0, "seed": 1}

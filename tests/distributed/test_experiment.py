@@ -1,0 +1,224 @@
+"""The experiment: defaults, settings, what names a study, what is shown of it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from distributed.experiment import (
+    TASKS,
+    Experiment,
+    check_tracking,
+    make_experiment,
+    read_data,
+    read_experiment,
+    read_tracking,
+)
+from distributed.plan import resolved
+from mixunlearn.data.tasks import KINDS
+from mixunlearn.errors import InputError
+from mixunlearn.methods import METHODS
+from mixunlearn.training import Recipe
+from search_spaces import SPACES
+
+PRESETS = sorted((Path(__file__).parents[2] / "experiments").glob("*.yaml"))
+SMALLEST = "{name: tiny, data: {source: digits}, model: {name: cnn}, task: {kind: class}}"
+DIGEST = "0" * 64
+
+
+def read(tmp_path: Path, text: str, *settings: str) -> Experiment:
+    path = tmp_path / "experiment.yaml"
+    path.write_text(text)
+    return read_experiment(path, settings)
+
+
+def changed(*settings: str) -> Experiment:
+    content = yaml.safe_load(SMALLEST)
+    for setting in settings:
+        key, _, value = setting.partition("=")
+        *parents, last = key.split(".")
+        place = content
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[last] = yaml.safe_load(value)
+    return make_experiment(content)
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+def test_a_preset_is_sound_and_named_like_its_file(path: Path) -> None:
+    experiment = read_experiment(path)
+    assert experiment.name == path.stem.replace("_", "-")
+    assert path.read_text().startswith("# ")
+
+
+def test_defaults_are_filled_in(tmp_path: Path) -> None:
+    experiment = read(tmp_path, SMALLEST)
+    assert experiment.labels == "aware"
+    assert experiment.method == "mixunlearn"
+    assert experiment.search.objective == "gap/avg"
+    assert experiment.task.model_dump() == {"kind": "class", "classes": [0]}
+    assert read(tmp_path, resolved(experiment)) == experiment
+
+
+def test_defaults_are_those_of_the_core() -> None:
+    for kind, task in TASKS.items():
+        assert task.model_validate({"kind": kind}).model_dump() == {"kind": kind, **KINDS[kind]}
+    references = make_experiment(yaml.safe_load(SMALLEST)).references
+    recipe = Recipe(epochs=references.epochs)
+    assert references.model_dump(exclude={"seeds", "epochs"}) == {
+        name: getattr(recipe, name) for name in ("lr", "batch", "weight_decay")
+    }
+
+
+def test_every_method_has_a_space() -> None:
+    assert METHODS.keys() == SPACES.keys()
+
+
+def test_settings_are_put_over_the_file_in_order(tmp_path: Path) -> None:
+    experiment = read(
+        tmp_path,
+        SMALLEST,
+        "search.trials=3",
+        "search.trials=5",
+        "search.space.lr=[1e-5, 1E-3]",
+        "references.weight_decay=5e-4",
+        "data.limit={train: 100}",
+        "task={kind: data, fraction: 1}",
+        " name =other",
+        "tracking.uri=sqlite:///a=b.db",
+        "resources.trial_seconds=",
+    )
+    assert experiment.search.trials == 5
+    assert experiment.search.space == {"lr": [1e-5, 1e-3]}
+    assert experiment.references.weight_decay == 5e-4
+    assert experiment.data.limit.train == 100
+    assert experiment.task.model_dump() == {"kind": "data", "classes": None, "fraction": 1}
+    assert experiment.name == "other"
+    assert experiment.tracking.uri == "sqlite:///a=b.db"
+    assert experiment.resources.trial_seconds is None
+
+
+def test_settings_leave_the_content_of_the_file_alone(tmp_path: Path) -> None:
+    text = "anchors: {lr: &lr 1e-3}\n"
+    with pytest.raises(InputError, match="anchors = "):
+        read(tmp_path, text + SMALLEST[1:-1].replace(", ", "\n"))
+    shared = (
+        "name: tiny\ndata: {source: digits}\nmodel: {name: cnn}\ntask: {kind: class}\n"
+        "references: &common {epochs: 2}\nsearch: {<<: *common, trials: 3}\n"
+    )
+    experiment = read(tmp_path, shared, "search.epochs=7")
+    assert (experiment.references.epochs, experiment.search.epochs) == (2, 7)
+
+
+def test_a_file_may_come_from_windows(tmp_path: Path) -> None:
+    path = tmp_path / "experiment.yaml"
+    path.write_bytes(b"\xef\xbb\xbf" + SMALLEST.encode() + b"\r\n")
+    assert read_experiment(path).name == "tiny"
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "name=other",
+        "search.trials=99",
+        "resources.cpu=2",
+        "tracking.uri=http://host",
+        "data.train=elsewhere.parquet",
+        "data.test=elsewhere.parquet",
+    ],
+)
+def test_what_cannot_change_a_number_does_not_change_the_signature(setting: str) -> None:
+    assert changed(setting).signature(DIGEST) == changed().signature(DIGEST)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "data.limit.train=100",
+        "data.seed=1",
+        "model.width=8",
+        "task.classes=[1]",
+        "labels=agnostic",
+        "method=l_mix",
+        "references.seeds=4",
+        "references.lr=0.01",
+        "search.epochs=7",
+        "search.seed=1",
+        "search.sampler=random",
+        "search.scheduler=none",
+        "search.objective=gap/mia/asr",
+        "search.report_seeds=4",
+        "search.space.lr=1.0e-4",
+    ],
+)
+def test_what_can_change_a_number_changes_the_signature(setting: str) -> None:
+    assert changed(setting).signature(DIGEST) != changed().signature(DIGEST)
+
+
+def test_other_data_make_another_study() -> None:
+    assert changed().signature(DIGEST) != changed().signature("1" * 64)
+
+
+def test_sections_can_be_read_alone() -> None:
+    data = read_data("parquet", ["data.train=a.parquet", "data.label=y"])
+    assert data.options == {"train": "a.parquet", "label": "y"}
+    assert read_tracking(["tracking.storage=s3://bucket/runs"]).storage == "s3://bucket/runs"
+    assert read_tracking().uri is None
+
+
+def test_a_password_is_used_and_never_shown() -> None:
+    experiment = changed("tracking.uri=http://me:hunter2@host")
+    assert experiment.tracking.uri == "http://me:hunter2@host"
+    assert "hunter2" not in resolved(experiment)
+    assert "hunter2" not in experiment.model_dump_json()
+    assert "//me:***@host" in resolved(experiment)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://host:5000",
+        "https://user:password@host/path",
+        "databricks",
+        "databricks://profile",
+        "sqlite:///runs/mlflow.db",
+        "sqlite:////tmp/mlflow.db",
+        "postgresql://user@host/name",
+        "postgresql+psycopg2://user@host/name",
+        "mysql+pymysql://user@host/name",
+        "mssql+pyodbc://user@host/name",
+    ],
+)
+def test_addresses_of_servers_and_databases_are_taken(uri: str) -> None:
+    check_tracking("tracking.uri", uri)
+    changed(f"tracking.uri={uri}")
+
+
+@pytest.mark.parametrize("uri", ["mlruns", "./mlruns", "file:///tmp/mlruns"])
+def test_folders_are_taken_only_if_mlflow_takes_them(
+    uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE", raising=False)
+    with pytest.raises(InputError, match="must be an address"):
+        check_tracking("tracking.uri", uri)
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    check_tracking("tracking.uri", uri)
+
+
+@pytest.mark.parametrize(
+    "storage", ["artifacts", "/srv/artifacts", "s3://a/b", "gs://a", "file:///a"]
+)
+def test_places_of_artifacts_are_taken(storage: str) -> None:
+    changed(f"tracking.storage={storage}")
+
+
+@pytest.mark.parametrize("gpu", [0, 0.01, 0.25, 1, 2, 8.0])
+def test_shares_and_whole_gpus_are_taken(gpu: float) -> None:
+    assert changed(f"resources.gpu={gpu}").resources.gpu == gpu
+
+
+def test_values_cannot_be_changed_later() -> None:
+    experiment: Any = changed()
+    with pytest.raises(ValueError, match="frozen"):
+        experiment.search.trials = 3

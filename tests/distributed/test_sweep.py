@@ -1,0 +1,278 @@
+"""Whole sweeps on digits: real Ray, real Optuna, real MLflow."""
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import optuna
+import pytest
+import yaml
+from optuna.trial import TrialState
+from PIL import Image
+
+from distributed import cli, recorder, sweep
+from distributed.results import read_trials
+
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.slow,
+    pytest.mark.usefixtures("shared_ray"),
+    pytest.mark.filterwarnings("ignore:.*noload.*:DeprecationWarning"),
+]
+
+EXPERIMENT = {
+    "name": "small",
+    "data": {"source": "digits"},
+    "model": {"name": "cnn", "width": 4},
+    "task": {"kind": "class", "classes": [0]},
+    "references": {"seeds": 2, "epochs": 4, "lr": 3e-3},
+    "search": {"trials": 4, "epochs": 2, "space": {"batch": 64}},
+}
+ONE_WORKER = f"resources.cpu={os.cpu_count()}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """The JSON line that ends standard output."""
+        found: dict[str, Any] = json.loads(self.out.splitlines()[-1])
+        return found
+
+
+Command = Callable[..., Run]
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("experiment") / "small.yaml"
+    path.write_text(yaml.safe_dump(EXPERIMENT))
+    return path
+
+
+@pytest.fixture
+def command(
+    experiment: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Command:
+    def run(verb: str, home: Path, *words: str) -> Run:
+        arguments = ["mixunlearn", verb, str(experiment), "--home", str(home), "--json", *words]
+        monkeypatch.setattr("sys.argv", arguments)
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        capfd.readouterr()
+        code = cli.main()
+        captured = capfd.readouterr()
+        return Run(code=code, out=captured.out, err=captured.err)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One home for the tests that build on each other's results, as a user's is."""
+    return tmp_path_factory.mktemp("home")
+
+
+def study_folder(home: Path) -> Path:
+    (folder,) = (home / "studies").iterdir()
+    return folder
+
+
+def files(home: Path) -> dict[str, int]:
+    """Return all files of the store with the time they were written."""
+    return {
+        str(path): path.stat().st_mtime_ns for path in (home / "store").rglob("*") if path.is_file()
+    }
+
+
+def optuna_trials(home: Path) -> list[optuna.trial.FrozenTrial]:
+    folder = study_folder(home)
+    storage = f"sqlite:///{folder / 'study.db'}"
+    return optuna.load_study(study_name=folder.name, storage=storage).trials
+
+
+def numbers(row: dict[str, Any]) -> dict[str, Any]:
+    """Return what two equal sweeps must agree on: all but times and names of runs."""
+    varying = ("seconds", "mlflow_run_id", "study")
+    return {
+        name: value
+        for name, value in row.items()
+        if name not in varying and not name.startswith("time/")
+    }
+
+
+class TestOneSweep:
+    """In order: a sweep, the same again, more trials."""
+
+    def test_a_sweep_ends_with_a_verdict(self, command: Command, home: Path) -> None:
+        run = command("sweep", home)
+        assert run.code == 0, run.err
+        result = run.result
+        assert result["trials"]["failed"] == 0
+        assert result["trials"]["complete"] + result["trials"]["pruned"] == 4
+        assert result["gap_metrics"][1] == "acc/test_retain"
+        assert result["best"][0]["params"]["batch"] == 64
+        assert result["default"]["trial"] == 0
+        assert result["spread"]["gap/avg"]["n"] == 3
+        assert result["references"]["mia/asr"]["n"] == 2
+        assert result["original"]["gap/avg"] > 30 > result["best"][0]["gap/avg"]
+        assert "references" in run.out
+        assert "fresh seeds" in run.out
+        assert "mixunlearn ui" in run.out
+        assert "3 to train, 0 cached" in run.err
+        assert "4 of 4 done" in run.err
+        assert "Traceback" not in run.err
+
+    def test_trials_parquet_holds_every_trial(self, home: Path) -> None:
+        rows = read_trials(study_folder(home) / "trials.parquet")
+        assert sorted(row["trial"] for row in rows) == [0, 1, 2, 3]  # type: ignore[type-var]
+        for row in rows:
+            assert row["study"] == study_folder(home).name
+            assert row["method"] == "mixunlearn"
+            assert row["state"] in ("complete", "pruned")
+            assert row["mlflow_run_id"]
+            assert len(str(row["trial_id"])) == 8
+            assert row["params/batch"] == 64
+            assert {"acc/val", "gap/avg", "gap/mia/asr", "z/mia/asr", "time/unlearn_s"} <= set(row)
+        assert not any("test" in name for name in rows[0])
+
+    def test_optuna_holds_no_open_trial_and_no_test_metric(self, home: Path) -> None:
+        trials = optuna_trials(home)
+        assert {trial.state for trial in trials} <= {TrialState.COMPLETE, TrialState.PRUNED}
+        assert not any("/test" in json.dumps(trial.user_attrs) for trial in trials)
+
+    def test_plots_are_drawn(self, home: Path) -> None:
+        plots = study_folder(home) / "plots"
+        for name in ("gap_by_trial", "metrics_against_references"):
+            with Image.open(plots / f"{name}.png") as image:
+                assert image.width > 600
+
+    def test_mlflow_holds_parent_children_and_references(self, home: Path) -> None:
+        client = mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+        experiments = {each.name: each.experiment_id for each in client.search_experiments()}
+        runs = client.search_runs([experiments["small"]])
+        children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+        (parent,) = (run for run in runs if run not in children)
+        assert len(children) == 4
+        assert parent.info.status == "FINISHED"
+        assert parent.data.params["search.trials"] == "4"
+        rows = {
+            row["mlflow_run_id"]: row for row in read_trials(study_folder(home) / "trials.parquet")
+        }
+        for child in children:
+            row = rows[child.info.run_id]
+            assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+            assert child.data.tags["mixunlearn.state"] == row["state"]
+            assert child.data.metrics["gap/avg"] == pytest.approx(row["gap/avg"])
+            steps = client.get_metric_history(child.info.run_id, "gap/avg")
+            assert [metric.step for metric in steps] == list(range(1, int(str(row["epochs"])) + 1))
+        best = max(children, key=lambda run: -run.data.metrics["gap/avg"])
+        (model,) = client.list_artifacts(best.info.run_id, "model")
+        assert any(
+            file.path.endswith(".safetensors")
+            for file in client.list_artifacts(best.info.run_id, model.path)
+        )
+        references = client.search_runs([experiments["small-references"]])
+        assert sorted(run.data.tags["mixunlearn.role"] for run in references) == [
+            "original",
+            "reference",
+            "reference",
+        ]
+        linked = parent.data.tags["mixunlearn.references"]
+        assert all(run.info.run_id in linked for run in references)
+
+    def test_a_second_run_repeats_nothing(
+        self, command: Command, home: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        before, trials = files(home), optuna_trials(home)
+        rows = read_trials(study_folder(home) / "trials.parquet")
+        monkeypatch.setattr(sweep, "connected", lambda address: pytest.fail("Ray was needed"))
+        run = command("sweep", home)
+        assert run.code == 0, run.err
+        assert "0 to train, 3 cached" in run.err
+        assert files(home) == before
+        assert optuna_trials(home) == trials
+        assert read_trials(study_folder(home) / "trials.parquet") == rows
+
+    def test_more_trials_are_added_to_those_done(self, command: Command, home: Path) -> None:
+        rows = read_trials(study_folder(home) / "trials.parquet")
+        run = command("sweep", home, "--trials", "5")
+        assert run.code == 0, run.err
+        more = read_trials(study_folder(home) / "trials.parquet")
+        assert {row["trial"]: row for row in more if row["trial"] != 4} == {
+            row["trial"]: row for row in rows
+        }
+        assert len(more) == 5
+
+    def test_references_are_shown_from_the_store(self, command: Command, home: Path) -> None:
+        run = command("references", home)
+        assert run.code == 0
+        assert run.result["trained"] == 0
+        assert len(run.result["models"]) == 3
+
+
+def test_equal_seeds_and_one_worker_give_equal_tables(
+    command: Command, home: Path, tmp_path: Path
+) -> None:
+    tables = []
+    for name in ("first", "second"):
+        shutil.copytree(home / "store" / "models", tmp_path / name / "store" / "models")
+        run = command("sweep", tmp_path / name, "--trials", "3", "--set", ONE_WORKER)
+        assert run.code == 0, run.err
+        tables.append(read_trials(study_folder(tmp_path / name) / "trials.parquet"))
+    assert [numbers(row) for row in tables[0]] == [numbers(row) for row in tables[1]]
+    assert len(numbers(tables[0][0])) > 40
+
+
+def test_a_dead_worker_fails_its_trial_alone_and_the_exit_code_says_so(
+    command: Command, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result_of = recorder.Recorder.on_trial_result
+
+    def kill_trial_1(self: recorder.Recorder, **info: Any) -> None:
+        result_of(self, **info)
+        if info["trial"].config["trial"] == 1:
+            os.kill(info["result"]["pid"], signal.SIGKILL)
+
+    monkeypatch.setattr(recorder.Recorder, "on_trial_result", kill_trial_1)
+    monkeypatch.setattr(sweep, "MAX_FAILURES", 0)
+    # Seeds other than those above, so that the study is another one; its references are cached.
+    more = ["--set", "search.seed=1", "--set", "search.scheduler=none", "--set", ONE_WORKER]
+    run = command("sweep", home, "--trials", "3", *more)
+    assert run.code == 4
+    assert run.result["trials"] == {"complete": 2, "pruned": 0, "failed": 1}
+    folder = next(path for path in (home / "studies").iterdir() if path.name in run.result["study"])
+    rows = {row["trial"]: row for row in read_trials(folder / "trials.parquet")}
+    assert rows[1]["state"] == "failed"
+    assert rows[1]["epochs"] == 1
+    assert "died" in str(rows[1]["error"])
+    assert {rows[number]["state"] for number in (0, 2)} == {"complete"}
+
+
+def test_a_trial_over_its_time_limit_is_stopped(command: Command, home: Path) -> None:
+    limits = ["--set", "resources.trial_seconds=0.001", "--set", "search.scheduler=none"]
+    run = command("sweep", home, "--trials", "2", "--set", "search.seed=2", *limits)
+    assert run.code == 0, run.err
+    assert run.result["trials"] == {"complete": 0, "pruned": 2, "failed": 0}
+    assert run.result["best"][0]["epochs"] == 1
+
+
+def test_a_dry_run_writes_nothing(command: Command, tmp_path: Path) -> None:
+    run = command("sweep", tmp_path / "none", "--dry-run")
+    assert run.code == 0
+    assert len(run.result["models_to_train"]) == 3
+    assert (
+        yaml.safe_load(run.out[run.out.index("\nname:") : run.out.rindex("\n{")])["name"] == "small"
+    )
+    assert not (tmp_path / "none").exists()
