@@ -13,6 +13,7 @@ import yaml
 
 from distributed.addresses import nearest_folder
 from distributed.experiment import Experiment, check_tracking
+from distributed.results import replacing
 from mixunlearn.bank import PHASES, Bank
 from mixunlearn.data import sources
 from mixunlearn.data.arrow import Dataset
@@ -76,7 +77,8 @@ class Plan:
     def bank(self) -> Bank:
         """Return the originals and references of the task."""
         return Bank(
-            store=Store(self.home / "store"),
+            # Resolved, because workers have working folders of their own.
+            store=Store(self.home.resolve() / "store"),
             dataset=self.dataset,
             splits=self.splits,
             architecture=architecture(self.experiment, self.dataset),
@@ -109,7 +111,8 @@ class Plan:
         ids = {f"{part}_N": getattr(self.splits, f"{part}_N") for part in PARTS}
         self.bank.store.write("splits", {"key": self.splits.key}, tensors=ids)
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "experiment.yaml").write_text(resolved(self.experiment))
+        with replacing(self.folder / "experiment.yaml") as temporary:
+            temporary.write_text(resolved(self.experiment))
         return replace(self, dataset=dataset)
 
 

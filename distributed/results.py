@@ -50,7 +50,7 @@ def write_trials(rows: Sequence[Mapping[str, object]], path: Path) -> None:
     """
     table = pa.table({name: _column(name, rows) for name in _names(rows)})
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _replacing(path) as temporary, temporary.open("wb") as file:
+    with replacing(path) as temporary, temporary.open("wb") as file:
         pq.write_table(table, file)
         file.flush()
         os.fsync(file.fileno())
@@ -84,7 +84,7 @@ def parameters(row: Row) -> dict[str, Any]:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
     """Give a name beside `path`; what was written there takes its place, or vanishes on error."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:

@@ -24,6 +24,7 @@ from distributed.plan import Plan
 from distributed.progress import Progress
 from distributed.recorder import Recorder
 from distributed.references import fill
+from distributed.results import replacing
 from distributed.study import Study, StudySearcher
 from distributed.summary import summarise
 from distributed.tracking import Tracker
@@ -65,6 +66,7 @@ def run_sweep(plan: Plan, address: str | None, progress: Progress) -> dict[str, 
         # Ray takes seconds to start: only once there is something for it to do.
         with ExitStack() as stack:
             if plan.bank.missing():
+                progress.show("starting Ray")
                 stack.enter_context(connected(address))
                 _fill(plan, progress)
             log_references(plan.bank, tracker)
@@ -72,6 +74,7 @@ def run_sweep(plan: Plan, address: str | None, progress: Progress) -> dict[str, 
             problem = plan.bank.problem(with_labels=plan.experiment.labels == "aware")
             recorder = make_recorder(plan, study, tracker, progress)
             if recorder.count.total > recorder.count.done:
+                progress.show("starting the trials")
                 stack.enter_context(connected(address))
                 search(plan, study, problem, recorder)
             judge = plan.bank.judge("test")
@@ -233,9 +236,8 @@ def write_report(plan: Plan, rows: Sequence[Mapping[str, Any]], summary: Mapping
         original=original[objective],
     )
     metrics_against_references(summary, plots / "metrics_against_references.png")
-    temporary = plan.folder / ".summary.json"
-    temporary.write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n")
-    temporary.replace(plan.folder / "summary.json")
+    with replacing(plan.folder / "summary.json") as temporary:
+        temporary.write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n")
 
 
 def track_summary(

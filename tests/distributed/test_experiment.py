@@ -15,7 +15,7 @@ from distributed.experiment import (
     read_experiment,
     read_tracking,
 )
-from distributed.plan import resolved
+from distributed.plan import make_plan, resolved
 from mixunlearn.data.tasks import KINDS
 from mixunlearn.errors import InputError
 from mixunlearn.methods import METHODS
@@ -211,6 +211,16 @@ def test_folders_are_taken_only_if_mlflow_takes_them(
 )
 def test_places_of_artifacts_are_taken(storage: str) -> None:
     changed(f"tracking.storage={storage}")
+
+
+def test_workers_find_a_home_that_is_relative(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    plan = make_plan(changed(), Path("runs"), command="test")
+    assert plan.bank.store.root == tmp_path / "runs" / "store"
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize("gpu", [0, 0.01, 0.25, 1, 2, 8.0])
