@@ -213,7 +213,7 @@ def ui(
 def main() -> int:
     """Run the command line and return its exit code."""
     try:
-        app()
+        app(prog_name="mixunlearn")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else FAILED
     return DONE
