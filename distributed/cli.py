@@ -47,6 +47,9 @@ Home: TypeAlias = Annotated[
 Address: TypeAlias = Annotated[
     str | None, typer.Option(help="A Ray cluster [RAY_ADDRESS, else this machine].")
 ]
+Unused: TypeAlias = Annotated[
+    str | None, typer.Option("--address", hidden=True, help="Common to all commands; unused here.")
+]
 Json: TypeAlias = Annotated[
     bool, typer.Option("--json", help="End standard output with the result as a JSON line.")
 ]
@@ -139,6 +142,7 @@ def data(
     ],
     settings: Settings = None,
     home: Home = None,
+    address: Unused = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -193,21 +197,23 @@ def ui(
     port: Annotated[int | None, typer.Option(help="Port on 127.0.0.1 [a free one].")] = None,
     settings: Settings = None,
     home: Home = None,
+    address: Unused = None,
+    as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
     """Serve the MLflow UI of the home on 127.0.0.1 until Ctrl-C."""
 
     def command() -> Outcome:
-        from distributed.addresses import resolve
+        from distributed.addresses import redact, resolve
         from distributed.experiment import read_tracking
         from distributed.ui import serve
 
         tracking = read_tracking(settings or [])
         uri, artifacts = resolve(tracking.uri, tracking.storage, _home(home))
         code = serve(_home(home), uri, artifacts, port, lambda line: _out().print(line))
-        return Outcome(result=None, code=code)
+        return Outcome(result={"uri": redact(uri)}, code=code)
 
-    _run(command, as_json=False, verbose=verbose)
+    _run(command, as_json=as_json, verbose=verbose)
 
 
 def main() -> int:

@@ -53,7 +53,8 @@ class Recorder(Unsaved, tune.Callback):
         number, config = trial.config["trial"], trial.config
         parameters = {name: value for name, value in config.items() if name != "trial"}
         name = f"{number:04d} {self.study.method}"
-        self.tracker.start_trial(number, name, parameters, self.tags)
+        tags = {**self.tags, "mixunlearn.trial_id": self.study.trial_id(config)}
+        self.tracker.start_trial(number, name, parameters, tags)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any

@@ -137,7 +137,7 @@ class Study:
         row = {
             "study": self.name,
             "trial": number,
-            "trial_id": signature([self.name, config]),
+            "trial_id": self.trial_id(config),
             "method": self.method,
             "state": state,
             "epochs": epochs,
@@ -150,6 +150,10 @@ class Study:
         trial.set_user_attr(ROW, row)
         self._study.tell(trial.number, value if state == "complete" else None, state=STATES[state])
         return row
+
+    def trial_id(self, config: Mapping[str, Value]) -> str:
+        """Return the signature of a trial: eight hex digits of study and configuration."""
+        return signature([self.name, dict(config)])
 
     def config(self, number: int) -> dict[str, Value]:
         """Return a trial's configuration: hyperparameters, `trial` and `seed`."""

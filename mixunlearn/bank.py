@@ -18,7 +18,7 @@ from mixunlearn.evaluation import VERSION, Judge, LabelledImages, Phase, evaluat
 from mixunlearn.inference import predict
 from mixunlearn.metrics.gap import Evaluation, ReferenceSet
 from mixunlearn.models import StagedModel
-from mixunlearn.problem import Architecture, Arrays, Lesson, Problem
+from mixunlearn.problem import Architecture, Arrays, Problem, TaughtImages
 from mixunlearn.signature import seed_for
 from mixunlearn.store import Entry, Store
 from mixunlearn.training import Recipe, Training
@@ -121,7 +121,7 @@ class Bank:
         return self.architecture.load(self._read("models", self.payload(member)).tensors)
 
     def keep(self, member: Member, model: StagedModel, seconds: float) -> None:
-        """Write a trained member with its evaluations, and the original's lesson."""
+        """Write a trained member with its evaluations, and the original as teacher."""
         weights = {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}
         self.store.write(
             "models", self.payload(member), tensors=weights, record={"seconds": seconds}
@@ -135,7 +135,7 @@ class Bank:
                 record={"metrics": dict(evaluation.metrics)},
             )
         if member.role == "original":
-            self.store.write("lessons", self._lesson_payload(), tensors=self._teach(model))
+            self.store.write("teachers", self._teacher_payload(), tensors=self._teach(model))
 
     def seconds(self, member: Member) -> float:
         """Return how long a member was trained."""
@@ -168,12 +168,12 @@ class Bank:
 
     def problem(self, *, with_labels: bool) -> Problem:
         """Return the unlearning problem of the original, judged on `val`."""
-        lesson = self._read("lessons", self._lesson_payload()).tensors
+        taught = self._read("teachers", self._teacher_payload()).tensors
         return Problem(
             architecture=self.architecture,
             original=self._read("models", self.payload(self.original)).tensors,
-            forget=self._lesson("forget", self.splits.forget_N, lesson),
-            retain=self._lesson("retain", self.splits.retain_N, lesson),
+            forget=self._taught("forget", self.splits.forget_N, taught),
+            retain=self._taught("retain", self.splits.retain_N, taught),
             with_labels=with_labels,
             judge=self.judge("val"),
         )
@@ -187,7 +187,7 @@ class Bank:
         entries: list[tuple[str, Mapping[str, object]]] = [("models", self.payload(member))]
         entries += [("evaluations", self._evaluation_payload(member, phase)) for phase in PHASES]
         if member.role == "original":
-            entries.append(("lessons", self._lesson_payload()))
+            entries.append(("teachers", self._teacher_payload()))
         return entries
 
     def _evaluation_payload(self, member: Member, phase: Phase) -> dict[str, object]:
@@ -198,7 +198,7 @@ class Bank:
             "version": VERSION,
         }
 
-    def _lesson_payload(self) -> dict[str, object]:
+    def _teacher_payload(self) -> dict[str, object]:
         return {
             "model": self.payload(self.original),
             "splits": self.splits.key,
@@ -216,8 +216,8 @@ class Bank:
             tensors |= {f"{name}/features/{stage}": found for stage, found in features.items()}
         return {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
 
-    def _lesson(self, name: str, ids: Indices, tensors: Arrays) -> Lesson:
-        return Lesson(
+    def _taught(self, name: str, ids: Indices, tensors: Arrays) -> TaughtImages:
+        return TaughtImages(
             samples=LabelledImages.of(self.dataset, ids),
             probs_NC=tensors[f"{name}/probs"],
             features={stage: tensors[f"{name}/features/{stage}"] for stage in self.stages},

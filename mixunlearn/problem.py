@@ -54,7 +54,7 @@ class Architecture:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lesson:
+class TaughtImages:
     """The forget or the retain set, with what the original model says of it.
 
     Args:
@@ -93,8 +93,8 @@ class Problem:
 
     architecture: Architecture
     original: Arrays
-    forget: Lesson
-    retain: Lesson
+    forget: TaughtImages
+    retain: TaughtImages
     with_labels: bool
     judge: Judge
 

@@ -78,7 +78,7 @@ def test_no_package_among_the_tests() -> None:
 
 def test_before_a_commit_runs_what_check_runs() -> None:
     planned = subprocess.run(
-        ["make", "--dry-run", "--always-make", "check"],
+        ["make", "--no-print-directory", "--dry-run", "--always-make", "check"],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -29,7 +29,7 @@ class ReferenceTrainable(Trainable):
 
     def step(self) -> dict[str, Any]:
         """Train for one epoch; after the last one, judge the model and keep it."""
-        if self.bank.trained(self.member):  # only its evaluations or its lesson are missing
+        if self.bank.trained(self.member):  # only evaluations or teacher's outputs are missing
             model = self.bank.load(self.member).to(self.device)
             self.bank.keep(self.member, model, self.bank.seconds(self.member))
             return {"loss": 0.0, "done": True}

@@ -44,7 +44,7 @@ def test_a_missing_reference_is_an_error_and_never_a_number(bank: Bank) -> None:
 
 
 def test_an_empty_store_has_no_problem(bank: Bank) -> None:
-    with pytest.raises(MissingError, match=r"lessons .* is missing"):
+    with pytest.raises(MissingError, match=r"teachers .* is missing"):
         replace(bank, store=Store(bank.store.root / "none")).problem(with_labels=True)
 
 

@@ -114,8 +114,13 @@ def test_a_signal_ends_it_well(visit: Visit) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_termination_is_taken_as_ctrl_c(number: signal.Signals) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt), ui.terminated_as_interrupted():
-        signal.raise_signal(number)
+    # A shell's background jobs ignore Ctrl-C, and so would these tests among them.
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), ui.terminated_as_interrupted():
+            signal.raise_signal(number)
+    finally:
+        signal.signal(signal.SIGINT, inherited)
     assert signal.getsignal(signal.SIGTERM) is before
 
 
