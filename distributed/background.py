@@ -11,6 +11,7 @@ from distributed.addresses import one_line
 Message = Callable[[], object]
 
 IDLE_S = 1.0  # how often an idle thread looks whether its program ended without closing it
+PACE_S = 2.0  # between deliveries: one call for several epochs costs little more than for one
 FIRST_RETRY_S, LAST_RETRY_S = 1.0, 60.0
 
 log = logging.getLogger(__name__)
@@ -20,9 +21,9 @@ class Background:
     """One thread that takes messages in order, then tries to deliver what they amount to.
 
     A message notes down what is wanted and is quick; `deliver` sends it, may fail, and is then
-    tried again later with all that was noted since. Actions run once after a delivery was tried,
-    whether it succeeded or not. The thread is no daemon: nothing noted is lost when a program
-    ends without `close`.
+    tried again later with all that was noted since. What is noted within two seconds is delivered
+    together. Actions run once after a delivery was tried, whether it succeeded or not. The thread
+    is no daemon: nothing noted is lost when a program ends without `close`.
 
     Args:
         deliver: sends what waits; raises when that did not work.
@@ -37,7 +38,7 @@ class Background:
         self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._actions: list[Message] = []
         self._closing = False
-        self._retry_s, self._retry_at = FIRST_RETRY_S, 0.0
+        self._retry_s, self._next_at = FIRST_RETRY_S, 0.0
         self._thread = threading.Thread(target=self._work, name=name)
 
     def start(self) -> None:
@@ -66,9 +67,11 @@ class Background:
     def _work(self) -> None:
         while not self._closing:
             self._take()
-            if self._closing or time.monotonic() >= self._retry_at:
+            due = self._closing or time.monotonic() >= self._next_at
+            if due:
                 self._try_to_deliver()
-            self._act()
+            if due or self.failure:
+                self._act()
 
     def _take(self) -> None:
         """Wait for a message, then take down all that are there."""
@@ -85,11 +88,12 @@ class Background:
             return
         try:
             self._deliver()
-            self.failure, self._retry_s, self._retry_at = None, FIRST_RETRY_S, 0.0
+            self.failure, self._retry_s = None, FIRST_RETRY_S
+            self._next_at = time.monotonic() + PACE_S
         except Exception as error:
             log.info("not delivered, next try in %g s: %s", self._retry_s, one_line(error))
             self.failure = error
-            self._retry_at = time.monotonic() + self._retry_s
+            self._next_at = time.monotonic() + self._retry_s
             self._retry_s = min(2 * self._retry_s, LAST_RETRY_S)
 
     def _act(self) -> None:

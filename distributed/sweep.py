@@ -30,6 +30,7 @@ from distributed.summary import summarise
 from distributed.tracking import Tracker
 from distributed.version import code_version
 from mixunlearn.bank import Bank
+from mixunlearn.errors import MixUnlearnError
 from mixunlearn.problem import Problem
 from report.plots import gap_by_trial, metrics_against_references
 from trainables.unlearn import UnlearnTrainable
@@ -98,6 +99,9 @@ def run_sweep(plan: Plan, address: str | None, progress: Progress) -> dict[str, 
         track_summary(
             tracker, plan, summary, {name: entry.path for name, entry in examined.items()}
         )
+    except BaseException:
+        tracker.finish_study("stopped", {})
+        raise
     finally:
         for line in tracker.close(TRACKING_TIMEOUT_S):
             progress.say(f"tracking: {line}")
@@ -138,6 +142,10 @@ def search(plan: Plan, study: Study, problem: Problem, recorder: Recorder) -> No
             verbose=0,
         ),
     ).fit()
+    if recorder.count.done < recorder.count.total:
+        # Tune takes Ctrl-C for itself and ends early without an error.
+        done = f"{recorder.count.done} of {recorder.count.total} trials"
+        raise MixUnlearnError(f"stopped after {done}; the same command goes on")
 
 
 def make_scheduler(search: Search) -> TrialScheduler:

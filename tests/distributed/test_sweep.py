@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ from optuna.trial import TrialState
 from PIL import Image
 
 from distributed import cli, recorder, sweep
+from distributed.cluster import ROOT
 from distributed.results import read_trials
 
 pytestmark = [
@@ -34,6 +37,11 @@ EXPERIMENT = {
     "references": {"seeds": 2, "epochs": 4, "lr": 3e-3},
     "search": {"trials": 4, "epochs": 2, "space": {"batch": 64}},
 }
+# A shell's background jobs ignore Ctrl-C; this command must not.
+INTERRUPTIBLE = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from mixunlearn.__main__ import main; sys.exit(main())"
+)
 ONE_WORKER = f"resources.cpu={os.cpu_count()}"
 
 
@@ -276,3 +284,35 @@ def test_a_dry_run_writes_nothing(command: Command, tmp_path: Path) -> None:
         yaml.safe_load(run.out[run.out.index("\nname:") : run.out.rindex("\n{")])["name"] == "small"
     )
     assert not (tmp_path / "none").exists()
+
+
+def test_a_sweep_stopped_by_ctrl_c_goes_on_where_it_was(
+    experiment: Path, command: Command, home: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(home / "store" / "models", tmp_path / "store" / "models")
+    arguments = ["sweep", str(experiment), "--home", str(tmp_path), "--set", "search.epochs=4"]
+    with subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTIBLE, *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    ) as process:
+        assert process.stderr
+        for line in process.stderr:
+            if line.startswith("trials: 1 of 4"):
+                break
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+    assert process.returncode == 1, said
+    assert "the same command goes on" in said
+    assert "Traceback" not in said
+    before = optuna_trials(tmp_path)
+    run = command("sweep", tmp_path, "--set", "search.epochs=4")
+    assert run.code == 0, run.err
+    after = optuna_trials(tmp_path)
+    assert len(after) == 4
+    assert all(trial.state.is_finished() for trial in after)
+    finished = [trial.number for trial in before if trial.state.is_finished()]
+    assert [after[number] for number in finished] == [before[number] for number in finished]
+    configs = [trial.user_attrs["config"] for trial in before]
+    assert [trial.user_attrs["config"] for trial in after][: len(configs)] == configs
