@@ -1,6 +1,5 @@
 """The habits of the repository: import direction, what a wheel holds, one way to check."""
 
-import importlib.util
 import shutil
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from hatchling.builders.wheel import WheelBuilder
 
 ROOT = Path(__file__).parents[1]
 LAYERS = ("mixunlearn", "trainables", "search_spaces", "report", "distributed")
@@ -61,11 +61,8 @@ def test_only_the_core_is_installed(project: dict[str, Any]) -> None:
     assert project["project"]["scripts"] == {"mixunlearn": "mixunlearn.__main__:main"}
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("hatchling") is None, reason="the build back end is not installed"
-)
 def test_a_wheel_holds_the_core_and_its_types() -> None:
-    builder = importlib.import_module("hatchling.builders.wheel").WheelBuilder(str(ROOT))
+    builder = WheelBuilder(str(ROOT))
     files = [str(file.distribution_path) for file in builder.recurse_included_files()]
     assert {path.split("/")[0] for path in files} == {"mixunlearn"}
     assert "mixunlearn/py.typed" in files
