@@ -298,7 +298,7 @@ def _announcement(plan: "Plan") -> list[str]:
         f"{missing} to train, {len(bank.members) - missing} cached",
         f"trials      {search.trials} of {experiment.method} (label-{experiment.labels}), at "
         f"most {search.epochs} epochs, {search.sampler} + {search.scheduler}, minimising "
-        f"{search.objective} on val; {plan.parallel} at once",
+        f"{search.objective} on val; {plan.workers}",
     ]
 
 

@@ -43,6 +43,7 @@ class Plan:
         space: the method's parameters, narrowed as the user wished.
         stages: the model's feature stages the search may choose from.
         command: that started this, to name in error messages.
+        local: whether trials run on this machine.
     """
 
     experiment: Experiment
@@ -52,6 +53,7 @@ class Plan:
     space: Space
     stages: tuple[str, ...]
     command: str
+    local: bool
 
     @property
     def study(self) -> str:
@@ -89,13 +91,15 @@ class Plan:
         )
 
     @property
-    def parallel(self) -> int:
-        """Return how many trials this machine can run at once."""
+    def workers(self) -> str:
+        """Return how many trials run at once, in words."""
         resources = self.experiment.resources
-        by_cpu = int((os.cpu_count() or 1) / resources.cpu)
-        return (
-            min(by_cpu, int(torch.cuda.device_count() / resources.gpu)) if resources.gpu else by_cpu
-        )
+        if not self.local:
+            return "as many at once as the cluster has room for"
+        slots = int((os.cpu_count() or 1) / resources.cpu)
+        if resources.gpu:
+            slots = min(slots, int(torch.cuda.device_count() / resources.gpu))
+        return f"{slots} at once"
 
     def keep(self) -> "Plan":
         """Write what later steps read: decoded images, splits, the resolved experiment.
@@ -153,6 +157,7 @@ def make_plan(experiment: Experiment, home: Path, *, command: str, local: bool =
         space=space,
         stages=readable_stages(space),
         command=command,
+        local=local,
     )
     require_measurable(plan)
     require_objective(plan)
