@@ -37,6 +37,7 @@ from trainables.unlearn import UnlearnTrainable
 
 MAX_FAILURES = 2  # of a worker, before its trial is given up
 REDUCTION_FACTOR = 2  # of ASHA: half of the trials goes on at each rung
+CHECKPOINTS = 4  # of a complete trial: more would cost short epochs more than they save
 TRACKING_TIMEOUT_S = 60.0
 
 
@@ -138,7 +139,11 @@ def search(plan: Plan, study: Study, problem: Problem, recorder: Recorder) -> No
             callbacks=[recorder],
             stop=stop,
             failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
-            checkpoint_config=tune.CheckpointConfig(num_to_keep=1, checkpoint_frequency=1),
+            checkpoint_config=tune.CheckpointConfig(
+                num_to_keep=1,
+                checkpoint_frequency=max(1, experiment.search.epochs // CHECKPOINTS),
+                checkpoint_at_end=True,
+            ),
             verbose=0,
         ),
     ).fit()
