@@ -236,10 +236,9 @@ def write_report(plan: Plan, rows: Sequence[Mapping[str, Any]], summary: Mapping
     """Write summary.json and the plots into the study's folder."""
     plots = plan.folder / "plots"
     plots.mkdir(exist_ok=True)
-    own = plan.bank.judge("val").references.own_gaps()
-    original = plan.bank.judge("val").references.compare(
-        plan.bank.evaluation(plan.bank.original, "val")
-    )
+    references = plan.bank.judge("val").references
+    own = references.own_gaps()
+    original = references.compare(plan.bank.evaluation(plan.bank.original, "val"))
     objective = plan.experiment.search.objective
     gap_by_trial(
         rows,
