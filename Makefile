@@ -13,7 +13,7 @@ environment: $(INSTALLED)
 # A stamp file, because the date of a folder says nothing about what was installed into it.
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet -c constraints.txt -e ".[tune,report,attack,data,dev]"
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[tune,report,attack,data,cluster,dev]"
 	touch $@
 
 # make sweep ARGS="--trials 4"

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.synchronize import Barrier
@@ -23,11 +24,13 @@ from rich.console import Console
 
 from benchmarks import publish, say, spread
 from distributed.addresses import embedded
-from distributed.cluster import connected, slots
+from distributed.cluster import slots
 from distributed.experiment import make_experiment
 from distributed.plan import Plan, make_plan
 from distributed.progress import Progress
-from distributed.sweep import make_recorder, open_study, open_tracker, search
+from distributed.stop import Stop
+from distributed.sweep import Session, make_recorder, open_study, search
+from distributed.sweep import tracked as tracking
 from distributed.tracking import Tracker
 from mixunlearn.trial import Trial
 
@@ -35,7 +38,6 @@ TARGET = 0.8
 TRIALS = 40
 EPOCHS = 16  # about 5 seconds a trial
 PLAIN_TRIALS = 2  # of each plain process, before the search and after it
-TRACKING_TIMEOUT_S = 60.0
 
 # What decides how long an epoch takes is fixed; the rest is searched as ever. The learning rate
 # stays where no trial diverges, which would end it early.
@@ -180,14 +182,20 @@ def run_search(plan: Plan, *, tracked: bool = True) -> Run:
     problem = plan.bank.problem(with_labels=plan.experiment.labels == "aware")
     start, cpu_start = time.perf_counter(), time.process_time()
     watch = Watch()
-    tracker = open_tracker(plan)[0] if tracked else cast(Tracker, NoTracker())
-    study = open_study(plan)
-    recorder = make_recorder(plan, study, tracker, watch)
-    with connected(None):
+    problems: list[str] = []
+    with ExitStack() as stack:
+        session = stack.enter_context(Session(address=None, progress=watch, stop=Stop()))
+        tracker = cast(Tracker, NoTracker())
+        delivery = stack.enter_context(ExitStack())
+        if tracked:
+            tracker, _ = delivery.enter_context(tracking(plan, session, problems))
+        study = open_study(plan, session.hold(plan))
+        recorder = make_recorder(plan, study, tracker, session)
+        session.connect(plan, "")
         at_once = slots(plan.experiment.resources.cpu, plan.experiment.resources.gpu)
-        search(plan, study, problem, recorder)
+        search(plan, study, problem, recorder, session)
         end = time.perf_counter()
-        problems = tracker.close(TRACKING_TIMEOUT_S)
+        delivery.close()
         drained, cpu_end = time.perf_counter(), time.process_time()
     if problems:
         raise RuntimeError(problems[0])

@@ -5,6 +5,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from distributed.addresses import one_line
 
@@ -17,29 +18,47 @@ FIRST_RETRY_S, LAST_RETRY_S = 1.0, 60.0
 log = logging.getLogger(__name__)
 
 
+class Work(Protocol):
+    """What is done in the thread; messages note down what to do it with."""
+
+    def take(self) -> None:
+        """Put away what messages noted; quick."""
+
+    def deliver(self) -> bool:
+        """Send what waits, or a part of it; return whether there is more to send at once.
+
+        Raises:
+            Exception: it did not work, and is to be tried again later.
+        """
+
+    def leave(self) -> None:
+        """Put away what was not delivered: the thread ends."""
+
+
 class Background:
     """One thread that takes messages in order, then tries to deliver what they amount to.
 
-    A message notes down what is wanted and is quick; `deliver` sends it, may fail, and is then
+    A message notes down what is wanted and is quick; a delivery sends it, may fail, and is then
     tried again later with all that was noted since. What is noted within two seconds is delivered
     together. Actions run once after a delivery was tried, whether it succeeded or not. The thread
     is no daemon: nothing noted is lost when a program ends without `close`.
 
     Args:
-        deliver: sends what waits; raises when that did not work.
+        work: what is done.
         name: the thread's name.
     """
 
-    def __init__(self, deliver: Callable[[], None], name: str) -> None:
+    def __init__(self, work: Work, name: str) -> None:
         self.failure: Exception | None = None  # of the last delivery
         self.problems: list[Exception] = []  # of messages and actions
         self.hurried = threading.Event()  # nobody waits any longer: deliver no more
-        self._deliver = deliver
+        self._work = work
         self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._actions: list[Message] = []
         self._closing = False
+        self._more = False  # to deliver at once
         self._retry_s, self._next_at = FIRST_RETRY_S, 0.0
-        self._thread = threading.Thread(target=self._work, name=name)
+        self._thread = threading.Thread(target=self._run, name=name)
 
     def start(self) -> None:
         """Start the thread."""
@@ -64,19 +83,21 @@ class Background:
     def _close(self) -> None:
         self._closing = True
 
-    def _work(self) -> None:
-        while not self._closing:
-            self._take()
-            due = self._closing or time.monotonic() >= self._next_at
+    def _run(self) -> None:
+        while self._more or not self._closing:
+            self._receive()
+            self._attempt(self._work.take)
+            due = self._more or self._closing or time.monotonic() >= self._next_at
             if due:
                 self._try_to_deliver()
-            if due or self.failure:
+            if not self._more and (due or self.failure):
                 self._act()
+        self._attempt(self._work.leave)
 
-    def _take(self) -> None:
+    def _receive(self) -> None:
         """Wait for a message, then take down all that are there."""
         try:
-            self._attempt(self._inbox.get(timeout=IDLE_S))
+            self._attempt(self._inbox.get(timeout=0 if self._more else IDLE_S))
             while True:
                 self._attempt(self._inbox.get_nowait())
         except queue.Empty:
@@ -84,10 +105,11 @@ class Background:
             self._closing = self._closing or not threading.main_thread().is_alive()
 
     def _try_to_deliver(self) -> None:
+        self._more = False
         if self.hurried.is_set():
             return
         try:
-            self._deliver()
+            self._more = self._work.deliver()
             self.failure, self._retry_s = None, FIRST_RETRY_S
             self._next_at = time.monotonic() + PACE_S
         except Exception as error:

@@ -6,9 +6,11 @@ Heavy packages are imported by the commands that need them, so that `--help` is 
 import json
 import logging
 import os
+import shlex
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
@@ -18,10 +20,12 @@ from rich.console import Console
 from rich.table import Table
 
 from distributed.addresses import cut, redact
+from distributed.stop import terminated_as_interrupted
 from mixunlearn.errors import InputError, MixUnlearnError
 
 if TYPE_CHECKING:
     from distributed.plan import Plan
+    from distributed.sweep import Session
 
 DONE, FAILED, BAD_INPUT, TRIALS_FAILED = 0, 1, 2, 4
 LONGEST_REASON = 500
@@ -77,6 +81,9 @@ def sweep(
     experiment: ExperimentFile,
     trials: Annotated[int | None, typer.Option(help="The study's total of trials.")] = None,
     settings: Settings = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Run trials that failed once more.")
+    ] = False,
     dry_run: DryRun = False,
     home: Home = None,
     address: Address = None,
@@ -85,7 +92,8 @@ def sweep(
 ) -> None:
     """Search the configuration that unlearns most like retraining; prints the verdict.
 
-    The same command again does only what is missing. Exit code 4 says that trials failed.
+    The same command again does only what is missing: what was interrupted goes on, what --trials
+    adds is added. Ctrl-C saves what runs, a second one ends at once. Exit code 4: trials failed.
     """
 
     def command() -> Outcome:
@@ -93,13 +101,12 @@ def sweep(
         plan = _plan(experiment, [*(settings or []), *total], home, address)
         if dry_run:
             return _dry_run(plan)
-        from distributed.progress import Progress
         from distributed.sweep import run_sweep
 
-        with Progress() as progress:
-            for line in _announcement(plan):
-                progress.say(line)
-            summary = run_sweep(plan, address, progress)
+        with _session(address) as session:
+            for line in (*_announcement(plan), *_others(plan)):
+                session.progress.say(line)
+            summary = run_sweep(plan, session, retry_failed=retry_failed)
         _print_verdict(plan, summary)
         failed = summary["trials"]["failed"]
         return Outcome(result=summary, code=TRIALS_FAILED if failed else DONE)
@@ -123,14 +130,40 @@ def references(
         plan = _plan(experiment, settings or [], home, address)
         if dry_run:
             return _dry_run(plan)
-        from distributed.progress import Progress
         from distributed.sweep import run_references
 
-        with Progress() as progress:
+        with _session(address) as session:
             for line in _announcement(plan)[:-1]:
-                progress.say(line)
-            trained = run_references(plan, address, progress)
+                session.progress.say(line)
+            trained = run_references(plan, session)
         return _print_references(plan, trained)
+
+    _run(command, as_json=as_json, verbose=verbose)
+
+
+@app.command()
+def sync(
+    study: Annotated[
+        str, typer.Argument(metavar="STUDY", help="A study's name: a folder in HOME/studies.")
+    ],
+    settings: Settings = None,
+    home: Home = None,
+    address: Unused = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Make trials.parquet and MLflow anew from a study, which alone is the record."""
+
+    def command() -> Outcome:
+        from distributed.plan import find_study
+        from distributed.sweep import sync as write
+
+        plan = find_study(study, settings or [], _home(home))
+        with _session(None) as session:
+            trials, problems = write(plan, session)
+        _out().print(f"{study}: {trials} trials written to trials.parquet and MLflow")
+        result = {"study": study, "trials": trials, "problems": problems}
+        return Outcome(result=result, code=FAILED if problems else DONE)
 
     _run(command, as_json=as_json, verbose=verbose)
 
@@ -216,6 +249,61 @@ def ui(
     _run(command, as_json=as_json, verbose=verbose)
 
 
+@app.command()
+def submit(
+    experiment: Annotated[
+        Path | None, typer.Argument(metavar="[EXPERIMENT]", help="YAML file in the checkout.")
+    ] = None,
+    trials: Annotated[int | None, typer.Option(help="The study's total of trials.")] = None,
+    settings: Settings = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Run the failed trials again.")
+    ] = False,
+    follow: Annotated[bool, typer.Option(help="Show the job's log until it ends.")] = True,
+    status: Annotated[
+        str | None, typer.Option("--status", metavar="JOB", help="Say how a job does.")
+    ] = None,
+    stop: Annotated[
+        str | None,
+        typer.Option("--stop", metavar="JOB", help="Stop a job; sent again it goes on."),
+    ] = None,
+    home: Annotated[
+        str | None, typer.Option(help="Folder on the cluster's head ['~/mixunlearn-runs'].")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="The cluster's dashboard [http://127.0.0.1:8265].")
+    ] = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Send a sweep to a Ray cluster as a job and follow it; ask after a job, or stop it.
+
+    Ctrl-C ends the following, not the job. The exit code is the sweep's.
+    """
+
+    def command() -> Outcome:
+        from distributed.submit import run
+
+        total = [] if trials is None else [f"search.trials={trials}"]
+        flags = {"--retry-failed": retry_failed, "-v": verbose}
+        state = run(
+            experiment=experiment,
+            status=status,
+            stop=stop,
+            settings=[*(settings or []), *total],
+            options=[flag for flag, given in flags.items() if given],
+            home=home,
+            address=address,
+            follow=follow,
+            show=lambda text: print(text, end="", file=sys.stderr, flush=True),
+        )
+        _out().print(state.line, soft_wrap=True)
+        waited = follow and experiment is not None
+        return Outcome(result=state.as_json(), code=state.code if waited else DONE)
+
+    _run(command, as_json=as_json, verbose=verbose)
+
+
 def main() -> int:
     """Run the command line and return its exit code."""
     try:
@@ -227,15 +315,18 @@ def main() -> int:
 
 def _run(command: Callable[[], Outcome], *, as_json: bool, verbose: bool) -> None:
     """Run a command; turn its errors into one line and an exit code."""
-    if verbose:
-        logging.basicConfig(level=logging.INFO)
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s")
     try:
-        outcome = command()
+        with terminated_as_interrupted():
+            outcome = command()
     except MixUnlearnError as error:
         _complain(str(error), verbose=verbose)
         raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt as error:
-        _complain("interrupted; the same command goes on", verbose=verbose)
+        again = shlex.join(["mixunlearn", *sys.argv[1:]])
+        _complain(
+            f"stopped{f' by {error}' if str(error) else ''}; go on with: {again}", verbose=verbose
+        )
         raise typer.Exit(FAILED) from error
     except Exception as error:
         reason = cut(f"{type(error).__name__}: {error}", LONGEST_REASON)
@@ -244,6 +335,21 @@ def _run(command: Callable[[], Outcome], *, as_json: bool, verbose: bool) -> Non
     if as_json:
         print(json.dumps(outcome.result, allow_nan=False))
     raise typer.Exit(outcome.code)
+
+
+@contextmanager
+def _session(address: str | None) -> Iterator["Session"]:
+    """Give what a command that changes a study works with."""
+    from distributed.progress import Progress
+    from distributed.stop import Stop
+    from distributed.sweep import Session
+
+    with (
+        Progress() as progress,
+        Stop(progress.say) as stop,
+        Session(address=address, progress=progress, stop=stop) as session,
+    ):
+        yield session
 
 
 def _complain(reason: str, *, verbose: bool) -> None:
@@ -302,6 +408,23 @@ def _announcement(plan: "Plan") -> list[str]:
     ]
 
 
+def _others(plan: "Plan") -> list[str]:
+    """Return a line for each study of this name that the settings no longer belong to."""
+    from distributed.plan import earlier
+
+    return [
+        f"            a new study: {name} has other settings ({', '.join(keys) or 'other data'})"
+        for name, keys in earlier(plan)
+    ]
+
+
+def _disk(plan: "Plan") -> dict[str, int]:
+    """Return the bytes each part of a study takes at most."""
+    from distributed.disk import estimate
+
+    return estimate(plan, plan.slots)
+
+
 def _forget_set(plan: "Plan") -> str:
     task, names = plan.experiment.task, plan.dataset.classes
     number = len(plan.splits.forget_N)
@@ -319,14 +442,19 @@ def _dry_run(plan: "Plan") -> Outcome:
     """Print the plan and the resolved experiment."""
     from distributed.plan import resolved
 
-    for line in _announcement(plan):
+    disk = _disk(plan)
+    parts = ", ".join(f"{name} {size / 2**20:.1f}" for name, size in disk.items())
+    total = sum(disk.values()) / 2**20
+    for line in (*_announcement(plan), *_others(plan)):
         _out().print(line, soft_wrap=True)
+    _out().print(f"disk        at most {total:.0f} MiB: {parts}", soft_wrap=True)
     _out().print(f"\n{resolved(plan.experiment)}", soft_wrap=True)
     missing = [f"{member.role} {member.seed}" for member in plan.bank.missing()]
     result = {
         "study": plan.study,
         "folder": str(plan.folder),
         "models_to_train": missing,
+        "disk_bytes": disk,
         "experiment": plan.experiment.model_dump(),
         "default": plan.default,
     }

@@ -5,15 +5,19 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
 import ray
 
+from mixunlearn.data.arrow import Dataset
 from mixunlearn.errors import InputError, MixUnlearnError
 
 CONNECT_S = 3.0
+IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray for the command of a job
 ROOT = Path(__file__).resolve().parent.parent
 
 QUIET = {
@@ -21,6 +25,8 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",  # progress is ours; the new output ignores verbose=0
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our own callback logs
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours also saves the running trials
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # the study is the record; Tune's is never read
 }
 
 
@@ -62,6 +68,27 @@ def _host_and_port(address: str) -> tuple[str, int]:
     return host, port
 
 
+@dataclass(frozen=True)
+class Shipped:
+    """The file of a data set in Ray's object store: a node that needs it fetches it, once.
+
+    Args:
+        content: reference to the file's bytes.
+    """
+
+    content: Any
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> "Shipped":
+        """Put the memory-mapped file of a data set into the object store."""
+        assert dataset.path
+        return cls(ray.put(np.memmap(dataset.path, np.uint8, mode="r")))
+
+    def __call__(self) -> Any:  # noqa: ANN401 - a buffer
+        """Return the file's bytes."""
+        return ray.get(self.content)
+
+
 @contextmanager
 def connected(address: str | None) -> Iterator[None]:
     """Use Ray within a `with`: one that runs already, a cluster's, or one started for it.
@@ -87,7 +114,9 @@ def connected(address: str | None) -> Iterator[None]:
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         options |= {"address": "local", "include_dashboard": False}
     else:
-        options |= {"address": _chosen(address), "runtime_env": {"working_dir": str(ROOT)}}
+        options["address"] = _chosen(address)
+        if IN_A_JOB not in os.environ:  # a job was sent with the checkout, and Ray wants one only
+            options["runtime_env"] = {"working_dir": str(ROOT)}
     try:
         ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:

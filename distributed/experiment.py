@@ -129,8 +129,23 @@ class Tracking(Section):
         return None if address is None else redact(address)
 
 
+class Storage(Section):
+    """Where the record of a study and its files are kept; null is under the home.
+
+    `study` is the address of a database for Optuna, `files` of a folder for the store, the
+    checkpoints and the results, on any file system that pyarrow knows.
+    """
+
+    study: str | None = None
+    files: str | None = None
+
+    @field_serializer("study", "files")
+    def _without_password(self, address: str | None) -> str | None:
+        return None if address is None else redact(address)
+
+
 class Experiment(Section):
-    """An experiment: data, model, task, labels, method, references, search, resources, tracking."""
+    """An experiment: what to forget, how to search for it, with what and where to keep it all."""
 
     name: Annotated[str, Field(max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     data: Data
@@ -142,6 +157,7 @@ class Experiment(Section):
     search: Search = Search()
     resources: Resources = Resources()
     tracking: Tracking = Tracking()
+    storage: Storage = Storage()
 
     def signature(self, digest: str) -> str:
         """Return eight hex digits for all that can change a study's numbers.
@@ -151,12 +167,13 @@ class Experiment(Section):
         Args:
             digest: of the data set, in place of the paths it was read from.
         """
-        content = self.model_dump(exclude={"name", "tracking", "resources"})
+        content = self.model_dump(exclude={"name", "tracking", "resources", "storage"})
         content["data"] = {**content["data"], "train": None, "test": None, "digest": digest}
         del content["search"]["trials"]
         return signature(content)
 
 
+RECORDS = {"sqlite", "postgresql"}  # that Optuna and our lock work with
 DATABASES = {"sqlite", "mysql", "postgresql", "mssql"}  # that MLflow keeps runs in
 STORAGES = (  # that MLflow keeps artifacts in
     *("file", "s3", "r2", "b2", "gs", "wasbs", "abfss", "dbfs", "hdfs", "viewfs"),
@@ -208,12 +225,18 @@ def make_experiment(content: dict[str, Any]) -> Experiment:
     if experiment.tracking.uri is not None:
         check_tracking("tracking.uri", experiment.tracking.uri)
     _check_storage(experiment.tracking.storage)
+    _check_record(experiment.storage.study)
     return experiment
 
 
 def read_data(source: str, settings: Iterable[str] = ()) -> Data:
     """Return the `data` section for a source, with `data.key=value` settings put over it."""
     return _alone(settings, {"data": {"source": source}}).data
+
+
+def read_storage(settings: Iterable[str] = ()) -> Storage:
+    """Return the `storage` section that `storage.key=value` settings make."""
+    return _alone(settings, {}).storage
 
 
 def read_tracking(settings: Iterable[str] = ()) -> Tracking:
@@ -283,6 +306,14 @@ def _check_storage(storage: str | None) -> None:
     if storage and "://" in storage and storage.partition("://")[0] not in STORAGES:
         remedy = f"must be a folder or an address; they start with {', '.join(STORAGES)}"
         raise InputError("tracking.storage", redact(storage), remedy)
+
+
+def _check_record(address: str | None) -> None:
+    """Check that a study can be recorded there; does not look whether it answers."""
+    scheme, _, rest = (address or "").partition("://")
+    if address and (scheme.partition("+")[0] not in RECORDS or not rest.strip("/")):
+        remedy = "must be an address like postgresql://USER@HOST/NAME or sqlite:////FOLDER/FILE"
+        raise InputError("storage.study", redact(address), remedy)
 
 
 def _first_error(errors: Sequence[ErrorDetails]) -> InputError:

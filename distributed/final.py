@@ -4,16 +4,14 @@ from collections.abc import Mapping, Sequence
 
 import ray
 
-from distributed.plan import Plan
+from distributed.plan import BEST, Plan
 from distributed.results import Row, parameters, ranked
 from distributed.study import Study
 from mixunlearn.evaluation import VERSION, Judge
 from mixunlearn.problem import Problem
-from mixunlearn.signature import seed_for
+from mixunlearn.signature import seed_for, signature
 from mixunlearn.store import Entry
 from trainables.examine import Examination, Result, examine_remotely
-
-BEST = 5
 
 
 class Examiner:
@@ -21,19 +19,17 @@ class Examiner:
 
     Args:
         plan: of the sweep.
-        study: where trials' seeds and checkpoints are.
-        problem: what was unlearned.
-        judge: who measures on `test`.
+        study: where trials' seeds are.
     """
 
-    def __init__(self, plan: Plan, study: Study, problem: Problem, judge: Judge) -> None:
-        self.plan, self.study, self.problem, self.judge = plan, study, problem, judge
+    def __init__(self, plan: Plan, study: Study) -> None:
+        self.plan, self.study = plan, study
 
     def tasks(self, rows: Sequence[Row]) -> dict[str, Examination]:
         """Return what is to be examined: the default, the best, the winner's fresh seeds."""
         best = ranked(rows, self.study.objective)[:BEST]
         tasks = {f"trial {row['trial']}": self._trial(row, row["epochs"]) for row in best}
-        default = default_row(rows, self.plan)
+        default = default_row(rows, self.plan.default)
         if default is not None:
             # A default that was stopped early is given the time a complete trial had.
             tasks["default"] = self._trial(default, self.plan.experiment.search.epochs)
@@ -45,20 +41,32 @@ class Examiner:
     def missing(self, tasks: Mapping[str, Examination]) -> dict[str, Examination]:
         """Return the tasks whose results are not stored yet; equal ones once."""
         store = self.plan.bank.store
-        by_path = {
-            store.path("unlearned", self._payload(task)): name for name, task in tasks.items()
+        payloads = {name: self._payload(task) for name, task in tasks.items()}
+        equal = {signature(payload): name for name, payload in payloads.items()}
+        return {
+            name: tasks[name]
+            for name in equal.values()
+            if not store.sound("unlearned", payloads[name])
         }
-        return {name: tasks[name] for path, name in by_path.items() if not path.exists()}
 
-    def run(self, tasks: Mapping[str, Examination]) -> None:
-        """Run examinations on the cluster, in parallel, and store their results."""
-        for task, result in zip(tasks.values(), self._run(list(tasks.values())), strict=True):
-            self.plan.bank.store.write(
-                "unlearned",
-                self._payload(task),
-                tensors=result.weights,
-                record={"metrics": dict(result.metrics)},
-            )
+    def run(self, tasks: Mapping[str, Examination], problem: Problem, judge: Judge) -> None:
+        """Run examinations on the cluster, in parallel; store each result as it comes.
+
+        Args:
+            tasks: what to examine.
+            problem: what was unlearned.
+            judge: who measures on `test`.
+        """
+        resources = self.plan.experiment.resources
+        remote = examine_remotely.options(num_cpus=resources.cpu, num_gpus=resources.gpu)
+        shared = ray.put(problem), ray.put(judge)
+        running = {
+            remote.remote(*shared, task, resources.cpu, self.plan.checkpoints): task
+            for task in tasks.values()
+        }
+        while running:
+            (done, *_), _ = ray.wait(list(running))
+            self._keep(running.pop(done), ray.get(done))
 
     def results(self, tasks: Mapping[str, Examination]) -> dict[str, Entry]:
         """Return the stored result of each task.
@@ -72,11 +80,13 @@ class Examiner:
             for name, task in tasks.items()
         }
 
-    def _run(self, tasks: Sequence[Examination]) -> list[Result]:
-        resources = self.plan.experiment.resources
-        remote = examine_remotely.options(num_cpus=resources.cpu, num_gpus=resources.gpu)
-        problem, judge = ray.put(self.problem), ray.put(self.judge)
-        return list(ray.get([remote.remote(problem, judge, task, resources.cpu) for task in tasks]))
+    def _keep(self, task: Examination, result: Result) -> None:
+        self.plan.bank.store.write(
+            "unlearned",
+            self._payload(task),
+            tensors=result.weights,
+            record={"metrics": dict(result.metrics)},
+        )
 
     def _trial(self, row: Row, epochs: int) -> Examination:
         config = self.study.config(row["trial"])
@@ -85,7 +95,7 @@ class Examiner:
             parameters=parameters(row),
             seed=int(config["seed"]),
             epochs=epochs,
-            checkpoint=self.study.checkpoint(row["trial"]),
+            trial=row["trial"],
         )
 
     def _fresh(self, row: Row, index: int) -> Examination:
@@ -94,7 +104,7 @@ class Examiner:
             parameters=parameters(row),
             seed=seed_for("report", self.study.seed, index),
             epochs=row["epochs"],
-            checkpoint=None,
+            trial=None,
         )
 
     def _payload(self, task: Examination) -> dict[str, object]:
@@ -110,8 +120,8 @@ class Examiner:
         }
 
 
-def default_row(rows: Sequence[Row], plan: Plan) -> Row | None:
+def default_row(rows: Sequence[Row], default: Mapping[str, object]) -> Row | None:
     """Return the trial with the default configuration, unless it failed."""
     return next(
-        (row for row in rows if parameters(row) == plan.default and row["state"] != "failed"), None
+        (row for row in rows if parameters(row) == default and row["state"] != "failed"), None
     )

@@ -1,7 +1,8 @@
 """What MLflow shall hold of every run, and what of it is still to be sent. Knows no MLflow.
 
-A draft is a wish, not a list of calls: whatever waits for a run goes out together, and after a
-failure the same draft is simply sent again.
+A record adds something to a run. The drafts are what all records so far amount to: wishes, not
+lists of calls. Whatever waits for a run goes out together, and after a failure the same draft is
+simply sent again.
 """
 
 import json
@@ -10,6 +11,9 @@ import numbers
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from distributed.addresses import cut, redact
 
@@ -21,7 +25,28 @@ STUDY, TRIAL, KEY = "mixunlearn.study", "mixunlearn.trial", "mixunlearn.key"
 STATE, STEP, ERROR = "mixunlearn.state", "mixunlearn.step", "mixunlearn.error"
 DROPPED, CUT = "mixunlearn.dropped_metrics", "mixunlearn.cut_params"
 REFERENCES = "mixunlearn.references"
-RUNNING, FINISHED = "RUNNING", "FINISHED"  # MLflow's words
+Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]  # MLflow's words
+RUNNING: Status = "RUNNING"
+FINISHED: Status = "FINISHED"
+
+Run = int | str | None  # a trial's number, a reference's key; None is the study's parent
+Whole = Annotated[int, Field(ge=0, lt=2**63)]  # what a database can hold
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What is added to a run at one time. Plain values only: it may have to wait on disk."""
+
+    run: Run = None
+    time_ms: Whole
+    status: Status | None = None  # RUNNING starts the run, the others end it
+    name: str = ""
+    step: Whole | None = None  # of the metrics; without one they are final
+    metrics: dict[str, float | None] = field(default_factory=dict)
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    path: str = ""  # of an artifact
+    folder: str = ""  # where in the run's artifacts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +87,7 @@ class Draft:
     points: list[Point] = field(default_factory=list)  # waiting
     artifacts: list[tuple[Path, str]] = field(default_factory=list)  # waiting
     step: int = 0  # the last one of any metric
+    failed: bool = False  # when it was sent the last time
     _params_known: set[str] = field(default_factory=set)
     _last_step: dict[str, int] = field(default_factory=dict)
     _last_value: dict[str, float] = field(default_factory=dict)
@@ -86,9 +112,11 @@ class Draft:
         self.status, self.ended_ms = status, time_ms
 
     def add_tags(self, tags: Mapping[str, object]) -> None:
-        """Set tags: redacted, and cut to MLflow's limit."""
+        """Set tags: redacted, and cut to MLflow's limit. An empty one is as good as none."""
         for name, value in tags.items():
             self.tags[cut(name, NAME_LENGTH)] = cut(redact(str(value)), TAG_LENGTH)
+        if self.run_id:
+            self._leave_out_held_tags()
 
     def add_params(self, params: Mapping[str, object]) -> None:
         """Add parameters: each once for ever, as MLflow has it; long ones are cut and listed."""
@@ -141,13 +169,17 @@ class Draft:
         self._floor = int(held.tags.get(STEP, -1))
         self.step = max(self.step, self._floor)
         self.params = {name: v for name, v in self.params.items() if name not in held.params}
-        self.tags = {name: v for name, v in self.tags.items() if held.tags.get(name) != v}
+        self._leave_out_held_tags()
         self._params_known |= held.params.keys()
         self.points = [point for point in self.points if not self._holds(held, point)]
         self._last_value = {**held.metrics, **self._last_value}
         if KEY in self.identity and held.status == FINISHED:  # a reference is logged once for ever
             self.batch_sent()
         return held.run_id
+
+    def _leave_out_held_tags(self) -> None:
+        held = self.held_tags
+        self.tags = {name: v for name, v in self.tags.items() if held.get(name, "") != v}
 
     def _holds(self, held: Held, point: Point) -> bool:
         if point.step is None:
@@ -166,6 +198,7 @@ class Draft:
 
     def batch_sent(self) -> None:
         """MLflow holds (or refused for good) what `batch` returned."""
+        self.held_tags = {**self.held_tags, **self.tags}
         self.points, self.params, self.tags = [], {}, {}
 
 
@@ -179,6 +212,24 @@ class Outbox:
         self._study = study
         self._linked: dict[str, str] = {}
 
+    def apply(self, record: Record) -> None:
+        """Add what a record says to the draft of its run."""
+        draft = self.draft(record.run)
+        if record.status == RUNNING:
+            draft.start(record.name, record.params, record.time_ms)
+        draft.add_metrics(record.metrics, record.step, record.time_ms)
+        draft.add_tags(record.tags)
+        if record.status not in {None, RUNNING}:
+            draft.finish(record.status, record.time_ms)
+        if record.path:
+            draft.artifacts.append((Path(record.path), record.folder))
+
+    def draft(self, run: Run) -> Draft:
+        """Return the draft of a run, a new one if needed."""
+        if run is None:
+            return self.parent
+        return self.trial(run) if isinstance(run, int) else self.reference(run)
+
     def trial(self, number: int) -> Draft:
         """Return the draft of a trial, a new one if needed."""
         identity = {STUDY: self._study, TRIAL: str(number)}
@@ -189,9 +240,18 @@ class Outbox:
         return self.references.setdefault(key, Draft(identity={KEY: key}, name=key))
 
     def waiting(self) -> Iterator[Draft]:
-        """Yield the drafts that have something to send: the parent first, its children need it."""
-        drafts = (self.parent, *self.references.values(), *self.trials.values())
-        return (draft for draft in drafts if draft.waits)
+        """Yield the drafts that have something to send.
+
+        The parent comes after its children, which may end it; those that failed the last time
+        come after all others, which must not wait for them.
+        """
+        children = [d for d in (*self.references.values(), *self.trials.values()) if d.waits]
+        fine = [draft for draft in children if not draft.failed]
+        failed = [draft for draft in children if draft.failed]
+        yield from fine
+        self.link_references()
+        yield from [self.parent] if self.parent.waits else []
+        yield from failed
 
     def run_ids(self) -> dict[int, str]:
         """Return the run of each trial that MLflow knows."""

@@ -3,16 +3,20 @@
 import errno
 import os
 import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
+import psutil
 import torch
 import yaml
 
-from distributed.addresses import nearest_folder
-from distributed.experiment import Experiment, check_tracking
+from distributed.addresses import nearest_folder, sqlite_path
+from distributed.experiment import Experiment, check_tracking, read_experiment
 from distributed.results import replacing
 from mixunlearn.bank import PHASES, Bank
 from mixunlearn.data import sources
@@ -21,12 +25,14 @@ from mixunlearn.data.names import known_names
 from mixunlearn.data.splits import Splits, make_splits
 from mixunlearn.errors import InputError, MixUnlearnError
 from mixunlearn.evaluation import evaluation_set
+from mixunlearn.files import Files
 from mixunlearn.problem import Architecture
 from mixunlearn.store import Store
 from mixunlearn.training import Recipe
 from search_spaces import SPACES, Choice, Space
 from search_spaces.space import Value
 
+BEST = 5  # trials that are examined on `test` in the end
 MIN_FREE_BYTES = 200 * 2**20
 FULL = {errno.ENOSPC, errno.EDQUOT}
 
@@ -66,6 +72,32 @@ class Plan:
         return self.home / "studies" / self.study
 
     @property
+    def files(self) -> Files:
+        """Return where store, checkpoints and results are kept."""
+        # Resolved, because workers have working folders of their own.
+        return Files.of(self.experiment.storage.files or self.home.resolve())
+
+    @property
+    def shared(self) -> Files | None:
+        """Return the study's folder among those files, where it is not the one of the home."""
+        return self.files / "studies" / self.study if self.experiment.storage.files else None
+
+    @property
+    def checkpoints(self) -> Files:
+        """Return the folder of Tune's runs: the checkpoints of trials and references."""
+        return self.files / "studies" / self.study / "checkpoints"
+
+    @property
+    def record(self) -> str:
+        """Return the address of the study's record."""
+        return record_address(self.experiment.storage.study, self.folder)
+
+    @property
+    def database(self) -> str | None:
+        """Return the address of the record if it is a server's."""
+        return None if self.record.startswith(FILE_RECORDS) else self.record
+
+    @property
     def facts(self) -> dict[str, Value]:
         """Return what conditions of the space may name beside parameters."""
         return {"labels": self.experiment.labels}
@@ -79,8 +111,10 @@ class Plan:
     def bank(self) -> Bank:
         """Return the originals and references of the task."""
         return Bank(
-            # Resolved, because workers have working folders of their own.
-            store=Store(self.home.resolve() / "store"),
+            store=Store(
+                self.home.resolve() / "store",
+                remote=self.files / "store" if self.experiment.storage.files else None,
+            ),
             dataset=self.dataset,
             splits=self.splits,
             architecture=architecture(self.experiment, self.dataset),
@@ -93,13 +127,18 @@ class Plan:
     @property
     def workers(self) -> str:
         """Return how many trials run at once, in words."""
-        resources = self.experiment.resources
         if not self.local:
             return "as many at once as the cluster has room for"
+        return f"{self.slots} at once"
+
+    @property
+    def slots(self) -> int:
+        """Return how many trials run at once on this machine."""
+        resources = self.experiment.resources
         slots = int((os.cpu_count() or 1) / resources.cpu)
         if resources.gpu:
             slots = min(slots, int(torch.cuda.device_count() / resources.gpu))
-        return f"{slots} at once"
+        return slots
 
     def keep(self) -> "Plan":
         """Write what later steps read: decoded images, splits, the resolved experiment.
@@ -121,6 +160,21 @@ class Plan:
 
 
 PARTS = ("forget", "retain", "val", "test")
+FILE_RECORDS = ("sqlite", "journal")
+NETWORK = (
+    "nfs",
+    "cifs",
+    "smb",
+    "9p",
+    "afs",
+    "lustre",
+    "gpfs",
+    "beegfs",
+    "ceph",
+    "gluster",
+    "fuse.",
+)
+HIDDEN = ":***@"  # what `redact` leaves of a password
 
 
 def make_plan(experiment: Experiment, home: Path, *, command: str, local: bool = True) -> Plan:
@@ -138,6 +192,8 @@ def make_plan(experiment: Experiment, home: Path, *, command: str, local: bool =
     """
     require_home(home)
     require_tracking(experiment)
+    if experiment.storage.files:
+        Files.of(experiment.storage.files).require()
     if local:
         require_resources(experiment)
     data = experiment.data
@@ -161,6 +217,97 @@ def make_plan(experiment: Experiment, home: Path, *, command: str, local: bool =
     )
     require_measurable(plan)
     require_objective(plan)
+    record_address(experiment.storage.study, plan.folder)  # raises, if the place does not suit it
+    return plan
+
+
+def record_address(study: str | None, folder: Path) -> str:
+    """Return the address of a study's record.
+
+    Args:
+        study: `storage.study`; a password that was hidden there is left to libpq, which looks into
+            PGPASSWORD and ~/.pgpass.
+        folder: of the study; its file system decides between SQLite and a journal.
+
+    Raises:
+        InputError: SQLite on a network file system, which would damage it sooner or later.
+    """
+    path = sqlite_path(study) if study else folder.resolve() / "study.db"
+    if study and path is None:
+        return study.replace(HIDDEN, "@")
+    assert path is not None
+    network = is_network(filesystem_of(path))
+    if study and network:
+        remedy = "SQLite is not safe on a network file system; leave it out, or name PostgreSQL"
+        raise InputError("storage.study", study, remedy)
+    if network and not path.exists():
+        return f"journal:///{folder.resolve() / 'study.journal'}"
+    return f"sqlite:///{path.resolve()}"
+
+
+def filesystem_of(path: Path) -> str:
+    """Return the type of the file system a path is on, or would be; empty if it is not known."""
+    places = {Path(disk.mountpoint): disk.fstype for disk in psutil.disk_partitions(all=True)}
+    found = [places[parent] for parent in path.resolve().parents if parent in places]
+    return found[0] if found else ""
+
+
+def is_network(kind: str) -> bool:
+    """Return whether a type of file system is one over a network."""
+    return kind.lower().startswith(NETWORK)
+
+
+def earlier(plan: Plan) -> list[tuple[str, list[str]]]:
+    """Return other studies of the experiment's name in the home, with the keys that differ."""
+    found = []
+    if plan.folder.exists():
+        return []
+    for file in sorted((plan.home / "studies").glob(f"{plan.experiment.name}-*/experiment.yaml")):
+        with suppress(OSError, yaml.YAMLError, AttributeError, TypeError):
+            other = flat(yaml.safe_load(file.read_text()))
+            if other.pop("name") == plan.experiment.name:
+                found.append(
+                    (file.parent.name, _differences(flat(plan.experiment.model_dump()), other))
+                )
+    return found
+
+
+def _differences(mine: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """Return the keys, with both values, that make two experiments different studies."""
+    keys = [key for key in mine if mine[key] != other.get(key) and not key.startswith(APART)]
+    return [f"{key}: {other.get(key)} → {mine[key]}" for key in keys if key in other]
+
+
+APART = ("name", "tracking.", "resources.", "storage.", "search.trials")
+
+
+def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested mappings as one, with dotted keys."""
+    result: dict[str, Any] = {}
+    for key, item in value.items():
+        name = f"{prefix}{key}"
+        result |= flat(item, f"{name}.") if isinstance(item, dict) else {name: item}
+    return result
+
+
+def find_study(study: str, settings: Sequence[str], home: Path) -> Plan:
+    """Return the plan of a study that a sweep has begun.
+
+    Raises:
+        InputError: there is none of this name, or its data or settings have changed.
+    """
+    known = sorted(path.parent.name for path in (home / "studies").glob("*/experiment.yaml"))
+    if study not in known:
+        remedy = f"no such study in {home / 'studies'}; {known_names(study, known)}"
+        raise InputError("STUDY", study, remedy)
+    experiment = read_experiment(home / "studies" / study / "experiment.yaml", settings)
+    if HIDDEN in (experiment.tracking.uri or ""):
+        remedy = "passwords are not kept; give the whole address with --set tracking.uri=..."
+        raise InputError("tracking.uri", experiment.tracking.uri, remedy)
+    plan = make_plan(experiment, home, command=f"mixunlearn sync {study}", local=False)
+    if plan.study != study:
+        remedy = f"its data or settings make another study now: {plan.study}"
+        raise InputError("STUDY", study, remedy)
     return plan
 
 

@@ -1,16 +1,22 @@
-"""What happens to a trial's results: study, MLflow, trials.parquet, progress."""
+"""What happens to a trial's results: study, MLflow, trials.parquet, checkpoints, progress."""
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ray import tune
 
+from distributed.checkpoints import Checkpoints
 from distributed.progress import Count, Progress
-from distributed.results import ranked, read_trials, write_trials
-from distributed.study import Study
+from distributed.results import known_run_ids, ranked, write_trials
+from distributed.scheduler import EPOCH
+from distributed.stop import Stop
+from distributed.study import FULL, Study
 from distributed.tracking import Tracker
 from distributed.unsaved import Unsaved
+from mixunlearn.errors import MixUnlearnError
+from trainables.unlearn import FAILURE
 
 METRIC_PREFIXES = ("acc/", "mia/", "div/", "time/", "train/", "gap/", "z/")
 
@@ -26,6 +32,8 @@ class Recorder(Unsaved, tune.Callback):
         trial_seconds: the time limit of a trial, if there is one.
         total: how many trials are wanted in all.
         tags: of each trial's MLflow run.
+        checkpoints: of which those of no use are removed.
+        stop: looked at between events; ends Tune once running trials are saved.
         progress: told of each epoch.
     """
 
@@ -39,27 +47,38 @@ class Recorder(Unsaved, tune.Callback):
         trial_seconds: float | None,
         total: int,
         tags: Mapping[str, str],
+        checkpoints: Checkpoints,
+        stop: Stop,
         progress: Progress,
     ) -> None:
         self.study, self.tracker, self.table = study, tracker, table
+        self.checkpoints, self.stop = checkpoints, stop
         self.epochs, self.trial_seconds = epochs, trial_seconds
         self.tags, self.progress = dict(tags), progress
         self.rows = study.rows()
         self.run_ids = known_run_ids(table)
         self.count = Count(total, len(self.rows))
         self.epochs_done = 0
+        self._heard: dict[int, float] = {}  # trial -> when, on this machine's clock
+        self._hung: set[int] = set()
+        self._tidy()
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        if self.stop.asked:
+            running = any(trial.status == "RUNNING" for trial in trials)
+            if not running or self.stop.overdue:
+                self.stop.check()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         number, config = trial.config["trial"], trial.config
-        parameters = {name: value for name, value in config.items() if name != "trial"}
-        name = f"{number:04d} {self.study.method}"
-        tags = {**self.tags, "mixunlearn.trial_id": self.study.trial_id(config)}
-        self.tracker.start_trial(number, name, parameters, tags)
+        self._heard[number] = time.monotonic()
+        self._open(number, config)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        number, epoch = trial.config["trial"], result["training_iteration"]
+        number, epoch = trial.config["trial"], result[EPOCH]
+        self._heard[number] = time.monotonic()
         metrics = {name: result[name] for name in result if name.startswith(METRIC_PREFIXES)}
         self.study.report(number, epoch, metrics)
         self.tracker.log_epoch(number, epoch, metrics)
@@ -72,9 +91,32 @@ class Recorder(Unsaved, tune.Callback):
         self._finish(trial, state, error)
         self._show(trials, event=True)
 
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        # A worker that hung was killed by its own hand. It gets one more chance, not several.
+        number = trial.config["trial"]
+        if self.trial_seconds and time.monotonic() - self._heard[number] > self.trial_seconds:
+            self._hung.add(number)
+            trial.max_failures = 0
+
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._finish(trial, "failed", last_line(trial.error_file))
+        reason = last_line(trial.error_file)
+        if any(words in reason.lower() for words in FULL):
+            # No trial's fault: it stays unfinished, and goes on when there is room.
+            raise MixUnlearnError(f"{reason}; free space there, the same command goes on")
+        if trial.config["trial"] in self._hung:
+            limit = f"resources.trial_seconds = {self.trial_seconds:g}"
+            reason = f"killed: an epoch did not end within twice its limit, {limit}"
+        self._finish(trial, "failed", reason)
         self._show(trials, event=True)
+
+    def repeat(self, row: Mapping[str, Any]) -> None:
+        """Tell MLflow once more all that the study knows of a finished trial."""
+        number = int(row["trial"])
+        self._open(number, self.study.config(number))
+        for epoch, metrics in self.study.history(number).items():
+            known = {name: value for name, value in metrics.items() if value is not None}
+            self.tracker.log_epoch(number, epoch, known)
+        self._close(row)
 
     def write_table(self) -> None:
         """Write trials.parquet, off the event loop."""
@@ -89,24 +131,37 @@ class Recorder(Unsaved, tune.Callback):
 
     def _outcome(self, result: Mapping[str, Any]) -> tuple[str, str | None]:
         """Return state and reason of a trial that was stopped without an error."""
-        if "diverged" in result:
-            return "failed", result["diverged"]
-        if result["training_iteration"] >= self.epochs:
+        if FAILURE in result:
+            return "failed", result[FAILURE]
+        if result[EPOCH] >= self.epochs:
             return "complete", None
-        if self.trial_seconds and result["time_total_s"] >= self.trial_seconds:
+        if self.trial_seconds and result["seconds"] >= self.trial_seconds:
             return "pruned", f"stopped after resources.trial_seconds = {self.trial_seconds:g}"
         return "pruned", None
 
     def _finish(self, trial: Any, state: str, error: str | None) -> None:
         number = trial.config["trial"]
-        checkpoint = trial.checkpoint.path if trial.checkpoint else None
-        seconds = (trial.last_result or {}).get("time_total_s", 0.0)
-        row = self.study.finish(number, state, seconds=seconds, error=error, checkpoint=checkpoint)
-        metrics = {name: row[name] for name in row if name.startswith(METRIC_PREFIXES)}
-        self.tracker.finish_trial(number, row["state"], metrics, row["error"])
+        seconds = (trial.last_result or {}).get("seconds", 0.0)
+        row = self.study.finish(number, state, seconds=seconds, error=error)
+        self._close(row)
         self.rows.append(row)
         self.count.done += 1
         self.write_table()
+        self._tidy()
+
+    def _open(self, number: int, config: Mapping[str, Any]) -> None:
+        parameters = {name: value for name, value in config.items() if name != "trial"}
+        tags = {**self.tags, "mixunlearn.trial_id": self.study.trial_id(config)}
+        self.tracker.start_trial(number, f"{number:04d} {self.study.method}", parameters, tags)
+
+    def _close(self, row: Mapping[str, Any]) -> None:
+        metrics = {name: row[name] for name in row if name.startswith(METRIC_PREFIXES)}
+        self.tracker.finish_trial(row["trial"], row["state"], metrics, row["error"])
+
+    def _tidy(self) -> None:
+        """Remove the checkpoints that are of no use any more, off the event loop."""
+        rows = list(self.rows)
+        self.tracker.call(lambda run_ids: self.checkpoints.tidy(rows))
 
     def _show(self, trials: list[Any], *, event: bool) -> None:
         states = [row["state"] for row in self.rows]
@@ -119,14 +174,6 @@ class Recorder(Unsaved, tune.Callback):
             f"{running} running, {self.epochs_done} epochs{''.join(best[:1])}{self.count.left()}"
         )
         self.progress.show(line, event=event)
-
-
-def known_run_ids(table: Path) -> dict[int, str]:
-    """Return the MLflow runs that trials.parquet knows of, by trial."""
-    rows = read_trials(table) if table.exists() else []
-    return {
-        int(str(row["trial"])): str(row["mlflow_run_id"]) for row in rows if row["mlflow_run_id"]
-    }
 
 
 def last_line(error_file: str | None) -> str:

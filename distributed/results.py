@@ -1,5 +1,6 @@
 """`trials.parquet`: one row a trial, the plain table everything else can be rebuilt from."""
 
+import logging
 import math
 import numbers
 import os
@@ -12,10 +13,14 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from distributed.addresses import one_line
 from mixunlearn.errors import MissingError, MixUnlearnError
+
+log = logging.getLogger(__name__)
 
 Row: TypeAlias = Mapping[str, Any]
 
+RUN_ID = "mlflow_run_id"
 # Always there and always of this type, so that tables of different studies can be joined.
 FIXED = {
     "study": pa.string(),
@@ -25,7 +30,7 @@ FIXED = {
     "state": pa.string(),
     "epochs": pa.int64(),
     "seconds": pa.float64(),
-    "mlflow_run_id": pa.string(),
+    RUN_ID: pa.string(),
     "error": pa.string(),
 }
 LAST = 2  # of the fixed columns stand at the end
@@ -67,6 +72,19 @@ def read_trials(path: Path) -> list[dict[str, object]]:
     with pq.ParquetFile(path) as file:
         rows: list[dict[str, object]] = file.read().to_pylist()
     return rows
+
+
+def known_run_ids(path: Path) -> dict[int, str]:
+    """Return the MLflow runs that a `trials.parquet` knows of, by trial.
+
+    A damaged table knows none: it is derived, and about to be written anew.
+    """
+    try:
+        rows = read_trials(path) if path.exists() else []
+        return {int(str(row["trial"])): str(row[RUN_ID]) for row in rows if row[RUN_ID]}
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+        log.warning("%s is damaged (%s); it is made anew", path, one_line(error))
+        return {}
 
 
 def ranked(rows: Sequence[Row], objective: str) -> list[Row]:

@@ -1,20 +1,32 @@
-"""The study: Optuna's record of what was tried, and the searcher that asks it for more.
+"""The study: the record of what was tried in Optuna's storage, and what is tried next.
 
-The study is the one source of truth. Every trial's configuration, epochs and outcome are in it;
-trials.parquet and MLflow are derived. Ray Tune's own state is thrown away.
+The storage is the one source of truth: every trial's configuration, epochs and outcome are in it;
+trials.parquet and MLflow are derived from it. Ray Tune's own state is thrown away.
 """
 
 import math
+import time
 import warnings
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, TypeVar
 
 import optuna
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from ray.tune.search import Searcher
+from sqlalchemy.exc import SQLAlchemyError
 
+from distributed.addresses import one_line
+from distributed.driver import Driver
 from distributed.unsaved import Unsaved
+from mixunlearn.errors import MixUnlearnError
 from mixunlearn.signature import seed_for, signature
 from search_spaces import Choice, Float, Int, Space
 from search_spaces.space import AnyParameter, Value
@@ -22,20 +34,60 @@ from search_spaces.space import AnyParameter, Value
 CONFIG, EPOCH, ROW = "config", "epoch:", "row"
 STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
 STARTUP_TRIALS = 6  # random ones before TPE, CMA-ES or GP take over: budgets here are small
+JOURNAL = "journal:///"
+PATIENCE_S, RETRY_S = 600.0, 1.0  # how long a database may be away, and how often it is tried
+FULL = ("disk is full", "no space left", "quota exceeded", "disk full")
+
+Metrics = Mapping[str, float | None]
+Answer = TypeVar("Answer")
+
+
+@dataclass(kw_only=True)
+class Attempt:
+    """One run of a trial; a trial that failed may have several.
+
+    Args:
+        key: of Optuna's trial that records it.
+        config: hyperparameters, `trial` and `seed`.
+        drawn: those of the hyperparameters that vary, as Optuna has them.
+        distributions: they were drawn from.
+        began: when it was proposed.
+        ended: when its end was recorded.
+        history: metrics by epoch.
+        row: its outcome, as in trials.parquet; `None` while it runs.
+    """
+
+    key: int
+    config: dict[str, Value]
+    drawn: Mapping[str, Any]
+    distributions: Mapping[str, BaseDistribution]
+    began: datetime
+    ended: datetime | None = None
+    history: dict[int, Metrics] = field(default_factory=dict)
+    row: dict[str, Any] | None = None
+
+    @property
+    def number(self) -> int:
+        """Return the trial's number, which all its attempts share."""
+        return int(self.config["trial"])
 
 
 class Study:
-    """The trials of one study, in Optuna's storage.
+    """The trials of one study.
 
     Args:
         name: of the study; also the first column of its rows.
-        storage: Optuna's storage URL.
+        storage: address of the record: Optuna's for a database, `journal:///PATH` for a file.
         method: what is tuned, for the rows.
         space: what may vary.
         facts: what conditions of the space may name beside parameters.
         sampler: "tpe", "random", "cmaes" or "gp".
         seed: of the sampler and of the trials.
         objective: the metric to minimise.
+        driver: that holds the study for us; asked before every write.
+
+    Raises:
+        MixUnlearnError: the storage does not answer or is damaged.
     """
 
     def __init__(
@@ -49,73 +101,72 @@ class Study:
         sampler: str,
         seed: int,
         objective: str,
+        driver: Driver | None = None,
     ) -> None:
-        self.name, self.method, self.space, self.facts = name, method, space, facts
+        self.name, self.method, self.space = name, method, space
         self.seed, self.objective = seed, objective
+        self._driver = driver
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        # Seeded by what exists already, so that going on does not repeat the first proposals.
-        self._study = optuna.create_study(
-            study_name=name, storage=storage, direction="minimize", load_if_exists=True
-        )
-        existing = len(self._study.get_trials(deepcopy=False))
-        self._study.sampler = make_sampler(sampler, seed_for("sampler", seed, existing) % 2**32)
-        self._open: dict[int, Trial] = {}
-        self._reopened = self._reopen()
+        self._storage, self._key = open_record(storage, name)
+        self._attempts = self._read()
+        self._waiting = [attempt for attempt in self._attempts.values() if attempt.row is None]
+        self._proposals = Proposals(space, facts, sampler, seed)
+        self._proposals.recall(self._attempts.values(), objective)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the finished trials, as in trials.parquet, by number."""
-        trials = self._study.get_trials(deepcopy=False)
-        return [
-            trial.user_attrs[ROW]
-            for trial in trials
-            if trial.state.is_finished() and ROW in trial.user_attrs
-        ]
+        return [attempt.row for attempt in self._attempts.values() if attempt.row is not None]
 
-    def history(self, number: int) -> dict[int, dict[str, float]]:
+    def history(self, number: int) -> dict[int, Metrics]:
         """Return a trial's metrics by epoch."""
-        attributes = self._study.trials[number].user_attrs
-        epochs = {
-            int(key[len(EPOCH) :]): attributes[key] for key in attributes if key.startswith(EPOCH)
-        }
-        return dict(sorted(epochs.items()))
+        return dict(sorted(self._attempts[number].history.items()))
+
+    def config(self, number: int) -> dict[str, Value]:
+        """Return a trial's configuration: hyperparameters, `trial` and `seed`."""
+        return dict(self._attempts[number].config)
+
+    def trial_id(self, config: Mapping[str, Value]) -> str:
+        """Return the signature of a trial: eight hex digits of study and configuration."""
+        return signature([self.name, dict(config)])
+
+    def retry_failed(self) -> int:
+        """Make failed trials run again under their number and seed; return how many."""
+        failed = [attempt for attempt in self._attempts.values() if _failed(attempt)]
+        for last in failed:
+            self._waiting.append(self._begin(last.config, last.drawn, last.distributions))
+        return len(failed)
 
     def ask(self) -> dict[str, Value]:
         """Return the next configuration: hyperparameters, `trial` and `seed`.
 
         A trial that was interrupted comes first, under its old number and seed.
         """
-        if self._reopened:
-            trial = self._reopened.pop(0)
-            self._open[trial.number] = trial
-            return dict(trial.user_attrs[CONFIG])
-        trials = self._study.get_trials(deepcopy=False)
-        if not any(CONFIG in trial.user_attrs for trial in trials):
-            self._study.enqueue_trial(self._sampled(self.space.defaults(self.facts)))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            trial = self._study.ask()
-            parameters = suggest(trial, self.space, self.facts)
-        config: dict[str, Value] = {
-            **parameters,
-            "trial": trial.number,
-            "seed": seed_for("trial", self.seed, trial.number),
-        }
-        trial.set_user_attr(CONFIG, config)
-        self._open[trial.number] = trial
+        if self._waiting:
+            return dict(self._waiting.pop(0).config)
+        number = len(self._attempts)
+        parameters, proposal = self._proposals.propose(number)
+        config = {**parameters, "trial": number, "seed": seed_for("trial", self.seed, number)}
+        self._begin(config, proposal.params, proposal.distributions)
         return config
 
     def report(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
         """Record a trial's metrics after an epoch, numbered from 1."""
-        trial = self._open[number]
+        attempt, plain = self._attempts[number], _plain(metrics)
         # A trial that went on from its last checkpoint may report an epoch once more.
-        again = f"{EPOCH}{epoch}" in trial.user_attrs
-        trial.set_user_attr(f"{EPOCH}{epoch}", _plain(metrics))
-        value = metrics.get(self.objective, math.nan)
-        if math.isfinite(value) and not again:
-            trial.report(value, epoch)
+        again = epoch in attempt.history
+        self._write(
+            lambda: self._storage.set_trial_user_attr(attempt.key, f"{EPOCH}{epoch}", plain)
+        )
+        value = plain.get(self.objective)
+        if value is not None and not again:
+            # Not read by us: for the dashboards that draw an Optuna study.
+            self._write(
+                lambda: self._storage.set_trial_intermediate_value(attempt.key, epoch, value)
+            )
+        attempt.history[epoch] = plain
 
     def finish(
-        self, number: int, state: str, *, seconds: float, error: str | None, checkpoint: str | None
+        self, number: int, state: str, *, seconds: float, error: str | None
     ) -> dict[str, Any]:
         """Record a trial's end and return its row.
 
@@ -124,16 +175,13 @@ class Study:
             state: "complete", "pruned" or "failed".
             seconds: it took, evaluation included.
             error: why it failed or was stopped, in one line.
-            checkpoint: folder of its last state.
         """
-        trial = self._open.pop(number)
-        history = self.history(number)
-        epochs = max(history, default=0)
-        metrics = history.get(epochs, {})
-        value = metrics.get(self.objective)
-        if state == "complete" and value is None:
+        attempt = self._attempts[number]
+        epochs = max(attempt.history, default=0)
+        metrics = attempt.history.get(epochs, {})
+        if state == "complete" and metrics.get(self.objective) is None:
             state, error = "failed", error or f"{self.objective} is not a number"
-        config = trial.user_attrs[CONFIG]
+        config = attempt.config
         row = {
             "study": self.name,
             "trial": number,
@@ -146,58 +194,199 @@ class Study:
             **metrics,
             "error": error,
         }
-        trial.set_user_attr("checkpoint", checkpoint)
-        trial.set_user_attr(ROW, row)
-        self._study.tell(trial.number, value if state == "complete" else None, state=STATES[state])
+        self._write(lambda: self._storage.set_trial_user_attr(attempt.key, ROW, row))
+        self._end(attempt.key, row)
+        attempt.row, attempt.ended = row, datetime.now()
+        self._proposals.tell(attempt, self.objective)
         return row
 
-    def trial_id(self, config: Mapping[str, Value]) -> str:
-        """Return the signature of a trial: eight hex digits of study and configuration."""
-        return signature([self.name, dict(config)])
+    def _begin(
+        self,
+        config: Mapping[str, Value],
+        drawn: Mapping[str, Any],
+        distributions: Mapping[str, BaseDistribution],
+    ) -> Attempt:
+        """Record a new attempt, whole or not at all."""
+        template = create_trial(
+            state=TrialState.RUNNING,
+            params=dict(drawn),
+            distributions=dict(distributions),
+            user_attrs={CONFIG: dict(config)},
+        )
 
-    def config(self, number: int) -> dict[str, Value]:
-        """Return a trial's configuration: hyperparameters, `trial` and `seed`."""
-        return dict(self._study.trials[number].user_attrs[CONFIG])
+        def write() -> FrozenTrial:
+            # A database may have kept what it could not confirm before it went away.
+            kept = self._unknown(template)
+            if kept is None:
+                self._storage.create_new_trial(self._key, template)
+                kept = self._unknown(template)
+            assert kept, "what was written is there"
+            return kept
 
-    def checkpoint(self, number: int) -> str | None:
-        """Return the folder of a finished trial's last state."""
-        path: str | None = self._study.trials[number].user_attrs.get("checkpoint")
-        return path
+        attempt = _attempt(self._write(write))
+        self._attempts[attempt.number] = attempt
+        return attempt
 
-    def _sampled(self, parameters: Mapping[str, Value]) -> dict[str, Value]:
+    def _unknown(self, template: FrozenTrial) -> FrozenTrial | None:
+        """Return the running trial that the storage has and we do not know, like a template."""
+        known = {attempt.key for attempt in self._attempts.values()}
+        found = self._storage.get_all_trials(
+            self._key, deepcopy=False, states=(TrialState.RUNNING,)
+        )
+        like = [trial for trial in found if trial.user_attrs == template.user_attrs]
+        return next((trial for trial in like if trial._trial_id not in known), None)
+
+    def _end(self, key: int, row: Mapping[str, Any]) -> None:
+        """Tell the storage the state of an attempt whose row it has."""
+        value = row.get(self.objective) if row["state"] != "failed" else None
+        values = None if value is None else [value]
+
+        def write() -> None:
+            with suppress(UpdateFinishedTrialError):  # told before the database went away
+                self._storage.set_trial_state_values(key, STATES[row["state"]], values)
+
+        self._write(write)
+
+    def _read(self) -> dict[int, Attempt]:
+        """Return the latest attempt of each trial, by number; mend what an earlier driver left."""
+        attempts: dict[int, Attempt] = {}
+        for frozen in self._storage.get_all_trials(self._key, deepcopy=False):
+            if CONFIG not in frozen.user_attrs:
+                if not frozen.state.is_finished():
+                    self._storage.set_trial_state_values(frozen._trial_id, TrialState.FAIL)
+                continue
+            attempt = _attempt(frozen)
+            if attempt.row is not None and not frozen.state.is_finished():
+                self._end(attempt.key, attempt.row)
+            attempts[attempt.number] = attempt
+        return dict(sorted(attempts.items()))
+
+    def _write(self, action: Callable[[], Answer]) -> Answer:
+        """Carry out a write that may be repeated; wait for a database that went away.
+
+        Raises:
+            MixUnlearnError: the disk is full, or the database stayed away.
+        """
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                if self._driver:
+                    self._driver.hold()
+                return action()
+            except (StorageInternalError, SQLAlchemyError, OSError) as error:
+                reason = one_line(_cause(error))
+                full = any(words in reason.lower() for words in FULL)
+                if full or self._driver is None or time.monotonic() > deadline:
+                    what = f"the record of the study {self.name} cannot be written: {reason}"
+                    raise MixUnlearnError(f"{what}; mend it, the same command goes on") from error
+                self._driver.waiting(f"the database of the study: {reason}; waiting for it")
+            time.sleep(RETRY_S)
+
+
+class Proposals:
+    """Proposes parameters: one of Optuna's samplers on a copy of the study in memory.
+
+    A proposal follows from the seed, its number and the trials before it: each has a sampler of
+    its own seed. So a study that was cut off goes on as if it had not been. The copy also keeps
+    CMA-ES from unpickling what it finds in a database.
+
+    Args:
+        space: what may vary.
+        facts: what conditions of the space may name beside parameters.
+        sampler: "tpe", "random", "cmaes" or "gp".
+        seed: of the sampler.
+    """
+
+    def __init__(self, space: Space, facts: Mapping[str, Value], sampler: str, seed: int) -> None:
+        self.space, self.facts, self.sampler, self.seed = space, facts, sampler, seed
+        self._study = optuna.create_study(direction="minimize")
+        self._trials: dict[int, Trial] = {}
+
+    def propose(self, number: int) -> tuple[dict[str, Value], Trial]:
+        """Return parameters for the trial with this number, and what Optuna knows of them.
+
+        Number 0 is the default configuration.
+        """
+        if number == 0:
+            self._study.enqueue_trial(self._varying(self.space.defaults(self.facts)))
+        seed = seed_for("sampler", self.seed, number) % 2**32
+        self._study.sampler = make_sampler(self.sampler, seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            trial = self._study.ask()
+            parameters = suggest(trial, self.space, self.facts)
+        self._trials[number] = trial
+        return parameters, trial
+
+    def tell(self, attempt: Attempt, objective: str) -> None:
+        """Take down how a proposed trial ended; further attempts of it change nothing."""
+        if attempt.row is None or attempt.number not in self._trials:
+            return
+        trial = self._trials.pop(attempt.number)
+        for epoch, found in _curve(attempt, objective).items():
+            trial.report(found, epoch)
+        state, value = STATES[attempt.row["state"]], attempt.row.get(objective)
+        self._study.tell(trial, value if state is TrialState.COMPLETE else None, state=state)
+
+    def recall(self, attempts: Iterable[Attempt], objective: str) -> None:
+        """Take over the trials of earlier sweeps.
+
+        The state of CMA-ES follows from the order in which trials were proposed and ended, so it
+        proposes them once more; the other samplers only look at what came of them.
+        """
+        known = list(attempts)
+        if self.sampler == "cmaes":
+            self._replay(known, objective)
+            return
+        for attempt in known:
+            self._add(attempt, objective)
+
+    def _replay(self, attempts: list[Attempt], objective: str) -> None:
+        events = [(attempt.began, attempt) for attempt in attempts]
+        events += [(attempt.ended, attempt) for attempt in attempts if attempt.ended]
+        for _, attempt in sorted(events, key=lambda event: event[0]):
+            if attempt.number in self._trials:  # proposed before, so this is its end
+                self.tell(attempt, objective)
+            else:
+                self.propose(attempt.number)
+
+    def _add(self, attempt: Attempt, objective: str) -> None:
+        # In the order of the space, as they were drawn: samplers draw in the order they find.
+        names = [name for name in self.space if name in attempt.drawn]
+        frozen = create_trial(
+            state=TrialState.RUNNING,
+            params={name: attempt.drawn[name] for name in names},
+            distributions={name: attempt.distributions[name] for name in names},
+        )
+        self._study.sampler = RandomSampler()  # `Trial` would have another one draw
+        key = self._study._storage.create_new_trial(self._study._study_id, frozen)
+        self._trials[attempt.number] = Trial(self._study, key)
+        self.tell(attempt, objective)
+
+    def _varying(self, parameters: Mapping[str, Value]) -> dict[str, Value]:
         """Return the parameters that Optuna knows of: the others are constants."""
         return {
             name: value for name, value in parameters.items() if constant(self.space[name]) is None
         }
 
-    def _reopen(self) -> list[Trial]:
-        """Return the trials that an earlier run left unfinished.
-
-        One that was told its configuration goes on; one that was not is closed.
-        """
-        unfinished = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        for frozen in unfinished:
-            if CONFIG not in frozen.user_attrs:
-                self._study.tell(frozen.number, state=TrialState.FAIL)
-        return [self._handle(frozen) for frozen in unfinished if CONFIG in frozen.user_attrs]
-
-    def _handle(self, frozen: FrozenTrial) -> Trial:
-        return Trial(self._study, frozen._trial_id)
-
 
 class StudySearcher(Unsaved, Searcher):
     """Lets Ray Tune ask the study; what comes back is told by the sweep's callback.
 
-    The callback sees a trial's error, checkpoint and every epoch, the searcher does not.
+    The callback sees a trial's error and every epoch, the searcher does not.
+
+    Args:
+        study: to ask.
+        may_start: whether new trials may start: not once a stop was asked for.
     """
 
-    def __init__(self, study: Study) -> None:
+    def __init__(self, study: Study, may_start: Callable[[], bool] = lambda: True) -> None:
         super().__init__(metric=study.objective, mode="min")
-        self.study = study
+        self.study, self.may_start = study, may_start
 
-    def suggest(self, trial_id: str) -> dict[str, Value]:
-        """Return the next configuration."""
-        return self.study.ask()
+    def suggest(self, trial_id: str) -> dict[str, Value] | None:
+        """Return the next configuration; `None`: none for now."""
+        return self.study.ask() if self.may_start() else None
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -209,6 +398,74 @@ class StudySearcher(Unsaved, Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Do nothing: the study is already on the disk."""
+
+
+def open_record(address: str, name: str) -> tuple[BaseStorage, int]:
+    """Return Optuna's storage and the study's key in it; both are made when missing.
+
+    Args:
+        address: of a SQL database, or `journal:///PATH`.
+        name: of the study.
+
+    Raises:
+        MixUnlearnError: it does not answer, or is damaged.
+    """
+    try:
+        study = optuna.create_study(
+            study_name=name, storage=_storage(address), direction="minimize", load_if_exists=True
+        )
+    except (StorageInternalError, SQLAlchemyError, OSError, ValueError, KeyError) as error:
+        reason = one_line(_cause(error))
+        what = f"the record of the study {name} cannot be opened: {reason}"
+        raise MixUnlearnError(f"{what}; check storage.study and free space") from error
+    return study._storage, study._study_id
+
+
+def _storage(address: str) -> BaseStorage:
+    if address.startswith(JOURNAL):
+        path = address.removeprefix(JOURNAL)
+        # This lock needs no symbolic links, which network file systems may lack.
+        backend = JournalFileBackend(path, lock_obj=JournalFileOpenLock(path))
+        return get_storage(JournalStorage(backend))
+    if address.startswith("sqlite"):
+        return get_storage(RDBStorage(address, engine_kwargs={"connect_args": {"timeout": 60}}))
+    # A connection that the server closed is noticed before it is used.
+    return get_storage(RDBStorage(address, engine_kwargs={"pool_pre_ping": True}))
+
+
+def _cause(error: BaseException) -> Exception:
+    """Return what the database or the disk said: Optuna and SQLAlchemy wrap it."""
+    found = error
+    while (inner := getattr(found, "orig", None) or found.__cause__) is not None:
+        found = inner
+    return found if isinstance(found, Exception) else RuntimeError(str(found))
+
+
+def _attempt(frozen: FrozenTrial) -> Attempt:
+    attributes = frozen.user_attrs
+    epochs = {
+        int(key[len(EPOCH) :]): attributes[key] for key in attributes if key.startswith(EPOCH)
+    }
+    return Attempt(
+        key=frozen._trial_id,
+        config=dict(attributes[CONFIG]),
+        drawn=frozen.params,
+        distributions=frozen.distributions,
+        began=frozen.datetime_start or datetime.min,
+        ended=frozen.datetime_complete,
+        history=epochs,
+        row=attributes.get(ROW),
+    )
+
+
+def _failed(attempt: Attempt) -> bool:
+    return attempt.row is not None and attempt.row["state"] == "failed"
+
+
+def _curve(attempt: Attempt, objective: str) -> dict[int, float]:
+    """Return the objective by epoch, where it is a number."""
+    values = {epoch: metrics.get(objective) for epoch, metrics in attempt.history.items()}
+    return {epoch: value for epoch, value in values.items() if value is not None}
 
 
 def make_sampler(name: str, seed: int) -> BaseSampler:

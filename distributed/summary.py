@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from distributed.final import BEST, default_row
-from distributed.plan import Plan
+from distributed.final import default_row
+from distributed.plan import BEST, Plan
 from distributed.results import Row, parameters, ranked
 from mixunlearn.evaluation import Judge
 from mixunlearn.metrics.gap import ReferenceSet
@@ -37,7 +37,7 @@ def summarise(
     objective = plan.experiment.search.objective
     best = ranked(rows, objective)[:BEST]
     original = plan.bank.evaluation(plan.bank.original, "test")
-    default = default_row(rows, plan)
+    default = default_row(rows, plan.default)
     spread = [
         entry.record["metrics"] for name, entry in examined.items() if name.startswith("seed ")
     ]

@@ -2,29 +2,26 @@
 
 import json
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ray import tune
-from ray.tune.schedulers import (
-    AsyncHyperBandScheduler,
-    FIFOScheduler,
-    MedianStoppingRule,
-    TrialScheduler,
-)
 
 from distributed import addresses
-from distributed.cluster import connected, slots
-from distributed.experiment import Search
+from distributed.checkpoints import Checkpoints, trial_folder
+from distributed.cluster import Shipped, connected, local, slots
+from distributed.driver import Driver
 from distributed.final import Examiner
-from distributed.plan import Plan
+from distributed.plan import Plan, flat
 from distributed.progress import Progress
 from distributed.recorder import Recorder
-from distributed.references import fill
+from distributed.references import fill, run_name
 from distributed.results import replacing
+from distributed.scheduler import EPOCH, make_scheduler
+from distributed.stop import Stop
 from distributed.study import Study, StudySearcher
 from distributed.summary import summarise
 from distributed.tracking import Tracker
@@ -36,56 +33,103 @@ from report.plots import gap_by_trial, metrics_against_references
 from trainables.unlearn import UnlearnTrainable
 
 MAX_FAILURES = 2  # of a worker, before its trial is given up
-REDUCTION_FACTOR = 2  # of ASHA: half of the trials goes on at each rung
 CHECKPOINTS = 4  # of a complete trial: more would cost short epochs more than they save
-TRACKING_TIMEOUT_S = 60.0
+TRACKING_TIMEOUT_S, HURRIED_S = (
+    60.0,
+    6.0,
+)  # for MLflow to take what waits; when a stop was asked for
+RESULTS = ("experiment.yaml", "trials.parquet", "summary.json", "plots")
 
 
-def run_references(plan: Plan, address: str | None, progress: Progress) -> int:
+@dataclass(kw_only=True)
+class Session:
+    """What one command that changes a study works with.
+
+    Args:
+        address: of a Ray cluster; `None` is this machine or RAY_ADDRESS.
+        progress: told what is going on.
+        stop: what SIGINT and SIGTERM ask for.
+        stack: ends what was begun: Ray, tracking, the hold on the study.
+    """
+
+    address: str | None
+    progress: Progress
+    stop: Stop
+    stack: ExitStack = field(default_factory=ExitStack)
+    _connected: bool = False
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(self, *error: Any) -> None:  # noqa: ANN401 - handed on
+        self.stack.__exit__(*error)
+
+    def hold(self, plan: Plan) -> Driver:
+        """Become the study's one driver.
+
+        Raises:
+            MixUnlearnError: another one is.
+        """
+        driver = Driver(plan.study, plan.folder, plan.database, self.progress.say, self.stop.check)
+        return self.stack.enter_context(driver)
+
+    def connect(self, plan: Plan, why: str) -> Plan:
+        """Start Ray or join the cluster, once; return the plan as its nodes need it."""
+        if self._connected:
+            return plan
+        self.progress.show(why)
+        self.stack.enter_context(connected(self.address))
+        self.stop.listen()  # Ray takes SIGTERM for itself
+        self._connected = True
+        if local(self.address):
+            return plan
+        # Nodes that do not see the home's folder fetch the images, once each.
+        return replace(plan, dataset=plan.dataset.shipped(Shipped.of(plan.dataset)))
+
+
+def run_references(plan: Plan, session: Session) -> int:
     """Train what the bank does not hold yet; return how many models that were."""
+    session.hold(plan)
     plan = plan.keep()
-    if not plan.bank.missing():
-        return 0
-    with connected(address):
-        return _fill(plan, progress)
+    return _fill(plan, session)
 
 
-def run_sweep(plan: Plan, address: str | None, progress: Progress) -> dict[str, Any]:
+def run_sweep(plan: Plan, session: Session, *, retry_failed: bool = False) -> dict[str, Any]:
     """Do what is missing of a study and return its summary.
 
     Args:
         plan: what to do.
-        address: of a Ray cluster; `None` is this machine or RAY_ADDRESS.
-        progress: told what is going on.
+        session: to do it in.
+        retry_failed: whether trials that failed are run again.
 
     Raises:
-        MixUnlearnError: a reference could not be trained, the disk is full, Ray is away.
+        MixUnlearnError: a reference could not be trained, the disk is full, Ray is away, another
+            driver has the study.
+        Interrupted: a stop was asked for; all that was finished is kept.
     """
     start = time.monotonic()
+    driver = session.hold(plan)
     plan = plan.keep()
-    tracker, uri = open_tracker(plan)
-    try:
+    with tracked(plan, session) as (tracker, uri):
         # Ray takes seconds to start: only once there is something for it to do.
-        with ExitStack() as stack:
-            if plan.bank.missing():
-                progress.show("starting Ray")
-                stack.enter_context(connected(address))
-                _fill(plan, progress)
-            log_references(plan.bank, tracker)
-            study = open_study(plan)
-            problem = plan.bank.problem(with_labels=plan.experiment.labels == "aware")
-            recorder = make_recorder(plan, study, tracker, progress)
-            if recorder.count.total > recorder.count.done:
-                progress.show("starting the trials")
-                stack.enter_context(connected(address))
-                search(plan, study, problem, recorder)
-            judge = plan.bank.judge("test")
-            examiner = Examiner(plan, study, problem, judge)
-            tasks = examiner.tasks(recorder.rows)
-            if missing := examiner.missing(tasks):
-                progress.show(f"test: examining {len(missing)} models", event=True)
-                stack.enter_context(connected(address))
-                examiner.run(missing)
+        if plan.bank.missing():
+            plan = session.connect(plan, "starting Ray")
+            _fill(plan, session)
+        log_references(plan.bank, tracker)
+        study = open_study(plan, driver)
+        if retry_failed:
+            session.progress.say(f"trials: {study.retry_failed()} that failed run again")
+        recorder = make_recorder(plan, study, tracker, session)
+        if recorder.count.total > recorder.count.done:
+            plan = session.connect(plan, "starting the trials")
+            search(plan, study, problem_of(plan), recorder, session)
+        judge = plan.bank.judge("test")
+        examiner = Examiner(plan, study)
+        tasks = examiner.tasks(recorder.rows)
+        if missing := examiner.missing(tasks):
+            session.progress.show(f"test: examining {len(missing)} models", event=True)
+            plan = session.connect(plan, "starting Ray")
+            examiner.run(missing, problem_of(plan), plan.bank.judge("test"))
         examined = examiner.results(tasks)
         summary = summarise(
             plan,
@@ -100,44 +144,48 @@ def run_sweep(plan: Plan, address: str | None, progress: Progress) -> dict[str, 
         track_summary(
             tracker, plan, summary, {name: entry.path for name, entry in examined.items()}
         )
-    except BaseException:
-        tracker.finish_study("stopped", {})
-        raise
-    finally:
-        for line in tracker.close(TRACKING_TIMEOUT_S):
-            progress.say(f"tracking: {line}")
+    if plan.shared:
+        publish(plan)
     return summary
 
 
-def search(plan: Plan, study: Study, problem: Problem, recorder: Recorder) -> None:
-    """Run the trials that are missing, as many at once as the cluster can."""
-    experiment = plan.experiment
+def search(
+    plan: Plan, study: Study, problem: Problem, recorder: Recorder, session: Session
+) -> None:
+    """Run the trials that are missing, as many at once as the cluster can.
+
+    Raises:
+        Interrupted: a stop was asked for; running trials are saved.
+    """
+    experiment, stop = plan.experiment, session.stop
     resources = experiment.resources
-    stop = {"training_iteration": experiment.search.epochs}
+    ends = {EPOCH: experiment.search.epochs}
     if resources.trial_seconds:
-        stop["time_total_s"] = resources.trial_seconds  # type: ignore[assignment]
+        ends["seconds"] = resources.trial_seconds  # type: ignore[assignment]
     trainable = tune.with_parameters(
         UnlearnTrainable,
         problem=problem,
         method=experiment.method,
         objective=experiment.search.objective,
+        checkpoints=plan.checkpoints,
+        limit=resources.trial_seconds,
     )
-    tune.Tuner(
+    tuner = tune.Tuner(
         tune.with_resources(trainable, {"cpu": resources.cpu, "gpu": resources.gpu}),
         tune_config=tune.TuneConfig(
-            metric=experiment.search.objective,
-            mode="min",
-            search_alg=StudySearcher(study),
-            scheduler=make_scheduler(experiment.search),
+            search_alg=StudySearcher(study, lambda: not stop.asked),
+            scheduler=make_scheduler(experiment.search, study, stop),
             num_samples=recorder.count.total - recorder.count.done,
-            max_concurrent_trials=slots(resources.cpu, resources.gpu),
+            max_concurrent_trials=_at_once(plan, session),
             reuse_actors=True,
+            trial_dirname_creator=_folder_of,
         ),
         run_config=tune.RunConfig(
-            name=datetime.now(tz=UTC).strftime("trials-%Y%m%d-%H%M%S"),
-            storage_path=str((plan.folder / "ray").resolve()),
+            name=run_name(),
+            storage_path=plan.checkpoints.path,
+            storage_filesystem=plan.checkpoints.filesystem,
             callbacks=[recorder],
-            stop=stop,
+            stop=ends,
             failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
             checkpoint_config=tune.CheckpointConfig(
                 num_to_keep=1,
@@ -146,67 +194,105 @@ def search(plan: Plan, study: Study, problem: Problem, recorder: Recorder) -> No
             ),
             verbose=0,
         ),
-    ).fit()
+    )
+    with stop.patiently():
+        tuner.fit()
     if recorder.count.done < recorder.count.total:
-        # Tune takes Ctrl-C for itself and ends early without an error.
         done = f"{recorder.count.done} of {recorder.count.total} trials"
-        raise MixUnlearnError(f"stopped after {done}; the same command goes on")
+        raise MixUnlearnError(f"Ray ended after {done}; the same command goes on")
 
 
-def make_scheduler(search: Search) -> TrialScheduler:
-    """Return the scheduler of an experiment; the epoch is the fidelity."""
-    match search.scheduler:
-        case "asha":
-            return AsyncHyperBandScheduler(
-                time_attr="training_iteration",
-                max_t=search.epochs,
-                grace_period=1,
-                reduction_factor=REDUCTION_FACTOR,
-            )
-        case "median":
-            return MedianStoppingRule(
-                time_attr="training_iteration", grace_period=1, min_samples_required=3
-            )
-    return FIFOScheduler()
+def problem_of(plan: Plan) -> Problem:
+    """Return what trials unlearn."""
+    return plan.bank.problem(with_labels=plan.experiment.labels == "aware")
 
 
-def open_study(plan: Plan) -> Study:
+def sync(plan: Plan, session: Session) -> tuple[int, list[str]]:
+    """Make trials.parquet and MLflow anew from the study.
+
+    Returns:
+        The number of its finished trials, and what MLflow did not take.
+
+    Raises:
+        MixUnlearnError: a driver has the study.
+    """
+    driver, problems = session.hold(plan), list[str]()
+    with tracked(plan, session, problems) as (tracker, _):
+        study = open_study(plan, driver)
+        if not plan.bank.missing():
+            log_references(plan.bank, tracker)
+        recorder = make_recorder(plan, study, tracker, session)
+        for row in recorder.rows:
+            recorder.repeat(row)
+        recorder.write_table()
+        if (plan.folder / "summary.json").exists():
+            track_results(tracker, plan)
+    if plan.shared:
+        publish(plan)
+    return len(recorder.rows), problems
+
+
+def open_study(plan: Plan, driver: Driver | None = None) -> Study:
     """Return the study of a plan, with what is in it already."""
     search = plan.experiment.search
     return Study(
         name=plan.study,
-        storage=f"sqlite:///{plan.folder.resolve() / 'study.db'}",
+        storage=plan.record,
         method=plan.experiment.method,
         space=plan.space,
         facts=plan.facts,
         sampler=search.sampler,
         seed=search.seed,
         objective=search.objective,
+        driver=driver,
     )
 
 
-def open_tracker(plan: Plan) -> tuple[Tracker, str]:
-    """Return MLflow's writer with the study's run opened, and where it writes to."""
-    tracking = plan.experiment.tracking
+@contextmanager
+def tracked(
+    plan: Plan, session: Session, problems: list[str] | None = None
+) -> Iterator[tuple[Tracker, str]]:
+    """Give MLflow's writer with the study's run opened, and where it writes to.
+
+    In the end, all that waits is delivered; what could not be is said, and added to `problems`.
+    """
+    tracking, say = plan.experiment.tracking, session.progress.say
     uri, artifacts = addresses.resolve(tracking.uri, tracking.storage, plan.home)
     tracker = Tracker(
-        uri=uri, artifact_location=artifacts, experiment=plan.experiment.name, study=plan.study
+        uri=uri,
+        artifact_location=artifacts,
+        experiment=plan.experiment.name,
+        study=plan.study,
+        spool=plan.folder / "tracking.spool",
+        say=lambda line: say(f"tracking: {line}"),
     )
     tracker.start_study(plan.study, flat(plan.experiment.model_dump()), tags(plan), "")
-    return tracker, uri
+    try:
+        yield tracker, uri
+    except BaseException:
+        tracker.finish_study("stopped", {})
+        raise
+    finally:
+        for line in tracker.close(HURRIED_S if session.stop.asked else TRACKING_TIMEOUT_S):
+            say(f"tracking: {line}")
+            if problems is not None:
+                problems.append(line)
 
 
-def make_recorder(plan: Plan, study: Study, tracker: Tracker, progress: Progress) -> Recorder:
+def make_recorder(plan: Plan, study: Study, tracker: Tracker, session: Session) -> Recorder:
     """Return Tune's callback for the sweep."""
+    experiment = plan.experiment
     return Recorder(
         study=study,
         tracker=tracker,
         table=plan.folder / "trials.parquet",
-        epochs=plan.experiment.search.epochs,
-        trial_seconds=plan.experiment.resources.trial_seconds,
-        total=plan.experiment.search.trials,
+        epochs=experiment.search.epochs,
+        trial_seconds=experiment.resources.trial_seconds,
+        total=experiment.search.trials,
         tags=tags(plan),
-        progress=progress,
+        checkpoints=Checkpoints(plan.checkpoints, experiment.search.objective, plan.default),
+        stop=session.stop,
+        progress=session.progress,
     )
 
 
@@ -230,6 +316,15 @@ def log_references(bank: Bank, tracker: Tracker) -> None:
             metrics |= bank.evaluation(member, phase).metrics
         payload = flat(bank.payload(member))
         tracker.log_reference(bank.key(member), member.role, payload, metrics)
+
+
+def publish(plan: Plan) -> None:
+    """Copy the study's results to where its files are shared."""
+    assert plan.shared
+    for name in RESULTS:
+        root = plan.folder / name
+        for path in [root] if root.is_file() else sorted(root.rglob("*.*")):
+            plan.shared.write(path.relative_to(plan.folder).as_posix(), path.read_bytes())
 
 
 def write_report(plan: Plan, rows: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> None:
@@ -258,27 +353,34 @@ def track_summary(
     """Log the best trials' models and the study's plots, and end its run."""
     for trial in summary["best"]:
         tracker.log_artifact(trial["trial"], examined[f"trial {trial['trial']}"], "model")
-    for path in (
-        plan.folder / "plots",
-        plan.folder / "summary.json",
-        plan.folder / "experiment.yaml",
-    ):
-        tracker.log_artifact(None, path)
+    track_results(tracker, plan)
+
+
+def track_results(tracker: Tracker, plan: Plan) -> None:
+    """Log the study's plots and summary, and end its run."""
+    for name in ("plots", "summary.json", "experiment.yaml"):
+        tracker.log_artifact(None, plan.folder / name)
+    summary = json.loads((plan.folder / "summary.json").read_text())
     best = summary["best"][0] if summary["best"] else {}
     metrics = {f"best/{name}": best[name] for name in best if isinstance(best[name], float)}
     tracker.finish_study("complete", metrics)
 
 
-def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested mappings as one, with dotted keys."""
-    result: dict[str, Any] = {}
-    for key, item in value.items():
-        name = f"{prefix}{key}"
-        result |= flat(item, f"{name}.") if isinstance(item, dict) else {name: item}
-    return result
+def _fill(plan: Plan, session: Session) -> int:
+    if not plan.bank.missing():
+        return 0
+    plan = session.connect(plan, "starting Ray")
+    # In a folder of their own: the runs of trials are listed more often.
+    checkpoints = plan.files / "studies" / plan.study / "models"
+    count = _at_once(plan, session)
+    return fill(plan.bank, plan.experiment.resources, count, checkpoints, session.progress)
 
 
-def _fill(plan: Plan, progress: Progress) -> int:
+def _at_once(plan: Plan, session: Session) -> int | None:
+    """Return how many trials run at once; a cluster, which may grow, takes what it has room for."""
     resources = plan.experiment.resources
-    count = slots(resources.cpu, resources.gpu)
-    return fill(plan.bank, resources, count, plan.folder / "ray" / "models", progress)
+    return slots(resources.cpu, resources.gpu) if local(session.address) else None
+
+
+def _folder_of(trial: Any) -> str:  # noqa: ANN401 - Ray has no types
+    return trial_folder(trial.config["trial"])

@@ -6,10 +6,13 @@ experiment. All of them are found again by their tags, so a sweep that continues
 
 import contextlib
 import getpass
+import math
+import numbers
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,12 +38,17 @@ from distributed.outbox import (
     Draft,
     Held,
     Outbox,
+    Point,
+    Record,
+    Run,
+    Status,
 )
+from distributed.spool import MIB, Backlog, Spool
 from mixunlearn.errors import MixUnlearnError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import Run as MlflowRun
 
 __all__ = ["DEFAULTS", "Tracker", "embedded", "reachable", "redact", "resolve", "set_defaults"]
 
@@ -53,10 +61,17 @@ DEFAULTS = {
     "MLFLOW_LOGGING_LEVEL": "WARNING",  # no lines about every migration of a new database
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # standard output belongs to --json
 }
-STATUS = {"complete": FINISHED, "failed": "FAILED", "pruned": "KILLED", "stopped": "KILLED"}
+STATUS: dict[str, Status] = {
+    "complete": FINISHED,
+    "failed": "FAILED",
+    "pruned": "KILLED",
+    "stopped": "KILLED",
+}
 # Answers that will be the same next time; everything else is tried again.
 REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST"}
 PATIENCE = 2  # failing runs in one delivery, before the rest waits for the next one
+SPOOL_BYTES = 64 * MIB  # some hundred thousand epochs
+POINTS = 800  # in one call: what MLflow takes next to a hundred parameters and tags
 
 
 def reachable(uri: str) -> str | None:
@@ -95,24 +110,45 @@ class Tracker:
     """Writes one study to MLflow from a background thread.
 
     Every method but `close` returns within microseconds and never raises for MLflow's sake: it
-    notes down what the runs shall hold. The thread sends what has gathered, all metrics of a run
-    in one call, and tries again later what did not get through.
+    notes down what is added to a run. The thread sends what has gathered, all metrics of a run in
+    one call. While MLflow is away, records wait in a file; they are sent once it is back, in order
+    and once. What an earlier process could not send is sent first.
 
     Args:
         uri: the tracking address, see `resolve`.
         artifact_location: where a new experiment keeps its files; None: the server decides.
         experiment: name of the MLflow experiment.
         study: tag by which the parent run and its trials are found again.
+        spool: the file, in a folder that is there; only one process at a time may use it.
+        say: told from the thread, in one line each: MLflow is away, is back, the file nearly full.
+        spool_bytes: the most that the file may hold; records beyond it are dropped.
     """
 
     def __init__(
-        self, *, uri: str, artifact_location: str | None, experiment: str, study: str
+        self,
+        *,
+        uri: str,
+        artifact_location: str | None,
+        experiment: str,
+        study: str,
+        spool: Path,
+        say: Callable[[str], None],
+        spool_bytes: int = SPOOL_BYTES,
     ) -> None:
         set_defaults()
-        self._uri = uri
-        self._outbox = Outbox(study)
+        self._name, self._study = f"MLflow at {uri}", study
+        self._outbox, self._spool = Outbox(study), Spool(spool)
         self._writer = _Writer(uri, artifact_location, experiment, study)
-        self._background = Background(self._deliver, name="mixunlearn-tracking")
+        self._backlog = Backlog(
+            outbox=self._outbox,
+            spool=self._spool,
+            limit=spool_bytes,
+            send=lambda: self._writer.deliver(self._outbox, self._background.hurried),
+            say=say,
+            name=self._name,
+        )
+        self._background = Background(self._backlog, name="mixunlearn-tracking")
+        self._background.put(self._spool.open)
         self._background.start()
 
     def start_study(
@@ -120,18 +156,17 @@ class Tracker:
     ) -> None:
         """Open the parent run, or go on with the one of an earlier sweep of the same study."""
         note = {"mlflow.note.content": description} if description else {}
-        self._start(self._parent, name, params, {**tags, **note})
+        self._start(None, name, params, {**tags, **note})
 
     def start_trial(
         self, trial: int, name: str, params: Mapping[str, object], tags: Mapping[str, str]
     ) -> None:
         """Open the run of a trial under the parent, or go on with the one that is there."""
-        self._start(lambda: self._outbox.trial(trial), name, params, tags)
+        self._start(trial, name, params, tags)
 
     def log_epoch(self, trial: int, step: int, metrics: Mapping[str, float]) -> None:
         """Log one epoch's metrics; a step that the run has already is left out."""
-        values, now = dict(metrics), _now_ms()
-        self._put(lambda: self._outbox.trial(trial).add_metrics(values, step, now))
+        self._put(Record(run=trial, time_ms=_now_ms(), step=step, metrics=_numbers(metrics)))
 
     def finish_trial(
         self, trial: int, state: str, metrics: Mapping[str, float], error: str | None
@@ -142,21 +177,16 @@ class Tracker:
             trial: its number.
             state: becomes MLflow's status FINISHED, FAILED or KILLED and a tag.
             metrics: logged at the run's last step, where they differ from that epoch's.
-            error: why it failed; becomes a tag.
+            error: why it failed; becomes a tag, in the place of an earlier attempt's.
         """
-        tags = {ERROR: error} if error else {}
-        self._finish(lambda: self._outbox.trial(trial), state, metrics, tags)
+        self._finish(trial, state, metrics, {ERROR: error or ""})
 
     def log_reference(
         self, key: str, role: str, params: Mapping[str, object], metrics: Mapping[str, float]
     ) -> None:
         """Log a retrained model in the experiment of references: once for ever under its key."""
-
-        def draft() -> Draft:
-            return self._outbox.reference(key)
-
-        self._start(draft, f"{role}-{key}", params, {"mixunlearn.role": role})
-        self._finish(draft, "complete", metrics, {})
+        self._start(key, f"{role}-{key}", params, {"mixunlearn.role": role})
+        self._finish(key, "complete", metrics, {})
 
     def log_artifact(self, trial: int | None, path: Path, folder: str = "") -> None:
         """Copy a file or a whole directory (under its name) to a trial's run, or to the parent's.
@@ -166,8 +196,8 @@ class Tracker:
             path: must stay there until `close`.
             folder: where in the run's artifacts.
         """
-        draft = self._parent if trial is None else lambda: self._outbox.trial(trial)
-        self._put(lambda: draft().artifacts.append((path, folder)))
+        place = _text(path.absolute())
+        self._put(Record(run=trial, time_ms=_now_ms(), path=place, folder=folder))
 
     def call(self, action: Callable[[Mapping[int, str]], None]) -> None:
         """Run `action(run ids by trial)` in the thread, also when MLflow is failing.
@@ -178,14 +208,14 @@ class Tracker:
 
     def finish_study(self, state: str, metrics: Mapping[str, float]) -> None:
         """End the parent run as "complete", "failed" or "stopped"."""
-        self._finish(self._parent, state, metrics, {})
+        self._finish(None, state, metrics, {})
 
     def close(self, timeout_s: float) -> list[str]:
         """Deliver what waits, stop, and return the problems in one line each.
 
         Args:
             timeout_s: how long to wait, in seconds; after that a run that is being sent is
-                finished, the others are left.
+                finished, the others are left in the spool.
 
         Returns:
             Nothing if MLflow holds everything.
@@ -193,53 +223,66 @@ class Tracker:
         done = self._background.close(timeout_s)
         failure = self._background.failure
         reason = f": {one_line(failure)}" if failure else ""
-        lines = [*self._writer.refused, *map(one_line, self._background.problems)]
+        lacking = self._backlog.problems()
         if not done:
-            lines.append(f"MLflow at {self._uri} did not take all within {timeout_s:g} s{reason}")
-        elif failure:
-            runs = sum(1 for _ in self._outbox.waiting())
-            lines.append(f"MLflow at {self._uri} lacks parts of {runs} run(s){reason}")
+            lacking.append(f"{self._name} did not take all within {timeout_s:g} s{reason}")
+        elif failure or self._backlog.missing:
+            lacking.append(f"{self._name} lacks parts of {self._backlog.missing} run(s){reason}")
+        remedy = f"; once MLflow is back: mixunlearn sync {self._study}"
+        lines = [*self._writer.refused, *map(one_line, self._background.problems)]
+        lines += [line + remedy for line in lacking]
         return list(dict.fromkeys(redact(line) for line in lines))
 
-    def _parent(self) -> Draft:
-        return self._outbox.parent
-
     def _start(
-        self,
-        draft: Callable[[], Draft],
-        name: str,
-        params: Mapping[str, object],
-        tags: Mapping[str, str],
+        self, run: Run, name: str, params: Mapping[str, object], tags: Mapping[str, str]
     ) -> None:
-        values, labels, now = dict(params), dict(tags), _now_ms()
-
-        def note() -> None:
-            draft().start(name, values, now)
-            draft().add_tags(labels)
-
-        self._put(note)
+        self._put(
+            Record(
+                run=run,
+                time_ms=_now_ms(),
+                status=RUNNING,
+                name=_text(name),
+                params=_texts(params),
+                tags=_texts(tags),
+            )
+        )
 
     def _finish(
-        self,
-        draft: Callable[[], Draft],
-        state: str,
-        metrics: Mapping[str, float],
-        tags: Mapping[str, str],
+        self, run: Run, state: str, metrics: Mapping[str, float], tags: Mapping[str, str]
     ) -> None:
-        values, now = dict(metrics), _now_ms()
+        self._put(
+            Record(
+                run=run,
+                time_ms=_now_ms(),
+                status=STATUS.get(state, FINISHED),
+                metrics=_numbers(metrics),
+                tags=_texts({**tags, STATE: state}),
+            )
+        )
 
-        def note() -> None:
-            draft().add_metrics(values, None, now)
-            draft().add_tags({**tags, STATE: state})
-            draft().finish(STATUS.get(state, FINISHED), now)
+    def _put(self, record: Record) -> None:
+        self._background.put(partial(self._backlog.note, record))
 
-        self._put(note)
 
-    def _put(self, note: Callable[[], None]) -> None:
-        self._background.put(note)
+def _texts(values: Mapping[str, object]) -> dict[str, str]:
+    return {name: _text(value) for name, value in values.items()}
 
-    def _deliver(self) -> None:
-        self._writer.deliver(self._outbox, self._background.hurried)
+
+def _text(value: object) -> str:
+    """Return `value` as text that any server takes: what has no UTF-8 becomes a question mark."""
+    return str(value).encode(errors="replace").decode()
+
+
+def _numbers(values: Mapping[str, object]) -> dict[str, float | None]:
+    return {name: _number(value) for name, value in values.items()}
+
+
+def _number(value: object) -> float | None:
+    """Return `value` as a float: not a number, if it is none; None stays."""
+    if isinstance(value, numbers.Real):
+        with contextlib.suppress(OverflowError):
+            return float(value)
+    return None if value is None else math.nan
 
 
 class _Writer:
@@ -255,23 +298,36 @@ class _Writer:
         self._experiments: dict[str, str] = {}  # name -> id
         self._known: dict[str | None, Held] = {}  # runs of the study; the parent is None
 
-    def deliver(self, outbox: Outbox, hurried: threading.Event) -> None:
+    def deliver(self, outbox: Outbox, hurried: threading.Event) -> Exception | None:
         """Send all that waits; stop between two runs once `hurried` is set.
 
+        Returns:
+            What kept parts of a run from being sent, while MLflow took others.
+
         Raises:
-            Exception: what MLflow, its database or the network raised; nothing is lost.
+            Exception: MLflow is away: what it, its database or the network raised.
         """
         if next(outbox.waiting(), None) is None:
-            return
+            return None
+        failure: Exception | None = None
         try:
             client = self._connected()
-            self._open(client, outbox.parent, None)
-            self._send_all(client, outbox, hurried)
-            outbox.link_references()
-            self._send(client, outbox.parent, None)
-        except Exception:
-            self._client = None  # look up all anew: a call without answer may have worked
+            parent = self._open(client, outbox.parent, None)
+            send, upload = partial(self._send, client, parent), partial(self._upload_all, client)
+            failure = _for_each(outbox.waiting(), send, hurried)
+            if failure:  # is it these runs, or MLflow?
+                with self._refusals(outbox.parent):
+                    client.set_tag(parent, STUDY, self._study)
+            # Files last: they may go to another server, which may be away on its own.
+            whole = (draft for draft in outbox.waiting() if not draft.failed)
+            failure = _for_each(whole, upload, hurried) or failure
+        except Exception as error:
+            failure = error
             raise
+        finally:
+            if failure:
+                self._client = None  # look up all anew: a call without answer may have worked
+        return failure
 
     def _connected(self) -> "MlflowClient":
         """Return the client; a new one knows the experiment and all runs of the study."""
@@ -302,19 +358,7 @@ class _Writer:
             )
         return self._experiments[name]
 
-    def _send_all(self, client: "MlflowClient", outbox: Outbox, hurried: threading.Event) -> None:
-        failures: list[Exception] = []
-        for draft in outbox.waiting():
-            try:
-                self._send(client, draft, outbox.parent.run_id)
-            except Exception as error:
-                failures.append(error)
-            if len(failures) == PATIENCE or hurried.is_set():
-                break
-        if failures:
-            raise failures[0]
-
-    def _send(self, client: "MlflowClient", draft: Draft, parent: str | None) -> None:
+    def _send(self, client: "MlflowClient", parent: str, draft: Draft) -> None:
         run_id = self._open(client, draft, parent)
         with self._refusals(draft):
             _log_batch(client, draft, run_id)
@@ -322,9 +366,11 @@ class _Writer:
         with self._refusals(draft):
             _set_status(client, draft, run_id)
         draft.held_status = draft.status or draft.held_status
-        while draft.artifacts:
+
+    def _upload_all(self, client: "MlflowClient", draft: Draft) -> None:
+        while draft.run_id and draft.artifacts:
             with self._refusals(draft):
-                self._upload(client, draft, run_id, *draft.artifacts[0])
+                self._upload(client, draft, draft.run_id, *draft.artifacts[0])
             del draft.artifacts[0]
 
     @contextlib.contextmanager
@@ -374,15 +420,42 @@ class _Writer:
         return _held(run)
 
 
+def _for_each(
+    drafts: Iterable[Draft], send: Callable[[Draft], None], hurried: threading.Event
+) -> Exception | None:
+    """Send every draft, until nobody waits or too many failed; return the first failure."""
+    failures: list[Exception] = []
+    for draft in drafts:
+        try:
+            send(draft)
+            draft.failed = False
+        except Exception as error:
+            draft.failed = True
+            failures.append(error)
+        if len(failures) == PATIENCE or hurried.is_set():
+            break
+    return next(iter(failures), None)
+
+
 def _log_batch(client: "MlflowClient", draft: Draft, run_id: str) -> None:
-    """Send the waiting values; MLflow cuts them into calls of at most 1,000 metrics."""
+    """Send the waiting values in few calls: the tags last, they say up to which step all is there.
+
+    MLflow cuts larger calls itself, but sends the tags with the first piece.
+    """
     from mlflow.entities import Metric, Param, RunTag  # noqa: PLC0415
 
     points, params, tags = draft.batch()
+
+    def metrics(some: list[Point]) -> list[Metric]:
+        return [Metric(p.name, p.value, p.time_ms, draft.step_of(p)) for p in some]
+
+    while len(points) > POINTS:
+        client.log_batch(run_id, metrics(points[:POINTS]))
+        points = points[POINTS:]
     if points or params or tags:
         client.log_batch(
             run_id,
-            [Metric(p.name, p.value, p.time_ms, draft.step_of(p)) for p in points],
+            metrics(points),
             [Param(*pair) for pair in params.items()],
             [RunTag(*pair) for pair in tags.items()],
         )
@@ -411,7 +484,7 @@ def _search(client: "MlflowClient", experiment: str, tag: str, value: str) -> li
     return found
 
 
-def _held(run: "Run") -> Held:
+def _held(run: "MlflowRun") -> Held:
     return Held(
         run_id=run.info.run_id,
         status=run.info.status,

@@ -81,16 +81,16 @@ class Bank:
         return (*evaluation_set(self.dataset, self.splits, "val").resolution(), "div/js")
 
     def missing(self) -> list[Member]:
-        """Return the members of which anything is not in the store yet."""
+        """Return the members of which anything is not in the store yet, or is damaged there."""
         return [
             member
             for member in self.members
-            if not all(self.store.has(kind, payload) for kind, payload in self._entries(member))
+            if not all(self.store.sound(kind, payload) for kind, payload in self._entries(member))
         ]
 
     def trained(self, member: Member) -> bool:
-        """Return whether a member's weights are in the store."""
-        return self.store.has("models", self.payload(member))
+        """Return whether a member's weights are in the store, undamaged."""
+        return self.store.sound("models", self.payload(member))
 
     def key(self, member: Member) -> str:
         """Return the content key of a member's weights."""
@@ -109,7 +109,7 @@ class Bank:
     def training(self, member: Member, device: torch.device) -> Training:
         """Return the training of a member, at its start."""
         seed = seed_for(member.role, member.seed)
-        images = LabelledImages.of(self.dataset, self._ids(member))
+        images = LabelledImages(dataset=self.dataset, ids_N=self._ids(member))
         samples = Samples(
             images_NFHW=torch.from_numpy(images.images_NFHW).to(device),
             labels_N=torch.from_numpy(images.labels_N).to(device),
@@ -218,7 +218,7 @@ class Bank:
 
     def _taught(self, name: str, ids: Indices, tensors: Arrays) -> TaughtImages:
         return TaughtImages(
-            samples=LabelledImages.of(self.dataset, ids),
+            samples=LabelledImages(dataset=self.dataset, ids_N=ids),
             probs_NC=tensors[f"{name}/probs"],
             features={stage: tensors[f"{name}/features/{stage}"] for stage in self.stages},
         )

@@ -5,6 +5,7 @@ Shape suffixes: N samples, F channels, H W pixels, C classes.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -30,20 +31,28 @@ TUNING_LIMIT = 1000  # images of a kind that a search looks at after each epoch
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledImages:
-    """Images as they are stored, with their labels.
+    """Samples of a data set; between processes they travel as row ids.
 
     Args:
-        images_NFHW: uint8.
-        labels_N: int64.
+        dataset: where the images are.
+        ids_N: rows of it.
     """
 
-    images_NFHW: Images
-    labels_N: Indices
+    dataset: Dataset
+    ids_N: Indices
 
-    @classmethod
-    def of(cls, dataset: Dataset, ids: Indices) -> "LabelledImages":
-        """Return the samples of a data set with the given row ids."""
-        return cls(images_NFHW=dataset.images_NFHW[ids], labels_N=dataset.labels_N[ids])
+    @cached_property
+    def images_NFHW(self) -> Images:
+        """Return the images as they are stored, uint8; gathered once."""
+        return self.dataset.images_NFHW[self.ids_N]
+
+    @cached_property
+    def labels_N(self) -> Indices:
+        """Return the labels, int64; gathered once."""
+        return self.dataset.labels_N[self.ids_N]
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"dataset": self.dataset, "ids_N": self.ids_N}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +145,9 @@ def evaluation_set(dataset: Dataset, splits: Splits, phase: Phase) -> Evaluation
     }
     return EvaluationSet(
         phase=phase,
-        **{name: LabelledImages.of(dataset, np.sort(ids)) for name, ids in parts.items()},
+        **{
+            name: LabelledImages(dataset=dataset, ids_N=np.sort(ids)) for name, ids in parts.items()
+        },
         forgotten=splits.forgotten,
         seed=seed_for("attack", splits.key),
     )

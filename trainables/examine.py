@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
@@ -10,9 +9,10 @@ import ray
 import torch
 
 from mixunlearn.evaluation import Judge
+from mixunlearn.files import Files
 from mixunlearn.problem import Problem
 from mixunlearn.trial import Trial
-from trainables.checkpoint import load_state
+from trainables.checkpoint import identity, latest
 from trainables.hardware import claim
 
 
@@ -25,14 +25,14 @@ class Examination:
         parameters: its hyperparameters.
         seed: of the trial.
         epochs: after how many epochs to examine.
-        checkpoint: folder of an earlier state of the same trial to go on from.
+        trial: its number, whose checkpoints may spare some epochs; `None`: from scratch.
     """
 
     method: str
     parameters: Mapping[str, Any]
     seed: int
     epochs: int
-    checkpoint: str | None
+    trial: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +48,17 @@ class Result:
     weights: Mapping[str, npt.NDArray[Any]]
 
 
-def examine(problem: Problem, judge: Judge, task: Examination, cpus: float) -> Result:
+def examine(
+    problem: Problem, judge: Judge, task: Examination, cpus: float, checkpoints: Files
+) -> Result:
     """Unlearn as long as the task says, and judge the model once, at the end."""
     device = claim(cpus)
     trial = Trial(problem, task.method, task.parameters, task.seed, device)
-    if task.checkpoint and Path(task.checkpoint).is_dir():
-        trial.load_state_dict(load_state(Path(task.checkpoint)))
+    if task.trial is not None:
+        same = identity(task.method, task.parameters, task.seed)
+        state = latest(checkpoints, f"{task.trial:04d}", same)
+        if state is not None and state["trial"]["epochs_done"] <= task.epochs:
+            trial.load_state_dict(state["trial"])
     while trial.epochs_done < task.epochs:
         trial.unlearn()
     metrics = judge.judge(trial.method.model, trial.seconds)

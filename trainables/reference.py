@@ -7,35 +7,46 @@ from typing import Any
 from ray.tune import Trainable
 
 from mixunlearn.bank import Bank, Member
-from trainables.checkpoint import load_state, save_state
+from mixunlearn.errors import CorruptError
+from mixunlearn.files import Files
+from trainables.checkpoint import latest, load_state, save_state
 from trainables.hardware import claim, cpus_of
 
 
 class ReferenceTrainable(Trainable):
-    """Trains one member of the bank and keeps it, judged, in the store."""
+    """Trains one member of the bank and keeps it, judged, in the store.
 
-    def setup(self, config: dict[str, Any], bank: Bank) -> None:
+    A training that was interrupted goes on from its last whole checkpoint.
+    """
+
+    def setup(self, config: dict[str, Any], bank: Bank, checkpoints: Files) -> None:
         """Take the bank over, once for all members this actor will train."""
-        self.bank = bank
+        self.bank, self.checkpoints = bank, checkpoints
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Start another member from nothing."""
+        """Start another member."""
         self.member = Member(**new_config["member"])
         self.device = claim(cpus_of(self.trial_resources))
         self.seconds = 0.0
+        self.kept = self.bank.trained(self.member)  # only what follows from the model is missing
         self.training = self.bank.training(self.member, self.device)
+        state = latest(self.checkpoints, self.bank.key(self.member), self.bank.key(self.member))
+        if state is not None:
+            self._restore(state)
         return True
 
     def step(self) -> dict[str, Any]:
         """Train for one epoch; after the last one, judge the model and keep it."""
-        if self.bank.trained(self.member):  # only evaluations or teacher's outputs are missing
+        if self.kept:
             model = self.bank.load(self.member).to(self.device)
             self.bank.keep(self.member, model, self.bank.seconds(self.member))
             return {"loss": 0.0, "done": True}
-        start = time.perf_counter()
-        result = self.training.epoch()
-        self.seconds += time.perf_counter() - start
+        result = {"loss": 0.0}
+        if self.training.epochs_done < self.bank.recipe.epochs:
+            start = time.perf_counter()
+            result = self.training.epoch()
+            self.seconds += time.perf_counter() - start
         done = self.training.epochs_done >= self.bank.recipe.epochs
         if done:
             self.bank.keep(self.member, self.training.model, self.seconds)
@@ -43,11 +54,20 @@ class ReferenceTrainable(Trainable):
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write all the next epoch depends on."""
-        state = {"training": self.training.state_dict(), "seconds": self.seconds}
+        state = {
+            "identity": self.bank.key(self.member),
+            "training": self.training.state_dict(),
+            "seconds": self.seconds,
+        }
         save_state(state, Path(checkpoint_dir))
 
     def load_checkpoint(self, checkpoint: str) -> None:
-        """Go on from a checkpoint of the same member."""
-        state = load_state(Path(checkpoint))
+        """Go on from a checkpoint of the same member; from an older one if it is damaged."""
+        try:
+            self._restore(load_state(Path(checkpoint)))
+        except CorruptError:
+            self.reset_config(self.config)
+
+    def _restore(self, state: dict[str, Any]) -> None:
         self.training.load_state_dict(state["training"])
         self.seconds = state["seconds"]

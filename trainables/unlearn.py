@@ -1,36 +1,62 @@
 """A trial as Ray Tune runs it: one configuration, a step is an epoch."""
 
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ray.tune import Trainable
 
+from mixunlearn.errors import CorruptError
+from mixunlearn.files import Files
 from mixunlearn.problem import Problem
 from mixunlearn.trial import DivergedError, Trial
-from trainables.checkpoint import load_state, save_state
+from trainables.checkpoint import identity, latest, load_state, save_state
 from trainables.hardware import claim, cpus_of
 
 IDENTITY = ("seed", "trial")  # keys of the configuration that are no hyperparameters
+FAILURE = "failure"  # key of a result: why the trial failed
+PATIENCE_S = 5.0  # at least, beyond its limit: then a trial that does not end its epoch is killed
 
 
 class UnlearnTrainable(Trainable):
-    """Runs a `Trial`; the configuration is flat: hyperparameters, `trial` and `seed`."""
+    """Runs a `Trial`; the configuration is flat: hyperparameters, `trial` and `seed`.
 
-    def setup(self, config: dict[str, Any], problem: Problem, method: str, objective: str) -> None:
+    A trial that an earlier sweep began goes on from its last whole checkpoint. The epoch judged
+    there is reported once more, because whether to go on after it may not have been decided.
+    """
+
+    def setup(
+        self,
+        config: dict[str, Any],
+        problem: Problem,
+        method: str,
+        objective: str,
+        checkpoints: Files,
+        limit: float | None,
+    ) -> None:
         """Take the problem over, once for all trials this actor will run.
 
         Args:
             config: hyperparameters, `trial` and `seed`.
             problem: what is to be unlearned.
             method: a key of `METHODS`.
-            objective: the metric that is NaN when a trial diverges.
+            objective: the metric that is NaN when a trial fails.
+            checkpoints: where earlier sweeps of the study kept theirs.
+            limit: seconds a trial may take; its last epoch may end after that.
         """
         self.problem, self.method, self.objective = problem, method, objective
+        self.checkpoints, self.limit = checkpoints, limit
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Start another trial from nothing: no state of the last one is left."""
+        """Start another trial: no state of the last one is left."""
         parameters = {key: new_config[key] for key in new_config if key not in IDENTITY}
+        self.identity = identity(self.method, parameters, new_config["seed"])
         self.trial = Trial(
             self.problem,
             self.method,
@@ -38,19 +64,74 @@ class UnlearnTrainable(Trainable):
             new_config["seed"],
             claim(cpus_of(self.trial_resources)),
         )
+        self.seconds = 0.0
+        self.result: dict[str, Any] = {}
+        self.again: dict[str, Any] = {}  # a result to report once more
+        state = latest(self.checkpoints, f"{new_config['trial']:04d}", self.identity)
+        if state is not None and FAILURE not in state["result"]:
+            self._restore(state)
+            self.again = dict(self.result)
         return True
 
     def step(self) -> dict[str, Any]:
         """Unlearn for one epoch."""
-        try:
-            return dict(self.trial.epoch())
-        except DivergedError as error:
-            return {self.objective: float("nan"), "diverged": str(error), "done": True}
+        if self.again:
+            result, self.again = self.again, {}
+            return result
+        start = time.perf_counter()
+        with self._limited():
+            metrics = self._epoch()
+        self.seconds += time.perf_counter() - start
+        self.result = {**metrics, "epoch": self.trial.epochs_done, "seconds": self.seconds}
+        return dict(self.result)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write all the next epoch depends on."""
-        save_state(self.trial.state_dict(), Path(checkpoint_dir))
+        state = {
+            "identity": self.identity,
+            "trial": self.trial.state_dict(),
+            "result": self.result,
+            "seconds": self.seconds,
+        }
+        save_state(state, Path(checkpoint_dir))
 
     def load_checkpoint(self, checkpoint: str) -> None:
-        """Go on from a checkpoint of the same configuration."""
-        self.trial.load_state_dict(load_state(Path(checkpoint)))
+        """Go on from a checkpoint of the same configuration; from an older one if it is damaged."""
+        self.again = {}  # decided on already
+        try:
+            self._restore(load_state(Path(checkpoint)))
+        except CorruptError:
+            self.reset_config(self.config)
+
+    def _epoch(self) -> Mapping[str, Any]:
+        """Return what came of an epoch: metrics, or why the configuration is of no use.
+
+        What a method raises once it raises again: trying anew is for workers that died.
+        """
+        try:
+            return self.trial.epoch()
+        except DivergedError as error:
+            reason = str(error)
+        except Exception as error:
+            text = " ".join(str(error).split())
+            reason = f"{type(error).__name__}: {text}" if text else type(error).__name__
+        return {self.objective: float("nan"), FAILURE: reason, "done": True}
+
+    @contextmanager
+    def _limited(self) -> Iterator[None]:
+        """Kill this worker if an epoch hangs: nothing else ends one that never returns."""
+        if self.limit is None:
+            yield
+            return
+        left = self.limit + max(self.limit, PATIENCE_S) - self.seconds
+        timer = threading.Timer(max(left, 0.0), os.kill, (os.getpid(), signal.SIGKILL))
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        self.trial.load_state_dict(state["trial"])
+        self.result, self.seconds = dict(state["result"]), state["seconds"]

@@ -3,12 +3,11 @@
 A source is one function and one line in `SOURCES`; its parameters are its options.
 """
 
-import hashlib
 import importlib
 import inspect
+import logging
 import os
 from collections.abc import Callable, Mapping
-from functools import cache as remember
 from pathlib import Path
 from types import ModuleType
 
@@ -18,11 +17,14 @@ from numpy.typing import NDArray
 from mixunlearn.data import arrow, parquet
 from mixunlearn.data.arrow import Dataset, make_dataset
 from mixunlearn.data.names import known_names
-from mixunlearn.errors import CorruptError, InputError
+from mixunlearn.errors import CorruptError, InputError, MissingError
+from mixunlearn.files import digest
 from mixunlearn.signature import signature
 
 VERSION = 1  # raise it when decoding or the file changes: cached files are then built again
 DIGITS_WHITE = 16  # brightest value of scikit-learn's digits
+
+logger = logging.getLogger(__name__)
 
 
 def load_digits() -> Dataset:
@@ -58,7 +60,8 @@ FILES: dict[str, Callable[..., list[Path]]] = {"parquet": parquet.files}
 def open_dataset(source: str, options: Mapping[str, object], cache: Path) -> Dataset:
     """Return a data set: memory-mapped if `cache` holds it, else decoded in memory.
 
-    Nothing is written, so that a mistake found later leaves nothing behind; see `keep`.
+    Nothing is written, so that a mistake found later leaves nothing behind; see `keep`. A damaged
+    file counts as absent, with a warning.
 
     Args:
         source: a key of `SOURCES`.
@@ -67,24 +70,32 @@ def open_dataset(source: str, options: Mapping[str, object], cache: Path) -> Dat
 
     Raises:
         InputError: the source, an option or the data itself cannot be used.
-        CorruptError: the cached file is damaged.
     """
     checked = _check_options(source, options)
     path = _cached_path(source, checked, cache)
-    return arrow.read(path) if path.exists() else SOURCES[source](**checked)
+    try:
+        return arrow.read(path)
+    except MissingError:
+        pass
+    except CorruptError:
+        logger.warning("%s is damaged: its content is decoded again", path)
+    return SOURCES[source](**checked)
 
 
 def keep(dataset: Dataset, source: str, options: Mapping[str, object], cache: Path) -> Dataset:
-    """Return `dataset` memory-mapped, written to `cache` first if it is not there.
+    """Return `dataset` memory-mapped, written to `cache` first if it is not there, or damaged.
 
     Raises:
         InputError: as for `open_dataset`, with the same arguments.
-        CorruptError: the cached file is damaged or holds other data.
+        CorruptError: the cached file holds other data.
+        MixUnlearnError: the file cannot be written.
     """
     path = _cached_path(source, _check_options(source, options), cache)
-    if not path.exists():
+    try:
+        kept = arrow.read(path)
+    except (MissingError, CorruptError):
         arrow.write(dataset, path)
-    kept = arrow.read(path)
+        kept = arrow.read(path)
     if kept.digest != dataset.digest:
         raise CorruptError(f"{path} holds other data than the source: delete it, it is built again")
     return kept
@@ -134,15 +145,7 @@ def _cached_path(source: str, options: Mapping[str, str], cache: Path) -> Path:
 
 def _file_digest(path: Path) -> str:
     try:
-        status = path.stat()
-        return _digest_of_version(path, status.st_size, status.st_mtime_ns)
+        return digest(path)
     except OSError as error:
         remedy = f"cannot be read ({error.strerror}): restore the file or its permission"
         raise InputError("data.train", str(path), remedy) from error
-
-
-@remember
-def _digest_of_version(path: Path, size: int, mtime_ns: int) -> str:
-    # Size and time are part of the cache's key: opening and keeping hash a file once.
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

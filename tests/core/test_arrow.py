@@ -1,6 +1,11 @@
 """The data set value and its memory-mapped file."""
 
 import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -181,6 +186,18 @@ def test_a_foreign_file_is_an_error_with_the_remedy(tmp_path: Path, spoil: objec
     assert "\n" not in str(caught.value)
 
 
+def test_a_changed_pixel_is_an_error_with_the_remedy(path: Path) -> None:
+    dataset = make()
+    write(dataset, path)
+    assert read(path).digest == dataset.digest
+    content = bytearray(path.read_bytes())
+    content[content.index(dataset.images_NFHW.tobytes())] ^= 1
+    path.rename(path.with_name("old"))
+    path.write_bytes(content)
+    with pytest.raises(CorruptError, match=r"content was changed.*delete it"):
+        read(path)
+
+
 def test_a_missing_file_is_an_error(path: Path) -> None:
     with pytest.raises(MissingError, match="does not exist"):
         read(path)
@@ -221,3 +238,149 @@ def test_rows_that_make_no_data_set_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=r"images|labels|label|training part"):
         make_dataset(images, np.array(labels), classes=CLASSES, n_train=n_train, source="made")
+
+
+# Between processes
+
+
+@dataclass(frozen=True)
+class Copy:
+    """Where a data set's file can be got from; notes each time it is asked.
+
+    Args:
+        file: with the bytes.
+        calls: file with a line for each time.
+    """
+
+    file: Path
+    calls: Path
+
+    def __call__(self) -> bytes:
+        with self.calls.open("a") as calls:
+            calls.write(f"{os.getpid()}\n")
+        return self.file.read_bytes()
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """This machine's folder for copies."""
+    cache = tmp_path / "machine" / "cache"
+    monkeypatch.setenv("MIXUNLEARN_CACHE", str(cache))
+    return cache
+
+
+@pytest.fixture
+def elsewhere(path: Path) -> tuple[bytes, Copy]:
+    """A pickled data set whose file is no longer where it was, and where to get it."""
+    write(make(), path)
+    copy = Copy(path.parent / "moved", path.parent / "calls")
+    pickled = pickle.dumps(read(path).shipped(copy))
+    path.rename(copy.file)
+    return pickled, copy
+
+
+def test_in_memory_it_travels_whole() -> None:
+    back = pickle.loads(pickle.dumps(make()))
+    np.testing.assert_array_equal(back.images_NFHW, make().images_NFHW)
+    assert back.path is None
+
+
+def test_mapped_it_travels_as_the_name_of_its_file(path: Path) -> None:
+    write(make(count=3000), path)
+    pickled = pickle.dumps(read(path))
+    assert len(pickled) < 1000
+    back = pickle.loads(pickled)
+    assert not back.images_NFHW.flags.owndata
+    np.testing.assert_array_equal(back.images_NFHW, make(count=3000).images_NFHW)
+    assert (back.path, back.classes, back.n_train) == (path.resolve(), CLASSES, 20)
+
+
+def test_a_machine_without_the_file_says_what_to_do(path: Path, cache: Path) -> None:
+    write(make(), path)
+    pickled = pickle.dumps(read(path))
+    path.unlink()
+    with pytest.raises(MissingError, match=r"not on this machine: put --home on a folder all"):
+        pickle.loads(pickled)
+    assert not cache.exists()
+
+
+def test_another_file_in_its_place_is_not_taken(path: Path, cache: Path) -> None:
+    write(make(0), path)
+    pickled = pickle.dumps(read(path))
+    write(make(1), path)
+    with pytest.raises(MissingError):
+        pickle.loads(pickled)
+
+
+def test_a_machine_without_the_file_copies_it_once(
+    elsewhere: tuple[bytes, Copy], cache: Path
+) -> None:
+    pickled, copy = elsewhere
+    for _ in range(2):
+        back = pickle.loads(pickled)
+        np.testing.assert_array_equal(back.images_NFHW, make().images_NFHW)
+        assert back.path == cache / f"{make().digest}.arrow"
+        assert back.origin == copy
+    assert len(copy.calls.read_text().splitlines()) == 1
+    (cache / f"{make().digest}.arrow").write_bytes(b"damaged")
+    assert pickle.loads(pickled).digest == make().digest
+    assert len(copy.calls.read_text().splitlines()) == 2
+
+
+def loaders(pickled: Path, count: int) -> Sequence[subprocess.Popen[str]]:
+    """Start processes that unpickle a data set as soon as they are told, and show it."""
+    script = (
+        "import pickle, sys; from pathlib import Path; from tests.core import test_arrow\n"
+        "print('ready', flush=True); sys.stdin.readline()\n"
+        "dataset = pickle.loads(Path(sys.argv[1]).read_bytes())\n"
+        "print(dataset.path, int(dataset.images_NFHW.astype(int).sum()))"
+    )
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(pickled)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(count)
+    ]
+    for process in started:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+    return started
+
+
+def test_processes_at_once_copy_it_once(
+    elsewhere: tuple[bytes, Copy], cache: Path, tmp_path: Path
+) -> None:
+    pickled, copy = elsewhere
+    (tmp_path / "pickled").write_bytes(pickled)
+    shown = [process.communicate("go\n")[0] for process in loaders(tmp_path / "pickled", 3)]
+    total = int(make().images_NFHW.astype(int).sum())
+    assert shown == [f"{cache / make().digest}.arrow {total}\n"] * 3
+    assert len(copy.calls.read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense", "changed"])
+def test_what_arrives_damaged_is_not_kept(
+    elsewhere: tuple[bytes, Copy], cache: Path, content: bytes | str
+) -> None:
+    pickled, copy = elsewhere
+    if content == "changed":
+        whole = copy.file.read_bytes()
+        place = whole.index(make().images_NFHW.tobytes())
+        content = whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
+    assert isinstance(content, bytes)
+    copy.file.write_bytes(content)
+    with pytest.raises(CorruptError, match="arrived"):
+        pickle.loads(pickled)
+    assert list(cache.glob("*.arrow")) == []
+
+
+def test_a_cache_that_cannot_be_written_says_what_to_do(
+    elsewhere: tuple[bytes, Copy], cache: Path
+) -> None:
+    cache.parent.mkdir()
+    cache.write_text("a file where a folder is needed")
+    with pytest.raises(MixUnlearnError, match="set MIXUNLEARN_CACHE to another folder"):
+        pickle.loads(elsewhere[0])

@@ -1,14 +1,20 @@
 """The bank of originals and references, and what is judged by it."""
 
+import pickle
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from mixunlearn.bank import Bank
+from mixunlearn.data import arrow
+from mixunlearn.data.arrow import make_dataset
+from mixunlearn.data.splits import make_splits
 from mixunlearn.errors import MissingError
 from mixunlearn.evaluation import evaluation_set
+from mixunlearn.problem import Architecture
 from mixunlearn.store import Store
 from mixunlearn.trial import DivergedError, Trial
 
@@ -26,6 +32,58 @@ def test_more_references_are_the_only_ones_missing(bank: Bank) -> None:
         ("reference", 2),
         ("reference", 3),
     ]
+
+
+@pytest.mark.parametrize("kind", ["models", "evaluations", "teachers"])
+def test_what_is_damaged_is_missing_and_made_again(
+    bank: Bank, tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = replace(bank, store=Store(tmp_path))
+    (tmp_path / kind).mkdir()
+    model, seconds = bank.load(bank.original), bank.seconds(bank.original)
+    other.keep(bank.original, model, seconds)
+    tensors = next((tmp_path / kind).glob("*/tensors.safetensors"))
+    whole = tensors.read_bytes()
+    tensors.write_bytes(whole[:-1])
+    assert bank.original in other.missing()
+    assert other.trained(bank.original) == (kind != "models")
+    assert len(caplog.records) == 1
+    other.keep(bank.original, model, seconds)
+    assert bank.original not in other.missing()
+    assert tensors.read_bytes() == whole
+
+
+def test_a_problem_travels_without_pixels(bank: Bank, tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (600, 1, 64, 64), np.uint8)
+    labels = np.arange(600) % 10
+    made = make_dataset(images, labels, classes=tuple("0123456789"), n_train=600, source="made")
+    arrow.write(made, tmp_path / "made.arrow")
+    dataset = arrow.read(tmp_path / "made.arrow")
+    shape = Architecture(name="convnet", width=4, image_shape=(1, 64, 64), classes=10)
+    mapped = replace(
+        bank,
+        store=Store(tmp_path / "store"),
+        dataset=dataset,
+        splits=make_splits(dataset, {"kind": "class", "classes": [0]}),
+        architecture=shape,
+        references=1,
+        stages=(),
+    )
+    for member in mapped.members:
+        mapped.keep(member, shape.build(0), 1.0)
+    problem = mapped.problem(with_labels=True)
+    problem.context(CPU, 0)  # what was gathered stays here
+    weights = sum(array.nbytes for array in problem.original.values())
+    assert len(pickle.dumps(problem)) - weights < images.nbytes / 50
+
+
+def test_samples_are_gathered_once_and_again_in_another_process(bank: Bank) -> None:
+    retain = bank.problem(with_labels=True).retain.samples
+    assert retain.images_NFHW is retain.images_NFHW
+    back = pickle.loads(pickle.dumps(retain))
+    assert set(vars(back)) == {"dataset", "ids_N"}
+    np.testing.assert_array_equal(back.images_NFHW, retain.images_NFHW)
+    np.testing.assert_array_equal(back.labels_N, retain.labels_N)
 
 
 @pytest.mark.parametrize("change", ["recipe", "architecture", "splits"])

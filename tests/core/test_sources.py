@@ -657,14 +657,30 @@ def test_a_changed_linked_image_is_another_file(tmp_path: Path) -> None:
     assert kept_name(cache, path) != "known"
 
 
-def test_a_damaged_cache_is_an_error_and_heals_when_deleted(tmp_path: Path) -> None:
-    digits = keep(open_dataset("digits", {}, tmp_path), "digits", {}, tmp_path)
+def truncated(content: bytes) -> bytes:
+    return content[:1000]
+
+
+def with_another_pixel(content: bytes) -> bytes:
+    return content[:50_000] + bytes([content[50_000] ^ 1]) + content[50_001:]
+
+
+@pytest.mark.parametrize("damage", [truncated, with_another_pixel])
+def test_a_damaged_cache_is_built_again_with_one_warning(
+    tmp_path: Path, damage: Callable[[bytes], bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    keep(open_dataset("digits", {}, tmp_path), "digits", {}, tmp_path)
     path = tmp_path / cached(tmp_path)[0]
-    path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(CorruptError, match="delete it"):
-        open_dataset("digits", {}, tmp_path)
+    whole = path.read_bytes()
     path.unlink()
-    assert open_dataset("digits", {}, tmp_path).digest == digits.digest
+    path.write_bytes(damage(whole))
+    opened = open_dataset("digits", {}, tmp_path)
+    assert opened.path is None  # nothing is written yet
+    assert keep(opened, "digits", {}, tmp_path).digest == opened.digest
+    assert path.read_bytes() == whole
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{path} is damaged: its content is decoded again"
+    ]
 
 
 def test_a_cache_of_other_data_is_an_error(tmp_path: Path) -> None:

@@ -1,17 +1,21 @@
-"""The store: whole entries or none, trusted only after their digests."""
+"""The store: whole entries or none, trusted only after their digests, on one machine and on two."""
 
+import logging
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mixunlearn.errors import CorruptError, MissingError, MixUnlearnError
+from mixunlearn.files import Files
 from mixunlearn.signature import seed_for, signature
-from mixunlearn.store import Store
+from mixunlearn.store import MANIFEST, RECORD, TENSORS, Store
+from tests.conftest import S3
 
 PAYLOAD = {"seed": 1, "model": {"name": "cnn"}}
 COMMAND = "mixunlearn references X"
@@ -97,7 +101,7 @@ def test_a_failed_write_leaves_nothing_behind(store: Store) -> None:
 def test_a_process_killed_while_writing_leaves_no_entry(store: Store) -> None:
     script = (
         "import os, signal, sys; from pathlib import Path; import mixunlearn.store as s\n"
-        "s._publish = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "s.publish = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)\n"
         f"s.Store(Path(sys.argv[1])).write('models', {PAYLOAD!r})"
     )
     run = subprocess.run([sys.executable, "-c", script, str(store.root)], check=False)
@@ -130,6 +134,177 @@ def test_two_writers_at_once_leave_one_whole_entry(store: Store) -> None:
     assert [writer.returncode for writer in writers] == [0, 0]
     assert store.read("models", PAYLOAD, command=COMMAND).record == {"seconds": 1}
     assert os.listdir(store.root / "models") == [signature(PAYLOAD)]  # noqa: PTH208
+
+
+# Damage
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write a file anew: it is another one, even within a tick of the clock."""
+    path.rename(path.with_suffix(".old"))
+    path.write_bytes(content)
+    path.with_suffix(".old").unlink()
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-2] ^= 1
+    replace(path, bytes(content))
+
+
+def truncate(path: Path) -> None:
+    replace(path, path.read_bytes()[:-3])
+
+
+DAMAGE: dict[str, Callable[[Path], None]] = {
+    "a flipped bit": lambda entry: flip(entry / TENSORS),
+    "a truncated file": lambda entry: truncate(entry / TENSORS),
+    "a changed record": lambda entry: flip(entry / RECORD),
+    "a lost file": lambda entry: (entry / TENSORS).unlink(),
+    "a lost manifest": lambda entry: (entry / MANIFEST).unlink(),
+    "an empty manifest": lambda entry: replace(entry / MANIFEST, b""),
+    "another manifest": lambda entry: replace(entry / MANIFEST, b"[]"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_entry_is_removed_with_one_warning_and_made_again(
+    store: Store, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    entry = write(store)
+    assert store.sound("models", PAYLOAD)
+    DAMAGE[damage](entry)
+    assert not store.sound("models", PAYLOAD)
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert str(entry) in caplog.text
+    assert list((store.root / "models").iterdir()) == []
+    assert not store.sound("models", PAYLOAD)
+    write(store)
+    assert store.sound("models", PAYLOAD)
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_writing_replaces_a_damaged_entry(store: Store, damage: str) -> None:
+    DAMAGE[damage](write(store))
+    write(store)
+    assert store.read("models", PAYLOAD, command=COMMAND).record == {"seconds": 1.5}
+
+
+def test_a_sound_entry_is_hashed_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(store)
+    assert store.sound("models", PAYLOAD)
+    monkeypatch.setattr("hashlib.file_digest", None)
+    assert store.sound("models", PAYLOAD)
+    assert store.read("models", PAYLOAD, command=COMMAND).record == {"seconds": 1.5}
+
+
+@pytest.mark.parametrize("kind", ["..", "../models", "a/b", "", "/etc", "a b", ".hidden"])
+def test_a_kind_is_a_plain_name(store: Store, kind: str) -> None:
+    with pytest.raises(ValueError, match="letters, digits"):
+        store.write(kind, PAYLOAD)
+
+
+# Two machines without a common disk
+
+
+@pytest.fixture(params=["s3", "folder"])
+def remote(request: pytest.FixtureRequest, tmp_path: Path) -> Files:
+    if request.param == "folder":
+        return Files.of(tmp_path / "remote")
+    server: S3 = request.getfixturevalue("s3")
+    return Files.of(server.uri(f"store/{tmp_path.name}"))
+
+
+@pytest.fixture
+def here(tmp_path: Path, remote: Files) -> Store:
+    return Store(tmp_path / "here", remote)
+
+
+@pytest.fixture
+def there(tmp_path: Path, remote: Files) -> Store:
+    return Store(tmp_path / "there", remote)
+
+
+def shared(store: Store) -> Files:
+    assert store.remote
+    return store.remote / "models" / signature(PAYLOAD)
+
+
+def test_what_one_machine_writes_the_other_reads(here: Store, there: Store) -> None:
+    assert not there.has("models", PAYLOAD)
+    assert not there.sound("models", PAYLOAD)
+    write(here)
+    assert there.has("models", PAYLOAD)
+    entry = there.read("models", PAYLOAD, command=COMMAND)
+    np.testing.assert_array_equal(entry.tensors["weight"], [[0, 1, 2], [3, 4, 5]])
+    assert entry.path == there.path("models", PAYLOAD)
+    assert there.sound("models", PAYLOAD)
+    assert os.listdir(there.root / "models") == [signature(PAYLOAD)]  # noqa: PTH208
+
+
+def test_a_damaged_copy_is_replaced_by_the_remote_one(here: Store, there: Store) -> None:
+    write(here)
+    flip(here.path("models", PAYLOAD) / TENSORS)
+    assert here.sound("models", PAYLOAD)
+    assert here.read("models", PAYLOAD, command=COMMAND).record == {"seconds": 1.5}
+    assert there.sound("models", PAYLOAD)
+
+
+def test_a_damaged_remote_copy_is_removed_and_made_again(
+    here: Store, there: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(here)
+    content = bytearray(shared(here).read(TENSORS))
+    content[-2] ^= 1
+    shared(here).write(TENSORS, bytes(content))
+    assert not there.sound("models", PAYLOAD)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{shared(here)}: {TENSORS} was changed; removed, to be fetched or made anew"
+    ]
+    assert shared(here).children() == []
+    assert not (there.root / "models" / signature(PAYLOAD)).exists()
+    write(there)
+    assert shared(here).has(MANIFEST)
+    assert there.sound("models", PAYLOAD)
+
+
+def test_a_damaged_remote_copy_is_never_read(here: Store, there: Store) -> None:
+    write(here)
+    shared(here).write(RECORD, b"{}")
+    with pytest.raises(CorruptError, match=r"record\.json was changed"):
+        there.read("models", PAYLOAD, command=COMMAND)
+
+
+def test_an_upload_that_was_killed_is_no_entry_and_is_finished_later(
+    here: Store, there: Store
+) -> None:
+    entry = write(Store(here.root))
+    shared(here).write(TENSORS, (entry / TENSORS).read_bytes())
+    assert not there.has("models", PAYLOAD)
+    assert not there.sound("models", PAYLOAD)
+    with pytest.raises(MissingError, match="make it"):
+        there.read("models", PAYLOAD, command=COMMAND)
+    assert here.sound("models", PAYLOAD)
+    assert there.sound("models", PAYLOAD)
+
+
+def test_writing_again_uploads_what_only_this_machine_has(here: Store, there: Store) -> None:
+    write(Store(here.root))
+    write(here)
+    assert there.has("models", PAYLOAD)
+
+
+def test_a_dead_remote_is_an_error_without_secrets(tmp_path: Path) -> None:
+    query = "endpoint_override=127.0.0.1:1&scheme=http&region=us-east-1"
+    store = Store(tmp_path, Files.of(f"s3://KEY:SECRET@bucket/a?{query}"))
+    with pytest.raises(MixUnlearnError, match="not connect") as caught:
+        store.read("models", PAYLOAD, command=COMMAND)
+    assert "SECRET" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+# Names made from content
 
 
 def test_signatures_do_not_depend_on_the_order_of_keys() -> None:

@@ -1,6 +1,7 @@
 """The study on real Optuna storage: what it proposes, what it is told, what survives."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -8,6 +9,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from distributed.study import Study, StudySearcher
+from mixunlearn.errors import MixUnlearnError
 from search_spaces import SPACES, Space
 
 SAMPLERS = ["tpe", "random", "cmaes", "gp"]
@@ -48,7 +50,7 @@ def play(study: Study, trials: int) -> list[dict[str, Any]]:
         config = study.ask()
         number = int(config["trial"])
         study.report(number, 1, {"gap/avg": float(config["lr"]) * 1e3})
-        study.finish(number, "complete", seconds=1.0, error=None, checkpoint=None)
+        study.finish(number, "complete", seconds=1.0, error=None)
         configs.append(config)
     return configs
 
@@ -107,7 +109,7 @@ def test_optuna_is_told_what_happened(
     study.ask()
     study.report(0, 1, {"gap/avg": 9.0})
     study.report(0, 2, {"gap/avg": value, "acc/val": 50.0})
-    row = study.finish(0, state, seconds=3.0, error=None, checkpoint="folder")
+    row = study.finish(0, state, seconds=3.0, error=None)
     (trial,) = told(tmp_path)
     assert trial.state == expected
     if expected is TrialState.COMPLETE:
@@ -116,13 +118,12 @@ def test_optuna_is_told_what_happened(
     assert row["epochs"] == 2
     assert row["acc/val"] == 50.0
     assert row["state"] == ("failed" if expected is TrialState.FAIL else state)
-    assert study.checkpoint(0) == "folder"
 
 
 def test_a_trial_that_failed_before_its_first_epoch_has_a_row(tmp_path: Path) -> None:
     study = open_study(tmp_path)
     config = study.ask()
-    row = study.finish(0, "failed", seconds=0.0, error="the worker died", checkpoint=None)
+    row = study.finish(0, "failed", seconds=0.0, error="the worker died")
     assert row["epochs"] == 0
     assert row["error"] == "the worker died"
     assert row["params/lr"] == config["lr"]
@@ -154,10 +155,96 @@ def test_an_interrupted_trial_comes_first_as_it_was(tmp_path: Path) -> None:
     assert again.ask() == config
     again.report(2, 1, {"gap/avg": 5.0})
     again.report(2, 2, {"gap/avg": 4.0})
-    row = again.finish(2, "complete", seconds=1.0, error=None, checkpoint=None)
+    row = again.finish(2, "complete", seconds=1.0, error=None)
     assert row["gap/avg"] == 4.0
     assert again.ask()["trial"] == 3
     assert [trial.state for trial in told(tmp_path)[:3]] == [TrialState.COMPLETE] * 3
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_study_that_was_cut_off_proposes_as_if_it_had_not_been(
+    tmp_path: Path, sampler: str
+) -> None:
+    folders = tmp_path / "whole", tmp_path / "cut"
+    for folder in folders:
+        folder.mkdir()
+    whole = play(open_study(folders[0], sampler), 9)
+    cut = play(open_study(folders[1], sampler), 6)
+    open_study(folders[1], sampler).ask()  # dies in a trial
+    again = open_study(folders[1], sampler)
+    assert cut + play(again, 3) == whole
+
+
+def test_an_end_that_was_only_half_told_is_told(tmp_path: Path) -> None:
+    study = open_study(tmp_path)
+    play(study, 1)
+    study.ask()
+    study.report(1, 1, {"gap/avg": 5.0})
+    study._end = lambda key, row: None  # type: ignore[method-assign] # dies before
+    study.finish(1, "complete", seconds=1.0, error=None)
+    again = open_study(tmp_path)
+    assert [row["trial"] for row in again.rows()] == [0, 1]
+    assert again.ask()["trial"] == 2
+    assert [trial.state for trial in told(tmp_path)[:2]] == [TrialState.COMPLETE] * 2
+
+
+def test_what_a_database_kept_unconfirmed_is_not_doubled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = open_study(tmp_path)
+    create = study._storage.create_new_trial
+    calls: list[int] = []
+
+    def cut_off(*arguments: Any) -> int:
+        calls.append(create(*arguments))
+        raise optuna.exceptions.StorageInternalError("the server went away")
+
+    monkeypatch.setattr(study._storage, "create_new_trial", cut_off)
+    monkeypatch.setattr(study, "_driver", SimpleNamespace(hold=int, waiting=str))
+    monkeypatch.setattr("distributed.study.RETRY_S", 0.0)
+    assert study.ask()["trial"] == 0
+    assert len(calls) == len(told(tmp_path)) == 1
+
+
+def test_trials_that_failed_are_tried_again_as_they_were(tmp_path: Path) -> None:
+    study = open_study(tmp_path)
+    play(study, 1)
+    config = study.ask()
+    study.finish(1, "failed", seconds=1.0, error="the worker died")
+    play(study, 1)
+    assert study.retry_failed() == 1
+    again = open_study(tmp_path)  # dies before it is told
+    assert [row["trial"] for row in again.rows()] == [0, 2]
+    assert again.ask() == config
+    again.report(1, 1, {"gap/avg": 2.0})
+    again.finish(1, "complete", seconds=1.0, error=None)
+    assert [row["state"] for row in open_study(tmp_path).rows()] == ["complete"] * 3
+    assert open_study(tmp_path).retry_failed() == 0
+    assert again.ask()["trial"] == 3
+
+
+def test_a_journal_is_as_good_a_record(tmp_path: Path) -> None:
+    def journal() -> Study:
+        return Study(
+            name="study",
+            storage=f"journal:///{tmp_path / 'study.journal'}",
+            method="mixunlearn",
+            space=space(),
+            facts={"labels": "agnostic"},
+            sampler="tpe",
+            seed=0,
+            objective="gap/avg",
+        )
+
+    first = play(journal(), 3)
+    assert first == play(open_study(tmp_path), 3)
+    assert [row["trial"] for row in journal().rows()] == [0, 1, 2]
+
+
+def test_a_damaged_record_is_an_error_of_one_line(tmp_path: Path) -> None:
+    (tmp_path / "study.db").write_bytes(b"no database" * 1000)
+    with pytest.raises(MixUnlearnError, match=r"cannot be opened: file is not a database"):
+        open_study(tmp_path)
 
 
 def test_a_trial_that_was_told_nothing_is_closed(tmp_path: Path) -> None:
@@ -183,6 +270,7 @@ def test_the_searcher_only_asks(tmp_path: Path) -> None:
     study = open_study(tmp_path)
     searcher = StudySearcher(study)
     config = searcher.suggest("some-trial")
+    assert config
     searcher.on_trial_complete("some-trial", {"gap/avg": 1.0})
     assert config["trial"] == 0
     assert [trial.state for trial in told(tmp_path)] == [TrialState.RUNNING]

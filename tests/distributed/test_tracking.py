@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,13 +16,22 @@ from mlflow.entities import Run
 from distributed import tracking, ui
 from distributed.addresses import one_line
 from distributed.outbox import PARAM_LENGTH, TAG_LENGTH, Outbox
-from distributed.tracking import DEFAULTS, Tracker, embedded, reachable, redact, resolve
+from distributed.tracking import (
+    DEFAULTS,
+    SPOOL_BYTES,
+    Tracker,
+    embedded,
+    reachable,
+    redact,
+    resolve,
+)
 from mixunlearn.errors import MixUnlearnError
 
 ROOT = Path(__file__).parents[2]
 # SQLAlchemy tells MLflow about the next release.
 pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*:DeprecationWarning")
 PATIENCE_S = 120.0
+REMEDY = "; once MLflow is back: mixunlearn sync night-1"
 
 
 class Place(NamedTuple):
@@ -31,13 +40,22 @@ class Place(NamedTuple):
     uri: str
     location: str | None
     experiment: str
+    spool: Path
 
-    def tracker(self, study: str = "night-1") -> Tracker:
+    def tracker(
+        self,
+        study: str = "night-1",
+        say: Callable[[str], None] = print,
+        spool_bytes: int = SPOOL_BYTES,
+    ) -> Tracker:
         return Tracker(
             uri=self.uri,
             artifact_location=self.location,
             experiment=self.experiment,
             study=study,
+            spool=self.spool,
+            say=say,
+            spool_bytes=spool_bytes,
         )
 
     @property
@@ -74,7 +92,7 @@ def local(empty_database: Path, tmp_path: Path) -> Place:
     home = tmp_path / "a home"
     home.mkdir()
     shutil.copy(empty_database, home / "mlflow.db")
-    return Place(*embedded(home), "class")
+    return Place(*embedded(home), "class", tmp_path / "tracking.spool")
 
 
 @pytest.fixture(scope="module")
@@ -86,12 +104,13 @@ def server(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 @pytest.fixture(params=["sqlite", "server"])
-def place(request: pytest.FixtureRequest) -> Place:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     if request.param == "sqlite":
         found = request.getfixturevalue("local")
         assert isinstance(found, Place)
         return found
-    return Place(request.getfixturevalue("server"), None, request.node.name)
+    spool = tmp_path / "tracking.spool"
+    return Place(request.getfixturevalue("server"), None, request.node.name, spool)
 
 
 @pytest.fixture
@@ -333,9 +352,9 @@ def test_a_failing_action_is_a_problem(local: Place) -> None:
     assert local.run("trial 0")
 
 
-def test_an_unreachable_server_stops_nothing(dead_uri: str) -> None:
+def test_an_unreachable_server_stops_nothing(dead_uri: str, tmp_path: Path) -> None:
     seen: list[dict[int, str]] = []
-    tracker = Tracker(uri=dead_uri, artifact_location=None, experiment="class", study="night-1")
+    tracker = Place(dead_uri, None, "class", tmp_path / "tracking.spool").tracker()
     tracker.start_study("study", {}, {}, "")
     gate = Gate(tracker)
     # Nothing of this waits: the thread that would send it is held.
@@ -347,10 +366,30 @@ def test_an_unreachable_server_stops_nothing(dead_uri: str) -> None:
     gate.open()
     (problem,) = tracker.close(PATIENCE_S)
     assert seen == [{}]
-    assert problem.endswith("lacks parts of 51 run(s): Connection refused")
+    assert "lacks parts of 51 run(s): Connection refused" in problem
+    assert problem.endswith(REMEDY)
     assert "\n" not in problem
     assert "ann:***@127.0.0.1" in problem
     assert "hunter2" not in problem
+
+
+def test_a_failed_trial_may_be_run_again(place: Place) -> None:
+    assert sweep(place.tracker()) == []
+    again = place.tracker()
+    again.start_trial(2, "trial 2", {"lr": 1e-4}, {})
+    again.log_epoch(2, 1, {"gap/avg": 10.0})
+    Gate(again).open()
+    assert place.run("trial 2").info.status == "RUNNING"
+    for step in (2, 3, 4):
+        again.log_epoch(2, step, {"gap/avg": 10.0 / step})
+    again.finish_trial(2, "complete", {"acc/test": 96.0}, None)
+    assert again.close(PATIENCE_S) == []
+    run = place.run("trial 2")
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["mixunlearn.state"] == "complete"
+    assert not run.data.tags.get("mixunlearn.error")
+    assert place.history(run, "gap/avg") == [(step, 10.0 / step) for step in (1, 2, 3, 4)]
+    assert run.data.metrics["acc/test"] == 96.0
 
 
 def test_a_lost_answer_does_not_double_a_run(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -388,7 +427,7 @@ def test_one_failing_run_does_not_keep_the_others(
 
     monkeypatch.setattr(MlflowClient, "create_run", not_this_one)
     (problem,) = sweep(local.tracker())
-    assert problem.endswith("lacks parts of 1 run(s): no")
+    assert problem.endswith(f"lacks parts of 1 run(s): no{REMEDY}")
     assert local.run("trial 2").info.status == "FAILED"
 
 
@@ -428,10 +467,13 @@ def test_close_waits_no_longer_than_it_may(local: Place) -> None:
     gate = Gate(tracker)
     tracker.start_study("study", {}, {}, "")
     (problem,) = tracker.close(0)
-    assert problem.endswith("did not take all within 0 s")
+    assert problem.endswith(f"did not take all within 0 s{REMEDY}")
     gate.open()
-    assert tracker.close(PATIENCE_S) == []
+    (problem,) = tracker.close(PATIENCE_S)
+    assert problem.endswith(f"lacks parts of 1 run(s){REMEDY}")
     assert local.runs() == []  # nobody waited any longer
+    assert local.tracker().close(PATIENCE_S) == []
+    assert local.run("study")  # but it was left for the next one
 
 
 ENDS_WITHOUT_CLOSE = """
@@ -439,10 +481,12 @@ import sys, threading
 contacts = []
 sys.addaudithook(lambda event, args: contacts.append((event, args[1:]))
                  if event in ("socket.connect", "socket.getaddrinfo") else None)
+from pathlib import Path
 from distributed.tracking import Tracker
-uri, location = sys.argv[1:]
+uri, location, spool = sys.argv[1:]
 started = threading.Event()
-tracker = Tracker(uri=uri, artifact_location=location, experiment="class", study="night-1")
+tracker = Tracker(uri=uri, artifact_location=location, experiment="class", study="night-1",
+                  spool=Path(spool), say=print)
 tracker.start_study("study", {}, {}, "")
 tracker.call(lambda run_ids: started.set())
 started.wait()
@@ -452,12 +496,12 @@ tracker.call(lambda run_ids: print(len(run_ids), contacts, flush=True))
 
 
 def test_a_new_database_is_made_and_a_program_that_just_ends_loses_nothing(tmp_path: Path) -> None:
-    place = Place(*embedded(tmp_path / "new" / "home"), "class")
+    place = Place(*embedded(tmp_path / "new" / "home"), "class", tmp_path / "tracking.spool")
     # As a user runs it: MLflow sends no telemetry from tests and CI anyway.
     hidden = {"PYTEST_CURRENT_TEST", "PYTEST_VERSION", "CI", "GITHUB_ACTIONS", *DEFAULTS}
     environment = {name: value for name, value in os.environ.items() if name not in hidden}
     done = subprocess.run(
-        [sys.executable, "-c", ENDS_WITHOUT_CLOSE, place.uri, str(place.location)],
+        [sys.executable, "-c", ENDS_WITHOUT_CLOSE, place.uri, str(place.location), place.spool],
         env={**environment, "PYTHONPATH": str(ROOT)},
         cwd=tmp_path,
         capture_output=True,
@@ -555,7 +599,8 @@ def test_links_to_references_fit_into_a_tag() -> None:
 
 def test_a_database_that_cannot_be_made_is_told_at_once(tmp_path: Path) -> None:
     (tmp_path / "home").write_text("a file")
-    tracker = Place(f"sqlite:///{tmp_path}/home/mlflow.db", None, "class").tracker()
+    spool = tmp_path / "tracking.spool"
+    tracker = Place(f"sqlite:///{tmp_path}/home/mlflow.db", None, "class", spool).tracker()
     tracker.start_study("study", {}, {}, "")
     (problem,) = tracker.close(PATIENCE_S)
     assert "home is a file" in problem

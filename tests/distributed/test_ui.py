@@ -11,6 +11,7 @@ import pytest
 from mlflow import MlflowClient
 
 from distributed import ui
+from distributed.stop import terminated_as_interrupted
 from distributed.tracking import Tracker, embedded
 from mixunlearn.errors import InputError, MissingError, MixUnlearnError
 
@@ -28,7 +29,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home.mkdir()
     (home / "report.html").write_text("<p>fine</p>")
     uri, location = embedded(home)
-    tracker = Tracker(uri=uri, artifact_location=location, experiment="class", study="night-1")
+    tracker = Tracker(
+        uri=uri,
+        artifact_location=location,
+        experiment="class",
+        study="night-1",
+        spool=home / "spool",
+        say=print,
+    )
     tracker.start_study("study", {}, {}, "")
     tracker.log_artifact(None, home / "report.html")
     assert tracker.close(PATIENCE_S) == []
@@ -117,7 +125,7 @@ def test_termination_is_taken_as_ctrl_c(number: signal.Signals) -> None:
     # A shell's background jobs ignore Ctrl-C, and so would these tests among them.
     inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with pytest.raises(KeyboardInterrupt), ui.terminated_as_interrupted():
+        with pytest.raises(KeyboardInterrupt), terminated_as_interrupted():
             signal.raise_signal(number)
     finally:
         signal.signal(signal.SIGINT, inherited)

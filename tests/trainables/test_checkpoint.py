@@ -1,5 +1,6 @@
 """Checkpoints without pickle."""
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ import pytest
 import torch
 
 from mixunlearn.errors import CorruptError
-from trainables.checkpoint import load_state, save_state
+from mixunlearn.files import Files
+from trainables.checkpoint import latest, load_state, save_state
 
 
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
@@ -58,10 +60,43 @@ def test_only_plain_data_and_tensors_are_saved(tmp_path: Path) -> None:
         save_state({"path": tmp_path}, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["state.safetensors", "state.json"])
+@pytest.mark.parametrize("name", ["state.safetensors", "state.json", "manifest.json"])
 def test_half_a_checkpoint_is_not_loaded(tmp_path: Path, name: str) -> None:
     save_state({"a": torch.ones(100)}, tmp_path)
     content = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(content[: len(content) // 2])
     with pytest.raises(CorruptError, match="cannot be read"):
         load_state(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["state.safetensors", "state.json"])
+def test_one_changed_bit_is_noticed(tmp_path: Path, name: str) -> None:
+    save_state({"a": torch.ones(100), "n": 1234567}, tmp_path)
+    content = bytearray((tmp_path / name).read_bytes())
+    content[-5] ^= 1
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CorruptError, match="cannot be read"):
+        load_state(tmp_path)
+
+
+class Bomb:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("name", ["state.safetensors", "state.json", "manifest.json"])
+def test_a_pickle_in_place_of_a_checkpoint_is_not_run(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "run" / "0000" / "checkpoint_000000"
+    folder.mkdir(parents=True)
+    save_state({"identity": "me"}, folder)
+    runs = Files.of(tmp_path)
+    assert latest(runs, "0000", "me") == {"identity": "me"}
+    assert latest(runs, "0000", "another") is None
+    (folder / name).write_bytes(pickle.dumps(Bomb(tmp_path / "harm")))
+    assert latest(runs, "0000", "me") is None
+    assert not (tmp_path / "harm").exists()

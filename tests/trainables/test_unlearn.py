@@ -14,9 +14,11 @@ import torch
 from ray import tune
 
 from mixunlearn.bank import Bank
+from mixunlearn.files import Files
 from mixunlearn.problem import Problem
 from mixunlearn.store import Store
 from mixunlearn.trial import Trial
+from trainables.checkpoint import identity, latest
 from trainables.examine import Examination, Result, examine_remotely
 from trainables.reference import ReferenceTrainable
 from trainables.unlearn import UnlearnTrainable
@@ -41,24 +43,54 @@ class Killer(tune.Callback):  # type: ignore[misc] # Ray has no types
             os.kill(self.killed, signal.SIGKILL)
 
 
+class Log(tune.Callback):  # type: ignore[misc] # Ray has no types
+    """Keeps what is reported."""
+
+    def __init__(self) -> None:
+        self.results: list[dict[str, Any]] = []
+
+    @property
+    def epochs(self) -> list[int]:
+        return [result["epoch"] for result in self.results]
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        self.results.append(dict(result))
+
+
 def run(
     problem: Problem,
     configs: Sequence[dict[str, Any]],
     folder: Path,
     callbacks: Sequence[tune.Callback] = (),
+    *,
+    name: str = "run",
+    epochs: int = EPOCHS,
+    method: str = "mixunlearn",
+    limit: float | None = None,
 ) -> list[dict[str, Any]]:
     """Run configurations one after the other on one actor; return their last results."""
     trainable = tune.with_parameters(
-        UnlearnTrainable, problem=problem, method="mixunlearn", objective="gap/avg"
+        UnlearnTrainable,
+        problem=problem,
+        method=method,
+        objective="gap/avg",
+        checkpoints=Files.of(folder),
+        limit=limit,
     )
     results = tune.Tuner(
         tune.with_resources(trainable, {"cpu": 1}),
         param_space=tune.grid_search([dict(config) for config in configs]),
-        tune_config=tune.TuneConfig(max_concurrent_trials=1, reuse_actors=True),
+        tune_config=tune.TuneConfig(
+            max_concurrent_trials=1,
+            reuse_actors=True,
+            trial_dirname_creator=lambda trial: f"{trial.config['trial']:04d}",
+        ),
         run_config=tune.RunConfig(
-            name="run",
+            name=name,
             storage_path=str(folder),
-            stop={"training_iteration": EPOCHS},
+            stop={"epoch": epochs},
             callbacks=list(callbacks),
             failure_config=tune.FailureConfig(max_failures=1),
             checkpoint_config=tune.CheckpointConfig(num_to_keep=1, checkpoint_frequency=1),
@@ -101,13 +133,59 @@ def test_a_killed_worker_goes_on_with_the_numbers_of_an_uninterrupted_trial(
     assert numbers(result) == alone(problem, FIRST)
 
 
+def test_a_trial_of_an_earlier_run_goes_on_from_its_checkpoint(
+    problem: Problem, tmp_path: Path
+) -> None:
+    (before,) = run(problem, [FIRST], tmp_path, epochs=2)
+    log = Log()
+    (result,) = run(problem, [FIRST], tmp_path, [log], name="run-2")
+    assert log.epochs == [2, 3]  # the last judged epoch is decided on once more
+    assert numbers(log.results[0]) == numbers(before)
+    assert numbers(result) == alone(problem, FIRST)
+
+
+def test_a_damaged_checkpoint_is_passed_over(problem: Problem, tmp_path: Path) -> None:
+    run(problem, [FIRST], tmp_path, epochs=1)
+    run(problem, [FIRST], tmp_path, epochs=2, name="run-2")
+    (newest,) = tmp_path.glob("run-2/*/checkpoint_*/state.safetensors")
+    content = bytearray(newest.read_bytes())
+    content[-1] ^= 1
+    newest.write_bytes(content)
+    log = Log()
+    (result,) = run(problem, [FIRST], tmp_path, [log], name="run-3")
+    assert log.epochs == [1, 2, 3]
+    assert numbers(result) == alone(problem, FIRST)
+
+
+def test_a_checkpoint_of_another_trial_is_not_taken(problem: Problem, tmp_path: Path) -> None:
+    run(problem, [FIRST], tmp_path, epochs=2)
+    other = {**SECOND, "trial": FIRST["trial"]}
+    log = Log()
+    (result,) = run(problem, [other], tmp_path, [log], name="run-2")
+    assert log.epochs == [1, 2, 3]
+    assert numbers(result) == alone(problem, other)
+
+
+def test_what_a_method_raises_ends_its_trial_without_another_try(
+    problem: Problem, tmp_path: Path
+) -> None:
+    lacking = replace(problem.judge.references, seconds=[1.0])
+    judge = replace(problem.judge, references=lacking)
+    (result,) = run(replace(problem, judge=judge), [FIRST], tmp_path)
+    assert np.isnan(result["gap/avg"])
+    assert result["failure"] == "IndexError: list index out of range"
+    # Tried again with what it lacked, it does not go on from where it failed.
+    (result,) = run(problem, [FIRST], tmp_path, name="run-2")
+    assert numbers(result) == alone(problem, FIRST)
+
+
 def test_a_diverged_trial_reports_nan_and_ends(bank: Bank, tmp_path: Path) -> None:
     problem = bank.problem(with_labels=True)
     broken = {name: np.full_like(array, np.nan) for name, array in problem.original.items()}
     (result,) = run(replace(problem, original=broken), [FIRST], tmp_path)
     assert np.isnan(result["gap/avg"])
     assert result["training_iteration"] == 1
-    assert "diverged" in result["diverged"]
+    assert "diverged" in result["failure"]
 
 
 def test_an_examination_goes_on_from_a_checkpoint_to_the_same_model(
@@ -115,20 +193,17 @@ def test_an_examination_goes_on_from_a_checkpoint_to_the_same_model(
 ) -> None:
     parameters = {name: value for name, value in FIRST.items() if name not in ("trial", "seed")}
     run(problem, [FIRST], tmp_path)
-    (checkpoint,) = tmp_path.glob("run/*/checkpoint_*")
 
-    def examined(checkpoint: str | None) -> Result:
+    def examined(trial: int | None) -> Result:
         task = Examination(
-            method="mixunlearn",
-            parameters=parameters,
-            seed=1,
-            epochs=EPOCHS + 1,
-            checkpoint=checkpoint,
+            method="mixunlearn", parameters=parameters, seed=1, epochs=EPOCHS + 1, trial=trial
         )
-        found: Result = ray.get(examine_remotely.remote(problem, bank.judge("test"), task, 1))
+        judge, here = bank.judge("test"), Files.of(tmp_path)
+        found: Result = ray.get(examine_remotely.remote(problem, judge, task, 1, here))
         return found
 
-    resumed, whole = examined(str(checkpoint)), examined(None)
+    resumed, whole = examined(0), examined(None)
+    assert latest(Files.of(tmp_path), "0000", identity("mixunlearn", parameters, 1))
     assert numbers(dict(resumed.metrics)) == numbers(dict(whole.metrics))
     assert all((resumed.weights[name] == whole.weights[name]).all() for name in whole.weights)
     assert "acc/test_retain" in whole.metrics
@@ -141,7 +216,12 @@ def test_a_killed_reference_is_the_reference_of_an_uninterrupted_training(
     empty = replace(bank, store=Store(tmp_path / "store"))
     killer = Killer()
     tune.Tuner(
-        tune.with_resources(tune.with_parameters(ReferenceTrainable, bank=empty), {"cpu": 1}),
+        tune.with_resources(
+            tune.with_parameters(
+                ReferenceTrainable, bank=empty, checkpoints=Files.of(tmp_path / "none")
+            ),
+            {"cpu": 1},
+        ),
         param_space={"member": {"role": member.role, "seed": member.seed}},
         run_config=tune.RunConfig(
             storage_path=str(tmp_path),

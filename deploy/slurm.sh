@@ -1,0 +1,87 @@
+#!/bin/bash
+# A sweep under SLURM: a Ray cluster on the nodes of one job, for as long as the job runs.
+# From the root of the checkout, which all nodes share, after `make`:
+#
+#   .venv/bin/ray get-auth-token --generate                      once: makes ~/.ray/auth_token
+#   sbatch deploy/slurm.sh experiments/mnist_class.yaml          options of a sweep may follow
+#   sbatch --nodes=8 --gpus-per-node=4 deploy/slurm.sh …         SLURM's options come first
+#
+# 90 seconds before the time is up the sweep is stopped in order and the job queued again: the
+# same command goes on. So it does where the job is preempted, if SLURM passes that on
+# (PreemptParameters=send_user_signal); else, and when a node is lost, what was not finished is
+# done again. MIXUNLEARN_HOME names the home, on a disk that all nodes share; by default runs/
+# in the checkout.
+#
+#SBATCH --job-name=mixunlearn
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=1
+#SBATCH --cpus-per-task=8
+#SBATCH --exclusive
+#SBATCH --time=08:00:00
+#SBATCH --signal=B:TERM@90
+#SBATCH --requeue
+#SBATCH --open-mode=append
+
+set -euo pipefail
+: "${SLURM_JOB_ID:?run me with sbatch}"
+: "${1:?usage: sbatch deploy/slurm.sh EXPERIMENT [OPTION…]}"
+cd "${SLURM_SUBMIT_DIR:-.}"
+export PATH="$PWD/.venv/bin:$PATH"
+export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
+[[ -s "${RAY_AUTH_TOKEN_PATH:-$HOME/.ray/auth_token}" ]] || {
+    echo "no token: make one with .venv/bin/ray get-auth-token --generate" >&2
+    exit 2
+}
+
+cpus=${SLURM_CPUS_PER_TASK:-1}
+mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
+on() { # NODE COMMAND…; only in a subshell, which becomes srun, so that signals reach it
+    exec srun --nodes=1 --ntasks=1 --nodelist="$1" --export=ALL "${@:2}"
+}
+ip=$(on "${nodes[0]}" hostname --ip-address)
+ip=${ip%% *}
+port=${MIXUNLEARN_RAY_PORT:-6379}
+address=$ip:$port
+
+steps=()
+sweep=
+asked=
+# shellcheck disable=SC2329 # called by the trap
+stop() {
+    asked=yes
+    [[ -z $sweep ]] || kill -TERM "$sweep" 2>/dev/null || true
+}
+# shellcheck disable=SC2329 # called by the trap
+cleanup() {
+    for step in "${steps[@]}"; do kill -TERM "$step" 2>/dev/null || true; done
+    wait
+}
+trap stop TERM
+trap cleanup EXIT
+
+# No dashboard: the driver is this script's, so no job is sent. Only the token's holders get in.
+on "${nodes[0]}" ray start --head --block --node-ip-address="$ip" --port="$port" \
+    --num-cpus="$cpus" --include-dashboard=false --temp-dir="/tmp/mixunlearn-$SLURM_JOB_ID" &
+steps+=($!)
+for ((tries = 0; tries < 60; tries++)); do
+    ray health-check --address="$address" 2>/dev/null && break
+    [[ -z $asked ]] || exit 1
+    sleep 2
+done
+for node in "${nodes[@]:1}"; do # who comes late is used from then on
+    on "$node" ray start --block --address="$address" --num-cpus="$cpus" &
+    steps+=($!)
+done
+
+mixunlearn sweep "$@" --address "$address" --home "${MIXUNLEARN_HOME:-runs}" &
+sweep=$!
+[[ -z $asked ]] || kill -TERM "$sweep"
+while kill -0 "$sweep" 2>/dev/null; do # a signal ends `wait`, not the sweep
+    wait "$sweep" || true
+done
+code=0
+wait "$sweep" || code=$?
+if [[ -n $asked && $code -ne 0 ]]; then
+    scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$code"

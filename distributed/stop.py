@@ -1,0 +1,109 @@
+"""SIGINT and SIGTERM: the first ends a sweep in order, the second at once."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+GRACE_S = 15.0  # for running epochs to end; with what follows a sweep ends within 30 seconds
+
+
+class Interrupted(KeyboardInterrupt):
+    """A stop was asked for; what is not finished goes on another time."""
+
+
+class Stop:
+    """Listens to SIGINT and SIGTERM within a `with`.
+
+    The first raises `Interrupted` where the program is, but within `patiently()` only sets
+    `asked`, for those who look. The second ends the process.
+
+    Args:
+        say: told that a stop was asked for.
+    """
+
+    def __init__(self, say: Callable[[str], None] | None = None) -> None:
+        self.say = say or (lambda line: print(line, file=sys.stderr))  # noqa: T201
+        self.asked: str | None = None
+        self._at = 0.0
+        self._patient = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "Stop":
+        self._before = self.listen()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def listen(self) -> dict[int, Any]:
+        """Take the signals over, again after a library took them; return who had them."""
+        if threading.current_thread() is not threading.main_thread():
+            return {}
+        return {number: signal.signal(number, self._take) for number in SIGNALS}
+
+    @property
+    def overdue(self) -> bool:
+        """Whether there is no time left to wait for anything."""
+        return self.asked is not None and time.monotonic() > self._at + GRACE_S
+
+    def check(self) -> None:
+        """Raise if a stop was asked for.
+
+        Raises:
+            Interrupted: it was.
+        """
+        if self.asked:
+            raise Interrupted(self.asked)
+
+    @contextmanager
+    def patiently(self) -> Iterator[None]:
+        """Let the work within look at `asked` itself.
+
+        Raises:
+            Interrupted: a stop was asked for, and the work ended.
+        """
+        self._patient = True
+        try:
+            yield
+        finally:
+            self._patient = False
+        self.check()
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        if self.asked:
+            os.write(2, b"mixunlearn: stopped at once; the same command goes on\n")
+            os._exit(1)
+        self.asked, self._at = name, time.monotonic()
+        if not self._patient:
+            raise Interrupted(name)
+        self.say(
+            f"{name}: waiting up to {GRACE_S:.0f} s for running epochs, to save them; "
+            "once more to stop at once"
+        )
+
+
+@contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """Let SIGTERM end a block as Ctrl-C does. Only the main thread may say so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,365 @@
+"""Folders on any file system that pyarrow knows: this machine's, S3, Google's, HDFS.
+
+An object store has neither renames nor locks. So a folder counts as whole when one file of it,
+its marker, is there: it is uploaded last.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import cache as remember
+from functools import lru_cache
+from pathlib import Path
+
+import pyarrow as pa
+from pyarrow import fs
+
+from mixunlearn.errors import InputError, MissingError, MixUnlearnError
+
+OBJECT_STORES = ("s3", "gcs", "abfs")  # where one PUT shows all of a file or nothing
+CONNECT_SECONDS, SILENCE_SECONDS, ATTEMPTS = 3, 5, 3  # or a dead address would hang for minutes
+REASON_LENGTH = 240
+
+# What a user can mend in the address or its rights; all else may pass by itself.
+_REFUSED = re.compile(
+    r"access.?denied|forbidden|no.?such.?bucket|bucket .*(not found|does not exist)|"
+    r"invalid.?access.?key|signature|permission|unauthori[sz]ed|not a directory|cannot create|"
+    r"unable to load",
+    re.IGNORECASE,
+)
+_PROTOCOL = re.compile(r"\n|; Details: | \(Request ID|\. Detail: ")  # what follows helps nobody
+_ACCOUNT = re.compile(r"://[^@\n]*:.*@")  # user:password, in which any sign may be
+_SECRET = re.compile(r"([?&](?!endpoint_override=|scheme=|region=)[^=&\s'\"]*=)[^&\n'\"]+")
+
+
+@dataclass(frozen=True, repr=False)
+class Files:
+    """A folder on a file system; make it with `Files.of`, go inside with `/`.
+
+    Travels between processes as its address. Its text shows no passwords.
+
+    Attributes:
+        uri: address of the outermost folder, as the user wrote it, passwords and all.
+        inside: path from there.
+    """
+
+    uri: str
+    inside: str = ""
+
+    @classmethod
+    def of(cls, place: str | Path) -> "Files":
+        """Return the folder at a path or an address such as `s3://bucket/folder?region=...`."""
+        if isinstance(place, str) and "://" in place:
+            return cls(place)
+        return cls(Path(place).expanduser().resolve().as_uri())
+
+    @property
+    def is_local(self) -> bool:
+        """Return whether the folder is in this machine's own tree of files."""
+        return self.uri.lower().startswith("file:")
+
+    @property
+    def filesystem(self) -> fs.FileSystem:
+        """Return the file system, the same for all folders of one address.
+
+        Raises:
+            InputError: the address cannot be used.
+            MixUnlearnError: it does not answer.
+        """
+        return _resolve(self.uri)[0]
+
+    @property
+    def path(self) -> str:
+        """Return the folder's path in its file system."""
+        return "/".join(part for part in (_resolve(self.uri)[1], self.inside) if part)
+
+    def __truediv__(self, name: str) -> "Files":
+        """Return a folder inside this one.
+
+        Raises:
+            InputError: the name leads out of the folder.
+        """
+        return replace(self, inside="/".join(filter(None, (self.inside, _checked(name)))))
+
+    def __str__(self) -> str:
+        address, mark, query = self.uri.partition("?")
+        if self.inside:
+            address = f"{address.rstrip('/')}/{self.inside}"
+        return _redact(address + mark + query)
+
+    __repr__ = __str__
+
+    def require(self) -> None:
+        """Return if files can be written and removed here; leaves none behind.
+
+        Raises:
+            InputError: the address or the rights to it must be changed.
+            MixUnlearnError: it does not answer.
+        """
+        name = f".mixunlearn-{uuid.uuid4().hex}"
+        self.write(name, b"")
+        with self._explained():
+            self.filesystem.delete_file(self._at(name))
+
+    def children(self) -> list[str]:
+        """Return the names of the files and folders in here, sorted; hidden ones are not told.
+
+        Raises:
+            MixUnlearnError: the place cannot be read.
+        """
+        with self._explained():
+            selector = fs.FileSelector(self.path, allow_not_found=True)
+            names = [info.base_name for info in self.filesystem.get_file_info(selector)]
+        return sorted(name for name in names if not name.startswith("."))
+
+    def has(self, name: str) -> bool:
+        """Return whether there is such a file.
+
+        Raises:
+            MixUnlearnError: the place cannot be read.
+        """
+        with self._explained():
+            return bool(self.filesystem.get_file_info(self._at(name)).is_file)
+
+    def read(self, name: str) -> bytes:
+        """Return the content of a small file.
+
+        Raises:
+            MissingError: there is no such file.
+            MixUnlearnError: it cannot be read.
+        """
+        with self._explained(), self.filesystem.open_input_stream(self._at(name)) as stream:
+            return bytes(stream.read())
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a small file; readers see the old content or the new one, never half of it.
+
+        Raises:
+            MixUnlearnError: it cannot be written.
+        """
+        target = self._at(name)
+        with self._explained():
+            if self.filesystem.type_name in OBJECT_STORES:
+                self._put(target, content)
+                return
+            folder, _, base = target.rpartition("/")
+            temporary = f"{folder}/.{base}-{uuid.uuid4().hex}"
+            try:
+                self.filesystem.create_dir(folder, recursive=True)
+                self._put(temporary, content)
+                self.filesystem.move(temporary, target)
+            except BaseException:
+                with suppress(OSError):  # or the reason would be lost
+                    self.filesystem.delete_file(temporary)
+                raise
+
+    def upload(self, folder: Path, *, marker: str) -> None:
+        """Copy every file of a local folder to here, the marker last.
+
+        Raises:
+            MixUnlearnError: it cannot be written.
+        """
+        names = [
+            path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+        ]
+        for name in names:
+            if name != marker:
+                self._upload(folder / name, self._at(name))
+        self.write(marker, (folder / marker).read_bytes())
+
+    def download(self, folder: Path, *, marker: str) -> None:
+        """Copy everything in here to a local folder that appears whole or not at all.
+
+        Raises:
+            MissingError: the marker is not here.
+            MixUnlearnError: it cannot be read, or not be written on this machine.
+        """
+        if not self.has(marker):
+            raise MissingError(f"{self / marker} does not exist")
+        temporary = folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:8]}")
+        try:
+            with self._explained():
+                temporary.mkdir(parents=True)
+                fs.copy_files(
+                    self.path,
+                    str(temporary),
+                    source_filesystem=self.filesystem,
+                    destination_filesystem=fs.LocalFileSystem(),
+                )
+                publish(temporary, folder, marker=marker)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def delete(self) -> None:
+        """Remove the folder with everything in it, if it is there.
+
+        Raises:
+            MixUnlearnError: it cannot be removed.
+        """
+        with self._explained(), suppress(FileNotFoundError):
+            self.filesystem.delete_dir(self.path)
+
+    def _at(self, name: str) -> str:
+        return f"{self.path}/{_checked(name)}"
+
+    def _put(self, target: str, content: bytes) -> None:
+        with self.filesystem.open_output_stream(target) as stream:
+            stream.write(content)
+        if self.is_local:
+            sync(Path(target))
+
+    def _upload(self, source: Path, target: str) -> None:
+        with self._explained():
+            if self.filesystem.type_name not in OBJECT_STORES:
+                self.filesystem.create_dir(target.rpartition("/")[0], recursive=True)
+            fs.copy_files(
+                str(source),
+                target,
+                source_filesystem=fs.LocalFileSystem(),
+                destination_filesystem=self.filesystem,
+            )
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn what a file system says into one line without passwords."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            if not _REFUSED.search(str(error)):
+                raise MissingError(f"{self}: a file does not exist ({_reason(error)})") from None
+            raise _refusal(self, error) from None
+        except (OSError, pa.ArrowException) as error:
+            raise _refusal(self, error) from None
+
+
+def publish(temporary: Path, target: Path, *, marker: str) -> None:
+    """Move a finished local folder to its name, after its bytes are on the disk.
+
+    Raises:
+        OSError: it cannot be moved.
+    """
+    for path in (*temporary.iterdir(), temporary):
+        sync(path)
+    try:
+        temporary.rename(target)
+    except OSError:
+        # Another process was faster with the same content, or a broken folder is in the way.
+        if (target / marker).is_file():
+            return
+        discard(target)
+        temporary.rename(target)
+    sync(target.parent)
+
+
+def discard(folder: Path) -> None:
+    """Remove a local folder at once: nobody sees half of it.
+
+    Raises:
+        OSError: it cannot be moved away.
+    """
+    aside = folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:8]}")
+    with suppress(FileNotFoundError):  # another process was faster
+        folder.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def sync(path: Path) -> None:
+    """Return when a file or folder is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def version(path: Path) -> tuple[int, int, int]:
+    """Return what changes when a file does: (inode, bytes, time of the last change in ns).
+
+    Raises:
+        OSError: it cannot be looked at.
+    """
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def digest(path: Path) -> str:
+    """Return a file's SHA-256 in hex; a process hashes a file once, unless it changed.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return _digest_of_version(path, version(path))
+
+
+@lru_cache(maxsize=4096)
+def _digest_of_version(path: Path, _: tuple[int, int, int]) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@remember
+def _resolve(uri: str) -> tuple[fs.FileSystem, str]:
+    """Return the file system of an address and the path in it."""
+    try:
+        filesystem, path = fs.FileSystem.from_uri(_impatient(uri))
+    except (OSError, pa.ArrowException) as error:
+        unsupported = "Unrecognized filesystem type" in str(error)
+        remedy = "use a folder, or an address that starts with s3://, gs://, hdfs:// or file://"
+        if unsupported or isinstance(error, pa.ArrowInvalid):
+            reason = "unknown kind of address" if unsupported else _reason(error)
+            raise InputError("storage.files", _redact(uri), f"{reason}; {remedy}") from None
+        raise _refusal(Files(uri), error) from None
+    if not path:
+        raise InputError("storage.files", _redact(uri), "names no bucket; add it after the //")
+    if isinstance(filesystem, fs.S3FileSystem):
+        # The address has no words for these. Rebuilt as unpickling would: nothing else changes.
+        _, (options,) = filesystem.__reduce__()
+        filesystem = fs.S3FileSystem(
+            **options
+            | {
+                "connect_timeout": CONNECT_SECONDS,
+                "request_timeout": SILENCE_SECONDS,
+                "retry_strategy": fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
+                "allow_delayed_open": True,  # a small file is one PUT
+            }
+        )
+    return filesystem, path.rstrip("/") or path
+
+
+def _impatient(uri: str) -> str:
+    """Return the address with a limit for Google's retries, which else go on for 15 minutes."""
+    if not uri.startswith(("gs://", "gcs://")) or "retry_limit_seconds=" in uri:
+        return uri
+    return f"{uri}{'&' if '?' in uri else '?'}retry_limit_seconds={ATTEMPTS * SILENCE_SECONDS}"
+
+
+def _checked(name: str) -> str:
+    parts = name.split("/")
+    if "\\" in name or not all(part.strip(". \0") for part in parts):
+        remedy = "leads out of the folder; use plain names between single slashes"
+        raise InputError("storage.files", name, remedy)
+    return name
+
+
+def _refusal(files: Files, error: Exception) -> MixUnlearnError:
+    """Return the error for what a place answered, if it answered at all."""
+    reason = _reason(error)
+    if _REFUSED.search(reason):
+        remedy = f"{reason}; correct the address, or the rights and keys for it"
+        return InputError("storage.files", str(files), remedy)
+    return MixUnlearnError(
+        f"storage.files = {str(files)!r}: {reason}; try again later, or change it"
+    )
+
+
+def _reason(error: Exception) -> str:
+    return _redact(_PROTOCOL.split(str(error).strip(), maxsplit=1)[0])[:REASON_LENGTH]
+
+
+def _redact(text: str) -> str:
+    return _SECRET.sub(r"\1***", _ACCOUNT.sub("://***@", text))

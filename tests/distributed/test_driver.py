@@ -1,0 +1,137 @@
+"""One driver a study: real processes, a real PostgreSQL, real kills."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
+
+from distributed.cluster import ROOT
+from distributed.driver import DatabaseLock, Driver, FileLock
+from distributed.study import open_record
+from mixunlearn.errors import MixUnlearnError
+
+HOLD = """
+import sys
+from pathlib import Path
+from distributed.driver import Driver
+folder, database = sys.argv[1:]
+with Driver("study", Path(folder), database or None, print, lambda: None):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def driver(folder: Path, database: str | None = None) -> Driver:
+    return Driver("study", folder, database, print, lambda: None)
+
+
+@contextmanager
+def another(folder: Path, database: str = "") -> Iterator[subprocess.Popen[str]]:
+    """Run a driver in another process until the block ends."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder), database],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def test_a_second_driver_is_refused_by_name(tmp_path: Path) -> None:
+    with another(tmp_path) as process:
+        with pytest.raises(MixUnlearnError) as refused, driver(tmp_path):
+            pass
+        said = str(refused.value)
+        assert f"process {process.pid} on {socket.gethostname()} since 20" in said
+        assert "\n" not in said
+        # The refused one has changed nothing: the next is told the same.
+        with pytest.raises(MixUnlearnError, match=f"process {process.pid}"), driver(tmp_path):
+            pass
+
+
+def test_the_study_of_a_killed_driver_is_free_at_once(tmp_path: Path) -> None:
+    with another(tmp_path) as process:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        with driver(tmp_path):
+            assert json.loads((tmp_path / "driver.lock").read_text())["pid"] == os.getpid()
+    with driver(tmp_path), driver(tmp_path / "other"):
+        pass
+
+
+def test_a_file_system_without_locks_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsupported(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(
+        "distributed.driver.fcntl", SimpleNamespace(flock=unsupported, LOCK_EX=2, LOCK_NB=4)
+    )
+    with pytest.raises(MixUnlearnError, match=r"cannot be locked: Operation not supported"):
+        FileLock(tmp_path / "driver.lock", "study").acquire()
+
+
+def test_a_shared_database_refuses_drivers_of_other_homes(tmp_path: Path, postgres: str) -> None:
+    with another(tmp_path / "a", postgres) as process:
+        with (
+            pytest.raises(MixUnlearnError, match=f"process {process.pid} on "),
+            driver(tmp_path / "b", postgres),
+        ):
+            pass
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        with driver(tmp_path / "b", postgres):
+            pass
+
+
+def test_a_lock_that_a_database_forgot_is_taken_anew(tmp_path: Path, postgres: str) -> None:
+    with driver(tmp_path / "a", postgres) as mine:
+        disconnect(postgres)
+        mine.hold()
+        with pytest.raises(MixUnlearnError, match="is driven by"), driver(tmp_path / "b", postgres):
+            pass
+
+
+def test_a_driver_that_lost_its_study_stops(tmp_path: Path, postgres: str) -> None:
+    with driver(tmp_path / "a", postgres) as mine:
+        disconnect(postgres)
+        with (
+            another(tmp_path / "b", postgres) as process,
+            pytest.raises(MixUnlearnError, match=f"is driven by process {process.pid} on"),
+        ):
+            mine.hold()
+
+
+def test_a_database_that_is_away_is_named_without_its_password(tmp_path: Path) -> None:
+    address = "postgresql://me:secret@127.0.0.1:1/none"
+    for attempt in (DatabaseLock(address, "study").acquire, lambda: open_record(address, "study")):
+        with pytest.raises(MixUnlearnError) as error:
+            attempt()
+        assert "Connection refused" in str(error.value)
+        assert "secret" not in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+def disconnect(postgres: str) -> None:
+    """Cut all connections of drivers, as a restart of the server does."""
+    with create_engine(postgres, poolclass=NullPool).connect() as connection:
+        cut = (
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+            "WHERE application_name LIKE 'process %'"
+        )
+        assert connection.execute(text(cut)).scalar() == 1

@@ -1,0 +1,73 @@
+"""Signals: the first stops in order, the second at once."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from distributed.cluster import ROOT
+from distributed.stop import Interrupted, Stop
+
+BUSY = """
+from distributed.stop import Stop
+import threading
+with Stop() as stop, stop.patiently():
+    print("ready", flush=True)
+    threading.Event().wait()
+"""
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        assert signal.getsignal(number) is handler
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_work_where_it_is(number: signal.Signals) -> None:
+    with pytest.raises(Interrupted, match=number.name), Stop():
+        signal.raise_signal(number)
+
+
+def test_patient_work_is_told_and_ends_itself() -> None:
+    said: list[str] = []
+    worked: list[bool] = []
+
+    def work(stop: Stop) -> None:
+        with stop.patiently():
+            signal.raise_signal(signal.SIGTERM)
+            assert stop.asked == "SIGTERM"
+            worked.append(not stop.overdue)
+
+    with Stop(said.append) as stop, pytest.raises(Interrupted, match="SIGTERM"):
+        work(stop)
+    assert worked == [True]
+    assert "once more to stop at once" in said[0]
+
+
+def test_a_stop_that_nobody_asked_for_is_none() -> None:
+    with Stop() as stop, stop.patiently():
+        stop.check()
+    assert stop.asked is None
+
+
+def test_the_second_signal_ends_the_process_at_once() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", BUSY],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    ) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        assert "SIGTERM: waiting" in process.stderr.readline()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == 1
+        assert "stopped at once; the same command goes on" in process.stderr.read()
