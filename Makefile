@@ -30,9 +30,9 @@ check: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Whole sweeps, killed workers, resumed trainings. Part of `test`, here on their own.
+# Sweeps that are killed, cut off and filled up; up to an hour. make drills ARGS="kill-driver --runs 5"
 drills: $(INSTALLED)
-	$(BIN)/python -m pytest tests -m slow $(ARGS)
+	$(BIN)/python -m tests.drills.run --write $(ARGS)
 
 # Each benchmark prints one JSON line on standard output.
 bench: $(INSTALLED)

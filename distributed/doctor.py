@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
 PROJECT = Path(__file__).parents[1] / "pyproject.toml"  # this layer runs from a checkout
-TOOLS_ONLY = {"dev", "docs"}  # extras no sweep needs
+TOOLS_ONLY = {"cluster", "dev", "docs"}  # extras not every sweep needs
 TWINS = {"xgboost-cpu": "xgboost"}  # another distribution with the same module
 FREE_GB = 2.0
 CONNECT_S = 3.0
@@ -80,7 +80,7 @@ def _packages() -> list[Check]:
     try:
         from packaging.requirements import Requirement  # noqa: PLC0415 (comes with Ray and MLflow)
     except ImportError:
-        remedy = "in the checkout: pip install -e '.[tune,report,attack,data]'"
+        remedy = "in the checkout: make"
         return [Check(name="packages", ok=False, detail="not installed", remedy=remedy)]
     needed = {requirement.name: requirement for requirement in map(Requirement, _declared())}
     return [_package(needed[name]) for name in sorted(needed)]

@@ -34,7 +34,8 @@ class Continued(Unsaved):
     def follow(self, study: Study, stop: Stop) -> "Continued":
         """Take over what the study knows; return the scheduler."""
         self.study, self.stop = study, stop
-        self._told: dict[int, int] = {}
+        self._told: dict[int, int] = {}  # trial -> its last epoch
+        self._decided: dict[int, str] = {}  # trial -> what was decided then
         for row in study.rows():
             past = _Past(row["trial"])
             super().on_trial_add(_NOBODY, past)  # type: ignore[misc]
@@ -45,11 +46,14 @@ class Continued(Unsaved):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: Mapping[str, Any]) -> str:
         """Decide whether a trial goes on."""
-        decision = TrialScheduler.CONTINUE
-        if result[EPOCH] > self._told.get(trial.config["trial"], 0):
-            self._catch_up(tune_controller, trial, result[EPOCH])
-            self._told[trial.config["trial"]] = result[EPOCH]
-            decision = super().on_trial_result(tune_controller, trial, result)  # type: ignore[misc]
+        number, epoch = trial.config["trial"], result[EPOCH]
+        if epoch > self._told.get(number, 0):
+            self._catch_up(tune_controller, trial, epoch)
+            self._told[number] = epoch
+            self._decided[number] = super().on_trial_result(tune_controller, trial, result)  # type: ignore[misc]
+        # A worker may die before it is told: the epoch it repeats is decided on as before.
+        repeated = epoch < self._told[number]
+        decision = TrialScheduler.CONTINUE if repeated else self._decided[number]
         if decision == TrialScheduler.CONTINUE and self.stop.asked:
             return str(TrialScheduler.PAUSE)
         return str(decision)

@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -29,6 +28,7 @@ from distributed.version import code_version
 from mixunlearn.bank import Bank
 from mixunlearn.errors import MixUnlearnError
 from mixunlearn.problem import Problem
+from mixunlearn.store import Entry
 from report.plots import gap_by_trial, metrics_against_references
 from trainables.unlearn import UnlearnTrainable
 
@@ -38,7 +38,8 @@ TRACKING_TIMEOUT_S, HURRIED_S = (
     60.0,
     6.0,
 )  # for MLflow to take what waits; when a stop was asked for
-RESULTS = ("experiment.yaml", "trials.parquet", "summary.json", "plots")
+SUMMARY = "summary.json"
+RESULTS = ("experiment.yaml", "trials.parquet", SUMMARY, "plots")
 
 
 @dataclass(kw_only=True)
@@ -141,9 +142,7 @@ def run_sweep(plan: Plan, session: Session, *, retry_failed: bool = False) -> di
         )
         write_report(plan, recorder.rows, summary)
         recorder.write_table()
-        track_summary(
-            tracker, plan, summary, {name: entry.path for name, entry in examined.items()}
-        )
+        track_summary(tracker, plan, examined)
     if plan.shared:
         publish(plan)
     return summary
@@ -225,8 +224,10 @@ def sync(plan: Plan, session: Session) -> tuple[int, list[str]]:
         for row in recorder.rows:
             recorder.repeat(row)
         recorder.write_table()
-        if (plan.folder / "summary.json").exists():
-            track_results(tracker, plan)
+        examiner = Examiner(plan, study)
+        tasks = examiner.tasks(recorder.rows)
+        if (plan.folder / SUMMARY).exists() and not examiner.missing(tasks):
+            track_summary(tracker, plan, examiner.results(tasks))
     if plan.shared:
         publish(plan)
     return len(recorder.rows), problems
@@ -343,24 +344,18 @@ def write_report(plan: Plan, rows: Sequence[Mapping[str, Any]], summary: Mapping
         original=original[objective],
     )
     metrics_against_references(summary, plots / "metrics_against_references.png")
-    with replacing(plan.folder / "summary.json") as temporary:
+    with replacing(plan.folder / SUMMARY) as temporary:
         temporary.write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n")
 
 
-def track_summary(
-    tracker: Tracker, plan: Plan, summary: Mapping[str, Any], examined: Mapping[str, Path]
-) -> None:
-    """Log the best trials' models and the study's plots, and end its run."""
+def track_summary(tracker: Tracker, plan: Plan, examined: Mapping[str, Entry]) -> None:
+    """Log the best trials' models, the study's plots and its summary, and end its run."""
+    summary = json.loads((plan.folder / SUMMARY).read_text())
     for trial in summary["best"]:
-        tracker.log_artifact(trial["trial"], examined[f"trial {trial['trial']}"], "model")
-    track_results(tracker, plan)
-
-
-def track_results(tracker: Tracker, plan: Plan) -> None:
-    """Log the study's plots and summary, and end its run."""
-    for name in ("plots", "summary.json", "experiment.yaml"):
+        if (entry := examined.get(f"trial {trial['trial']}")) is not None:
+            tracker.log_artifact(trial["trial"], entry.path, "model")
+    for name in ("plots", SUMMARY, "experiment.yaml"):
         tracker.log_artifact(None, plan.folder / name)
-    summary = json.loads((plan.folder / "summary.json").read_text())
     best = summary["best"][0] if summary["best"] else {}
     metrics = {f"best/{name}": best[name] for name in best if isinstance(best[name], float)}
     tracker.finish_study("complete", metrics)

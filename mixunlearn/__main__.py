@@ -1,5 +1,6 @@
 """The console script: hands over to the checkout it was installed from."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -19,6 +20,8 @@ def main() -> int:
             file=sys.stderr,
         )
         return 2
+    # Before Ray is imported: strangers on this machine or network must not run code through it.
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
     # First, because an installed Dask has a top-level package of the same name.
     sys.path.insert(0, str(CHECKOUT))
     from distributed.cli import main as run  # noqa: PLC0415

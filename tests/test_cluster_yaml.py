@@ -3,6 +3,8 @@
 import copy
 import importlib
 import ipaddress
+import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,17 @@ def test_nodes_install_within_the_constraints(cluster: dict[str, Any]) -> None:
     (install,) = [line for line in cluster["setup_commands"] if "pip install" in line]
     assert "-c constraints.txt" in install
     assert "\n" not in install
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    installed = re.findall(r"\.\[([\w,]+)\]", install)[0].split(",")
+    assert set(installed) == set(extras) - {"dev", "docs"}
+
+
+def test_jobs_find_the_environment(cluster: dict[str, Any]) -> None:
+    """Their command is `python …`."""
+    for key in ("head_start_ray_commands", "worker_start_ray_commands"):
+        assert "PATH=$HOME/mixunlearn/.venv/bin:$PATH" in cluster[key][-1]
 
 
 def test_every_worker_is_started(cluster: dict[str, Any]) -> None:
@@ -86,6 +99,9 @@ def test_the_cluster_is_closed_to_strangers(cluster: dict[str, Any]) -> None:
         ("mixunlearn/__pycache__/losses.cpython-311.pyc", False),
         (".mypy_cache/3.11/cache.json", False),
         (".import_linter_cache/x", False),
+        (".env.local", False),
+        ("deploy/auth_token", False),
+        ("keys/cluster.pem", False),
     ],
 )
 def test_what_ray_ships_to_its_workers(path: str, shipped: bool) -> None:

@@ -110,6 +110,19 @@ def test_an_epoch_that_is_repeated_is_not_counted_twice(tmp_path: Path) -> None:
     assert [result[EPOCH] for result in scheduler._results[trial]] == [1, 2, 3]
 
 
+def test_a_decision_that_a_worker_did_not_live_to_hear_is_made_again(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, "asha")
+    scheduler: Any = sweep.scheduler
+    good, bad = Trial(sweep.study.ask()), Trial(sweep.study.ask())
+    for trial, value in ((good, 1.0), (bad, 9.0)):
+        scheduler.on_trial_add(CONTROLLER, trial)
+        sweep.study.report(trial.config["trial"], 1, {"gap/avg": value})
+        decision = scheduler.on_trial_result(CONTROLLER, trial, {"gap/avg": value, EPOCH: 1})
+    assert decision == TrialScheduler.STOP
+    again = scheduler.on_trial_result(CONTROLLER, bad, {"gap/avg": 9.0, EPOCH: 1})
+    assert again == TrialScheduler.STOP
+
+
 def test_once_a_stop_was_asked_for_trials_are_paused_and_none_is_started(tmp_path: Path) -> None:
     stop = Stop()
     sweep = Sweep(tmp_path, "none", stop)

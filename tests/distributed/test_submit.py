@@ -16,8 +16,8 @@ from tempfile import TemporaryDirectory
 import psutil
 import pytest
 
-from distributed import submit
-from distributed.submit import Jobs, JobState
+from distributed import jobs, submit
+from distributed.jobs import Jobs, JobState
 from mixunlearn.errors import InputError, MixUnlearnError
 
 ROOT = Path(__file__).parents[2]
@@ -135,7 +135,7 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def jobs(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Jobs:
+def client(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Jobs:
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", cluster.environment["RAY_AUTH_TOKEN_PATH"])
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://127.0.0.2:1")  # what is typed wins
     return Jobs(cluster.address)
@@ -173,7 +173,7 @@ def test_a_sweep_is_sent_followed_and_asked_after(cluster: Cluster, tmp_path: Pa
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_sweep_is_stopped(cluster: Cluster, jobs: Jobs, tmp_path: Path) -> None:
+def test_a_sweep_is_stopped(cluster: Cluster, client: Jobs, tmp_path: Path) -> None:
     long = ["--trials", "500", "--home", str(tmp_path), "--no-follow", "--json"]
     code, out, err = cluster.run(EXPERIMENT, *TINY, *long)
     assert code == 0, err
@@ -183,13 +183,13 @@ def test_a_sweep_is_stopped(cluster: Cluster, jobs: Jobs, tmp_path: Path) -> Non
     code, out, _ = cluster.run("--stop", sent["id"])
     assert code == 0
     assert "stopped" in out
-    assert jobs.state(sent["id"]).code == 1
+    assert client.state(sent["id"]).code == 1
 
 
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:ssl=None:DeprecationWarning")  # Ray's client, to aiohttp
-def test_a_stopped_job_has_time_to_end(jobs: Jobs) -> None:
+def test_a_stopped_job_has_time_to_end(client: Jobs) -> None:
     """Ray itself would kill it after three seconds."""
     script = (
         "import signal, sys, time\n"
@@ -198,12 +198,12 @@ def test_a_stopped_job_has_time_to_end(jobs: Jobs) -> None:
         "print('ready', flush=True)\n"
         "time.sleep(60)"
     )
-    job = jobs.send("patient", f'exec python -c "{script}"')
+    job = client.send("patient", f'exec python -c "{script}"', submit.environment())
     log: list[str] = []
-    wait_for(lambda: "ready" in jobs._client.get_job_logs(job), 30)
-    state = jobs.stop(job)
+    wait_for(lambda: "ready" in client._client.get_job_logs(job), 30)
+    state = client.stop(job)
     assert state.status == "STOPPED"
-    assert jobs.follow(job, log.append) == state
+    assert client.follow(job, log.append) == state
     assert "in order" in "".join(log)
 
 
@@ -222,9 +222,9 @@ def test_a_sweep_that_fails_there_tells_why(cluster: Cluster, tmp_path: Path) ->
 @pytest.mark.ray
 @pytest.mark.slow
 def test_what_the_cluster_refuses(
-    cluster: Cluster, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster, client: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for ask in (jobs.state, jobs.stop):
+    for ask in (client.state, client.stop):
         with pytest.raises(InputError, match="JOB = 'nobody': no such job"):
             ask("nobody")
     monkeypatch.setenv("RAY_AUTH_TOKEN", "1" * 32)
@@ -249,7 +249,7 @@ def test_a_dead_address_is_told_within_seconds(tmp_path: Path) -> None:
 
 
 def test_one_that_is_silent_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(submit, "ANSWER_S", 0.2)
+    monkeypatch.setattr(jobs, "ANSWER_S", 0.2)
     with (
         socket.create_server((HOST, 0)) as server,
         pytest.raises(MixUnlearnError, match="timed out"),
@@ -260,18 +260,18 @@ def test_one_that_is_silent_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("wrong", ["127.0.0.2:8265", "ray://h:1", "http://", "http://h:99999"])
 def test_what_is_no_address(wrong: str) -> None:
     with pytest.raises(InputError, match="http://HOST:PORT"):
-        submit.dashboard(wrong)
+        jobs.dashboard(wrong)
 
 
 def test_the_environment_names_the_dashboard(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert submit.dashboard(None) == "http://127.0.0.1:8265"
+    assert jobs.dashboard(None) == "http://127.0.0.1:8265"
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")  # of Ray, not of its dashboard
-    assert submit.dashboard(None) == "http://127.0.0.1:8265"
+    assert jobs.dashboard(None) == "http://127.0.0.1:8265"
     monkeypatch.setenv("RAY_ADDRESS", "http://10.0.0.1:8265/")
-    assert submit.dashboard(None) == "http://10.0.0.1:8265"
+    assert jobs.dashboard(None) == "http://10.0.0.1:8265"
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "https://10.0.0.2")
-    assert submit.dashboard(None) == "https://10.0.0.2"
-    assert submit.dashboard("http://10.0.0.3:1") == "http://10.0.0.3:1"
+    assert jobs.dashboard(None) == "https://10.0.0.2"
+    assert jobs.dashboard("http://10.0.0.3:1") == "http://10.0.0.3:1"
 
 
 def test_the_command_that_is_sent() -> None:
@@ -324,19 +324,19 @@ def test_the_token_is_where_ray_keeps_it(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     monkeypatch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert submit.token() == {}
+    assert jobs.token() == {}
     (tmp_path / ".ray").mkdir()
     (tmp_path / ".ray" / "auth_token").write_text("rose\n")
-    assert submit.token() == {"Authorization": "Bearer rose"}
+    assert jobs.token() == {"Authorization": "Bearer rose"}
     monkeypatch.setenv("RAY_AUTH_TOKEN", "lily")
-    assert submit.token() == {"Authorization": "Bearer lily"}
+    assert jobs.token() == {"Authorization": "Bearer lily"}
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    assert submit.token() == {}
+    assert jobs.token() == {}
     monkeypatch.delenv("RAY_AUTH_MODE")
     monkeypatch.delenv("RAY_AUTH_TOKEN")
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "missing"))
     with pytest.raises(InputError, match="no such file"):
-        submit.token()
+        jobs.token()
 
 
 @pytest.mark.parametrize(

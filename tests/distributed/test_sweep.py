@@ -21,6 +21,8 @@ from PIL import Image
 from distributed import cli, recorder, sweep
 from distributed.cluster import ROOT
 from distributed.results import read_trials
+from mixunlearn.files import Files
+from tests.conftest import S3
 
 pytestmark = [
     pytest.mark.ray,
@@ -74,8 +76,9 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def command(
     experiment: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Command:
-    def run(verb: str, home: Path, *words: str) -> Run:
-        arguments = ["mixunlearn", verb, str(experiment), "--home", str(home), "--json", *words]
+    def run(verb: str, home: Path, *words: str, study: str | None = None) -> Run:
+        what = study or str(experiment)
+        arguments = ["mixunlearn", verb, what, "--home", str(home), "--json", *words]
         monkeypatch.setattr("sys.argv", arguments)
         monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
         capfd.readouterr()
@@ -118,6 +121,11 @@ def numbers(row: dict[str, Any]) -> dict[str, Any]:
         for name, value in row.items()
         if name not in varying and not name.startswith("time/")
     }
+
+
+def plain(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row without the name of its run in MLflow."""
+    return {name: value for name, value in row.items() if name != "mlflow_run_id"}
 
 
 class TestOneSweep:
@@ -167,7 +175,10 @@ class TestOneSweep:
                 assert image.width > 600
 
     def test_mlflow_holds_parent_children_and_references(self, home: Path) -> None:
-        client = mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+        self.look_into_mlflow(home, "mlflow.db")
+
+    def look_into_mlflow(self, home: Path, database: str) -> None:
+        client = mlflow.MlflowClient(f"sqlite:///{home / database}")
         experiments = {each.name: each.experiment_id for each in client.search_experiments()}
         runs = client.search_runs([experiments["small"]])
         children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
@@ -212,6 +223,49 @@ class TestOneSweep:
         assert files(home) == before
         assert optuna_trials(home) == trials
         assert read_trials(study_folder(home) / "trials.parquet") == rows
+
+    def test_what_is_derived_is_made_anew_from_the_study(
+        self, command: Command, home: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        table, name = study_folder(home) / "trials.parquet", study_folder(home).name
+        rows, whole = read_trials(table), table.read_bytes()
+        table.write_bytes(whole[:-100])
+        monkeypatch.setattr(sweep, "connected", lambda address: pytest.fail("Ray was needed"))
+        empty = f"tracking.uri=sqlite:///{home / 'another.db'}"
+        for _ in range(2):  # once more changes nothing
+            run = command("sync", home, "--set", empty, study=name)
+            assert run.code == 0, run.err
+            assert run.result == {"study": name, "trials": 4, "problems": []}
+            again = read_trials(table)
+            assert [plain(row) for row in again] == [plain(row) for row in rows]
+            self.look_into_mlflow(home, "another.db")
+        table.write_bytes(whole)
+        unknown = command("sync", home, study="smal")
+        assert unknown.code == 2
+        assert f"STUDY = 'smal': no such study in {home}/studies; did you mean" in unknown.err
+
+    def test_other_settings_are_a_new_study_which_names_the_old(
+        self, command: Command, home: Path
+    ) -> None:
+        run = command("sweep", home, "--dry-run", "--set", "search.epochs=3", "--trials", "7")
+        old = study_folder(home).name
+        assert f"a new study: {old} has other settings (search.epochs: 2 → 3)" in run.out
+        assert old not in run.result["study"]
+        assert run.result["disk_bytes"]["checkpoints"] > 0
+        run = command("sweep", home, "--dry-run", "--trials", "7", "--set", "resources.cpu=2")
+        assert "new study" not in run.out
+        assert run.result["study"] == old
+
+    def test_a_damaged_model_is_made_again(self, command: Command, home: Path) -> None:
+        before = {path: path.read_bytes() for path in (home / "store" / "models").rglob("*tensors")}
+        path = next((home / "store" / "models").glob("*/tensors.safetensors"))
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        run = command("references", home)
+        assert run.code == 0, run.err
+        assert run.result["trained"] == 1
+        assert path.read_bytes() == whole
+        assert all(path.read_bytes() == content for path, content in before.items())
 
     def test_more_trials_are_added_to_those_done(self, command: Command, home: Path) -> None:
         rows = read_trials(study_folder(home) / "trials.parquet")
@@ -286,33 +340,104 @@ def test_a_dry_run_writes_nothing(command: Command, tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
-def test_a_sweep_stopped_by_ctrl_c_goes_on_where_it_was(
-    experiment: Path, command: Command, home: Path, tmp_path: Path
+MORE = ("--trials", "3", "--set", ONE_WORKER, "--set", "search.epochs=4")
+
+
+@pytest.fixture(scope="module")
+def whole(
+    experiment: Path, home: Path, tmp_path_factory: pytest.TempPathFactory
+) -> list[dict[str, Any]]:
+    """Return the trials of a sweep that nothing disturbed."""
+    here = tmp_path_factory.mktemp("whole")
+    shutil.copytree(home / "store" / "models", here / "store" / "models")
+    words = ["sweep", str(experiment), "--home", str(here), *MORE]
+    subprocess.run([sys.executable, "-c", INTERRUPTIBLE, *words], cwd=ROOT, check=True)
+    return read_trials(study_folder(here) / "trials.parquet")
+
+
+class TestInterruptions:
+    """One worker: an interrupted study has the numbers of one that was not."""
+
+    def cut_off(self, experiment: Path, here: Path, number: signal.Signals) -> tuple[int, str]:
+        """Run a sweep until a trial is done, end it; return its exit code and what it said."""
+        words = ["sweep", str(experiment), "--home", str(here), *MORE]
+        with subprocess.Popen(
+            [sys.executable, "-c", INTERRUPTIBLE, *words],
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        ) as process:
+            assert process.stderr
+            for line in process.stderr:
+                if line.startswith("trials: 1 of 3"):
+                    break
+            process.send_signal(number)
+            said = process.stderr.read()
+        return process.returncode, said
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+    def test_an_interrupted_sweep_ends_as_if_it_had_not_been(
+        self,
+        experiment: Path,
+        command: Command,
+        home: Path,
+        tmp_path: Path,
+        whole: list[dict[str, Any]],
+        number: signal.Signals,
+    ) -> None:
+        shutil.copytree(home / "store" / "models", tmp_path / "store" / "models")
+        code, said = self.cut_off(experiment, tmp_path, number)
+        if number is not signal.SIGKILL:
+            assert code == 1, said
+            assert f"stopped by {number.name}; go on with: mixunlearn sweep {experiment}" in said
+            assert "Traceback" not in said
+        before = optuna_trials(tmp_path)
+        run = command("sweep", tmp_path, *MORE)
+        assert run.code == 0, run.err
+        after = optuna_trials(tmp_path)
+        assert len(after) == 3
+        assert all(trial.state.is_finished() for trial in after)
+        finished = [trial.number for trial in before if trial.state.is_finished()]
+        assert [after[number] for number in finished] == [before[number] for number in finished]
+        rows = read_trials(study_folder(tmp_path) / "trials.parquet")
+        assert [numbers(row) for row in rows] == [numbers(row) for row in whole]
+        kept = list((study_folder(tmp_path) / "checkpoints").glob("*/*/checkpoint_*"))
+        assert sorted(path.parent.name for path in kept) == ["0000", "0001", "0002"]
+
+
+def test_two_machines_share_a_study_in_postgres_and_on_s3(
+    command: Command, home: Path, tmp_path: Path, postgres: str, s3: S3
 ) -> None:
-    shutil.copytree(home / "store" / "models", tmp_path / "store" / "models")
-    arguments = ["sweep", str(experiment), "--home", str(tmp_path), "--set", "search.epochs=4"]
-    with subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTIBLE, *arguments],
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-    ) as process:
-        assert process.stderr
-        for line in process.stderr:
-            if line.startswith("trials: 1 of 4"):
-                break
-        process.send_signal(signal.SIGINT)
-        said = process.stderr.read()
-    assert process.returncode == 1, said
-    assert "the same command goes on" in said
-    assert "Traceback" not in said
-    before = optuna_trials(tmp_path)
-    run = command("sweep", tmp_path, "--set", "search.epochs=4")
+    shutil.copytree(home / "store" / "models", tmp_path / "a" / "store" / "models")
+    shared = ["--set", f"storage.study={postgres}", "--set", f"storage.files={s3.uri('team')}"]
+    first = command("sweep", tmp_path / "a", "--trials", "2", *shared)
+    assert first.code == 0, first.err
+    assert not list((tmp_path / "a").rglob("study.db"))
+    assert not list((tmp_path / "a").rglob("checkpoint_*"))
+    second = command("sweep", tmp_path / "b", "--trials", "3", *shared)
+    assert second.code == 0, second.err
+    assert "0 to train, 3 cached" in second.err
+    rows = [read_trials(study_folder(tmp_path / each) / "trials.parquet") for each in "ab"]
+    assert [plain(row) for row in rows[1][:2]] == [plain(row) for row in rows[0]]
+    files = Files.of(s3.uri("team")) / "studies" / study_folder(tmp_path / "b").name
+    table = (study_folder(tmp_path / "b") / "trials.parquet").read_bytes()
+    assert files.read("trials.parquet") == table
+    assert files.read("plots/gap_by_trial.png")
+
+
+def test_trials_that_failed_run_again_when_asked(
+    command: Command, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Goes on with the study in which a worker died."""
+    more = ["--set", "search.seed=1", "--set", "search.scheduler=none", "--set", ONE_WORKER]
+    run = command("sweep", home, "--trials", "3", *more)
+    assert run.code == 4
+    run = command("sweep", home, "--trials", "3", "--retry-failed", *more)
     assert run.code == 0, run.err
-    after = optuna_trials(tmp_path)
-    assert len(after) == 4
-    assert all(trial.state.is_finished() for trial in after)
-    finished = [trial.number for trial in before if trial.state.is_finished()]
-    assert [after[number] for number in finished] == [before[number] for number in finished]
-    configs = [trial.user_attrs["config"] for trial in before]
-    assert [trial.user_attrs["config"] for trial in after][: len(configs)] == configs
+    assert run.result["trials"] == {"complete": 3, "pruned": 0, "failed": 0}
+    rows = read_trials(home / "studies" / run.result["study"] / "trials.parquet")
+    assert [row["trial"] for row in rows] == [0, 1, 2]
+    client = mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    tags = client.get_run(str(rows[1]["mlflow_run_id"])).data.tags
+    assert tags["mixunlearn.state"] == "complete"
+    assert not tags.get("mixunlearn.error")
