@@ -244,6 +244,11 @@ NAMES = [
     setting("tracking.uri=mlruns", "tracking.uri", "'mlruns'", ADDRESS),
     setting("tracking.uri=http://", "tracking.uri", "'http://'", ADDRESS),
     setting("tracking.uri=sqlite", "tracking.uri", "'sqlite'", ADDRESS),
+    setting("storage.study=mysql://h/x", "storage.study", "'mysql://h/x'", "must be an address"),
+    setting("storage.study=runs", "storage.study", "'runs'", "must be an address like postgresql:"),
+    setting("storage.files=floppy://a", "storage.files", "'floppy://a'", "unknown kind of address"),
+    setting("storage.files=s3://", "storage.files", "'s3://'", "names no bucket"),
+    setting("storage.fils=x", "storage.fils", "'x'", "did you mean storage.files?"),
     setting("tracking.storage=floppy://a", "tracking.storage", "'floppy://a'", "must be a folder"),
 ]
 SPACES = [
