@@ -79,6 +79,8 @@ class Recorder(Unsaved, tune.Callback):
     ) -> None:
         number, epoch = trial.config["trial"], result[EPOCH]
         self._heard[number] = time.monotonic()
+        if FAILURE in result:  # the epoch did not end: it has no metrics
+            return
         metrics = {name: result[name] for name in result if name.startswith(METRIC_PREFIXES)}
         self.study.report(number, epoch, metrics)
         self.tracker.log_epoch(number, epoch, metrics)
@@ -109,14 +111,14 @@ class Recorder(Unsaved, tune.Callback):
         self._finish(trial, "failed", reason)
         self._show(trials, event=True)
 
-    def repeat(self, row: Mapping[str, Any]) -> None:
-        """Tell MLflow once more all that the study knows of a finished trial."""
-        number = int(row["trial"])
-        self._open(number, self.study.config(number))
-        for epoch, metrics in self.study.history(number).items():
-            known = {name: value for name, value in metrics.items() if value is not None}
-            self.tracker.log_epoch(number, epoch, known)
-        self._close(row)
+    def repeat(self) -> None:
+        """Tell MLflow all that the study knows of finished trials; what it has, it is not sent.
+
+        An earlier driver may have died before it told everything.
+        """
+        for row in self.rows:
+            self._open(row["trial"], self.study.config(row["trial"]))
+            self._close(row)
 
     def write_table(self) -> None:
         """Write trials.parquet, off the event loop."""
@@ -153,6 +155,9 @@ class Recorder(Unsaved, tune.Callback):
         parameters = {name: value for name, value in config.items() if name != "trial"}
         tags = {**self.tags, "mixunlearn.trial_id": self.study.trial_id(config)}
         self.tracker.start_trial(number, f"{number:04d} {self.study.method}", parameters, tags)
+        for epoch, metrics in self.study.history(number).items():
+            known = {name: value for name, value in metrics.items() if value is not None}
+            self.tracker.log_epoch(number, epoch, known)
 
     def _close(self, row: Mapping[str, Any]) -> None:
         metrics = {name: row[name] for name in row if name.startswith(METRIC_PREFIXES)}

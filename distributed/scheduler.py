@@ -40,7 +40,8 @@ class Continued(Unsaved):
             past = _Past(row["trial"])
             super().on_trial_add(_NOBODY, past)  # type: ignore[misc]
             self._catch_up(_NOBODY, past, row["epochs"] + (row["state"] != "complete"))
-            if (last := study.history(row["trial"]).get(row["epochs"])) is not None:
+            if row["state"] != "failed":
+                last = study.history(row["trial"])[row["epochs"]]
                 self.on_trial_complete(_NOBODY, past, {**last, EPOCH: row["epochs"]})
         return self
 

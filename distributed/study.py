@@ -113,6 +113,13 @@ class Study:
         self._proposals = Proposals(space, facts, sampler, seed)
         self._proposals.recall(self._attempts.values(), objective)
 
+    def close(self) -> None:
+        """Give the connections to the storage back."""
+        self._storage.remove_session()
+        engine = getattr(getattr(self._storage, "_backend", None), "engine", None)
+        if engine is not None:
+            engine.dispose()
+
     def rows(self) -> list[dict[str, Any]]:
         """Return the finished trials, as in trials.parquet, by number."""
         return [attempt.row for attempt in self._attempts.values() if attempt.row is not None]

@@ -74,6 +74,12 @@ class Session:
         driver = Driver(plan.study, plan.folder, plan.database, self.progress.say, self.stop.check)
         return self.stack.enter_context(driver)
 
+    def open(self, plan: Plan, driver: Driver) -> Study:
+        """Return the study of a plan, with what is in it already."""
+        study = open_study(plan, driver)
+        self.stack.callback(study.close)
+        return study
+
     def connect(self, plan: Plan, why: str) -> Plan:
         """Start Ray or join the cluster, once; return the plan as its nodes need it."""
         if self._connected:
@@ -117,10 +123,11 @@ def run_sweep(plan: Plan, session: Session, *, retry_failed: bool = False) -> di
             plan = session.connect(plan, "starting Ray")
             _fill(plan, session)
         log_references(plan.bank, tracker)
-        study = open_study(plan, driver)
+        study = session.open(plan, driver)
         if retry_failed:
             session.progress.say(f"trials: {study.retry_failed()} that failed run again")
         recorder = make_recorder(plan, study, tracker, session)
+        recorder.repeat()
         if recorder.count.total > recorder.count.done:
             plan = session.connect(plan, "starting the trials")
             search(plan, study, problem_of(plan), recorder, session)
@@ -217,12 +224,11 @@ def sync(plan: Plan, session: Session) -> tuple[int, list[str]]:
     """
     driver, problems = session.hold(plan), list[str]()
     with tracked(plan, session, problems) as (tracker, _):
-        study = open_study(plan, driver)
+        study = session.open(plan, driver)
         if not plan.bank.missing():
             log_references(plan.bank, tracker)
         recorder = make_recorder(plan, study, tracker, session)
-        for row in recorder.rows:
-            recorder.repeat(row)
+        recorder.repeat()
         recorder.write_table()
         examiner = Examiner(plan, study)
         tasks = examiner.tasks(recorder.rows)
