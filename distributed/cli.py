@@ -210,11 +210,12 @@ def doctor(
 
         from distributed.addresses import resolve
         from distributed.doctor import checks
-        from distributed.experiment import read_tracking
+        from distributed.experiment import read_storage, read_tracking
 
-        tracking = read_tracking(settings or [])
+        tracking, storage = read_tracking(settings or []), read_storage(settings or [])
         uri, _ = resolve(tracking.uri, tracking.storage, _home(home))
-        found = checks(_home(home), uri, address or os.environ.get("RAY_ADDRESS"))
+        ray_address = address or os.environ.get("RAY_ADDRESS")
+        found = checks(_home(home), uri, ray_address, storage.study, storage.files)
         for check in found:
             mark = "[green]ok[/]  " if check.ok else "[red]fail[/]"
             remedy = "" if check.ok or not check.remedy else f" → {check.remedy}"

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from distributed.addresses import nearest_folder, one_line, redact, sqlite_path
+from distributed.addresses import ask_database, nearest_folder, one_line, redact, sqlite_path
 from distributed.tracking import reachable
 from mixunlearn.errors import MixUnlearnError
+from mixunlearn.files import Files
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -38,13 +39,21 @@ class Check:
     remedy: str | None = None
 
 
-def checks(home: Path, tracking_uri: str, address: str | None) -> list[Check]:
-    """Look at everything a sweep needs; creates nothing.
+def checks(
+    home: Path,
+    tracking_uri: str,
+    address: str | None,
+    study: str | None = None,
+    files: str | None = None,
+) -> list[Check]:
+    """Look at everything a sweep needs; leaves nothing behind.
 
     Args:
         home: the folder of studies, which need not exist.
         tracking_uri: where MLflow is told, see `tracking.resolve`.
         address: of a Ray cluster; None: Ray starts on this machine when needed.
+        study: `storage.study`; None: studies are recorded under the home.
+        files: `storage.files`; None: files are kept under the home.
 
     Returns:
         One finding a subject, in a fixed order. Only what would stop or spoil a sweep is not ok.
@@ -59,6 +68,8 @@ def checks(home: Path, tracking_uri: str, address: str | None) -> list[Check]:
         _writable(home),
         _store(home / "store"),
         _tracking(tracking_uri),
+        *([_record(study)] if study else []),
+        *([_files(files)] if files else []),
     ]
 
 
@@ -183,6 +194,24 @@ def _writable(home: Path) -> Check:
 def _store(store: Path) -> Check:
     counts = [f"{len(_folders(kind))} {kind.name}" for kind in sorted(_folders(store))]
     return Check(name="store", ok=True, detail=", ".join(counts) or "empty")
+
+
+def _record(study: str) -> Check:
+    try:
+        ask_database(study)
+    except Exception as error:
+        detail = f"{redact(study)}: {one_line(error)}"
+        return Check(name="study", ok=False, detail=detail, remedy="correct storage.study")
+    return Check(name="study", ok=True, detail=f"{redact(study)} answers")
+
+
+def _files(files: str) -> Check:
+    place = Files.of(files)
+    try:
+        place.require()
+    except MixUnlearnError as error:
+        return Check(name="files", ok=False, detail=str(error), remedy="correct storage.files")
+    return Check(name="files", ok=True, detail=f"{place}, one can write there")
 
 
 def _folders(folder: Path) -> list[Path]:

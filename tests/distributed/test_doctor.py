@@ -10,6 +10,7 @@ import pytest
 from distributed import doctor
 from distributed.doctor import Check, checks
 from distributed.tracking import embedded
+from tests.conftest import S3
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -107,3 +108,18 @@ def test_a_tracking_server_without_answer(tmp_path: Path) -> None:
     assert check.detail == f"http://ann:***@{address}: Connection refused"
     assert not check.ok
     assert check.remedy
+
+
+def test_shared_places_are_looked_at(tmp_path: Path, postgres: str, s3: S3) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    found = {each.name: each for each in checks(tmp_path, uri, None, postgres, s3.uri("team"))}
+    assert found["study"].ok
+    assert "secret" not in found["study"].detail
+    assert found["files"].ok
+    away = "postgresql://me:secret@127.0.0.1:1/none"
+    nowhere = "s3://none?endpoint_override=127.0.0.1:1&scheme=http"
+    found = {each.name: each for each in checks(tmp_path, uri, None, away, nowhere)}
+    for name in ("study", "files"):
+        assert not found[name].ok
+        assert f"storage.{name}" in str(found[name].remedy)
+        assert "secret" not in found[name].detail

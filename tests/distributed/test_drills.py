@@ -1,0 +1,79 @@
+"""A short version of each drill: one run, on fewer trials. `make drills` runs them all."""
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.drills import tracking
+from tests.drills.ground import Ground
+from tests.drills.registry import DRILLS
+from tests.drills.run import Run, markdown, perform, write
+
+SIZE = {"trials": 3, "epochs": 2}
+SEEDS = {  # each the seed of a cheap variant
+    "kill-driver": 0,
+    "stop-driver": 0,
+    "two-drivers": 0,
+    "kill-worker": 1,
+    "failing-trials": 0,
+    "torn-files": 1,
+    "lost-node": 0,
+    "mlflow-outage": 1,
+    "postgresql-restart": 1,
+    "full-disk": 1,
+    "hostile-input": 3,
+}
+Runs = dict[str, Future[Run]]
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+    ground = Ground(tmp_path_factory.mktemp("ground"), SIZE)
+    yield ground
+    ground.close()
+    ground.clear(patience_s=0)  # Ray's agents take a minute, which `make drills` gives them
+
+
+@pytest.fixture(scope="module")
+def runs(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+    """All runs, two at a time: most of a drill is waiting."""
+    folder = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(2) as pool:
+        patch.setattr(tracking, "OUTAGE_S", 4.0)
+        yield {
+            name: pool.submit(perform, name, seed, folder / name, ground)
+            for name, seed in SEEDS.items()
+        }
+        pool.shutdown(cancel_futures=True)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("ignore:.*noload.*:DeprecationWarning")
+@pytest.mark.parametrize("name", SEEDS)
+def test_drill(name: str, runs: Runs) -> None:
+    outcome = runs[name].result().outcome
+    if outcome.skipped:
+        pytest.skip(outcome.skipped)
+    assert outcome.clean, outcome
+
+
+def test_every_drill_has_a_short_version() -> None:
+    assert SEEDS.keys() == DRILLS.keys()
+
+
+def test_the_table_takes_its_place_in_the_page(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "before\n<!-- the table of `make drills` -->\nold\n<!-- end of the table -->\nafter\n"
+    )
+    write(page, markdown([], seed=3, seconds=60))
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "old" not in text
+    assert "| drill | runs | lost |" in text
+    assert "--seed 3" in text

@@ -1,0 +1,182 @@
+"""Faults inside workers: armed by the environment, through the real import of the real class.
+
+`DRILL_FAULTS` is JSON, a list of what to do; without it nothing happens. Imported at the start of
+every process of a drill, so only the standard library is imported at the top.
+"""
+
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import json
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal, TypeAlias
+
+VARIABLE = "DRILL_FAULTS"
+TARGET = "trainables.unlearn"
+SITE = Path(__file__).resolve().parent / "site"
+ALWAYS = 1000
+HEADROOM = 2**29  # bytes a worker may take beyond what it has, before its memory is exceeded
+Kind: TypeAlias = Literal["kill", "raise", "nan", "inf", "hang", "memory"]
+Work: TypeAlias = Callable[[], Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """What happens to one trial.
+
+    Args:
+        trial: its number.
+        epoch: in which epoch, or in the checkpoint after which epoch.
+        at: in the step or in the checkpoint.
+        kind: what happens.
+        mark: path; a file of this name with a number after it is made each time.
+        times: how often; a trial that is tried again meets it again.
+        delay: seconds from the beginning of the step or checkpoint to the killing.
+    """
+
+    trial: int
+    epoch: int
+    at: Literal["step", "checkpoint"] = "step"
+    kind: Kind
+    mark: str
+    times: int = 1
+    delay: float = 0.0
+
+    def due(self, at: str, trial: int, epoch: int) -> bool:
+        """Return whether it is time, and take note of it for all processes."""
+        if (self.at, self.trial, self.epoch) != (at, trial, epoch):
+            return False
+        for index in range(self.times):
+            try:
+                Path(f"{self.mark}.{index}").touch(exist_ok=False)
+            except FileExistsError:
+                continue
+            return True
+        return False
+
+
+def environment(faults: Sequence[Fault]) -> dict[str, str]:
+    """Return the environment that arms faults in a command and its workers."""
+    paths = [str(SITE), str(SITE.parents[2])]
+    found = json.dumps([asdict(fault) for fault in faults])
+    return {VARIABLE: found, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def install() -> None:
+    """Arm the faults of the environment in this process."""
+    faults = [Fault(**fault) for fault in json.loads(os.environ[VARIABLE])]
+    sys.meta_path.insert(0, _Hook(faults))
+
+
+class _Hook(importlib.abc.MetaPathFinder):
+    """Changes the trainable when it is imported: no process pays for what it does not import."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self.faults = faults
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if name != TARGET:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
+        assert spec
+        assert spec.loader
+        run = spec.loader.exec_module
+
+        def execute(module: ModuleType) -> None:
+            run(module)
+            _arm(module, self.faults)
+
+        spec.loader.exec_module = execute  # type: ignore[method-assign]
+        return spec
+
+
+def _arm(module: ModuleType, faults: Sequence[Fault]) -> None:
+    """Let faults happen in the epochs and in the checkpoints of the trials they are meant for."""
+    trainable, trial = module.UnlearnTrainable, module.Trial
+    reset, save, unlearn = trainable.reset_config, trainable.save_checkpoint, trial.unlearn
+
+    def reset_config(self: Any, config: dict[str, Any]) -> bool:
+        done: bool = reset(self, config)
+        self.trial.number = config["trial"]
+        return done
+
+    def save_checkpoint(self: Any, folder: str) -> None:
+        trial = self.trial
+        _happen(faults, "checkpoint", trial, trial.epochs_done, lambda: save(self, folder))
+
+    def unlearn_faulty(self: Any) -> Any:
+        return _happen(faults, "step", self, self.epochs_done + 1, lambda: unlearn(self))
+
+    trainable.reset_config, trainable.save_checkpoint = reset_config, save_checkpoint
+    trial.unlearn = unlearn_faulty
+
+
+def _happen(faults: Sequence[Fault], at: str, trial: Any, epoch: int, go: Work) -> Any:
+    """Do the work, or what is meant to happen to it."""
+    for fault in faults:
+        if fault.due(at, getattr(trial, "number", -1), epoch):
+            return HAPPENINGS[fault.kind](fault, trial, go)
+    return go()
+
+
+def _kill(fault: Fault, trial: Any, go: Work) -> Any:
+    threading.Timer(fault.delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    go()
+    time.sleep(60)  # where the work was faster than the timer
+
+
+def _raise(fault: Fault, trial: Any, go: Work) -> Any:
+    raise RuntimeError("a drill raised this\nin two lines")
+
+
+def _nan(fault: Fault, trial: Any, go: Work) -> Any:
+    """Spoil the weights: what follows is what a diverged training does."""
+    for parameter in trial.method.model.parameters():
+        parameter.data.fill_(float("nan"))
+    return go()
+
+
+def _inf(fault: Fault, trial: Any, go: Work) -> Any:
+    """Let the method report an infinite loss."""
+    epoch = trial.method.epoch
+    trial.method.epoch = lambda: dict.fromkeys(epoch(), float("inf"))
+    return go()
+
+
+def _hang(fault: Fault, trial: Any, go: Work) -> Any:
+    while True:
+        time.sleep(60)
+
+
+def _memory(fault: Fault, trial: Any, go: Work) -> Any:
+    """Take memory until the system refuses more."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size + HEADROOM, before[1]))
+    try:
+        taken = []
+        while True:
+            taken.append(bytearray(2**26))
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+HAPPENINGS: dict[str, Callable[[Fault, Any, Work], Any]] = {
+    "kill": _kill,
+    "raise": _raise,
+    "nan": _nan,
+    "inf": _inf,
+    "hang": _hang,
+    "memory": _memory,
+}

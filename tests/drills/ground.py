@@ -1,0 +1,357 @@
+"""What drills stand on: undisturbed runs to compare with, and homes to disturb."""
+
+import os
+import random
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import yaml
+
+from tests.drills.comparison import (
+    Row,
+    Tally,
+    check_record,
+    check_tracking,
+    compare_models,
+    compare_summaries,
+    compare_tables,
+    compare_trials,
+    read_study,
+    reevaluate,
+    study_folder,
+)
+from tests.drills.process import LEAVING_S, Command, DrillError
+
+DONE, FAILED, BAD_INPUT, TRIALS_FAILED = 0, 1, 2, 4
+RESULTS = "unlearned"  # the kind of the store's entries that belong to one study
+PROGRESS = r"^(models|trials): \d+ of|^test: "
+EXAMINING = r"^test: examining"
+# More than half of the processors: no second trial has room. All of them would be slow beside
+# other runs: threads that wait for each other.
+ALONE = (os.cpu_count() or 1) / 2 + 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """A kind of sweep.
+
+    Args:
+        name: of it.
+        workers: how many trials run at once.
+        search: keys of the experiment's section.
+    """
+
+    name: str
+    workers: int
+    search: Mapping[str, object]
+
+    def experiment(self, size: Mapping[str, int]) -> dict[str, Any]:
+        """Return the experiment."""
+        return {
+            "name": "drill",
+            "data": {"source": "digits", "limit": {"train": 900}},
+            "model": {"name": "cnn", "width": 4},
+            "task": {"kind": "class", "classes": [0]},
+            "references": {"seeds": 2, "epochs": 4, "lr": 3e-3},
+            "search": {"space": {"batch": 32, "gen_interval": 1}, **size, **self.search},
+            "resources": {"cpu": ALONE if self.workers == 1 else 1},
+        }
+
+
+# As users search: what a trial is depends on all before it, so nothing may be out of order.
+SINGLE = Setting(name="single", workers=1, search={})
+PAIR = Setting(name="pair", workers=2, search={})
+# Here trials know nothing of each other: a failed one may not change another.
+APART = Setting(name="apart", workers=1, search={"sampler": "random", "scheduler": "none"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Undisturbed:
+    """What a sweep gives when nothing happens.
+
+    Args:
+        home: with its results.
+        rows: of trials.parquet.
+        summary: of summary.json.
+        spans: seconds from the start to the first trial's end, to the examination, to the end.
+    """
+
+    home: Path
+    rows: Sequence[Row]
+    summary: Row
+    spans: tuple[float, float, float]
+
+    @property
+    def study(self) -> str:
+        """The study's name."""
+        return str(self.rows[0]["study"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What one run of a drill found.
+
+    Args:
+        moment: when and how the study was disturbed.
+        lost, doubled, altered: compared with the undisturbed run.
+        seconds: until the study went on: until the next trial, model or examination was done.
+        note: what else is wrong; nothing if all is well.
+        skipped: why the drill cannot be run here.
+    """
+
+    moment: str = ""
+    lost: int = 0
+    doubled: int = 0
+    altered: int = 0
+    seconds: float | None = None
+    note: str = ""
+    skipped: str = ""
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing is wrong."""
+        return not (self.lost or self.doubled or self.altered or self.note)
+
+
+@dataclass(kw_only=True)
+class Scene:
+    """One home to disturb: the stage of one run of a drill.
+
+    Args:
+        ground: it stands on.
+        folder: of this run alone.
+        undisturbed: what the sweep gives otherwise.
+        workers: how many trials run at once.
+        words: more arguments of the command.
+        environment: of the command.
+        storage: address of the study's record; by default the one in the study's folder.
+        tracking: address of MLflow; by default the one in the home.
+        tracked: whether MLflow has seen the whole study.
+        commands: that were started here.
+    """
+
+    ground: "Ground"
+    folder: Path
+    undisturbed: Undisturbed
+    workers: int
+    words: list[str] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)
+    storage: str | None = None
+    tracking: str | None = None
+    tracked: bool = True
+    commands: list[Command] = field(default_factory=list)
+
+    @property
+    def home(self) -> Path:
+        """The home of the study."""
+        return self.folder / "home"
+
+    @property
+    def experiment(self) -> Path:
+        """The experiment's file."""
+        return self.folder / "drill.yaml"
+
+    @property
+    def study(self) -> Path:
+        """The study's folder."""
+        return self.home / "studies" / self.undisturbed.study
+
+    def start(self, *words: str, verb: str = "sweep") -> Command:
+        """Start the command."""
+        arguments = [verb, str(self.experiment), "--home", str(self.home), "--json", *self.words]
+        log = self.folder / f"{len(self.commands)}.err"
+        command = self.ground.start([*arguments, *words], log, self.environment)
+        self.commands.append(command)
+        return command
+
+    def finish(self, *words: str, codes: Sequence[int] = (DONE,)) -> Command:
+        """Run the command to its end.
+
+        Raises:
+            DrillError: it does not end as it should.
+        """
+        command = self.start(*words)
+        expect(command, *codes)
+        return command
+
+    def compare(self) -> Tally:
+        """Compare all that was left behind with the undisturbed run."""
+        tally = Tally()
+        rows, summary = read_study(self.study)
+        if self.workers == 1:
+            compare_tables(self.undisturbed.rows, rows, tally)
+            compare_summaries(self.undisturbed.summary, summary, tally)
+        else:
+            compare_trials(self.undisturbed.rows, rows, tally)
+            reevaluate(self.experiment, self.home, rows, tally)
+        compare_models(self.undisturbed.home / "store", self.home / "store", tally)
+        check_record(self.storage or record(self.study), rows, tally)
+        if self.tracked:
+            check_tracking(self.tracking or f"sqlite:///{self.home / 'mlflow.db'}", rows, tally)
+        return tally
+
+    def outcome(self, moment: str, seconds: float | None) -> Outcome:
+        """Return what the run found."""
+        tally = self.compare()
+        notes = [tally.note] * bool(tally.note)
+        traces = [command.log.name for command in self.commands if "Traceback" in command.said]
+        notes += [f"traceback in {', '.join(traces)}"] * bool(traces)
+        return Outcome(
+            moment=moment,
+            lost=tally.lost,
+            doubled=tally.doubled,
+            altered=tally.altered,
+            seconds=seconds,
+            note="; ".join(notes),
+        )
+
+
+class Ground:
+    """What all runs share; made when first needed, also by several threads.
+
+    Args:
+        folder: for all files.
+        size: `trials` and `epochs` of every sweep.
+    """
+
+    def __init__(self, folder: Path, size: Mapping[str, int]) -> None:
+        self.folder, self.size = folder.resolve(), size
+        self._lock = threading.RLock()
+        self._made: dict[str, Undisturbed] = {}
+        self._started: list[Command] = []
+        self._open = True
+
+    def undisturbed(self, setting: Setting) -> Undisturbed:
+        """Return the undisturbed run of a kind."""
+        with self._lock:
+            if setting.name not in self._made:
+                self._made[setting.name] = self._run(setting)
+            return self._made[setting.name]
+
+    def scene(
+        self, setting: Setting, folder: Path, *, finished: bool = False, references: bool = True
+    ) -> Scene:
+        """Return a home in which a study is to be done.
+
+        Args:
+            setting: what kind of sweep.
+            folder: for the run.
+            finished: whether it is done already, in MLflow apart.
+            references: whether originals and references are trained already.
+        """
+        undisturbed = self.undisturbed(setting)
+        scene = Scene(
+            ground=self,
+            folder=folder,
+            undisturbed=undisturbed,
+            workers=setting.workers,
+            tracked=not finished,
+        )
+        scene.home.mkdir(parents=True)
+        self._write(setting, scene.experiment)
+        left_out = shutil.ignore_patterns(*([] if finished else [RESULTS]))
+        parts = ["cache", *(["store"] if references else []), *(["studies"] if finished else [])]
+        for part in parts:
+            source = undisturbed.home / part
+            shutil.copytree(source, scene.home / part, ignore=left_out)
+        return scene
+
+    def start(self, words: Sequence[str], log: Path, environment: Mapping[str, str]) -> Command:
+        """Start a command.
+
+        Raises:
+            DrillError: the drills were stopped.
+        """
+        if not self._open:
+            raise DrillError("the drills were stopped")
+        self._started.append(Command(words, log, environment))
+        return self._started[-1]
+
+    def close(self) -> None:
+        """End all drivers and start no more."""
+        self._open = False
+        self.leave(Path("/"))
+
+    def leave(self, folder: Path) -> None:
+        """End the drivers that a run in this folder left running."""
+        for command in self._started:
+            if command.log.is_relative_to(folder) and command.process.poll() is None:
+                command.kill()
+
+    def clear(self, patience_s: float = LEAVING_S) -> list[str]:
+        """End all processes of all runs; return the names of those that did not end themselves.
+
+        Args:
+            patience_s: how long after their driver they may live.
+        """
+        return [name for command in self._started for name in command.clear(patience_s)]
+
+    def _run(self, setting: Setting) -> Undisturbed:
+        folder = self.folder / setting.name
+        home, experiment = folder / "home", folder / "drill.yaml"
+        home.mkdir(parents=True)
+        self._write(setting, experiment)
+        for made in list(self._made.values())[:1]:  # references are the same for all
+            ignore = shutil.ignore_patterns(RESULTS)
+            shutil.copytree(made.home / "store", home / "store", ignore=ignore)
+        words = ["sweep", str(experiment), "--home", str(home)]
+        command = self.start(words, folder / "undisturbed.err", {})
+        expect(command, DONE)
+        rows, summary = read_study(study_folder(home))
+        marks = (command.when(r"^trials: 1 of"), command.when(EXAMINING), command.ended)
+        first, examining, end = (mark - command.began for mark in marks if mark)
+        return Undisturbed(home=home, rows=rows, summary=summary, spans=(first, examining, end))
+
+    def _write(self, setting: Setting, path: Path) -> None:
+        path.write_text(yaml.safe_dump(setting.experiment(self.size)))
+
+
+Drill: TypeAlias = Callable[[int, Path, Ground], Outcome]
+
+
+def expect(command: Command, *codes: int) -> None:
+    """Wait for a command's end.
+
+    Raises:
+        DrillError: it does not end as it should.
+    """
+    code = command.wait()
+    if code not in codes:
+        raise DrillError(f"exit code {code} in place of {codes}: {command.last}")
+
+
+def record(study: Path) -> str:
+    """Return the address of the record in a study's folder."""
+    journal = study / "study.journal"
+    return f"journal:///{journal}" if journal.exists() else f"sqlite:///{study / 'study.db'}"
+
+
+def went_on(command: Command, after: float = 0.0) -> float | None:
+    """Return after how many seconds the study went on; its end counts as well."""
+    since = after or command.began
+    then = command.when(PROGRESS, since) or command.ended
+    return None if then is None else max(0.0, then - since)
+
+
+def strike(command: Command, phase: str, scene: Scene, rng: random.Random) -> str:
+    """Wait for a random moment of a phase and say which it is.
+
+    Phases: "start-up" (until the first trial has ended; "references" where these are trained
+    before), "trials", "final" (the examination).
+    """
+    first, examining, end = scene.undisturbed.spans
+    total = len(scene.undisturbed.rows)
+    pattern, length = {
+        "start-up": (r"", first),
+        "references": (r"", first),
+        "final": (EXAMINING, end - examining),
+    }.get(phase, (rf"^trials: {rng.randint(1, total - 1)} of", (examining - first) / total))
+    wait = rng.uniform(0, length)
+    reached = not pattern or command.await_line(pattern)
+    time.sleep(wait if reached else 0)
+    return f"{phase}: {wait:.2f} s after {pattern.strip('^') or 'the start'}"

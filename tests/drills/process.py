@@ -1,0 +1,190 @@
+"""The real command as a process of its own: started, watched, signalled, cleaned up after."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+# A shell's background jobs ignore Ctrl-C; this command must not.
+LAUNCHER = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from mixunlearn.__main__ import main; sys.exit(main())"
+)
+# What the drills set for one command must not come from the shell they were started in.
+FOREIGN = ("MLFLOW_TRACKING_URI", "RAY_ADDRESS", "MIXUNLEARN_HOME", "DRILL_FAULTS")
+PATIENCE_S = 240.0  # for a whole command on a busy machine
+LEAVING_S = 90.0  # for Ray's processes, after the driver's end: its agents take a minute
+
+
+class DrillError(Exception):
+    """The system did something else than it should have."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """What the command said on standard error, and when (seconds since the epoch)."""
+
+    time: float
+    text: str
+
+
+class Command:
+    """A running `mixunlearn`, in a session of its own.
+
+    Args:
+        words: its arguments.
+        log: where standard error is kept; standard output beside it.
+        environment: put over the present one.
+    """
+
+    def __init__(
+        self, words: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.log = log
+        self.lines: list[Line] = []
+        self.began = time.time()
+        self.ended: float | None = None
+        self._news = threading.Condition()
+        inherited = {name: text for name, text in os.environ.items() if name not in FOREIGN}
+        with log.with_suffix(".out").open("w") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", LAUNCHER, *words],
+                stdout=out,
+                stderr=subprocess.PIPE,
+                stdin=subprocess.DEVNULL,
+                text=True,
+                cwd=ROOT,
+                env={**inherited, **(environment or {})},
+                start_new_session=True,
+            )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def said(self) -> str:
+        """All of standard error so far."""
+        return "\n".join(line.text for line in self.lines)
+
+    @property
+    def last(self) -> str:
+        """The last line that was not empty."""
+        return next((line.text for line in reversed(self.lines) if line.text.strip()), "")
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """The JSON line that ends standard output."""
+        text = self.log.with_suffix(".out").read_text()
+        found: dict[str, Any] = json.loads(text.splitlines()[-1])
+        return found
+
+    def when(self, pattern: str, after: float = 0.0) -> float | None:
+        """Return when the first line that matches was said after a time."""
+        for line in list(self.lines):
+            if line.time > after and re.search(pattern, line.text):
+                return line.time
+        return None
+
+    def await_line(self, pattern: str, limit_s: float = PATIENCE_S) -> bool:
+        """Wait for a line; return False if the command ended without it.
+
+        Raises:
+            DrillError: neither came in time.
+        """
+        deadline = time.monotonic() + limit_s
+        with self._news:
+            while self.when(pattern) is None:
+                if self.ended is not None:
+                    return False
+                if not self._news.wait(deadline - time.monotonic()):
+                    raise DrillError(f"no line {pattern!r} within {limit_s:.0f} s: {self.last}")
+        return True
+
+    def wait(self, limit_s: float = PATIENCE_S) -> int:
+        """Wait for the end and return the exit code.
+
+        Raises:
+            DrillError: it did not end in time.
+        """
+        try:
+            code = self.process.wait(limit_s)
+        except subprocess.TimeoutExpired as error:
+            raise DrillError(f"still running after {limit_s:.0f} s: {self.last}") from error
+        self.ended = self.ended or time.time()
+        self._reader.join(1)  # ends late where a process of Ray's still holds the pipe
+        return code
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the driver, and to no other process."""
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """End the driver as `kill -9` does."""
+        self.signal(signal.SIGKILL)
+        self.process.wait()
+        self.ended = time.time()
+
+    def clear(self, patience_s: float) -> list[str]:
+        """End what is left of the session and return the names of those processes.
+
+        Ray's processes end by themselves when the driver is gone: they are given time.
+        """
+        if self.process.poll() is None:
+            self.kill()
+        deadline = (self.ended or time.time()) + patience_s
+        while (left := members(self.process.pid)) and time.time() < deadline:
+            time.sleep(0.1)
+        names = [name_of(pid) for pid in left]
+        for pid in left:
+            end(pid)
+        return names
+
+    def _read(self) -> None:
+        assert self.process.stderr
+        with self.process.stderr, self.log.open("w") as log:
+            for text in self.process.stderr:
+                with self._news:
+                    self.lines.append(Line(time=time.time(), text=text.rstrip("\n")))
+                    self._news.notify_all()
+                log.write(text)
+                log.flush()
+        self.process.wait()
+        with self._news:
+            self.ended = self.ended or time.time()
+            self._news.notify_all()
+
+
+def members(session: int) -> list[int]:
+    """Return the living processes of a session."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, of = path.read_text().rpartition(") ")[2].split()[:4]
+        except (OSError, ValueError):  # it has just ended
+            continue
+        if int(of) == session and state not in "ZX":
+            found.append(int(path.parent.name))
+    return found
+
+
+def name_of(pid: int) -> str:
+    """Return a process's name; empty if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
+def end(pid: int) -> None:
+    """Kill a process that may be gone already."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)

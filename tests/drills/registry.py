@@ -1,0 +1,67 @@
+"""All drills: name, what it is, how often it is run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tests.drills import cluster, database, disk, drivers, hostile, torn, tracking, workers
+from tests.drills.ground import Drill
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A drill.
+
+    Args:
+        title: its row in the table.
+        drill: the function.
+        runs: how many make the table.
+    """
+
+    title: str
+    drill: Drill
+    runs: int
+
+
+DRILLS: Mapping[str, Entry] = {
+    "kill-driver": Entry(
+        title="kill -9 the driver at a random moment (also twice, in start-up, in the examination)",
+        drill=drivers.kill,
+        runs=20,
+    ),
+    "stop-driver": Entry(title="SIGINT or SIGTERM, once or twice", drill=drivers.stop, runs=6),
+    "two-drivers": Entry(title="two drivers at once on one study", drill=drivers.two, runs=10),
+    "kill-worker": Entry(
+        title="kill -9 two workers, in a step or in a checkpoint", drill=workers.kill, runs=20
+    ),
+    "failing-trials": Entry(
+        title="trials that raise, return NaN, return Inf, hang, exceed memory (one of each a run)",
+        drill=workers.fail,
+        runs=10,
+    ),
+    "torn-files": Entry(
+        title="newest checkpoint, trials.parquet, store entry truncated or a bit flipped",
+        drill=torn.tear,
+        runs=20,
+    ),
+    "lost-node": Entry(
+        title="two-node cluster: kill -9 a raylet; a node stops and joins again",
+        drill=cluster.lose,
+        runs=10,
+    ),
+    "mlflow-outage": Entry(
+        title="MLflow server killed and back 20 s later, answering 500, hanging",
+        drill=tracking.outage,
+        runs=10,
+    ),
+    "postgresql-restart": Entry(
+        title="PostgreSQL restarted during the study", drill=database.restart, runs=5
+    ),
+    "full-disk": Entry(
+        title="disk full under checkpoints, Parquet and SQLite, or the home",
+        drill=disk.fill,
+        runs=10,
+    ),
+    "hostile-input": Entry(
+        title="hostile checkpoint, Parquet, YAML, names", drill=hostile.attack, runs=5
+    ),
+}

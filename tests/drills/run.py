@@ -1,0 +1,179 @@
+"""Runs the drills: `python -m tests.drills.run [DRILL ...]`.
+
+Each run draws its moments from a seed: the same drill with the same seed repeats it, as far as
+time can be repeated. Everything is real: processes, signals, file systems, servers.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.drills.ground import Ground, Outcome
+from tests.drills.process import ROOT
+from tests.drills.registry import DRILLS
+
+SIZE = {"trials": 8, "epochs": 4}
+PAGE = ROOT / "docs" / "reliability.md"
+BEGIN, END = "<!-- the table of `make drills` -->", "<!-- end of the table -->"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run of a drill, done."""
+
+    drill: str
+    seed: int
+    took: float
+    outcome: Outcome
+
+
+def perform(name: str, seed: int, folder: Path, ground: Ground) -> Run:
+    """Run a drill once; whatever goes wrong is its outcome. Keeps the files of what failed."""
+    start = time.monotonic()
+    folder.mkdir(parents=True)
+    try:
+        outcome = DRILLS[name].drill(seed, folder, ground)
+    except Exception as error:
+        text = " ".join(str(error).split())
+        outcome = Outcome(note=f"{type(error).__name__}: {text}")
+    ground.leave(folder)
+    if outcome.clean:
+        shutil.rmtree(folder, ignore_errors=True)
+    return Run(drill=name, seed=seed, took=time.monotonic() - start, outcome=outcome)
+
+
+def table(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
+    """Return head and cells of the table, a row a drill."""
+    head = ["drill", "runs", "lost", "doubled", "altered", "otherwise wrong", "seconds to recover"]
+    cells = []
+    for name, entry in DRILLS.items():
+        outcomes = [run.outcome for run in runs if run.drill == name]
+        done = [outcome for outcome in outcomes if not outcome.skipped]
+        if not outcomes:
+            continue
+        counts = [sum(getattr(o, key) for o in done) for key in ("lost", "doubled", "altered")]
+        wrong = sum(bool(o.note) and not (o.lost or o.doubled or o.altered) for o in done)
+        cells.append([entry.title, str(len(done)), *map(str, [*counts, wrong]), _seconds(done)])
+    return head, cells
+
+
+def _seconds(outcomes: Iterable[Outcome]) -> str:
+    known = [outcome.seconds for outcome in outcomes if outcome.seconds is not None]
+    return f"{statistics.median(known):.0f} (at most {max(known):.0f})" if known else "–"
+
+
+def markdown(runs: Sequence[Run], seed: int, seconds: float) -> str:
+    """Return the table as Markdown, with how to repeat it."""
+    head, cells = table(runs)
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *cells]
+    rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    machine = f"{os.cpu_count()} cores, {seconds / 60:.0f} minutes"
+    return f'{rows}\n\n`make drills ARGS="--seed {seed}"` on {machine}.\n'
+
+
+def write(page: Path, text: str) -> None:
+    """Put the table between the marks of a page."""
+    before, _, rest = page.read_text().partition(BEGIN)
+    after = rest.partition(END)[2]
+    page.write_text(f"{before}{BEGIN}\n{text}{END}{after}")
+
+
+def show(console: Console, runs: Sequence[Run]) -> None:
+    """Print the table, then what is wrong."""
+    head, cells = table(runs)
+    found = Table(*head)
+    done = {run.drill for run in runs}
+    for name, line in zip((name for name in DRILLS if name in done), cells, strict=True):
+        found.add_row(name, *line[1:])
+    console.print(found)
+    for run in runs:
+        if run.outcome.note or run.outcome.skipped:
+            note = run.outcome.note or f"skipped: {run.outcome.skipped}"
+            console.print(f"{run.drill}, seed {run.seed}: {note}", soft_wrap=True, markup=False)
+
+
+def options(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return what was asked for."""
+    parser = argparse.ArgumentParser(prog="python -m tests.drills.run", description=__doc__)
+    parser.add_argument("drills", nargs="*", metavar="DRILL", help=f"of {', '.join(DRILLS)}")
+    parser.add_argument("--runs", type=int, help="of each drill, in place of its own number")
+    parser.add_argument("--seed", type=int, default=0, help="of the first run of each drill")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at the same time")
+    parser.add_argument("--folder", type=Path, help="for all files; by default a temporary one")
+    parser.add_argument("--results", type=Path, default=ROOT / "runs" / "drills.jsonl")
+    parser.add_argument("--write", action="store_true", help=f"put the table into {PAGE.name}")
+    given = parser.parse_args(words)
+    if unknown := set(given.drills) - set(DRILLS):
+        parser.error(f"no such drill: {', '.join(sorted(unknown))}")
+    return given
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run drills and return 1 if anything is wrong."""
+    given, console, start = options(words), Console(stderr=True, highlight=False), time.monotonic()
+    folder = given.folder or Path(tempfile.mkdtemp(prefix="drills-"))
+    ground = Ground(folder / "ground", SIZE)
+    chosen = given.drills or list(DRILLS)
+    planned = [
+        (name, given.seed + index)
+        for name in chosen
+        for index in range(given.runs or DRILLS[name].runs)
+    ]
+    random.Random(given.seed).shuffle(planned)  # a busy machine slows no drill more than others
+    given.results.parent.mkdir(parents=True, exist_ok=True)
+    runs: list[Run] = []
+
+    def one(job: tuple[str, int]) -> None:
+        name, seed = job
+        run = perform(name, seed, folder / f"{name}-{seed}", ground)
+        runs.append(run)
+        _log(run, given.results)
+        state = "ok  " if run.outcome.clean else "FAIL"
+        line = f"{len(runs)}/{len(planned)} {state} {name} {seed} ({run.took:.0f} s) "
+        detail = run.outcome.note or run.outcome.skipped or run.outcome.moment
+        console.print(line + detail, soft_wrap=True, markup=False)
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with ThreadPoolExecutor(given.jobs) as pool:
+        try:
+            list(pool.map(one, planned))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            ground.close()
+            raise
+    left = ground.clear()
+    show(console, runs)
+    if left:
+        console.print(f"processes that outlived their driver: {', '.join(left)}")
+    if given.write:
+        write(PAGE, markdown(runs, given.seed, time.monotonic() - start))
+    if not left and all(run.outcome.clean for run in runs):
+        shutil.rmtree(folder, ignore_errors=True)
+        return 0
+    console.print(f"the files of failed runs are in {folder}", soft_wrap=True)
+    return 1
+
+
+def _log(run: Run, path: Path) -> None:
+    plain: dict[str, Any] = {"drill": run.drill, "seed": run.seed, "took": round(run.took, 1)}
+    with path.open("a") as file:
+        file.write(json.dumps({**plain, **asdict(run.outcome)}) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
