@@ -83,7 +83,7 @@ class Recorder(Unsaved, tune.Callback):
             return
         metrics = {name: result[name] for name in result if name.startswith(METRIC_PREFIXES)}
         self.study.report(number, epoch, metrics)
-        self.tracker.log_epoch(number, epoch, metrics)
+        self.tracker.log_epoch(number, epoch, metrics, self.study.time_ms(number, epoch))
         self.epochs_done += 1
         self._show(trials, event=False)
 
@@ -157,7 +157,7 @@ class Recorder(Unsaved, tune.Callback):
         self.tracker.start_trial(number, f"{number:04d} {self.study.method}", parameters, tags)
         for epoch, metrics in self.study.history(number).items():
             known = {name: value for name, value in metrics.items() if value is not None}
-            self.tracker.log_epoch(number, epoch, known)
+            self.tracker.log_epoch(number, epoch, known, self.study.time_ms(number, epoch))
 
     def _close(self, row: Mapping[str, Any]) -> None:
         metrics = {name: row[name] for name in row if name.startswith(METRIC_PREFIXES)}

@@ -31,7 +31,7 @@ from mixunlearn.signature import seed_for, signature
 from search_spaces import Choice, Float, Int, Space
 from search_spaces.space import AnyParameter, Value
 
-CONFIG, EPOCH, ROW = "config", "epoch:", "row"
+CONFIG, EPOCH, ROW, AT = "config", "epoch:", "row", "at"
 STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
 STARTUP_TRIALS = 6  # random ones before TPE, CMA-ES or GP take over: budgets here are small
 JOURNAL = "journal:///"
@@ -54,6 +54,7 @@ class Attempt:
         began: when it was proposed.
         ended: when its end was recorded.
         history: metrics by epoch.
+        times: when they were recorded, by epoch, in ms since 1970.
         row: its outcome, as in trials.parquet; `None` while it runs.
     """
 
@@ -64,6 +65,7 @@ class Attempt:
     began: datetime
     ended: datetime | None = None
     history: dict[int, Metrics] = field(default_factory=dict)
+    times: dict[int, int] = field(default_factory=dict)
     row: dict[str, Any] | None = None
 
     @property
@@ -128,6 +130,10 @@ class Study:
         """Return a trial's metrics by epoch."""
         return dict(sorted(self._attempts[number].history.items()))
 
+    def time_ms(self, number: int, epoch: int) -> int | None:
+        """Return when an epoch was recorded, in ms since 1970; `None` if that is not known."""
+        return self._attempts[number].times.get(epoch)
+
     def config(self, number: int) -> dict[str, Value]:
         """Return a trial's configuration: hyperparameters, `trial` and `seed`."""
         return dict(self._attempts[number].config)
@@ -158,11 +164,13 @@ class Study:
 
     def report(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
         """Record a trial's metrics after an epoch, numbered from 1."""
-        attempt, plain = self._attempts[number], _plain(metrics)
+        attempt, plain, now = self._attempts[number], _plain(metrics), time.time_ns() // 1_000_000
         # A trial that went on from its last checkpoint may report an epoch once more.
         again = epoch in attempt.history
         self._write(
-            lambda: self._storage.set_trial_user_attr(attempt.key, f"{EPOCH}{epoch}", plain)
+            lambda: self._storage.set_trial_user_attr(
+                attempt.key, f"{EPOCH}{epoch}", {**plain, AT: now}
+            )
         )
         value = plain.get(self.objective)
         if value is not None and not again:
@@ -170,7 +178,7 @@ class Study:
             self._write(
                 lambda: self._storage.set_trial_intermediate_value(attempt.key, epoch, value)
             )
-        attempt.history[epoch] = plain
+        attempt.history[epoch], attempt.times[epoch] = plain, now
 
     def finish(
         self, number: int, state: str, *, seconds: float, error: str | None
@@ -450,9 +458,7 @@ def _cause(error: BaseException) -> Exception:
 
 def _attempt(frozen: FrozenTrial) -> Attempt:
     attributes = frozen.user_attrs
-    epochs = {
-        int(key[len(EPOCH) :]): attributes[key] for key in attributes if key.startswith(EPOCH)
-    }
+    found = {int(key[len(EPOCH) :]): attributes[key] for key in attributes if key.startswith(EPOCH)}
     return Attempt(
         key=frozen._trial_id,
         config=dict(attributes[CONFIG]),
@@ -460,7 +466,11 @@ def _attempt(frozen: FrozenTrial) -> Attempt:
         distributions=frozen.distributions,
         began=frozen.datetime_start or datetime.min,
         ended=frozen.datetime_complete,
-        history=epochs,
+        history={
+            epoch: {name: value for name, value in metrics.items() if name != AT}
+            for epoch, metrics in found.items()
+        },
+        times={epoch: metrics[AT] for epoch, metrics in found.items() if AT in metrics},
         row=attributes.get(ROW),
     )
 

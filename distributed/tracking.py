@@ -164,9 +164,20 @@ class Tracker:
         """Open the run of a trial under the parent, or go on with the one that is there."""
         self._start(trial, name, params, tags)
 
-    def log_epoch(self, trial: int, step: int, metrics: Mapping[str, float]) -> None:
-        """Log one epoch's metrics; a step that the run has already is left out."""
-        self._put(Record(run=trial, time_ms=_now_ms(), step=step, metrics=_numbers(metrics)))
+    def log_epoch(
+        self, trial: int, step: int, metrics: Mapping[str, float], time_ms: int | None = None
+    ) -> None:
+        """Log one epoch's metrics; a step that the run has already is left out.
+
+        Args:
+            trial: its number.
+            step: the epoch, from 1.
+            metrics: of the epoch.
+            time_ms: when, since 1970; by default now. What is told again with the same time, value
+                and step is one value for MLflow, whatever it had before an earlier driver died.
+        """
+        when = _now_ms() if time_ms is None else time_ms
+        self._put(Record(run=trial, time_ms=when, step=step, metrics=_numbers(metrics)))
 
     def finish_trial(
         self, trial: int, state: str, metrics: Mapping[str, float], error: str | None

@@ -270,6 +270,18 @@ def test_what_gathered_goes_in_few_calls(local: Place, monkeypatch: pytest.Monke
         assert history == [(step, float(step)) for step in range(1, 121)]
 
 
+def test_an_epoch_told_again_at_its_own_time_is_not_doubled(place: Place) -> None:
+    """A driver died after MLflow took the metrics and before it took the mark of the step."""
+    for _ in range(2):
+        tracker = place.tracker()
+        tracker.start_trial(0, "trial", {}, {})
+        tracker.log_epoch(0, 1, {"gap/avg": 2.0}, time_ms=1_700_000_000_000)
+        assert tracker.close(PATIENCE_S) == []
+        place.client.delete_tag(place.run("trial").info.run_id, "mixunlearn.step")
+    run = place.run("trial")
+    assert place.history(run, "gap/avg") == [(1, 2.0)]
+
+
 def test_a_step_is_logged_once(local: Place) -> None:
     tracker = local.tracker()
     tracker.log_epoch(3, 1, {"loss": 1.0})

@@ -27,7 +27,7 @@ from tests.drills.ground import Ground, Outcome
 from tests.drills.process import ROOT
 from tests.drills.registry import DRILLS
 
-SIZE = {"trials": 8, "epochs": 4}
+SIZE = {"trials": 7, "epochs": 3}
 PAGE = ROOT / "docs" / "reliability.md"
 BEGIN, END = "<!-- the table of `make drills` -->", "<!-- end of the table -->"
 
