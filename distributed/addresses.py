@@ -65,10 +65,12 @@ def ask_database(uri: str) -> None:
 
 def _ask_sqlite(path: Path) -> None:
     if path.exists():
-        address = f"file:{quote(str(path.resolve()))}?mode=ro"
+        # For writing, because what a killed writer left half done is rolled back by the next.
+        mode = "rw" if os.access(path, os.W_OK) else "ro"
+        address = f"file:{quote(str(path.resolve()))}?mode={mode}"
         with contextlib.closing(sqlite3.connect(address, uri=True)) as database:
             database.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if not os.access(path, os.W_OK):
+        if mode == "ro":
             raise MixUnlearnError(f"{path} is read-only")
     elif not os.access(nearest_folder(path), os.W_OK | os.X_OK):
         raise MixUnlearnError(f"{path} cannot be made: no right to write there")

@@ -226,6 +226,7 @@ def make_experiment(content: dict[str, Any]) -> Experiment:
         check_tracking("tracking.uri", experiment.tracking.uri)
     _check_storage(experiment.tracking.storage)
     _check_record(experiment.storage.study)
+    _check_apart(experiment.storage.study, experiment.tracking.uri)
     return experiment
 
 
@@ -314,6 +315,13 @@ def _check_record(address: str | None) -> None:
     if address and (scheme.partition("+")[0] not in RECORDS or not rest.strip("/")):
         remedy = "must be an address like postgresql://USER@HOST/NAME or sqlite:////FOLDER/FILE"
         raise InputError("storage.study", redact(address), remedy)
+
+
+def _check_apart(study: str | None, tracking: str | None) -> None:
+    """Check that Optuna and MLflow do not share a database: both count versions in one table."""
+    if study and tracking and study.partition("://")[2] == tracking.partition("://")[2]:
+        remedy = "MLflow keeps its runs there; a study needs a database of its own"
+        raise InputError("storage.study", redact(study), remedy)
 
 
 def _first_error(errors: Sequence[ErrorDetails]) -> InputError:

@@ -245,6 +245,13 @@ NAMES = [
     setting("tracking.uri=http://", "tracking.uri", "'http://'", ADDRESS),
     setting("tracking.uri=sqlite", "tracking.uri", "'sqlite'", ADDRESS),
     setting("storage.study=mysql://h/x", "storage.study", "'mysql://h/x'", "must be an address"),
+    setting(
+        "storage={study: 'postgresql://h/x'}",
+        "storage.study",
+        "'postgresql://h/x'",
+        "a database of its own",
+        "tracking={uri: 'postgresql://h/x'}",
+    ),
     setting("storage.study=runs", "storage.study", "'runs'", "must be an address like postgresql:"),
     setting("storage.files=floppy://a", "storage.files", "'floppy://a'", "unknown kind of address"),
     setting("storage.files=s3://", "storage.files", "'s3://'", "names no bucket"),

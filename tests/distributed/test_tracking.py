@@ -584,6 +584,26 @@ def test_an_explicit_address_wins_then_the_environment_then_the_home(
     assert resolve(None, None, tmp_path) == own
 
 
+DIES = """
+import os, signal, sqlite3, sys
+database = sqlite3.connect(sys.argv[1], isolation_level=None)
+database.execute("PRAGMA cache_size = 1")
+database.execute("BEGIN")
+database.executemany("INSERT INTO experiments (name) VALUES (?)", ((str(n),) for n in range(9999)))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_database_whose_writer_was_killed_is_mended_and_answers(local: Place) -> None:
+    path = local.uri.removeprefix("sqlite:///")
+    subprocess.run([sys.executable, "-c", DIES, path], check=False)
+    assert Path(f"{path}-journal").stat().st_size > 0  # what has to be rolled back first
+    assert reachable(local.uri) is None
+    tracker = local.tracker()
+    tracker.start_study("study", {}, {}, "")
+    assert tracker.close(PATIENCE_S) == []
+
+
 def test_reachable_says_why_not_and_makes_nothing(
     local: Place, server: str, dead_uri: str, tmp_path: Path
 ) -> None:
