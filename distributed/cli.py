@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from distributed.addresses import cut, redact
-from distributed.stop import terminated_as_interrupted
+from distributed.stop import ignored, terminated_as_interrupted
 from mixunlearn.errors import InputError, MixUnlearnError
 
 if TYPE_CHECKING:
@@ -324,10 +324,10 @@ def _run(command: Callable[[], Outcome], *, as_json: bool, verbose: bool) -> Non
         _complain(str(error), verbose=verbose)
         raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt as error:
-        again = shlex.join(["mixunlearn", *sys.argv[1:]])
-        _complain(
-            f"stopped{f' by {error}' if str(error) else ''}; go on with: {again}", verbose=verbose
-        )
+        with ignored():
+            again = shlex.join(["mixunlearn", *sys.argv[1:]])
+            reason = f"stopped{f' by {error}' if str(error) else ''}; go on with: {again}"
+            _complain(reason, verbose=verbose)
         raise typer.Exit(FAILED) from error
     except Exception as error:
         reason = cut(f"{type(error).__name__}: {error}", LONGEST_REASON)

@@ -1,6 +1,7 @@
 """The console script: hands over to the checkout it was installed from."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -26,7 +27,10 @@ def main() -> int:
     sys.path.insert(0, str(CHECKOUT))
     from distributed.cli import main as run  # noqa: PLC0415
 
-    return run()
+    code = run()
+    for number in (signal.SIGINT, signal.SIGTERM):  # nothing is left that they could end in order
+        signal.signal(number, signal.SIG_IGN)
+    return code
 
 
 if __name__ == "__main__":

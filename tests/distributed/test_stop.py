@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from distributed.cluster import ROOT
-from distributed.stop import Interrupted, Stop
+from distributed.stop import Interrupted, Stop, ignored
 
 BUSY = """
 from distributed.stop import Stop
@@ -47,6 +47,12 @@ def test_patient_work_is_told_and_ends_itself() -> None:
         work(stop)
     assert worked == [True]
     assert "once more to stop at once" in said[0]
+
+
+def test_what_ends_already_is_not_disturbed() -> None:
+    with ignored():
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
 
 
 def test_a_stop_that_nobody_asked_for_is_none() -> None:

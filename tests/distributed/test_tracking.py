@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
 
 from distributed import tracking, ui
 from distributed.addresses import one_line
@@ -268,6 +270,22 @@ def test_what_gathered_goes_in_few_calls(local: Place, monkeypatch: pytest.Monke
     for number in (0, 1):
         history = local.history(local.run(f"trial-{number}"), "m/7")
         assert history == [(step, float(step)) for step in range(1, 121)]
+
+
+def test_postgresql_is_as_good(postgres: str, tmp_path: Path) -> None:
+    engine = create_engine(postgres, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    with engine.connect() as connection:
+        connection.execute(text("CREATE DATABASE mlflow"))
+    uri = f"{postgres.rpartition('/')[0]}/mlflow"
+    place = Place(uri, tmp_path.as_uri(), "class", tmp_path / "tracking.spool")
+    for _ in range(2):
+        tracker = place.tracker()
+        tracker.start_trial(0, "trial", {"lr": 0.1}, {})
+        tracker.log_epoch(0, 1, {"gap/avg": 2.0}, time_ms=1_700_000_000_000)
+        tracker.finish_trial(0, "complete", {"gap/avg": 2.0}, None)
+        assert tracker.close(PATIENCE_S) == []
+    assert place.history(place.run("trial"), "gap/avg") == [(1, 2.0)]
+    assert place.run("trial").info.status == "FINISHED"
 
 
 def test_an_epoch_told_again_at_its_own_time_is_not_doubled(place: Place) -> None:

@@ -102,6 +102,9 @@ def check_record(storage: str, rows: Sequence[Row], tally: Tally) -> None:
     study = str(rows[0]["study"])
     record, key = open_record(storage, study)
     trials = record.get_all_trials(key, deepcopy=False)
+    record.remove_session()
+    if engine := getattr(getattr(record, "_backend", None), "engine", None):
+        engine.dispose()  # of a server: an open connection would be complained about
     left = [trial.number for trial in trials if trial.state in OPEN]
     tally.add("lost", len(left), f"record: trials {left} are not finished")
     there = Counter(trial.user_attrs.get(CONFIG, {}).get("trial") for trial in trials)

@@ -6,7 +6,7 @@ import re
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.drills.ground import DONE, FAILED, SINGLE, Ground, Outcome, Scene, strike, went_on
@@ -42,9 +42,7 @@ def _fill(scene: Scene, disk: Path, place: str, rng: random.Random) -> Outcome:
     moment = strike(command, rng.choice(("start-up", "trials", "trials", "final")), scene, rng)
     left = rng.choice(LEFT)
     ballast = disk / "ballast"
-    with ballast.open("wb") as file:
-        status = os.statvfs(disk)
-        os.posix_fallocate(file.fileno(), 0, max(1, status.f_bavail * status.f_frsize - left))
+    _fill_up(disk, ballast, left)
     code = command.wait()
     said = command.said
     ballast.unlink()
@@ -55,6 +53,17 @@ def _fill(scene: Scene, disk: Path, place: str, rng: random.Random) -> Outcome:
     if code == FAILED and not CAUSE.search(command.last):
         raise DrillError(f"{moment}: the cause is not named: {said[-300:]}")
     return scene.outcome(moment, went_on(last))
+
+
+def _fill_up(disk: Path, ballast: Path, left: int) -> None:
+    """Leave so many bytes; the sweep may take some while we count."""
+    with ballast.open("wb") as file:
+        while True:
+            status = os.statvfs(disk)
+            size = max(1, status.f_bavail * status.f_frsize - left)
+            with suppress(OSError):
+                os.posix_fallocate(file.fileno(), 0, size)
+                return
 
 
 @contextmanager

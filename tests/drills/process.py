@@ -141,12 +141,18 @@ class Command:
         if self.process.poll() is None:
             self.kill()
         deadline = (self.ended or time.time()) + patience_s
-        while (left := members(self.process.pid)) and time.time() < deadline:
+        while (left := self._left()) and time.time() < deadline:
             time.sleep(0.1)
         names = [name_of(pid) for pid in left]
         for pid in left:
             end(pid)
         return names
+
+    def _left(self) -> list[int]:
+        """Return the processes of the session after its leader's end."""
+        # A number that is in use again belongs to somebody else, and so does its session.
+        reused = Path(f"/proc/{self.process.pid}").exists()
+        return [] if reused else members(self.process.pid)
 
     def _read(self) -> None:
         assert self.process.stderr
