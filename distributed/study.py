@@ -147,6 +147,7 @@ class Study:
         failed = [attempt for attempt in self._attempts.values() if _failed(attempt)]
         for last in failed:
             self._waiting.append(self._begin(last.config, last.drawn, last.distributions))
+        self._waiting.sort(key=lambda attempt: attempt.number)
         return len(failed)
 
     def ask(self) -> dict[str, Value]:

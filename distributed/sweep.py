@@ -202,7 +202,10 @@ def search(
         ),
     )
     with stop.patiently():
-        tuner.fit()
+        try:
+            tuner.fit()
+        except Exception as error:
+            raise _unwrapped(error) from error
     if recorder.count.done < recorder.count.total:
         done = f"{recorder.count.done} of {recorder.count.total} trials"
         raise MixUnlearnError(f"Ray ended after {done}; the same command goes on")
@@ -365,6 +368,19 @@ def track_summary(tracker: Tracker, plan: Plan, examined: Mapping[str, Entry]) -
     best = summary["best"][0] if summary["best"] else {}
     metrics = {f"best/{name}": best[name] for name in best if isinstance(best[name], float)}
     tracker.finish_study("complete", metrics)
+
+
+def _unwrapped(error: Exception) -> Exception:
+    """Return what Tune wrapped into a traceback: an error of ours, or one of the disk."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, MixUnlearnError):
+            return found
+        if isinstance(found, OSError):
+            reason = addresses.one_line(found)
+            return MixUnlearnError(f"{reason}; mend it, the same command goes on")
+        found = found.__cause__ or found.__context__
+    return error
 
 
 def _fill(plan: Plan, session: Session) -> int:

@@ -309,6 +309,26 @@ def test_a_dead_worker_fails_its_trial_alone_and_the_exit_code_says_so(
     assert {rows[number]["state"] for number in (0, 2)} == {"complete"}
 
 
+def test_a_full_disk_ends_the_sweep_in_one_line_and_fails_no_trial(
+    command: Command, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Continues the study in which a worker died; its failed trial runs again afterwards."""
+    monkeypatch.setattr(recorder, "last_line", lambda file: "OSError: No space left on device")
+    result_of = recorder.Recorder.on_trial_result
+
+    def kill_trial_3(self: recorder.Recorder, **info: Any) -> None:
+        result_of(self, **info)
+        os.kill(info["result"]["pid"], signal.SIGKILL)
+
+    monkeypatch.setattr(recorder.Recorder, "on_trial_result", kill_trial_3)
+    monkeypatch.setattr(sweep, "MAX_FAILURES", 0)
+    more = ["--set", "search.seed=1", "--set", "search.scheduler=none", "--set", ONE_WORKER]
+    run = command("sweep", home, "--trials", "4", *more)
+    assert run.code == 1
+    said = "mixunlearn: OSError: No space left on device; free space there, the same command"
+    assert run.err.splitlines()[-1].startswith(said)
+
+
 def test_a_trial_over_its_time_limit_is_stopped(command: Command, home: Path) -> None:
     limits = ["--set", "resources.trial_seconds=0.001", "--set", "search.scheduler=none"]
     run = command("sweep", home, "--trials", "2", "--set", "search.seed=2", *limits)
