@@ -110,8 +110,14 @@ def report(run: Run, alone: list[float], together: list[float]) -> None:
     )
 
 
-def plan_in(home: Path, settings: Mapping[str, object]) -> Plan:
-    """Return the plan of a search on scikit-learn's digits, its data written."""
+def plan_in(home: Path, settings: Mapping[str, object], uri: str | None = None) -> Plan:
+    """Return the plan of a search on scikit-learn's digits, its data written.
+
+    Args:
+        home: where results are kept.
+        settings: of the search.
+        uri: where it is tracked; by default a database in the home.
+    """
     experiment = make_experiment(
         {
             "name": "benchmark",
@@ -121,7 +127,7 @@ def plan_in(home: Path, settings: Mapping[str, object]) -> Plan:
             "references": {"seeds": 2, "epochs": 4},
             "search": dict(settings),
             "resources": {"cpu": 1, "gpu": 0},
-            "tracking": {"uri": embedded(home)[0]},
+            "tracking": {"uri": uri or embedded(home)[0]},
         }
     )
     return make_plan(experiment, home, command="make bench").keep()

@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -41,7 +42,7 @@ def main() -> None:
         fill(plan_in(Path(folder) / "first", SETTINGS))
         for pair in range(PAIRS):
             for tracked in (True, False) if pair % 2 == 0 else (False, True):
-                runs[tracked].append(run_alone(Path(folder), tracked=tracked))
+                runs[tracked].append(run_alone(Path(folder), SETTINGS, tracked=tracked))
     require_same([*runs[True], *runs[False]])
     report(runs[True], runs[False])
 
@@ -75,23 +76,32 @@ def after_start(run: Run) -> float:
     return run.seconds - run.first_epoch_s
 
 
-def run_alone(folder: Path, *, tracked: bool) -> Run:
-    """Run the search in a fresh process and a fresh home, and say how long it took."""
+def run_alone(
+    folder: Path, settings: Mapping[str, object], *, tracked: bool, uri: str | None = None
+) -> Run:
+    """Run a search in a fresh process and a fresh home, and say how long it took.
+
+    Args:
+        folder: with a home, `first`, whose bank is full.
+        settings: of the search.
+        tracked: whether MLflow is told.
+        uri: where it is; by default a database in the home.
+    """
     home = folder / "home"
     shutil.copytree(folder / "first", home)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        run = pool.submit(_run, home, tracked).result()
+        run = pool.submit(_run, home, settings, tracked, uri).result()
     shutil.rmtree(home)
     cpu = f"{run.driver_cpu_s:.1f} s of CPU in the driver"
     say(f"tracking {'on' if tracked else 'off'}: {run.seconds:.1f} s, {cpu}")
     return run
 
 
-def _run(home: Path, tracked: bool) -> Run:
+def _run(home: Path, settings: Mapping[str, object], tracked: bool, uri: str | None) -> Run:
     if not tracked:
         # Ray imports MLflow wherever it is installed, to count who uses it with Tune.
         sys.modules["mlflow"] = None  # type: ignore[assignment]
-    return run_search(plan_in(home, SETTINGS), tracked=tracked)
+    return run_search(plan_in(home, settings, uri), tracked=tracked)
 
 
 def require_same(runs: list[Run]) -> None:

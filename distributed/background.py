@@ -68,17 +68,29 @@ class Background:
         """Take down a message; returns at once."""
         self._inbox.put(message)
 
-    def put_action(self, action: Message) -> None:
-        """Run `action` in the thread, after all that was put before it was tried to deliver."""
-        self._inbox.put(lambda: self._actions.append(action))
+    def put_action(self, action: Message, *, at_once: bool = False) -> None:
+        """Run `action` in the thread, after all that was put before it was tried to deliver.
+
+        Args:
+            action: what to run.
+            at_once: whether somebody waits for it: then the next delivery is not put off.
+        """
+        self._inbox.put(lambda: self._note(action, at_once))
 
     def close(self, timeout_s: float) -> bool:
         """Deliver what waits and stop; False if that took longer than `timeout_s` seconds."""
         self._inbox.put(self._close)
-        self._thread.join(timeout_s)
-        if self._thread.is_alive():
-            self.hurried.set()
+        try:
+            self._thread.join(timeout_s)
+        finally:  # also when a signal ends the waiting
+            if self._thread.is_alive():
+                self.hurried.set()
         return not self._thread.is_alive()
+
+    def _note(self, action: Message, at_once: bool) -> None:
+        self._actions.append(action)
+        if at_once:
+            self._next_at = 0.0
 
     def _close(self) -> None:
         self._closing = True

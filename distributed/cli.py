@@ -25,6 +25,7 @@ from mixunlearn.errors import InputError, MixUnlearnError
 
 if TYPE_CHECKING:
     from distributed.plan import Plan
+    from distributed.rerun import Comparison
     from distributed.sweep import Session
 
 DONE, FAILED, BAD_INPUT, TRIALS_FAILED = 0, 1, 2, 4
@@ -84,6 +85,9 @@ def sweep(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Run trials that failed once more.")
     ] = False,
+    promote: Annotated[
+        bool, typer.Option("--promote", help="Make the best model `champion`, unless it is worse.")
+    ] = False,
     dry_run: DryRun = False,
     home: Home = None,
     address: Address = None,
@@ -94,6 +98,7 @@ def sweep(
 
     The same command again does only what is missing: what was interrupted goes on, what --trials
     adds is added. Ctrl-C saves what runs, a second one ends at once. Exit code 4: trials failed.
+    With --promote, exit code 1: the champion was not replaced.
     """
 
     def command() -> Outcome:
@@ -108,8 +113,11 @@ def sweep(
                 session.progress.say(line)
             summary = run_sweep(plan, session, retry_failed=retry_failed)
         _print_verdict(plan, summary)
-        failed = summary["trials"]["failed"]
-        return Outcome(result=summary, code=TRIALS_FAILED if failed else DONE)
+        code = TRIALS_FAILED if summary["trials"]["failed"] else DONE
+        promoted = _promote(plan, summary, verbose=verbose) if promote else None
+        if promoted and not promoted["done"]:
+            code = FAILED
+        return Outcome(result={**summary, "promoted": promoted}, code=code)
 
     _run(command, as_json=as_json, verbose=verbose)
 
@@ -164,6 +172,103 @@ def sync(
         _out().print(f"{study}: {trials} trials written to trials.parquet and MLflow")
         result = {"study": study, "trials": trials, "problems": problems}
         return Outcome(result=result, code=FAILED if problems else DONE)
+
+    _run(command, as_json=as_json, verbose=verbose)
+
+
+@app.command()
+def rerun(
+    trial: Annotated[
+        str,
+        typer.Argument(metavar="RUN_ID|STUDY/TRIAL", help="A trial's run in MLflow, or its place."),
+    ],
+    settings: Settings = None,
+    home: Home = None,
+    address: Address = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Run a trial again, from its MLflow run or its study alone, and compare.
+
+    Exit code 1: it ended otherwise, by more than the references differ among themselves.
+    """
+
+    def command() -> Outcome:
+        from distributed.rerun import repeat
+
+        with _session(address) as session:
+            found = repeat(trial, settings or [], _home(home), session)
+        _print_comparison(found)
+        return Outcome(result=found.as_json(), code=DONE if found.confirmed else FAILED)
+
+    _run(command, as_json=as_json, verbose=verbose)
+
+
+@app.command("report")
+def write_report(
+    studies: Annotated[
+        list[str], typer.Argument(metavar="STUDY", help="Names: folders in HOME/studies.")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(help="The file; without it, report.html in the study's folder or in HOME."),
+    ] = None,
+    settings: Settings = None,
+    home: Home = None,
+    address: Unused = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Write a page on a study, or on several side by side: one file that needs no network."""
+
+    def command() -> Outcome:
+        from distributed.plan import find_study
+        from distributed.sweep import PAGE, review_of
+        from report.page import write_page
+
+        names = list(dict.fromkeys(studies))
+        plans = [find_study(name, settings or [], _home(home)) for name in names]
+        path = output or (plans[0].folder if len(plans) == 1 else _home(home)) / PAGE
+        with _writing(path):
+            write_page([review_of(plan) for plan in plans], path)
+        _out().print(str(path), soft_wrap=True)
+        size = path.stat().st_size
+        return Outcome(result={"path": str(path), "bytes": size, "studies": names})
+
+    _run(command, as_json=as_json, verbose=verbose)
+
+
+@app.command("export")
+def write_export(
+    study: Annotated[
+        str, typer.Argument(metavar="STUDY", help="A study's name: a folder in HOME/studies.")
+    ],
+    form: Annotated[
+        str, typer.Option("--format", metavar="FORMAT", help="csv, json, latex or parquet.")
+    ] = "csv",
+    output: Annotated[Path | None, typer.Option(help="The file; else standard output.")] = None,
+    settings: Settings = None,
+    home: Home = None,
+    address: Unused = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Export all trials of a study as csv, json or parquet, or its verdict as a LaTeX table."""
+
+    def command() -> Outcome:
+        from distributed.plan import find_study
+        from report.export import require_format
+
+        require_format(form, file=output is not None)
+        content, trials = _exported(find_study(study, settings or [], _home(home)), form)
+        if output is None:
+            _put(content)
+        else:
+            _replace(output, content)
+            _out().print(str(output), soft_wrap=True)
+        path = output and str(output)
+        result = {"study": study, "format": form, "trials": trials, "path": path}
+        return Outcome(result={**result, "bytes": len(content)})
 
     _run(command, as_json=as_json, verbose=verbose)
 
@@ -229,22 +334,35 @@ def doctor(
 @app.command()
 def ui(
     port: Annotated[int | None, typer.Option(help="Port on 127.0.0.1 [a free one].")] = None,
+    dashboard: Annotated[
+        str | None,
+        typer.Option("--dashboard", metavar="STUDY", help="Optuna's dashboard of a study instead."),
+    ] = None,
     settings: Settings = None,
     home: Home = None,
     address: Unused = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Serve the MLflow UI of the home on 127.0.0.1 until Ctrl-C."""
+    """Serve the MLflow UI of the home, or a study's dashboard, on 127.0.0.1 until Ctrl-C."""
 
     def command() -> Outcome:
         from distributed.addresses import redact, resolve
         from distributed.experiment import read_tracking
-        from distributed.ui import serve
+        from distributed.ui import serve, serve_dashboard
 
-        tracking = read_tracking(settings or [])
-        uri, artifacts = resolve(tracking.uri, tracking.storage, _home(home))
-        code = serve(_home(home), uri, artifacts, port, lambda line: _out().print(line))
+        def announce(line: str) -> None:
+            _out().print(line, soft_wrap=True)
+
+        if dashboard is not None:
+            from distributed.plan import record_of
+
+            uri = record_of(dashboard, settings or [], _home(home))
+            code = serve_dashboard(dashboard, uri, port, announce)
+        else:
+            tracking = read_tracking(settings or [])
+            uri, artifacts = resolve(tracking.uri, tracking.storage, _home(home))
+            code = serve(_home(home), uri, artifacts, port, announce)
         return Outcome(result={"uri": redact(uri)}, code=code)
 
     _run(command, as_json=as_json, verbose=verbose)
@@ -400,7 +518,7 @@ def _announcement(plan: "Plan") -> list[str]:
         f"study       {plan.study} in {plan.folder}",
         f"data        {experiment.data.source}, images of {shape}, {len(plan.dataset.classes)} "
         f"classes: {parts}",
-        f"forget      {_forget_set(plan)}",
+        f"forget      {plan.forget_set}",
         f"models      1 original and {bank.references} references of {experiment.model.name}: "
         f"{missing} to train, {len(bank.members) - missing} cached",
         f"trials      {search.trials} of {experiment.method} (label-{experiment.labels}), at "
@@ -424,19 +542,6 @@ def _disk(plan: "Plan") -> dict[str, int]:
     from distributed.disk import estimate
 
     return estimate(plan, plan.slots)
-
-
-def _forget_set(plan: "Plan") -> str:
-    task, names = plan.experiment.task, plan.dataset.classes
-    number = len(plan.splits.forget_N)
-    match task.kind:
-        case "class":
-            chosen = ", ".join(names[index] for index in task.classes)
-            return f"all {number} training images of class {chosen}"
-        case "data":
-            chosen = ", ".join(names[index] for index in task.classes or ()) or "the upper half"
-            return f"{number} images: {task.fraction:.0%} of the training images of {chosen}"
-    return f"{number} images: {task.fraction:.0%} of the training images"
 
 
 def _dry_run(plan: "Plan") -> Outcome:
@@ -473,6 +578,19 @@ def _print_verdict(plan: "Plan", summary: dict[str, Any]) -> None:
     out.print(f"MLflow  mixunlearn ui{home}", soft_wrap=True)
 
 
+def _promote(plan: "Plan", summary: dict[str, Any], *, verbose: bool) -> dict[str, Any]:
+    """Promote the best trial's model; say what came of it, and return it as plain data."""
+    from distributed.sweep import promote_best
+
+    try:
+        reason = promote_best(plan, summary)
+    except MixUnlearnError as error:  # the sweep itself succeeded: its result is printed
+        _complain(str(error), verbose=verbose)
+        return {"done": False, "reason": redact(str(error))}
+    _out().print(f"model   {reason}", soft_wrap=True)
+    return {"done": True, "reason": reason}
+
+
 def _print_references(plan: "Plan", trained: int) -> Outcome:
     """Print what the references score."""
     from distributed.summary import distribution
@@ -487,6 +605,62 @@ def _print_references(plan: "Plan", trained: int) -> Outcome:
     _out().print(table)
     keys = {f"{member.role} {member.seed}": plan.bank.key(member) for member in plan.bank.members}
     return Outcome(result={"trained": trained, "models": keys, "references": metrics})
+
+
+def _print_comparison(found: "Comparison") -> None:
+    """Print in which metrics a trial that was run again differs, and what to think of it."""
+    table = Table("metric", "then", "now", "difference", "references' sd", "")
+    for name, pair in found.differing.items():
+        numbers = (pair.then, pair.now, pair.difference, pair.spread)
+        cells = ["–" if number is None else f"{number:.6g}" for number in numbers]
+        table.add_row(name, *cells, "" if pair.within else "more")
+    if found.differing:
+        _out().print(table)
+    which = f"{found.recorded.study}, trial {found.recorded.trial}"
+    _out().print(f"{which}: {found.verdict}", soft_wrap=True, markup=False)
+
+
+def _exported(plan: "Plan", form: str) -> tuple[bytes, int]:
+    """Return a study in a format, and how many trials it has."""
+    from contextlib import closing
+
+    from distributed.results import RUN_ID, known_run_ids, trials_table
+    from distributed.sweep import open_study, read_summary
+    from report.export import export
+
+    runs = known_run_ids(plan.folder / "trials.parquet")
+    with closing(open_study(plan)) as study:
+        rows = [{**row, RUN_ID: runs.get(row["trial"])} for row in study.rows()]
+    summary = {"study": plan.study, **read_summary(plan)}
+    return export(trials_table(rows), summary, form), len(rows)
+
+
+def _put(content: bytes) -> None:
+    """Write to standard output; whoever reads it may have had enough of it."""
+    try:
+        sys.stdout.buffer.write(content)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file whole, or leave what was there."""
+    from distributed.results import replacing
+
+    with _writing(path), replacing(path) as temporary:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Explain why a file cannot be written where the user wants it."""
+    try:
+        yield
+    except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
+        remedy = f"cannot be written ({error.strerror}); choose another file"
+        raise InputError("--output", str(path), remedy) from error
 
 
 def _data_title(result: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ from trainables.checkpoint import save_state
 
 TASTED = 64  # images on which sizes are measured
 EPOCH_BYTES = 4096  # of one epoch of one trial in the study, its table and MLflow, measured
+PROGRAM_BYTES = 350_000  # of an exported model beside its weights, measured on the largest
 
 
 def estimate(plan: Plan, slots: int) -> dict[str, int]:
@@ -39,6 +40,8 @@ def estimate(plan: Plan, slots: int) -> dict[str, int]:
         "checkpoints": held * _checkpoint_bytes(plan, model),
         "records": search.trials * search.epochs * EPOCH_BYTES,
         "models in MLflow": weights * BEST,
+        # Its weights twice, in the study's folder and in MLflow.
+        "best model, exported": 2 * (2 * weights + PROGRAM_BYTES),
     }
 
 

@@ -8,6 +8,7 @@ simply sent again.
 import json
 import math
 import numbers
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,9 +23,11 @@ TAG_LENGTH = 8000  # of a tag's value; MLflow refuses longer ones
 NAME_LENGTH = 250  # of a metric's, parameter's or tag's name
 
 STUDY, TRIAL, KEY = "mixunlearn.study", "mixunlearn.trial", "mixunlearn.key"
-STATE, STEP, ERROR = "mixunlearn.state", "mixunlearn.step", "mixunlearn.error"
+STATE, STEP = "mixunlearn.state", "mixunlearn.step"
+ERROR, REASON = "mixunlearn.error", "mixunlearn.reason"
 DROPPED, CUT = "mixunlearn.dropped_metrics", "mixunlearn.cut_params"
-REFERENCES = "mixunlearn.references"
+EXPERIMENT = "mixunlearn.experiment"
+REFERENCES, USED_BY = "mixunlearn.references", "mixunlearn.used_by."
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]  # MLflow's words
 RUNNING: Status = "RUNNING"
 FINISHED: Status = "FINISHED"
@@ -44,9 +47,21 @@ class Record:
     step: Whole | None = None  # of the metrics; without one they are final
     metrics: dict[str, float | None] = field(default_factory=dict)
     params: dict[str, str] = field(default_factory=dict)
-    tags: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)  # of the run, or of the model
+    inputs: list[dict[str, str]] = field(default_factory=list)  # data sets, see `Tracker`
     path: str = ""  # of an artifact
     folder: str = ""  # where in the run's artifacts
+    model: str = ""  # under which the artifact, a model, is registered
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upload:
+    """A file or folder for a run: an artifact, or a model if it has a name and tags of its own."""
+
+    path: Path
+    folder: str = ""
+    model: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +100,8 @@ class Draft:
     tags: dict[str, str] = field(default_factory=dict)  # waiting
     params: dict[str, str] = field(default_factory=dict)  # waiting
     points: list[Point] = field(default_factory=list)  # waiting
-    artifacts: list[tuple[Path, str]] = field(default_factory=list)  # waiting
+    inputs: list[dict[str, str]] = field(default_factory=list)  # waiting
+    uploads: list[Upload] = field(default_factory=list)  # waiting
     step: int = 0  # the last one of any metric
     failed: bool = False  # when it was sent the last time
     _params_known: set[str] = field(default_factory=set)
@@ -98,8 +114,8 @@ class Draft:
     @property
     def waits(self) -> bool:
         """Whether anything is still to be sent."""
-        batch = bool(self.tags or self.params or self.points or self.artifacts)
-        return batch or self.status not in {None, self.held_status}
+        parts = (self.tags, self.params, self.points, self.inputs, self.uploads)
+        return any(parts) or self.status not in {None, self.held_status}
 
     def start(self, name: str, params: Mapping[str, object], time_ms: int) -> None:
         """The run goes (on): it has `name` and `params`, and is running."""
@@ -173,8 +189,10 @@ class Draft:
         self._params_known |= held.params.keys()
         self.points = [point for point in self.points if not self._holds(held, point)]
         self._last_value = {**held.metrics, **self._last_value}
-        if KEY in self.identity and held.status == FINISHED:  # a reference is logged once for ever
-            self.batch_sent()
+        if KEY in self.identity and held.status == FINISHED:
+            # A reference is logged once for ever; only who uses it is added.
+            self.points, self.params = [], {}
+            self.tags = {name: v for name, v in self.tags.items() if name.startswith(USED_BY)}
         return held.run_id
 
     def _leave_out_held_tags(self) -> None:
@@ -218,11 +236,12 @@ class Outbox:
         if record.status == RUNNING:
             draft.start(record.name, record.params, record.time_ms)
         draft.add_metrics(record.metrics, record.step, record.time_ms)
-        draft.add_tags(record.tags)
+        draft.add_tags({} if record.model else record.tags)
         if record.status not in {None, RUNNING}:
             draft.finish(record.status, record.time_ms)
+        draft.inputs += record.inputs
         if record.path:
-            draft.artifacts.append((Path(record.path), record.folder))
+            draft.uploads.append(_upload(record))
 
     def draft(self, run: Run) -> Draft:
         """Return the draft of a run, a new one if needed."""
@@ -245,6 +264,7 @@ class Outbox:
         The parent comes after its children, which may end it; those that failed the last time
         come after all others, which must not wait for them.
         """
+        self._link_parent()
         children = [d for d in (*self.references.values(), *self.trials.values()) if d.waits]
         fine = [draft for draft in children if not draft.failed]
         failed = [draft for draft in children if draft.failed]
@@ -257,6 +277,14 @@ class Outbox:
         """Return the run of each trial that MLflow knows."""
         return {number: draft.run_id for number, draft in self.trials.items() if draft.run_id}
 
+    def _link_parent(self) -> None:
+        """Tag all references with the run of the study, which uses them."""
+        if self.parent.run_id:
+            # MLflow takes no other characters in a tag's name.
+            name = USED_BY + re.sub(r"[^\w.-]", "_", self._study)
+            for draft in self.references.values():
+                draft.add_tags({name: self.parent.run_id})
+
     def link_references(self) -> None:
         """Tag the parent with the runs of all references, also those of an earlier sweep."""
         runs = {key: draft.run_id for key, draft in self.references.items() if draft.run_id}
@@ -265,6 +293,11 @@ class Outbox:
         before = json.loads(self.parent.held_tags.get(REFERENCES, "{}"))
         self._linked = {**before, **self._linked, **runs}
         self.parent.add_tags({REFERENCES: _fitting(dict(self._linked))})
+
+
+def _upload(record: Record) -> Upload:
+    tags = record.tags if record.model else {}
+    return Upload(path=Path(record.path), folder=record.folder, model=record.model, tags=tags)
 
 
 def _fitting(runs: dict[str, str]) -> str:

@@ -26,7 +26,7 @@ from mixunlearn.data.splits import Splits, make_splits
 from mixunlearn.errors import InputError, MixUnlearnError
 from mixunlearn.evaluation import evaluation_set
 from mixunlearn.files import Files
-from mixunlearn.problem import Architecture
+from mixunlearn.problem import Architecture, Problem
 from mixunlearn.store import Store
 from mixunlearn.training import Recipe
 from search_spaces import SPACES, Choice, Space
@@ -123,6 +123,28 @@ class Plan:
             stages=self.stages,
             command=self.command,
         )
+
+    def problem(self) -> Problem:
+        """Return what trials unlearn.
+
+        Raises:
+            MissingError: the original or a reference is missing.
+        """
+        return self.bank.problem(with_labels=self.experiment.labels == "aware")
+
+    @property
+    def forget_set(self) -> str:
+        """Return what is to be forgotten, in words."""
+        task, names = self.experiment.task, self.dataset.classes
+        number = len(self.splits.forget_N)
+        match task.kind:
+            case "class":
+                chosen = ", ".join(names[index] for index in task.classes)
+                return f"all {number} training images of class {chosen}"
+            case "data":
+                chosen = ", ".join(names[index] for index in task.classes or ()) or "the upper half"
+                return f"{number} images: {task.fraction:.0%} of the training images of {chosen}"
+        return f"{number} images: {task.fraction:.0%} of the training images"
 
     @property
     def workers(self) -> str:
@@ -290,17 +312,32 @@ def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return result
 
 
+def find_experiment(study: str, settings: Sequence[str], home: Path) -> Experiment:
+    """Return the experiment of a study that a sweep has begun.
+
+    Raises:
+        InputError: there is none of this name.
+    """
+    known = sorted(path.parent.name for path in (home / "studies").glob("*/experiment.yaml"))
+    if study not in known:
+        remedy = f"no such study in {home / 'studies'}; {known_names(study, known)}"
+        raise InputError("STUDY", study, remedy)
+    return read_experiment(home / "studies" / study / "experiment.yaml", settings)
+
+
+def record_of(study: str, settings: Sequence[str], home: Path) -> str:
+    """Return the address of the record of a study that a sweep has begun; see `record_address`."""
+    experiment = find_experiment(study, settings, home)
+    return record_address(experiment.storage.study, home / "studies" / study)
+
+
 def find_study(study: str, settings: Sequence[str], home: Path) -> Plan:
     """Return the plan of a study that a sweep has begun.
 
     Raises:
         InputError: there is none of this name, or its data or settings have changed.
     """
-    known = sorted(path.parent.name for path in (home / "studies").glob("*/experiment.yaml"))
-    if study not in known:
-        remedy = f"no such study in {home / 'studies'}; {known_names(study, known)}"
-        raise InputError("STUDY", study, remedy)
-    experiment = read_experiment(home / "studies" / study / "experiment.yaml", settings)
+    experiment = find_experiment(study, settings, home)
     if HIDDEN in (experiment.tracking.uri or ""):
         remedy = "passwords are not kept; give the whole address with --set tracking.uri=..."
         raise InputError("tracking.uri", experiment.tracking.uri, remedy)

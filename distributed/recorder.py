@@ -1,23 +1,28 @@
 """What happens to a trial's results: study, MLflow, trials.parquet, checkpoints, progress."""
 
 import time
+from bisect import insort
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from ray import tune
 
-from distributed.checkpoints import Checkpoints
+from distributed.addresses import redact
+from distributed.checkpoints import Checkpoints, trial_folder
 from distributed.progress import Count, Progress
-from distributed.results import known_run_ids, ranked, write_trials
+from distributed.results import known_run_ids, ranked, replacing, write_trials
 from distributed.scheduler import EPOCH
 from distributed.stop import Stop
-from distributed.study import FULL, Study
+from distributed.study import FULL, Study, constant
 from distributed.tracking import Tracker
 from distributed.unsaved import Unsaved
 from mixunlearn.errors import MixUnlearnError
-from trainables.unlearn import FAILURE
+from search_spaces import Space
+from trainables.unlearn import FAILURE, TRACE
 
+NAMED, NAME_LENGTH = 4, 80  # parameters in the name of a run; characters
 METRIC_PREFIXES = ("acc/", "mia/", "div/", "time/", "train/", "gap/", "z/")
 
 
@@ -29,6 +34,7 @@ class Recorder(Unsaved, tune.Callback):
         tracker: MLflow's background writer.
         table: path of trials.parquet.
         epochs: after how many a trial is complete.
+        scheduler: the name of what stops trials early.
         trial_seconds: the time limit of a trial, if there is one.
         total: how many trials are wanted in all.
         tags: of each trial's MLflow run.
@@ -44,6 +50,7 @@ class Recorder(Unsaved, tune.Callback):
         tracker: Tracker,
         table: Path,
         epochs: int,
+        scheduler: str,
         trial_seconds: float | None,
         total: int,
         tags: Mapping[str, str],
@@ -53,7 +60,7 @@ class Recorder(Unsaved, tune.Callback):
     ) -> None:
         self.study, self.tracker, self.table = study, tracker, table
         self.checkpoints, self.stop = checkpoints, stop
-        self.epochs, self.trial_seconds = epochs, trial_seconds
+        self.epochs, self.scheduler, self.trial_seconds = epochs, scheduler, trial_seconds
         self.tags, self.progress = dict(tags), progress
         self.rows = study.rows()
         self.run_ids = known_run_ids(table)
@@ -61,6 +68,7 @@ class Recorder(Unsaved, tune.Callback):
         self.epochs_done = 0
         self._heard: dict[int, float] = {}  # trial -> when, on this machine's clock
         self._hung: set[int] = set()
+        self._so_far = SoFar()
         self._tidy()
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
@@ -90,6 +98,8 @@ class Recorder(Unsaved, tune.Callback):
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         result = trial.last_result
         state, error = self._outcome(result)
+        if trace := result.get(TRACE):
+            self._keep_trace(trial.config["trial"], trace)
         self._finish(trial, state, error)
         self._show(trials, event=True)
 
@@ -108,6 +118,9 @@ class Recorder(Unsaved, tune.Callback):
         if trial.config["trial"] in self._hung:
             limit = f"resources.trial_seconds = {self.trial_seconds:g}"
             reason = f"killed: an epoch did not end within twice its limit, {limit}"
+        if trial.error_file is not None and Path(trial.error_file).exists():
+            trace = Path(trial.error_file).read_text(errors="replace")
+            self._keep_trace(trial.config["trial"], trace)
         self._finish(trial, "failed", reason)
         self._show(trials, event=True)
 
@@ -119,6 +132,7 @@ class Recorder(Unsaved, tune.Callback):
         for row in self.rows:
             self._open(row["trial"], self.study.config(row["trial"]))
             self._close(row)
+        self._tell_progress()
 
     def write_table(self) -> None:
         """Write trials.parquet, off the event loop."""
@@ -146,6 +160,7 @@ class Recorder(Unsaved, tune.Callback):
         seconds = (trial.last_result or {}).get("seconds", 0.0)
         row = self.study.finish(number, state, seconds=seconds, error=error)
         self._close(row)
+        self._tell_progress()
         self.rows.append(row)
         self.count.done += 1
         self.write_table()
@@ -154,14 +169,41 @@ class Recorder(Unsaved, tune.Callback):
     def _open(self, number: int, config: Mapping[str, Any]) -> None:
         parameters = {name: value for name, value in config.items() if name != "trial"}
         tags = {**self.tags, "mixunlearn.trial_id": self.study.trial_id(config)}
-        self.tracker.start_trial(number, f"{number:04d} {self.study.method}", parameters, tags)
+        if code := self.study.code(number):  # not of who tells it once more
+            tags["mixunlearn.code"] = code
+        name = run_name(number, self.study.method, parameters, self.study.space)
+        self.tracker.start_trial(number, name, parameters, tags)
         for epoch, metrics in self.study.history(number).items():
             known = {name: value for name, value in metrics.items() if value is not None}
             self.tracker.log_epoch(number, epoch, known, self.study.time_ms(number, epoch))
 
     def _close(self, row: Mapping[str, Any]) -> None:
+        number, state, error = row["trial"], row["state"], row["error"]
         metrics = {name: row[name] for name in row if name.startswith(METRIC_PREFIXES)}
-        self.tracker.finish_trial(row["trial"], row["state"], metrics, row["error"])
+        metrics["time/trial_s"] = row["seconds"]
+        reason = error or ""
+        if state == "pruned" and not error:
+            epochs = f"epoch {row['epochs']} of {self.epochs}"
+            reason = f"stopped early by {self.scheduler} after {epochs}"
+        self.tracker.finish_trial(number, state, metrics, error, reason)
+        if state == "failed" and (trace := self._trace(number)).exists():
+            self.tracker.log_artifact(number, trace)
+
+    def _tell_progress(self) -> None:
+        """Tell MLflow how the objective developed, by the number of trials that have ended."""
+        for ended_ms, value in self.study.outcomes(self._so_far.ended):
+            metrics = self._so_far.add(value)
+            self.tracker.log_epoch(None, self._so_far.ended, metrics, ended_ms)
+
+    def _trace(self, number: int) -> Path:
+        """Return where a failed trial's traceback is kept: Ray's folder vanishes."""
+        return self.table.parent / "errors" / trial_folder(number) / "error.txt"
+
+    def _keep_trace(self, number: int, text: str) -> None:
+        path = self._trace(number)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            temporary.write_text(redact(text), errors="replace")
 
     def _tidy(self) -> None:
         """Remove the checkpoints that are of no use any more, off the event loop."""
@@ -179,6 +221,38 @@ class Recorder(Unsaved, tune.Callback):
             f"{running} running, {self.epochs_done} epochs{''.join(best[:1])}{self.count.left()}"
         )
         self.progress.show(line, event=event)
+
+
+class SoFar:
+    """The best and the median objective of the trials that have ended."""
+
+    def __init__(self) -> None:
+        self.ended = 0
+        self._values: list[float] = []  # sorted
+
+    def add(self, value: float | None) -> dict[str, float]:
+        """Return both once one more trial has ended; nothing before there is a value.
+
+        Args:
+            value: its objective; `None` if it failed.
+        """
+        self.ended += 1
+        if value is not None:
+            insort(self._values, value)
+        if not self._values:
+            return {}
+        return {"so_far/best": self._values[0], "so_far/median": median(self._values)}
+
+
+def run_name(number: int, method: str, parameters: Mapping[str, Any], space: Space) -> str:
+    """Return the name of a trial's run: sorted by number, with some of what varies."""
+    name = f"{number:04d} {method}"
+    varying = [key for key in space if key in parameters and constant(space[key]) is None]
+    for key in varying[:NAMED]:
+        value = parameters[key]
+        longer = f"{name} {key}={format(value, '.2g') if isinstance(value, float) else value}"
+        name = longer if len(longer) <= NAME_LENGTH else name
+    return name
 
 
 def last_line(error_file: str | None) -> str:

@@ -40,11 +40,6 @@ PARAMS, GAP, Z = "params/", "gap/", "z/"
 def write_trials(rows: Sequence[Mapping[str, object]], path: Path) -> None:
     """Write `rows` to `path` so that a reader sees the old table or the new one, never a part.
 
-    Columns: study, trial, trial_id, method, state, epochs, seconds, then `params/*`, metrics,
-    `gap/*` and `z/*`, each sorted, then mlflow_run_id and error. Beyond these fixed ones a column
-    exists if any row has it. Missing values and NaN become null; a parameter
-    that is not of one type in all rows becomes text.
-
     Args:
         rows: one mapping a trial, as the sweep keeps them.
         path: the file; its folder is made when missing.
@@ -53,12 +48,26 @@ def write_trials(rows: Sequence[Mapping[str, object]], path: Path) -> None:
         MixUnlearnError: a metric is not a number.
         OSError: the file cannot be written; what was there before is still there.
     """
-    table = pa.table({name: _column(name, rows) for name in _names(rows)})
+    table = trials_table(rows)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary, temporary.open("wb") as file:
         pq.write_table(table, file)
         file.flush()
         os.fsync(file.fileno())
+
+
+def trials_table(rows: Sequence[Mapping[str, object]]) -> pa.Table:
+    """Return trials as a table, a row each.
+
+    Columns: study, trial, trial_id, method, state, epochs, seconds, then `params/*`, metrics,
+    `gap/*` and `z/*`, each sorted, then mlflow_run_id and error. Beyond these fixed ones a column
+    exists if any row has it. Missing values and NaN become null; a parameter
+    that is not of one type in all rows becomes text.
+
+    Raises:
+        MixUnlearnError: a metric is not a number.
+    """
+    return pa.table({name: _column(name, rows) for name in _names(rows)})
 
 
 def read_trials(path: Path) -> list[dict[str, object]]:

@@ -24,7 +24,7 @@ _RECORD = TypeAdapter(with_config(ConfigDict(extra="forbid", strict=True))(Recor
 def to_line(record: Record) -> bytes:
     """Return a record as a line of JSON, without passwords and without what is not set."""
     values = {field.name: getattr(record, field.name) for field in fields(record)}
-    plain = {name: _redacted(v) for name, v in values.items() if v not in (None, "", {})}
+    plain = {name: _redacted(v) for name, v in values.items() if v not in (None, "", {}, [])}
     return json.dumps(plain, separators=(",", ":")).encode() + b"\n"
 
 
@@ -40,6 +40,8 @@ def from_line(line: bytes) -> Record:
 def _redacted(value: object) -> object:
     if isinstance(value, dict):
         return {name: _redacted(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_redacted(item) for item in value]
     return redact(value) if isinstance(value, str) else value
 
 

@@ -7,15 +7,17 @@ trials.parquet and MLflow are derived from it. Ray Tune's own state is thrown aw
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
 
+import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
@@ -26,13 +28,16 @@ from sqlalchemy.exc import SQLAlchemyError
 from distributed.addresses import one_line
 from distributed.driver import Driver
 from distributed.unsaved import Unsaved
+from distributed.version import code_version
 from mixunlearn.errors import MixUnlearnError
 from mixunlearn.signature import seed_for, signature
 from search_spaces import Choice, Float, Int, Space
 from search_spaces.space import AnyParameter, Value
 
-CONFIG, EPOCH, ROW, AT = "config", "epoch:", "row", "at"
+CONFIG, CODE, EPOCH, ROW, AT = "config", "code", "epoch:", "row", "at"
 STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+ENOUGH, RESAMPLES, RESAMPLED = 8, 20, 300  # trials; draws, and trials in each: see `Study.shares`
+BEST = 5  # trials at least that parameters are to explain
 STARTUP_TRIALS = 6  # random ones before TPE, CMA-ES or GP take over: budgets here are small
 JOURNAL = "journal:///"
 PATIENCE_S, RETRY_S = 600.0, 1.0  # how long a database may be away, and how often it is tried
@@ -56,6 +61,8 @@ class Attempt:
         history: metrics by epoch.
         times: when they were recorded, by epoch, in ms since 1970.
         row: its outcome, as in trials.parquet; `None` while it runs.
+        ended_ms: when that was recorded, in ms since 1970.
+        code: that proposed it, empty if it is not known.
     """
 
     key: int
@@ -67,6 +74,8 @@ class Attempt:
     history: dict[int, Metrics] = field(default_factory=dict)
     times: dict[int, int] = field(default_factory=dict)
     row: dict[str, Any] | None = None
+    ended_ms: int = 0
+    code: str = ""
 
     @property
     def number(self) -> int:
@@ -110,6 +119,7 @@ class Study:
         self._driver = driver
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._storage, self._key = open_record(storage, name)
+        self._ended: list[Attempt] = []  # in that order, also those before a trial's last
         self._attempts = self._read()
         self._waiting = [attempt for attempt in self._attempts.values() if attempt.row is None]
         self._proposals = Proposals(space, facts, sampler, seed)
@@ -134,6 +144,27 @@ class Study:
         """Return when an epoch was recorded, in ms since 1970; `None` if that is not known."""
         return self._attempts[number].times.get(epoch)
 
+    def ended(self) -> dict[int, datetime]:
+        """Return when each finished trial ended, by number, in the order in which they did."""
+        found = {a.number: a.ended for a in self._attempts.values() if a.row and a.ended}
+        return dict(sorted(found.items(), key=lambda item: (item[1], item[0])))
+
+    def outcomes(self, start: int = 0) -> list[tuple[int, float | None]]:
+        """Return when the attempts of all trials ended, in that order, and with which objective.
+
+        Args:
+            start: how many of them to leave out.
+
+        Returns:
+            The time in ms since 1970, and the objective; `None` if it failed.
+        """
+        ended = self._ended[start:]
+        return [(attempt.ended_ms, _value(attempt, self.objective)) for attempt in ended]
+
+    def code(self, number: int) -> str:
+        """Return the code that proposed a trial; empty if the record does not tell."""
+        return self._attempts[number].code
+
     def config(self, number: int) -> dict[str, Value]:
         """Return a trial's configuration: hyperparameters, `trial` and `seed`."""
         return dict(self._attempts[number].config)
@@ -149,6 +180,26 @@ class Study:
             self._waiting.append(self._begin(last.config, last.drawn, last.distributions))
         self._waiting.sort(key=lambda attempt: attempt.number)
         return len(failed)
+
+    def shares(self) -> list[dict[str, float]]:
+        """Return how much of the objective each parameter explains, for resamples of the trials.
+
+        PED-ANOVA (Watanabe, Bansal, Hutter, IJCAI 2023, arXiv 2304.10255): what sets the best tenth
+        of the trials, but at least five, apart from all. A trial that was stopped early counts
+        with its last value.
+
+        Returns:
+            Shares that sum to 1, once for each of `RESAMPLES` draws with replacement, at most
+            `RESAMPLED` trials each; nothing where fewer than `ENOUGH` trials have a value.
+        """
+        attempts = self._attempts.values()
+        known = [each for each in attempts if _value(each, self.objective) is not None]
+        if len(known) < ENOUGH:
+            return []
+        rng = np.random.default_rng(seed_for("importance", self.seed))
+        count = min(len(known), RESAMPLED)
+        draws = (rng.choice(len(known), count) for _ in range(RESAMPLES))
+        return [_importances([known[i] for i in draw], self.objective) for draw in draws]
 
     def ask(self) -> dict[str, Value]:
         """Return the next configuration: hyperparameters, `trial` and `seed`.
@@ -210,9 +261,13 @@ class Study:
             **metrics,
             "error": error,
         }
-        self._write(lambda: self._storage.set_trial_user_attr(attempt.key, ROW, row))
+        # The order of these times is kept, whatever the clock does.
+        last = self._ended[-1].ended_ms if self._ended else 0
+        now = max(time.time_ns() // 1_000_000, last + 1)
+        self._write(lambda: self._storage.set_trial_user_attr(attempt.key, ROW, {**row, AT: now}))
         self._end(attempt.key, row)
-        attempt.row, attempt.ended = row, datetime.now()
+        attempt.row, attempt.ended, attempt.ended_ms = row, datetime.now(), now
+        self._ended.append(attempt)
         self._proposals.tell(attempt, self.objective)
         return row
 
@@ -227,7 +282,7 @@ class Study:
             state=TrialState.RUNNING,
             params=dict(drawn),
             distributions=dict(distributions),
-            user_attrs={CONFIG: dict(config)},
+            user_attrs={CONFIG: dict(config), CODE: code_version()},
         )
 
         def write() -> FrozenTrial:
@@ -275,6 +330,8 @@ class Study:
             if attempt.row is not None and not frozen.state.is_finished():
                 self._end(attempt.key, attempt.row)
             attempts[attempt.number] = attempt
+            self._ended += [attempt] if attempt.row is not None else []
+        self._ended.sort(key=lambda attempt: attempt.ended_ms)
         return dict(sorted(attempts.items()))
 
     def _write(self, action: Callable[[], Answer]) -> Answer:
@@ -458,7 +515,8 @@ def _cause(error: BaseException) -> Exception:
 
 
 def _attempt(frozen: FrozenTrial) -> Attempt:
-    attributes = frozen.user_attrs
+    attributes, row = frozen.user_attrs, frozen.user_attrs.get(ROW)
+    ended = frozen.datetime_complete
     found = {int(key[len(EPOCH) :]): attributes[key] for key in attributes if key.startswith(EPOCH)}
     return Attempt(
         key=frozen._trial_id,
@@ -466,13 +524,15 @@ def _attempt(frozen: FrozenTrial) -> Attempt:
         drawn=frozen.params,
         distributions=frozen.distributions,
         began=frozen.datetime_start or datetime.min,
-        ended=frozen.datetime_complete,
+        ended=ended,
         history={
             epoch: {name: value for name, value in metrics.items() if name != AT}
             for epoch, metrics in found.items()
         },
         times={epoch: metrics[AT] for epoch, metrics in found.items() if AT in metrics},
-        row=attributes.get(ROW),
+        row=row and {name: value for name, value in row.items() if name != AT},
+        ended_ms=(row or {}).get(AT) or (int(ended.timestamp() * 1000) if ended else 0),
+        code=attributes.get(CODE, ""),
     )
 
 
@@ -484,6 +544,31 @@ def _curve(attempt: Attempt, objective: str) -> dict[int, float]:
     """Return the objective by epoch, where it is a number."""
     values = {epoch: metrics.get(objective) for epoch, metrics in attempt.history.items()}
     return {epoch: value for epoch, value in values.items() if value is not None}
+
+
+def _value(attempt: Attempt, objective: str) -> float | None:
+    """Return how a trial ended, in the objective; `None` if it failed or still runs."""
+    if attempt.row is None or attempt.row["state"] == "failed":
+        return None
+    value: float | None = attempt.row.get(objective)
+    return value
+
+
+def _importances(attempts: Sequence[Attempt], objective: str) -> dict[str, float]:
+    """Return PED-ANOVA's importances of the parameters, normalised."""
+    study = optuna.create_study(direction="minimize")
+    study.add_trials(
+        create_trial(
+            params=dict(attempt.drawn),
+            distributions=dict(attempt.distributions),
+            value=_value(attempt, objective),
+        )
+        for attempt in attempts
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what they warn of is told beside the figure
+        evaluator = PedAnovaImportanceEvaluator(target_quantile=max(0.1, BEST / len(attempts)))
+        return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
 
 
 def make_sampler(name: str, seed: int) -> BaseSampler:

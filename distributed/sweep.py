@@ -3,8 +3,9 @@
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -14,32 +15,41 @@ from distributed.checkpoints import Checkpoints, trial_folder
 from distributed.cluster import Shipped, connected, local, slots
 from distributed.driver import Driver
 from distributed.final import Examiner
+from distributed.inputs import inputs
+from distributed.outbox import EXPERIMENT, STUDY, TAG_LENGTH, TRIAL
 from distributed.plan import Plan, flat
 from distributed.progress import Progress
 from distributed.recorder import Recorder
 from distributed.references import fill, run_name
-from distributed.results import replacing
+from distributed.registry import GAP, MLMODEL, TRIAL_ID, promote, save_model
+from distributed.results import read_trials, replacing
+from distributed.review import begun, linked, make_review
 from distributed.scheduler import EPOCH, make_scheduler
 from distributed.stop import Stop
 from distributed.study import Study, StudySearcher
 from distributed.summary import summarise
-from distributed.tracking import Tracker
-from distributed.version import code_version
-from mixunlearn.bank import Bank
-from mixunlearn.errors import MixUnlearnError
+from distributed.tracking import DESCRIPTION, Tracker
+from distributed.version import code_version, environment
+from mixunlearn.errors import MissingError, MixUnlearnError
 from mixunlearn.problem import Problem
 from mixunlearn.store import Entry
+from report.card import model_card
+from report.description import describe
+from report.leaderboard import leaderboard
+from report.page import write_page
 from report.plots import gap_by_trial, metrics_against_references
+from report.review import Review
 from trainables.unlearn import UnlearnTrainable
 
 MAX_FAILURES = 2  # of a worker, before its trial is given up
 CHECKPOINTS = 4  # of a complete trial: more would cost short epochs more than they save
-TRACKING_TIMEOUT_S, HURRIED_S = (
-    60.0,
-    6.0,
-)  # for MLflow to take what waits; when a stop was asked for
-SUMMARY = "summary.json"
-RESULTS = ("experiment.yaml", "trials.parquet", SUMMARY, "plots")
+# For MLflow to take what waits: at the end of a sweep, when a stop was asked for, when only that
+# is to be done.
+TRACKING_TIMEOUT_S, HURRIED_S, SYNC_TIMEOUT_S = 60.0, 6.0, 3600.0
+SUMMARY, PAGE = "summary.json", "report.html"
+ENVIRONMENT, LEADERBOARD = "environment.json", "leaderboard.json"
+ARTIFACTS = ("plots", SUMMARY, "experiment.yaml", ENVIRONMENT, PAGE)  # of the study's run
+RESULTS = (*ARTIFACTS, "trials.parquet", LEADERBOARD, "errors")
 
 
 @dataclass(kw_only=True)
@@ -98,7 +108,7 @@ def run_references(plan: Plan, session: Session) -> int:
     """Train what the bank does not hold yet; return how many models that were."""
     session.hold(plan)
     plan = plan.keep()
-    return _fill(plan, session)
+    return fill_bank(plan, session)
 
 
 def run_sweep(plan: Plan, session: Session, *, retry_failed: bool = False) -> dict[str, Any]:
@@ -121,8 +131,8 @@ def run_sweep(plan: Plan, session: Session, *, retry_failed: bool = False) -> di
         # Ray takes seconds to start: only once there is something for it to do.
         if plan.bank.missing():
             plan = session.connect(plan, "starting Ray")
-            _fill(plan, session)
-        log_references(plan.bank, tracker)
+            fill_bank(plan, session)
+        log_references(plan, tracker)
         study = session.open(plan, driver)
         if retry_failed:
             session.progress.say(f"trials: {study.retry_failed()} that failed run again")
@@ -130,14 +140,15 @@ def run_sweep(plan: Plan, session: Session, *, retry_failed: bool = False) -> di
         recorder.repeat()
         if recorder.count.total > recorder.count.done:
             plan = session.connect(plan, "starting the trials")
-            search(plan, study, problem_of(plan), recorder, session)
+            write_json(environment(), plan.folder / ENVIRONMENT)
+            search(plan, study, plan.problem(), recorder, session)
         judge = plan.bank.judge("test")
         examiner = Examiner(plan, study)
         tasks = examiner.tasks(recorder.rows)
         if missing := examiner.missing(tasks):
             session.progress.show(f"test: examining {len(missing)} models", event=True)
             plan = session.connect(plan, "starting Ray")
-            examiner.run(missing, problem_of(plan), plan.bank.judge("test"))
+            examiner.run(missing, plan.problem(), plan.bank.judge("test"))
         examined = examiner.results(tasks)
         summary = summarise(
             plan,
@@ -147,9 +158,12 @@ def run_sweep(plan: Plan, session: Session, *, retry_failed: bool = False) -> di
             tracking_uri=addresses.redact(uri),
             seconds=time.monotonic() - start,
         )
-        write_report(plan, recorder.rows, summary)
+        runs = {**recorder.run_ids, **tracker.run_ids(TRACKING_TIMEOUT_S)}
+        review = linked(plan, make_review(plan, study, summary), runs)
+        write_report(plan, review)
         recorder.write_table()
-        track_summary(tracker, plan, examined)
+        log_best(tracker, plan, review, examined, session.progress)
+        track_summary(tracker, plan, review, examined)
     if plan.shared:
         publish(plan)
     return summary
@@ -211,11 +225,6 @@ def search(
         raise MixUnlearnError(f"Ray ended after {done}; the same command goes on")
 
 
-def problem_of(plan: Plan) -> Problem:
-    """Return what trials unlearn."""
-    return plan.bank.problem(with_labels=plan.experiment.labels == "aware")
-
-
 def sync(plan: Plan, session: Session) -> tuple[int, list[str]]:
     """Make trials.parquet and MLflow anew from the study.
 
@@ -226,17 +235,23 @@ def sync(plan: Plan, session: Session) -> tuple[int, list[str]]:
         MixUnlearnError: a driver has the study.
     """
     driver, problems = session.hold(plan), list[str]()
-    with tracked(plan, session, problems) as (tracker, _):
+    with tracked(plan, session, problems, SYNC_TIMEOUT_S) as (tracker, _):
         study = session.open(plan, driver)
         if not plan.bank.missing():
-            log_references(plan.bank, tracker)
+            log_references(plan, tracker)
         recorder = make_recorder(plan, study, tracker, session)
         recorder.repeat()
         recorder.write_table()
         examiner = Examiner(plan, study)
         tasks = examiner.tasks(recorder.rows)
-        if (plan.folder / SUMMARY).exists() and not examiner.missing(tasks):
-            track_summary(tracker, plan, examiner.results(tasks))
+        summary = read_summary(plan)
+        if summary and not examiner.missing(tasks):
+            runs = {**recorder.run_ids, **tracker.run_ids(SYNC_TIMEOUT_S)}
+            review = linked(plan, make_review(plan, study, summary), runs)
+            write_report(plan, review)
+            examined = examiner.results(tasks)
+            log_best(tracker, plan, review, examined, session.progress)
+            track_summary(tracker, plan, review, examined)
     if plan.shared:
         publish(plan)
     return len(recorder.rows), problems
@@ -258,13 +273,27 @@ def open_study(plan: Plan, driver: Driver | None = None) -> Study:
     )
 
 
+def review_of(plan: Plan) -> Review:
+    """Return the review of a study, without becoming its driver.
+
+    Raises:
+        MissingError: no trial has finished, or a reference is missing.
+    """
+    with closing(open_study(plan)) as study:
+        return make_review(plan, study, read_summary(plan))
+
+
 @contextmanager
 def tracked(
-    plan: Plan, session: Session, problems: list[str] | None = None
+    plan: Plan,
+    session: Session,
+    problems: list[str] | None = None,
+    timeout_s: float = TRACKING_TIMEOUT_S,
 ) -> Iterator[tuple[Tracker, str]]:
     """Give MLflow's writer with the study's run opened, and where it writes to.
 
-    In the end, all that waits is delivered; what could not be is said, and added to `problems`.
+    In the end, all that waits is delivered, within `timeout_s` seconds; what could not be is said,
+    and added to `problems`.
     """
     tracking, say = plan.experiment.tracking, session.progress.say
     uri, artifacts = addresses.resolve(tracking.uri, tracking.storage, plan.home)
@@ -276,14 +305,17 @@ def tracked(
         spool=plan.folder / "tracking.spool",
         say=lambda line: say(f"tracking: {line}"),
     )
-    tracker.start_study(plan.study, flat(plan.experiment.model_dump()), tags(plan), "")
+    about = describe(begun(plan))
+    parameters = flat(plan.experiment.model_dump())
+    tracker.start_study(plan.study, parameters, {**tags(plan), **whole_experiment(plan)}, about)
+    tracker.log_inputs(inputs(plan))
     try:
         yield tracker, uri
     except BaseException:
         tracker.finish_study("stopped", {})
         raise
     finally:
-        for line in tracker.close(HURRIED_S if session.stop.asked else TRACKING_TIMEOUT_S):
+        for line in tracker.close(HURRIED_S if session.stop.asked else timeout_s):
             say(f"tracking: {line}")
             if problems is not None:
                 problems.append(line)
@@ -297,6 +329,7 @@ def make_recorder(plan: Plan, study: Study, tracker: Tracker, session: Session) 
         tracker=tracker,
         table=plan.folder / "trials.parquet",
         epochs=experiment.search.epochs,
+        scheduler=experiment.search.scheduler,
         trial_seconds=experiment.resources.trial_seconds,
         total=experiment.search.trials,
         tags=tags(plan),
@@ -307,25 +340,41 @@ def make_recorder(plan: Plan, study: Study, tracker: Tracker, session: Session) 
 
 
 def tags(plan: Plan) -> dict[str, str]:
-    """Return what makes runs easy to find: study, method, data, code."""
+    """Return what makes runs easy to find: method, model, data, code. See docs/tracking.md."""
     return {
         "mixunlearn.method": plan.experiment.method,
         "mixunlearn.task": plan.experiment.task.kind,
         "mixunlearn.labels": plan.experiment.labels,
+        "mixunlearn.model": plan.experiment.model.name,
         "mixunlearn.data": plan.dataset.digest,
         "mixunlearn.splits": plan.splits.key,
         "mixunlearn.code": code_version(),
     }
 
 
-def log_references(bank: Bank, tracker: Tracker) -> None:
-    """Log originals and references as runs of their own."""
+def whole_experiment(plan: Plan) -> dict[str, str]:
+    """Return the tag from which a trial can be run again; none that would have to be cut."""
+    text = plan.experiment.model_dump_json()
+    return {EXPERIMENT: text} if len(text) <= TAG_LENGTH else {}
+
+
+def log_references(plan: Plan, tracker: Tracker) -> None:
+    """Log originals and references as runs that all studies share."""
+    bank = plan.bank
+    shared = ("mixunlearn.task", "mixunlearn.model", "mixunlearn.data", "mixunlearn.splits")
+    known = {name: value for name, value in tags(plan).items() if name in shared}
     for member in bank.members:
         metrics: dict[str, float] = {"time/train_s": bank.seconds(member)}
         for phase in ("val", "test"):
             metrics |= bank.evaluation(member, phase).metrics
-        payload = flat(bank.payload(member))
-        tracker.log_reference(bank.key(member), member.role, payload, metrics)
+        tracker.log_reference(
+            # The same original has other metrics where other images are forgotten.
+            f"{bank.key(member)}-{plan.splits.key}",
+            f"{member.role}-{member.seed} {plan.experiment.model.name} {plan.dataset.source}",
+            flat(bank.payload(member)),
+            metrics,
+            {**known, "mixunlearn.role": member.role},
+        )
 
 
 def publish(plan: Plan) -> None:
@@ -337,37 +386,115 @@ def publish(plan: Plan) -> None:
             plan.shared.write(path.relative_to(plan.folder).as_posix(), path.read_bytes())
 
 
-def write_report(plan: Plan, rows: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> None:
-    """Write summary.json and the plots into the study's folder."""
+def write_report(plan: Plan, review: Review) -> None:
+    """Write summary, leaderboard, pictures and report.html into the study's folder."""
     plots = plan.folder / "plots"
     plots.mkdir(exist_ok=True)
-    references = plan.bank.judge("val").references
-    own = references.own_gaps()
-    original = references.compare(plan.bank.evaluation(plan.bank.original, "val"))
-    objective = plan.experiment.search.objective
     gap_by_trial(
-        rows,
-        objective=objective,
+        review.rows,
+        objective=review.objective,
         path=plots / "gap_by_trial.png",
-        band=(min(own), max(own)) if own and objective == "gap/avg" else None,
-        original=original[objective],
+        band=review.band,
+        original=review.original,
     )
-    metrics_against_references(summary, plots / "metrics_against_references.png")
-    with replacing(plan.folder / SUMMARY) as temporary:
-        temporary.write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n")
+    metrics_against_references(review.summary, plots / "metrics_against_references.png")
+    write_json(review.summary, plan.folder / SUMMARY)
+    write_json(leaderboard(review), plan.folder / LEADERBOARD)
+    write_page([review], plan.folder / PAGE)
 
 
-def track_summary(tracker: Tracker, plan: Plan, examined: Mapping[str, Entry]) -> None:
-    """Log the best trials' models, the study's plots and its summary, and end its run."""
-    summary = json.loads((plan.folder / SUMMARY).read_text())
+def write_json(content: Mapping[str, Any], path: Path) -> None:
+    """Write plain data as a file, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def read_summary(plan: Plan) -> dict[str, Any]:
+    """Return the verdict of a study; empty while there is none."""
+    path = plan.folder / SUMMARY
+    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return found
+
+
+def track_summary(
+    tracker: Tracker, plan: Plan, review: Review, examined: Mapping[str, Entry]
+) -> None:
+    """Log the best trials' models and all that the study came to, and end its run."""
+    summary = review.summary
     for trial in summary["best"]:
         if (entry := examined.get(f"trial {trial['trial']}")) is not None:
             tracker.log_artifact(trial["trial"], entry.path, "model")
-    for name in ("plots", SUMMARY, "experiment.yaml"):
-        tracker.log_artifact(None, plan.folder / name)
+    for name in ARTIFACTS:
+        if (plan.folder / name).exists():
+            tracker.log_artifact(None, plan.folder / name)
+    tracker.log_table(plan.folder / LEADERBOARD)
+    tracker.set_tags(None, {DESCRIPTION: describe(review)})
     best = summary["best"][0] if summary["best"] else {}
     metrics = {f"best/{name}": best[name] for name in best if isinstance(best[name], float)}
     tracker.finish_study("complete", metrics)
+
+
+def log_best(
+    tracker: Tracker,
+    plan: Plan,
+    review: Review,
+    examined: Mapping[str, Entry],
+    progress: Progress,
+) -> None:
+    """Save the best trial's model, once, and register it as the experiment's candidate."""
+    best: Mapping[str, Any] = next(iter(review.summary["best"]), {})
+    entry = examined.get(f"trial {best.get('trial')}")
+    if entry is None:
+        return
+    # Each in a folder of its own: one that MLflow still waits for is not replaced by the next.
+    folder = plan.folder / "model" / f"trial-{best['trial']}"
+    about = tags(plan) | model_tags(review)
+    if not (folder / MLMODEL).is_file():
+        progress.show(f"saving the model of trial {best['trial']}")
+        architecture = plan.bank.architecture
+        reason = save_model(
+            architecture.load(entry.tensors),
+            folder,
+            architecture=architecture,
+            classes=plan.dataset.classes,
+            card=model_card(review),
+            metadata=about,
+        )
+        if reason:
+            progress.say(f"model: {folder} has only weights, it cannot be exported: {reason}")
+    tracker.log_model(best["trial"], folder, plan.experiment.name, about)
+
+
+def model_tags(review: Review) -> dict[str, str]:
+    """Return what is told of the best trial's model: whose it is, and how near it is."""
+    number = review.summary["best"][0]["trial"]
+    again = review.summary["spread"]["gap/avg"]
+    gaps = {GAP: again["mean"], f"{GAP}_sd": again["sd"], f"{GAP}_n": again["n"]}
+    return {
+        STUDY: review.study,
+        TRIAL: str(number),
+        TRIAL_ID: _trial_id(review.rows, number),
+        **{name: str(value) for name, value in gaps.items() if value is not None},
+    }
+
+
+def promote_best(plan: Plan, summary: Mapping[str, Any]) -> str:
+    """Make the best trial's model the experiment's champion; return what was done.
+
+    Raises:
+        MissingError: there is no such model.
+        MixUnlearnError: it is worse than the champion, or nobody can tell; MLflow is away.
+    """
+    if not summary["best"]:
+        raise MissingError(f"{plan.study}: no trial succeeded, so there is nothing to promote")
+    rows = read_trials(plan.folder / "trials.parquet")
+    tracking = plan.experiment.tracking
+    uri, _ = addresses.resolve(tracking.uri, tracking.storage, plan.home)
+    return promote(uri, plan.experiment.name, _trial_id(rows, summary["best"][0]["trial"]))
+
+
+def _trial_id(rows: Sequence[Mapping[str, Any]], trial: int) -> str:
+    return next(str(row["trial_id"]) for row in rows if row["trial"] == trial)
 
 
 def _unwrapped(error: Exception) -> Exception:
@@ -383,7 +510,8 @@ def _unwrapped(error: Exception) -> Exception:
     return error
 
 
-def _fill(plan: Plan, session: Session) -> int:
+def fill_bank(plan: Plan, session: Session) -> int:
+    """Train what the bank does not hold yet; return how many models that were."""
     if not plan.bank.missing():
         return 0
     plan = session.connect(plan, "starting Ray")

@@ -1,17 +1,20 @@
-"""What a sweep tells MLflow, from a thread of its own. The only module that imports MLflow.
+"""What a sweep tells MLflow, from a thread of its own.
 
-One parent run a study, one child run a trial; retrained references are runs of their own
-experiment. All of them are found again by their tags, so a sweep that continues doubles nothing.
+One parent run a study, one child run a trial; originals and references are runs of an experiment
+that all studies share. All are found again by their tags, so a sweep that continues doubles
+nothing. What is on them, and how to search it: docs/tracking.md.
 """
 
 import contextlib
 import getpass
+import json
 import math
 import numbers
 import os
+import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +27,7 @@ from distributed.addresses import (
     one_line,
     redact,
     resolve,
+    sqlite_path,
 )
 from distributed.background import Background
 from distributed.outbox import (
@@ -31,6 +35,7 @@ from distributed.outbox import (
     FINISHED,
     KEY,
     NAME_LENGTH,
+    REASON,
     RUNNING,
     STATE,
     STUDY,
@@ -42,15 +47,26 @@ from distributed.outbox import (
     Record,
     Run,
     Status,
+    Upload,
 )
 from distributed.spool import MIB, Backlog, Spool
-from mixunlearn.errors import MixUnlearnError
+from mixunlearn.errors import InputError, MissingError, MixUnlearnError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run as MlflowRun
 
-__all__ = ["DEFAULTS", "Tracker", "embedded", "reachable", "redact", "resolve", "set_defaults"]
+__all__ = [
+    "DEFAULTS",
+    "DESCRIPTION",
+    "SHARED",
+    "Tracker",
+    "embedded",
+    "reachable",
+    "redact",
+    "resolve",
+    "set_defaults",
+]
 
 # Set before MLflow is imported, unless the user has. Without retries of MLflow's own because they
 # repeat calls that may have worked (a doubled run); a delivery that failed is tried again anyway.
@@ -72,6 +88,11 @@ REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE", "RESOURCE
 PATIENCE = 2  # failing runs in one delivery, before the rest waits for the next one
 SPOOL_BYTES = 64 * MIB  # some hundred thousand epochs
 POINTS = 800  # in one call: what MLflow takes next to a hundred parameters and tags
+SHARED = "mixunlearn-references"  # experiment of originals and references
+DESCRIPTION = "mlflow.note.content"  # tag that the UI shows as Markdown
+# Tag of an experiment: its pages show runs and models, not conversations.
+KIND, TRAINING = "mlflow.experimentKind", "custom_model_development"
+TABLES = "mlflow.loggedArtifacts"  # tag that names the artifacts which the UI shows as tables
 
 
 def reachable(uri: str) -> str | None:
@@ -88,6 +109,39 @@ def reachable(uri: str) -> str | None:
     except Exception as error:
         return one_line(error)
     return None
+
+
+def require_runs(uri: str) -> None:
+    """Check that there are runs to look at: MLflow would make a database, or try for minutes.
+
+    Raises:
+        MissingError: nothing has been tracked there yet.
+        MixUnlearnError: it does not answer.
+    """
+    path = sqlite_path(uri)
+    if path is not None and not path.exists():
+        raise MissingError(f"no study was tracked at {path}: run `mixunlearn sweep EXPERIMENT`")
+    if reason := reachable(uri):
+        raise MixUnlearnError(f"{redact(uri)} does not answer: {reason}")
+
+
+def read_run(uri: str, run_id: str) -> Held:
+    """Return what MLflow holds of a run.
+
+    Raises:
+        InputError: it has no such run.
+        MixUnlearnError: it does not answer, or has no runs yet.
+    """
+    require_runs(uri)
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
+    try:
+        return _held(_client(uri).get_run(run_id))
+    except MlflowException as error:
+        if error.error_code not in REFUSALS:
+            raise MixUnlearnError(f"{redact(uri)} does not answer: {one_line(error)}") from error
+        remedy = f"no such run at {redact(uri)}; `mixunlearn ui` shows them with their ids"
+        raise InputError("RUN_ID", run_id, remedy) from error
 
 
 def _is_database(uri: str) -> bool:
@@ -155,7 +209,7 @@ class Tracker:
         self, name: str, params: Mapping[str, object], tags: Mapping[str, str], description: str
     ) -> None:
         """Open the parent run, or go on with the one of an earlier sweep of the same study."""
-        note = {"mlflow.note.content": description} if description else {}
+        note = {DESCRIPTION: description} if description else {}
         self._start(None, name, params, {**tags, **note})
 
     def start_trial(
@@ -164,15 +218,25 @@ class Tracker:
         """Open the run of a trial under the parent, or go on with the one that is there."""
         self._start(trial, name, params, tags)
 
-    def log_epoch(
-        self, trial: int, step: int, metrics: Mapping[str, float], time_ms: int | None = None
-    ) -> None:
-        """Log one epoch's metrics; a step that the run has already is left out.
+    def log_inputs(self, inputs: Sequence[Mapping[str, str]]) -> None:
+        """Name the data that a study works on; what the parent run names already is left out.
 
         Args:
-            trial: its number.
-            step: the epoch, from 1.
-            metrics: of the epoch.
+            inputs: "name", "digest" (at most 36 characters), "source_type", "source", "schema" and
+                "profile" of each, as MLflow's `Dataset` has them, and its role, "context".
+        """
+        plain = [_texts(each) for each in inputs]
+        self._put(Record(time_ms=_now_ms(), inputs=plain))
+
+    def log_epoch(
+        self, trial: int | None, step: int, metrics: Mapping[str, float], time_ms: int | None = None
+    ) -> None:
+        """Log metrics of one step; a step that the run has already is left out.
+
+        Args:
+            trial: its number, None for the parent.
+            step: the epoch, from 1; of the parent: how many trials have ended.
+            metrics: of the step.
             time_ms: when, since 1970; by default now. What is told again with the same time, value
                 and step is one value for MLflow, whatever it had before an earlier driver died.
         """
@@ -180,7 +244,12 @@ class Tracker:
         self._put(Record(run=trial, time_ms=when, step=step, metrics=_numbers(metrics)))
 
     def finish_trial(
-        self, trial: int, state: str, metrics: Mapping[str, float], error: str | None
+        self,
+        trial: int,
+        state: str,
+        metrics: Mapping[str, float],
+        error: str | None,
+        reason: str = "",
     ) -> None:
         """End a trial as "complete", "failed" or "pruned", with its final metrics.
 
@@ -189,15 +258,50 @@ class Tracker:
             state: becomes MLflow's status FINISHED, FAILED or KILLED and a tag.
             metrics: logged at the run's last step, where they differ from that epoch's.
             error: why it failed; becomes a tag, in the place of an earlier attempt's.
+            reason: why it has no more epochs, in words; a tag likewise.
         """
-        self._finish(trial, state, metrics, {ERROR: error or ""})
+        self._finish(trial, state, metrics, {ERROR: error or "", REASON: reason})
 
     def log_reference(
-        self, key: str, role: str, params: Mapping[str, object], metrics: Mapping[str, float]
+        self,
+        key: str,
+        name: str,
+        params: Mapping[str, object],
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
     ) -> None:
-        """Log a retrained model in the experiment of references: once for ever under its key."""
-        self._start(key, f"{role}-{key}", params, {"mixunlearn.role": role})
+        """Log an original or a reference: once for ever under its key, whoever uses it.
+
+        The study and it are linked by tags, both ways.
+        """
+        self._start(key, name, params, tags)
         self._finish(key, "complete", metrics, {})
+
+    def set_tags(self, trial: int | None, tags: Mapping[str, str]) -> None:
+        """Set tags of a trial's run, or of the parent's."""
+        self._put(Record(run=trial, time_ms=_now_ms(), tags=_texts(tags)))
+
+    def log_table(self, path: Path) -> None:
+        """Copy a table to the parent's run so that the UI shows it as one.
+
+        Args:
+            path: a JSON file, {"columns": [...], "data": [[...]]}; must stay until `close`.
+        """
+        self.log_artifact(None, path)
+        self.set_tags(None, {TABLES: json.dumps([{"path": path.name, "type": "table"}])})
+
+    def log_model(self, trial: int, folder: Path, name: str, tags: Mapping[str, str]) -> None:
+        """Log a trial's model and register it, once: again, it is the same version.
+
+        Args:
+            trial: its number.
+            folder: a model as MLflow keeps it; must stay there until `close`.
+            name: of the registered model.
+            tags: of its version.
+        """
+        place = _text(folder.absolute())
+        record = Record(run=trial, time_ms=_now_ms(), path=place, model=name, tags=_texts(tags))
+        self._put(record)
 
     def log_artifact(self, trial: int | None, path: Path, folder: str = "") -> None:
         """Copy a file or a whole directory (under its name) to a trial's run, or to the parent's.
@@ -216,6 +320,18 @@ class Tracker:
         What was logged before has been sent by then, or was tried to.
         """
         self._background.put_action(lambda: action(self._outbox.run_ids()))
+
+    def run_ids(self, timeout_s: float) -> dict[int, str]:
+        """Return the run of each trial that MLflow knows, after delivering what waits.
+
+        Args:
+            timeout_s: how long to wait for that, in seconds; empty if it takes longer.
+        """
+        answer = queue.SimpleQueue[Mapping[int, str]]()
+        self._background.put_action(lambda: answer.put(self._outbox.run_ids()), at_once=True)
+        with contextlib.suppress(queue.Empty):
+            return dict(answer.get(timeout=timeout_s))
+        return {}
 
     def finish_study(self, state: str, metrics: Mapping[str, float]) -> None:
         """End the parent run as "complete", "failed" or "stopped"."""
@@ -365,7 +481,7 @@ class _Writer:
             self._experiments[name] = (
                 found.experiment_id
                 if found
-                else client.create_experiment(name, artifact_location=self._artifact_location)
+                else client.create_experiment(name, self._artifact_location, {KIND: TRAINING})
             )
         return self._experiments[name]
 
@@ -377,12 +493,15 @@ class _Writer:
         with self._refusals(draft):
             _set_status(client, draft, run_id)
         draft.held_status = draft.status or draft.held_status
+        with self._refusals(draft):
+            _log_inputs(client, draft, run_id)
+        draft.inputs = []
 
     def _upload_all(self, client: "MlflowClient", draft: Draft) -> None:
-        while draft.run_id and draft.artifacts:
+        while draft.run_id and draft.uploads:
             with self._refusals(draft):
-                self._upload(client, draft, draft.run_id, *draft.artifacts[0])
-            del draft.artifacts[0]
+                self._upload(client, draft.run_id, draft, draft.uploads[0])
+            del draft.uploads[0]
 
     @contextlib.contextmanager
     def _refusals(self, draft: Draft) -> Iterator[None]:
@@ -396,13 +515,16 @@ class _Writer:
                 raise
             self.refused.append(f"MLflow refused a part of the run {draft.name}: {one_line(error)}")
 
-    def _upload(
-        self, client: "MlflowClient", draft: Draft, run_id: str, path: Path, folder: str
-    ) -> None:
-        if path.exists():
-            client.log_artifact(run_id, str(path), folder or None)
-        else:
+    def _upload(self, client: "MlflowClient", run_id: str, draft: Draft, upload: Upload) -> None:
+        path = upload.path
+        if not path.exists():
             self.refused.append(f"{path} was gone before it was copied to the run {draft.name}")
+        elif upload.model:
+            from distributed.registry import register  # noqa: PLC0415 (imports MLflow)
+
+            register(client, run_id=run_id, name=upload.model, folder=path, tags=upload.tags)
+        else:
+            client.log_artifact(run_id, str(path), upload.folder or None)
 
     def _open(self, client: "MlflowClient", draft: Draft, parent: str | None) -> str:
         """Return the run of a draft: known, found again or new."""
@@ -413,17 +535,17 @@ class _Writer:
 
     def _find(self, client: "MlflowClient", draft: Draft) -> Held | None:
         if KEY in draft.identity:
-            experiment = self._experiment_id(client, f"{self._experiment}-references")
+            experiment = self._experiment_id(client, SHARED)
             return next(iter(_search(client, experiment, KEY, draft.identity[KEY])), None)
         return self._known.get(draft.identity.get(TRIAL))
 
     def _create(self, client: "MlflowClient", draft: Draft, parent: str | None) -> Held:
-        suffix = "-references" if KEY in draft.identity else ""
+        experiment = SHARED if KEY in draft.identity else self._experiment
         tags = {**draft.identity, **_author()}
         if TRIAL in draft.identity and parent:
             tags["mlflow.parentRunId"] = parent
         run = client.create_run(
-            self._experiment_id(client, self._experiment + suffix),
+            self._experiment_id(client, experiment),
             start_time=draft.started_ms,
             tags=tags,
             run_name=cut(draft.name, NAME_LENGTH),
@@ -479,6 +601,18 @@ def _set_status(client: "MlflowClient", draft: Draft, run_id: str) -> None:
         client.update_run(run_id, status=RUNNING)
     else:
         client.set_terminated(run_id, draft.status, draft.ended_ms)
+
+
+def _log_inputs(client: "MlflowClient", draft: Draft, run_id: str) -> None:
+    from mlflow.entities import Dataset, DatasetInput, InputTag  # noqa: PLC0415
+
+    def named(given: Mapping[str, str]) -> DatasetInput:
+        values = {name: redact(given[name]) for name in given if name != "context"}
+        tag = InputTag("mlflow.data.context", given["context"])
+        return DatasetInput(Dataset(**values), [tag])
+
+    if draft.inputs:
+        client.log_inputs(run_id, datasets=[named(given) for given in draft.inputs])
 
 
 def _search(client: "MlflowClient", experiment: str, tag: str, value: str) -> list[Held]:

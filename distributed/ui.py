@@ -1,4 +1,4 @@
-"""Shows what was tracked: MLflow's own pages, served from the home on this machine alone."""
+"""Shows what was kept: MLflow's own pages, or Optuna's of one study, on this machine alone."""
 
 import contextlib
 import http
@@ -9,20 +9,25 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeAlias
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
-from distributed.addresses import REMOTE, one_line, redact, resolve, sqlite_path
+from distributed.addresses import REMOTE, one_line, redact, resolve
 from distributed.stop import terminated_as_interrupted
-from distributed.tracking import DEFAULTS, reachable
-from mixunlearn.errors import InputError, MissingError, MixUnlearnError
+from distributed.tracking import DEFAULTS, reachable, require_runs
+from mixunlearn.errors import InputError, MixUnlearnError
 
 HOST = "127.0.0.1"  # MLflow then refuses other host names, and frames of other sites
 START_S, GRACE_S, POLL_S = 120.0, 10.0, 0.1
 LAST_PORT = 65535
+RECORD = "MIXUNLEARN_RECORD"  # environment variable of the dashboard: the address of its study
+ROOT = Path(__file__).resolve().parent.parent
+
+Announce: TypeAlias = Callable[[str], None]
 
 
 def serve(
@@ -30,7 +35,7 @@ def serve(
     uri: str,
     artifact_location: str | None,
     port: int | None,
-    announce: Callable[[str], None],
+    announce: Announce,
 ) -> int:
     """Serve MLflow's pages until Ctrl-C or SIGTERM; a tracking server has its own, so only say so.
 
@@ -52,22 +57,51 @@ def serve(
     if uri.startswith(REMOTE):
         announce(f"MLflow's pages are at {redact(uri)}")
         return 0
-    with (
-        terminated_as_interrupted(),
-        contextlib.suppress(KeyboardInterrupt),
-        server(home, uri, artifact_location, port) as running,
-    ):
-        announce(f"MLflow's pages are at {running.link} (Ctrl-C ends them)")
-        running.process.wait()
-        raise MixUnlearnError(f"MLflow's server ended: {running.last_line()}")
-    return 0
+    line = "MLflow's pages are at {} (Ctrl-C ends them)"
+    return _serve(server(home, uri, artifact_location, port), line, announce)
+
+
+def serve_dashboard(study: str, record: str, port: int | None, announce: Announce) -> int:
+    """Serve Optuna's dashboard of a study until Ctrl-C or SIGTERM; it can be looked at only.
+
+    Args:
+        study: its name.
+        record: address of its record.
+        port: of this machine; None: a free one.
+        announce: is given one line with the link, once it answers.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        InputError: the port cannot be had.
+        MixUnlearnError: the record does not answer, or the dashboard ended by itself.
+    """
+    line = "Optuna's dashboard is at {} (Ctrl-C ends it)"
+    return _serve(dashboard(study, record, port), line, announce)
 
 
 class Server:
-    """A running `mlflow server`: its process (leader of its own group), link and output."""
+    """A running server of pages: its process (leader of its own group), link and output.
 
-    def __init__(self, process: subprocess.Popen[bytes], link: str, output: IO[bytes]) -> None:
-        self.process, self.link, self._output = process, link, output
+    Args:
+        name: of what it serves.
+        process: that serves.
+        link: to the first page.
+        health: path that answers once it is ready.
+        output: file with all it said.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        process: subprocess.Popen[bytes],
+        link: str,
+        health: str,
+        output: IO[bytes],
+    ) -> None:
+        self.name, self.process, self.link = name, process, link
+        self._health, self._output = health, output
 
     def last_line(self) -> str:
         """Return the last line it said about an error, else its last one; without passwords."""
@@ -84,11 +118,11 @@ class Server:
             MixUnlearnError: it ended, or did not answer for two minutes.
         """
         deadline = time.monotonic() + START_S
-        while not _answers(f"{self.link}/health"):
+        while not _answers(f"{self.link}{self._health}"):
             if self.process.poll() is not None:
-                raise MixUnlearnError(f"MLflow's server did not start: {self.last_line()}")
+                raise MixUnlearnError(f"{self.name} did not start: {self.last_line()}")
             if time.monotonic() > deadline:
-                raise MixUnlearnError(f"MLflow's server does not answer: {self.last_line()}")
+                raise MixUnlearnError(f"{self.name} does not answer: {self.last_line()}")
             time.sleep(POLL_S)
 
     def stop(self) -> None:
@@ -108,37 +142,91 @@ def server(
 ) -> Iterator[Server]:
     """Run `mlflow server` on this machine for the length of a `with` block; see `serve`."""
     uri, location = resolve(uri, artifact_location, home)
-    path = sqlite_path(uri)
-    if path is not None and not path.exists():
-        raise MissingError(f"no study was tracked at {path}: run `mixunlearn sweep EXPERIMENT`")
-    if reason := reachable(uri):  # MLflow itself would try for minutes
-        raise MixUnlearnError(f"{redact(uri)} does not answer: {reason}")
+    require_runs(uri)
     port = _usable(port)
+    words = ("--workers", "1", "--host", HOST, "--port", str(port))
+    with _running(
+        "MLflow's server",
+        ["-m", "mlflow", "server", *words, "--artifacts-destination", str(location)],
+        port=port,
+        health="/health",
+        environ=environment(uri),
+        folder=home if home.is_dir() else None,
+    ) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def dashboard(study: str, record: str, port: int | None) -> Iterator[Server]:
+    """Run Optuna's dashboard on this machine for the length of a `with` block."""
+    # A file that several drivers may append to has nobody who could answer.
+    if not record.startswith("journal:") and (reason := reachable(record)):
+        raise MixUnlearnError(f"{redact(record)} does not answer: {reason}")
+    port = _usable(port)
+    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    with _running(
+        "Optuna's dashboard",
+        ["-m", "distributed.dashboard", study, HOST, str(port)],
+        port=port,
+        health="/api/meta",
+        environ={**os.environ, RECORD: record, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        folder=None,
+    ) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def _running(
+    name: str,
+    words: Sequence[str],
+    *,
+    port: int,
+    health: str,
+    environ: Mapping[str, str],
+    folder: Path | None,
+) -> Iterator[Server]:
+    """Run a server in Python for the length of a `with` block, from when it answers.
+
+    What is secret goes into its environment: command lines are public.
+    """
     with tempfile.TemporaryFile() as output:
-        command = [sys.executable, "-P", "-m", "mlflow", "server", "--workers", "1"]
         process = subprocess.Popen(
-            [
-                *command,
-                "--host",
-                HOST,
-                "--port",
-                str(port),
-                "--artifacts-destination",
-                str(location),
-            ],
-            env=environment(uri),
-            cwd=home if home.is_dir() else None,
+            [sys.executable, "-P", *words],
+            env=environ,
+            cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C reaches us, and we end the whole group
         )
-        running = Server(process, f"http://{HOST}:{port}", output)
+        running = Server(name, process, f"http://{HOST}:{port}", health, output)
         try:
             running.wait_until_ready()
             yield running
         finally:
             running.stop()
+
+
+def _serve(pages: AbstractContextManager[Server], line: str, announce: Announce) -> int:
+    """Serve pages until Ctrl-C or SIGTERM; return the exit code.
+
+    Args:
+        pages: to be served.
+        line: to announce, with a place for the link.
+        announce: is given it, once they answer.
+
+    Raises:
+        MixUnlearnError: they ended by themselves.
+    """
+    with (
+        terminated_as_interrupted(),
+        contextlib.suppress(KeyboardInterrupt),
+        pages as running,
+    ):
+        announce(line.format(running.link))
+        running.process.wait()
+        raise MixUnlearnError(f"{running.name} ended: {running.last_line()}")
+    return 0
 
 
 def environment(uri: str) -> dict[str, str]:

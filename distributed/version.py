@@ -1,11 +1,17 @@
-"""Which code produced a result."""
+"""Which code produced a result, and on what."""
 
+import hashlib
 import os
+import platform
 import subprocess
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import Distribution, PackageNotFoundError, distributions, version
+from pathlib import Path
+from typing import Any
 
 from distributed.cluster import ROOT
+
+CPUS = Path("/proc/cpuinfo")
 
 
 @cache
@@ -24,6 +30,44 @@ def code_version() -> str:
             return version("mixunlearn")
         except PackageNotFoundError:
             return "unknown"
+
+
+def environment() -> dict[str, Any]:
+    """Return the driver's machine and software as plain data; nothing of its settings."""
+    return {
+        "code": code_version(),
+        "changes": _changes(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": {"name": _cpu(), "count": os.cpu_count()},
+        "gpus": _gpus(),
+        "packages": {each.name: each.version for each in sorted(distributions(), key=_name)},
+    }
+
+
+def _changes() -> str | None:
+    """Return "clean" or a digest of what differs from the commit; `None` outside of git."""
+    try:
+        difference = _git("diff", "HEAD")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return hashlib.sha256(difference.encode()).hexdigest()[:12] if difference else "clean"
+
+
+def _cpu() -> str:
+    lines = CPUS.read_text().splitlines() if CPUS.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _gpus() -> list[str]:
+    import torch  # noqa: PLC0415 (this module is imported by commands that need none)
+
+    return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+
+
+def _name(package: Distribution) -> str:
+    return package.name.lower()
 
 
 def _git(*words: str) -> str:

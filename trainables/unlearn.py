@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ from trainables.checkpoint import identity, latest, load_state, save_state
 from trainables.hardware import claim, cpus_of
 
 IDENTITY = ("seed", "trial")  # keys of the configuration that are no hyperparameters
-FAILURE = "failure"  # key of a result: why the trial failed
+FAILURE, TRACE = "failure", "trace"  # keys of a result: why the trial failed, and where
 PATIENCE_S = 5.0  # at least, beyond its limit: then a trial that does not end its epoch is killed
 
 
@@ -110,12 +111,9 @@ class UnlearnTrainable(Trainable):
         """
         try:
             return self.trial.epoch()
-        except DivergedError as error:
-            reason = str(error)
         except Exception as error:
-            text = " ".join(str(error).split())
-            reason = f"{type(error).__name__}: {text}" if text else type(error).__name__
-        return {self.objective: float("nan"), FAILURE: reason, "done": True}
+            failed = {FAILURE: reason(error), TRACE: traceback.format_exc()}
+            return {self.objective: float("nan"), **failed, "done": True}
 
     @contextmanager
     def _limited(self) -> Iterator[None]:
@@ -135,3 +133,11 @@ class UnlearnTrainable(Trainable):
     def _restore(self, state: Mapping[str, Any]) -> None:
         self.trial.load_state_dict(state["trial"])
         self.result, self.seconds = dict(state["result"]), state["seconds"]
+
+
+def reason(error: Exception) -> str:
+    """Return, in one line, why a configuration is of no use."""
+    text = " ".join(str(error).split())
+    if isinstance(error, DivergedError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -131,7 +131,31 @@ class MixUnlearn(MixtureMethod):
             return lam * forget + (1 - lam) * retain
         return mix(self.masks(forget_B, retain_B, lam, forget.shape[2:]), forget, retain)
 
-    def masks(self, forget_B: Tensor, retain_B: Tensor, lam: float, size: torch.Size) -> Tensor:
+    @torch.no_grad()
+    def demonstrate(
+        self, forget_B: Tensor, retain_B: Tensor, lam_B: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return what the generator makes of pairs, for people to look at.
+
+        Args:
+            forget_B: indices into D_f.
+            retain_B: indices into D_r.
+            lam_B: λ of each pair, in (0, 1).
+
+        Returns:
+            M_f, the forget image's share of each pixel, (B, H, W); the mixed images in [0, 1],
+            (B, F, H, W).
+        """
+        forget, retain = (
+            self.context.forget.batch(forget_B),
+            self.context.retain.batch(retain_B),
+        )
+        masks = self.masks(forget_B, retain_B, lam_B, forget.shape[2:])
+        return masks[:, 0], mix(masks, forget, retain)
+
+    def masks(
+        self, forget_B: Tensor, retain_B: Tensor, lam: float | Tensor, size: torch.Size
+    ) -> Tensor:
         """Return the generator's masks, shape (B, 2, H, W)."""
         h_forget = self.context.forget.features[self.stage][forget_B]
         h_retain = self.context.retain.features[self.stage][retain_B]

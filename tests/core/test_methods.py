@@ -288,3 +288,23 @@ class TestMixUnlearn:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         context = method.context
         return context.forget.batch(forget_B), context.retain.batch(retain_B)
+
+
+def test_a_demonstration_shows_the_masks_and_what_they_mix(problem: Problem) -> None:
+    method = prepared("mixunlearn", problem, lr=1e-3)
+    assert isinstance(method, MixUnlearn)
+    method.epoch()
+    before, state = weights(method.model), method.rng.bit_generator.state
+    forget_B, retain_B = torch.arange(5), torch.arange(5, 10)
+    lam_B = torch.linspace(0.1, 0.9, 5)
+    masks, mixed = method.demonstrate(forget_B, retain_B, lam_B)
+    assert masks.shape == (5, *problem.forget.samples.images_NFHW.shape[2:])
+    assert 0 <= masks.min() < masks.max() <= 1
+    forget = problem.forget.samples.images_NFHW[:5] / 255
+    retain = problem.retain.samples.images_NFHW[5:10] / 255
+    share = masks.numpy()[:, None]
+    np.testing.assert_allclose(mixed, share * forget + (1 - share) * retain, atol=1e-6)
+    alone, _ = method.demonstrate(forget_B[3:4], retain_B[3:4], lam_B[3:4])
+    torch.testing.assert_close(alone[0], masks[3])  # each pair has its own λ
+    assert equal(before, weights(method.model))
+    assert method.rng.bit_generator.state == state

@@ -23,7 +23,7 @@ from distributed import spool, ui
 from distributed.outbox import Record
 from distributed.spool import Spool, from_line, to_line
 from distributed.tracking import Tracker, embedded
-from tests.distributed.test_tracking import PATIENCE_S, REMEDY, ROOT, Gate, Place
+from tests.distributed.test_tracking import INPUT, PATIENCE_S, REMEDY, ROOT, Gate, Place
 
 # SQLAlchemy tells MLflow about the next release.
 pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*:DeprecationWarning")
@@ -199,7 +199,8 @@ def test_a_server_that_answers_500_for_a_while(
     went_by(tracker)
     epochs(tracker, 0, 1, 20)
     tracker.log_artifact(0, file, "pages")
-    tracker.log_reference("c0ffee00", "reference", {"seed": 1}, {"acc/val": 97.5})
+    tracker.log_reference("c0ffee00", "reference", {"seed": 1}, {"acc/val": 97.5}, {})
+    tracker.log_inputs([{**INPUT, "source": "http://ann:secret@host"}])
     tracker.call(lambda run_ids: seen.append(len(run_ids)))
     went_by(tracker)
     assert seen == [0]
@@ -216,8 +217,10 @@ def test_a_server_that_answers_500_for_a_while(
     assert run.info.status == "FINISHED"
     (page,) = place.client.list_artifacts(run.info.run_id, "pages")
     assert page.path == "pages/report.html"
-    (reference,) = place.runs("-references")
+    (reference,) = place.references()
     assert place.history(reference, "acc/val") == [(0, 97.5)]
+    named = place.inputs(place.run("study"))["digits forget"].dataset
+    assert named.source == "http://ann:***@host"
     assert not place.spool.exists()
 
 
@@ -418,11 +421,14 @@ def test_a_record_becomes_a_line_and_a_record_again() -> None:
         step=0,
         metrics={"loss": 0.5, "inf": math.inf, "gone": None},
         tags={"error": "a\nb “c”"},
+        inputs=[{"name": "digits"}],
+        model="unlearned",
     )
     line = to_line(record)
     assert line.count(b"\n") == 1
     assert from_line(line) == record
-    assert json.loads(line).keys() == {"run", "time_ms", "step", "metrics", "tags"}
+    names = {"run", "time_ms", "step", "metrics", "tags", "inputs", "model"}
+    assert json.loads(line).keys() == names
     nan = from_line(to_line(Record(time_ms=1, metrics={"loss": math.nan})))
     assert str(nan.metrics) == "{'loss': nan}"
     assert b"hunter2" not in to_line(Record(time_ms=1, params={"a": "http://u:hunter2@h"}))
@@ -442,6 +448,7 @@ def test_a_record_becomes_a_line_and_a_record_again() -> None:
         b'{"time_ms":1,"status":"DONE"}',
         b'{"time_ms":1,"metrics":{"a":"1"}}',
         b'{"time_ms":1,"params":["a"]}',
+        b'{"time_ms":1,"inputs":[{"name":1}]}',
         b'{"time_ms":1,"call":"os.system"}',
         b'{"time_ms":1',
         b"[" * 10_000,

@@ -4,11 +4,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from distributed.study import Study, StudySearcher
+from distributed.study import ENOUGH, RESAMPLES, Study, StudySearcher
 from mixunlearn.errors import MixUnlearnError
 from search_spaces import SPACES, Space
 
@@ -274,3 +275,36 @@ def test_the_searcher_only_asks(tmp_path: Path) -> None:
     searcher.on_trial_complete("some-trial", {"gap/avg": 1.0})
     assert config["trial"] == 0
     assert [trial.state for trial in told(tmp_path)] == [TrialState.RUNNING]
+
+
+class TestShares:
+    """The learning rate alone decides in `play`."""
+
+    def test_what_decides_has_the_largest_share_on_average(self, tmp_path: Path) -> None:
+        study = open_study(tmp_path, "random")
+        play(study, 40)
+        draws = study.shares()
+        assert len(draws) == RESAMPLES
+        assert all(sum(draw.values()) == pytest.approx(1) for draw in draws)
+        means = {name: np.mean([draw[name] for draw in draws]) for name in draws[0]}
+        lr, second = sorted(means.values(), reverse=True)[:2]
+        assert means["lr"] == lr > 2 * second
+        assert draws == open_study(tmp_path, "random").shares()
+
+    def test_too_few_trials_say_nothing(self, tmp_path: Path) -> None:
+        study = open_study(tmp_path, "random")
+        play(study, ENOUGH - 1)
+        number = int(study.ask()["trial"])
+        study.finish(number, "failed", seconds=1.0, error="raised")
+        assert study.shares() == []
+
+
+def test_trials_are_known_in_the_order_in_which_they_ended(tmp_path: Path) -> None:
+    study = open_study(tmp_path)
+    for _ in range(3):
+        study.ask()
+    for number in (1, 0):
+        study.report(number, 1, {"gap/avg": 1.0})
+        study.finish(number, "complete", seconds=1.0, error=None)
+    assert list(study.ended()) == [1, 0]
+    assert list(open_study(tmp_path).ended()) == [1, 0]

@@ -20,8 +20,13 @@ from PIL import Image
 
 from distributed import cli, recorder, sweep
 from distributed.cluster import ROOT
+from distributed.experiment import make_experiment
+from distributed.plan import PARTS
 from distributed.results import read_trials
+from mixunlearn.data.sources import SOURCES
+from mixunlearn.data.splits import make_splits
 from mixunlearn.files import Files
+from mixunlearn.metrics.accuracy import accuracy
 from tests.conftest import S3
 
 pytestmark = [
@@ -202,7 +207,7 @@ class TestOneSweep:
             file.path.endswith(".safetensors")
             for file in client.list_artifacts(best.info.run_id, model.path)
         )
-        references = client.search_runs([experiments["small-references"]])
+        references = client.search_runs([experiments["mixunlearn-references"]])
         assert sorted(run.data.tags["mixunlearn.role"] for run in references) == [
             "original",
             "reference",
@@ -210,6 +215,33 @@ class TestOneSweep:
         ]
         linked = parent.data.tags["mixunlearn.references"]
         assert all(run.info.run_id in linked for run in references)
+        used_by = f"mixunlearn.used_by.{study_folder(home).name}"
+        assert {run.data.tags[used_by] for run in references} == {parent.info.run_id}
+        self.look_at_the_parent(client, parent, home)
+
+    def look_at_the_parent(
+        self, client: mlflow.MlflowClient, parent: mlflow.entities.Run, home: Path
+    ) -> None:
+        run_id, tags = parent.info.run_id, parent.data.tags
+        assert "is nearest to retraining" in tags["mlflow.note.content"]
+        assert f"mixunlearn rerun {study_folder(home).name}/" in tags["mlflow.note.content"]
+        assert make_experiment(json.loads(tags["mixunlearn.experiment"])).name == "small"
+        assert {file.path for file in client.list_artifacts(run_id)} == {
+            *("environment.json", "experiment.yaml", "leaderboard.json", "plots"),
+            *("report.html", "summary.json"),
+        }
+        table = json.loads(Path(client.download_artifacts(run_id, "leaderboard.json")).read_text())
+        column = table["columns"].index("mlflow_run_id")
+        for row in table["data"]:
+            assert client.get_run(row[column]).data.tags["mlflow.parentRunId"] == run_id
+        best = client.get_metric_history(run_id, "so_far/best")
+        assert [metric.step for metric in best] == [1, 2, 3, 4]
+        assert best == sorted(best, key=lambda metric: (-metric.value, metric.step))
+        assert parent.inputs
+        named = {each.dataset.name: each.dataset for each in parent.inputs.dataset_inputs}
+        assert named.keys() == {f"digits{part}" for part in ("", *map(" {}".format, PARTS))}
+        assert named["digits forget"].digest == tags["mixunlearn.splits"]
+        assert tags["mixunlearn.data"].startswith(named["digits"].digest)
 
     def test_a_second_run_repeats_nothing(
         self, command: Command, home: Path, monkeypatch: pytest.MonkeyPatch
@@ -223,6 +255,42 @@ class TestOneSweep:
         assert files(home) == before
         assert optuna_trials(home) == trials
         assert read_trials(study_folder(home) / "trials.parquet") == rows
+
+    def test_the_best_model_is_promoted_and_is_the_one_that_was_examined(
+        self, command: Command, home: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sweep, "connected", lambda address: pytest.fail("Ray was needed"))
+        monkeypatch.setattr(sweep, "save_model", lambda *_, **__: pytest.fail("saved twice"))
+        run, again = (command("sweep", home, "--promote") for _ in range(2))
+        assert (run.code, again.code) == (0, 0), run.err
+        promoted = run.result["promoted"]
+        assert promoted["done"]
+        assert promoted["reason"].startswith("small: version 1 is the champion now (gap/avg ")
+        assert promoted["reason"] in run.out
+        assert "version 1 is the champion already" in again.result["promoted"]["reason"]
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}")
+        loaded = mlflow.pyfunc.load_model("models:/small@champion")
+        dataset = SOURCES["digits"]()
+        splits = make_splits(dataset, {"kind": "class", "classes": [0]})
+        kept = splits.test_N[dataset.labels_N[splits.test_N] != 0]
+        found = accuracy(loaded.predict(dataset.images_NFHW[kept]), dataset.labels_N[kept])
+        assert found == pytest.approx(run.result["best"][0]["acc/test_retain"])
+
+    def test_a_nearer_champion_stays_and_the_exit_code_says_so(
+        self, command: Command, home: Path
+    ) -> None:
+        uri = f"sqlite:///{home / 'mlflow.db'}"
+        client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+        mine = client.get_model_version_by_alias("small", "champion")
+        tags = {**mine.tags, "mixunlearn.trial_id": "another", "gap/avg": "0"}
+        client.create_model_version("small", str(mine.source), tags=tags)
+        client.set_registered_model_alias("small", "champion", "2")
+        run = command("sweep", home, "--promote")
+        assert run.code == 1
+        assert run.result["trials"]["failed"] == 0
+        assert not run.result["promoted"]["done"]
+        assert run.err.splitlines()[-1] == f"mixunlearn: {run.result['promoted']['reason']}"
+        assert "not promoted, the champion is nearer" in run.err
 
     def test_what_is_derived_is_made_anew_from_the_study(
         self, command: Command, home: Path, monkeypatch: pytest.MonkeyPatch

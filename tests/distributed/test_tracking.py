@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import DatasetInput, Run
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
@@ -20,6 +20,8 @@ from distributed.addresses import one_line
 from distributed.outbox import PARAM_LENGTH, TAG_LENGTH, Outbox
 from distributed.tracking import (
     DEFAULTS,
+    DESCRIPTION,
+    SHARED,
     SPOOL_BYTES,
     Tracker,
     embedded,
@@ -64,17 +66,27 @@ class Place(NamedTuple):
     def client(self) -> MlflowClient:
         return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
 
-    def runs(self, suffix: str = "") -> list[Run]:
+    def runs(self, experiment: str | None = None) -> list[Run]:
         """Return the experiment's runs: parents first, then trials by number."""
-        experiment = self.client.get_experiment_by_name(self.experiment + suffix)
-        if experiment is None:
-            return []
-        found = self.client.search_runs([experiment.experiment_id])
+        there = self.client.get_experiment_by_name(experiment or self.experiment)
+        found = self.client.search_runs([there.experiment_id]) if there else []
         return sorted(found, key=lambda run: int(run.data.tags.get("mixunlearn.trial", -1)))
+
+    def references(self) -> list[Run]:
+        """Return the originals and references that the experiment's studies use."""
+        own = {run.info.run_id for run in self.runs()}
+        return [run for run in self.runs(SHARED) if own & set(run.data.tags.values())]
 
     def run(self, name: str) -> Run:
         (found,) = [run for run in self.runs() if run.info.run_name == name]
         return found
+
+    def inputs(self, run: Run) -> dict[str, DatasetInput]:
+        """Return the data that a run names."""
+        assert run.inputs
+        found = run.inputs.dataset_inputs
+        assert len({each.dataset.name for each in found}) == len(found)
+        return {each.dataset.name: each for each in found}
 
     def history(self, run: Run, metric: str) -> list[tuple[int, float]]:
         points = self.client.get_metric_history(run.info.run_id, metric)
@@ -139,18 +151,27 @@ class Gate:
         self._open.set()
 
 
+REASONS = ("", "stopped early by asha after epoch 3 of 6", "it broke")
+
+
+def reference(tracker: Tracker, key: str, value: float) -> None:
+    tags = {"mixunlearn.role": "reference", "mixunlearn.splits": "5b11"}
+    tracker.log_reference(key, f"reference {key}", {"seed": 1}, {"acc/val": value}, tags)
+
+
 def sweep(tracker: Tracker) -> list[str]:
     """Track a study of three trials, a reference and their ends; return the problems."""
     tracker.start_study(
         "study of class 0", {"search.trials": 3}, {"team": "privacy"}, "Why: a test"
     )
-    tracker.log_reference("c0ffee00", "reference", {"seed": 1}, {"acc/val": 97.5})
+    reference(tracker, "c0ffee00", 97.5)
     for trial, state in enumerate(("complete", "pruned", "failed")):
         tracker.start_trial(trial, f"trial {trial}", {"lr": 1e-4, "pairing": "any"}, {"who": "tpe"})
         for step in (1, 2, 3):
             tracker.log_epoch(trial, step, {"gap/avg": 10.0 / step, "acc/val": 90.0 + step})
         error = "RuntimeError: it broke" if state == "failed" else None
-        tracker.finish_trial(trial, state, {"gap/avg": 10.0 / 3, "acc/test": 95.0}, error)
+        metrics = {"gap/avg": 10.0 / 3, "acc/test": 95.0}
+        tracker.finish_trial(trial, state, metrics, error, REASONS[trial])
     tracker.finish_study("complete", {"gap/avg": 3.0})
     return tracker.close(PATIENCE_S)
 
@@ -186,6 +207,8 @@ def test_a_state_becomes_a_status(place: Place) -> None:
         "pruned": ("KILLED", None),
         "failed": ("FAILED", "RuntimeError: it broke"),
     }
+    reasons = [run.data.tags.get("mixunlearn.reason") for run in place.runs()]
+    assert reasons == [None, None, "stopped early by asha after epoch 3 of 6", "it broke"]
 
 
 def test_metrics_arrive_by_step_and_the_final_ones_at_the_last_step(place: Place) -> None:
@@ -200,10 +223,11 @@ def test_metrics_arrive_by_step_and_the_final_ones_at_the_last_step(place: Place
 def test_a_second_tracker_doubles_nothing(place: Place) -> None:
     assert sweep(place.tracker()) == []
     before = {run.info.run_id: run.data.to_dictionary() for run in place.runs()}
-    (reference,) = place.runs("-references")
+    (reference,) = place.references()
     assert sweep(place.tracker()) == []
     assert {run.info.run_id: run.data.to_dictionary() for run in place.runs()} == before
-    assert [run.info.run_id for run in place.runs("-references")] == [reference.info.run_id]
+    (again,) = place.references()
+    assert again.to_dictionary() == reference.to_dictionary()
     run = place.run("trial 0")
     assert place.history(run, "acc/val") == [(1, 91.0), (2, 92.0), (3, 93.0)]
     assert place.history(reference, "acc/val") == [(0, 97.5)]
@@ -214,33 +238,118 @@ def test_a_second_tracker_goes_on(place: Place) -> None:
     first.start_study("study", {"search.trials": 4}, {}, "")
     first.start_trial(0, "trial 0", {"lr": 0.1}, {})
     first.log_epoch(0, 1, {"loss": 1.0})
-    first.log_reference("aa", "reference", {}, {"acc/val": 1.0})
+    reference(first, "aa", 1.0)
     assert first.close(PATIENCE_S) == []
     second = place.tracker()
     second.start_study("study", {"search.trials": 8, "new": "x"}, {}, "")
     second.start_trial(0, "trial 0", {"lr": 0.1}, {})
     second.log_epoch(0, 1, {"loss": 0.9})
     second.log_epoch(0, 2, {"loss": 0.5})
-    second.log_reference("bb", "reference", {}, {"acc/val": 2.0})
+    reference(second, "bb", 2.0)
     assert second.close(PATIENCE_S) == []
     parent, trial = place.runs()
     assert parent.data.params == {"search.trials": "4", "new": "x"}
     assert place.history(trial, "loss") == [(1, 1.0), (2, 0.5)]
-    ids = {run.data.tags["mixunlearn.key"]: run.info.run_id for run in place.runs("-references")}
+    ids = {run.data.tags["mixunlearn.key"]: run.info.run_id for run in place.references()}
     assert json.loads(parent.data.tags["mixunlearn.references"]) == ids
     assert sorted(ids) == ["aa", "bb"]
+
+
+INPUT = {
+    "name": "digits forget",
+    "digest": "5b11",
+    "source_type": "code",
+    "source": '{"tags": {}}',
+    "schema": "{}",
+    "profile": '{"num_rows": 7}',
+    "context": "forget",
+}
+
+
+def test_the_run_of_a_study_is_read_by_itself(place: Place, tmp_path: Path) -> None:
+    table = tmp_path / "leaderboard.json"
+    table.write_text('{"columns": ["rank"], "data": [[1]]}')
+    for _ in range(2):  # told twice, it is the same
+        tracker = place.tracker()
+        tracker.start_study("study", {}, {"a": "1"}, "It runs.")
+        tracker.log_inputs([INPUT, {**INPUT, "name": "digits", "context": "source"}])
+        for step in (1, 2, 3):
+            tracker.log_epoch(None, step, {"so_far/best": 3.0 / step}, 1_700_000_000_000 + step)
+        tracker.log_table(table)
+        tracker.set_tags(None, {DESCRIPTION: "**It ended.**"})
+        tracker.finish_study("complete", {"best/gap/avg": 1.0})
+        assert tracker.close(PATIENCE_S) == []
+    (run,) = place.runs()
+    assert run.data.tags[DESCRIPTION] == "**It ended.**"
+    assert place.history(run, "so_far/best") == [(1, 3.0), (2, 1.5), (3, 1.0)]
+    assert place.history(run, "best/gap/avg") == [(3, 1.0)]
+    named = place.inputs(run)
+    assert named.keys() == {"digits", "digits forget"}
+    dataset, (role,) = named["digits forget"].dataset, named["digits forget"].tags
+    assert (dataset.digest, dataset.profile) == ("5b11", '{"num_rows": 7}')
+    assert (role.key, role.value) == ("mlflow.data.context", "forget")
+    assert json.loads(run.data.tags["mlflow.loggedArtifacts"]) == [
+        {"path": "leaderboard.json", "type": "table"}
+    ]
+    copy = place.client.download_artifacts(run.info.run_id, "leaderboard.json", str(tmp_path))
+    assert Path(copy).read_text() == table.read_text()
+    experiments = [run.info.experiment_id]
+    assert len(place.client.search_runs(experiments, "datasets.digest = '5b11'")) == 1
+
+
+def test_run_ids_are_there_once_asked_for(place: Place, dead_uri: str) -> None:
+    tracker = place.tracker()
+    tracker.start_trial(3, "trial 3", {}, {})
+    assert tracker.run_ids(PATIENCE_S) == {3: place.run("trial 3").info.run_id}
+    gate = Gate(tracker)
+    assert tracker.run_ids(0) == {}  # nobody has time
+    gate.open()
+    assert tracker.close(PATIENCE_S) == []
+    away = place._replace(uri=dead_uri, spool=place.spool.with_name("other")).tracker()
+    away.start_trial(3, "trial 3", {}, {})
+    assert away.run_ids(PATIENCE_S) == {}
+    away.close(PATIENCE_S)
 
 
 def test_two_studies_share_an_experiment_and_its_references(local: Place) -> None:
     for study in ("night-1", "Ann's \u201cnight\u201d", "night-1"):
         assert sweep(local.tracker(study)) == []
     assert len(local.runs()) == 2 * 4
-    (reference,) = local.runs("-references")
-    assert reference.data.tags["mixunlearn.role"] == "reference"
+    (shared,) = local.runs(SHARED)
+    assert shared.data.tags["mixunlearn.role"] == "reference"
+    users = {}
     for run in local.runs():
         if "mixunlearn.trial" not in run.data.tags:
             linked = json.loads(run.data.tags["mixunlearn.references"])
-            assert linked == {"c0ffee00": reference.info.run_id}
+            assert linked == {"c0ffee00": shared.info.run_id}
+            users[run.data.tags["mixunlearn.study"]] = run.info.run_id
+    used_by = {name: v for name, v in shared.data.tags.items() if "used_by" in name}
+    assert used_by == {
+        "mixunlearn.used_by.night-1": users["night-1"],
+        "mixunlearn.used_by.Ann_s__night_": users["Ann's \u201cnight\u201d"],
+    }
+
+
+def test_a_reference_that_is_finished_gets_nothing_but_who_uses_it(place: Place) -> None:
+    first = place.tracker("night-1")
+    reference(first, f"old {place.experiment}", 1.0)
+    assert first.close(PATIENCE_S) == []
+    (before,) = place.references()
+    client, run_id = place.client, before.info.run_id
+    client.delete_tag(run_id, "mixunlearn.used_by.night-1")
+    client.delete_tag(run_id, "mixunlearn.role")
+    for study in ("night-1", "night-2", "night-2"):
+        again = place.tracker(study)
+        reference(again, f"old {place.experiment}", 2.0)
+        assert again.close(PATIENCE_S) == []
+    run = client.get_run(run_id)
+    assert run.info.to_proto() == before.info.to_proto()
+    assert (run.data.metrics, run.data.params) == ({"acc/val": 1.0}, {"seed": "1"})
+    assert "mixunlearn.role" not in run.data.tags
+    parents = {each.data.tags["mixunlearn.study"]: each.info.run_id for each in place.runs()}
+    assert parents.keys() == {"night-1", "night-2"}
+    for study, parent in parents.items():
+        assert run.data.tags[f"mixunlearn.used_by.{study}"] == parent
 
 
 def test_what_gathered_goes_in_few_calls(local: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -359,6 +468,23 @@ def test_artifacts_are_files_and_folders(place: Place, tmp_path: Path) -> None:
     assert Path(copy).read_text() == "<svg></svg>"
     (page,) = client.list_artifacts(place.run("trial-0").info.run_id, "pages")
     assert page.path == "pages/report.html"
+
+
+def test_a_model_is_registered_once(place: Place, tmp_path: Path) -> None:
+    folder, tags = tmp_path / "saved", {"mixunlearn.trial_id": place.experiment}
+    folder.mkdir()
+    for name in ("MLmodel", "README.md"):
+        (folder / name).write_text("flavors: {}\n")
+    for _ in range(2):
+        tracker = place.tracker()
+        tracker.start_trial(3, "trial 3", {}, {})
+        tracker.log_model(3, folder, "unlearned", tags)
+        assert tracker.close(PATIENCE_S) == []
+    run = place.run("trial 3")
+    assert "mixunlearn.trial_id" not in run.data.tags  # they are the version's
+    wanted = f"name = 'unlearned' AND tags.`mixunlearn.trial_id` = '{place.experiment}'"
+    (version,) = place.client.search_model_versions(wanted)
+    assert version.run_id == run.info.run_id
 
 
 def test_actions_see_the_runs_of_what_was_logged_before(place: Place) -> None:

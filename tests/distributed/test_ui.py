@@ -9,9 +9,12 @@ from urllib.parse import urlsplit
 
 import pytest
 from mlflow import MlflowClient
+from optuna.trial import TrialState, create_trial
 
-from distributed import ui
+from distributed import cli, ui
+from distributed.plan import record_of
 from distributed.stop import terminated_as_interrupted
+from distributed.study import open_record
 from distributed.tracking import Tracker, embedded
 from mixunlearn.errors import InputError, MissingError, MixUnlearnError
 
@@ -43,10 +46,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-def get(link: str, **headers: str) -> Answer:
+def get(link: str, method: str = "GET", **headers: str) -> Answer:
     parts = urlsplit(link)
     with closing(http.client.HTTPConnection(parts.netloc, timeout=PATIENCE_S)) as connection:
-        connection.request("GET", f"{parts.path}?{parts.query}", headers=headers)
+        connection.request(method, f"{parts.path}?{parts.query}", headers=headers)
         answer = connection.getresponse()
         found = {name.lower(): value for name, value in answer.getheaders()}
         return answer.status, found, answer.read().decode()
@@ -178,3 +181,89 @@ def test_a_port_in_use(home: Path) -> None:
         with pytest.raises(InputError, match=rf"^port = {port}: Address already in use") as caught:
             ui.serve(home, embedded(home)[0], None, port, pytest.fail)
     assert caught.value.key == "port"
+
+
+EXPERIMENT = """
+name: small
+data: {source: digits}
+model: {name: cnn}
+task: {kind: class}
+"""
+STUDY = "small-1234abcd"
+
+
+@pytest.fixture(params=["sqlite", "journal", "postgresql"])
+def record(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of a record with one trial."""
+    address = f"{request.param}:///{tmp_path}/study"
+    if request.param == "postgresql":
+        address = request.getfixturevalue("postgres")
+    storage, key = open_record(address, STUDY)
+    storage.create_new_trial(key, create_trial(state=TrialState.COMPLETE, value=1.25))
+    storage.remove_session()
+    if engine := getattr(getattr(storage, "_backend", None), "engine", None):
+        engine.dispose()
+    return address
+
+
+def test_a_dashboard_shows_a_study_and_changes_nothing(record: str) -> None:
+    seen: dict[str, Answer] = {}
+    links: list[str] = []
+
+    def look(line: str) -> None:
+        link = line.split()[4]
+        links.append(link)
+        commands = [Path(f"/proc/{each}/cmdline").read_bytes() for each in processes(link)]
+        assert commands
+        assert not any(b"secret" in command for command in commands)
+        seen["first"] = get(f"{link}/")
+        page = f"{link}{seen['first'][1]['location']}"
+        seen["page"] = get(page)
+        api = page.replace("dashboard", "api")
+        seen["study"] = get(api)
+        seen["deleting"] = get(api, "DELETE")
+        seen["stranger"] = get(api, Host="evil.example")
+        seen["tunnel"] = get(api, Host="localhost:1234")
+        seen["after"] = get(api)
+        signal.raise_signal(signal.SIGTERM)
+
+    assert ui.serve_dashboard(STUDY, record, None, look) == 0
+    (link,) = links
+    assert link.startswith("http://127.0.0.1:")
+    assert seen["first"][0] == 302
+    assert "Optuna Dashboard" in seen["page"][2]
+    found = json.loads(seen["study"][2])
+    assert found["name"] == STUDY
+    assert [trial["values"] for trial in found["trials"]] == [[1.25]]
+    assert seen["deleting"][0] == seen["stranger"][0] == 403
+    assert seen["after"][2] == seen["tunnel"][2] == seen["study"][2]
+    assert processes(link) == []
+    with pytest.raises(ConnectionRefusedError):
+        get(link)
+
+
+def test_a_record_that_is_away_is_told_at_once() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        uri = f"postgresql://ann:hunter2@127.0.0.1:{taken.getsockname()[1]}/x"
+        with pytest.raises(MixUnlearnError, match="does not answer") as caught:
+            ui.serve_dashboard(STUDY, uri, None, pytest.fail)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_no_such_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "studies" / STUDY
+    folder.mkdir(parents=True)
+    (folder / "experiment.yaml").write_text(EXPERIMENT)
+    monkeypatch.setattr(
+        "sys.argv", ["mixunlearn", "ui", "--home", str(tmp_path), "--dashboard", "smal"]
+    )
+    assert cli.main() == 2
+    assert f"STUDY = 'smal': no such study in {tmp_path}/studies; did you mean '{STUDY}'" in (
+        capsys.readouterr().err
+    )
+    assert record_of(STUDY, [], tmp_path) == f"sqlite:///{folder}/study.db"
+    hidden = "storage.study=postgresql://ann:***@host/name"  # as a study's experiment keeps it
+    assert record_of(STUDY, [hidden], tmp_path) == "postgresql://ann@host/name"

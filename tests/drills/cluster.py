@@ -76,9 +76,11 @@ def nodes(rng: random.Random) -> Iterator[Nodes]:
     common += ["--min-worker-port=0", "--max-worker-port=0", "--block"]
     ray = [sys.executable, "-m", "ray.scripts.scripts", "start", *common]
     head = [*ray, "--head", f"--node-ip-address={network}.2", f"--port={port}"]
-    head += ["--include-dashboard=false", f"--temp-dir={folder}"]
+    head += ["--include-dashboard=false", f"--temp-dir={folder / 'a'}"]
     head += [f"--ray-client-server-port={free_port()}"]
+    # A folder of its own: a node that leaves takes the code that its workers run with it.
     joined = [*ray, f"--address={address}", f"--node-ip-address={network}.3"]
+    joined += [f"--temp-dir={folder / 'b'}"]
     options: dict[str, Any] = {"host": f"{network}.2", "env": put_over(environment)}
     first = Server(head, port, folder / "head.log", **options)
     second = Server(joined, port, folder / "second.log", **options)

@@ -16,9 +16,12 @@ from report.plots import (
     STATES,
     gap_by_trial,
     gap_figure,
+    generator_figure,
+    generator_picture,
     metrics_against_references,
     metrics_figure,
 )
+from report.review import Mixtures
 
 Row = dict[str, object]
 
@@ -280,3 +283,48 @@ def test_values_that_differ_by_rounding_share_a_readable_axis(summary: dict[str,
     low, high = axes.get_xlim()
     assert high - low > 0.1
     assert (97.9, 1) in marks(axes)
+
+
+# --- what the generator does ------------------------------------------------------------------
+
+
+def mixtures(channels: int, pairs: int, classes: int) -> Mixtures:
+    images = np.full((pairs, 4, 4, channels), 200, np.uint8)
+    masks = np.linspace(0, 1, 16, dtype=np.float32).reshape(4, 4)
+    return Mixtures(
+        forget=images,
+        retain=images // 2,
+        mixed=images // 3,
+        masks=np.repeat(masks[None], pairs, axis=0),
+        lams=np.linspace(0.1, 0.9, pairs, dtype=np.float32),
+        forget_classes=["$0$"] * pairs,
+        retain_classes=["a rather long name"] * pairs,
+        mean_masks=np.repeat(masks[None], classes, axis=0),
+        mean_classes=[f"class {index}" for index in range(classes)],
+    )
+
+
+@pytest.mark.parametrize(("channels", "pairs", "classes"), [(1, 6, 9), (3, 1, 1), (3, 2, 100)])
+def test_mixtures_are_drawn_with_their_names(channels: int, pairs: int, classes: int) -> None:
+    axes, bar = generator_figure(mixtures(channels, pairs, classes)).axes
+    assert len(axes.images) == 4 * pairs + classes
+    texts = [text.get_text() for text in axes.texts]
+    assert texts.count("$0$") == pairs
+    assert texts.count("a rather long…") == pairs
+    assert {"forget", "retain", "mask", "mixed", "mean mask", "λ = 0.10"} <= set(texts)
+    assert bar.get_ylim() == (0, 1)
+
+
+def test_images_of_a_grid_do_not_overlap() -> None:
+    axes, _ = generator_figure(mixtures(1, 3, 5)).axes
+    boxes = [image.get_window_extent() for image in axes.images]
+    pairs = itertools.combinations(boxes, 2)
+    assert not any(first.overlaps(second) for first, second in pairs)
+    assert all(axes.bbox.contains(*corner) for box in boxes for corner in box.corners())
+
+
+def test_the_generators_picture_is_a_file(tmp_path: Path) -> None:
+    generator_picture(mixtures(1, 2, 3), tmp_path / "plots" / "generator.png")
+    with Image.open(tmp_path / "plots" / "generator.png") as picture:
+        assert picture.format == "PNG"
+    assert [path.name for path in (tmp_path / "plots").iterdir()] == ["generator.png"]

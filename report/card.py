@@ -1,0 +1,122 @@
+"""The card of an unlearned model: what it forgot, how near it is to retraining, what is unknown."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from report.notation import difference, mean_and_sd, score, three_digits, unit
+from report.review import Review, rerun_command
+from report.tables import BESIDE
+
+LIMITS = (
+    "Only these metrics were measured, on the data named here. Near in them is not equal: what "
+    "another measure would find in this model is unknown.",
+    "`mia/asr` is one attack on membership. Others may find more.",
+    "A small gap is evidence, not a guarantee, and no proof of erasure in the sense of a law.",
+    "A gap is relative to retrained references: their number and their own spread say how much "
+    "of it is chance.",
+)
+ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", "|": "\\|", "[": "\\["})
+USE = """\
+```python
+import mlflow
+
+model = mlflow.pyfunc.load_model("models:/{name}@candidate")  # or @champion, or this folder
+probabilities = model.predict(pixels)  # uint8 (n, channels, height, width) -> float32 (n, classes)
+```
+
+The weights alone, without MLflow, for any device:
+
+```python
+import json
+from pathlib import Path
+from safetensors.numpy import load_file
+from mixunlearn.problem import Architecture
+
+architecture = Architecture(**json.loads(Path("architecture.json").read_text()))
+model = architecture.load(load_file("model.safetensors")).eval()  # [0, 1] -> logits
+```"""
+
+
+def model_card(review: Review) -> str:
+    """Return the card of a study's best trial as Markdown, without paths of this machine.
+
+    Args:
+        review: of a study with a verdict, and at least one trial that did not fail.
+    """
+    best = review.summary["best"][0]
+    name, trial = str(review.summary["name"]), int(best["trial"])
+    sections = {
+        f"{_text(name)}, trial {trial}: an unlearned classifier": _opening(review),
+        "How near it is to retraining": _nearness(review, best),
+        "Limits": _list([*LIMITS, *review.warnings]),
+        "What was forgotten, and how": _table(("", ""), _provenance(review, best)),
+        "Hyperparameters": _table(("name", "value"), _parameters(best)),
+        "Use": USE.format(name=name),
+        "Reproduce": f"```\n{rerun_command(review, trial)}\n```",
+        "Sources": _list([text for text in review.citations if text]),
+    }
+    marks = ["#"] + ["##"] * (len(sections) - 1)
+    filled = zip(marks, sections.items(), strict=True)
+    return "\n".join(f"{mark} {title}\n\n{text}\n" for mark, (title, text) in filled if text)
+
+
+def _opening(review: Review) -> str:
+    forgotten = _text(review.facts.get("forget set", "part of its training images"))
+    again = mean_and_sd(review.summary["spread"].get("gap/avg"))
+    own = mean_and_sd(review.summary["references"].get("gap/avg"))
+    return (
+        f"Made to forget {forgotten}. Its configuration, run under fresh seeds, is **{again} pp** "
+        f"from models retrained without them (`gap/avg`); those are {own} pp from each other."
+    )
+
+
+def _provenance(review: Review, best: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "study", review.study
+    yield "trial", f"{best['trial']}, {best['epochs']} epochs"
+    yield from review.facts.items()
+
+
+def _parameters(best: Mapping[str, Any]) -> list[tuple[str, str]]:
+    given = {name: value for name, value in best["params"].items() if value is not None}
+    return [(name, str(value)) for name, value in given.items()]
+
+
+def _nearness(review: Review, best: Mapping[str, Any]) -> str:
+    summary = review.summary
+    heading = ("on test", "unit", "this model", "gap", "z", "fresh seeds", "references", "original")
+    table = _table(heading, [_metric(name, summary, best) for name in _metrics(summary)])
+    return (
+        "On `test`, which no search has seen. The gap is the distance to the references' mean, z "
+        "the same in their sd; a distribution is mean ± sd (n).\n\n" + table
+    )
+
+
+def _metrics(summary: Mapping[str, Any]) -> list[str]:
+    return [*summary["gap_metrics"], *(name for name in BESIDE if name in summary["best"][0])]
+
+
+def _metric(name: str, summary: Mapping[str, Any], best: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        f"`{name}`",
+        unit(name),
+        three_digits(best.get(name)),
+        difference(best.get(f"gap/{name}")),
+        score(best.get(f"z/{name}")),
+        mean_and_sd(summary["spread"].get(name)),
+        mean_and_sd(summary["references"].get(name)),
+        three_digits(summary["original"].get(name)),
+    )
+
+
+def _table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [heading, ["---"] * len(heading), *(map(_text, row) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _list(items: Sequence[str]) -> str:
+    return "\n".join(f"- {_text(item)}" for item in items)
+
+
+def _text(value: str) -> str:
+    """Return text that stays in its cell, and is no markup of a page."""
+    return " ".join(value.translate(ESCAPES).split())

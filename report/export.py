@@ -1,0 +1,147 @@
+"""A study for other programs: its trials as CSV, JSON or Parquet, its verdict as LaTeX."""
+
+import io
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from mixunlearn.data.names import known_names
+from mixunlearn.errors import InputError, MissingError
+from report.notation import ABSENT, MINUS, finite, unit
+from report.verdict import Cell, Configuration, configurations, metrics
+
+Summary = Mapping[str, Any]
+
+_SPECIAL = re.compile(r"[\\{}$&#^_~%]")
+_COMMANDS = {"\\": "\\textbackslash{}", "^": "\\textasciicircum{}", "~": "\\textasciitilde{}"}
+_UNITS = {"%": r"\%", "×": r"$\times$"}
+
+
+def export(trials: pa.Table, summary: Summary, form: str) -> bytes:
+    """Return a study in one of `FORMATS`.
+
+    Args:
+        trials: one row a trial, all metrics on `val`.
+        summary: the verdict on `test`; LaTeX alone needs it.
+        form: `csv`, `json` (an array of objects) and `parquet` hold all columns of all trials;
+            `latex` is a table of the verdict.
+
+    Raises:
+        MissingError: there is no verdict yet.
+    """
+    return FORMATS[form](trials, summary)
+
+
+def require_format(form: str, *, file: bool) -> None:
+    """Check that a study can be had in this format.
+
+    Args:
+        form: what the user typed.
+        file: whether it goes to a file.
+
+    Raises:
+        InputError: there is no such format, or it is none for a terminal.
+    """
+    if form not in FORMATS:
+        raise InputError("--format", form, f"unknown; {known_names(form, FORMATS)}")
+    if form == "parquet" and not file:
+        raise InputError("--format", form, "is not text; name a file with --output")
+
+
+def _csv(trials: pa.Table, _: Summary) -> bytes:
+    stream = io.BytesIO()
+    pyarrow.csv.write_csv(trials, stream)
+    return stream.getvalue()
+
+
+def _json(trials: pa.Table, _: Summary) -> bytes:
+    rows = [{name: _plain(value) for name, value in row.items()} for row in trials.to_pylist()]
+    return (json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _plain(value: object) -> object:
+    """Return a value as JSON has it: infinity is null."""
+    return finite(value) if isinstance(value, float) else value
+
+
+def _parquet(trials: pa.Table, _: Summary) -> bytes:
+    stream = io.BytesIO()
+    pq.write_table(trials, stream)
+    return stream.getvalue()
+
+
+# --- LaTeX ----------------------------------------------------------------------------------
+
+
+def _latex(_: pa.Table, summary: Summary) -> bytes:
+    """Return a table that needs the package booktabs and no more."""
+    if not summary.get("best"):
+        raise MissingError(
+            f"{summary['study']} has no verdict yet: its sweep writes one at its end"
+        )
+    shown = metrics(summary)
+    columns = configurations({**summary, "best": summary["best"][:1]})
+    lines = [
+        r"% \usepackage{booktabs}",
+        r"\begin{table}",
+        r"  \centering",
+        f"  \\caption{{{_text(str(summary['name']))}: metrics on test, in parentheses the "
+        r"distance to the references' mean.}",
+        f"  \\label{{tab:{summary['study']}}}",
+        f"  \\begin{{tabular}}{{l{'r' * len(columns)}}}",
+        r"    \toprule",
+        _row(["", *(_text(each.name.removesuffix(" 1")) for each in columns)]),
+        _row(["", *(_detail(each, shown) for each in columns)]),
+        r"    \midrule",
+        *(_row([_heading(name), *(_cell(each.cell(name)) for each in columns)]) for name in shown),
+        r"    \bottomrule",
+        r"  \end{tabular}",
+        r"\end{table}",
+    ]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"    {' & '.join(cells)} \\\\"
+
+
+def _detail(configuration: Configuration, shown: Sequence[str]) -> str:
+    """Return which it is, and of how many runs: a range where metrics differ in it."""
+    values = [configuration.values.get(metric) for metric in shown]
+    runs = sorted({each["n"] for each in values if isinstance(each, Mapping) and each["n"]})
+    counts = "$--$".join(str(count) for count in dict.fromkeys([*runs[:1], *runs[-1:]]))
+    return _text(configuration.detail) + (f", $n = {counts}$" if counts else "")
+
+
+def _heading(metric: str) -> str:
+    symbol = unit(metric)
+    return f"{_text(metric)} ({_UNITS.get(symbol, symbol)})" if symbol else _text(metric)
+
+
+def _cell(cell: Cell) -> str:
+    value = _number(cell.value.partition(" (")[0])
+    return f"{value} ({_number(cell.gap)})" if cell.gap else value
+
+
+def _number(text: str) -> str:
+    if text == ABSENT:
+        return "--"
+    return "$" + text.replace("±", r"\pm").replace(MINUS, "-") + "$"
+
+
+def _text(text: str) -> str:
+    """Return text that LaTeX prints as it is."""
+    return _SPECIAL.sub(lambda found: _COMMANDS.get(found[0], f"\\{found[0]}"), text)
+
+
+FORMATS: Mapping[str, Callable[[pa.Table, Summary], bytes]] = {
+    "csv": _csv,
+    "json": _json,
+    "latex": _latex,
+    "parquet": _parquet,
+}

@@ -1,0 +1,34 @@
+"""A study as figures to explore with Plotly: what `report.html` shows beside its tables.
+
+What must differ between a light and a dark page comes from a figure's template alone; exchange it
+with `Plotly.relayout(element, {template: DARK})`. Everything else is legible on both.
+"""
+
+from collections.abc import Mapping
+
+from report.interactive.hyperparameters import CONTOUR, IMPORTANCE, PARALLEL_COORDINATES, SLICES
+from report.interactive.panel import Panel, Recipe
+from report.interactive.references import AGAINST_REFERENCES
+from report.interactive.search import BEST_SO_FAR, LEARNING_CURVES
+from report.interactive.sides import FORGETTING_AGAINST_RETAINING
+from report.interactive.theme import DARK, LIGHT
+from report.review import Review
+
+RECIPES: Mapping[str, Recipe] = {
+    "best_so_far": BEST_SO_FAR,
+    "against_references": AGAINST_REFERENCES,
+    "parallel_coordinates": PARALLEL_COORDINATES,
+    "importance": IMPORTANCE,
+    "slices": SLICES,
+    "contour": CONTOUR,
+    "learning_curves": LEARNING_CURVES,
+    "forgetting_against_retaining": FORGETTING_AGAINST_RETAINING,
+}
+
+
+def figures(review: Review) -> dict[str, Panel]:
+    """Return all figures by name, in the order in which a reviewer asks for them."""
+    return {name: recipe.panel(review) for name, recipe in RECIPES.items()}
+
+
+__all__ = ["DARK", "LIGHT", "RECIPES", "Panel", "figures"]

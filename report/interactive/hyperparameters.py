@@ -1,0 +1,292 @@
+"""Hyperparameters as figures: which mattered, and how.
+
+Shape suffixes: N trials, C cells, G points of a grid along one side.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from scipy.interpolate import griddata
+from scipy.spatial import QhullError
+
+from report.interactive.panel import Recipe
+from report.interactive.pieces import (
+    Trace,
+    Trials,
+    coloraxis,
+    counted,
+    highlights,
+    marks,
+    number_of,
+    objective_title,
+    parameter_scale,
+    parameter_title,
+    plotly_figure,
+    saying,
+    scale_axis,
+    small,
+    subplot,
+    trials_of,
+    value_axis,
+    value_scale,
+    varying,
+)
+from report.interactive.scales import Floats, Scale, known
+from report.interactive.theme import END, NO_VALUE, NOT_USED, STATES
+from report.plots import BLUE
+from report.review import PARAMS, Review
+
+MOST, ABREAST = 6, 3  # slices: in all, side by side
+CELLS, GRID = 20, 60  # a contour's trials are averaged in cells, then drawn on a finer grid
+ENOUGH = 12  # trials from which on a contour is more than a guess
+
+
+def parallel_coordinates(review: Review) -> go.Figure:
+    """Draw each trial as a line across its hyperparameters and its objective.
+
+    Hyperparameters that a trial does not have, and an objective that it lacks, have ticks of
+    their own, so that no trial is left out.
+    """
+    trials = trials_of(review)
+    value = value_scale(trials.value_N)
+    colours = coloraxis(review, value)
+    scales = {
+        **{parameter_title(review, n): parameter_scale(review, trials, n) for n in varying(review)},
+        review.objective: value,
+    }
+    lines = {
+        "type": "parcoords",
+        "dimensions": [_dimension(scale, title) for title, scale in scales.items()],
+        "line": {
+            "color": small(np.maximum(-value.at_N, colours["cmin"])),
+            "coloraxis": "coloraxis",
+        },
+        "labelangle": -20,
+    }
+    return plotly_figure(
+        [lines], 480, coloraxis=colours, margin={"l": 70, "r": 40, "t": 90, "b": 30}
+    )
+
+
+def _dimension(scale: Scale, title: str) -> dict[str, Any]:
+    return {
+        "label": title,
+        "values": small(scale.at_N),
+        "range": [scale.low, scale.high],
+        "tickvals": scale.ticks_T.tolist(),
+        "ticktext": list(scale.labels),
+    }
+
+
+def _nothing_varies(review: Review) -> str:
+    return "" if varying(review) else "No hyperparameter has taken more than one value yet."
+
+
+def _parallel_caption(review: Review) -> str:
+    return (
+        f"{counted(review)} as lines across the hyperparameters that vary, the best most "
+        "distinct; drag along an axis to select, drag its name to move it. A hyperparameter that "
+        f"a trial does not have stands at “{NOT_USED}”, a missing objective at “{NO_VALUE}”."
+    )
+
+
+def importance(review: Review) -> go.Figure:
+    """Draw what share of the objective's variation each hyperparameter explains."""
+    names = list(review.importance.shares)[::-1]  # Plotly's rows go up
+    if not names:
+        return saying(_no_importance(review))
+    shares = [review.importance.shares[name] for name in names]
+    means, lows, highs = np.array([[share.mean, share.low, share.high] for share in shares]).T
+    bars = {"type": "bar", "x": means, "y": names, "orientation": "h", "marker": {"color": BLUE}}
+    points = {  # since bars cannot take the colour of the page's text for their intervals
+        "type": "scatter",
+        "x": means,
+        "y": names,
+        "mode": "markers",
+        "marker": {"symbol": "diamond", "size": 7},
+        "error_x": {"array": highs - means, "arrayminus": means - lows, "symmetric": False},
+        "customdata": np.column_stack([lows, highs]),
+        "hovertemplate": "%{y}: %{x:.2~p} (%{customdata[0]:.2~p} to %{customdata[1]:.2~p})" + END,
+    }
+    title = {"text": f"share of the variation of {review.objective}"}
+    axis = {"range": [0, 1], "tickformat": ".0%", "title": title}
+    layout = {"showlegend": False, "xaxis": axis, "yaxis": {"showgrid": False}}
+    return plotly_figure([{**bars, "hoverinfo": "skip"}, points], 110 + 30 * len(names), **layout)
+
+
+def _no_importance(review: Review) -> str:
+    if review.importance.shares:
+        return ""
+    trials = review.importance.trials or len(review.ranked())
+    return review.importance.warning or f"Too few trials to say what mattered: {trials}."
+
+
+def _importance_caption(review: Review) -> str:
+    found = review.importance
+    method = f" by {found.method}" if found.method else ""
+    text = (
+        f"Share of the variation of {review.objective} that a hyperparameter explains{method}, "
+        f"from {number_of(found.trials)}; intervals: 5th to 95th percentile."
+    )
+    return f"{text} {found.warning}".strip()
+
+
+def slices(review: Review) -> go.Figure:
+    """Draw the objective against each of the most important hyperparameters, six at most."""
+    trials = trials_of(review)
+    names = list(varying(review))[:MOST]
+    lines = max(1, -(-len(names) // ABREAST))
+    traces: list[Trace] = []
+    axes: dict[str, Any] = {}
+    for place, name in enumerate(names, start=1):
+        scale, first = parameter_scale(review, trials, name), place % ABREAST == 1
+        title = objective_title(review) if first else ""
+        across = scale_axis(scale, parameter_title(review, name))
+        across["ticktext"] = [text.replace(NOT_USED, "not<br>used") for text in across["ticktext"]]
+        up = {**value_axis(title, trials.value_N.tolist()), "showticklabels": first}
+        axes |= {f"xaxis{place}": across, f"yaxis{place}": {**up, "matches": "y"}}
+        traces += _slice(review, trials, name, scale, place)
+    axes.get("yaxis1", {}).pop("matches", None)  # the first is what the others match
+    grid = {"rows": lines, "columns": ABREAST, "pattern": "independent", "xgap": 0.1, "ygap": 0.35}
+    return plotly_figure(traces, 80 + 270 * lines, grid=grid, **axes)
+
+
+def _slice(review: Review, trials: Trials, name: str, scale: Scale, place: int) -> Iterator[Trace]:
+    """Yield the points of one slice; where a place stands for no number, its tick says for what."""
+    value = f"<br>{review.objective} %{{y:.4~g}}{END}"
+    common: Trace = dict(subplot(place))
+    number = f"<br>{name} %{{x:.4~g}}" if scale.numeric else ""
+    explained: set[str] = set() if place == 1 else set(STATES)
+    for shown_N, text in ((scale.used_N, number), (~scale.used_N, f"<br>{name} {NOT_USED}")):
+        for state, chosen_N in trials.states(shown_N & trials.valued_N):
+            more = {**common, "hovertemplate": f"trial %{{customdata}}, {state}{text}{value}"}
+            more["showlegend"] = state not in explained
+            explained.add(state)
+            yield marks(trials, state, chosen_N, scale.values_N, trials.value_N, **more)
+    common["showlegend"] = place == 1
+    yield from highlights(trials, scale.values_N, trials.value_N, value, **common)
+
+
+def _no_slices(review: Review) -> str:
+    return _nothing_varies(review) or ("" if review.ranked() else "No trial has a value yet.")
+
+
+def _slices_caption(review: Review) -> str:
+    shown = min(MOST, len(varying(review)))
+    which = "most important" if review.importance.shares else "first"
+    without = len(review.rows) - len(review.ranked())
+    left = f" {number_of(without)} without a value cannot be shown." if without else ""
+    return (
+        f"{review.objective} of {number_of(len(review.ranked()))} against each of the {shown} "
+        f"{which} hyperparameters, lower is better; star: best, square: default.{left}"
+    )
+
+
+def contour(review: Review) -> go.Figure:
+    """Draw the objective over the two most important numbers, interpolated between trials only.
+
+    Trials are averaged in cells of a twentieth of each axis, then interpolated linearly.
+    """
+    trials, pair = trials_of(review), _pair(review)
+    if not pair:
+        return saying(_no_contour(review))
+    value = value_scale(trials.value_N)
+    x, y = (parameter_scale(review, trials, name) for name in pair)
+    axes = [scale_axis(s, parameter_title(review, n)) for s, n in zip((x, y), pair, strict=True)]
+    text = f"trial %{{customdata[0]}}<br>{review.objective} %{{customdata[1]:.4~g}}{END}"
+    custom_N2 = small(np.column_stack([trials.number_N, trials.value_N]))
+    traces = list(_surface(x, y, value))
+    for state, chosen_N in trials.states(trials.valued_N):
+        more = {"customdata": custom_N2[chosen_N], "hovertemplate": text}
+        traces.append(marks(trials, state, chosen_N, x.values_N, y.values_N, **more))
+    traces += highlights(trials, x.values_N, y.values_N, END)
+    colours = coloraxis(review, value)
+    return plotly_figure(traces, 520, xaxis=axes[0], yaxis=axes[1], coloraxis=colours)
+
+
+def _surface(x: Scale, y: Scale, value: Scale) -> Iterator[Trace]:
+    """Yield the filled contour, if enough trials have both numbers and do not lie on a line."""
+    usable_N = x.used_N & y.used_N & value.used_N
+    if usable_N.sum() < ENOUGH:
+        return
+    unit_N2 = np.column_stack([(s.at_N - s.low) / (s.high - s.low) for s in (x, y)])[usable_N]
+    at_C2, value_C = _averaged(unit_N2, value.at_N[usable_N])
+    sides = np.linspace(at_C2.min(axis=0), at_C2.max(axis=0), GRID).T
+    try:
+        z_GG = griddata(at_C2, value_C, tuple(np.meshgrid(*sides)), method="linear")
+    except QhullError:
+        return
+    along = [
+        s.unscaled(s.low + at_G * (s.high - s.low)) for s, at_G in zip((x, y), sides, strict=True)
+    ]
+    yield {
+        "type": "contour",
+        "x": small(along[0]),
+        "y": small(along[1]),
+        "z": small(-z_GG),
+        "coloraxis": "coloraxis",
+        "line": {"width": 0},
+        "opacity": 0.75,
+        "ncontours": 12,
+        "hoverinfo": "skip",
+    }
+
+
+def _averaged(unit_N2: Floats, value_N: Floats) -> tuple[Floats, Floats]:
+    """Return places and values, each the mean of the trials in a cell of the unit square."""
+    _, cell_N = np.unique((unit_N2 * CELLS).astype(np.int64), axis=0, return_inverse=True)
+    cell_N = cell_N.ravel()
+    sums = [np.bincount(cell_N, weights=each_N) for each_N in (*unit_N2.T, value_N)]
+    x_C, y_C, value_C = (sum_C / np.bincount(cell_N) for sum_C in sums)
+    return np.column_stack([x_C, y_C]), value_C
+
+
+def _pair(review: Review) -> list[str]:
+    """Return the two numbers to draw, none if there are not two."""
+    numbers = [name for name, axis in varying(review).items() if axis.low is not None]
+    return numbers[:2] if len(numbers) > 1 else []
+
+
+def _no_contour(review: Review) -> str:
+    if not _pair(review):
+        return "Fewer than two numeric hyperparameters vary."
+    return "" if review.ranked() else "No trial has a value yet."
+
+
+def _contour_caption(review: Review) -> str:
+    pair = _pair(review)
+    both = sum(all(known(row.get(PARAMS + name)) for name in pair) for row in review.ranked())
+    how = (
+        "interpolated between them; outside of them nothing is claimed"
+        if both >= ENOUGH
+        else f"too few to interpolate between ({ENOUGH} are needed)"
+    )
+    return (
+        f"{review.objective} over {' and '.join(pair)} in {number_of(both)}, {how}. All other "
+        "hyperparameters vary as well: read it as a tendency. Star: best, square: default."
+    )
+
+
+PARALLEL_COORDINATES = Recipe(
+    title="All hyperparameters at once",
+    draw=parallel_coordinates,
+    caption=_parallel_caption,
+    missing=_nothing_varies,
+)
+IMPORTANCE = Recipe(
+    title="Which hyperparameters mattered",
+    draw=importance,
+    caption=_importance_caption,
+    missing=_no_importance,
+)
+SLICES = Recipe(
+    title="Hyperparameters one by one", draw=slices, caption=_slices_caption, missing=_no_slices
+)
+CONTOUR = Recipe(
+    title="Two hyperparameters together",
+    draw=contour,
+    caption=_contour_caption,
+    missing=_no_contour,
+)

@@ -1,0 +1,47 @@
+"""A figure with its words, and how one is made of a review."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+
+from report.review import Review
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """A figure with its words.
+
+    Args:
+        title: a few words.
+        caption: what is seen, of how many trials, and how to read it; or why there is no figure.
+        figure: `None` if there is nothing to show.
+    """
+
+    title: str
+    caption: str
+    figure: go.Figure | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a panel is made.
+
+    Args:
+        title: of the panel.
+        draw: its figure.
+        caption: its words.
+        missing: why there is nothing to draw; empty if there is.
+    """
+
+    title: str
+    draw: Callable[[Review], go.Figure]
+    caption: Callable[[Review], str]
+    missing: Callable[[Review], str]
+
+    def panel(self, review: Review) -> Panel:
+        """Return the panel of a review."""
+        reason = self.missing(review)
+        if reason:
+            return Panel(title=self.title, caption=reason, figure=None)
+        return Panel(title=self.title, caption=self.caption(review), figure=self.draw(review))

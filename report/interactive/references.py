@@ -1,0 +1,113 @@
+"""The examined configurations beside the retrained references, on `test`."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+from report.interactive.panel import Recipe
+from report.interactive.pieces import Trace, plotly_figure, subplot
+from report.interactive.theme import END, SHADE, SYMBOLS
+from report.notation import unit_name
+from report.plots import BESIDE, BLUE, GREEN, Sample, _range, _samples
+from report.review import Review
+
+
+def against_references(review: Review) -> go.Figure:
+    """Draw, a strip a metric, where each configuration lies beside the retrained references."""
+    metrics = [*review.summary["gap_metrics"], *BESIDE]
+    strips = {metric: _samples(review.summary, metric) for metric in metrics}
+    strips = {name: found for name, found in strips.items() if any(each.values for each in found)}
+    lines = max(1, -(-len(strips) // 2))
+    parts: dict[str, list[Any]] = {"traces": [], "shapes": [], "annotations": []}
+    axes: dict[str, Any] = {}
+    for place, (metric, samples) in enumerate(strips.items(), start=1):
+        axes |= _strip_axes(samples, place)
+        parts["traces"] += [t for row, each in enumerate(samples) for t in _spots(each, row, place)]
+        parts["shapes"] += _expected(samples[0], place)
+        parts["annotations"] += _strip_words(metric, samples, place)
+    grid = {"rows": lines, "columns": 2, "pattern": "independent", "xgap": 0.4, "ygap": 0.4}
+    margin = {"l": 130, "r": 120, "t": 40, "b": 30}
+    return plotly_figure(
+        height=60 + 170 * lines, grid=grid, margin=margin, showlegend=False, **parts, **axes
+    )
+
+
+def _strip_axes(samples: Sequence[Sample], place: int) -> dict[str, Any]:
+    low, high = _range(samples)
+    margin = 0.08 * (high - low) or 0.5
+    names = [sample.label for sample in samples] if place % 2 else [""] * len(samples)
+    rows = {"tickvals": list(range(len(samples))), "ticktext": names, "showgrid": False}
+    return {
+        f"xaxis{place}": {"range": [low - margin, high + margin], "nticks": 6},
+        f"yaxis{place}": {"range": [len(samples) - 0.4, -0.6], **rows},
+    }
+
+
+def _spots(sample: Sample, row: int, place: int) -> Iterator[Trace]:
+    """Yield single values as hollow points, and the mean of several with its sd."""
+    common = {
+        "type": "scatter",
+        "mode": "markers",
+        **subplot(place),
+        "hovertemplate": f"{sample.label}: %{{x:.4~g}}{END}",
+    }
+    colour = None if sample.colour == BLUE else sample.colour  # the best: the page's, as elsewhere
+    if sample.values and (len(sample.values) > 1 or not sample.marker):
+        marker = {"symbol": "circle-open", "size": 8, "color": colour}
+        yield {**common, "x": sample.values, "y": [row] * len(sample.values), "marker": marker}
+    if sample.marker and sample.mean is not None:
+        marker = {"symbol": SYMBOLS[sample.marker], "size": 10, "color": colour}
+        interval = {"array": [sample.sd or 0.0], "visible": sample.sd is not None}
+        yield {**common, "x": [sample.mean], "y": [row], "marker": marker, "error_x": interval}
+
+
+def _expected(references: Sample, place: int) -> list[dict[str, Any]]:
+    """Return the references' mean ± sd, over the height of a strip."""
+    if references.mean is None:
+        return []
+    sd = references.sd or 0.0
+    x, y = subplot(place).values()
+    common = {"xref": x, "yref": f"{y} domain", "y0": 0, "y1": 1}
+    ends = {"x0": references.mean - sd, "x1": references.mean + sd}
+    middle = {"x0": references.mean, "x1": references.mean, "line": {"color": GREEN, "width": 1.5}}
+    return [{**SHADE, **common, **ends}, {"type": "line", "layer": "below", **common, **middle}]
+
+
+def _strip_words(metric: str, samples: Sequence[Sample], place: int) -> list[dict[str, Any]]:
+    """Return the metric above a strip, and each value beside it, with an arrow if off the scale."""
+    low, high = _range(samples)
+    unit = f" ({unit_name(metric)})" if unit_name(metric) else ""
+    x, y = subplot(place).values()
+    common = {"xref": f"{x} domain", "xanchor": "left", "showarrow": False}
+    above = {"x": 0, "y": 1.02, "yref": f"{y} domain", "yanchor": "bottom"}
+    words = [{**common, **above, "text": f"<b>{metric}</b>{unit}"}]
+    for row, sample in enumerate(samples):
+        mean = low if sample.mean is None else sample.mean
+        arrow = " →" if mean > high else " ←" if mean < low else ""
+        beside = {"x": 1.03, "y": row, "yref": y, "font": {"size": 11}}
+        words.append({**common, **beside, "text": sample.text + arrow})
+    return words
+
+
+def _no_verdict(review: Review) -> str:
+    if review.summary.get("gap_metrics") and review.summary.get("references"):
+        return ""
+    return "There is no verdict yet: the best trials are examined on test when the sweep ends."
+
+
+def _against_references_caption(review: Review) -> str:
+    counts = [found.get("n") or 0 for found in review.summary["references"].values()]
+    return (
+        "Metrics on test, which the search has not seen, as values or mean ± sd (n). Green is the "
+        f"mean ± sd of {max(counts, default=0)} retrained references, hollow points are single "
+        "models; what lies off the scale has an arrow: double-click to see it."
+    )
+
+
+AGAINST_REFERENCES = Recipe(
+    title="Metrics against the references",
+    draw=against_references,
+    caption=_against_references_caption,
+    missing=_no_verdict,
+)

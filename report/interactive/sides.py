@@ -1,0 +1,138 @@
+"""What is forgotten against what is retained.
+
+Shape suffixes: N trials.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import plotly.graph_objects as go
+
+from report.interactive.panel import Recipe
+from report.interactive.pieces import (
+    Trace,
+    Trials,
+    highlights,
+    kind_of,
+    marks,
+    number_of,
+    plotly_figure,
+    scale_axis,
+    small,
+    trials_of,
+)
+from report.interactive.scales import Floats, logarithmic, placed
+from report.interactive.theme import END
+from report.notation import finite
+from report.review import Axis, Review
+
+
+def forgetting_against_retaining(review: Review) -> go.Figure:
+    """Draw how near each trial is to the references in what it retains and in what it forgot.
+
+    Across: the gap of `acc/val_retain`; where a task has no such metric, since all its classes are
+    retained, the mean gap of `acc/train_retain` and `acc/val`. Up: the mean gap of those of
+    `acc/train_forget`, `acc/val_forget` and `mia/asr` there are. These are the sides of the paper's
+    table for either kind of task. The line is the Pareto front: no trial is better in both.
+    """
+    trials, sides = trials_of(review), _sides(review)
+    gaps = [_mean_gap(trials, side) for side in sides]
+    (x_axis, x_N), (y_axis, y_N) = (
+        _gap_axis(gap_N, side) for gap_N, side in zip(gaps, sides, strict=True)
+    )
+    custom_N3 = small(np.column_stack([trials.number_N, *gaps]))
+    text = f"<br>retaining %{{customdata[1]:.4~g}}<br>forgetting %{{customdata[2]:.4~g}}{END}"
+    shown_N = trials.valued_N & np.isfinite(x_N + y_N)
+    traces = []
+    for state, chosen_N in trials.states(shown_N):
+        more: Trace = {"customdata": custom_N3[chosen_N]}
+        more["hovertemplate"] = f"trial %{{customdata[0]}}, {state}{text}"
+        traces.append(marks(trials, state, chosen_N, x_N, y_N, **more))
+    front = pareto_front(np.where(shown_N, x_N, np.nan), y_N)
+    line = {"mode": "lines", "line": {"shape": "hv", "width": 1.5, "dash": "dot"}}
+    look = {"type": kind_of(len(trials.rows)), **line, "name": "Pareto front", "hoverinfo": "skip"}
+    traces.append({**look, "x": small(x_N[front]), "y": small(y_N[front])})
+    traces += highlights(trials, x_N, y_N, END)
+    return plotly_figure(traces, 520, xaxis=x_axis, yaxis=y_axis)
+
+
+def _sides(review: Review) -> tuple[list[str], list[str]]:
+    """Return the metrics that tell of retaining, and those that tell of forgetting."""
+
+    def measured(metric: str) -> bool:
+        return any(finite(row.get(f"gap/{metric}")) is not None for row in review.rows)
+
+    def found(*metrics: str) -> list[str]:
+        return list(filter(measured, metrics))
+
+    retain = found("acc/val_retain") or found("acc/train_retain", "acc/val")
+    return retain, found("acc/train_forget", "acc/val_forget", "mia/asr")
+
+
+def _mean_gap(trials: Trials, metrics: Sequence[str]) -> Floats:
+    """Return the mean gap of some metrics by trial, NaN where one of them is missing."""
+    gaps = [[finite(row.get(f"gap/{metric}")) for metric in metrics] for row in trials.rows]
+    found = np.array(gaps, dtype=np.float64).reshape(len(trials.rows), len(metrics))
+    return found.mean(axis=1) if metrics else np.full(len(trials.rows), np.nan)
+
+
+def _gap_axis(gap_N: Floats, metrics: Sequence[str]) -> tuple[dict[str, Any], Floats]:
+    """Return an axis and places on it; where it is logarithmic, zero has a tick below the rest."""
+    mean = "mean gap" if len(metrics) > 1 else "gap"
+    title = f"{mean} of {', '.join(metrics)}<br>(percentage points)"
+    positive = gap_N[gap_N > 0].tolist()
+    if not logarithmic(positive):
+        return {"rangemode": "tozero", "title": {"text": title}}, gap_N
+    known_N = np.isfinite(gap_N)
+    above = [gap or None for gap in gap_N[known_N].tolist()]
+    scale = placed(Axis(low=min(positive), high=max(positive), log=True), above, absent="0")
+    at_N = np.full(len(gap_N), np.nan)
+    at_N[known_N] = scale.values_N
+    return scale_axis(scale, title), at_N
+
+
+def pareto_front(x_N: Floats, y_N: Floats) -> npt.NDArray[np.int64]:
+    """Return the points to which no other is at least equal in both and better in one.
+
+    Args:
+        x_N: what is better when low; a point with a NaN is never part of the front.
+        y_N: the same.
+
+    Returns:
+        Their places, from left to right.
+    """
+    front: list[int] = []
+    for point in np.lexsort((y_N, x_N)).tolist():
+        if not np.isfinite(x_N[point] + y_N[point]):
+            continue
+        last = front[-1] if front else None
+        equal = last is not None and (x_N[point], y_N[point]) == (x_N[last], y_N[last])
+        if last is None or equal or y_N[point] < y_N[last]:
+            front.append(point)
+    return np.array(front, dtype=np.int64)
+
+
+def _no_sides(review: Review) -> str:
+    trials = trials_of(review)
+    retain_N, forget_N = (_mean_gap(trials, side) for side in _sides(review))
+    if (np.isfinite(retain_N + forget_N) & trials.valued_N).any():
+        return ""
+    return "No trial has both a gap of what it retains and a gap of what it forgets."
+
+
+def _sides_caption(review: Review) -> str:
+    return (
+        f"{number_of(len(review.ranked()))} on val: how far from the references in what is "
+        "retained (across) and in what is forgotten (up); the lower left corner is best. Along "
+        "the dotted Pareto front one side is bought with the other. Star: best, square: default."
+    )
+
+
+FORGETTING_AGAINST_RETAINING = Recipe(
+    title="Forgetting against retaining",
+    draw=forgetting_against_retaining,
+    caption=_sides_caption,
+    missing=_no_sides,
+)

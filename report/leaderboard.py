@@ -1,0 +1,49 @@
+"""The trials of a study as a table, best first."""
+
+from typing import Any
+
+from report.review import Review, parameters, rerun_command
+from report.verdict import metrics
+
+ROWS = 200  # at most
+
+
+def leaderboard(review: Review) -> dict[str, list[Any]]:
+    """Return the best trials, then those that failed, as MLflow has a table.
+
+    What matters most stands first: MLflow's pages show only as many columns as fit.
+
+    Returns:
+        "columns": rank and trial; the objective on `val`; metrics on `test` of the trials that were
+        examined, the objective first; state and epochs; hyperparameters; run in MLflow and the
+        command to run it again. "data": a list for each of at most `ROWS` trials, null for what it
+        lacks.
+    """
+    ranked = review.ranked()
+    others = [row for row in review.rows if review.value(row) is None]
+    tested = {best["trial"]: best for best in review.summary.get("best") or []}
+    names = sorted(metrics(review.summary), key=lambda name: name != review.objective)
+    given = list(dict.fromkeys(name for row in review.rows for name in parameters(row)))
+    data = []
+    for rank, row in enumerate([*ranked, *others][:ROWS], start=1):
+        test, params = tested.get(row["trial"], {}), parameters(row)
+        data.append(
+            [
+                rank if rank <= len(ranked) else None,
+                row["trial"],
+                review.value(row),
+                *(test.get(name) for name in names),
+                *(row["state"], row["epochs"]),
+                *(params.get(name) for name in given),
+                row.get("mlflow_run_id"),
+                rerun_command(review, row["trial"]),
+            ]
+        )
+    columns = [
+        *("rank", "trial", f"{review.objective} on val"),
+        *(f"{name} on test" for name in names),
+        *("state", "epochs"),
+        *given,
+        *("mlflow_run_id", "command"),
+    ]
+    return {"columns": columns, "data": data}

@@ -1,0 +1,253 @@
+"use strict";
+
+// Large parts of the page are gzipped and inflated when they are needed.
+async function inflated(id) {
+  const text = atob(document.getElementById(id).textContent);
+  const bytes = new Uint8Array(text.length);
+  for (let at = 0; at < text.length; at++) bytes[at] = text.charCodeAt(at);
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(stream).text();
+}
+
+const unpacked = async (id) => JSON.parse(await inflated(id));
+
+function element(name, attributes = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.append(...children);
+  return made;
+}
+
+// --- charts ----------------------------------------------------------------------------------
+
+const NEAR = "600px"; // from the visible part, where charts are drawn
+const FEW = 4; // charts with WebGL, of three contexts each; browsers have 16 or less
+const CONFIG = { displaylogo: false, responsive: true, showSendToCloud: false };
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const drawn = new Set();
+let plotly = null; // a promise, once a chart is near
+let themes = null;
+const idle = (then) => (window.requestIdleCallback ?? setTimeout)(then);
+
+function loaded() {
+  plotly ??= Promise.all([inflated("plotly"), unpacked("themes")]).then(([source, both]) => {
+    themes = both;
+    document.head.append(element("script", {}, source));
+  });
+  return plotly;
+}
+
+const theme = () => (dark.matches && !matchMedia("print").matches ? themes.dark : themes.light);
+
+async function draw(box) {
+  if (box.dataset.wanted) return;
+  box.dataset.wanted = "yes";
+  const [figure] = await Promise.all([unpacked(box.dataset.figure), loaded()]);
+  if (!box.dataset.wanted) return; // it has left again
+  const layout = { ...figure.layout, template: theme(), height: box.clientHeight };
+  await Plotly.newPlot(box, figure.data, layout, CONFIG);
+  drawn.add(box);
+  if (!box.dataset.wanted) release(box);
+}
+
+// A browser has few WebGL contexts: where charts need more, they are given up when out of sight.
+function release(box) {
+  delete box.dataset.wanted;
+  if (drawn.delete(box)) Plotly.purge(box);
+}
+
+function retheme() {
+  for (const box of drawn) Plotly.relayout(box, { template: theme() });
+}
+
+// One by one when nothing else is to be done, so that a printed page has them as well.
+async function drawAll(boxes) {
+  for (const box of boxes) {
+    await draw(box);
+    await new Promise(idle);
+  }
+}
+
+function watchCharts() {
+  const watcher = new IntersectionObserver(
+    (entries) => {
+      for (const { target, isIntersecting } of entries) {
+        if (isIntersecting) draw(target);
+        else if (!kept.includes(target)) release(target);
+      }
+    },
+    { rootMargin: NEAR },
+  );
+  const boxes = [...document.querySelectorAll(".chart")];
+  const few = boxes.filter((box) => box.dataset.webgl).length <= FEW;
+  const kept = boxes.filter((box) => few || !box.dataset.webgl);
+  for (const box of boxes) watcher.observe(box);
+  idle(() => drawAll(kept));
+  dark.addEventListener("change", retheme);
+  addEventListener("beforeprint", retheme);
+  addEventListener("afterprint", retheme);
+}
+
+// --- the table of trials -------------------------------------------------------------------
+
+const PAGE = 100; // rows
+const CONDITION = /^([^<>=]+)(<=|>=|=|<|>)(.+)$/;
+const collator = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" });
+const TESTS = {
+  "<": (a, b) => a < b,
+  "<=": (a, b) => a <= b,
+  ">": (a, b) => a > b,
+  ">=": (a, b) => a >= b,
+};
+
+function shown(value) {
+  if (value === null) return "–";
+  if (typeof value !== "number" || Number.isInteger(value)) return String(value);
+  const size = Math.abs(value);
+  return size < 1e-3 || size >= 1e6 ? value.toExponential(2) : String(Number(value.toPrecision(4)));
+}
+
+// Numbers before texts; what is missing comes last whichever way is sorted.
+function compared(a, b, sign) {
+  if (a === null || b === null) return (a === null) - (b === null);
+  if (typeof a === "number" && typeof b === "number") return sign * (a - b);
+  if (typeof a !== typeof b) return sign * (typeof a === "number" ? -1 : 1);
+  return sign * collator.compare(String(a), String(b));
+}
+
+class Trials {
+  constructor(box, table) {
+    Object.assign(this, table); // columns, links, commands: see page.py
+    this.box = box;
+    this.find = (selector) => box.querySelector(selector);
+    this.texts = this.commands.map((_, row) =>
+      this.columns.map((column) => `${column.values[row] ?? ""}`.toLowerCase()).join("\n"),
+    );
+    this.page = 0;
+    this.drawHead();
+    this.find("input").addEventListener("input", () => this.filter());
+    this.find(".before").addEventListener("click", () => this.turn(-1));
+    this.find(".after").addEventListener("click", () => this.turn(1));
+    this.rows = [...this.texts.keys()];
+    this.sort(this.columns.findIndex((column) => column.first), 1);
+  }
+
+  drawHead() {
+    const cells = this.columns.map((column, index) => {
+      const button = element("button", { type: "button" }, column.label);
+      const name = column.text ? "text" : "";
+      const cell = element("th", { scope: "col", class: name }, button);
+      const again = () => (cell.getAttribute("aria-sort") === "ascending" ? -1 : 1);
+      button.addEventListener("click", () => this.sort(index, again()));
+      return cell;
+    });
+    const again = element("th", { scope: "col", class: "text" }, element("span", {}, "run again"));
+    this.find("thead").replaceChildren(element("tr", {}, ...cells, again));
+  }
+
+  sort(index, sign) {
+    this.order = { values: this.columns[index].values, sign };
+    this.find("thead tr").querySelectorAll("button").forEach((button, place) => {
+      const cell = button.parentElement;
+      if (place === index) cell.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending");
+      else cell.removeAttribute("aria-sort");
+    });
+    this.filter();
+  }
+
+  filter() {
+    const conditions = this.find("input").value.trim().toLowerCase().split(/\s+/);
+    const tests = conditions.filter(Boolean).map((condition) => this.test(condition));
+    const { values, sign } = this.order;
+    this.rows = [...this.texts.keys()].filter((row) => tests.every((test) => test(row)));
+    this.rows.sort((a, b) => compared(values[a], values[b], sign));
+    this.page = 0;
+    this.draw();
+  }
+
+  // `lr<1e-3` and `state=failed` compare a column; any other word is looked for in the row.
+  test(condition) {
+    const [, name, sign, wanted] = CONDITION.exec(condition) ?? [];
+    const column = this.columns.find((each) => each.name.toLowerCase() === name);
+    if (!column) return (row) => this.texts[row].includes(condition);
+    const number = Number(wanted);
+    const equal = (value) => `${value ?? ""}`.toLowerCase() === wanted || value === number;
+    if (sign === "=") return (row) => equal(column.values[row]);
+    return (row) => column.values[row] !== null && TESTS[sign](column.values[row], number);
+  }
+
+  turn(by) {
+    this.page += by;
+    this.draw();
+    this.find(".scroll").scrollTop = 0;
+  }
+
+  draw() {
+    const first = this.page * PAGE;
+    const visible = this.rows.slice(first, first + PAGE);
+    const last = first + visible.length;
+    const all = this.texts.length === this.rows.length ? "" : ` of ${this.texts.length} in all`;
+    this.find(".count").textContent = visible.length
+      ? `${first + 1}–${last} of ${this.rows.length} trials${all}`
+      : `no trial matches${all && `, ${this.texts.length} in all`}`;
+    this.find(".before").disabled = first === 0;
+    this.find(".after").disabled = last >= this.rows.length;
+    this.find("tbody").replaceChildren(...visible.map((row) => this.row(row)));
+  }
+
+  row(row) {
+    const cells = this.columns.map((column, index) => {
+      const value = column.values[row];
+      if (index === 0) return element("th", { scope: "row" }, this.linked(value, row));
+      const cell = element("td", { class: column.wide ? "wrap" : column.text ? "text" : "number" });
+      cell.textContent = column.wide ? (value ?? "") : shown(value);
+      return cell;
+    });
+    const copy = copyButton(this.commands[row], `trial ${this.columns[0].values[row]}`);
+    return element("tr", {}, ...cells, element("td", { class: "text" }, copy));
+  }
+
+  linked(trial, row) {
+    const address = this.links[row];
+    if (!address) return String(trial);
+    return element("a", { href: address, rel: "noreferrer", title: "its run in MLflow" }, `${trial}`);
+  }
+}
+
+async function watchTables() {
+  for (const box of document.querySelectorAll(".trials")) {
+    new Trials(box, await unpacked(box.dataset.table));
+    box.hidden = false;
+  }
+}
+
+// --- copying -------------------------------------------------------------------------------
+
+function copyButton(text, what) {
+  const label = `Copy the command for ${what}`;
+  const made = { type: "button", class: "copy", "data-copy": text, title: text };
+  return element("button", { ...made, "aria-label": label }, "copy");
+}
+
+async function copy(button) {
+  try {
+    await navigator.clipboard.writeText(button.dataset.copy);
+    button.textContent = "copied";
+  } catch {
+    prompt("Copy:", button.dataset.copy); // a browser that gives no access to the clipboard
+  }
+  setTimeout(() => (button.textContent = "copy"), 1500);
+}
+
+document.addEventListener("click", ({ target }) => {
+  const button = target.closest?.("button.copy");
+  if (button) copy(button);
+});
+
+// --- start -----------------------------------------------------------------------------------
+
+if ("DecompressionStream" in window) {
+  watchTables().finally(watchCharts); // for Plotly keeps a browser busy for a while
+} else {
+  document.getElementById("unsupported").hidden = false;
+}

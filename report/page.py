@@ -1,0 +1,344 @@
+"""A study, or several side by side, as one HTML file that needs no network: `report.html`.
+
+What is large (Plotly itself, figures, tables of trials) is gzipped and inflated by the browser when
+it is needed. Text is escaped by the template; data travel in base64, which closes no element; and
+the page's policy lets a browser run the scripts of this module alone, whatever a name or an error
+message may hold.
+"""
+
+import base64
+import gzip
+import hashlib
+import io
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import plotly
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from report.interactive import DARK, LIGHT, Panel, figures
+from report.notation import ABSENT, finite, mean_and_sd, three_digits, unit
+from report.plots import DPI, generator_figure
+from report.review import PARAMS, Mixtures, Review, rerun_command
+from report.verdict import configurations, headline, metrics, sample, with_unit, within
+
+HERE = Path(__file__).parent
+HEIGHT = 450  # of a figure that does not say, in pixels
+DIGITS = 6  # that numbers of the table of trials keep: what is exported has them all
+LEADING = ("trial", "state", "epochs", "seconds")  # columns, before the objective
+APART = ("study", "trial_id", "method", "mlflow_run_id", "error", *LEADING)
+DERIVED = ("gap/", "z/")
+PAGES = ("http://", "https://")
+ATTACK = (
+    "mia/asr is the success of LAF's membership attack in percent, the mean of 5 draws of its "
+    "images; 50 is chance. Numbers of other attacks, or of a single draw, do not compare with it."
+)
+PHASES = (
+    "The search saw val alone. The verdict is on test, which has images of its own of every kind."
+)
+# Which question a figure answers; those not named here tell how the search went.
+QUESTIONS = {
+    "won": ("against_references",),
+    "mattered": ("importance", "parallel_coordinates", "slices", "contour"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chart:
+    """A panel, ready for the template; `data` is empty where there is no figure.
+
+    Args:
+        id: prefix of its elements' names.
+        title, caption: as in the panel.
+        data: the figure, packed.
+        height: of the figure, in pixels.
+        webgl: whether it takes some of the few WebGL contexts of a browser.
+    """
+
+    id: str
+    title: str
+    caption: str
+    data: str
+    height: int
+    webgl: bool
+
+
+def write_page(reviews: Sequence[Review], path: Path) -> None:
+    """Write one page on one study or several; a reader sees the old page or the new one.
+
+    Args:
+        reviews: of at least one study.
+        path: the file; its folder is made when missing.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    content = page(reviews).encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with unfinished.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def page(reviews: Sequence[Review]) -> str:
+    """Return the page as HTML."""
+    environment = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+    script = (HERE / "page.js").read_text("utf-8")
+    studies = [_study(review, f"study-{number}") for number, review in enumerate(reviews, start=1)]
+    title, subtitle = _title(studies)
+    return environment.get_template("page.html.j2").render(
+        title=title,
+        subtitle=subtitle,
+        studies=studies,
+        policy=_policy(_plotly()[0], script),
+        style=Markup((HERE / "page.css").read_text("utf-8")),
+        script=Markup(script),
+        plotly=_plotly()[1],
+        themes=_packed(json.dumps({"light": LIGHT, "dark": DARK})),
+    )
+
+
+@cache
+def _plotly() -> tuple[str, str]:
+    """Return Plotly's script, and the same packed."""
+    source = (Path(plotly.__file__).parent / "package_data" / "plotly.min.js").read_text("utf-8")
+    return source, _packed(source)
+
+
+def _policy(*scripts: str) -> str:
+    """Return what the page may do: run these scripts, and load nothing.
+
+    Plotly sets styles by attribute, compiles what draws with WebGL when it needs it (which markup
+    cannot make use of), and makes its downloads as images from memory.
+    """
+    digests = (base64.b64encode(hashlib.sha256(each.encode()).digest()) for each in scripts)
+    allowed = " ".join(f"'sha256-{digest.decode()}'" for digest in digests)
+    return (
+        f"default-src 'none'; script-src {allowed} 'unsafe-eval'; style-src 'unsafe-inline'; "
+        "img-src data: blob:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _packed(text: str) -> str:
+    return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
+
+
+def _title(studies: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    if len(studies) == 1:
+        return f"Unlearning: {studies[0]['title']}", f"study {studies[0]['name']}"
+    return f"Unlearning: {len(studies)} studies", ", ".join(study["name"] for study in studies)
+
+
+# --- a study --------------------------------------------------------------------------------
+
+
+def _study(review: Review, anchor: str) -> dict[str, Any]:
+    """Return what the template shows of a study."""
+    summary = review.summary
+    columns = _columns(review)
+    return {
+        "id": anchor,
+        "name": review.study,
+        "title": summary.get("name") or review.study,
+        "method": next((str(row.get("method") or ABSENT) for row in review.rows), ABSENT),
+        "beside": _beside(review),
+        **_verdict(review),
+        "warnings": [*review.warnings, *filter(None, [review.importance.warning])],
+        "notes": _notes(review),
+        "samples": _samples(summary),
+        "panels": _panels(review, anchor),
+        "picture": review.mixtures and _picture(review.mixtures),
+        "picture_words": review.mixtures and _picture_words(review.mixtures),
+        "objective": review.objective,
+        "rows": _packed(json.dumps(_table(review, columns), separators=(",", ":"))),
+        "hidden_columns": any(name.startswith(DERIVED) for row in review.rows[:1] for name in row),
+        "export": f"mixunlearn export {review.study} --format csv",
+        "commands": review.commands,
+        "facts": review.facts,
+        "experiment": review.experiment,
+        "citations": [citation for citation in review.citations if citation],
+    }
+
+
+def _beside(review: Review) -> list[str]:
+    """Return the cells that a study has beside others."""
+    summary = review.summary
+    best: Mapping[str, Any] = next(iter(summary.get("best") or []), {})
+    spread, references = summary.get("spread") or {}, summary.get("references") or {}
+    original, default = summary.get("original") or {}, summary.get("default") or {}
+    return [
+        str(len(review.rows)),
+        three_digits(best.get("gap/avg")),
+        mean_and_sd(spread.get("gap/avg")),
+        mean_and_sd(references.get("gap/avg")),
+        three_digits(original.get("gap/avg")),
+        three_digits(default.get("gap/avg")),
+        three_digits(summary.get("seconds")),
+    ]
+
+
+def _verdict(review: Review) -> dict[str, Any]:
+    summary = review.summary
+    shown = metrics(summary)
+    spread, references = summary.get("spread") or {}, summary.get("references") or {}
+    near = within(spread.get("gap/avg"), references.get("gap/avg"))
+    return {
+        "headline": headline(review),
+        "judgement": {True: "within", False: "beyond", None: ""}[near],
+        "metrics": [_heading(metric) for metric in shown],
+        "configurations": [
+            {
+                "name": each.name,
+                "detail": each.detail,
+                "style": {"references": "reference", "best 1": "winner"}.get(each.name, ""),
+                "cells": [each.cell(metric) for metric in shown],
+            }
+            for each in (configurations(summary) if shown else ())
+        ],
+    }
+
+
+def _heading(metric: str) -> dict[str, Any]:
+    """Return a metric's name in parts, between which it may be broken, and its unit."""
+    return {"parts": re.findall(r"[^/_]+(?:/|_s$|_)?", metric), "unit": unit(metric)}
+
+
+def _notes(review: Review) -> list[str]:
+    """Return what a reader must know of the numbers."""
+    states = [str(row["state"]) for row in review.rows]
+    counted = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+    notes = [f"Trials: {len(states)} ({counted}).", PHASES]
+    if review.own:
+        own = ", ".join(three_digits(value) for value in sorted(review.own))
+        notes.append(f"On val, the references' own {review.objective}, each against others: {own}.")
+    if any("mia/asr" in row for row in review.rows):
+        notes.append(ATTACK)
+    return notes
+
+
+def _samples(summary: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return, a metric a row, what references and fresh seeds scored."""
+    references, spread = summary.get("references") or {}, summary.get("spread") or {}
+    return [
+        {
+            "metric": with_unit(metric),
+            "references": mean_and_sd(references.get(metric)),
+            "each_reference": ", ".join(sample(references.get(metric))),
+            "again": mean_and_sd(spread.get(metric)),
+            "each_again": ", ".join(sample(spread.get(metric))),
+        }
+        for metric in metrics(summary)
+    ]
+
+
+# --- figures --------------------------------------------------------------------------------
+
+
+def _panels(review: Review, anchor: str) -> dict[str, list[Chart]]:
+    """Return the charts by the question they answer."""
+    panels = figures(review)
+    answered = {name for names in QUESTIONS.values() for name in names}
+    asked = {**QUESTIONS, "search": [name for name in panels if name not in answered]}
+    return {
+        question: [_chart(panels[name], f"{anchor}-{name}") for name in names]
+        for question, names in asked.items()
+    }
+
+
+def _chart(panel: Panel, anchor: str) -> Chart:
+    figure = panel.figure
+    return Chart(
+        id=anchor,
+        title=panel.title,
+        caption=panel.caption,
+        data="" if figure is None else _packed(figure.to_json()),
+        height=(figure and figure.layout.height) or HEIGHT,
+        webgl=figure is not None and any(_uses_webgl(trace.type) for trace in figure.data),
+    )
+
+
+def _uses_webgl(kind: str) -> bool:
+    return kind.endswith("gl") or kind in {"parcoords", "splom"}
+
+
+def _picture(mixtures: Mixtures) -> str:
+    stream = io.BytesIO()
+    generator_figure(mixtures).savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
+    return base64.b64encode(stream.getvalue()).decode()
+
+
+def _picture_words(mixtures: Mixtures) -> str:
+    return (
+        f"{len(mixtures.lams)} pairs of a forget and a retain image, a column each, with the mask "
+        f"that the best trial's generator makes for them at λ, and the mixture; below, its mean "
+        f"mask by class of the retain image. A mask is the share of the forget image in a pixel."
+    )
+
+
+# --- the table of trials --------------------------------------------------------------------
+
+
+def _columns(review: Review) -> list[str]:
+    """Return the columns to show: all but what can be computed from others or is said elsewhere."""
+    names = dict.fromkeys(name for row in review.rows for name in row)
+    known = [name for name in names if name not in APART and name != review.objective]
+    params = sorted(
+        (name for name in known if name.startswith(PARAMS)),
+        key=lambda name: name.removeprefix(PARAMS) not in review.axes,  # what varies comes first
+    )
+    measured = [name for name in known if not name.startswith((PARAMS, *DERIVED))]
+    errors = ["error"] if any(row.get("error") for row in review.rows) else []
+    return [*LEADING, review.objective, *params, *measured, *errors]
+
+
+def _table(review: Review, columns: Sequence[str]) -> dict[str, Any]:
+    """Return the trials column by column, as page.js reads them."""
+    links = {trial: url for trial, url in review.links.items() if url.startswith(PAGES)}
+    return {
+        "columns": [_column(review, name) for name in columns],
+        "links": [links.get(row["trial"]) for row in review.rows],
+        "commands": [rerun_command(review, row["trial"]) for row in review.rows],
+    }
+
+
+def _column(review: Review, name: str) -> dict[str, Any]:
+    values = [_plain(row.get(name)) for row in review.rows]
+    short = name.removeprefix(PARAMS)
+    return {
+        "name": short,
+        "label": "error" if name == "error" else with_unit(short) if short == name else short,
+        "text": any(isinstance(value, str) for value in values),
+        "wide": name == "error",
+        "first": name == review.objective,
+        "values": values,
+    }
+
+
+def _plain(value: object) -> object:
+    """Return a value as JSON has it; numbers rounded, `None` for what is missing or not finite."""
+    if isinstance(value, bool) or value is None:
+        return None if value is None else str(value)
+    if isinstance(value, int | float):
+        number = finite(value)
+        if number is None or isinstance(value, int):
+            return None if number is None else value
+        return float(f"{number:.{DIGITS}g}")
+    return str(value)

@@ -1,0 +1,148 @@
+"""A study's verdict on `test`, configuration by configuration: what pages and papers show."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from report.notation import difference, finite, mean_and_sd, score, three_digits, unit
+from report.review import Review
+from report.tables import BESIDE
+
+FAR = 3.0  # sd from the references' mean, beyond which a metric is named
+NONE_SUCCEEDED = "No trial has a result."
+UNDECIDED = "There is no verdict yet: the sweep writes one when its last trial has ended."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One metric of one configuration, as text; empty where there is nothing to say.
+
+    Args:
+        value: the metric, or its `mean ± sd (n)`.
+        gap: distance to the references' mean.
+        z: signed distance in the references' sd.
+    """
+
+    value: str
+    gap: str
+    z: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """What was measured, and what it scored.
+
+    Args:
+        name: what it is.
+        detail: which of these.
+        values: metrics, numbers or distributions.
+    """
+
+    name: str
+    detail: str
+    values: Mapping[str, Any]
+
+    def cell(self, metric: str) -> Cell:
+        """Return how a metric of it is written."""
+        value = self.values.get(metric)
+        gap, z = (_number(self.values.get(f"{kind}/{metric}")) for kind in ("gap", "z"))
+        return Cell(
+            value=mean_and_sd(value) if isinstance(value, Mapping) else three_digits(value),
+            gap="" if gap is None else difference(gap),
+            z="" if z is None else score(z),
+        )
+
+
+def configurations(summary: Mapping[str, Any]) -> list[Configuration]:
+    """Return references, original, default, the best trials and the winner's fresh seeds."""
+    references, default = summary.get("references") or {}, summary.get("default") or {}
+    spread = summary.get("spread") or {}
+    found = [
+        Configuration(name="references", detail="retrained", values=references),
+        Configuration(name="original", detail="untouched", values=summary.get("original") or {}),
+    ]
+    if default:
+        trial = f"trial {default.get('trial', 0)}"
+        found.append(Configuration(name="default", detail=trial, values=default))
+    found.extend(
+        Configuration(name=f"best {rank}", detail=f"trial {best['trial']}", values=best)
+        for rank, best in enumerate(summary.get("best") or [], start=1)
+    )
+    if spread:
+        detail = f"trial {spread['trial']} again"
+        found.append(Configuration(name="fresh seeds", detail=detail, values=spread))
+    return found
+
+
+def metrics(summary: Mapping[str, Any]) -> list[str]:
+    """Return the metrics to show: those of the average gap, then others that have a value."""
+    known = [configuration.values for configuration in configurations(summary)]
+    beside = [name for name in BESIDE if any(values.get(name) is not None for values in known)]
+    return [*(summary.get("gap_metrics") or ()), *beside]
+
+
+def with_unit(metric: str) -> str:
+    """Return a metric's name with its unit."""
+    return f"{metric} ({unit(metric)})" if unit(metric) else metric
+
+
+def headline(review: Review) -> str:
+    """Return what won, by how much, and whether it can be told from retraining."""
+    summary = review.summary
+    if not summary.get("best"):
+        return NONE_SUCCEEDED if summary.get("trials") else UNDECIDED
+    best = summary["best"][0]
+    spread, references = summary.get("spread") or {}, summary.get("references") or {}
+    again = spread.get("gap/avg")
+    gap = f"{three_digits(best.get('gap/avg'))} percentage points"
+    if again:
+        gap = f"{mean_and_sd(again)} percentage points under fresh seeds"
+    return (
+        f"Trial {best['trial']} of {len(review.rows)} is nearest to retraining: its average gap "
+        f"on test is {gap}{_compared(summary)}. {_judgement(again, references.get('gap/avg'))}"
+        f"{_otherwise(summary)}"
+    )
+
+
+def within(again: Mapping[str, Any] | None, own: Mapping[str, Any] | None) -> bool | None:
+    """Return whether a gap under fresh seeds is within the references' own; `None`: unknown."""
+    mean, values = finite((again or {}).get("mean")), (own or {}).get("values") or ()
+    return None if mean is None or not values else mean <= max(values)
+
+
+def _compared(summary: Mapping[str, Any]) -> str:
+    named = {"the default's": summary.get("default"), "the original's": summary.get("original")}
+    parts = [
+        f"{name} {three_digits(values['gap/avg'])}"
+        for name, values in named.items()
+        if values and finite(values.get("gap/avg")) is not None
+    ]
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def _judgement(again: Mapping[str, Any] | None, own: Mapping[str, Any] | None) -> str:
+    verdict = within(again, own)
+    if verdict is None:
+        return "Whether that is near cannot be said: the references' own spread is not known."
+    spread = f"the references are {mean_and_sd(own)} from each other"
+    if verdict:
+        return f"As {spread}, these metrics cannot tell it from a retrained model."
+    return f"That is farther than retrained models are: {spread}."
+
+
+def _otherwise(summary: Mapping[str, Any]) -> str:
+    """Return in which metrics beside the average gap the winner is far from the references."""
+    best = summary["best"][0]
+    scores = {name: finite(best.get(f"z/{name}")) for name in BESIDE}
+    far = {name: z for name, z in scores.items() if z is not None and abs(z) > FAR}
+    named = ", ".join(f"{name} {score(z)} sd" for name, z in far.items())
+    return f" Beside that average it is not like them: {named}." if far else ""
+
+
+def _number(value: object) -> float | None:
+    return finite(value.get("mean") if isinstance(value, Mapping) else value)
+
+
+def sample(distribution: Mapping[str, Any] | None) -> Sequence[str]:
+    """Return the single values of a distribution."""
+    return [three_digits(value) for value in (distribution or {}).get("values") or ()]

@@ -1,0 +1,153 @@
+"""What a trial's end leaves in the study, in MLflow and in the study's folder."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from mlflow.entities import Run
+
+from distributed.checkpoints import Checkpoints
+from distributed.progress import Progress
+from distributed.recorder import NAME_LENGTH, Recorder, run_name
+from distributed.stop import Stop
+from distributed.study import Study
+from distributed.tracking import Tracker
+from mixunlearn.files import Files
+from tests.distributed.test_study import open_study, space
+from tests.distributed.test_tracking import PATIENCE_S, Place, empty_database, local
+
+# SQLAlchemy tells MLflow about the next release.
+pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*:DeprecationWarning")
+__all__ = ["empty_database", "local"]  # fixtures
+
+
+def make_recorder(folder: Path, study: Study, tracker: Tracker) -> Recorder:
+    return Recorder(
+        study=study,
+        tracker=tracker,
+        table=folder / "trials.parquet",
+        epochs=3,
+        scheduler="asha",
+        trial_seconds=None,
+        total=5,
+        tags={"mixunlearn.method": "mixunlearn", "mixunlearn.code": "of this driver"},
+        checkpoints=Checkpoints(Files.of(folder / "checkpoints"), "gap/avg", {}),
+        stop=Stop(),
+        progress=Progress(),
+    )
+
+
+def told(folder: Path, place: Place, then: Callable[[Recorder], None]) -> None:
+    """Open the study and tell all of it to MLflow, then what happens next."""
+    study, tracker = open_study(folder), place.tracker("study")
+    tracker.start_study("study", {}, {}, "")
+    recorder = make_recorder(folder, study, tracker)
+    recorder.repeat()
+    then(recorder)
+    study.close()
+    assert tracker.close(PATIENCE_S) == []
+
+
+def five_trials(recorder: Recorder) -> None:
+    for gaps in ((9.0, 4.0, 5.0), (7.0, 6.0), (), (1.0, 2.0, 3.0), (8.0,)):
+        trial = SimpleNamespace(config=recorder.study.ask(), status="RUNNING", error_file=None)
+        recorder.on_trial_start(0, [], trial)
+        trial.last_result = {"epoch": 0, "seconds": 0.0}
+        for epoch, gap in enumerate(gaps, start=1):
+            trial.last_result = {"epoch": epoch, "gap/avg": gap, "seconds": 1.5 * epoch}
+            recorder.on_trial_result(0, [], trial, trial.last_result)
+        end(recorder, trial)
+
+
+def end(recorder: Recorder, trial: Any) -> None:
+    match trial.config["trial"]:
+        case 2:
+            trial.last_result |= {"failure": "ValueError: odd", "trace": "Traceback: http://a:b@c"}
+            recorder.on_trial_complete(0, [], trial)
+        case 4:
+            trial.error_file = str(recorder.table.with_name("ray's.txt"))
+            Path(trial.error_file).write_text("Traceback (most recent call last):\nOSError: gone\n")
+            recorder.on_trial_error(0, [], trial)
+        case _:
+            recorder.on_trial_complete(0, [], trial)
+
+
+def artifact(place: Place, run: Run, folder: Path) -> str:
+    names = [file.path for file in place.client.list_artifacts(run.info.run_id)]
+    if names != ["error.txt"]:
+        return ", ".join(names)
+    return Path(place.client.download_artifacts(run.info.run_id, names[0], str(folder))).read_text()
+
+
+def test_what_became_of_trials_is_in_their_runs(local: Place, tmp_path: Path) -> None:
+    for then in (five_trials, lambda _: None, lambda _: None):  # told again, it is the same
+        told(tmp_path, local, then)
+        parent, *children = local.runs()
+        assert children[0].info.run_name.startswith("0000 mixunlearn lr=0.0001 lr_gen=0.001 ")
+        assert [run.info.status for run in children] == [
+            *("FINISHED", "KILLED", "FAILED", "FINISHED", "FAILED")
+        ]
+        assert [run.data.tags.get("mixunlearn.reason") for run in children] == [
+            None,
+            "stopped early by asha after epoch 2 of 3",
+            "ValueError: odd",
+            None,
+            "OSError: gone",
+        ]
+        assert [run.data.metrics["time/trial_s"] for run in children] == [4.5, 3.0, 0.0, 4.5, 1.5]
+        assert [artifact(local, run, tmp_path) for run in children] == [
+            *("", "", "Traceback: http://a:***@c", ""),
+            "Traceback (most recent call last):\nOSError: gone\n",
+        ]
+        history = {name: local.history(parent, f"so_far/{name}") for name in ("best", "median")}
+        # The third and the fifth failed.
+        assert history["best"] == [(1, 5.0), (2, 5.0), (3, 5.0), (4, 3.0), (5, 3.0)]
+        assert history["median"] == [(1, 5.0), (2, 5.5), (3, 5.5), (4, 5.0), (5, 5.0)]
+    rows = open_study(tmp_path).rows()
+    assert [row["error"] for row in rows] == [None, None, "ValueError: odd", None, "OSError: gone"]
+
+
+def test_progress_told_before_a_driver_died_is_not_doubled(local: Place, tmp_path: Path) -> None:
+    told(tmp_path, local, five_trials)
+    local.client.delete_tag(local.runs()[0].info.run_id, "mixunlearn.step")
+    told(tmp_path, local, lambda _: None)
+    steps = [step for step, _ in local.history(local.runs()[0], "so_far/best")]
+    assert steps == [1, 2, 3, 4, 5]
+
+
+def test_a_trial_that_is_run_again_ends_once_more(local: Place, tmp_path: Path) -> None:
+    told(tmp_path, local, five_trials)
+
+    def again(recorder: Recorder) -> None:
+        assert recorder.study.retry_failed() == 2
+        trial = SimpleNamespace(config=recorder.study.ask(), status="RUNNING", error_file=None)
+        trial.last_result = {"epoch": 3, "gap/avg": 0.5, "seconds": 1.0}
+        recorder.on_trial_start(0, [], trial)
+        recorder.on_trial_result(0, [], trial, trial.last_result)
+        recorder.on_trial_complete(0, [], trial)
+
+    told(tmp_path, local, again)
+    told(tmp_path, local, lambda _: None)
+    best = local.history(local.runs()[0], "so_far/best")
+    assert best == [(1, 5.0), (2, 5.0), (3, 5.0), (4, 3.0), (5, 3.0), (6, 0.5)]
+
+
+def test_a_trial_keeps_the_code_that_proposed_it(local: Place, tmp_path: Path) -> None:
+    told(tmp_path, local, five_trials)
+    codes = {run.data.tags.get("mixunlearn.code") for run in local.runs()[1:]}
+    assert codes == {open_study(tmp_path).code(0)}
+    assert "of this driver" not in codes
+
+
+def test_names_of_runs_are_sorted_and_short() -> None:
+    values = {"lr": 1.23456e-5, "lr_gen": 0.0012345, "omega": 12.0, "tau_gen": 0.5, "batch": 32}
+    name = run_name(7, "mixunlearn", values, space())
+    assert name == "0007 mixunlearn lr=1.2e-05 lr_gen=0.0012 omega=12 tau_gen=0.5"
+    names = [run_name(number, "mixunlearn", values, space()) for number in (2, 10, 999, 1000)]
+    assert names == sorted(names)
+    long = run_name(7, "m" * 70, values, space())
+    assert len(long) <= NAME_LENGTH
+    fixed = space(lr=1e-4, lr_gen=1e-3, omega=1.0)  # what does not vary is not named
+    assert run_name(7, "mixunlearn", values, fixed) == "0007 mixunlearn tau_gen=0.5"

@@ -1,0 +1,234 @@
+"""`report` and `export` on real studies, without Ray and without a driver's lock."""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from distributed import cli, sweep
+from distributed.experiment import make_experiment
+from distributed.plan import Plan, make_plan
+from distributed.summary import summarise
+from distributed.sweep import open_study, write_json
+from mixunlearn.evaluation import Phase
+from mixunlearn.store import Entry
+
+EXPERIMENT: Mapping[str, Any] = {
+    "name": "small",
+    "data": {"source": "digits", "limit": {"train": 300}},
+    "model": {"name": "cnn", "width": 4},
+    "task": {"kind": "class", "classes": [0]},
+    "references": {"seeds": 2, "epochs": 1},
+    "search": {"trials": 4, "epochs": 2},
+}
+ERROR = "RuntimeError: diverged </script>"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def result(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.out.splitlines()[-1])
+        return found
+
+
+Command = Callable[..., Run]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A home with a study that has a verdict, and one that has none yet."""
+
+    home: Path
+    study: str
+    unfinished: str
+
+
+def begin(home: Path, seed: int) -> Plan:
+    """Begin a study whose models are trained, as a sweep would."""
+    experiment = {**EXPERIMENT, "search": {**EXPERIMENT["search"], "seed": seed}}
+    plan = make_plan(make_experiment(experiment), home, command="a test").keep()
+    for member in plan.bank.missing():
+        training = plan.bank.training(member, torch.device("cpu"))
+        training.epoch()
+        plan.bank.keep(member, training.model, 1.0)
+    return plan
+
+
+def measured(plan: Plan, phase: Phase) -> dict[str, float]:
+    """What a trial that changes nothing would measure."""
+    original = plan.bank.evaluation(plan.bank.original, phase)
+    compared = plan.bank.judge(phase).references.compare(original)
+    return {**compared, "time/unlearn_s": 1.0, "time/ratio_to_retrain": 0.5}
+
+
+def search(plan: Plan, trials: int) -> None:
+    """Record trials of which the last failed."""
+    metrics = measured(plan, "val")
+    with closing(open_study(plan)) as study:
+        for number in range(trials):
+            study.ask()
+            study.report(number, 1, {**metrics, "gap/avg": 3.0 + number})
+            last = number == trials - 1
+            ended = ("failed", ERROR) if last else ("complete", None)
+            study.finish(number, ended[0], seconds=1.5, error=ended[1])
+
+
+def decide(plan: Plan) -> None:
+    """Write a verdict."""
+    with closing(open_study(plan)) as study:
+        rows = study.rows()
+    entry = Entry(record={"metrics": measured(plan, "test")}, tensors={}, path=plan.folder)
+    trials, seeds = (f"trial {n}" for n in range(4)), (f"seed {n}" for n in range(3))
+    examined = dict.fromkeys(("default", *trials, *seeds), entry)
+    judge = plan.bank.judge("test")
+    summary = summarise(plan, rows, judge, examined, tracking_uri="none", seconds=9.0)
+    write_json(summary, plan.folder / "summary.json")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    home = tmp_path_factory.mktemp("reports")
+    finished, unfinished = begin(home, 0), begin(home, 1)
+    search(finished, 4)
+    decide(finished)
+    search(unfinished, 1)
+    return Place(home=home, study=finished.study, unfinished=unfinished.study)
+
+
+@pytest.fixture
+def command(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Command:
+    def run(*words: str) -> Run:
+        monkeypatch.setattr("sys.argv", ["mixunlearn", *words, "--home", str(place.home)])
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        monkeypatch.setattr(sweep, "connected", lambda address: pytest.fail("Ray was needed"))
+        capfd.readouterr()
+        code = cli.main()
+        captured = capfd.readouterr()
+        return Run(code=code, out=captured.out, err=captured.err)
+
+    return run
+
+
+# --- report ----------------------------------------------------------------------------------
+
+
+def test_a_study_has_its_page_in_its_folder(command: Command, place: Place) -> None:
+    run = command("report", place.study, "--json")
+    assert run.code == 0, run.err
+    path = place.home / "studies" / place.study / "report.html"
+    size = path.stat().st_size
+    assert run.result == {"path": str(path), "bytes": size, "studies": [place.study]}
+    assert run.out.splitlines()[0] == str(path)
+    html = path.read_text()
+    assert place.study in html
+    assert "is nearest to retraining" in html
+    assert "1 trials failed" in html
+
+
+def test_several_studies_have_a_page_in_the_home(command: Command, place: Place) -> None:
+    run = command("report", place.study, place.unfinished, place.study, "--json")
+    assert run.code == 0, run.err
+    assert run.result["path"] == str(place.home / "report.html")
+    assert run.result["studies"] == [place.study, place.unfinished]
+    html = (place.home / "report.html").read_text()
+    assert "Studies side by side" in html
+    assert "There is no verdict yet" in html
+
+
+def test_a_report_changes_nothing_else(command: Command, place: Place, tmp_path: Path) -> None:
+    def content() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in place.home.rglob("*") if path.is_file()}
+
+    before = content()
+    run = command("report", place.study, "--output", str(tmp_path / "new" / "page.html"))
+    assert run.code == 0, run.err
+    assert content() == before
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["page.html"]
+
+
+# --- export ----------------------------------------------------------------------------------
+
+
+def test_csv_goes_to_standard_output(command: Command, place: Place) -> None:
+    run = command("export", place.study)
+    assert run.code == 0, run.err
+    rows = list(csv.DictReader(io.StringIO(run.out)))
+    assert [row["trial"] for row in rows] == ["0", "1", "2", "3"]
+    assert [row["error"] for row in rows] == ["", "", "", ERROR]
+    assert rows[2]["gap/avg"] == "5"
+
+
+@pytest.mark.parametrize("form", ["csv", "json", "latex", "parquet"])
+def test_every_format_goes_to_a_file(
+    command: Command, place: Place, tmp_path: Path, form: str
+) -> None:
+    path = tmp_path / "new" / "file"
+    run = command("export", place.study, "--format", form, "--output", str(path), "--json")
+    assert run.code == 0, run.err
+    result = {"study": place.study, "format": form, "trials": 4, "path": str(path)}
+    assert run.result == {**result, "bytes": path.stat().st_size}
+    assert list(path.parent.iterdir()) == [path]
+    if form == "parquet":
+        assert pq.read_table(path).column("state").to_pylist() == ["complete"] * 3 + ["failed"]
+
+
+def test_whoever_reads_the_table_may_stop(
+    command: Command, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as output:
+        monkeypatch.setattr("sys.stdout", output)
+        run = command("export", place.study)
+    assert (run.code, run.err) == (0, "")
+
+
+# --- mistakes --------------------------------------------------------------------------------
+
+
+NONE = "STUDY = '{wrong}': no such study in {home}/studies; did you mean '{study}'?"
+FOLDER = "--output = '{home}': cannot be written (Is a directory); choose another file"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("report {wrong}", NONE),
+        ("report {study} {wrong}", NONE),
+        ("export {wrong}", NONE),
+        ("export {study} --format xls", "--format = 'xls': unknown; did you mean"),
+        ("export {study} --format parquet", "--format = 'parquet': is not text; name a file with"),
+        ("export {study} --output {home}", FOLDER),
+        ("report {study} --output {home}", FOLDER),
+        ("report {study} --set search.seed=5", "its data or settings make another study now"),
+    ],
+)
+def test_a_mistake_is_one_line(command: Command, place: Place, words: str, said: str) -> None:
+    names = {"study": place.study, "wrong": f"{place.study}x", "home": str(place.home)}
+    run = command(*words.format(**names).split())
+    assert run.code == 2
+    assert said.format(**names) in run.err
+    assert run.err.count("\n") == 1
+    assert not [*place.home.rglob(".*.part"), *place.home.rglob(".*.tmp")]
+
+
+def test_latex_of_a_study_without_a_verdict_is_refused(command: Command, place: Place) -> None:
+    run = command("export", place.unfinished, "--format", "latex")
+    assert run.code == 1
+    assert f"{place.unfinished} has no verdict yet" in run.err
