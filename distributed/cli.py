@@ -333,7 +333,9 @@ def doctor(
 
 @app.command()
 def ui(
-    port: Annotated[int | None, typer.Option(help="Port on 127.0.0.1 [a free one].")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port on 127.0.0.1; without it a free one.")
+    ] = None,
     dashboard: Annotated[
         str | None,
         typer.Option("--dashboard", metavar="STUDY", help="Optuna's dashboard of a study instead."),

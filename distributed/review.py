@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from inspect import cleandoc
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from search_spaces import Choice
 from search_spaces.space import AnyParameter
 from trainables.checkpoint import identity, latest
 
+USUAL_HOME = Path("runs")
 PER_PARAMETER = 10  # trials, below which importances are mostly chance
 PAIRS, MANY = 6, 512  # that are shown; over which masks are averaged
 FEW_REFERENCES, FEW_IMAGES = 3, 100
@@ -66,6 +68,7 @@ def make_review(plan: Plan, study: Study, summary: Mapping[str, Any]) -> Review:
         experiment=resolved(experiment),
         facts=_facts(plan),
         commands=_commands(plan),
+        home=_home(plan),
         warnings=list(_warnings(plan, summary)),
         citations=list(filter(None, map(_source, (METHODS[experiment.method], attack_success)))),
     )
@@ -215,20 +218,25 @@ def _facts(plan: Plan) -> dict[str, str]:
 
 
 def _commands(plan: Plan) -> dict[str, str]:
-    home = shlex.join(["--home", str(plan.home)])
+    home = _home(plan)
     return {
         "go on": _resume(plan),
-        "run a trial again and compare": f"mixunlearn rerun {plan.study}/TRIAL {home}",
-        "this report": f"mixunlearn report {plan.study} {home}",
-        "the table": f"mixunlearn export {plan.study} --format csv {home}",
-        "MLflow's pages": f"mixunlearn ui {home}",
-        "make table and MLflow anew": f"mixunlearn sync {plan.study} {home}",
+        "run a trial again and compare": f"mixunlearn rerun {plan.study}/TRIAL{home}",
+        "this report": f"mixunlearn report {plan.study}{home}",
+        "the table": f"mixunlearn export {plan.study} --format csv{home}",
+        "MLflow's pages": f"mixunlearn ui{home}",
+        "make table and MLflow anew": f"mixunlearn sync {plan.study}{home}",
     }
 
 
+def _home(plan: Plan) -> str:
+    """Return what a command needs to find the home of a study; nothing for the usual one."""
+    return "" if plan.home == USUAL_HOME else f" {shlex.join(['--home', str(plan.home)])}"
+
+
 def _resume(plan: Plan) -> str:
-    file, home = plan.folder / "experiment.yaml", plan.home
-    return shlex.join(["mixunlearn", "sweep", str(file), "--home", str(home)])
+    file = shlex.quote(str(plan.folder / "experiment.yaml"))
+    return f"mixunlearn sweep {file}{_home(plan)}"
 
 
 def _warnings(plan: Plan, summary: Mapping[str, Any]) -> Iterator[str]:

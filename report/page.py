@@ -170,7 +170,7 @@ def _study(review: Review, anchor: str) -> dict[str, Any]:
         "objective": review.objective,
         "rows": _packed(json.dumps(_table(review, columns), separators=(",", ":"))),
         "hidden_columns": any(name.startswith(DERIVED) for row in review.rows[:1] for name in row),
-        "export": f"mixunlearn export {review.study} --format csv",
+        "export": f"mixunlearn export {review.study} --format csv{review.home}",
         "commands": review.commands,
         "facts": review.facts,
         "experiment": review.experiment,

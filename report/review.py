@@ -114,6 +114,7 @@ class Review:
         experiment: the resolved experiment as YAML.
         facts: of data, forget set, code, hardware and packages, for display, in order.
         commands: what to type, by what it does, in order: "resume", "report", "export", "ui".
+        home: what commands need to find the study, ` --home DIR`; empty where they look anyway.
         warnings: what to bear in mind, a sentence each.
         links: MLflow page of a trial's run, by number; empty where MLflow has no pages.
         citations: of methods and attacks that were used.
@@ -132,6 +133,7 @@ class Review:
     experiment: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
     commands: Mapping[str, str] = field(default_factory=dict)
+    home: str = ""
     warnings: Sequence[str] = ()
     links: Mapping[int, str] = field(default_factory=dict)
     citations: Sequence[str] = ()
@@ -164,4 +166,4 @@ def parameters(row: Row) -> dict[str, Any]:
 
 def rerun_command(review: Review, trial: int) -> str:
     """Return what to type to run a trial again and compare."""
-    return f"mixunlearn rerun {review.study}/{trial}"
+    return f"mixunlearn rerun {review.study}/{trial}{review.home}"

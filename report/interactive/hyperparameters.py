@@ -4,6 +4,7 @@ Shape suffixes: N trials, C cells, G points of a grid along one side.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,7 @@ from report.review import PARAMS, Review
 
 MOST, ABREAST = 6, 3  # slices: in all, side by side
 CELLS, GRID = 20, 60  # a contour's trials are averaged in cells, then drawn on a finer grid
+LINES = 300  # that can still be told apart
 ENOUGH = 12  # trials from which on a contour is more than a guess
 
 
@@ -47,8 +49,9 @@ def parallel_coordinates(review: Review) -> go.Figure:
     """Draw each trial as a line across its hyperparameters and its objective.
 
     Hyperparameters that a trial does not have, and an objective that it lacks, have ticks of
-    their own, so that no trial is left out.
+    their own. Of very many trials the best `LINES` are drawn: more are slow, and a blur.
     """
+    review = _readable(review)
     trials = trials_of(review)
     value = value_scale(trials.value_N)
     colours = coloraxis(review, value)
@@ -80,13 +83,22 @@ def _dimension(scale: Scale, title: str) -> dict[str, Any]:
     }
 
 
+def _readable(review: Review) -> Review:
+    """Return a review of as many trials as lines can be told apart, the best ones."""
+    few = len(review.rows) <= LINES
+    return review if few else replace(review, rows=review.ranked()[:LINES])
+
+
 def _nothing_varies(review: Review) -> str:
     return "" if varying(review) else "No hyperparameter has taken more than one value yet."
 
 
 def _parallel_caption(review: Review) -> str:
+    drawn = counted(review)
+    if len(review.rows) > LINES:
+        drawn = f"The best {LINES} of {drawn}"
     return (
-        f"{counted(review)} as lines across the hyperparameters that vary, the best most "
+        f"{drawn} as lines across the hyperparameters that vary, the best most "
         "distinct; drag along an axis to select, drag its name to move it. A hyperparameter that "
         f"a trial does not have stands at “{NOT_USED}”, a missing objective at “{NO_VALUE}”."
     )
@@ -276,7 +288,7 @@ PARALLEL_COORDINATES = Recipe(
     missing=_nothing_varies,
 )
 IMPORTANCE = Recipe(
-    title="Which hyperparameters mattered",
+    title="Importance",
     draw=importance,
     caption=_importance_caption,
     missing=_no_importance,

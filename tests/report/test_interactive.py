@@ -13,6 +13,7 @@ from report.interactive import DARK, LIGHT, RECIPES, figures
 from report.interactive.hyperparameters import (
     CELLS,
     ENOUGH,
+    LINES,
     contour,
     importance,
     parallel_coordinates,
@@ -220,6 +221,15 @@ def test_no_trial_is_missing_from_the_parallel_coordinates() -> None:
     colours = figure.layout.coloraxis
     assert colours.cmax == pytest.approx(-1.5)  # the best is the highest, which is drawn on top
     assert np.min(lines.line.color) == pytest.approx(colours.cmin) == pytest.approx(-4.0)
+
+
+def test_of_very_many_trials_the_best_are_drawn_as_lines() -> None:
+    shown = many(2 * LINES)
+    values = dimension(parallel_coordinates(shown), "gap/avg")["values"]
+    assert len(values) == LINES
+    assert (
+        f"The best {LINES} of {2 * LINES} trials" in figures(shown)["parallel_coordinates"].caption
+    )
 
 
 def test_what_does_not_vary_is_left_out() -> None:
