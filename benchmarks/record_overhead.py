@@ -45,7 +45,7 @@ def main() -> None:
         )
         metrics = trial.epoch()
         epoch = [seconds(trial.epoch) for _ in range(REPEATS)]
-        plan.folder.mkdir(parents=True)
+        plan.folder.mkdir(parents=True, exist_ok=True)
         with Driver(plan.study, plan.folder, None, say, lambda: None) as driver:
             study = open_study(plan, driver)
             recorded = [seconds(lambda: record(study, metrics)) for _ in range(TRIALS)]
