@@ -90,8 +90,6 @@ SPOOL_BYTES = 64 * MIB  # some hundred thousand epochs
 POINTS = 800  # in one call: what MLflow takes next to a hundred parameters and tags
 SHARED = "mixunlearn-references"  # experiment of originals and references
 DESCRIPTION = "mlflow.note.content"  # tag that the UI shows as Markdown
-# Tag of an experiment: its pages show runs and models, not conversations.
-KIND, TRAINING = "mlflow.experimentKind", "custom_model_development"
 TABLES = "mlflow.loggedArtifacts"  # tag that names the artifacts which the UI shows as tables
 
 
@@ -481,7 +479,7 @@ class _Writer:
             self._experiments[name] = (
                 found.experiment_id
                 if found
-                else client.create_experiment(name, self._artifact_location, {KIND: TRAINING})
+                else client.create_experiment(name, artifact_location=self._artifact_location)
             )
         return self._experiments[name]
 
