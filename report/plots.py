@@ -210,7 +210,7 @@ def metrics_against_references(summary: Mapping[str, Any], path: Path) -> None:
 
 def metrics_figure(summary: Mapping[str, Any]) -> Figure:
     """Return the figure that `metrics_against_references` writes."""
-    strips = {metric: _samples(summary, metric) for metric in (*summary["gap_metrics"], *BESIDE)}
+    strips = {metric: samples_of(summary, metric) for metric in (*summary["gap_metrics"], *BESIDE)}
     strips = {metric: samples for metric, samples in strips.items() if _any_value(samples)}
     lines = max(1, -(-len(strips) // 2))
     figure = _figure(width=9.5, height=0.5 + 1.75 * lines)
@@ -227,7 +227,8 @@ def _any_value(samples: Sequence[Sample]) -> bool:
     return any(sample.mean is not None for sample in samples)
 
 
-def _samples(summary: Mapping[str, Any], metric: str) -> list[Sample]:
+def samples_of(summary: Mapping[str, Any], metric: str) -> list[Sample]:
+    """Return what references, original, default and best scored, the last under fresh seeds too."""
     best: Mapping[str, object] = next(iter(summary.get("best") or []), {})
     default = summary.get("default") or {}
     return [
@@ -270,7 +271,7 @@ def _draw_strip(axes: Axes, metric: str, samples: Sequence[Sample], *, labelled:
         sd = references.sd or 0.0
         axes.axvline(references.mean, color=GREEN, linewidth=1.2, zorder=1)
         axes.axvspan(references.mean - sd, references.mean + sd, color=GREEN, alpha=0.2, zorder=0)
-    low, high = _range(samples)
+    low, high = range_of(samples)
     axes.spines[["top", "right"]].set_visible(False)
     for height, sample in enumerate(samples):
         _draw_sample(axes, height, sample, low, high)
@@ -284,7 +285,7 @@ def _draw_strip(axes: Axes, metric: str, samples: Sequence[Sample], *, labelled:
     axes.set_xlabel(unit_name(metric), fontsize=9)
 
 
-def _range(samples: Sequence[Sample]) -> tuple[float, float]:
+def range_of(samples: Sequence[Sample]) -> tuple[float, float]:
     """Return the values to show: all, unless original or default would hide what is near."""
     references, original, default, best, again = samples
     near = [bound for sample in (references, best, again) for bound in _extent(sample)]

@@ -9,14 +9,14 @@ from report.interactive.panel import Recipe
 from report.interactive.pieces import Trace, plotly_figure, subplot
 from report.interactive.theme import END, SHADE, SYMBOLS
 from report.notation import unit_name
-from report.plots import BESIDE, BLUE, GREEN, Sample, _range, _samples
+from report.plots import BESIDE, BLUE, GREEN, Sample, range_of, samples_of
 from report.review import Review
 
 
 def against_references(review: Review) -> go.Figure:
     """Draw, a strip a metric, where each configuration lies beside the retrained references."""
     metrics = [*review.summary["gap_metrics"], *BESIDE]
-    strips = {metric: _samples(review.summary, metric) for metric in metrics}
+    strips = {metric: samples_of(review.summary, metric) for metric in metrics}
     strips = {name: found for name, found in strips.items() if any(each.values for each in found)}
     lines = max(1, -(-len(strips) // 2))
     parts: dict[str, list[Any]] = {"traces": [], "shapes": [], "annotations": []}
@@ -34,7 +34,7 @@ def against_references(review: Review) -> go.Figure:
 
 
 def _strip_axes(samples: Sequence[Sample], place: int) -> dict[str, Any]:
-    low, high = _range(samples)
+    low, high = range_of(samples)
     margin = 0.08 * (high - low) or 0.5
     names = [sample.label for sample in samples] if place % 2 else [""] * len(samples)
     rows = {"tickvals": list(range(len(samples))), "ticktext": names, "showgrid": False}
@@ -76,7 +76,7 @@ def _expected(references: Sample, place: int) -> list[dict[str, Any]]:
 
 def _strip_words(metric: str, samples: Sequence[Sample], place: int) -> list[dict[str, Any]]:
     """Return the metric above a strip, and each value beside it, with an arrow if off the scale."""
-    low, high = _range(samples)
+    low, high = range_of(samples)
     unit = f" ({unit_name(metric)})" if unit_name(metric) else ""
     x, y = subplot(place).values()
     common = {"xref": f"{x} domain", "xanchor": "left", "showarrow": False}
