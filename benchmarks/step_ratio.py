@@ -116,7 +116,9 @@ def unlearning(case: Case, device: torch.device) -> MixUnlearn:
         fresh=architecture.build,
         forget=forget,
         retain=retain,
+        held_out=retain,
         classes=CLASSES,
+        forgotten=(),
         seed=0,
     )
     method.prepare(context)

@@ -38,7 +38,7 @@ def estimate(plan: Plan, slots: int) -> dict[str, int]:
         "models": weights * (len(plan.bank.members) + examined),
         "teacher's outputs": taught * _taught_bytes(plan, model),
         "checkpoints": held * _checkpoint_bytes(plan, model),
-        "records": search.trials * search.epochs * EPOCH_BYTES,
+        "records": search.trials * plan.epochs * EPOCH_BYTES,
         "models in MLflow": weights * BEST,
         # Its weights twice, in the study's folder and in MLflow.
         "best model, exported": 2 * (2 * weights + PROGRAM_BYTES),
@@ -65,7 +65,9 @@ def _checkpoint_bytes(plan: Plan, model: StagedModel) -> int:
             fresh=plan.bank.architecture.build,
             forget=samples,
             retain=samples,
+            held_out=samples,
             classes=plan.bank.architecture.classes,
+            forgotten=plan.splits.forgotten,
             seed=0,
         )
     )

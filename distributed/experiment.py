@@ -220,7 +220,7 @@ def make_experiment(content: dict[str, Any]) -> Experiment:
     except ValidationError as error:
         raise _first_error(error.errors()) from error
     _check_names(experiment)
-    _check_labels(experiment)
+    _check_method(experiment)
     _check_gpu(experiment.resources.gpu)
     if experiment.tracking.uri is not None:
         check_tracking("tracking.uri", experiment.tracking.uri)
@@ -287,12 +287,16 @@ def _check_names(experiment: Experiment) -> None:
             raise InputError(key, name, f"unknown; {known_names(name, known)}")
 
 
-def _check_labels(experiment: Experiment) -> None:
-    """Check that a method that needs labels has them."""
-    if experiment.labels == "agnostic" and METHODS[experiment.method].needs_labels:
-        free = ", ".join(name for name, method in METHODS.items() if not method.needs_labels)
-        remedy = f"{experiment.method} needs labels; set labels: aware, or take {free}"
-        raise InputError("labels", "agnostic", remedy)
+def _check_method(experiment: Experiment) -> None:
+    """Check that the method makes sense for the task and the labels there are."""
+    method, task, labels = experiment.method, experiment.task.kind, experiment.labels
+    reason = METHODS[method].unfit(task, labels)
+    if reason is None:
+        return
+    fit = ", ".join(name for name in METHODS if METHODS[name].unfit(task, labels) is None)
+    if METHODS[method].unfit(task, "aware") is None:
+        raise InputError("labels", labels, f"{method} {reason}; set labels: aware, or take {fit}")
+    raise InputError("method", method, f"{reason}, not a {task} task; take {fit}")
 
 
 def _check_gpu(gpu: float) -> None:

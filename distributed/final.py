@@ -32,7 +32,7 @@ class Examiner:
         default = default_row(rows, self.plan.default)
         if default is not None:
             # A default that was stopped early is given the time a complete trial had.
-            tasks["default"] = self._trial(default, self.plan.experiment.search.epochs)
+            tasks["default"] = self._trial(default, self.plan.epochs)
         if best:
             for index in range(self.plan.experiment.search.report_seeds):
                 tasks[f"seed {index}"] = self._fresh(best[0], index)

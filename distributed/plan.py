@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from mixunlearn.data.splits import Splits, make_splits
 from mixunlearn.errors import InputError, MixUnlearnError
 from mixunlearn.evaluation import evaluation_set
 from mixunlearn.files import Files
+from mixunlearn.methods import METHODS
 from mixunlearn.problem import Architecture, Problem
 from mixunlearn.store import Store
 from mixunlearn.training import Recipe
@@ -96,6 +98,12 @@ class Plan:
     def database(self) -> str | None:
         """Return the address of the record if it is a server's."""
         return None if self.record.startswith(FILE_RECORDS) else self.record
+
+    @property
+    def epochs(self) -> int:
+        """Return the epochs of a trial at most: fewer for a method that is done sooner."""
+        ceiling = METHODS[self.experiment.method].ceiling
+        return min(self.experiment.search.epochs, ceiling or sys.maxsize)
 
     @property
     def facts(self) -> dict[str, Value]:

@@ -167,7 +167,7 @@ def run_again(plan: Plan, recorded: Recorded, progress: Progress) -> tuple[Metri
     """
     search, problem = plan.experiment.search, plan.problem()
     device = claim(plan.experiment.resources)
-    last = min(recorded.epochs + (recorded.failure is not None), search.epochs)
+    last = min(recorded.epochs + (recorded.failure is not None), plan.epochs)
     metrics: Metrics = {}
     try:
         trial = Trial(problem, plan.experiment.method, recorded.parameters, recorded.seed, device)

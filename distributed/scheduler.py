@@ -105,15 +105,15 @@ class Fifo(Continued, FIFOScheduler):
     """Lets every trial run to its end."""
 
 
-def make_scheduler(search: Search, study: Study, stop: Stop) -> Continued:
-    """Return the scheduler of an experiment; the epoch is the fidelity."""
+def make_scheduler(search: Search, epochs: int, study: Study, stop: Stop) -> Continued:
+    """Return the scheduler of an experiment; the epoch is the fidelity, up to `epochs`."""
     aim = {"metric": search.objective, "mode": "min"}
     scheduler: Continued
     match search.scheduler:
         case "asha":
             scheduler = Asha(
                 time_attr=EPOCH,
-                max_t=search.epochs,
+                max_t=epochs,
                 grace_period=1,
                 reduction_factor=REDUCTION_FACTOR,
                 **aim,

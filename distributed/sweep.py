@@ -179,7 +179,7 @@ def search(
     """
     experiment, stop = plan.experiment, session.stop
     resources = experiment.resources
-    ends = {EPOCH: experiment.search.epochs}
+    ends = {EPOCH: plan.epochs}
     if resources.trial_seconds:
         ends["seconds"] = resources.trial_seconds  # type: ignore[assignment]
     trainable = tune.with_parameters(
@@ -194,7 +194,7 @@ def search(
         tune.with_resources(trainable, {"cpu": resources.cpu, "gpu": resources.gpu}),
         tune_config=tune.TuneConfig(
             search_alg=StudySearcher(study, lambda: not stop.asked),
-            scheduler=make_scheduler(experiment.search, study, stop),
+            scheduler=make_scheduler(experiment.search, plan.epochs, study, stop),
             num_samples=recorder.count.total - recorder.count.done,
             max_concurrent_trials=_at_once(plan, session),
             reuse_actors=True,
@@ -209,7 +209,7 @@ def search(
             failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
             checkpoint_config=tune.CheckpointConfig(
                 num_to_keep=1,
-                checkpoint_frequency=max(1, experiment.search.epochs // CHECKPOINTS),
+                checkpoint_frequency=max(1, plan.epochs // CHECKPOINTS),
                 checkpoint_at_end=True,
             ),
             verbose=0,
@@ -328,7 +328,7 @@ def make_recorder(plan: Plan, study: Study, tracker: Tracker, session: Session) 
         study=study,
         tracker=tracker,
         table=plan.folder / "trials.parquet",
-        epochs=experiment.search.epochs,
+        epochs=plan.epochs,
         scheduler=experiment.search.scheduler,
         trial_seconds=experiment.resources.trial_seconds,
         total=experiment.search.trials,

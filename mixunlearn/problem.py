@@ -100,13 +100,19 @@ class Problem:
 
     def context(self, device: torch.device, seed: int) -> Context:
         """Return what a method needs, on a device."""
+        held_out = self.judge.images.held_out
         original = self.architecture.load(self.original).to(device).requires_grad_(False)
         return Context(
             original=original.eval(),
             fresh=self.architecture.build,
             forget=self.forget.on(device, with_labels=self.with_labels),
             retain=self.retain.on(device, with_labels=self.with_labels),
+            held_out=Samples(
+                images_NFHW=_tensor(held_out.images_NFHW).to(device),
+                labels_N=_tensor(held_out.labels_N).to(device) if self.with_labels else None,
+            ),
             classes=self.architecture.classes,
+            forgotten=tuple(self.judge.images.forgotten),
             seed=seed,
         )
 

@@ -37,6 +37,11 @@ class Samples:
         """Return N."""
         return len(self.images_NFHW)
 
+    def labels(self, indices_B: Tensor) -> Tensor:
+        """Return the labels of a batch, int64, shape (B,); they must be known."""
+        assert self.labels_N is not None
+        return self.labels_N[indices_B]
+
     def batch(self, indices_B: Tensor) -> Tensor:
         """Return images in [0, 1] as float32, shape (B, F, H, W), channels last in memory."""
         images = self.images_NFHW[indices_B].to(torch.float32).div_(PIXEL_MAX)

@@ -4,11 +4,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from mixunlearn.data.batches import Indices, Samples, pairs
 from mixunlearn.models import StagedModel
@@ -23,7 +24,9 @@ class Context:
         fresh: builds an untrained model of the same kind from a seed.
         forget: D_f.
         retain: D_r.
+        held_out: images for tuning that no model was trained on, with labels.
         classes: number of classes.
+        forgotten: the classes that a class task forgets whole, () for other tasks.
         seed: all the method's random choices follow from it.
     """
 
@@ -31,7 +34,9 @@ class Context:
     fresh: Callable[[int], StagedModel]
     forget: Samples
     retain: Samples
+    held_out: Samples
     classes: int
+    forgotten: tuple[int, ...]
     seed: int
 
     @property
@@ -56,19 +61,43 @@ class Method(ABC):
 
     A subclass says in `update` what one step does with one batch of pairs.
 
+    Attributes:
+        needs_labels: whether it can do without labels.
+        whole_classes: whether it can forget nothing but whole classes.
+        passes_over: the set an epoch is one pass over; the other one cycles beside it.
+        ceiling: epochs after which nothing changes any more, `None` if there are none such.
+
     Args:
         lr: learning rate of Adam on the unlearner, > 0.
         batch: pairs in a step, at least 1.
     """
 
     needs_labels: ClassVar[bool]
+    whole_classes: ClassVar[bool] = False
+    passes_over: ClassVar[Literal["retain", "forget"]] = "retain"
+    ceiling: ClassVar[int | None] = None
 
     lr: float = 1e-4
     batch: int = 32
 
+    @classmethod
+    def unfit(cls, task: str, labels: str) -> str | None:
+        """Return why the method makes no sense for a kind of task, `None` if it does.
+
+        Args:
+            task: kind of the task, "class" where whole classes are forgotten.
+            labels: "aware" or "agnostic".
+        """
+        if labels == "agnostic" and cls.needs_labels:
+            return "needs labels"
+        if task != "class" and cls.whole_classes:
+            return "can forget nothing but whole classes"
+        return None
+
     def prepare(self, context: Context) -> None:
         """Build the unlearner and all that is trained, from the seed alone."""
         self.context = context
+        self.gradient_masks: dict[str, Tensor] = {}
         self.rng = np.random.default_rng(context.seed)
         self.model = self.start(context)
         self.optimizer = adam(self.model, self.lr)
@@ -79,7 +108,7 @@ class Method(ABC):
         return model.requires_grad_(True)
 
     def epoch(self) -> dict[str, float]:
-        """Make one pass over D_r and return the mean of each step's scalars."""
+        """Make one pass over D_r or D_f and return the mean of each step's scalars."""
         self.model.train()
         scalars: dict[str, list[Tensor]] = {}
         for step, (forget_B, retain_B) in enumerate(self.pairs()):
@@ -91,13 +120,16 @@ class Method(ABC):
 
     def pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the epoch's batches: forget indices (B,) and retain indices (B,)."""
-        context = self.context
+        forget, retain = self.context.forget, self.context.retain
+        if self.passes_over == "forget":
+            swapped = pairs(self.rng, len(retain), len(forget), self.batch, self.context.device)
+            return ((forget_B, retain_B) for retain_B, forget_B in swapped)
         return pairs(
             self.rng,
-            len(context.forget),
-            len(context.retain),
+            len(forget),
+            len(retain),
             self.batch,
-            context.device,
+            self.context.device,
             self.pairing_classes(),
         )
 
@@ -109,10 +141,27 @@ class Method(ABC):
     def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
         """Take one step on a batch of pairs and return detached scalars, at least `loss`."""
 
+    def logits(self, forget_B: Tensor, retain_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the unlearner's logits, (B, C) of either half of a batch, from one pass."""
+        context = self.context
+        images = torch.cat((context.forget.batch(forget_B), context.retain.batch(retain_B)))
+        forget, retain = self.model(images).split((len(forget_B), len(retain_B)))
+        return forget, retain
+
+    def cross_entropy(self, samples: Samples, indices_B: Tensor) -> Tensor:
+        """Return the unlearner's mean cross entropy on a batch, in nats."""
+        return F.cross_entropy(self.model(samples.batch(indices_B)), samples.labels(indices_B))
+
     def descend(self, loss: Tensor) -> None:
-        """Take one optimizer step on the unlearner."""
+        """Take one optimizer step on the unlearner, where `gradient_masks` allow it.
+
+        A weight whose gradient was always zero is not moved by Adam.
+        """
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        for name, parameter in self.model.named_parameters() if self.gradient_masks else ():
+            if name in self.gradient_masks and parameter.grad is not None:
+                parameter.grad.mul_(self.gradient_masks[name])
         self.optimizer.step()
 
     def parts(self) -> dict[str, Stateful]:
@@ -129,6 +178,27 @@ class Method(ABC):
         for name, part in self.parts().items():
             part.load_state_dict(state[name])
         self.rng.bit_generator.state = state["rng"]
+
+
+@dataclass(kw_only=True)
+class OneStep(Method):
+    """A method that changes the original's weights once; every epoch gives the same result."""
+
+    ceiling: ClassVar[int | None] = 1
+
+    def epoch(self) -> dict[str, float]:
+        """Put the original's weights back and change them."""
+        self.model.load_state_dict(self.context.original.state_dict())
+        self.model.eval()
+        return {name: scalar.item() for name, scalar in self.apply().items()}
+
+    @abstractmethod
+    def apply(self) -> dict[str, Tensor]:
+        """Change the unlearner's weights, which are the original's; return scalars with `loss`."""
+
+    def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
+        """Do not call: there are no steps."""
+        raise NotImplementedError
 
 
 def adam(model: torch.nn.Module, lr: float, weight_decay: float = 0.0) -> torch.optim.Adam:

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from mixunlearn.methods.base import Method
 
@@ -19,8 +18,6 @@ class Finetune(Method):
 
     def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
         """Take one step of cross entropy on the retain half of the batch."""
-        retain = self.context.retain
-        assert retain.labels_N is not None
-        loss = F.cross_entropy(self.model(retain.batch(retain_B)), retain.labels_N[retain_B])
+        loss = self.cross_entropy(self.context.retain, retain_B)
         self.descend(loss)
         return {"loss": loss.detach()}

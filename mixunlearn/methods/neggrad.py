@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -25,13 +24,9 @@ class NegGrad(Method):
 
     def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
         """Take one step; both halves go through the model in one pass."""
-        forget, retain = self.context.forget, self.context.retain
-        assert forget.labels_N is not None
-        assert retain.labels_N is not None
-        images = torch.cat((retain.batch(retain_B), forget.batch(forget_B)))
-        retain_logits, forget_logits = self.model(images).chunk(2)
-        retain_loss = F.cross_entropy(retain_logits, retain.labels_N[retain_B])
-        forget_loss = F.cross_entropy(forget_logits, forget.labels_N[forget_B])
+        forget_logits, retain_logits = self.logits(forget_B, retain_B)
+        retain_loss = F.cross_entropy(retain_logits, self.context.retain.labels(retain_B))
+        forget_loss = F.cross_entropy(forget_logits, self.context.forget.labels(forget_B))
         loss = retain_loss - self.beta * forget_loss
         self.descend(loss)
         return {

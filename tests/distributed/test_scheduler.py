@@ -44,7 +44,9 @@ class Sweep:
     def __init__(self, folder: Path, kind: str, stop: Stop | None = None) -> None:
         self.study = open_study(folder)
         search = Search(epochs=EPOCHS, scheduler=kind)  # type: ignore[arg-type]
-        self.scheduler: Continued = make_scheduler(search, self.study, stop or Stop())
+        self.scheduler: Continued = make_scheduler(
+            search, search.epochs, self.study, stop or Stop()
+        )
         self.decisions: list[tuple[int, int, str]] = []
 
     def trial(self, *, start: int = 1, die_after: int | None = None) -> None:
