@@ -2,6 +2,7 @@
 
 import random
 import select
+import os
 import signal
 import socket
 import socketserver
@@ -66,7 +67,9 @@ def mlflow_server(folder: Path) -> Iterator[Server]:
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"]
     command += ["--port", str(port), "--backend-store-uri", f"sqlite:///{folder / 'server.db'}"]
     command += ["--artifacts-destination", str(folder / "artifacts")]
-    server = Server(command, port, folder / "server.log", cwd=ROOT)
+    # As `mixunlearn ui` starts it: without four processes that wait for jobs of other kinds.
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    server = Server(command, port, folder / "server.log", cwd=ROOT, env=environment)
     server.start()
     try:
         yield server
