@@ -22,6 +22,8 @@ class Context:
     Args:
         original: the trained model that must forget; frozen, never changed.
         fresh: builds an untrained model of the same kind from a seed.
+        initial: builds what originals and references start from: the same, or with pretrained
+            weights.
         forget: D_f.
         retain: D_r.
         held_out: images for tuning that no model was trained on, with labels.
@@ -32,6 +34,7 @@ class Context:
 
     original: StagedModel
     fresh: Callable[[int], StagedModel]
+    initial: Callable[[int], StagedModel]
     forget: Samples
     retain: Samples
     held_out: Samples
@@ -100,7 +103,7 @@ class Method(ABC):
         self.gradient_masks: dict[str, Tensor] = {}
         self.rng = np.random.default_rng(context.seed)
         self.model = self.start(context)
-        self.optimizer = adam(self.model, self.lr)
+        self.optimizer: torch.optim.Optimizer = adam(self.model, self.lr)
 
     def start(self, context: Context) -> StagedModel:
         """Return the model unlearning starts from: a copy of the original."""
@@ -185,6 +188,9 @@ class OneStep(Method):
     """A method that changes the original's weights once; every epoch gives the same result."""
 
     ceiling: ClassVar[int | None] = 1
+    # There are no steps of an optimizer: what only those need is no hyperparameter here.
+    lr: ClassVar[float] = 0.0  # type: ignore[misc]
+    batch: ClassVar[int] = 0  # type: ignore[misc]
 
     def epoch(self) -> dict[str, float]:
         """Put the original's weights back and change them."""
@@ -203,4 +209,22 @@ class OneStep(Method):
 
 def adam(model: torch.nn.Module, lr: float, weight_decay: float = 0.0) -> torch.optim.Adam:
     """Return Adam as one fused kernel: a step of the small models is mostly overhead."""
-    return torch.optim.Adam(model.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
+    return _Adam(model.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
+
+
+def _plain(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method as it was before PyTorch wrapped it, as far as it did."""
+    return getattr(method, "__wrapped__", method)
+
+
+class _Adam(torch.optim.Adam):
+    """Adam without PyTorch's compiler, whose import takes every new worker two seconds.
+
+    The wrappers left out here do nothing but keep the compiler from following.
+    """
+
+    add_param_group = _plain(torch.optim.Adam.add_param_group)
+    zero_grad = _plain(torch.optim.Adam.zero_grad)
+    state_dict = _plain(torch.optim.Adam.state_dict)
+    load_state_dict = _plain(torch.optim.Adam.load_state_dict)
+    step = torch.no_grad()(_plain(torch.optim.Adam.step))

@@ -1,8 +1,8 @@
 """Drills on MLflow: its server killed and started again, answering 500, not answering."""
 
+import os
 import random
 import select
-import os
 import signal
 import socket
 import socketserver
