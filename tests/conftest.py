@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import json
 import os
 import pickle
 import pwd
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ import pytest
 import torch
 from pyarrow.fs import S3FileSystem
 
+from distributed import cli
 from distributed.cluster import connected
 from mixunlearn.bank import Bank
 from mixunlearn.data.sources import SOURCES
@@ -50,6 +52,39 @@ STAGES = {"cnn": ("pool1", "pool2"), "convnet": ("block2",)}
 
 def pytest_configure() -> None:
     torch.set_num_threads(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """The JSON line that ends standard output."""
+        found: dict[str, Any] = json.loads(self.out.splitlines()[-1])
+        return found
+
+
+Command = Callable[..., Run]
+
+
+@pytest.fixture
+def mixunlearn(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+    """Run the console script's command in this process."""
+
+    def run(*words: str) -> Run:
+        monkeypatch.setattr("sys.argv", ["mixunlearn", *words])
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        capfd.readouterr()
+        code = cli.main()
+        captured = capfd.readouterr()
+        return Run(code=code, out=captured.out, err=captured.err)
+
+    return run
 
 
 @pytest.fixture(scope="session")

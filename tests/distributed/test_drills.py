@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 
 from tests.drills import tracking
-from tests.drills.ground import Ground
+from tests.drills.ground import Ground, Outcome
 from tests.drills.registry import DRILLS
-from tests.drills.run import Run, markdown, perform, write
+from tests.drills.run import Run, log, markdown, options, perform, recorded, write
 
 SIZE = {"trials": 3, "epochs": 2}
 SEEDS = {  # each the seed of a cheap variant
     "kill-driver": 0,
-    "stop-driver": 0,
-    "two-drivers": 0,
+    "stop-driver": 7,
+    "two-drivers": 2,
     "kill-worker": 1,
-    "failing-trials": 0,
+    "failing-trials": 28,
     "torn-files": 1,
     "lost-node": 0,
     "mlflow-outage": 1,
@@ -61,6 +61,15 @@ def test_drill(name: str, runs: Runs) -> None:
     assert outcome.clean, outcome
 
 
+def test_runs_are_read_as_they_were_written(tmp_path: Path) -> None:
+    path, drill = tmp_path / "drills.jsonl", next(iter(DRILLS))
+    assert recorded(path) == []
+    outcomes = [Outcome(moment="then", lost=1, seconds=2.5), Outcome(note="wrong")]
+    for outcome in outcomes:
+        log(Run(drill=drill, seed=3, took=1.5, outcome=outcome), path)
+    assert recorded(path) == [Run(drill=drill, seed=3, took=1.5, outcome=outcomes[1])]
+
+
 def test_every_drill_has_a_short_version() -> None:
     assert SEEDS.keys() == DRILLS.keys()
 
@@ -70,7 +79,7 @@ def test_the_table_takes_its_place_in_the_page(tmp_path: Path) -> None:
     page.write_text(
         "before\n<!-- the table of `make drills` -->\nold\n<!-- end of the table -->\nafter\n"
     )
-    write(page, markdown([], seed=3, seconds=60))
+    write(page, markdown([], options(["--seed", "3"])))
     text = page.read_text()
     assert text.startswith("before\n")
     assert text.endswith("after\n")

@@ -2,9 +2,8 @@
 
 import csv
 import io
-import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from distributed import cli, sweep
+from distributed import sweep
 from distributed.experiment import make_experiment
 from distributed.plan import Plan, make_plan
 from distributed.summary import summarise
 from distributed.sweep import open_study, write_json
 from mixunlearn.evaluation import Phase
 from mixunlearn.store import Entry
+from tests.conftest import Command, Run
 
 EXPERIMENT: Mapping[str, Any] = {
     "name": "small",
@@ -31,21 +31,6 @@ EXPERIMENT: Mapping[str, Any] = {
     "search": {"trials": 4, "epochs": 2},
 }
 ERROR = "RuntimeError: diverged </script>"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def result(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.out.splitlines()[-1])
-        return found
-
-
-Command = Callable[..., Run]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,17 +95,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 
 @pytest.fixture
-def command(
-    place: Place, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Command:
+def command(place: Place, mixunlearn: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
     def run(*words: str) -> Run:
-        monkeypatch.setattr("sys.argv", ["mixunlearn", *words, "--home", str(place.home)])
-        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
         monkeypatch.setattr(sweep, "connected", lambda address: pytest.fail("Ray was needed"))
-        capfd.readouterr()
-        code = cli.main()
-        captured = capfd.readouterr()
-        return Run(code=code, out=captured.out, err=captured.err)
+        return mixunlearn(*words, "--home", str(place.home))
 
     return run
 

@@ -1,9 +1,8 @@
 """A trial run again: the same numbers, from its MLflow run alone or from its study."""
 
-import json
 import shutil
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import torch
 from mlflow import MlflowClient
 from mlflow.entities import RunTag
 
-from distributed import cli, rerun, sweep
+from distributed import rerun, sweep
 from distributed.experiment import make_experiment
 from distributed.plan import Plan, make_plan
 from distributed.progress import Progress
@@ -27,6 +26,7 @@ from distributed.tracking import embedded
 from distributed.version import code_version
 from mixunlearn.trial import Trial
 from search_spaces import Float, Space
+from tests.conftest import Command, Run
 from trainables.unlearn import reason
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*:DeprecationWarning")
@@ -41,21 +41,6 @@ EXPERIMENT = {
     "search": {"trials": 3, "epochs": EPOCHS, "sampler": "random", "space": {"batch": 64}},
 }
 DIVERGES = Space(lr=Float(source="a test", low=1e30, high=1e30, default=1e30))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def result(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.out.splitlines()[-1])
-        return found
-
-
-Command = Callable[..., Run]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,19 +110,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 
 @pytest.fixture
-def command(
-    place: Place, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Command:
+def command(place: Place, mixunlearn: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
     def run(target: str, *words: str, home: Path = place.home, ray: bool = False) -> Run:
-        arguments = ["mixunlearn", "rerun", target, "--home", str(home), "--json", *words]
-        monkeypatch.setattr("sys.argv", arguments)
-        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
         if not ray:  # it is for references that are missing
             monkeypatch.setattr(sweep, "connected", lambda address: pytest.fail("Ray was needed"))
-        capfd.readouterr()
-        code = cli.main()
-        captured = capfd.readouterr()
-        return Run(code=code, out=captured.out, err=captured.err)
+        return mixunlearn("rerun", target, "--home", str(home), "--json", *words)
 
     return run
 

@@ -4,10 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +14,7 @@ import yaml
 from optuna.trial import TrialState
 from PIL import Image
 
-from distributed import cli, recorder, sweep
-from distributed.cluster import ROOT
+from distributed import recorder, sweep
 from distributed.experiment import make_experiment
 from distributed.plan import PARTS
 from distributed.results import read_trials
@@ -27,7 +22,7 @@ from mixunlearn.data.sources import SOURCES
 from mixunlearn.data.splits import make_splits
 from mixunlearn.files import Files
 from mixunlearn.metrics.accuracy import accuracy
-from tests.conftest import S3
+from tests.conftest import S3, Command, Run
 
 pytestmark = [
     pytest.mark.ray,
@@ -44,30 +39,7 @@ EXPERIMENT = {
     "references": {"seeds": 2, "epochs": 4, "lr": 3e-3},
     "search": {"trials": 4, "epochs": 2, "space": {"batch": 64}},
 }
-# A shell's background jobs ignore Ctrl-C; this command must not.
-INTERRUPTIBLE = (
-    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    "from mixunlearn.__main__ import main; sys.exit(main())"
-)
 ONE_WORKER = f"resources.cpu={os.cpu_count()}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def result(self) -> dict[str, Any]:
-        """The JSON line that ends standard output."""
-        found: dict[str, Any] = json.loads(self.out.splitlines()[-1])
-        return found
-
-
-Command = Callable[..., Run]
 
 
 @pytest.fixture(scope="module")
@@ -78,18 +50,10 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def command(
-    experiment: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Command:
+def command(experiment: Path, mixunlearn: Command) -> Command:
     def run(verb: str, home: Path, *words: str, study: str | None = None) -> Run:
         what = study or str(experiment)
-        arguments = ["mixunlearn", verb, what, "--home", str(home), "--json", *words]
-        monkeypatch.setattr("sys.argv", arguments)
-        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        capfd.readouterr()
-        code = cli.main()
-        captured = capfd.readouterr()
-        return Run(code=code, out=captured.out, err=captured.err)
+        return mixunlearn(verb, what, "--home", str(home), "--json", *words)
 
     return run
 
@@ -116,16 +80,6 @@ def optuna_trials(home: Path) -> list[optuna.trial.FrozenTrial]:
     folder = study_folder(home)
     storage = f"sqlite:///{folder / 'study.db'}"
     return optuna.load_study(study_name=folder.name, storage=storage).trials
-
-
-def numbers(row: dict[str, Any]) -> dict[str, Any]:
-    """Return what two equal sweeps must agree on: all but times and names of runs."""
-    varying = ("seconds", "mlflow_run_id", "study")
-    return {
-        name: value
-        for name, value in row.items()
-        if name not in varying and not name.startswith("time/")
-    }
 
 
 def plain(row: dict[str, Any]) -> dict[str, Any]:
@@ -352,46 +306,20 @@ class TestOneSweep:
         assert len(run.result["models"]) == 3
 
 
-def test_a_dead_worker_fails_its_trial_alone_and_the_exit_code_says_so(
-    command: Command, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    result_of = recorder.Recorder.on_trial_result
-
-    def kill_trial_1(self: recorder.Recorder, **info: Any) -> None:
-        result_of(self, **info)
-        if info["trial"].config["trial"] == 1:
-            os.kill(info["result"]["pid"], signal.SIGKILL)
-
-    monkeypatch.setattr(recorder.Recorder, "on_trial_result", kill_trial_1)
-    monkeypatch.setattr(sweep, "MAX_FAILURES", 0)
-    # Seeds other than those above, so that the study is another one; its references are cached.
-    more = ["--set", "search.seed=1", "--set", "search.scheduler=none", "--set", ONE_WORKER]
-    run = command("sweep", home, "--trials", "3", *more)
-    assert run.code == 4
-    assert run.result["trials"] == {"complete": 2, "pruned": 0, "failed": 1}
-    folder = next(path for path in (home / "studies").iterdir() if path.name in run.result["study"])
-    rows = {row["trial"]: row for row in read_trials(folder / "trials.parquet")}
-    assert rows[1]["state"] == "failed"
-    assert rows[1]["epochs"] == 1
-    assert "died" in str(rows[1]["error"])
-    assert {rows[number]["state"] for number in (0, 2)} == {"complete"}
-
-
 def test_a_full_disk_ends_the_sweep_in_one_line_and_fails_no_trial(
     command: Command, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Continues the study in which a worker died; its failed trial runs again afterwards."""
     monkeypatch.setattr(recorder, "last_line", lambda file: "OSError: No space left on device")
     result_of = recorder.Recorder.on_trial_result
 
-    def kill_trial_3(self: recorder.Recorder, **info: Any) -> None:
+    def kill_worker(self: recorder.Recorder, **info: Any) -> None:
         result_of(self, **info)
         os.kill(info["result"]["pid"], signal.SIGKILL)
 
-    monkeypatch.setattr(recorder.Recorder, "on_trial_result", kill_trial_3)
+    monkeypatch.setattr(recorder.Recorder, "on_trial_result", kill_worker)
     monkeypatch.setattr(sweep, "MAX_FAILURES", 0)
     more = ["--set", "search.seed=1", "--set", "search.scheduler=none", "--set", ONE_WORKER]
-    run = command("sweep", home, "--trials", "4", *more)
+    run = command("sweep", home, "--trials", "1", *more)
     assert run.code == 1
     said = "mixunlearn: OSError: No space left on device; free space there, the same command"
     assert run.err.splitlines()[-1].startswith(said)
@@ -415,76 +343,6 @@ def test_a_dry_run_writes_nothing(command: Command, tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
-MORE = ("--trials", "3", "--set", ONE_WORKER, "--set", "search.epochs=4")
-
-
-@pytest.fixture(scope="module")
-def whole(
-    experiment: Path, home: Path, tmp_path_factory: pytest.TempPathFactory
-) -> list[dict[str, Any]]:
-    """Return the trials of a sweep that nothing disturbed."""
-    here = tmp_path_factory.mktemp("whole")
-    shutil.copytree(home / "store" / "models", here / "store" / "models")
-    words = ["sweep", str(experiment), "--home", str(here), *MORE]
-    subprocess.run([sys.executable, "-c", INTERRUPTIBLE, *words], cwd=ROOT, check=True)
-    return read_trials(study_folder(here) / "trials.parquet")
-
-
-class TestInterruptions:
-    """One worker: an interrupted study has the numbers of one that was not."""
-
-    def cut_off(self, experiment: Path, here: Path, number: signal.Signals) -> tuple[int, str]:
-        """Run a sweep until a trial is done, end it; return its exit code and what it said."""
-        words = ["sweep", str(experiment), "--home", str(here), *MORE]
-        with subprocess.Popen(
-            [sys.executable, "-c", INTERRUPTIBLE, *words],
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-        ) as process:
-            assert process.stderr
-            for line in process.stderr:
-                if line.startswith("trials: 1 of 3"):
-                    break
-            process.send_signal(number)
-            said = process.stderr.read()
-        return process.returncode, said
-
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-    def test_an_interrupted_sweep_ends_as_if_it_had_not_been(
-        self,
-        experiment: Path,
-        command: Command,
-        home: Path,
-        tmp_path: Path,
-        whole: list[dict[str, Any]],
-        number: signal.Signals,
-    ) -> None:
-        shutil.copytree(home / "store" / "models", tmp_path / "store" / "models")
-        code, said = self.cut_off(experiment, tmp_path, number)
-        if number is not signal.SIGKILL:
-            assert code == 1, said
-            assert f"stopped by {number.name}; go on with: mixunlearn sweep {experiment}" in said
-            assert "Traceback" not in said
-        before = optuna_trials(tmp_path)
-        run = command("sweep", tmp_path, *MORE)
-        assert run.code == 0, run.err
-        after = optuna_trials(tmp_path)
-        assert len(after) == 3
-        assert all(trial.state.is_finished() for trial in after)
-        finished = [trial.number for trial in before if trial.state.is_finished()]
-        assert [after[number] for number in finished] == [before[number] for number in finished]
-        rows = read_trials(study_folder(tmp_path) / "trials.parquet")
-        assert [numbers(row) for row in rows] == [numbers(row) for row in whole]
-        assert len(numbers(rows[0])) > 40
-        client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
-        for row in rows:  # also what the first driver had no time to tell
-            steps = client.get_metric_history(str(row["mlflow_run_id"]), "gap/avg")
-            assert [metric.step for metric in steps] == list(range(1, int(str(row["epochs"])) + 1))
-        kept = list((study_folder(tmp_path) / "checkpoints").glob("*/*/checkpoint_*"))
-        assert sorted(path.parent.name for path in kept) == ["0000", "0001", "0002"]
-
-
 def test_two_machines_share_a_study_in_postgres_and_on_s3(
     command: Command, home: Path, tmp_path: Path, postgres: str, s3: S3
 ) -> None:
@@ -503,21 +361,3 @@ def test_two_machines_share_a_study_in_postgres_and_on_s3(
     table = (study_folder(tmp_path / "b") / "trials.parquet").read_bytes()
     assert files.read("trials.parquet") == table
     assert files.read("plots/gap_by_trial.png")
-
-
-def test_trials_that_failed_run_again_when_asked(
-    command: Command, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Goes on with the study in which a worker died."""
-    more = ["--set", "search.seed=1", "--set", "search.scheduler=none", "--set", ONE_WORKER]
-    run = command("sweep", home, "--trials", "3", *more)
-    assert run.code == 4
-    run = command("sweep", home, "--trials", "3", "--retry-failed", *more)
-    assert run.code == 0, run.err
-    assert run.result["trials"] == {"complete": 3, "pruned": 0, "failed": 0}
-    rows = read_trials(home / "studies" / run.result["study"] / "trials.parquet")
-    assert [row["trial"] for row in rows] == [0, 1, 2]
-    client = mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
-    tags = client.get_run(str(rows[1]["mlflow_run_id"])).data.tags
-    assert tags["mixunlearn.state"] == "complete"
-    assert not tags.get("mixunlearn.error")

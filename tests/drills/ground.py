@@ -217,6 +217,9 @@ class Ground:
     Args:
         folder: for all files.
         size: `trials` and `epochs` of every sweep.
+
+    Attributes:
+        open: whether runs may go on; not after the drills were stopped.
     """
 
     def __init__(self, folder: Path, size: Mapping[str, int]) -> None:
@@ -224,7 +227,7 @@ class Ground:
         self._lock = threading.RLock()
         self._made: dict[str, Undisturbed] = {}
         self._started: list[Command] = []
-        self._open = True
+        self.open = True
 
     def undisturbed(self, setting: Setting) -> Undisturbed:
         """Return the undisturbed run of a kind."""
@@ -267,14 +270,14 @@ class Ground:
         Raises:
             DrillError: the drills were stopped.
         """
-        if not self._open:
+        if not self.open:
             raise DrillError("the drills were stopped")
         self._started.append(Command(words, log, environment))
         return self._started[-1]
 
     def close(self) -> None:
         """End all drivers and start no more."""
-        self._open = False
+        self.open = False
         self.leave(Path("/"))
 
     def leave(self, folder: Path) -> None:

@@ -77,13 +77,16 @@ def _seconds(outcomes: Iterable[Outcome]) -> str:
     return f"{statistics.median(known):.0f} (at most {max(known):.0f})" if known else "–"
 
 
-def markdown(runs: Sequence[Run], seed: int, seconds: float) -> str:
+def markdown(runs: Sequence[Run], given: argparse.Namespace) -> str:
     """Return the table as Markdown, with how to repeat it."""
     head, cells = table(runs)
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *cells]
     rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    machine = f"{os.cpu_count()} cores, {seconds / 60:.0f} minutes"
-    return f'{rows}\n\n`make drills ARGS="--seed {seed}"` on {machine}.\n'
+    minutes = sum(run.took for run in runs) / given.jobs / 60
+    how = (
+        f"{len(runs)} runs, {given.jobs} at a time, {minutes:.0f} minutes on {os.cpu_count()} cores"
+    )
+    return f'{rows}\n\n`make drills ARGS="--seed {given.seed}"`: {how}.\n'
 
 
 def write(page: Path, text: str) -> None:
@@ -116,6 +119,8 @@ def options(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=2, help="runs at the same time")
     parser.add_argument("--folder", type=Path, help="for all files; by default a temporary one")
     parser.add_argument("--results", type=Path, default=ROOT / "runs" / "drills.jsonl")
+    again = "leave out the runs that are in the file of results"
+    parser.add_argument("--go-on", action="store_true", help=again)
     parser.add_argument("--write", action="store_true", help=f"put the table into {PAGE.name}")
     given = parser.parse_args(words)
     if unknown := set(given.drills) - set(DRILLS):
@@ -125,7 +130,7 @@ def options(words: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run drills and return 1 if anything is wrong."""
-    given, console, start = options(words), Console(stderr=True, highlight=False), time.monotonic()
+    given, console = options(words), Console(stderr=True, highlight=False)
     folder = given.folder or Path(tempfile.mkdtemp(prefix="drills-"))
     ground = Ground(folder / "ground", SIZE)
     chosen = given.drills or list(DRILLS)
@@ -136,13 +141,17 @@ def main(words: Sequence[str] | None = None) -> int:
     ]
     random.Random(given.seed).shuffle(planned)  # a busy machine slows no drill more than others
     given.results.parent.mkdir(parents=True, exist_ok=True)
-    runs: list[Run] = []
+    runs = [run for run in recorded(given.results) if (run.drill, run.seed) in planned]
+    runs = runs if given.go_on else []
+    done = {(run.drill, run.seed) for run in runs}
 
     def one(job: tuple[str, int]) -> None:
         name, seed = job
         run = perform(name, seed, folder / f"{name}-{seed}", ground)
+        if not ground.open:  # it was stopped, and shows nothing
+            return
         runs.append(run)
-        _log(run, given.results)
+        log(run, given.results)
         state = "ok  " if run.outcome.clean else "FAIL"
         line = f"{len(runs)}/{len(planned)} {state} {name} {seed} ({run.took:.0f} s) "
         detail = run.outcome.note or run.outcome.skipped or run.outcome.moment
@@ -151,7 +160,7 @@ def main(words: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with ThreadPoolExecutor(given.jobs) as pool:
         try:
-            list(pool.map(one, planned))
+            list(pool.map(one, (job for job in planned if job not in done)))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             ground.close()
@@ -161,7 +170,7 @@ def main(words: Sequence[str] | None = None) -> int:
     if left:
         console.print(f"processes that outlived their driver: {', '.join(left)}")
     if given.write:
-        write(PAGE, markdown(runs, given.seed, time.monotonic() - start))
+        write(PAGE, markdown(runs, given))
     if not left and all(run.outcome.clean for run in runs):
         shutil.rmtree(folder, ignore_errors=True)
         return 0
@@ -169,7 +178,19 @@ def main(words: Sequence[str] | None = None) -> int:
     return 1
 
 
-def _log(run: Run, path: Path) -> None:
+def recorded(path: Path) -> list[Run]:
+    """Return the runs in a file of results, the last one of each drill and seed."""
+    found: dict[tuple[str, int], Run] = {}
+    for line in path.read_text().splitlines() if path.exists() else ():
+        plain = json.loads(line)
+        drill, seed, took = (plain.pop(name) for name in ("drill", "seed", "took"))
+        outcome = Outcome(**plain)
+        found[drill, seed] = Run(drill=drill, seed=seed, took=took, outcome=outcome)
+    return list(found.values())
+
+
+def log(run: Run, path: Path) -> None:
+    """Add a run to a file of results."""
     plain: dict[str, Any] = {"drill": run.drill, "seed": run.seed, "took": round(run.took, 1)}
     with path.open("a") as file:
         file.write(json.dumps({**plain, **asdict(run.outcome)}) + "\n")
