@@ -114,6 +114,7 @@ def unlearning(case: Case, device: torch.device) -> MixUnlearn:
     context = Context(
         original=model,
         fresh=architecture.build,
+        initial=architecture.build,
         forget=forget,
         retain=retain,
         held_out=retain,

@@ -9,7 +9,7 @@ import os
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from distributed.addresses import cut, redact
@@ -24,8 +25,9 @@ from distributed.stop import ignored, terminated_as_interrupted
 from mixunlearn.errors import InputError, MixUnlearnError
 
 if TYPE_CHECKING:
+    from distributed.comparison import Cell, Comparison, Plans
     from distributed.plan import Plan
-    from distributed.rerun import Comparison
+    from distributed.rerun import Comparison as Repeated
     from distributed.sweep import Session
 
 DONE, FAILED, BAD_INPUT, TRIALS_FAILED = 0, 1, 2, 4
@@ -145,6 +147,49 @@ def references(
                 session.progress.say(line)
             trained = run_references(plan, session)
         return _print_references(plan, trained)
+
+    _run(command, as_json=as_json, verbose=verbose)
+
+
+@app.command()
+def compare(
+    comparison: Annotated[
+        Path, typer.Argument(metavar="COMPARISON", help="YAML file; see experiments/small/.")
+    ],
+    only: Annotated[
+        str | None,
+        typer.Option(metavar="AXIS=NAME,…", help="Cells to run, e.g. method=finetune,task=class."),
+    ] = None,
+    settings: Settings = None,
+    dry_run: DryRun = False,
+    home: Home = None,
+    address: Address = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Search every method with the same budget on the same problems; prints the tables.
+
+    The same command again goes on where it was stopped. Exit code 4: a study could not be run.
+    """
+
+    def command() -> Outcome:
+        from distributed.cluster import local
+        from distributed.compare import run_comparison
+        from distributed.comparison import Plans, cells, chosen, read_comparison
+
+        wanted = read_comparison(comparison, settings or [])
+        found = cells(wanted)
+        some = chosen(found, only)
+        again = f"mixunlearn compare {comparison}"
+        plans = Plans(_home(home), command=again, local=local(address))
+        for cell in some:
+            if cell.experiment:
+                plans.of(cell)  # whatever is wrong with it is said before anything runs
+        if dry_run:
+            return _dry_comparison(wanted, some, plans)
+        with _session(address) as session:
+            failures = run_comparison(wanted, some, plans, session)
+        return _compared(wanted, found, plans, failures)
 
     _run(command, as_json=as_json, verbose=verbose)
 
@@ -290,10 +335,14 @@ def data(
         from distributed.inspection import inspect_data
 
         result = inspect_data(source, settings or [], _home(home))
-        table = Table("part", "images", *result["classes"], title=_data_title(result))
-        for part, counts in result["parts"].items():
-            table.add_row(part, str(sum(counts)), *map(str, counts))
+        parts = result["parts"]
+        table = Table("class", *parts, title=_data_title(result))
+        table.add_row("all", *(str(sum(counts)) for counts in parts.values()), end_section=True)
+        for name, *counts in zip(result["classes"], *parts.values(), strict=True):
+            table.add_row(escape(name), *map(str, counts))
         _out().print(table)
+        for line in result["skipped"]:
+            _out().print(f"skipped: {line}", soft_wrap=True, markup=False)
         _out().print(f"cache: {result['cache']}", soft_wrap=True)
         return Outcome(result=result)
 
@@ -593,6 +642,45 @@ def _promote(plan: "Plan", summary: dict[str, Any], *, verbose: bool) -> dict[st
     return {"done": True, "reason": reason}
 
 
+def _dry_comparison(comparison: "Comparison", cells: Sequence["Cell"], plans: "Plans") -> Outcome:
+    """Print what would be done of a comparison."""
+    from distributed.compare import done
+
+    states = {
+        cell.title: (cell.unfit and f"n/a: {cell.unfit}")
+        or ("done" if done(plans.of(cell)) else "to run")
+        for cell in cells
+    }
+    for title, state in states.items():
+        _out().print(f"{state:8}{title}", soft_wrap=True, markup=False)
+    return Outcome(result={"name": comparison.name, "cells": states})
+
+
+def _compared(
+    comparison: "Comparison",
+    cells: Sequence["Cell"],
+    plans: "Plans",
+    failures: dict[str, str],
+) -> Outcome:
+    """Print the tables of a comparison."""
+    from distributed.compare import PAGE, folder_of, ranks, results
+    from report.comparison import tables
+    from report.comparison_page import drawn
+
+    made = tables(results(cells, plans, failures))
+    for table in made:
+        _out().print(drawn(table))
+    page = folder_of(comparison, plans.home) / PAGE
+    _out().print(str(page), soft_wrap=True)
+    result = {
+        "name": comparison.name,
+        "page": str(page),
+        "ranks": ranks(made),
+        "failures": failures,
+    }
+    return Outcome(result=result, code=TRIALS_FAILED if failures else DONE)
+
+
 def _print_references(plan: "Plan", trained: int) -> Outcome:
     """Print what the references score."""
     from distributed.summary import distribution
@@ -609,7 +697,7 @@ def _print_references(plan: "Plan", trained: int) -> Outcome:
     return Outcome(result={"trained": trained, "models": keys, "references": metrics})
 
 
-def _print_comparison(found: "Comparison") -> None:
+def _print_comparison(found: "Repeated") -> None:
     """Print in which metrics a trial that was run again differs, and what to think of it."""
     table = Table("metric", "then", "now", "difference", "references' sd", "")
     for name, pair in found.differing.items():

@@ -12,10 +12,13 @@ from pydantic_core import ErrorDetails
 from distributed.addresses import redact
 from distributed.settings import put, read_file
 from mixunlearn.data.names import known_names
-from mixunlearn.data.sources import SOURCES
+from mixunlearn.data.sources import LARGEST_SIZE, SOURCES
+from mixunlearn.data.tasks import level
 from mixunlearn.errors import InputError
 from mixunlearn.methods import METHODS
-from mixunlearn.models import MODELS
+from mixunlearn.models import find_factory
+from mixunlearn.models.pretrained import PUBLISHED
+from mixunlearn.models.torchvision import PREFIX
 from mixunlearn.signature import signature
 
 Count: TypeAlias = Annotated[int, Field(ge=1)]
@@ -37,28 +40,34 @@ class Limit(Section):
 
 
 class Data(Section):
-    """Where images come from; paths and columns are those of `parquet`."""
+    """Where images come from; of the options, a source has some, see `docs/data.md`."""
 
     source: str
     train: str | None = None
     test: str | None = None
     image: str | None = None
     label: str | None = None
+    root: str | None = None
+    size: Annotated[int, Field(ge=1, le=LARGEST_SIZE)] | None = None
+    download: bool | None = None
     limit: Limit = Limit()
     seed: Annotated[int, Field(ge=0)] = 0
 
     @property
     def options(self) -> dict[str, object]:
         """Return what was given for the source itself."""
-        given = {"train": self.train, "test": self.test, "image": self.image, "label": self.label}
-        return {key: value for key, value in given.items() if value is not None}
+        return self.model_dump(exclude={"source", "limit", "seed"}, exclude_none=True)
 
 
 class Model(Section):
-    """Which classifier; `width` is the number of channels of its first stage."""
+    """Which classifier; `width` is the number of channels of its first stage.
+
+    `weights` is what originals and references start from: a file, or DEFAULT for torchvision's.
+    """
 
     name: str
     width: Annotated[int, Field(ge=1, le=1024)] | None = None
+    weights: str | None = None
 
 
 class ClassTask(Section):
@@ -83,8 +92,63 @@ class RandomTask(Section):
     fraction: Fraction = 0.1
 
 
-TASKS: Mapping[str, type[Section]] = {"class": ClassTask, "data": DataTask, "random": RandomTask}
-Task: TypeAlias = Annotated[ClassTask | DataTask | RandomTask, Field(discriminator="kind")]
+class IdsTask(Section):
+    """Forget the training images of a list of row numbers, or of a file of them."""
+
+    kind: Literal["ids"]
+    ids: Any = None  # must be there; checked against the data, like classes
+
+
+class NoisyTask(Section):
+    """Teach wrong labels to a fraction of some classes (default: the lower half); forget those."""
+
+    kind: Literal["noisy"]
+    classes: list[Any] | None = None
+    fraction: Fraction = 0.6
+
+
+class BackdoorTask(Section):
+    """Put a trigger and the target's label on a fraction of other images; forget those."""
+
+    kind: Literal["backdoor"]
+    target: Any = 0
+    fraction: Fraction = 0.1
+    size: Count = 3
+
+
+class SemiTask(Section):
+    """Forget as a class or a data task does; methods know a fraction of the retained labels."""
+
+    kind: Literal["semi"]
+    of: Literal["class", "data"] = "data"
+    classes: list[Any] | None = None
+    fraction: Fraction | None = None
+    labelled: Fraction = 0.1
+
+
+class HardTask(Section):
+    """Forget the fraction of all training images that is memorised most, or least."""
+
+    kind: Literal["hard"]
+    fraction: Fraction = 0.1
+    by: Literal["memorisation", "loss"] = "memorisation"
+    order: Literal["highest", "lowest"] = "highest"
+
+
+TASKS: Mapping[str, type[Section]] = {
+    "class": ClassTask,
+    "data": DataTask,
+    "random": RandomTask,
+    "ids": IdsTask,
+    "noisy": NoisyTask,
+    "backdoor": BackdoorTask,
+    "semi": SemiTask,
+    "hard": HardTask,
+}
+Task: TypeAlias = Annotated[
+    ClassTask | DataTask | RandomTask | IdsTask | NoisyTask | BackdoorTask | SemiTask | HardTask,
+    Field(discriminator="kind"),
+]
 
 
 class References(Section):
@@ -159,16 +223,25 @@ class Experiment(Section):
     tracking: Tracking = Tracking()
     storage: Storage = Storage()
 
-    def signature(self, digest: str) -> str:
+    def signature(self, digest: str, ids: Sequence[int] = (), weights: str | None = None) -> str:
         """Return eight hex digits for all that can change a study's numbers.
 
         More trials are the same study, and so are another home, name or cluster.
 
         Args:
-            digest: of the data set, in place of the paths it was read from.
+            digest: of the data set, in place of where and how it was read.
+            ids: of the images to forget where they are listed, in place of the list or its file.
+            weights: digest of those the models start from, in place of the file.
         """
         content = self.model_dump(exclude={"name", "tracking", "resources", "storage"})
-        content["data"] = {**content["data"], "train": None, "test": None, "digest": digest}
+        content["data"] |= {"train": None, "test": None, "digest": digest}
+        for key in ("root", "size", "download"):  # what they change shows in the digest
+            del content["data"][key]
+        if "ids" in content["task"]:
+            content["task"]["ids"] = list(ids)
+        content["model"]["weights"] = weights
+        if weights is None:  # as before there were any
+            del content["model"]["weights"]
         del content["search"]["trials"]
         return signature(content)
 
@@ -183,6 +256,7 @@ SMALLEST_SHARE = 0.01  # of a GPU
 REMEDIES = {  # by the type of pydantic's error
     "string_type": "must be text; put it in quotes",
     "int_type": "must be a whole number, for example 8",
+    "bool_type": "must be true or false",
     "float_type": "must be a number, for example 0.5",
     "finite_number": "must be a finite number",
     "list_type": "must be a list, for example [0]",
@@ -220,6 +294,7 @@ def make_experiment(content: dict[str, Any]) -> Experiment:
     except ValidationError as error:
         raise _first_error(error.errors()) from error
     _check_names(experiment)
+    _check_model(experiment.model)
     _check_method(experiment)
     _check_gpu(experiment.resources.gpu)
     if experiment.tracking.uri is not None:
@@ -279,7 +354,6 @@ def _check_names(experiment: Experiment) -> None:
     """Check the names that registries know."""
     names: list[tuple[str, str, Iterable[str]]] = [
         ("data.source", experiment.data.source, SOURCES),
-        ("model.name", experiment.model.name, MODELS),
         ("method", experiment.method, METHODS),
     ]
     for key, name, known in names:
@@ -287,16 +361,31 @@ def _check_names(experiment: Experiment) -> None:
             raise InputError(key, name, f"unknown; {known_names(name, known)}")
 
 
+def _check_model(model: Model) -> None:
+    """Check that there is such a model, with the width and the weights it is to have."""
+    find_factory(model.name)
+    if model.name.startswith(PREFIX):
+        if model.width is not None:
+            raise InputError(
+                "model.width", model.width, "torchvision's have one width; leave it out"
+            )
+    elif model.weights == PUBLISHED:
+        remedy = f"only {PREFIX}NAME has published weights; take it, or name a file"
+        raise InputError("model.weights", model.weights, remedy)
+
+
 def _check_method(experiment: Experiment) -> None:
     """Check that the method makes sense for the task and the labels there are."""
-    method, task, labels = experiment.method, experiment.task.kind, experiment.labels
+    method, labels = experiment.method, experiment.labels
+    task = level(experiment.task.model_dump())
     reason = METHODS[method].unfit(task, labels)
     if reason is None:
         return
     fit = ", ".join(name for name in METHODS if METHODS[name].unfit(task, labels) is None)
     if METHODS[method].unfit(task, "aware") is None:
         raise InputError("labels", labels, f"{method} {reason}; set labels: aware, or take {fit}")
-    raise InputError("method", method, f"{reason}, not a {task} task; take {fit}")
+    kind = experiment.task.kind
+    raise InputError("method", method, f"{reason}, not a {kind} task; take {fit}")
 
 
 def _check_gpu(gpu: float) -> None:
@@ -352,7 +441,7 @@ def _no_task_key(name: str, kind: str) -> str:
     """Return what to do about a key that tasks of a kind do not have."""
     others = [other for other, task in TASKS.items() if name in task.model_fields]
     if others:
-        return f"a {kind} task has no such key; {' and '.join(others)} tasks have it"
+        return f"a {kind} task has no such key; it is one of {', '.join(others)} tasks"
     return f"a {kind} task has no such key; {known_names(name, TASKS[kind].model_fields)}"
 
 

@@ -1,7 +1,6 @@
 """The data of a study as MLflow names it: the data set, and the parts it is split into."""
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -39,10 +38,10 @@ def inputs(plan: Plan) -> list[dict[str, str]]:
 
 def _source(plan: Plan) -> dict[str, str]:
     """Return where the data came from, in the words of MLflow's own sources."""
-    options: Mapping[str, Any] = plan.experiment.data.options
-    if options:
-        return {"source_type": "local", "source": json.dumps({"uri": str(options["train"])})}
-    name = f"mixunlearn.data.sources:{plan.experiment.data.source}"
+    data = plan.experiment.data
+    if place := data.train or data.root:
+        return {"source_type": "local", "source": json.dumps({"uri": place})}
+    name = f"mixunlearn.data.sources:{data.source}"
     return {"source_type": "code", "source": json.dumps({"tags": {"mlflow.source.name": name}})}
 
 

@@ -13,7 +13,7 @@ from mixunlearn.errors import InputError
 
 
 def inspect_data(name: str, settings: Sequence[str], home: Path) -> dict[str, Any]:
-    """Import a source into the cache; return its shape, classes, counts and digest.
+    """Import a source into the cache; return its shape, classes, counts, digest, what was skipped.
 
     Args:
         name: an experiment file, or a source.
@@ -50,5 +50,6 @@ def _inspected(data: Data, task: dict[str, object], home: Path) -> dict[str, Any
         "classes": list(dataset.classes),
         "digest": dataset.digest,
         "parts": describe(dataset, splits),
+        "skipped": list(dataset.skipped),
         "cache": str(cache),
     }

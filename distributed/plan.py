@@ -18,16 +18,19 @@ import yaml
 
 from distributed.addresses import nearest_folder, sqlite_path
 from distributed.experiment import Experiment, check_tracking, read_experiment
+from distributed.forget_set import forget_set
 from distributed.results import replacing
 from mixunlearn.bank import PHASES, Bank
-from mixunlearn.data import sources
+from mixunlearn.data import arrow, sources
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.names import known_names
 from mixunlearn.data.splits import Splits, make_splits
+from mixunlearn.data.spoilt import spoilt
 from mixunlearn.errors import InputError, MixUnlearnError
 from mixunlearn.evaluation import evaluation_set
 from mixunlearn.files import Files
 from mixunlearn.methods import METHODS
+from mixunlearn.models import Pretrained
 from mixunlearn.problem import Architecture, Problem
 from mixunlearn.store import Store
 from mixunlearn.training import Recipe
@@ -46,27 +49,34 @@ class Plan:
     Args:
         experiment: what the user wrote.
         home: where results are kept.
-        dataset: the images.
+        source: the images as their source has them.
+        dataset: those that models are trained on: the same, unless the task spoils some.
         splits: who is forgotten, retained, held out.
         space: the method's parameters, narrowed as the user wished.
         stages: the model's feature stages the search may choose from.
+        pretrained: what originals and references start from; `None` is from scratch.
         command: that started this, to name in error messages.
         local: whether trials run on this machine.
     """
 
     experiment: Experiment
     home: Path
+    source: Dataset
     dataset: Dataset
     splits: Splits
     space: Space
     stages: tuple[str, ...]
+    pretrained: Pretrained | None
     command: str
     local: bool
 
     @property
     def study(self) -> str:
         """Return the study's name: equal settings, equal name."""
-        return f"{self.experiment.name}-{self.experiment.signature(self.dataset.digest)}"
+        ids = self.splits.task.ids or ()
+        weights = self.bank.architecture.weights
+        signature = self.experiment.signature(self.dataset.digest, ids, weights)
+        return f"{self.experiment.name}-{signature}"
 
     @property
     def folder(self) -> Path:
@@ -125,11 +135,12 @@ class Plan:
             ),
             dataset=self.dataset,
             splits=self.splits,
-            architecture=architecture(self.experiment, self.dataset),
+            architecture=architecture(self.experiment, self.dataset, self.pretrained),
             recipe=Recipe(**self.experiment.references.model_dump(exclude={"seeds"})),
             references=self.experiment.references.seeds,
             stages=self.stages,
             command=self.command,
+            pretrained=self.pretrained,
         )
 
     def problem(self) -> Problem:
@@ -143,16 +154,7 @@ class Plan:
     @property
     def forget_set(self) -> str:
         """Return what is to be forgotten, in words."""
-        task, names = self.experiment.task, self.dataset.classes
-        number = len(self.splits.forget_N)
-        match task.kind:
-            case "class":
-                chosen = ", ".join(names[index] for index in task.classes)
-                return f"all {number} training images of class {chosen}"
-            case "data":
-                chosen = ", ".join(names[index] for index in task.classes or ()) or "the upper half"
-                return f"{number} images: {task.fraction:.0%} of the training images of {chosen}"
-        return f"{number} images: {task.fraction:.0%} of the training images"
+        return forget_set(self.splits, self.dataset.classes)
 
     @property
     def workers(self) -> str:
@@ -179,14 +181,26 @@ class Plan:
         Raises:
             MixUnlearnError: the disk is full.
         """
-        data = self.experiment.data
-        dataset = sources.keep(self.dataset, data.source, data.options, self.home / "cache")
+        plan = self.mapped()
         ids = {f"{part}_N": getattr(self.splits, f"{part}_N") for part in PARTS}
         self.bank.store.write("splits", {"key": self.splits.key}, tensors=ids)
         self.folder.mkdir(parents=True, exist_ok=True)
         with replacing(self.folder / "experiment.yaml") as temporary:
             temporary.write_text(resolved(self.experiment))
-        return replace(self, dataset=dataset)
+        return plan
+
+    def mapped(self) -> "Plan":
+        """Return the plan on memory-mapped images, written to the home's cache if need be.
+
+        Raises:
+            MixUnlearnError: the disk is full.
+        """
+        data, cache = self.experiment.data, self.home / "cache"
+        source = sources.keep(self.source, data.source, data.options, cache)
+        if self.dataset is self.source:
+            return replace(self, source=source, dataset=source)
+        path = cache / f"{self.experiment.task.kind}-{self.dataset.digest[:16]}.arrow"
+        return replace(self, source=source, dataset=arrow.keep(self.dataset, path))
 
 
 PARTS = ("forget", "retain", "val", "test")
@@ -227,21 +241,25 @@ def make_plan(experiment: Experiment, home: Path, *, command: str, local: bool =
     if local:
         require_resources(experiment)
     data = experiment.data
-    dataset = sources.open_dataset(data.source, data.options, home / "cache")
+    source = sources.open_dataset(data.source, data.options, home / "cache")
     limit = data.limit.model_dump(exclude_none=True)
     task = experiment.task.model_dump(exclude_none=True)
-    splits = make_splits(dataset, task, seed=data.seed, limit=limit)
-    model = architecture(experiment, dataset).build(0)
-    stages = tuple(model.stages)
+    splits = make_splits(source, task, seed=data.seed, limit=limit)
+    dataset = spoilt(source, splits)
+    pretrained = read_pretrained(experiment)
+    model = architecture(experiment, dataset, pretrained).initial(0, pretrained)
+    stages = model.stages_with(wished_stages(experiment))
     space = SPACES[experiment.method](stages, model.default_stage)
     space = space.narrowed(experiment.search.space)
     plan = Plan(
         experiment=experiment,
         home=home,
+        source=source,
         dataset=dataset,
         splits=splits,
         space=space,
-        stages=readable_stages(space),
+        stages=readable_stages(space, experiment.model.name),
+        pretrained=pretrained,
         command=command,
         local=local,
     )
@@ -356,7 +374,19 @@ def find_study(study: str, settings: Sequence[str], home: Path) -> Plan:
     return plan
 
 
-def architecture(experiment: Experiment, dataset: Dataset) -> Architecture:
+def read_pretrained(experiment: Experiment) -> Pretrained | None:
+    """Return the weights an experiment starts from, `None` if there are none.
+
+    Raises:
+        InputError: they cannot be read.
+    """
+    model = experiment.model
+    return Pretrained.read(model.weights, model.name) if model.weights else None
+
+
+def architecture(
+    experiment: Experiment, dataset: Dataset, pretrained: Pretrained | None
+) -> Architecture:
     """Return the model of an experiment, sized for its images."""
     channels, height, width = dataset.images_NFHW.shape[1:]
     return Architecture(
@@ -364,15 +394,29 @@ def architecture(experiment: Experiment, dataset: Dataset) -> Architecture:
         width=experiment.model.width,
         image_shape=(channels, height, width),
         classes=len(dataset.classes),
+        weights=pretrained.digest if pretrained else None,
     )
 
 
-def readable_stages(space: Space) -> tuple[str, ...]:
-    """Return the stages that trials may read features from: those worth caching."""
+def wished_stages(experiment: Experiment) -> list[str]:
+    """Return the feature stages that the user names."""
+    wish = experiment.search.space.get("stage", [])
+    return [name for name in (wish if isinstance(wish, list) else [wish]) if isinstance(name, str)]
+
+
+def readable_stages(space: Space, model: str) -> tuple[str, ...]:
+    """Return the stages that trials may read features from: those worth caching.
+
+    Raises:
+        InputError: the model has none.
+    """
     stage = space.get("stage")
     if stage is None or not space.reachable("stage"):
         return ()
     assert isinstance(stage, Choice)
+    if not stage.options:
+        remedy = "has no feature map for the generator; take another, or search.space.mixing=mixup"
+        raise InputError("model.name", model, remedy)
     return tuple(str(option) for option in stage.options)
 
 

@@ -21,7 +21,7 @@ from trainables.unlearn import IDENTITY
 PARENT = "mlflow.parentRunId"
 DATA, SPLITS, CODE = "mixunlearn.data", "mixunlearn.splits", "mixunlearn.code"
 # What another machine may need to change; all else would make it another trial.
-MOVABLE = ("data.train=", "data.test=", "resources.", "storage.", "tracking.")
+MOVABLE = ("data.train=", "data.test=", "task.ids=", "resources.", "storage.", "tracking.")
 SHOWN = 12  # digits of a digest
 
 

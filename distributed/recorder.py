@@ -23,7 +23,7 @@ from search_spaces import Space
 from trainables.unlearn import FAILURE, TRACE
 
 NAMED, NAME_LENGTH = 4, 80  # parameters in the name of a run; characters
-METRIC_PREFIXES = ("acc/", "mia/", "div/", "time/", "train/", "gap/", "z/")
+METRIC_PREFIXES = ("acc/", "backdoor/", "mia/", "div/", "time/", "train/", "gap/", "z/")
 
 
 class Recorder(Unsaved, tune.Callback):

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from distributed.progress import Progress
 from distributed.recorded import Recorded, find_trial
 from distributed.sweep import Session, fill_bank
 from distributed.version import code_version
-from mixunlearn.data import sources
 from mixunlearn.errors import MixUnlearnError
 from mixunlearn.metrics.gap import ReferenceSet
 from mixunlearn.trial import Trial
@@ -211,10 +210,7 @@ def spread(references: ReferenceSet, name: str) -> float | None:
 def _filled(plan: Plan, session: Session) -> Plan:
     """Train the missing references; return the plan with all of them."""
     session.hold(plan)
-    data = plan.experiment.data
-    # Mapped from a file, because workers read it too.
-    dataset = sources.keep(plan.dataset, data.source, data.options, plan.home / "cache")
-    plan = replace(plan, dataset=dataset)
+    plan = plan.mapped()  # because workers read it too
     fill_bank(plan, session)
     return plan
 

@@ -193,6 +193,12 @@ def _pixels(images_BFHW: torch.Tensor) -> Any:  # noqa: ANN401 - an array
     return (images_BFHW * PIXEL_MAX).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
 
 
+def _model(plan: Plan) -> str:
+    """Return which model it is; what it starts from by its digest: paths are nobody's business."""
+    name, pretrained = plan.experiment.model.name, plan.pretrained
+    return f"{name}, from pretrained weights {pretrained.digest}" if pretrained else name
+
+
 def _facts(plan: Plan) -> dict[str, str]:
     experiment, splits = plan.experiment, plan.splits
     shape = "×".join(map(str, plan.dataset.images_NFHW.shape[1:]))
@@ -203,7 +209,7 @@ def _facts(plan: Plan) -> dict[str, str]:
         "retain set": f"{len(splits.retain_N)} images",
         "held out": f"{len(splits.val_N)} images for val, {len(splits.test_N)} for test",
         "splits": splits.key,
-        "model": experiment.model.name,
+        "model": _model(plan),
         "references": f"{references.seeds}, {references.epochs} epochs, lr {references.lr:g}",
         "method": f"{experiment.method}, label-{experiment.labels}",
         "search": f"{experiment.search.sampler} + {experiment.search.scheduler}, at most "

@@ -75,6 +75,10 @@ class Session:
     def __exit__(self, *error: Any) -> None:  # noqa: ANN401 - handed on
         self.stack.__exit__(*error)
 
+    def part(self) -> "Session":
+        """Return a session for one study of several; what it holds ends before this one does."""
+        return replace(self, stack=ExitStack())
+
     def hold(self, plan: Plan) -> Driver:
         """Become the study's one driver.
 
@@ -92,13 +96,12 @@ class Session:
 
     def connect(self, plan: Plan, why: str) -> Plan:
         """Start Ray or join the cluster, once; return the plan as its nodes need it."""
-        if self._connected:
-            return plan
-        self.progress.show(why)
-        self.stack.enter_context(connected(self.address))
-        self.stop.listen()  # Ray takes SIGTERM for itself
-        self._connected = True
-        if local(self.address):
+        if not self._connected:
+            self.progress.show(why)
+            self.stack.enter_context(connected(self.address))
+            self.stop.listen()  # Ray takes SIGTERM for itself
+            self._connected = True
+        if local(self.address) or plan.dataset.origin:
             return plan
         # Nodes that do not see the home's folder fetch the images, once each.
         return replace(plan, dataset=plan.dataset.shipped(Shipped.of(plan.dataset)))
@@ -111,13 +114,21 @@ def run_references(plan: Plan, session: Session) -> int:
     return fill_bank(plan, session)
 
 
-def run_sweep(plan: Plan, session: Session, *, retry_failed: bool = False) -> dict[str, Any]:
+def run_sweep(
+    plan: Plan,
+    session: Session,
+    *,
+    retry_failed: bool = False,
+    part_of: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """Do what is missing of a study and return its summary.
 
     Args:
         plan: what to do.
         session: to do it in.
         retry_failed: whether trials that failed are run again.
+        part_of: tags that say of which comparison the study is a part. That has a page for all of
+            them; the study draws none, and registers no model.
 
     Raises:
         MixUnlearnError: a reference could not be trained, the disk is full, Ray is away, another
@@ -127,7 +138,7 @@ def run_sweep(plan: Plan, session: Session, *, retry_failed: bool = False) -> di
     start = time.monotonic()
     driver = session.hold(plan)
     plan = plan.keep()
-    with tracked(plan, session) as (tracker, uri):
+    with tracked(plan, session, part_of=part_of) as (tracker, uri):
         # Ray takes seconds to start: only once there is something for it to do.
         if plan.bank.missing():
             plan = session.connect(plan, "starting Ray")
@@ -158,12 +169,16 @@ def run_sweep(plan: Plan, session: Session, *, retry_failed: bool = False) -> di
             tracking_uri=addresses.redact(uri),
             seconds=time.monotonic() - start,
         )
-        runs = {**recorder.run_ids, **tracker.run_ids(TRACKING_TIMEOUT_S)}
-        review = linked(plan, make_review(plan, study, summary), runs)
-        write_report(plan, review)
+        if part_of is None:
+            runs = {**recorder.run_ids, **tracker.run_ids(TRACKING_TIMEOUT_S)}
+            review = linked(plan, make_review(plan, study, summary), runs)
+            write_report(plan, review)
+            log_best(tracker, plan, review, examined, session.progress)
+            track_summary(tracker, plan, review, examined)
+        else:
+            write_json(summary, plan.folder / SUMMARY)
+            tracker.finish_study("complete", best_metrics(summary))
         recorder.write_table()
-        log_best(tracker, plan, review, examined, session.progress)
-        track_summary(tracker, plan, review, examined)
     if plan.shared:
         publish(plan)
     return summary
@@ -289,6 +304,7 @@ def tracked(
     session: Session,
     problems: list[str] | None = None,
     timeout_s: float = TRACKING_TIMEOUT_S,
+    part_of: Mapping[str, str] | None = None,
 ) -> Iterator[tuple[Tracker, str]]:
     """Give MLflow's writer with the study's run opened, and where it writes to.
 
@@ -307,7 +323,9 @@ def tracked(
     )
     about = describe(begun(plan))
     parameters = flat(plan.experiment.model_dump())
-    tracker.start_study(plan.study, parameters, {**tags(plan), **whole_experiment(plan)}, about)
+    tracker.start_study(
+        plan.study, parameters, {**tags(plan), **whole_experiment(plan), **(part_of or {})}, about
+    )
     tracker.log_inputs(inputs(plan))
     try:
         yield tracker, uri
@@ -429,9 +447,13 @@ def track_summary(
             tracker.log_artifact(None, plan.folder / name)
     tracker.log_table(plan.folder / LEADERBOARD)
     tracker.set_tags(None, {DESCRIPTION: describe(review)})
+    tracker.finish_study("complete", best_metrics(summary))
+
+
+def best_metrics(summary: Mapping[str, Any]) -> dict[str, float]:
+    """Return what the best trial scored on `test`, as metrics of the study's run."""
     best = summary["best"][0] if summary["best"] else {}
-    metrics = {f"best/{name}": best[name] for name in best if isinstance(best[name], float)}
-    tracker.finish_study("complete", metrics)
+    return {f"best/{name}": best[name] for name in best if isinstance(best[name], float)}
 
 
 def log_best(

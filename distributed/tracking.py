@@ -331,6 +331,18 @@ class Tracker:
             return dict(answer.get(timeout=timeout_s))
         return {}
 
+    def run_id(self, timeout_s: float) -> str | None:
+        """Return the run of the study itself, after delivering what waits; `None` if unknown.
+
+        Args:
+            timeout_s: how long to wait for that, in seconds.
+        """
+        answer = queue.SimpleQueue[str | None]()
+        self._background.put_action(lambda: answer.put(self._outbox.parent.run_id), at_once=True)
+        with contextlib.suppress(queue.Empty):
+            return answer.get(timeout=timeout_s)
+        return None
+
     def finish_study(self, state: str, metrics: Mapping[str, float]) -> None:
         """End the parent run as "complete", "failed" or "stopped"."""
         self._finish(None, state, metrics, {})

@@ -17,7 +17,7 @@ from mixunlearn.data.splits import Splits
 from mixunlearn.evaluation import VERSION, Judge, LabelledImages, Phase, evaluation_set
 from mixunlearn.inference import predict
 from mixunlearn.metrics.gap import Evaluation, ReferenceSet
-from mixunlearn.models import StagedModel
+from mixunlearn.models import Pretrained, StagedModel
 from mixunlearn.problem import Architecture, Arrays, Problem, TaughtImages
 from mixunlearn.signature import seed_for
 from mixunlearn.store import Entry, Store
@@ -46,13 +46,14 @@ class Bank:
 
     Args:
         store: where they are kept.
-        dataset: what they are trained on.
+        dataset: what they are trained on; for some tasks it is `spoilt`.
         splits: which part of it.
         architecture: of all models.
         recipe: how all are trained.
         references: how many references, at least 1.
         stages: the feature stages a generator may read from the original.
         command: the command that fills the bank, for error messages.
+        pretrained: what all models start from; `None` is from scratch.
     """
 
     store: Store
@@ -63,6 +64,7 @@ class Bank:
     references: int
     stages: Sequence[str]
     command: str
+    pretrained: Pretrained | None = None
 
     @property
     def original(self) -> Member:
@@ -101,7 +103,7 @@ class Bank:
         return {
             "data": self.dataset.digest,
             "samples": hashlib.sha256(self._ids(member).tobytes()).hexdigest(),
-            "architecture": {**asdict(self.architecture)},
+            "architecture": self.architecture.content,
             "recipe": asdict(self.recipe),
             **asdict(member),
         }
@@ -114,7 +116,8 @@ class Bank:
             images_NFHW=torch.from_numpy(images.images_NFHW).to(device),
             labels_N=torch.from_numpy(images.labels_N).to(device),
         )
-        return Training(self.architecture.build(seed).to(device), samples, self.recipe, seed)
+        model = self.architecture.initial(seed, self.pretrained).to(device)
+        return Training(model, samples, self.recipe, seed)
 
     def load(self, member: Member) -> StagedModel:
         """Return a trained member, on the CPU."""
@@ -172,10 +175,11 @@ class Bank:
         return Problem(
             architecture=self.architecture,
             original=self._read("models", self.payload(self.original)).tensors,
-            forget=self._taught("forget", self.splits.forget_N, taught),
-            retain=self._taught("retain", self.splits.retain_N, taught),
+            forget=self._taught("forget", self.splits.forget_N, self.splits.forget_N, taught),
+            retain=self._taught("retain", self.splits.retain_N, self.splits.known_N, taught),
             with_labels=with_labels,
             judge=self.judge("val"),
+            pretrained=self.pretrained,
         )
 
     def _ids(self, member: Member) -> Indices:
@@ -216,9 +220,10 @@ class Bank:
             tensors |= {f"{name}/features/{stage}": found for stage, found in features.items()}
         return {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
 
-    def _taught(self, name: str, ids: Indices, tensors: Arrays) -> TaughtImages:
+    def _taught(self, name: str, ids: Indices, known: Indices, tensors: Arrays) -> TaughtImages:
         return TaughtImages(
             samples=LabelledImages(dataset=self.dataset, ids_N=ids),
+            known_N=np.isin(ids, known),
             probs_NC=tensors[f"{name}/probs"],
             features={stage: tensors[f"{name}/features/{stage}"] for stage in self.stages},
         )

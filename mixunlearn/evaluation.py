@@ -15,6 +15,8 @@ import torch
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.batches import Indices
 from mixunlearn.data.splits import Splits
+from mixunlearn.data.spoilt import triggered
+from mixunlearn.data.tasks import Task
 from mixunlearn.inference import predict
 from mixunlearn.metrics.accuracy import accuracy
 from mixunlearn.metrics.gap import Evaluation, ReferenceSet
@@ -26,6 +28,8 @@ Phase = Literal["val", "test"]
 Images = npt.NDArray[np.uint8]
 
 VERSION = 1  # raise it when a metric changes: stored evaluations are then made anew
+CLEAN = "acc/train_forget_clean"  # on D_f, against the labels it should have had
+BACKDOOR = "backdoor/success"  # how many unseen images the trigger turns into its target
 TUNING_LIMIT = 1000  # images of a kind that a search looks at after each epoch
 
 
@@ -68,6 +72,8 @@ class EvaluationSet:
         forget: images the model must have forgotten.
         held_out: images it never saw.
         forgotten: the classes a class-level task forgets, else empty.
+        truth_N: labels of the forget images as the source has them.
+        task: what was asked for.
         seed: of the attack's draws.
     """
 
@@ -76,31 +82,69 @@ class EvaluationSet:
     forget: LabelledImages
     held_out: LabelledImages
     forgotten: Sequence[int]
+    truth_N: Indices
+    task: Task
     seed: int
 
     @property
     def gap_metrics(self) -> tuple[str, ...]:
-        """Return the metrics that make `gap/avg`: those of the paper's table for the task."""
+        """Return the metrics that make `gap/avg`: those of the paper's table for the task.
+
+        A model that is right about an image is not wrong about it in the way it was taught; the
+        reverse says less. So where labels were wrong, being right stands for D_f, once.
+        """
         held_out = f"acc/{self.phase}"
         if self.forgotten:
             return ("acc/train_forget", f"{held_out}_retain", f"{held_out}_forget", "mia/asr")
-        return ("acc/train_retain", "acc/train_forget", held_out, "mia/asr")
+        common = ("acc/train_retain", "acc/train_forget", held_out, "mia/asr")
+        match self.task.kind:
+            case "noisy":
+                return ("acc/train_retain", CLEAN, held_out, "mia/asr")
+            case "backdoor":
+                return (*common, BACKDOOR)
+        return common
+
+    @property
+    def baits_NFHW(self) -> Images:
+        """Return what the trigger is tried on, with the trigger."""
+        images_NFHW = self.held_out.images_NFHW[self._is_bait_N]
+        return triggered(images_NFHW, self.task.size) if self.task.size else images_NFHW
+
+    @property
+    def _is_bait_N(self) -> npt.NDArray[np.bool_]:
+        """Return which held-out images are of other classes than the trigger's, if there is one."""
+        labels_N, target = self.held_out.labels_N, self.task.target
+        return np.zeros(len(labels_N), np.bool_) if target is None else labels_N != target
 
     def evaluate(self, model: StagedModel) -> Evaluation:
         """Return what a model scores, from one pass over all images."""
         parts = (self.retain, self.forget, self.held_out)
+        sets = [*(part.images_NFHW for part in parts), self.baits_NFHW]
         device = next(model.parameters()).device
-        images = torch.from_numpy(np.concatenate([part.images_NFHW for part in parts]))
+        images = torch.from_numpy(np.concatenate(sets))
         probs_NC = predict(model, images.to(device))[0].cpu().numpy()
-        ends = np.cumsum([len(part.labels_N) for part in parts])[:-1]
-        retain, forget, held_out = np.split(probs_NC, ends)
+        ends = np.cumsum([len(images_NFHW) for images_NFHW in sets])[:-1]
+        retain, forget, held_out, baits = np.split(probs_NC, ends)
         metrics = {
             "acc/train_retain": accuracy(retain, self.retain.labels_N),
             "acc/train_forget": accuracy(forget, self.forget.labels_N),
             **self._held_out(held_out),
             "mia/asr": attack_success(retain, forget, held_out, self.seed),
+            **self._of_task(forget, baits),
         }
         return Evaluation(metrics=metrics, forget_probs_NC=forget)
+
+    def _of_task(
+        self, forget_NC: npt.NDArray[np.float32], baits_NC: npt.NDArray[np.float32]
+    ) -> dict[str, float]:
+        """Return what is measured for this kind of task alone."""
+        match self.task.kind:
+            case "noisy":
+                return {CLEAN: accuracy(forget_NC, self.truth_N)}
+            case "backdoor":
+                targets_N = np.full(len(baits_NC), self.task.target)
+                return {BACKDOOR: accuracy(baits_NC, targets_N)}
+        return {}
 
     def _held_out(self, probs_NC: npt.NDArray[np.float32]) -> dict[str, float]:
         """Return accuracy on held-out images; by retained and forgotten classes if there are."""
@@ -121,9 +165,11 @@ class EvaluationSet:
             "acc/train_retain": len(self.retain.labels_N),
             "acc/train_forget": len(self.forget.labels_N),
             name: len(held_out),
-            f"{name}_retain": int((~forgotten).sum()),
+            f"{name}_retain": int((~forgotten).sum()) if self.forgotten else 0,
             f"{name}_forget": int(forgotten.sum()),
             "mia/asr": 2 * n,
+            CLEAN: len(self.truth_N) if self.task.kind == "noisy" else 0,
+            BACKDOOR: int(self._is_bait_N.sum()),
         }
         return {metric: 100 / count for metric, count in counts.items() if count}
 
@@ -143,12 +189,15 @@ def evaluation_set(dataset: Dataset, splits: Splits, phase: Phase) -> Evaluation
         "retain": _half(splits.retain_N, phase, splits.key)[:limit],
         "held_out": _order(held_out, splits.key)[:limit],
     }
+    images = {
+        name: LabelledImages(dataset=dataset, ids_N=np.sort(ids)) for name, ids in parts.items()
+    }
     return EvaluationSet(
         phase=phase,
-        **{
-            name: LabelledImages(dataset=dataset, ids_N=np.sort(ids)) for name, ids in parts.items()
-        },
+        **images,
         forgotten=splits.forgotten,
+        truth_N=splits.truth_N[np.searchsorted(splits.forget_N, images["forget"].ids_N)],
+        task=splits.task,
         seed=seed_for("attack", splits.key),
     )
 

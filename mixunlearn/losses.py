@@ -1,4 +1,4 @@
-"""The losses of MixUnlearn as pure functions (Peng, Tang, Yang, ICLR 2025, arXiv 2502.10288).
+"""Losses as pure functions: those of MixUnlearn (arXiv 2502.10288) and what methods share.
 
 Shape suffixes: B batch, C classes.
 """
@@ -71,3 +71,22 @@ def contrastive_ratio(
         forget_weight * sim_loss(forget_out, forget_target) / temperature, dim=0
     )
     return attraction - len(retain_out) * repulsion
+
+
+def distillation_kl(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Return `T²·KL(q_T ‖ softmax(z/T))` in nats, mean of the batch.
+
+    `q_T` are the teacher's probabilities at the same temperature. The factor T² keeps gradients
+    of one size whatever T is (Hinton et al., 2015, arXiv 1503.02531).
+
+    Args:
+        logits: z of the student, shape (B, C).
+        teacher: probabilities of the teacher at temperature 1, shape (B, C).
+        temperature: T > 0; above 1 both are softened.
+
+    Returns:
+        A scalar, at least 0.
+    """
+    student = torch.log_softmax(logits / temperature, dim=-1)
+    softened = sharpen(teacher, temperature)
+    return temperature**2 * F.kl_div(student, softened, reduction="batchmean")

@@ -5,17 +5,20 @@ Shape suffixes: N samples, F channels, H W pixels, C classes.
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
+from functools import partial
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mixunlearn.data.batches import Samples
+from mixunlearn.data.batches import Indices, Samples
 from mixunlearn.evaluation import Judge, LabelledImages
 from mixunlearn.methods import Context
-from mixunlearn.models import StagedModel, build_model
+from mixunlearn.models import Pretrained, StagedModel, build_model
+from mixunlearn.models.ensemble import Ensemble, split_members
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -25,16 +28,27 @@ class Architecture:
     """What kind of model is trained and unlearned.
 
     Args:
-        name: a key of `MODELS`.
+        name: of the model, as `find_factory` knows it.
         width: channels of the first stage; `None` is the model's default.
         image_shape: (channels, height, width).
         classes: number of outputs.
+        weights: digest of those that originals and references start from; `None` is from scratch.
     """
 
     name: str
     width: int | None
     image_shape: tuple[int, int, int]
     classes: int
+    weights: str | None = None
+
+    @property
+    def content(self) -> dict[str, object]:
+        """Return what keys are made of: a field with a default counts where it has another value.
+
+        So keys stay what they were when there were fewer fields.
+        """
+        defaults = {field.name: field.default for field in fields(self)}
+        return {name: value for name, value in asdict(self).items() if value != defaults[name]}
 
     def build(self, seed: int) -> StagedModel:
         """Return a freshly initialised model."""
@@ -46,8 +60,21 @@ class Architecture:
             width=self.width,
         )
 
+    def initial(self, seed: int, pretrained: Pretrained | None) -> StagedModel:
+        """Return a model as its training starts: fresh, with pretrained weights if there are any.
+
+        Raises:
+            InputError: the weights are not this model's.
+        """
+        model = self.build(seed)
+        if pretrained is not None:
+            pretrained.put_into(model)
+        return model
+
     def load(self, weights: Arrays) -> StagedModel:
-        """Return a model with the given weights."""
+        """Return a model with the given weights, which may be those of an ensemble of its kind."""
+        if members := split_members(weights):
+            return Ensemble([self.load(member) for member in members])
         model = self.build(0)
         model.load_state_dict({name: _tensor(array) for name, array in weights.items()})
         return model
@@ -59,17 +86,27 @@ class TaughtImages:
 
     Args:
         samples: N images with labels.
+        known_N: bool, whose labels methods may know; elsewhere they are told the original's
+            prediction.
         probs_NC: the original's softmax outputs, float32.
         features: stage -> the original's features, float16, (N, F, h, w).
     """
 
     samples: LabelledImages
+    known_N: npt.NDArray[np.bool_]
     probs_NC: npt.NDArray[Any]
     features: Arrays
 
+    @property
+    def labels_N(self) -> Indices:
+        """Return the labels that methods see, int64."""
+        if self.known_N.all():
+            return self.samples.labels_N
+        return np.where(self.known_N, self.samples.labels_N, self.probs_NC.argmax(axis=1))
+
     def on(self, device: torch.device, *, with_labels: bool) -> Samples:
         """Return the samples as tensors on a device; on the CPU they share the arrays' memory."""
-        labels_N = _tensor(self.samples.labels_N).to(device) if with_labels else None
+        labels_N = _tensor(self.labels_N).to(device) if with_labels else None
         return Samples(
             images_NFHW=_tensor(self.samples.images_NFHW).to(device),
             labels_N=labels_N,
@@ -88,6 +125,7 @@ class Problem:
         forget: D_f.
         retain: D_r.
         with_labels: whether methods may see labels (label-aware).
+        pretrained: what originals and references start from; `None` is from scratch.
         judge: measures a trial after each epoch; on `val`, never on `test`.
     """
 
@@ -97,6 +135,7 @@ class Problem:
     retain: TaughtImages
     with_labels: bool
     judge: Judge
+    pretrained: Pretrained | None = None
 
     def context(self, device: torch.device, seed: int) -> Context:
         """Return what a method needs, on a device."""
@@ -105,6 +144,7 @@ class Problem:
         return Context(
             original=original.eval(),
             fresh=self.architecture.build,
+            initial=partial(self.architecture.initial, pretrained=self.pretrained),
             forget=self.forget.on(device, with_labels=self.with_labels),
             retain=self.retain.on(device, with_labels=self.with_labels),
             held_out=Samples(

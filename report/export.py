@@ -90,15 +90,18 @@ def _latex(_: pa.Table, summary: Summary) -> bytes:
         r"% \usepackage{booktabs}",
         r"\begin{table}",
         r"  \centering",
-        f"  \\caption{{{_text(str(summary['name']))}: metrics on test, in parentheses the "
+        f"  \\caption{{{latex_text(str(summary['name']))}: metrics on test, in parentheses the "
         r"distance to the references' mean.}",
         f"  \\label{{tab:{summary['study']}}}",
         f"  \\begin{{tabular}}{{l{'r' * len(columns)}}}",
         r"    \toprule",
-        _row(["", *(_text(each.name.removesuffix(" 1")) for each in columns)]),
-        _row(["", *(_detail(each, shown) for each in columns)]),
+        latex_row(["", *(latex_text(each.name.removesuffix(" 1")) for each in columns)]),
+        latex_row(["", *(_detail(each, shown) for each in columns)]),
         r"    \midrule",
-        *(_row([_heading(name), *(_cell(each.cell(name)) for each in columns)]) for name in shown),
+        *(
+            latex_row([_heading(name), *(_cell(each.cell(name)) for each in columns)])
+            for name in shown
+        ),
         r"    \bottomrule",
         r"  \end{tabular}",
         r"\end{table}",
@@ -106,7 +109,8 @@ def _latex(_: pa.Table, summary: Summary) -> bytes:
     return ("\n".join(lines) + "\n").encode()
 
 
-def _row(cells: Sequence[str]) -> str:
+def latex_row(cells: Sequence[str]) -> str:
+    """Return a line of a LaTeX table."""
     return f"    {' & '.join(cells)} \\\\"
 
 
@@ -115,26 +119,27 @@ def _detail(configuration: Configuration, shown: Sequence[str]) -> str:
     values = [configuration.values.get(metric) for metric in shown]
     runs = sorted({each["n"] for each in values if isinstance(each, Mapping) and each["n"]})
     counts = "$--$".join(str(count) for count in dict.fromkeys([*runs[:1], *runs[-1:]]))
-    return _text(configuration.detail) + (f", $n = {counts}$" if counts else "")
+    return latex_text(configuration.detail) + (f", $n = {counts}$" if counts else "")
 
 
 def _heading(metric: str) -> str:
     symbol = unit(metric)
-    return f"{_text(metric)} ({_UNITS.get(symbol, symbol)})" if symbol else _text(metric)
+    return f"{latex_text(metric)} ({_UNITS.get(symbol, symbol)})" if symbol else latex_text(metric)
 
 
 def _cell(cell: Cell) -> str:
-    value = _number(cell.value.partition(" (")[0])
-    return f"{value} ({_number(cell.gap)})" if cell.gap else value
+    value = latex_number(cell.value.partition(" (")[0])
+    return f"{value} ({latex_number(cell.gap)})" if cell.gap else value
 
 
-def _number(text: str) -> str:
+def latex_number(text: str) -> str:
+    """Return a number, or `mean ± sd`, as LaTeX has it."""
     if text == ABSENT:
         return "--"
     return "$" + text.replace("±", r"\pm").replace(MINUS, "-") + "$"
 
 
-def _text(text: str) -> str:
+def latex_text(text: str) -> str:
     """Return text that LaTeX prints as it is."""
     return _SPECIAL.sub(lambda found: _COMMANDS.get(found[0], f"\\{found[0]}"), text)
 

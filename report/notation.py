@@ -6,7 +6,7 @@ from collections.abc import Mapping
 ABSENT = "–"
 MINUS = "−"
 
-UNITS = {"acc": "%", "mia": "%", "div": "nats", "time": "s"}
+UNITS = {"acc": "%", "backdoor": "%", "mia": "%", "div": "nats", "time": "s"}
 UNIT_NAMES = {"%": "percent", "pp": "percentage points", "s": "seconds", "×": "times retraining"}
 
 # (from this size on, format); limits sit where rounding would add a digit.

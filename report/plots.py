@@ -81,7 +81,7 @@ def gap_figure(
 ) -> Figure:
     """Return the figure that `gap_by_trial` writes; same arguments."""
     points = sorted(_points(rows, objective), key=lambda point: point.trial)
-    figure = _figure(width=8.0, height=4.6)
+    figure = new_figure(width=8.0, height=4.6)
     axes = figure.add_subplot()
     _draw_trials(axes, points)
     best = _draw_best_so_far(axes, points)
@@ -213,7 +213,7 @@ def metrics_figure(summary: Mapping[str, Any]) -> Figure:
     strips = {metric: samples_of(summary, metric) for metric in (*summary["gap_metrics"], *BESIDE)}
     strips = {metric: samples for metric, samples in strips.items() if _any_value(samples)}
     lines = max(1, -(-len(strips) // 2))
-    figure = _figure(width=9.5, height=0.5 + 1.75 * lines)
+    figure = new_figure(width=9.5, height=0.5 + 1.75 * lines)
     panels = figure.subplots(lines, 2, squeeze=False).ravel()
     for index, (metric, samples) in enumerate(strips.items()):
         _draw_strip(panels[index], metric, samples, labelled=index % 2 == 0)
@@ -345,7 +345,7 @@ def generator_figure(mixtures: Mixtures) -> Figure:
     columns = max(pairs, 3)
     lines = len(LINES) - 1 + -(-classes // columns)
     width, height = 1.4 + (EDGE + GAP) * columns, 0.1 + (EDGE + GAP + TITLE) * lines
-    figure = _figure(width=width, height=height)
+    figure = new_figure(width=width, height=height)
     figure.set_layout_engine("none")  # everything has its place, and to look for one takes seconds
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
@@ -391,7 +391,7 @@ def _draw_image(axes: Axes, line: int, column: int, image: Pixels | Masks, name:
 # --- figures --------------------------------------------------------------------------------
 
 
-def _figure(*, width: float, height: float) -> Figure:
+def new_figure(*, width: float, height: float) -> Figure:
     """Return an empty figure in inches, white in a dark page as well."""
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)

@@ -29,7 +29,7 @@ from mixunlearn.signature import canonical
 if TYPE_CHECKING:
     from typing_extensions import Buffer  # `collections.abc` has it from Python 3.12 on
 
-HEADER = b"mixunlearn"  # key of the schema metadata that holds everything but the rows
+HEADER = b"mixunlearn"  # key of the file's metadata that holds everything but the rows
 IMAGE_AXES = 4
 CACHE = "MIXUNLEARN_CACHE"  # environment variable: a machine's folder for copies of data sets
 UNREADABLE = (pa.ArrowException, OSError, ValueError, TypeError, KeyError)
@@ -50,6 +50,7 @@ class Dataset:
             own test part; N when it has none.
         source: name of the source.
         digest: 64 hex digits that name the content.
+        skipped: what the source could not decode and left out, each with the reason.
         path: the file the rows are mapped from; None when they are in memory, and travel whole.
         origin: returns the bytes of that file, for machines that do not have it; picklable.
     """
@@ -60,6 +61,7 @@ class Dataset:
     n_train: int
     source: str
     digest: str
+    skipped: tuple[str, ...] = ()
     path: Path | None = None
     origin: Origin | None = None
 
@@ -83,6 +85,7 @@ def make_dataset(
     classes: Sequence[str],
     n_train: int,
     source: str,
+    skipped: Sequence[str] = (),
 ) -> Dataset:
     """Return the data set of these rows, with its digest; the arrays are not copied.
 
@@ -99,6 +102,7 @@ def make_dataset(
         n_train=n_train,
         source=source,
         digest=_digest(images_NFHW, labels, classes, n_train),
+        skipped=tuple(skipped),
     )
 
 
@@ -110,6 +114,34 @@ def write(dataset: Dataset, path: Path) -> None:
     """
     with _replacing(path, "free space there or choose another --home") as sink:
         _write_batch(dataset, sink)
+
+
+def pixels_start(shape: tuple[int, int, int]) -> int:
+    """Return at which byte of a data set's file the pixels of its (F, H, W) images begin."""
+    sink = pa.BufferOutputStream()
+    image = np.zeros((1, *shape), np.uint8)
+    one = make_dataset(image, np.zeros(1, np.int64), classes=("",), n_train=1, source="")
+    _write_batch(one, sink)
+    content = sink.getvalue()
+    return _view(pa.BufferReader(content)).images_NFHW.ctypes.data - int(content.address)
+
+
+def surround(dataset: Dataset, path: Path) -> None:
+    """Write all but the pixels of `dataset` to the file they are mapped from.
+
+    Then that is the data set's file, and no pixel was copied, or in memory.
+
+    Args:
+        dataset: its pixels begin at `pixels_start` in the file.
+        path: the file.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    with path.open("r+b") as file:
+        _write_batch(dataset, _Around(file, dataset.images_NFHW))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read(path: Path) -> Dataset:
@@ -132,6 +164,23 @@ def read(path: Path) -> Dataset:
         remedy = "delete it, it is built again"
         raise CorruptError(f"{path} is not a whole data set file ({reason}): {remedy}") from error
     return dataset
+
+
+def keep(dataset: Dataset, path: Path) -> Dataset:
+    """Return `dataset` memory-mapped from `path`, written first if it is not there, or damaged.
+
+    Raises:
+        CorruptError: the file holds other data.
+        MixUnlearnError: the file cannot be written.
+    """
+    try:
+        kept = read(path)
+    except (MissingError, CorruptError):
+        write(dataset, path)
+        kept = read(path)
+    if kept.digest != dataset.digest:
+        raise CorruptError(f"{path} holds other data than the source: delete it, it is built again")
+    return kept
 
 
 def _digest(
@@ -194,6 +243,27 @@ def _replacing(path: Path, remedy: str) -> Iterator[IO[bytes]]:
             temporary.unlink(missing_ok=True)
 
 
+class _Around:
+    """A file that holds the pixels already: what Arrow writes goes around them.
+
+    Args:
+        file: at its start.
+        pixels: the array that is mapped from it.
+    """
+
+    closed = False
+
+    def __init__(self, file: IO[bytes], pixels: NDArray[np.uint8]) -> None:
+        self.file, self.pixels = file, pixels
+
+    def write(self, content: "Buffer") -> None:
+        if getattr(content, "address", None) == self.pixels.ctypes.data:
+            assert self.file.tell() == pixels_start(self.pixels.shape[1:])
+            self.file.seek(self.pixels.nbytes, os.SEEK_CUR)
+        else:
+            self.file.write(content)
+
+
 def _write_batch(dataset: Dataset, sink: object) -> None:
     images = dataset.images_NFHW
     header = {
@@ -202,14 +272,18 @@ def _write_batch(dataset: Dataset, sink: object) -> None:
         "n_train": dataset.n_train,
         "source": dataset.source,
         "digest": dataset.digest,
+        "skipped": dataset.skipped,
     }
     pixels = pa.array(images.reshape(-1))
     columns = {
         "image": pa.FixedSizeListArray.from_arrays(pixels, int(np.prod(images.shape[1:]))),
         "label": pa.array(dataset.labels_N),
     }
-    batch = pa.record_batch(columns, metadata={HEADER: canonical(header)})
-    with pa.ipc.new_file(sink, batch.schema) as writer:
+    batch = pa.record_batch(columns)
+    # At the end of the file, so that the place of the pixels does not depend on it.
+    metadata = {HEADER: canonical(header)}
+    options = pa.ipc.IpcWriteOptions(allow_64bit=True)  # or 2 GiB of pixels would be too many
+    with pa.ipc.new_file(sink, batch.schema, options=options, metadata=metadata) as writer:
         writer.write_batch(batch)
 
 
@@ -221,7 +295,8 @@ def _map(path: Path) -> Dataset:
 def _view(file: pa.NativeFile) -> Dataset:
     """Return the data set in an open file, as views of its memory."""
     reader = pa.ipc.open_file(file)
-    header = json.loads((reader.schema.metadata or {}).get(HEADER, b"null"))
+    # Files of earlier versions have it in the schema.
+    header = json.loads((reader.metadata or reader.schema.metadata or {}).get(HEADER, b"null"))
     if header is None:
         raise ValueError("another program wrote it")
     # One batch, or the images would not be one array without a copy.
@@ -239,6 +314,7 @@ def _view(file: pa.NativeFile) -> Dataset:
         n_train=header["n_train"],
         source=header["source"],
         digest=header["digest"],
+        skipped=tuple(header.get("skipped", ())),
     )
 
 
@@ -258,9 +334,14 @@ def _reopen(path: Path, digest: str, origin: Origin | None) -> Dataset:
     return replace(found, origin=origin)
 
 
+def machine_folder() -> Path:
+    """Return this machine's own folder for data, whatever the home is."""
+    return Path(os.environ.get(CACHE) or "~/.cache/mixunlearn").expanduser()
+
+
 def _copy_of(digest: str) -> Path:
     """Return where this machine has its copy of a data set, or would have it."""
-    return Path(os.environ.get(CACHE) or "~/.cache/mixunlearn").expanduser() / f"{digest}.arrow"
+    return machine_folder() / f"{digest}.arrow"
 
 
 def _mapped(path: Path, digest: str) -> Dataset | None:

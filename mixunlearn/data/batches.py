@@ -42,6 +42,11 @@ class Samples:
         assert self.labels_N is not None
         return self.labels_N[indices_B]
 
+    def probs(self, indices_B: Tensor) -> Tensor:
+        """Return what the original says of a batch, shape (B, C); it must be known."""
+        assert self.probs_NC is not None
+        return self.probs_NC[indices_B]
+
     def batch(self, indices_B: Tensor) -> Tensor:
         """Return images in [0, 1] as float32, shape (B, F, H, W), channels last in memory."""
         images = self.images_NFHW[indices_B].to(torch.float32).div_(PIXEL_MAX)

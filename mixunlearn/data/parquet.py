@@ -16,6 +16,7 @@ from mixunlearn.data.arrow import Dataset, make_dataset
 from mixunlearn.data.pixels import PixelError, Shape, decode, describe_shape, linked_files
 from mixunlearn.data.shards import Shard, open_part, opened
 from mixunlearn.errors import InputError
+from mixunlearn.files import digest
 
 BATCH = 256  # rows decoded at a time: bounds the memory of large float images
 SHOWN = 10  # labels listed in an error message
@@ -58,10 +59,10 @@ def load(
     )
 
 
-def files(
+def contents(
     train: str, test: str | None = None, image: str = "image", label: str = "label"
-) -> list[Path]:
-    """Return every file whose content decides the data set: Parquet files, then linked images.
+) -> list[str]:
+    """Return the digests of all files that decide the data set: Parquet's, then linked images'.
 
     Raises:
         InputError: a Parquet file or a column is missing.
@@ -70,7 +71,15 @@ def files(
     if test is not None:
         shards += open_part("data.test", test, image, label)
     linked = [path for shard in shards for path in _linked(shard, image)]
-    return [shard.path for shard in shards] + linked
+    return [_digest(path) for path in [*(shard.path for shard in shards), *linked]]
+
+
+def _digest(path: Path) -> str:
+    try:
+        return digest(path)
+    except OSError as error:
+        remedy = f"cannot be read ({error.strerror}): restore the file or its permission"
+        raise InputError("data.train", str(path), remedy) from error
 
 
 def _read_labels(shards: Sequence[Shard], label: str) -> Labels:

@@ -6,7 +6,7 @@ Shapes: N images, F channels, H W pixels.
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,8 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 KEPT = {"L", "LA", "RGB", "RGBA"}
 CONVERTED = {"1": "L", "P": "RGB", "PA": "RGB", "CMYK": "RGB", "YCbCr": "RGB"}
 ORIENTATION = 0x0112  # tag of cameras that turn the picture without turning its pixels
-BYTE = 255
+BYTE, SIXTEEN_BITS = 255, 65535
+BITS = 8
 FLAT, COLOUR = 2, 3  # axes of an image stored as H, W and as H, W, C or C, H, W
 
 Shape = tuple[int, int, int]
@@ -65,6 +66,29 @@ def decode(column: pa.Array, folder: Path, expected: Shape | None = None) -> NDA
         _refuse_other_shape(0, _shape(images_NFHW[0]), expected)
         return images_NFHW
     raise PixelError(None, f"holds {column.type}: images are bytes, a struct of bytes, or lists")
+
+
+def decode_square(file: BinaryIO, size: int) -> NDArray[np.uint8]:
+    """Return any image as (3, size, size) uint8: its shorter side scaled to `size`, its centre.
+
+    Of an animation that is the first frame; transparency is dropped, 16 bits become 8.
+
+    Raises:
+        PixelError: it is no image, or not whole.
+        OSError: the file cannot be read.
+    """
+    try:
+        with Image.open(file, formats=FORMATS) as opened:
+            image = _in_colour(ImageOps.exif_transpose(opened))
+        square = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
+        return np.asarray(square).transpose(2, 0, 1)
+    except UnidentifiedImageError as error:
+        raise PixelError(None, f"is no image in {', '.join(FORMATS)}") from error
+    except Exception as error:  # Pillow raises a dozen kinds for broken files
+        # Not the file's content is to blame: Pillow's own errors have no number.
+        if isinstance(error, MemoryError) or getattr(error, "errno", None):
+            raise
+        raise PixelError(None, f"cannot be decoded ({error})") from error
 
 
 def linked_files(column: pa.Array, folder: Path) -> list[Path]:
@@ -137,6 +161,17 @@ def _open(content: bytes) -> NDArray[np.uint8]:
             raise ValueError(f"mode {image.mode}, only 8 bits a channel are supported")
         pixels = np.asarray(image)
     return pixels[None] if pixels.ndim == FLAT else pixels.transpose(2, 0, 1)
+
+
+def _in_colour(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(("I", "F")):
+        values = np.asarray(image)
+        if image.mode == "F" or values.min() < 0 or values.max() > SIXTEEN_BITS:
+            raise ValueError(f"mode {image.mode}, only 8 and 16 bits a channel are supported")
+        image = Image.fromarray((values >> BITS).astype(np.uint8))
+    if image.mode in {"P", "PA"}:
+        image = image.convert("RGBA")  # straight to RGB, Pillow warns of transparent palettes
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _stack(images: Iterator[NDArray[np.uint8]], expected: Shape | None) -> NDArray[np.uint8]:

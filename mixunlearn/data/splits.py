@@ -4,15 +4,16 @@ Shapes: N row ids of a data set.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from numbers import Integral
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mixunlearn.data.arrow import Dataset
+from mixunlearn.data.hardness import hardness
 from mixunlearn.data.names import known_names
-from mixunlearn.data.tasks import Task, check_task
+from mixunlearn.data.tasks import Task, check_task, level
 from mixunlearn.errors import InputError
 from mixunlearn.signature import seed_for, signature
 
@@ -32,7 +33,10 @@ class Splits:
         retain_N: the other training images.
         val_N: images a search may look at.
         test_N: images only a report may look at.
-        forgotten: classes that a class task forgets whole, () otherwise.
+        truth_N: labels of `forget_N` as the source has them, whatever a task makes of them.
+        known_N: those of `retain_N` whose labels a method may see.
+        forgotten: classes that are forgotten whole, () if there are none such.
+        task: what was asked for.
         key: 8 hex digits that name data, task, seed and limit.
     """
 
@@ -40,7 +44,10 @@ class Splits:
     retain_N: Rows
     val_N: Rows
     test_N: Rows
+    truth_N: Rows
+    known_N: Rows
     forgotten: tuple[int, ...]
+    task: Task
     key: str
 
 
@@ -54,7 +61,8 @@ def make_splits(
     """Return the split of `dataset` for an unlearning task; equal arguments, equal split.
 
     A source's own test part is the test part, and a tenth of its training part is for
-    tuning; without one, a fifth of all images each. Both are drawn class by class.
+    tuning; without one, a fifth of all images each. Both are drawn class by class, from images
+    that no list of ids asks to forget.
 
     Args:
         dataset: the labelled images.
@@ -65,20 +73,23 @@ def make_splits(
     Raises:
         InputError: the task or a limit does not fit the data set.
     """
-    checked = check_task(task, dataset.classes)
+    checked = check_task(task, dataset)
     limits = _check_limit(limit or {}, dataset)
-    train, val, test = _parts(dataset, seed, limits)
-    forget = _forget(dataset, train, checked, seed)
-    retain = np.setdiff1d(train, forget, assume_unique=True)
+    train, val, test = _parts(dataset, checked, seed, limits)
+    forget = np.sort(_forget(dataset, train, checked, seed))
+    retain = np.sort(np.setdiff1d(train, forget, assume_unique=True))
     if not len(retain):
         raise InputError("task", dict(task), "every training image is forgotten: forget fewer")
     return Splits(
-        forget_N=np.sort(forget),
-        retain_N=np.sort(retain),
+        forget_N=forget,
+        retain_N=retain,
         val_N=np.sort(val),
         test_N=np.sort(test),
-        forgotten=(checked.classes or ()) if checked.kind == "class" else (),
-        key=signature([dataset.digest, asdict(checked), int(seed), limits]),
+        truth_N=dataset.labels_N[forget],
+        known_N=np.sort(_known(dataset, retain, checked, seed)),
+        forgotten=(checked.classes or ()) if level(task) == "class" else (),
+        task=checked,
+        key=signature([dataset.digest, checked.content(), int(seed), limits]),
     )
 
 
@@ -120,21 +131,36 @@ def _check_count(part: str, count: object, there: int, source: str) -> int:
     raise InputError(key, count, f"must be a whole number in 1..{there}, the images there are")
 
 
-def _parts(dataset: Dataset, seed: int, limits: Mapping[str, int]) -> tuple[Rows, Rows, Rows]:
+def _parts(
+    dataset: Dataset, task: Task, seed: int, limits: Mapping[str, int]
+) -> tuple[Rows, Rows, Rows]:
+    """Return the images for training, tuning and the report; those asked for by id are trained on.
+
+    A limit does not leave out what was asked for: it is there beside the sample, if not in it.
+    """
     labels_N, digest = dataset.labels_N, dataset.digest
+    asked = np.array(task.ids or (), np.int64)
     train = _sample(np.arange(dataset.n_train), "train", digest, seed, limits)
     test = _sample(np.arange(dataset.n_train, len(labels_N)), "test", digest, seed, limits)
+    free = np.setdiff1d(train, asked, assume_unique=True)
     rng = np.random.default_rng(seed_for("split", digest, int(seed)))
     if len(test):
-        val, train = _cut(train, labels_N, (VAL_BESIDE_TEST,), rng)
+        val, train = _cut(free, labels_N, (VAL_BESIDE_TEST,), rng)
     else:
-        val, test, train = _cut(train, labels_N, (VAL, TEST), rng)
+        val, test, train = _cut(free, labels_N, (VAL, TEST), rng)
     if not len(val):
-        limited = "train" in limits
-        key = "data.limit.train" if limited else "data.source"
-        remedy = f"no class has {ENOUGH} images, too few to split: use more images"
-        raise InputError(key, limits["train"] if limited else dataset.source, remedy)
-    return train, val, test
+        raise _too_few(dataset, limits, len(asked))
+    return np.concatenate((train, asked)), val, test
+
+
+def _too_few(dataset: Dataset, limits: Mapping[str, int], asked: int) -> InputError:
+    remedy = f"no class has {ENOUGH} images, too few to split: use more images"
+    if "train" in limits:
+        return InputError("data.limit.train", limits["train"], remedy)
+    if asked:
+        remedy = f"without them {remedy.partition(':')[0]}: forget fewer"
+        return InputError("task.ids", f"{asked} images", remedy)
+    return InputError("data.source", dataset.source, remedy)
 
 
 def _sample(rows: Rows, part: str, digest: str, seed: int, limits: Mapping[str, int]) -> Rows:
@@ -164,18 +190,49 @@ def _cut_class(members: Rows, shares: Sequence[float]) -> list[Rows]:
 
 
 def _forget(dataset: Dataset, train: Rows, task: Task, seed: int) -> Rows:
-    pool = np.sort(train)
-    if task.classes is not None:
-        pool = pool[np.isin(dataset.labels_N[pool], task.classes)]
-        if not len(pool):
-            names = ", ".join(dataset.classes[index] for index in task.classes)
-            remedy = f"no training image is of {names}: use other classes or more images"
-            raise InputError("task.classes", list(task.classes), remedy)
+    if task.ids is not None:
+        return np.array(task.ids)
+    pool = _pool(dataset, np.sort(train), task)
     if task.fraction is None:
         return pool
     count = round(task.fraction * len(pool))
     if not count:
         remedy = f"forgets none of {len(pool)} images: {1 / len(pool):.2g} forgets one"
         raise InputError("task.fraction", task.fraction, remedy)
-    rng = np.random.default_rng(seed_for("forget", dataset.digest, asdict(task), int(seed)))
-    return rng.permutation(pool)[:count]
+    if task.by is None:
+        return _drawn("forget", dataset, pool, task, seed)[:count]
+    score_N = hardness(dataset, pool, task.by)
+    return pool[np.argsort(score_N if task.order == "lowest" else -score_N, kind="stable")][:count]
+
+
+def _pool(dataset: Dataset, train: Rows, task: Task) -> Rows:
+    """Return the training images of which some may be forgotten."""
+    labels_N, pool = dataset.labels_N[train], train
+    if task.target is not None:
+        pool = train[labels_N != task.target]
+        if not len(pool):
+            remedy = "every training image is of this class: name another, or use more images"
+            raise InputError("task.target", task.target, remedy)
+    if task.classes is not None:
+        pool = train[np.isin(labels_N, task.classes)]
+        if not len(pool):
+            names = ", ".join(dataset.classes[index] for index in task.classes)
+            remedy = f"no training image is of {names}: use other classes or more images"
+            raise InputError("task.classes", list(task.classes), remedy)
+    return pool
+
+
+def _known(dataset: Dataset, retain: Rows, task: Task, seed: int) -> Rows:
+    if task.labelled is None:
+        return retain
+    count = round(task.labelled * len(retain))
+    if not count:
+        remedy = f"knows none of {len(retain)} labels: {1 / len(retain):.2g} knows one"
+        raise InputError("task.labelled", task.labelled, remedy)
+    return _drawn("labelled", dataset, retain, task, seed)[:count]
+
+
+def _drawn(purpose: str, dataset: Dataset, rows: Rows, task: Task, seed: int) -> Rows:
+    content = task.forgetting.content()
+    rng = np.random.default_rng(seed_for(purpose, dataset.digest, content, int(seed)))
+    return rng.permutation(rows)

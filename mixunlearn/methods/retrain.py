@@ -15,5 +15,5 @@ class Retrain(Finetune):
     lr: float = 1e-3
 
     def start(self, context: Context) -> StagedModel:
-        """Return an untrained model."""
-        return context.fresh(seed_for("initial weights", context.seed)).to(context.device)
+        """Return a model as references start: untrained, unless they have pretrained weights."""
+        return context.initial(seed_for("initial weights", context.seed)).to(context.device)

@@ -2,12 +2,12 @@
 
 from torch import nn
 
-from mixunlearn.models.staged import StagedModel
+from mixunlearn.models.chain import Chain
 
 MIN_SIZE = 4
 
 
-def cnn(*, channels: int, size: tuple[int, int], classes: int, width: int = 16) -> StagedModel:
+def cnn(*, channels: int, size: tuple[int, int], classes: int, width: int = 16) -> Chain:
     """Two 5×5 convolutions with pooling, a 256-d embedding, 128 hidden units, logits.
 
     Args:
@@ -17,7 +17,7 @@ def cnn(*, channels: int, size: tuple[int, int], classes: int, width: int = 16) 
         width: channels of the first convolution; the second has twice as many.
     """
     features = 2 * width * (size[0] // MIN_SIZE) * (size[1] // MIN_SIZE)
-    return StagedModel(
+    return Chain(
         stages={"pool1": _block(channels, width), "pool2": _block(width, 2 * width)},
         head=nn.Sequential(
             nn.Flatten(),

@@ -2,10 +2,10 @@
 
 from torch import nn
 
-from mixunlearn.models.staged import StagedModel
+from mixunlearn.models.chain import Chain
 
 
-def convnet(*, channels: int, size: tuple[int, int], classes: int, width: int = 32) -> StagedModel:
+def convnet(*, channels: int, size: tuple[int, int], classes: int, width: int = 32) -> Chain:
     """Three blocks of convolution, batch norm, ReLU and pooling; a linear head.
 
     Args:
@@ -15,7 +15,7 @@ def convnet(*, channels: int, size: tuple[int, int], classes: int, width: int = 
         width: channels of the first block; each further block doubles them.
     """
     features = 4 * width * (size[0] // 8) * (size[1] // 8)
-    return StagedModel(
+    return Chain(
         stages={
             "block1": _block(channels, width),
             "block2": _block(width, 2 * width),

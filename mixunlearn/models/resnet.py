@@ -1,9 +1,37 @@
-"""ResNet-18 with the stem for small images (He et al., CVPR 2016, arXiv 1512.03385)."""
+"""Residual networks with 18, 34 and 50 layers (He et al., CVPR 2016, arXiv 1512.03385)."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import pairwise
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mixunlearn.models.staged import StagedModel
+from mixunlearn.models.chain import Chain
+from mixunlearn.models.staged import SMALL
+
+STRIDES = (1, 2, 2, 2)
+
+
+class Projection(nn.Conv2d):
+    """A 1×1 convolution with a stride: of the pixels in between nothing is seen.
+
+    They are left out first. oneDNN's own way to a stride writes, in the backward pass and with
+    few channels, beyond its memory (oneDNN issue 6035), which ends the process.
+
+    Args:
+        inputs: channels of the input.
+        outputs: channels of the output.
+        step: the stride.
+    """
+
+    def __init__(self, inputs: int, outputs: int, step: int) -> None:
+        super().__init__(inputs, outputs, 1, bias=False)
+        self.step = step
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, inputs, H, W) to (B, outputs, H / step, W / step)."""
+        return super().forward(x[:, :, :: self.step, :: self.step])
 
 
 class BasicBlock(nn.Module):
@@ -15,17 +43,15 @@ class BasicBlock(nn.Module):
         stride: of the first convolution.
     """
 
+    expansion = 1
+
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
         self.norm1 = nn.BatchNorm2d(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
         self.norm2 = nn.BatchNorm2d(outputs)
-        self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), nn.BatchNorm2d(outputs)
-            )
+        self.shortcut = _shortcut(inputs, outputs, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, inputs, H, W) to (B, outputs, H / stride, W / stride)."""
@@ -33,29 +59,97 @@ class BasicBlock(nn.Module):
         return F.relu(residual + self.shortcut(x))
 
 
-def resnet18(*, channels: int, size: tuple[int, int], classes: int, width: int = 64) -> StagedModel:
-    """ResNet-18 with a 3×3 stem and no initial pooling, as used for CIFAR.
+class Bottleneck(nn.Module):
+    """A 3×3 convolution between two 1×1 that narrow to a quarter and widen, around a shortcut.
+
+    The stride is the 3×3 convolution's, as in torchvision: version 1.5 of the paper's block.
 
     Args:
-        channels: of the images.
-        size: (H, W) of the images, each at least 8; a 32×32 image gives 256×8×8 at `layer3`.
-        classes: number of outputs.
-        width: channels of the first stage; 64 is the paper's, 16 trains on a CPU.
+        inputs: channels of the input.
+        outputs: channels of the output, a multiple of 4.
+        stride: of the middle convolution.
     """
-    del size  # global pooling accepts any
-    stem = (nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
-    first = nn.Sequential(*stem, BasicBlock(width, width, 1), BasicBlock(width, width, 1))
-    return StagedModel(
-        stages={
-            "layer1": first,
-            "layer2": _layer(width, 2 * width),
-            "layer3": _layer(2 * width, 4 * width),
-            "layer4": _layer(4 * width, 8 * width),
-        },
-        head=nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8 * width, classes)),
+
+    expansion = 4
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        inner = outputs // self.expansion
+        self.conv1 = nn.Conv2d(inputs, inner, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(inner)
+        self.conv2 = nn.Conv2d(inner, inner, 3, stride=stride, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(inner)
+        self.conv3 = nn.Conv2d(inner, outputs, 1, bias=False)
+        self.norm3 = nn.BatchNorm2d(outputs)
+        self.shortcut = _shortcut(inputs, outputs, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, inputs, H, W) to (B, outputs, H / stride, W / stride)."""
+        narrow = F.relu(self.norm1(self.conv1(x)))
+        residual = self.norm3(self.conv3(F.relu(self.norm2(self.conv2(narrow)))))
+        return F.relu(residual + self.shortcut(x))
+
+
+def resnet(
+    block: type[BasicBlock] | type[Bottleneck],
+    depths: Sequence[int],
+    *,
+    channels: int,
+    size: tuple[int, int],
+    classes: int,
+    width: int = 64,
+) -> Chain:
+    """Four stages of residual blocks, each but the first halving the resolution; a linear head.
+
+    The stem follows from the images. Up to 64 pixels it is a 3×3 convolution, as used for CIFAR;
+    above, the paper's 7×7 with stride 2 and pooling, a quarter of the resolution.
+
+    Args:
+        block: of which the stages are made.
+        depths: number of blocks of each stage.
+        channels: of the images.
+        size: (H, W) of the images, each at least 8; in ResNet-18, a 32×32 image gives 256×8×8 at
+            `layer3`, a 224×224 image 256×14×14.
+        classes: number of outputs.
+        width: channels of the first stage, times 4 with bottlenecks; 64 is the paper's, 16 trains
+            on a CPU.
+    """
+    widths = [width, *(block.expansion * width * 2**stage for stage in range(4))]
+    stem = _stem(channels, width, size)
+    stages = [
+        _blocks(block, inputs, outputs, depth, stride)
+        for (inputs, outputs), depth, stride in zip(pairwise(widths), depths, STRIDES, strict=True)
+    ]
+    stages[0] = [*stem, *stages[0]]
+    return Chain(
+        stages={f"layer{place}": nn.Sequential(*stage) for place, stage in enumerate(stages, 1)},
+        head=nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], classes)),
         default_stage="layer3",
     )
 
 
-def _layer(inputs: int, outputs: int) -> nn.Module:
-    return nn.Sequential(BasicBlock(inputs, outputs, 2), BasicBlock(outputs, outputs, 1))
+resnet18: Callable[..., Chain] = partial(resnet, BasicBlock, (2, 2, 2, 2))
+resnet34: Callable[..., Chain] = partial(resnet, BasicBlock, (3, 4, 6, 3))
+resnet50: Callable[..., Chain] = partial(resnet, Bottleneck, (3, 4, 6, 3))
+
+
+def _stem(channels: int, width: int, size: tuple[int, int]) -> list[nn.Module]:
+    if min(size) <= SMALL:
+        convolution = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+        return [convolution, nn.BatchNorm2d(width), nn.ReLU()]
+    convolution = nn.Conv2d(channels, width, 7, stride=2, padding=3, bias=False)
+    pooling = nn.MaxPool2d(3, stride=2, padding=1)
+    return [convolution, nn.BatchNorm2d(width), nn.ReLU(), pooling]
+
+
+def _blocks(
+    block: type[BasicBlock] | type[Bottleneck], inputs: int, outputs: int, depth: int, stride: int
+) -> list[nn.Module]:
+    first = block(inputs, outputs, stride)
+    return [first, *(block(outputs, outputs, 1) for _ in range(depth - 1))]
+
+
+def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
+    if stride == 1 and inputs == outputs:
+        return nn.Identity()
+    return nn.Sequential(Projection(inputs, outputs, stride), nn.BatchNorm2d(outputs))

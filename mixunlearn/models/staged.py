@@ -1,31 +1,29 @@
-"""The shape every model shares: named stages, then a head."""
+"""The shape every model shares: a classifier with stages whose features can be read by name."""
 
-from collections.abc import Iterable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
 
 from torch import Tensor, nn
 
+SMALL = 64  # pixels of an image's shorter side, up to which models are sized as for CIFAR
 
-class StagedModel(nn.Module):
-    """A classifier as a chain of named stages and a head.
 
-    Args:
-        stages: name -> module, in order; each maps feature maps to feature maps.
-        head: maps the last stage's feature maps to logits.
-        default_stage: the stage whose features the generator reads unless told otherwise.
+class StagedModel(nn.Module, ABC):
+    """A classifier whose inner feature maps have names.
+
+    Attributes:
+        stage_names: the stages a search chooses from, in order; empty if there are no maps.
+        default_stage: the one the generator reads unless told otherwise; empty likewise.
     """
 
-    def __init__(
-        self, stages: Mapping[str, nn.Module], head: nn.Module, default_stage: str
-    ) -> None:
-        super().__init__()
-        self.stages = nn.ModuleDict(dict(stages))
-        self.head = head
-        self.default_stage = default_stage
+    stage_names: tuple[str, ...]
+    default_stage: str
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits, shape (B, C), of images in [0, 1], shape (B, channels, H, W)."""
         return self.forward_with_features(images, ())[0]
 
+    @abstractmethod
     def forward_with_features(
         self, images: Tensor, names: Iterable[str]
     ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -34,12 +32,12 @@ class StagedModel(nn.Module):
         Raises:
             KeyError: no stage has one of the names.
         """
-        wanted = {name: self.stages[name] for name in names}
-        found: dict[str, Tensor] = {}
-        # Mixing happens in [0, 1]; centred, training is faster.
-        x = (images - 0.5) * 2
-        for name, stage in self.stages.items():
-            x = stage(x)
-            if name in wanted:
-                found[name] = x
-        return self.head(x), found
+
+    def stages_with(self, wished: Iterable[str]) -> tuple[str, ...]:
+        """Return the stages a search chooses from, and those beside them that a user asks for.
+
+        Raises:
+            InputError: one cannot be read; the message names those that can.
+        """
+        del wished  # most models have no others
+        return self.stage_names

@@ -1,18 +1,19 @@
 """The data set value and its memory-mapped file."""
 
+import json
 import os
 import pickle
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from mixunlearn.data.arrow import Dataset, make_dataset, read, write
+from mixunlearn.data.arrow import Dataset, make_dataset, pixels_start, read, surround, write
 from mixunlearn.errors import CorruptError, MissingError, MixUnlearnError
 
 CLASSES = ("cat", "dog", "emu")
@@ -155,18 +156,24 @@ def foreign_table(path: Path) -> None:
         writer.write_table(table)
 
 
-def two_batches(path: Path) -> None:
+def written(path: Path) -> tuple[pa.RecordBatch, dict[bytes, bytes]]:
+    """Write a data set; return its rows and its header, as anyone can read them."""
     write(make(), path)
-    batch = pa.ipc.open_file(pa.OSFile(str(path))).get_batch(0)
-    with pa.ipc.new_file(str(path), batch.schema) as writer:
+    with pa.OSFile(str(path)) as file:
+        reader = pa.ipc.open_file(file)
+        return reader.get_batch(0), reader.metadata
+
+
+def two_batches(path: Path) -> None:
+    batch, header = written(path)
+    with pa.ipc.new_file(str(path), batch.schema, metadata=header) as writer:
         writer.write_batch(batch.slice(0, 10))
         writer.write_batch(batch.slice(10))
 
 
 def fewer_rows(path: Path) -> None:
-    write(make(), path)
-    batch = pa.ipc.open_file(pa.OSFile(str(path))).get_batch(0)
-    with pa.ipc.new_file(str(path), batch.schema) as writer:
+    batch, header = written(path)
+    with pa.ipc.new_file(str(path), batch.schema, metadata=header) as writer:
         writer.write_batch(batch.slice(0, 10))
 
 
@@ -184,6 +191,60 @@ def test_a_foreign_file_is_an_error_with_the_remedy(tmp_path: Path, spoil: objec
     assert str(path) in str(caught.value)
     assert "built again" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_files_of_earlier_versions_are_read(path: Path) -> None:
+    batch, header = written(path)
+    document = json.loads(header[b"mixunlearn"])
+    del document["skipped"]
+    old = batch.replace_schema_metadata({b"mixunlearn": json.dumps(document)})
+    with pa.ipc.new_file(str(path), old.schema) as writer:
+        writer.write_batch(old)
+    assert read(path).digest == make().digest
+    assert read(path).skipped == ()
+
+
+# A file that is written around its pixels
+
+
+def grown(path: Path, dataset: Dataset) -> Dataset:
+    """Return a data set whose pixels alone are in a file, mapped from there."""
+    shape = dataset.images_NFHW.shape
+    start = pixels_start((shape[1], shape[2], shape[3]))
+    path.parent.mkdir(exist_ok=True)
+    with path.open("wb") as file:
+        file.truncate(start)
+        file.seek(start)
+        file.write(dataset.images_NFHW.tobytes())
+    return replace(dataset, images_NFHW=np.memmap(path, np.uint8, "r", start, shape))
+
+
+@pytest.mark.parametrize("count", [1, 30, 3001])
+def test_a_file_written_around_its_pixels_is_the_same_file(path: Path, count: int) -> None:
+    dataset = make(count=count, n_train=1)
+    write(dataset, path)
+    whole, other = path.read_bytes(), path.with_name("grown.arrow")
+    surround(grown(other, dataset), other)
+    assert other.read_bytes() == whole
+
+
+def test_more_pixels_than_32_bits_can_count(path: Path) -> None:
+    shape = (2**31 // (3 * 512 * 512) + 1, 3, 512, 512)
+    start = pixels_start((3, 512, 512))
+    path.parent.mkdir()
+    with path.open("wb") as file:
+        file.truncate(start + int(np.prod(shape)))  # takes no room: all of it is a hole
+    dataset = replace(
+        make(),
+        images_NFHW=np.memmap(path, np.uint8, "r", start, shape),
+        labels_N=np.zeros(shape[0], np.int64),
+        path=path,
+    )
+    surround(dataset, path)
+    mapped = pickle.loads(pickle.dumps(dataset))
+    assert mapped.images_NFHW.shape == shape
+    assert mapped.images_NFHW.nbytes > 2**31
+    assert not mapped.images_NFHW[-1].any()
 
 
 def test_a_changed_pixel_is_an_error_with_the_remedy(path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mixunlearn.losses import contrastive_ratio, sharpen, sim_loss
+from mixunlearn.losses import contrastive_ratio, distillation_kl, sharpen, sim_loss
 
 Array = npt.NDArray[np.float64]
 
@@ -115,6 +115,24 @@ def test_contrastive_ratio_takes_a_weight_for_each_sample() -> None:
     )
 
 
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
+def test_distillation_equals_its_equation(temperature: float) -> None:
+    rng = np.random.default_rng(6)
+    logits, teacher = rng.normal(size=(16, 5), scale=3), probabilities(rng, 16, 5)
+    q = numpy_sharpen(teacher, temperature)
+    p = numpy_sharpen(np.exp(logits), temperature)  # softmax(z/T), by another way
+    expected = temperature**2 * np.mean(np.sum(q * np.log(q / p), axis=1))
+    logits_torch, teacher_torch = tensors(logits, teacher)
+    found = distillation_kl(logits_torch, teacher_torch, temperature)
+    assert found.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_distillation_is_zero_where_the_student_is_the_teacher() -> None:
+    (logits,) = tensors(np.random.default_rng(7).normal(size=(16, 5), scale=9))
+    found = distillation_kl(logits, torch.softmax(logits, dim=1), 3.0)
+    assert found.item() == pytest.approx(0, abs=1e-5)
+
+
 def test_gradients_pass_gradcheck() -> None:
     rng = np.random.default_rng(5)
     logits = [
@@ -130,3 +148,4 @@ def test_gradients_pass_gradcheck() -> None:
     assert torch.autograd.gradcheck(ratio, logits)
     p = torch.tensor(probabilities(rng, 4, 3) + 0.1, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda q: sharpen(q, 0.3), (p,))
+    assert torch.autograd.gradcheck(lambda z: distillation_kl(z, targets[0], 2.0), (logits[0],))

@@ -24,12 +24,38 @@ GOLDEN = Path(__file__).parent.parent / "golden"
 EPOCHS = 3
 # Enough of each method to forget something within three epochs of tiny data.
 STRONG: dict[str, dict[str, Any]] = {
+    "ascent": {"lr": 3e-3},
+    "bad_teacher": {"lr": 1e-3},
+    "boundary": {"lr": 3e-3},
+    "cf_k": {"lr": 3e-3},
+    "ct": {"lr": 3e-3},
+    "dsmixup": {},
+    "eu_k": {"lr": 3e-3},
     "finetune": {"lr": 3e-3},
+    "fisher": {"alpha": 1e-6},
+    "gli": {"lr": 3e-3, "lr_impair": 1e-3},
+    "influence": {"alpha": 10.0},
+    "l1_sparse": {"lr": 3e-3, "gamma": 1e-3},
     "l_mix": {"lr": 1e-3},
+    "laf": {"lr": 1e-3, "lr_ue": 1e-3, "tau": 0.5},
+    "laf_r": {"lr": 1e-3, "lr_ue": 1e-3, "tau": 0.5, "lr_head": 1e-3},
     "mixunlearn": {"lr": 1e-3},
+    "msg": {"lr": 0.1, "share": 0.9},
+    "mu_mis": {"lr": 1e-3},
     "neggrad": {"lr": 1e-3, "beta": 0.5},
+    "original": {},
+    "rand_label_agnostic": {"lr": 1e-3},
+    "random_label": {"lr": 1e-3},
     "retrain": {},
+    "salun": {"lr": 1e-3},
+    "scrub": {"lr": 1e-3},
+    "sisa": {},
+    "ssd": {"alpha": 5.0},
+    "unroll": {"lr": 0.05, "sigma": 100.0},
+    "unsir": {"share": 1.0},
 }
+DETERMINISTIC = {"influence", "original", "ssd"}  # no random choice, of so few images
+UNFORGETTING = {"finetune", "original"}  # baselines: they must at least not learn more
 
 
 def prepared(name: str, problem: Problem, seed: int = 0, **parameters: Any) -> Method:
@@ -70,7 +96,8 @@ class TestContract:
     ) -> None:
         runs = [prepared(name, problem, seed) for seed in (1, 1, 2)]
         scalars = [run.epoch() for run in runs]
-        assert scalars[0] == scalars[1] != scalars[2]
+        assert scalars[0] == scalars[1]
+        assert (scalars[0] == scalars[2]) == (name in DETERMINISTIC)
         assert equal(weights(runs[0].model), weights(runs[1].model))
 
     def test_a_restored_state_goes_on_as_if_never_interrupted(
@@ -95,8 +122,7 @@ class TestContract:
         before = forget_accuracy(prepared("finetune", problem), problem)
         for _ in range(EPOCHS):
             method.epoch()
-        # Finetuning is the baseline that hardly forgets: it must at least not learn more.
-        slack = 0 if name == "finetune" else -50
+        slack = 0 if name in UNFORGETTING else -50
         assert forget_accuracy(method, problem) <= before + slack
 
     def test_it_works_without_labels_or_says_that_it_needs_them(
@@ -111,6 +137,8 @@ class TestContract:
     def test_a_forget_set_smaller_than_a_batch_is_enough(
         self, name: str, tiny_forget_problem: Problem
     ) -> None:
+        if METHODS[name].whole_classes:
+            pytest.skip("a random task has no whole class to forget")
         assert math.isfinite(prepared(name, tiny_forget_problem).epoch()["loss"])
 
 

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -147,7 +148,7 @@ def test_a_missing_package_names_the_extra(
 # Names and options
 
 
-@pytest.mark.parametrize("source", ["digit", "Parquet", "mnist", "", None, 5, ["digits"]])
+@pytest.mark.parametrize("source", ["digit", "Parquet", "mnst", "", None, 5, ["digits"]])
 def test_an_unknown_source_names_the_nearest(tmp_path: Path, source: Any) -> None:
     error = refusal(source, {}, tmp_path / "cache")
     assert error.key == "data.source"
@@ -182,6 +183,88 @@ def test_an_option_that_is_no_text_is_refused(tmp_path: Path) -> None:
     error = refusal("parquet", {"train": "x", "label": 3}, tmp_path / "cache")
     assert error.key == "data.label"
     assert "must be text" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("size", 0, "in 1..1024"),
+        ("size", 1025, "in 1..1024"),
+        ("size", True, "whole number"),
+        ("size", "224", "whole number"),
+        ("size", 2.5, "whole number"),
+        ("root", 3, "must be text"),
+    ],
+)
+def test_an_option_of_the_wrong_kind_is_refused(
+    tmp_path: Path, option: str, value: object, said: str
+) -> None:
+    error = refusal("image_folder", {"root": "x", option: value}, tmp_path / "cache")
+    assert error.key == f"data.{option}"
+    assert said in str(error)
+
+
+@pytest.mark.parametrize("value", ["yes", 1])
+def test_a_download_is_asked_for_with_true(tmp_path: Path, value: object) -> None:
+    error = refusal("mnist", {"download": value}, tmp_path / "cache")
+    assert "must be true or false" in str(error)
+
+
+# Sources of other packages
+
+PACKAGE = """
+import numpy as np
+from mixunlearn.data.arrow import make_dataset
+from mixunlearn.data.pictures import Pictures
+from mixunlearn.errors import MixUnlearnError
+
+def dots(size=4):
+    return make_dataset(
+        np.full((6, 1, size, size), 7, np.uint8), np.arange(6) % 2, classes="ab", n_train=6,
+        source="dots",
+    )
+
+def lazy():
+    return Pictures(
+        names=range(6), labels_M=np.arange(6) % 2, classes="ab", n_train=4, source="lazy",
+        shape=(1, 2, 2), decode=lambda number: np.full((1, 2, 2), number, np.uint8),
+    )
+
+def wrong():
+    return [1, 2]
+"""
+SCRIPT = """
+import sys
+from pathlib import Path
+from mixunlearn.data.sources import SOURCES, open_dataset
+from mixunlearn.errors import MixUnlearnError
+assert {"dots", "lazy", "digits"} <= SOURCES.keys()
+for source, options in (("dots", {"size": 5}), ("lazy", {}), ("wrong", {}), ("dots", {"siz": 5})):
+    try:
+        found = open_dataset(source, options, Path(sys.argv[1]))
+        print(found.images_NFHW.shape, int(found.images_NFHW.sum()), found.n_train)
+    except MixUnlearnError as error:
+        print(error)
+"""
+
+
+def test_another_package_adds_sources(tmp_path: Path) -> None:
+    (tmp_path / "dotted.py").write_text(PACKAGE)
+    about = tmp_path / "dotted-1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: dotted\nVersion: 1\n")
+    points = "".join(f"{name} = dotted:{name}\n" for name in ("dots", "lazy", "wrong"))
+    (about / "entry_points.txt").write_text(f"[mixunlearn.sources]\n{points}")
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path / "cache")]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    eager, lazy, wrong, misspelt = done.stdout.splitlines()
+    assert eager == f"(6, 1, 5, 5) {6 * 25 * 7} 6"
+    assert lazy == f"(6, 1, 2, 2) {15 * 4} 4"
+    assert wrong == "source 'wrong' returned list: it must return a Dataset or Pictures"
+    assert misspelt.startswith(
+        "data.siz = 5: source 'dots' has no such option; did you mean 'size'"
+    )
 
 
 # Layouts

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
+from safetensors.torch import save_file
 
 from distributed.experiment import (
     TASKS,
@@ -15,10 +16,11 @@ from distributed.experiment import (
     read_experiment,
     read_tracking,
 )
-from distributed.plan import make_plan, resolved
+from distributed.plan import Plan, make_plan, resolved
 from mixunlearn.data.tasks import KINDS
 from mixunlearn.errors import InputError
 from mixunlearn.methods import METHODS
+from mixunlearn.models import build_model
 from mixunlearn.training import Recipe
 from search_spaces import SPACES
 
@@ -126,6 +128,9 @@ def test_a_file_may_come_from_windows(tmp_path: Path) -> None:
         "tracking.uri=http://host",
         "data.train=elsewhere.parquet",
         "data.test=elsewhere.parquet",
+        "data.root=elsewhere",
+        "data.download=true",
+        "data.size=64",
     ],
 )
 def test_what_cannot_change_a_number_does_not_change_the_signature(setting: str) -> None:
@@ -158,6 +163,74 @@ def test_what_can_change_a_number_changes_the_signature(setting: str) -> None:
 
 def test_other_data_make_another_study() -> None:
     assert changed().signature(DIGEST) != changed().signature("1" * 64)
+
+
+def test_studies_of_earlier_versions_keep_their_names() -> None:
+    assert changed().signature(DIGEST) == "627e2241"
+    assert changed("data.label=y").signature(DIGEST) == "b7baa2b3"
+
+
+def test_without_weights_the_signature_is_that_of_earlier_versions() -> None:
+    presets = (("digits_class", "aa617d6e"), ("cifar10_class", "37b9b744"))
+    for name, signature in presets:
+        path = next(path for path in PRESETS if path.stem == name)
+        assert read_experiment(path).signature(DIGEST) == signature
+
+
+def test_weights_count_by_their_content() -> None:
+    first, second = (changed(f"model.weights={name}.safetensors") for name in "ab")
+    assert first.signature(DIGEST, weights="1") == second.signature(DIGEST, weights="1")
+    assert first.signature(DIGEST, weights="1") != first.signature(DIGEST, weights="2")
+    assert first.signature(DIGEST, weights="1") != changed().signature(DIGEST)
+
+
+def planned(home: Path, *settings: str) -> Plan:
+    return make_plan(changed(*settings), home, command="test")
+
+
+@pytest.fixture
+def _no_tracking(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.mark.usefixtures("_no_tracking")
+def test_a_plan_starts_from_the_weights_of_a_file(tmp_path: Path) -> None:
+    model = build_model("cnn", image_shape=(1, 8, 8), classes=7, seed=1, width=4)
+    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    save_file(state, tmp_path / "weights.safetensors")
+    plan = planned(tmp_path, "model.width=4", f"model.weights={tmp_path / 'weights.safetensors'}")
+    assert plan.pretrained is not None
+    assert plan.bank.architecture.weights == plan.pretrained.digest
+    assert plan.bank.pretrained is plan.pretrained
+    assert plan.study != planned(tmp_path, "model.width=4").study
+
+
+@pytest.mark.usefixtures("_no_tracking")
+def test_trials_choose_among_few_stages_or_take_the_one_asked_for(tmp_path: Path) -> None:
+    model = "model.name=torchvision:resnet18"
+    assert planned(tmp_path, model).stages == ("relu", "layer1")
+    assert planned(tmp_path, model).default["stage"] == "relu"
+    assert planned(tmp_path, model, "search.space.stage=layer1.0").stages == ("layer1.0",)
+    assert planned(tmp_path, model, "search.space.stage=[layer1, conv1]").stages == (
+        *("layer1", "conv1"),
+    )
+
+
+@pytest.mark.usefixtures("_no_tracking")
+def test_without_feature_maps_there_is_no_generator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "flat_models.py").write_text(
+        "from torch import nn\n"
+        "def flat(*, channels, size, classes):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(channels * size[0] * size[1], classes))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    model = "model.name=flat_models:flat"
+    with pytest.raises(InputError, match=r"^model.name = .* has no feature map for the generator"):
+        planned(tmp_path, model)
+    assert planned(tmp_path, model, "search.space.mixing=mixup").stages == ()
+    assert planned(tmp_path, model, "method=finetune").stages == ()
 
 
 def test_sections_can_be_read_alone() -> None:

@@ -29,6 +29,7 @@ from distributed.registry import promote, register, save_model
 from mixunlearn.errors import MissingError, MixUnlearnError
 from mixunlearn.inference import predict
 from mixunlearn.models import MODELS, StagedModel
+from mixunlearn.models.chain import Chain
 from mixunlearn.problem import Architecture
 
 # SQLAlchemy tells MLflow about the next release.
@@ -181,7 +182,7 @@ def test_no_path_of_this_machine_is_told(folder: Path) -> None:
     assert told == []
 
 
-class Undecided(StagedModel):
+class Undecided(Chain):
     """Asks its input which way to go: no program can be made of it."""
 
     def forward(self, images: Tensor) -> Tensor:
@@ -191,6 +192,7 @@ class Undecided(StagedModel):
 def test_of_a_model_that_cannot_be_exported_the_weights_are_kept(
     model: StagedModel, tmp_path: Path
 ) -> None:
+    assert isinstance(model, Chain)
     odd = Undecided(dict(model.stages), model.head, model.default_stage)
     reason = save(odd, tmp_path / "model")
     assert reason

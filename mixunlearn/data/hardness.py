@@ -1,0 +1,80 @@
+"""How much images are memorised: a proxy in closed form, for which no network is trained.
+
+An image is memorised as far as a model is right about it only for having seen it: the probability
+of its label, less that of a model trained on all other images (Feldman, Zhang. arXiv 2008.03703).
+How much a forget set is memorised is one of the two things found to decide how hard it is to
+unlearn (Zhao et al. arXiv 2406.01257). Measured so, it takes many trainings; cheap proxies have
+done about as well for methods that need it (Zhao, Triantafillou. arXiv 2410.16516).
+
+Shape suffixes: N images, D features, C classes.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from mixunlearn.data.arrow import Dataset
+from mixunlearn.data.batches import PIXEL_MAX
+
+Rows = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+SIDE = 16  # images are averaged down to at most this: features cost their number squared
+RIDGE = 1e-3  # penalty, in units of the mean over features of their sum of squares
+CHUNK = 4096  # images at a time
+DECIMALS = 9  # of a score: what a processor adds beyond must not decide a rank
+
+
+def hardness(dataset: Dataset, rows_N: Rows, by: str) -> Floats:
+    """Return how much each image is memorised, or how hard it is.
+
+    The model is ridge regression of the one-hot labels on the averaged pixels: its output for a
+    class is an estimate of the class's probability. Without image i its residual would be
+    r_i / (1 - h_i), where h_i = x_i' (X'X + penalty)^-1 x_i (the leave-one-out identity of linear
+    smoothers, Hastie et al., The Elements of Statistical Learning, eq. 7.64), so that every image
+    is left out at the price of one fit.
+
+    Args:
+        dataset: where the images are.
+        rows_N: those that are trained on; the score is of each of them.
+        by: "memorisation": the output for the image's class, less that without the image; below 0
+            where the output is above 1. "loss": the squared error of the outputs without the image.
+    """
+    classes = np.eye(len(dataset.classes))
+    gram_DD, products_DC = _sums(dataset, rows_N, classes)
+    penalty = RIDGE * np.trace(gram_DD) / len(gram_DD)
+    inverse_DD = np.linalg.inv(gram_DD + penalty * np.eye(len(gram_DD)))
+    weights_DC = inverse_DD @ products_DC
+    scores = []
+    for features_ND, labels_N in _chunks(dataset, rows_N):
+        leverage_N = np.einsum("nd,de,ne->n", features_ND, inverse_DD, features_ND, optimize=True)
+        residuals_NC = classes[labels_N] - features_ND @ weights_DC
+        left_out_NC = residuals_NC / (1 - leverage_N)[:, None]
+        if by == "loss":
+            scores.append((left_out_NC**2).sum(axis=1))
+        else:
+            scores.append((left_out_NC - residuals_NC)[np.arange(len(labels_N)), labels_N])
+    return np.concatenate(scores).round(DECIMALS)
+
+
+def _sums(dataset: Dataset, rows_N: Rows, classes: Floats) -> tuple[Floats, Floats]:
+    """Return X'X and X'Y."""
+    gram_DD, products_DC = np.zeros(()), np.zeros(())
+    for features_ND, labels_N in _chunks(dataset, rows_N):
+        gram_DD = gram_DD + features_ND.T @ features_ND
+        products_DC = products_DC + features_ND.T @ classes[labels_N]
+    return gram_DD, products_DC
+
+
+def _chunks(dataset: Dataset, rows_N: Rows) -> Iterator[tuple[Floats, Rows]]:
+    """Yield features and labels of some images after the other."""
+    height, width = dataset.images_NFHW.shape[2:]
+    size = min(height, SIDE), min(width, SIDE)
+    for start in range(0, len(rows_N), CHUNK):
+        rows = rows_N[start : start + CHUNK]
+        images = torch.from_numpy(dataset.images_NFHW[rows]).double() / PIXEL_MAX
+        pixels_ND = F.adaptive_avg_pool2d(images, size).flatten(1).numpy()
+        yield np.hstack((pixels_ND, np.ones((len(rows), 1)))), dataset.labels_N[rows]

@@ -1,0 +1,158 @@
+"""Folders of image files, a folder a class: the layout of ImageNet.
+
+ROOT/train/CLASS/FILE, and where there is a test part ROOT/test/CLASS/FILE or else ROOT/val/...
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixunlearn.data.names import printable, typed_path
+from mixunlearn.data.pictures import Pictures
+from mixunlearn.data.pixels import decode_square
+from mixunlearn.errors import InputError
+
+SIZE = 224  # pixels a side, as ImageNet is usually seen
+TEST_PARTS = ("test", "val")  # ImageNet's own `test` has no class folders, and does not count
+FEWEST = 2  # classes
+LAYOUT = "put the images of each class into train/CLASS, at least two classes"
+
+
+def load(root: str, size: int = SIZE) -> Pictures:
+    """Return the images below a folder, to be decoded as (3, size, size).
+
+    Classes are the sorted names of the folders in ROOT/train. Files may lie deeper; hidden ones,
+    and those beside the class folders, are not looked at.
+
+    Args:
+        root: the folder.
+        size: the shorter side is scaled to that many pixels, and the centre cut out.
+
+    Raises:
+        InputError: the folder has another layout, a class without files, or cannot be read.
+    """
+    listing = _list(root)
+    return Pictures(
+        names=listing.names,
+        labels_M=np.array(listing.labels, np.int64),
+        classes=[printable(name) for name in listing.classes],
+        n_train=listing.n_train,
+        source="image_folder",
+        shape=(3, size, size),
+        decode=partial(_decode, listing, size),
+    )
+
+
+def contents(root: str, **_: object) -> list[str]:
+    """Return a digest of all names, sizes and times: to read every file would take too long.
+
+    Raises:
+        InputError: as for `load`.
+    """
+    return [_list(root).stamps.hexdigest()]
+
+
+@dataclass(kw_only=True)
+class _Listing:
+    """All files of a folder of images.
+
+    Attributes:
+        folder: their root.
+        classes: names of the folders in its `train`.
+        names: of the files, from the root, in the order of the data set.
+        labels: the class of each.
+        n_train: how many are in `train`; they come first.
+        stamps: digest of names, sizes and times.
+    """
+
+    folder: Path
+    classes: list[str]
+    names: list[str] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    n_train: int = 0
+    stamps: "hashlib._Hash" = field(default_factory=hashlib.sha256)
+
+    def add(self, part: str, name: str) -> int:
+        """Add the files of a class to a part; return how many."""
+        before, prefix = len(self.names), f"{self.folder}{os.sep}"
+        for entry in _files(self.folder / part / name):
+            status = entry.stat()
+            self.names.append(entry.path.removeprefix(prefix))
+            stamp = f"{self.names[-1]}\0{status.st_size}\0{status.st_mtime_ns}\0"
+            self.stamps.update(os.fsencode(stamp))
+        added = len(self.names) - before
+        self.labels += [self.classes.index(name)] * added
+        return added
+
+
+def _list(root: str) -> _Listing:
+    folder = typed_path("data.root", root)
+    try:
+        listing = _Listing(folder=folder, classes=_classes(root, folder))
+        _add_part(root, "train", listing)
+        listing.n_train = len(listing.names)
+        for part in TEST_PARTS:
+            if _subfolders(folder / part):
+                _add_part(root, part, listing)
+                break
+    except OSError as error:
+        remedy = f"{error.filename} cannot be read ({error.strerror}): restore it or its permission"
+        raise InputError("data.root", root, remedy) from error
+    return listing
+
+
+def _classes(root: str, folder: Path) -> list[str]:
+    if not folder.is_dir():
+        raise InputError("data.root", root, "no such folder: correct the path")
+    if not (folder / "train").is_dir():
+        raise InputError("data.root", root, f"has no folder train: {LAYOUT}")
+    classes = _subfolders(folder / "train")
+    if len(classes) < FEWEST:
+        found = f"one class, {printable(classes[0])}" if classes else "no class folders"
+        raise InputError("data.root", root, f"train has {found}: {LAYOUT}")
+    return classes
+
+
+def _add_part(root: str, part: str, listing: _Listing) -> None:
+    for name in _subfolders(listing.folder / part):
+        place = f"{part}/{printable(name)}"
+        if name not in listing.classes:
+            remedy = "is no class of train: rename or remove it"
+            raise InputError("data.root", root, f"{place} {remedy}")
+        if not listing.add(part, name):
+            remedy = "has no files: remove it, or put the images of the class there"
+            raise InputError("data.root", root, f"{place} {remedy}")
+
+
+def _subfolders(folder: Path) -> list[str]:
+    """Return the sorted names of the folders in a folder; none where there is no such folder."""
+    if not folder.is_dir():
+        return []
+    return [entry.name for entry in _entries(folder) if entry.is_dir()]
+
+
+def _files(folder: Path) -> Iterator["os.DirEntry[str]"]:
+    """Yield all files below a folder, in an order that is always the same."""
+    for entry in _entries(folder):
+        if entry.is_dir():
+            yield from _files(Path(entry.path))
+        else:
+            yield entry
+
+
+def _entries(folder: Path) -> list["os.DirEntry[str]"]:
+    """Return what is in a folder, sorted by name, hidden files apart."""
+    with os.scandir(folder) as entries:
+        visible = [entry for entry in entries if not entry.name.startswith(".")]
+    return sorted(visible, key=lambda entry: entry.name)
+
+
+def _decode(listing: _Listing, size: int, picture: int) -> NDArray[np.uint8]:
+    with (listing.folder / listing.names[picture]).open("rb") as file:
+        return decode_square(file, size)

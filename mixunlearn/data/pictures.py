@@ -1,0 +1,192 @@
+"""Data sets too large for memory: pictures that are decoded into the data set's file itself.
+
+The file grows under a temporary name, beside a note of what is in it: who kills the process loses
+the part it is at.
+
+Shapes: M pictures, N of them that can be decoded, F channels, H W pixels.
+"""
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from mixunlearn.data import arrow
+from mixunlearn.data.arrow import Dataset, make_dataset
+from mixunlearn.data.names import printable
+from mixunlearn.data.pixels import PixelError, Shape
+from mixunlearn.errors import CorruptError, MissingError, MixUnlearnError
+
+PART = 256  # pictures decoded at a time: bounds memory, and what is lost when the process is killed
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """Labelled pictures that are not decoded yet, the source's training part first.
+
+    Args:
+        names: of the M pictures.
+        labels_M: int64, indexes into `classes`.
+        classes: name of each class.
+        n_train: pictures [0, n_train) are the training part, all others the test part.
+        source: name of the source.
+        shape: (F, H, W) of all images.
+        decode: returns the image of a picture's number, uint8; called by several threads at once.
+            A `PixelError` leaves the picture out, any other error ends the import: it goes on
+            there the next time.
+    """
+
+    names: Sequence[str]
+    labels_M: NDArray[np.int64]
+    classes: Sequence[str]
+    n_train: int
+    source: str
+    shape: Shape
+    decode: Callable[[int], NDArray[np.uint8]]
+
+    def attempt(self, picture: int) -> NDArray[np.uint8] | str:
+        """Return the image of a picture, or why there is none.
+
+        Raises:
+            MixUnlearnError: its file cannot be read, which says nothing of what is in it.
+        """
+        try:
+            image_FHW = self.decode(picture)
+        except PixelError as error:
+            return error.reason
+        except OSError as error:
+            remedy = f"cannot be read ({error.strerror}): restore it or its permission"
+            name = printable(self.names[picture])
+            raise MixUnlearnError(f"{name} {remedy}, and run this again") from error
+        if image_FHW.dtype != np.uint8 or image_FHW.shape != self.shape:
+            found = f"{image_FHW.dtype} of shape {image_FHW.shape}"
+            raise ValueError(f"{self.names[picture]} became {found}, not uint8 of {self.shape}")
+        return image_FHW
+
+
+def collect(pictures: Pictures, path: Path) -> Dataset:
+    """Return the data set in `path`, decoding first what is still missing of it.
+
+    One process decodes, others wait for it; a part at a time is in memory.
+
+    Raises:
+        MixUnlearnError: no room, the file cannot be written, or no picture can be decoded.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(f".{path.name}.lock")):
+            with suppress(MissingError, CorruptError):
+                return arrow.read(path)  # another process was faster
+            _Growing(pictures, path).complete()
+        return arrow.read(path)
+    except OSError as error:
+        remedy = "free space there or choose another --home"
+        raise MixUnlearnError(f"{path} cannot be written ({error}): {remedy}") from error
+
+
+class _Growing:
+    """The file on its way: what is in it, and how it becomes a data set's.
+
+    Attributes:
+        done: how many pictures were tried.
+        skipped: those that cannot be decoded, with the reason.
+    """
+
+    def __init__(self, pictures: Pictures, path: Path) -> None:
+        self.pictures, self.path = pictures, path
+        self.pixels = path.with_name(f".{path.name}.part")
+        self.note = path.with_name(f".{path.name}.note")
+        self.start = arrow.pixels_start(pictures.shape)
+        self.image_bytes = int(np.prod(pictures.shape))
+        self.done, self.skipped = 0, dict[int, str]()
+
+    @property
+    def size(self) -> int:
+        """Return the bytes the file must have by now."""
+        return self.start + (self.done - len(self.skipped)) * self.image_bytes
+
+    def complete(self) -> None:
+        """Decode what is missing, and give the file its name."""
+        self._resume()
+        self._require_room()
+        with self.pixels.open("ab") as file:
+            file.truncate(self.size)
+            self._decode(file)
+        arrow.surround(self._dataset(), self.pixels)
+        self.pixels.replace(self.path)
+        self.note.unlink()
+
+    def _resume(self) -> None:
+        """Take up what an earlier process noted, if the pixels are there that it speaks of."""
+        with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
+            note = json.loads(self.note.read_text())
+            # Another version of Arrow may want the pixels elsewhere.
+            if note["start"] == self.start:
+                self.done, self.skipped = note["done"], dict(note["skipped"])
+        if not self.pixels.exists() or self.pixels.stat().st_size < self.size:
+            self.done, self.skipped = 0, {}
+
+    def _require_room(self) -> None:
+        left = (len(self.pictures.names) - self.done) * self.image_bytes
+        free = shutil.disk_usage(self.path.parent).free
+        if left > free:
+            sizes = f"{left / 2**30:.1f} GiB more, {free / 2**30:.1f} are free"
+            remedy = "free space there, choose another --home, or take fewer or smaller images"
+            raise MixUnlearnError(f"{self.path} needs {sizes}: {remedy}")
+
+    def _decode(self, file: BinaryIO) -> None:
+        total = len(self.pictures.names)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow computes outside Python's lock
+            while self.done < total:
+                part = range(self.done, min(self.done + PART, total))
+                for picture, image in zip(part, pool.map(self.pictures.attempt, part), strict=True):
+                    if isinstance(image, str):
+                        self.skipped[picture] = image
+                    else:
+                        file.write(np.ascontiguousarray(image).data)
+                self.done = part.stop
+                self._keep(file)
+                logger.info("%s: %d of %d decoded", self.pictures.source, self.done, total)
+
+    def _keep(self, file: BinaryIO) -> None:
+        """Note what is in the file, once it is on the disk."""
+        file.flush()
+        os.fsync(file.fileno())
+        note = {"start": self.start, "done": self.done, "skipped": list(self.skipped.items())}
+        temporary = self.note.with_suffix(".tmp")
+        temporary.write_text(json.dumps(note))
+        temporary.replace(self.note)
+
+    def _dataset(self) -> Dataset:
+        """Return the data set of the decoded pictures, mapped from the file."""
+        pictures = self.pictures
+        kept_M = np.ones(len(pictures.names), bool)
+        kept_M[list(self.skipped)] = False
+        reasons = [f"{printable(pictures.names[i])} {why}" for i, why in self.skipped.items()]
+        n_train = int(kept_M[: pictures.n_train].sum())
+        if not n_train:
+            raise MixUnlearnError(
+                f"{pictures.source}: none of {pictures.n_train} pictures can be decoded "
+                f"(the first: {reasons[0]}); replace them"
+            )
+        shape = (int(kept_M.sum()), *pictures.shape)
+        return make_dataset(
+            np.memmap(self.pixels, np.uint8, "r", self.start, shape),
+            pictures.labels_M[kept_M],
+            classes=pictures.classes,
+            n_train=n_train,
+            source=pictures.source,
+            skipped=reasons,
+        )

@@ -1,0 +1,29 @@
+"""Gradient ascent on the forget set alone."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from mixunlearn.methods.base import Method
+
+
+@dataclass(kw_only=True)
+class Ascent(Method):
+    """Maximise `CE(D_f)`; the retain set is not looked at, so only a small step leaves it intact.
+
+    Deviation: Adam, whose steps do not grow with the gradient, for the papers' SGD.
+
+    Source: Golatkar et al., CVPR 2020, arXiv 1911.04933; Thudi et al., EuroS&P 2022,
+        arXiv 2109.13398 (NegGrad).
+    """
+
+    needs_labels = True
+    passes_over = "forget"
+
+    lr: float = 1e-5
+
+    def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
+        """Take one step up the cross entropy of the forget half of the batch."""
+        loss = -self.cross_entropy(self.context.forget, forget_B)
+        self.descend(loss)
+        return {"loss": loss.detach()}

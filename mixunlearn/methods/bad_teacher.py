@@ -1,0 +1,48 @@
+"""Bad teaching: the original teaches the retain set, an untrained model the forget set."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from mixunlearn.inference import predict
+from mixunlearn.losses import distillation_kl
+from mixunlearn.methods.base import Context, Method
+from mixunlearn.signature import seed_for
+
+
+@dataclass(kw_only=True)
+class BadTeacher(Method):
+    """Minimise `KL_T(original ‖ u)` on D_r + `KL_T(untrained ‖ u)` on D_f.
+
+    Deviation: a batch holds as many forget as retain images; the paper's are drawn from D_f and a
+    part of D_r together.
+
+    Args:
+        temperature: T > 0 of teachers and unlearner.
+
+    Source: Chundawat et al., AAAI 2023, arXiv 2205.08096.
+    """
+
+    needs_labels = False
+
+    temperature: float = 1.0
+
+    def prepare(self, context: Context) -> None:
+        """Ask the bad teacher once; what the original says is known."""
+        super().prepare(context)
+        untrained = context.fresh(seed_for("bad teacher", context.seed)).to(context.device)
+        self.bad_probs_NC, _ = predict(untrained, context.forget.images_NFHW)
+
+    def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
+        """Take one step; both halves go through the model in one pass."""
+        forget_logits, retain_logits = self.logits(forget_B, retain_B)
+        good, bad = self.context.retain.probs(retain_B), self.bad_probs_NC[forget_B]
+        loss_retain = distillation_kl(retain_logits, good, self.temperature)
+        loss_forget = distillation_kl(forget_logits, bad, self.temperature)
+        loss = loss_retain + loss_forget
+        self.descend(loss)
+        return {
+            "loss": loss.detach(),
+            "loss_retain": loss_retain.detach(),
+            "loss_forget": loss_forget.detach(),
+        }

@@ -1,0 +1,123 @@
+"""Boundary unlearning: the decision boundary moves until the forget set lies beyond it.
+
+Shape suffixes: N samples, B batch, C classes, D features.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mixunlearn.data.batches import Samples
+from mixunlearn.errors import InputError
+from mixunlearn.methods.base import Context, Method, Stateful, adam
+from mixunlearn.methods.relabelling import best_wrong
+from mixunlearn.models import StagedModel
+from mixunlearn.signature import seed_for
+
+BATCH = 256
+
+
+@dataclass(kw_only=True)
+class Boundary(Method):
+    """Minimise `CE(D_f, other classes)`; the retain set is not looked at.
+
+    "shrink" takes for each image the class that the original is nearest to taking it for: the
+    highest wrong one one step of FGSM away. "expand" adds a shadow class, teaches it to D_f, and
+    prunes it: the shadow's weights lie beside the model, which never has more than C classes.
+
+    Ours: where whole classes are forgotten, none of them is the nearest. Deviation: Adam for the
+    authors' SGD.
+
+    Args:
+        mode: "shrink" or "expand".
+        epsilon: ε ≥ 0 of FGSM, in units of a pixel's range; unused by "expand".
+
+    Source: Chen et al., CVPR 2023, arXiv 2303.11570.
+    """
+
+    needs_labels = True
+    passes_over = "forget"
+
+    lr: float = 1e-5
+    mode: str = "shrink"
+    epsilon: float = 0.1
+
+    def prepare(self, context: Context) -> None:
+        """Find the nearest classes, or build the shadow class."""
+        super().prepare(context)
+        if self.mode == "shrink":
+            self.nearest_N = nearest(
+                context.original, context.forget, self.epsilon, context.forgotten
+            )
+            return
+        self.last = last_linear(self.model, context.classes)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_for("shadow class", context.seed))
+            shadow = nn.Linear(self.last.in_features, 1)
+        self.shadow = shadow.to(context.device)
+        self.optimizer = adam(nn.ModuleList((self.model, self.shadow)), self.lr)
+
+    def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
+        """Take one step on the forget half of the batch."""
+        images = self.context.forget.batch(forget_B)
+        if self.mode == "shrink":
+            loss = F.cross_entropy(self.model(images), self.nearest_N[forget_B])
+        else:
+            shadow_B = torch.full_like(forget_B, self.context.classes)
+            loss = F.cross_entropy(self.widened(images), shadow_B)
+        self.descend(loss)
+        return {"loss": loss.detach()}
+
+    def widened(self, images: Tensor) -> Tensor:
+        """Return logits with the shadow class as the last one, shape (B, C + 1)."""
+
+        def widen(_: nn.Module, features: tuple[Tensor], logits_BC: Tensor) -> Tensor:
+            return torch.cat((logits_BC, self.shadow(features[0])), dim=1)
+
+        with self.last.register_forward_hook(widen):
+            logits: Tensor = self.model(images)
+        return logits
+
+    def parts(self) -> dict[str, Stateful]:
+        """Return by name all that training changes."""
+        return super().parts() | ({"shadow": self.shadow} if self.mode == "expand" else {})
+
+
+def nearest(
+    model: StagedModel, samples: Samples, epsilon: float, forgotten: tuple[int, ...]
+) -> Tensor:
+    """Return the wrong class that is nearest to each sample, int64, shape (N,).
+
+    It has the highest logit at `x + ε·sign(∇_x CE(f(x), y))`, kept in [0, 1].
+
+    Args:
+        model: f, in evaluation mode.
+        samples: with labels.
+        epsilon: ε ≥ 0.
+        forgotten: classes that are forgotten whole.
+    """
+    found = []
+    order_N = torch.arange(len(samples), device=samples.images_NFHW.device)
+    for indices_B in torch.split(order_N, BATCH):
+        images, labels_B = samples.batch(indices_B), samples.labels(indices_B)
+        loss = F.cross_entropy(model(images.requires_grad_()), labels_B, reduction="sum")
+        (slope,) = torch.autograd.grad(loss, images)
+        with torch.no_grad():
+            logits = model((images + epsilon * slope.sign()).clamp(0, 1))
+        found.append(best_wrong(logits, labels_B, forgotten))
+    return torch.cat(found)
+
+
+def last_linear(model: nn.Module, classes: int) -> nn.Linear:
+    """Return the layer that makes the logits.
+
+    Raises:
+        InputError: it is not a linear one.
+    """
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    if not linear or linear[-1].out_features != classes:
+        remedy = "the model's last layer is not linear; take shrink"
+        raise InputError("search.space.mode", "expand", remedy)
+    return linear[-1]

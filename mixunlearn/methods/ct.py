@@ -1,0 +1,31 @@
+"""Convolution transpose: turn the kernels over, then finetune."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from mixunlearn.methods.base import Context
+from mixunlearn.methods.finetune import Finetune
+from mixunlearn.models import StagedModel
+
+
+@dataclass(kw_only=True)
+class ConvolutionTranspose(Finetune):
+    """Swap height and width of each square convolution kernel, then minimise `CE(D_r)`.
+
+    Deviation: Adam at a constant rate, as everywhere here, for SGD with a cosine over the epochs.
+
+    Source: an entry to the NeurIPS 2023 unlearning challenge; Cadet et al., arXiv 2410.01276 (CT).
+    """
+
+    lr: float = 1e-3
+
+    @torch.no_grad()
+    def start(self, context: Context) -> StagedModel:
+        """Return a copy of the original with its kernels transposed."""
+        model = super().start(context)
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d) and len(set(module.kernel_size)) == 1:
+                module.weight.copy_(module.weight.transpose(2, 3).clone())
+        return model

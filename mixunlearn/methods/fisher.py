@@ -1,0 +1,50 @@
+"""Fisher forgetting: bury what the retain set does not need under noise."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mixunlearn.methods.base import OneStep
+from mixunlearn.methods.gradients import diagonal_fisher, mean_loss
+from mixunlearn.signature import seed_for
+
+TINY = 1e-8
+MAX_INVERSE = 1e3  # of the Fisher information, as in the authors' code: unused weights have none
+
+
+@dataclass(kw_only=True)
+class Fisher(OneStep):
+    """Add Gaussian noise of variance `(α / F_r)^(1/2)` to each weight.
+
+    `F_r` is the diagonal of the Fisher information of D_r, with the labels D_r has (the paper
+    draws them from the model); `1 / F_r` is bounded by 1e3. The authors' code beside the paper
+    also empties a forgotten class's row of the last layer; here it is noise alone.
+
+    Args:
+        alpha: α > 0, the paper's `λ·σ_h²`.
+
+    Source: Golatkar, Achille, Soatto, CVPR 2020, arXiv 1911.04933.
+    """
+
+    needs_labels = True
+
+    alpha: float = 1e-9
+
+    @torch.no_grad()
+    def apply(self) -> dict[str, Tensor]:
+        """Add the noise, the same each time; return the loss on D_r and the noise's deviation."""
+        fisher = diagonal_fisher(self.model, self.context.retain)
+        # On the CPU, so that the noise is the same wherever the model lies.
+        generator = torch.Generator().manual_seed(seed_for("noise", self.context.seed))
+        deviations = []
+        for name, weight in self.model.named_parameters():
+            inverse = (1 / (fisher[name] + TINY)).clamp(max=MAX_INVERSE)
+            deviation = (self.alpha * inverse) ** 0.25
+            noise = torch.randn(weight.shape, generator=generator).to(weight.device)
+            weight.add_(deviation * noise)
+            deviations.append(deviation.flatten())
+        return {
+            "loss": mean_loss(self.model, self.context.retain),
+            "noise": torch.cat(deviations).mean(),
+        }

@@ -1,0 +1,40 @@
+"""Zero-shot unlearning by noise: no image is looked at, neither of D_f nor of D_r."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from mixunlearn.methods.base import Context
+from mixunlearn.methods.noise import Labelled, NoiseMethod
+
+
+@dataclass(kw_only=True)
+class GLI(NoiseMethod):
+    """UNSIR's zero-shot relative: noise stands for the kept classes, too.
+
+    The noise of a forgotten class maximises the original's error, that of a kept class minimises
+    it. They are classes' names, not labels of images, that this needs. An epoch has as many steps
+    as a pass over D_f would have.
+
+    Batch norm keeps the original's statistics, for those of noise are not those of images (ours).
+
+    Source: Chundawat et al., TIFS 2023, arXiv 2201.05629 (error minimisation-maximisation).
+    """
+
+    needs_labels = False
+    passes_over = "forget"
+
+    def prepare(self, context: Context) -> None:
+        """Learn the noise of all classes."""
+        super().prepare(context)
+        kept = [name for name in range(context.classes) if name not in context.forgotten]
+        self.remembered = self.learn(kept, wrong=False)
+
+    def kept(self, retain_B: Tensor) -> Labelled:
+        """Return noise of the classes that are kept."""
+        return self.draw(self.remembered, len(retain_B))
+
+    def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
+        """Take one step, in evaluation mode."""
+        self.model.eval()
+        return super().update(forget_B, retain_B)

@@ -1,0 +1,132 @@
+"""Gradients of the cross entropy over whole sets, and the Fisher information made of them.
+
+The model is put into evaluation mode: no sample sees the statistics of its batch, and none changes
+those of the model. Shape suffixes: N samples, B batch, F channels, H W pixels.
+"""
+
+from collections.abc import Iterator
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, grad, vmap
+from torch.nn import functional as F
+
+from mixunlearn.data.batches import Samples
+from mixunlearn.models import StagedModel
+
+Weights: TypeAlias = dict[str, Tensor]
+
+BATCH = 256
+GRADIENT_BYTES = 512 * 2**20  # of single samples' gradients that exist at a time
+
+
+def dot(first: Weights, second: Weights) -> Tensor:
+    """Return the inner product of two vectors shaped like a model's parameters."""
+    return torch.stack([(first[name] * second[name]).sum() for name in first]).sum()
+
+
+@torch.no_grad()
+def mean_loss(model: StagedModel, samples: Samples) -> Tensor:
+    """Return the mean cross entropy over all samples, in nats."""
+    weights = _weights(model)
+    return torch.cat([_losses(model, weights, *part) for part in _batches(samples)]).mean()
+
+
+@torch.enable_grad()
+def mean_gradient(model: StagedModel, samples: Samples) -> Weights:
+    """Return the gradient of the mean cross entropy over all samples."""
+    weights = _weights(model)
+
+    def summed(images: Tensor, labels_B: Tensor) -> Weights:
+        return _slopes(_losses(model, weights, images, labels_B).sum(), weights)
+
+    return _mean(len(samples), (summed(*part) for part in _batches(samples)))
+
+
+def diagonal_fisher(model: StagedModel, samples: Samples) -> Weights:
+    """Return the diagonal of the Fisher information: the mean squared gradient of one sample.
+
+    It is the empirical one: the gradients are of the cross entropy with the samples' labels. As
+    many samples' gradients are computed at once as `GRADIENT_BYTES` has room for.
+    """
+    weights = {name: weight.detach() for name, weight in _weights(model).items()}
+
+    def loss(weights: Weights, image_FHW: Tensor, label: Tensor) -> Tensor:
+        return _losses(model, weights, image_FHW[None], label[None]).sum()
+
+    def squares(image_FHW: Tensor, label: Tensor) -> Weights:
+        gradient = grad(loss)(weights, image_FHW, label)
+        return {name: value.square() for name, value in gradient.items()}
+
+    def summed(images: Tensor, labels_B: Tensor) -> Weights:
+        return {name: value.sum(0) for name, value in vmap(squares)(images, labels_B).items()}
+
+    room = GRADIENT_BYTES // sum(weight.nbytes for weight in weights.values())
+    parts = _batches(samples, batch=min(max(room, 1), BATCH))
+    return _mean(len(samples), (summed(*part) for part in parts))
+
+
+@torch.enable_grad()
+def fisher_product(
+    model: StagedModel, samples: Samples, indices_N: Tensor, vector: Weights
+) -> Weights:
+    """Return `F v` with `F = (1/N) Σ g gᵀ`, the whole empirical Fisher information.
+
+    Not one sample's gradient g is ever formed: `Σ u g` is a gradient of the losses with weights
+    u, and the slopes of its product with v in u are `gᵀ v`.
+
+    Args:
+        model: has P parameters.
+        samples: with labels.
+        indices_N: which of them F is made of.
+        vector: v, shaped like the model's parameters.
+    """
+    weights = _weights(model)
+
+    def product(images: Tensor, labels_B: Tensor) -> Weights:
+        losses_B = _losses(model, weights, images, labels_B)
+        ones_B = torch.ones_like(losses_B, requires_grad=True)
+        along = dot(_slopes(ones_B @ losses_B, weights, create_graph=True), vector)
+        (slopes_B,) = torch.autograd.grad(along, ones_B, retain_graph=True)
+        return _slopes(slopes_B @ losses_B, weights)
+
+    parts = _batches(samples, indices_N)
+    return _mean(len(indices_N), (product(*part) for part in parts))
+
+
+def _weights(model: StagedModel) -> Weights:
+    """Return the parameters by name, ready to be differentiated by; they share their memory."""
+    return {name: value.detach().requires_grad_() for name, value in model.named_parameters()}
+
+
+def _losses(model: StagedModel, weights: Weights, images: Tensor, labels_B: Tensor) -> Tensor:
+    """Return each sample's cross entropy, shape (B,)."""
+    logits = functional_call(model.eval(), weights, (images,))
+    return F.cross_entropy(logits, labels_B, reduction="none")
+
+
+def _slopes(value: Tensor, weights: Weights, *, create_graph: bool = False) -> Weights:
+    """Return the gradient of a number by the weights; 0 by those that play no part."""
+    found = torch.autograd.grad(
+        value, [*weights.values()], create_graph=create_graph, materialize_grads=True
+    )
+    return dict(zip(weights, found, strict=True))
+
+
+def _batches(
+    samples: Samples, indices_N: Tensor | None = None, batch: int = BATCH
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield images and labels of some samples, or of all, in order."""
+    if indices_N is None:
+        indices_N = torch.arange(len(samples), device=samples.images_NFHW.device)
+    for indices_B in torch.split(indices_N, batch):
+        yield samples.batch(indices_B), samples.labels(indices_B)
+
+
+def _mean(count: int, parts: Iterator[Weights]) -> Weights:
+    """Return the sum of sums over batches, divided by the number of samples."""
+    total = next(parts)
+    for part in parts:
+        total = {name: total[name] + value for name, value in part.items()}
+    return {name: value / count for name, value in total.items()}

@@ -1,0 +1,128 @@
+"""Label-agnostic forgetting: unlearn in the space of representations, without any label.
+
+Shape suffixes: N samples, B batch, E representation, L latent variables.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mixunlearn.data.batches import shuffled
+from mixunlearn.losses import contrastive_ratio
+from mixunlearn.methods.base import Context, Stateful, adam
+from mixunlearn.methods.scheduled import Scheduled
+from mixunlearn.representation import representation, representations
+from mixunlearn.signature import seed_for
+from mixunlearn.vae import VAE
+
+VAE_EPOCHS, VAE_LR, VAE_BATCH = 10, 1e-3, 32  # the authors'
+
+
+@dataclass(kw_only=True)
+class Laf(Scheduled):
+    """Make representations e of D_f unlike those there were, and keep those of D_r.
+
+    Two autoencoders learn how the original's representations are distributed, h those of all data
+    and h_f those of D_f. Each step then minimises, one after the other, with an Adam for each,
+    - `L_UE = mean m(h(e), e) over D_r − mean m(h_f(e), e) over D_f`, `m(a, b) = exp(d / (d + 1))`
+      with `d = ‖a − b‖²`: e of D_r as in all data, e of D_f no longer as in D_f;
+    - `L_RA = R(e_r, e_r of the original, e_f, e_f of the original; 1, 1, τ) / B`, where R is
+      `losses.contrastive_ratio`.
+
+    A representation is what goes into the model's last linear layer. Deviations: the autoencoders
+    restore from the mean of the latent variables when they judge, and their outputs are not
+    squeezed into [0, 1].
+
+    Args:
+        lr: learning rate of L_RA's Adam (the paper's lr_RA), > 0.
+        lr_ue: learning rate of L_UE's Adam, > 0.
+        tau: τ > 0.
+        latent: latent variables of each autoencoder.
+
+    Source: Shen et al., ICLR 2024, arXiv 2404.00506.
+    """
+
+    needs_labels = False
+
+    lr_ue: float = 5e-5
+    tau: float = 20.0
+    latent: int = 8
+
+    def prepare(self, context: Context) -> None:
+        """Compute the original's representations once, and build the autoencoders of them."""
+        super().prepare(context)
+        self.optimizer_ue = adam(self.model, self.lr_ue)
+        # In half precision, as all that is kept for each sample.
+        self.forget_NE = representations(context.original, context.forget).half()
+        self.retain_NE = representations(context.original, context.retain).half()
+        self.vae, self.forget_vae = (
+            untrained(self.forget_NE, self.latent, seed_for("vae", name, context.seed))
+            for name in ("all", "forget")
+        )
+
+    def epoch(self) -> dict[str, float]:
+        """Make one pass over D_r; before the first, let the autoencoders learn."""
+        if self.epochs_done == 0:
+            fit(self.vae, torch.cat((self.forget_NE, self.retain_NE)), self.rng)
+            fit(self.forget_vae, self.forget_NE, self.rng)
+        return super().epoch()
+
+    def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
+        """Take a step of L_UE and one of L_RA."""
+        forget_BE, retain_BE = self.both(forget_B, retain_B)
+        loss_ue = misfit(self.vae, retain_BE) - misfit(self.forget_vae, forget_BE)
+        self.optimizer_ue.zero_grad(set_to_none=True)
+        loss_ue.backward()  # type: ignore[no-untyped-call]
+        self.optimizer_ue.step()
+        forget_BE, retain_BE = self.both(forget_B, retain_B)
+        known = self.retain_NE[retain_B].float(), self.forget_NE[forget_B].float()
+        ratio = contrastive_ratio(retain_BE, known[0], forget_BE, known[1], 1, 1, self.tau)
+        loss_ra = ratio / len(retain_B)
+        self.descend(loss_ra)
+        return {
+            "loss": (loss_ue + loss_ra).detach(),
+            "loss_ue": loss_ue.detach(),
+            "loss_ra": loss_ra.detach(),
+        }
+
+    def both(self, forget_B: Tensor, retain_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the unlearner's representations of either half of a batch, from one pass."""
+        forget, retain = self.context.forget, self.context.retain
+        images = torch.cat((forget.batch(forget_B), retain.batch(retain_B)))
+        both_BE = representation(self.model, images)
+        return both_BE[: len(forget_B)], both_BE[len(forget_B) :]
+
+    def parts(self) -> dict[str, Stateful]:
+        """Return by name all that training changes, and what it took long to learn."""
+        vaes = {"vae": self.vae, "forget_vae": self.forget_vae}
+        return super().parts() | {"optimizer_ue": self.optimizer_ue} | vaes
+
+
+def misfit(vae: VAE, x_BE: Tensor) -> Tensor:
+    """Return the mean of `exp(d / (d + 1))` with `d = ‖vae(x) − x‖²`, in [1, e]."""
+    distance_B = (vae(x_BE) - x_BE).square().sum(dim=1)
+    loss: Tensor = (distance_B / (distance_B + 1)).exp().mean()
+    return loss
+
+
+def untrained(x_NE: Tensor, latent: int, seed: int) -> VAE:
+    """Return an autoencoder of the size and on the device of representations, frozen."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return VAE(x_NE.shape[1], latent).to(x_NE.device).requires_grad_(False)
+
+
+def fit(vae: VAE, x_NE: Tensor, rng: np.random.Generator) -> None:
+    """Let an autoencoder learn representations, and freeze it again."""
+    optimizer = adam(vae.requires_grad_(True), VAE_LR)
+    for _ in range(VAE_EPOCHS):
+        noise = rng.standard_normal((len(x_NE), vae.latent), dtype=np.float32)
+        noise_NL = torch.from_numpy(noise).to(x_NE.device)
+        for indices_B in shuffled(rng, len(x_NE), VAE_BATCH, x_NE.device):
+            loss = vae.loss(x_NE[indices_B].float(), noise_NL[indices_B])
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+    vae.requires_grad_(False)

@@ -1,0 +1,50 @@
+"""Label-agnostic forgetting with repair: the labels of D_r make up for what the classifier lost."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mixunlearn.methods.base import Context, Stateful, adam
+from mixunlearn.methods.laf import Laf
+from mixunlearn.representation import classifier, representation
+
+
+@dataclass(kw_only=True)
+class LafR(Laf):
+    """LAF, and after each step one of `CE(D_r)` on the last linear layer alone.
+
+    The paper repairs once, after the last epoch; any epoch may be our last.
+
+    Args:
+        lr_head: learning rate of Adam on that layer, > 0.
+
+    Source: Shen et al., ICLR 2024, arXiv 2404.00506 (LAF+R).
+    """
+
+    needs_labels = True
+
+    lr_head: float = 1e-4
+
+    def prepare(self, context: Context) -> None:
+        """Find the layer to repair."""
+        super().prepare(context)
+        self.head = classifier(self.model)
+        self.optimizer_head = adam(self.head, self.lr_head)
+
+    def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
+        """Take LAF's steps and one of the repair."""
+        scalars = super().update(forget_B, retain_B)
+        retain = self.context.retain
+        with torch.no_grad():
+            retain_BE = representation(self.model, retain.batch(retain_B))
+        loss = F.cross_entropy(self.head(retain_BE), retain.labels(retain_B))
+        self.optimizer_head.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer_head.step()
+        return scalars | {"loss_head": loss.detach()}
+
+    def parts(self) -> dict[str, Stateful]:
+        """Return by name all that training changes."""
+        return super().parts() | {"optimizer_head": self.optimizer_head}

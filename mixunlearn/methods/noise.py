@@ -1,0 +1,96 @@
+"""What methods share that forget classes by noise the original model is maximally wrong about.
+
+Shape suffixes: N noise images, B batch, F channels, H W pixels.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mixunlearn.methods.base import Context, adam
+from mixunlearn.methods.scheduled import Scheduled
+
+Labelled = tuple[Tensor, Tensor]  # images (N, F, H, W) and their classes (N,), int64
+
+
+@dataclass(kw_only=True)
+class NoiseMethod(Scheduled, ABC):
+    """Impair in the first epoch, repair in all others; a subclass says with which images.
+
+    The first epoch minimises the cross entropy on noise that stands for the forgotten classes,
+    together with images of the kept ones; the others on the latter alone. Each of the two phases
+    begins with a fresh Adam.
+
+    Args:
+        lr: learning rate of the repair, > 0.
+        lr_impair: learning rate of the first epoch, > 0.
+        lr_noise: learning rate of Adam on the noise, > 0.
+        noise_steps: steps of that, at least 1.
+        penalty: weight ≥ 0 of the noise's squared norm.
+        batch: images in a step, and noise images for each class, at least 1.
+    """
+
+    whole_classes = True
+
+    lr: float = 1e-3
+    lr_impair: float = 2e-3
+    lr_noise: float = 0.1
+    noise_steps: int = 40
+    penalty: float = 0.1
+
+    def prepare(self, context: Context) -> None:
+        """Learn the noise of the forgotten classes, against the original."""
+        super().prepare(context)
+        self.forgotten = self.learn(context.forgotten, wrong=True)
+
+    def epoch(self) -> dict[str, float]:
+        """Make one pass that impairs or repairs."""
+        if self.epochs_done == 0:
+            self.optimizer = adam(self.model, self.lr_impair)
+        elif self.epochs_done == 1:
+            self.optimizer = adam(self.model, self.lr)
+        return super().epoch()
+
+    @abstractmethod
+    def kept(self, retain_B: Tensor) -> Labelled:
+        """Return B images of classes that are kept."""
+
+    def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
+        """Take one step; what is forgotten and what is kept go through the model in one pass."""
+        images, classes_B = self.kept(retain_B)
+        if self.epochs_done == 0:
+            noise, noise_classes_B = self.draw(self.forgotten, len(retain_B))
+            images, classes_B = torch.cat((noise, images)), torch.cat((noise_classes_B, classes_B))
+        loss = F.cross_entropy(self.model(images), classes_B)
+        self.descend(loss)
+        return {"loss": loss.detach()}
+
+    def learn(self, classes: Sequence[int], *, wrong: bool) -> Labelled:
+        """Return noise images of each class that the original is maximally wrong, or right, about.
+
+        They minimise `∓CE(f_D(z), class) + penalty·‖z‖²` from z ~ N(0, 1); z are pixels as a model
+        sees them: 0 is grey, ±1 are black and white, beyond which z may go.
+        """
+        context = self.context
+        classes_N = torch.tensor(classes, device=context.device).repeat_interleave(self.batch)
+        shape = (len(classes_N), *context.forget.images_NFHW.shape[1:])
+        z_NFHW = torch.from_numpy(self.rng.standard_normal(shape)).float().to(context.device)
+        z_NFHW.requires_grad_()
+        optimizer = torch.optim.Adam([z_NFHW], lr=self.lr_noise)
+        for _ in range(self.noise_steps):
+            loss = F.cross_entropy(context.original((z_NFHW + 1) / 2), classes_N)
+            norm = z_NFHW.square().sum(dim=(1, 2, 3)).mean()
+            optimizer.zero_grad(set_to_none=True)
+            ((-loss if wrong else loss) + self.penalty * norm).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        return (z_NFHW.detach() + 1) / 2, classes_N
+
+    def draw(self, noise: Labelled, count: int) -> Labelled:
+        """Return some of the noise images, drawn with replacement."""
+        images, classes_N = noise
+        drawn_B = torch.from_numpy(self.rng.integers(len(images), size=count)).to(images.device)
+        return images[drawn_B], classes_N[drawn_B]

@@ -1,0 +1,29 @@
+"""Random labels: the forget set is taught wrong classes, the retain set its own."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from mixunlearn.methods.base import Context
+from mixunlearn.methods.relabelling import Relabelling, random_wrong
+
+
+@dataclass(kw_only=True)
+class RandomLabel(Relabelling):
+    """Minimise `CE(D_f, random wrong labels) + CE(D_r)`.
+
+    Ours: the labels are drawn once, and where whole classes are forgotten, none of them is drawn.
+
+    Source: Golatkar et al., CVPR 2020, arXiv 1911.04933; Graves et al., AAAI 2021,
+        arXiv 2010.10981.
+    """
+
+    needs_labels = True
+
+    def targets(self, context: Context) -> tuple[Tensor, Tensor]:
+        """Draw the wrong labels of D_f; those of D_r stay."""
+        forget_N, retain_N = context.forget.labels_N, context.retain.labels_N
+        assert forget_N is not None
+        assert retain_N is not None
+        wrong_N = random_wrong(self.rng, forget_N, context.classes, context.forgotten)
+        return wrong_N, retain_N

@@ -1,0 +1,81 @@
+"""What methods share that teach the forget set other classes than its own.
+
+Shape suffixes: N samples, B batch, C classes.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mixunlearn.methods.base import Context, Method
+
+
+@dataclass(kw_only=True)
+class Relabelling(Method, ABC):
+    """Minimise `CE(D_f, new targets) + CE(D_r, its targets)`; a subclass gives the targets.
+
+    Deviation from most authors' code: both halves of a batch are one step of one pass over D_r,
+    where theirs makes a pass over D_f and then one over D_r.
+    """
+
+    def prepare(self, context: Context) -> None:
+        """Give all samples their targets once; they never change."""
+        super().prepare(context)
+        self.forget_targets_N, self.retain_targets_N = self.targets(context)
+
+    @abstractmethod
+    def targets(self, context: Context) -> tuple[Tensor, Tensor]:
+        """Return the targets of D_f and of D_r: classes, (N,), or probabilities, (N, C)."""
+
+    def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
+        """Take one step; both halves go through the model in one pass."""
+        forget_logits, retain_logits = self.logits(forget_B, retain_B)
+        loss_forget = F.cross_entropy(forget_logits, self.forget_targets_N[forget_B])
+        loss_retain = F.cross_entropy(retain_logits, self.retain_targets_N[retain_B])
+        loss = loss_forget + loss_retain
+        self.descend(loss)
+        return {
+            "loss": loss.detach(),
+            "loss_retain": loss_retain.detach(),
+            "loss_forget": loss_forget.detach(),
+        }
+
+
+def random_wrong(
+    rng: np.random.Generator, classes_N: Tensor, classes: int, forgotten: Sequence[int]
+) -> Tensor:
+    """Return a wrong class for each sample, each wrong one equally likely.
+
+    Args:
+        rng: where they are drawn from.
+        classes_N: the samples' own classes, int64.
+        classes: C.
+        forgotten: classes that are forgotten whole: nothing may become one of them.
+
+    Returns:
+        Shape (N,), int64.
+    """
+    scores_NC = torch.from_numpy(rng.random((len(classes_N), classes)))
+    return best_wrong(scores_NC.to(classes_N.device), classes_N, forgotten)
+
+
+def best_wrong(scores_NC: Tensor, classes_N: Tensor, forgotten: Sequence[int]) -> Tensor:
+    """Return the class with the highest score that is neither a sample's own nor forgotten.
+
+    Args:
+        scores_NC: finite.
+        classes_N: the samples' own classes, int64.
+        forgotten: classes that are forgotten whole.
+
+    Returns:
+        Shape (N,), int64; a sample's own class if all others are forgotten.
+    """
+    lowest = torch.finfo(scores_NC.dtype).min
+    wrong_NC = scores_NC.scatter(1, classes_N[:, None], lowest)
+    wrong_NC[:, list(forgotten)] = -torch.inf
+    return wrong_NC.argmax(dim=1)

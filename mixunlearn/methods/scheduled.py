@@ -1,0 +1,33 @@
+"""Methods that do something else from one epoch to the next."""
+
+from abc import ABC
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mixunlearn.methods.base import Context, Method
+
+
+@dataclass(kw_only=True)
+class Scheduled(Method, ABC):
+    """A method that knows how many epochs it has made, as `epochs_done`."""
+
+    def prepare(self, context: Context) -> None:
+        """Start to count."""
+        super().prepare(context)
+        self.epochs_done = 0
+
+    def epoch(self) -> dict[str, float]:
+        """Make one pass and count it."""
+        scalars = super().epoch()
+        self.epochs_done += 1
+        return scalars
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything the next epoch depends on."""
+        return {**super().state_dict(), "epochs_done": self.epochs_done}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state; `prepare` must have been called before."""
+        super().load_state_dict(state)
+        self.epochs_done = state["epochs_done"]

@@ -1,0 +1,149 @@
+"""What methods share that train models on parts of the data, isolated from each other."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mixunlearn.data.batches import Indices, shuffled
+from mixunlearn.errors import InputError
+from mixunlearn.methods.base import Context, Method
+from mixunlearn.models import StagedModel
+from mixunlearn.models.ensemble import Ensemble
+from mixunlearn.signature import seed_for
+
+FEWEST = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """A part of the training images.
+
+    Args:
+        forget: those of it that must go, as indices into D_f.
+        retain: those that stay, as indices into D_r.
+    """
+
+    forget: Indices
+    retain: Indices
+
+
+def deal(n_forget: int, n_retain: int, shards: int, seed: int) -> list[Shard]:
+    """Return all training images dealt at random to shards whose sizes differ by one at most.
+
+    Args:
+        n_forget: size of D_f.
+        n_retain: size of D_r.
+        shards: how many there are to be.
+        seed: of the order.
+    """
+    order = np.random.default_rng(seed).permutation(n_forget + n_retain)
+    return [
+        Shard(forget=part[part < n_forget], retain=part[part >= n_forget] - n_forget)
+        for part in np.array_split(order, shards)
+    ]
+
+
+@dataclass(kw_only=True)
+class ShardedMethod(Method, ABC):
+    """Exact unlearning: a model a shard, and only shards that held images of D_f start anew.
+
+    The models never see an image of D_f, and none sees one of another's shard, so nothing is
+    left to forget. They answer by their mean softmax.
+
+    An epoch is one pass over the retained images of every shard, because the shards that held
+    nothing of D_f must have a model, too. Where an ensemble is in use, they had theirs before the
+    request: a request costs the share `retrained_share` of training one model on D_r, and
+    `time/unlearn_s`, which covers all shards, is an upper bound.
+
+    Args:
+        shards: S ≥ 2; all training images are dealt to them at random.
+    """
+
+    needs_labels = True
+
+    lr: float = 1e-3
+    shards: int = 5
+
+    def __post_init__(self) -> None:
+        """Refuse what would be training one model on everything."""
+        if self.shards < FEWEST:
+            remedy = f"nothing is isolated from anything; take at least {FEWEST}"
+            raise InputError("shards", self.shards, remedy)
+
+    def prepare(self, context: Context) -> None:
+        """Deal the images; a shard of which nothing is retained has no model."""
+        seed = seed_for("shards", context.seed)
+        dealt = deal(len(context.forget), len(context.retain), self.shards, seed)
+        left = [shard for shard in dealt if len(shard.retain)]
+        self.untouched = [shard.retain for shard in left if not len(shard.forget)]
+        self.affected = [shard.retain for shard in left if len(shard.forget)]
+        super().prepare(context)
+
+    def start(self, context: Context) -> StagedModel:
+        """Return models as originals start: of untouched shards, then of what is retrained.
+
+        One optimizer serves them all: Adam leaves what has no gradient as it is.
+        """
+        seeds = (
+            seed_for("initial weights", context.seed, number)
+            for number in range(len(self.untouched) + self.replacements)
+        )
+        self.members = [context.initial(seed).to(context.device) for seed in seeds]
+        return Ensemble(self.members)
+
+    def epoch(self) -> dict[str, float]:
+        """Make one pass over every shard; return the mean loss, and what a request costs.
+
+        `images_retrained` is the number of images a pass shows to models that start anew,
+        `images_full` that of a pass over D_r, and `retrained_share` their ratio.
+        """
+        self.model.train()
+        count, full = len(self.untouched), len(self.context.retain)
+        losses = [
+            self.fit(member, shard)
+            for member, shard in zip(self.members[:count], self.untouched, strict=True)
+        ]
+        losses += self.retrain(self.members[count:])
+        return {
+            "loss": torch.cat(losses).mean().item(),
+            "retrained_share": self.images_retrained / full,
+            "images_retrained": float(self.images_retrained),
+            "images_full": float(full),
+        }
+
+    def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
+        """Do not call: no step sees a forget image."""
+        raise NotImplementedError
+
+    def fit(self, member: StagedModel, shard: Indices) -> Tensor:
+        """Train a model for one pass over a shard; return each step's loss."""
+        device = self.context.device
+        indices_N = torch.from_numpy(shard).to(device)
+        order = shuffled(self.rng, len(shard), self.batch, device)
+        return torch.stack([self.step_on(member, indices_N[places_B]) for places_B in order])
+
+    def step_on(self, member: StagedModel, retain_B: Tensor) -> Tensor:
+        """Take one step of cross entropy on retained images; return the loss."""
+        retain = self.context.retain
+        loss = F.cross_entropy(member(retain.batch(retain_B)), retain.labels(retain_B))
+        self.descend(loss)
+        return loss.detach()
+
+    @property
+    @abstractmethod
+    def replacements(self) -> int:
+        """Return how many models stand for the affected shards."""
+
+    @property
+    @abstractmethod
+    def images_retrained(self) -> int:
+        """Return how many images a pass shows to these models."""
+
+    @abstractmethod
+    def retrain(self, members: Sequence[StagedModel]) -> list[Tensor]:
+        """Train these models for one pass; return the losses of each one's steps."""

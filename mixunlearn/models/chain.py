@@ -1,0 +1,39 @@
+"""Models made of stages: one after the other, then a head."""
+
+from collections.abc import Iterable, Mapping
+
+from torch import Tensor, nn
+
+from mixunlearn.models.staged import StagedModel
+
+
+class Chain(StagedModel):
+    """A classifier as a chain of named stages and a head.
+
+    Args:
+        stages: name -> module, in order; each maps feature maps to feature maps.
+        head: maps the last stage's feature maps to logits.
+        default_stage: the stage whose features the generator reads unless told otherwise.
+    """
+
+    def __init__(
+        self, stages: Mapping[str, nn.Module], head: nn.Module, default_stage: str
+    ) -> None:
+        super().__init__()
+        self.stages = nn.ModuleDict(dict(stages))
+        self.head = head
+        self.stage_names, self.default_stage = tuple(stages), default_stage
+
+    def forward_with_features(
+        self, images: Tensor, names: Iterable[str]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return logits and the outputs of the named stages; see `StagedModel`."""
+        wanted = {name: self.stages[name] for name in names}
+        found: dict[str, Tensor] = {}
+        # Mixing happens in [0, 1]; centred, training is faster.
+        x = (images - 0.5) * 2
+        for name, stage in self.stages.items():
+            x = stage(x)
+            if name in wanted:
+                found[name] = x
+        return self.head(x), found

@@ -1,0 +1,80 @@
+"""Every classifier of torchvision, by its name there."""
+
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+from torch import Tensor
+
+from mixunlearn.data.names import known_names
+from mixunlearn.errors import InputError, MixUnlearnError
+from mixunlearn.models.wrapped import Wrapped
+
+PREFIX = "torchvision:"
+
+
+def factory(name: str) -> Callable[..., Wrapped]:
+    """Return what builds a model.
+
+    Args:
+        name: `torchvision:NAME`, for example `torchvision:mobilenet_v3_small`.
+
+    Raises:
+        InputError: torchvision is missing, or has no classifier of this name.
+    """
+    plain = name.removeprefix(PREFIX)
+    models = _models(name)
+    if plain not in (known := models.list_models(module=models)):
+        raise InputError("model.name", name, f"unknown; {known_names(plain, known)}")
+    return partial(_build, models, plain)
+
+
+def published(name: str) -> Mapping[str, Tensor]:
+    """Return the weights that torchvision calls the default, downloaded unless they are here.
+
+    Args:
+        name: as for `factory`.
+
+    Raises:
+        MixUnlearnError: they cannot be downloaded.
+    """
+    weights = _models(name).get_model_weights(name.removeprefix(PREFIX)).DEFAULT
+    try:
+        state: Mapping[str, Tensor] = weights.get_state_dict(check_hash=True, weights_only=True)
+    except (OSError, RuntimeError) as error:
+        remedy = "name a file instead, or try again"
+        raise MixUnlearnError(f"model.weights: {weights.url}: {error}; {remedy}") from error
+    # What DenseNet's layers were called when its weights were published.
+    return {re.sub(r"(denselayer\d+\.\w+)\.([12])\.", r"\1\2.", key): state[key] for key in state}
+
+
+def _build(
+    models: ModuleType, name: str, *, channels: int, size: tuple[int, int], classes: int
+) -> Wrapped:
+    """Build an untrained model; pixels are centred and scaled as for its published weights."""
+    network = models.get_model(name, weights=None, num_classes=classes, **_options(name, size))
+    pixels = models.get_model_weights(name).DEFAULT.transforms()
+    return Wrapped(network, (channels, *size), pixels.mean, pixels.std, rgb=True)
+
+
+def _models(name: str) -> ModuleType:
+    try:
+        from torchvision import models  # noqa: PLC0415 (an extra, and slow)
+    except ImportError as error:
+        remedy = "needs torchvision: pip install 'mixunlearn[tune]'"
+        raise InputError("model.name", name, remedy) from error
+    assert isinstance(models, ModuleType)
+    return models
+
+
+def _options(name: str, size: tuple[int, int]) -> dict[str, Any]:
+    """Return what some models must be told beside the number of classes."""
+    if name.startswith("vit_"):
+        return {"image_size": size[0]}
+    if name.startswith("maxvit_"):
+        return {"input_size": size}
+    if name in {"googlenet", "inception_v3"}:
+        return {"aux_logits": False, "init_weights": True}  # auxiliary heads: several outputs
+    return {}

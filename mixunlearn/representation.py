@@ -1,0 +1,43 @@
+"""What a classifier's last layer sees of an image.
+
+Shape suffixes: N samples, B batch, E representation.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from mixunlearn.data.batches import Samples
+from mixunlearn.errors import InputError
+from mixunlearn.models import StagedModel
+
+BATCH = 256
+
+
+def classifier(model: StagedModel) -> nn.Linear:
+    """Return the layer that makes logits of representations: the last linear one.
+
+    Raises:
+        InputError: there is none.
+    """
+    layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    if not layers:
+        remedy = "has no linear layer, whose input the method needs; take another model"
+        raise InputError("model.name", type(model).__name__, remedy)
+    return layers[-1]
+
+
+def representation(model: StagedModel, images: Tensor) -> Tensor:
+    """Return what goes into the model's classifier, shape (B, E)."""
+    caught: list[Tensor] = []
+    layer = classifier(model)
+    with layer.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0])):
+        model(images)
+    return caught[0]
+
+
+@torch.no_grad()
+def representations(model: StagedModel, samples: Samples) -> Tensor:
+    """Return the representations of all samples, shape (N, E), of a model in evaluation mode."""
+    order = torch.arange(len(samples), device=samples.images_NFHW.device)
+    parts = torch.split(order, BATCH)
+    return torch.cat([representation(model, samples.batch(indices_B)) for indices_B in parts])

@@ -1,0 +1,207 @@
+"""Methods side by side on one problem: what each reached, at what price, and how sure a rank is."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from report.notation import finite
+
+GAP, TIME, RATIO = "gap/avg", "time/unlearn_s", "time/ratio_to_retrain"
+DRAWS = 2000  # of the bootstrap
+CONFIDENCE = 0.95
+
+Problem: TypeAlias = tuple[str, str, str]  # data, task, labels
+Values: TypeAlias = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What one study of a comparison came to.
+
+    Args:
+        data, task, labels, method, seed: where it stands in the comparison.
+        study: its name; empty where there is none.
+        summary: its verdict; empty as long as there is none.
+        rows: its trials, as in trials.parquet.
+        absent: why there is no verdict: the method makes no sense there, it failed, it is to come.
+    """
+
+    data: str
+    task: str
+    labels: str
+    method: str
+    seed: int
+    study: str = ""
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    rows: Sequence[Mapping[str, Any]] = ()
+    absent: str = ""
+
+    @property
+    def problem(self) -> Problem:
+        """Return what was to be unlearned."""
+        return self.data, self.task, self.labels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """One method on one problem, over all its searches.
+
+    Args:
+        method: its name in the comparison.
+        tuned: metric -> values on `test`, one for each search and fresh seed of its winner.
+        default: `gap/avg` on `test` of the default configuration, one for each search.
+        searches: of how many there is a verdict.
+        cost: seconds that all trials of a search took, on average.
+        rank: by mean gap, 1 is best; `None` without a verdict.
+        ranks: bounds within which the rank lies in 95 % of bootstrap samples of the values.
+        absent: why there is no verdict.
+    """
+
+    method: str
+    tuned: Mapping[str, Values]
+    default: Values
+    searches: int
+    cost: float
+    rank: int | None = None
+    ranks: tuple[int, int] | None = None
+    absent: str = ""
+
+    @property
+    def gap(self) -> float:
+        """Return the mean gap of the tuned method, in percentage points; NaN without a verdict."""
+        return mean(self.tuned.get(GAP, ()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """All methods on one problem, best first, with what there is to compare them with.
+
+    Args:
+        problem: data, task, labels.
+        metrics: those of the average gap.
+        references: metric -> the values of models retrained without the forget set.
+        own_gaps: `gap/avg` of each reference against the others: what retraining itself varies by.
+        original: what the original scores: the gap of doing nothing.
+        standings: best first; those without a verdict last.
+    """
+
+    problem: Problem
+    metrics: Sequence[str]
+    references: Mapping[str, Values]
+    own_gaps: Values
+    original: Mapping[str, float]
+    standings: Sequence[Standing]
+
+    @property
+    def title(self) -> str:
+        """Return the problem in words."""
+        data, task, labels = self.problem
+        return f"{data}, {task}, label-{labels}"
+
+    def within(self, gap: float) -> bool:
+        """Return whether a gap is no larger than those of the references among themselves."""
+        return bool(len(self.own_gaps)) and gap <= float(self.own_gaps.max())
+
+
+def tables(results: Sequence[Result]) -> list[Table]:
+    """Return a table for each problem, in the order of the results."""
+    problems = dict.fromkeys(result.problem for result in results)
+    return [_table([result for result in results if result.problem == each]) for each in problems]
+
+
+def mean(values: Sequence[float] | Values) -> float:
+    """Return the mean; NaN of nothing."""
+    return float(np.mean(values)) if len(values) else float("nan")
+
+
+def sd(values: Sequence[float] | Values) -> float:
+    """Return the standard deviation (n − 1); NaN of fewer than two."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+
+
+def best_so_far(rows: Sequence[Mapping[str, Any]], objective: str) -> Values:
+    """Return after each trial, by number, the lowest objective so far; NaN before the first."""
+    ordered = sorted(rows, key=lambda row: int(row["trial"]))
+    values = [finite(row.get(objective)) for row in ordered]
+    known = np.array([np.inf if value is None else value for value in values], dtype=float)
+    lowest = np.minimum.accumulate(known) if len(known) else known
+    return np.where(np.isfinite(lowest), lowest, np.nan)
+
+
+def rank_bounds(samples: Sequence[Values], seed: int = 0) -> list[tuple[int, int]]:
+    """Return for each sample the bounds of its mean's rank over bootstrap draws.
+
+    Args:
+        samples: values of each method, smaller is better; none is empty.
+        seed: of the draws.
+
+    Returns:
+        Lowest and highest rank of the middle 95 % of draws, 1 is best.
+    """
+    rng = np.random.default_rng(seed)
+    means = np.stack([rng.choice(sample, (DRAWS, len(sample))).mean(axis=1) for sample in samples])
+    # Draws of equal values tie: each then has the better rank.
+    ranks = 1 + (means[None] < means[:, None]).sum(axis=1)
+    tail = (1 - CONFIDENCE) / 2
+    bounds = np.quantile(ranks, (tail, 1 - tail), axis=1, method="nearest").astype(int)
+    return [(int(low), int(high)) for low, high in bounds.T]
+
+
+def _table(results: Sequence[Result]) -> Table:
+    judged = [result for result in results if result.summary.get("best")]
+    any_summary: Mapping[str, Any] = judged[0].summary if judged else {}
+    references = any_summary.get("references", {})
+    methods = dict.fromkeys(result.method for result in results)
+    standings = [_standing([each for each in results if each.method == name]) for name in methods]
+    return Table(
+        problem=results[0].problem,
+        metrics=any_summary.get("gap_metrics", ()),
+        references={name: _values(found["values"]) for name, found in references.items()},
+        own_gaps=_values(references.get(GAP, {}).get("values", ())),
+        original=any_summary.get("original", {}),
+        standings=_ranked(standings),
+    )
+
+
+def _standing(results: Sequence[Result]) -> Standing:
+    judged = [result for result in results if result.summary.get("best")]
+    spreads = [result.summary["spread"] for result in judged]
+    names = (
+        [name for name, found in spreads[0].items() if "values" in _mapping(found)]
+        if spreads
+        else []
+    )
+    defaults = [finite(_mapping(result.summary.get("default")).get(GAP)) for result in judged]
+    costs = [sum(float(row["seconds"] or 0) for row in result.rows) for result in judged]
+    return Standing(
+        method=results[0].method,
+        tuned={
+            name: _values([value for spread in spreads for value in spread[name]["values"]])
+            for name in names
+        },
+        default=_values(defaults),
+        searches=len(judged),
+        cost=mean(costs),
+        absent="" if judged else results[0].absent or "no trial has a result",
+    )
+
+
+def _ranked(standings: Sequence[Standing]) -> list[Standing]:
+    known = sorted((each for each in standings if not each.absent), key=lambda each: each.gap)
+    bounds = rank_bounds([each.tuned[GAP] for each in known]) if known else []
+    ranked = [
+        Standing(**{**vars(each), "rank": place, "ranks": bound})
+        for place, (each, bound) in enumerate(zip(known, bounds, strict=True), start=1)
+    ]
+    return [*ranked, *(each for each in standings if each.absent)]
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _values(values: Sequence[object]) -> Values:
+    return np.array([value for value in map(finite, values) if value is not None], dtype=float)

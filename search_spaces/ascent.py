@@ -1,0 +1,12 @@
+"""What may vary in gradient ascent on the forget set (arXiv 1911.04933, 2109.13398)."""
+
+from collections.abc import Sequence
+
+from search_spaces.shared import BATCH, learning_rate
+from search_spaces.space import Space
+
+
+def space(stages: Sequence[str], default_stage: str) -> Space:
+    """Return the search space; the model's stages play no part."""
+    source = "first guess and range of ours: the authors' rates are for SGD"
+    return Space(lr=learning_rate(1e-5, source), batch=BATCH)

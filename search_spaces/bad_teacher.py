@@ -1,0 +1,21 @@
+"""What may vary in bad teaching (Chundawat et al., AAAI 2023, arXiv 2205.08096)."""
+
+from collections.abc import Sequence
+
+from search_spaces.shared import BATCH, learning_rate
+from search_spaces.space import Float, Space
+
+
+def space(stages: Sequence[str], default_stage: str) -> Space:
+    """Return the search space; the model's stages play no part."""
+    return Space(
+        lr=learning_rate(source="authors' code of arXiv 2205.08096 (1e-4); range of ours"),
+        temperature=Float(
+            low=0.5,
+            high=10,
+            log=True,
+            default=1,
+            source="authors' code of arXiv 2205.08096 (1); range of ours",
+        ),
+        batch=BATCH,
+    )

@@ -1,0 +1,13 @@
+"""What may vary in retraining the last k layers (Goel et al., arXiv 2201.06640)."""
+
+from collections.abc import Sequence
+
+from search_spaces.cf_k import LAST_LAYERS
+from search_spaces.shared import BATCH, learning_rate
+from search_spaces.space import Space
+
+
+def space(stages: Sequence[str], default_stage: str) -> Space:
+    """Return the search space; the model's stages play no part."""
+    source = "what originals are trained with; range of ours"
+    return Space(lr=learning_rate(1e-3, source), k=LAST_LAYERS, batch=BATCH)

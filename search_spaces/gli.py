@@ -1,0 +1,12 @@
+"""What may vary in zero-shot unlearning by noise (Chundawat et al., arXiv 2201.05629)."""
+
+from collections.abc import Sequence
+
+from search_spaces.noise import noise
+from search_spaces.shared import BATCH
+from search_spaces.space import Space
+
+
+def space(stages: Sequence[str], default_stage: str) -> Space:
+    """Return the search space; the model's stages play no part."""
+    return Space(**noise(), batch=BATCH)

@@ -1,0 +1,29 @@
+"""What may vary in sparse finetuning (Jia et al., NeurIPS 2023, arXiv 2304.04934)."""
+
+from collections.abc import Sequence
+
+from search_spaces.shared import BATCH, learning_rate
+from search_spaces.space import Float, Int, Space
+
+
+def space(stages: Sequence[str], default_stage: str) -> Space:
+    """Return the search space; the model's stages play no part."""
+    return Space(
+        lr=learning_rate(),
+        gamma=Float(
+            low=1e-6,
+            high=1e-2,
+            log=True,
+            default=1e-4,
+            source="first guess and range of ours: the authors' is for SGD",
+        ),
+        decay_epochs=Int(
+            low=1,
+            high=40,
+            default=10,
+            source="authors' code of arXiv 2304.04934 (10, all its epochs)",
+            unit="epochs",
+            held=True,
+        ),
+        batch=BATCH,
+    )

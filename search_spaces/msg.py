@@ -1,0 +1,24 @@
+"""What may vary in masked small gradients (arXiv 2410.01276)."""
+
+from collections.abc import Sequence
+
+from search_spaces.shared import BATCH
+from search_spaces.space import Float, Space
+
+ENTRY = "the challenge's entry, in arXiv 2410.01276"
+
+
+def space(stages: Sequence[str], default_stage: str) -> Space:
+    """Return the search space; the model's stages play no part."""
+    return Space(
+        lr=Float(
+            low=1e-5,
+            high=0.1,
+            log=True,
+            default=1e-3,
+            source=f"{ENTRY} (1e-3); range of arXiv 2410.01276",
+            unit="1/step",
+        ),
+        share=Float(low=0.01, high=0.9, default=0.3, source=f"{ENTRY} (0.3); range of ours"),
+        batch=BATCH,
+    )

@@ -1,0 +1,20 @@
+"""What may vary in saliency unlearning (Fan et al., ICLR 2024, arXiv 2310.12508)."""
+
+from collections.abc import Sequence
+
+from search_spaces.shared import BATCH, learning_rate
+from search_spaces.space import Float, Space
+
+
+def space(stages: Sequence[str], default_stage: str) -> Space:
+    """Return the search space; the model's stages play no part."""
+    return Space(
+        lr=learning_rate(),
+        fraction=Float(
+            low=0.05,
+            high=1,
+            default=0.5,
+            source="arXiv 2310.12508 (0.5); authors' code makes 0.1 to 0.5; range of ours",
+        ),
+        batch=BATCH,
+    )

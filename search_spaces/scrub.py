@@ -1,0 +1,27 @@
+"""What may vary in SCRUB, and SCRUB+R (Kurmanji et al., NeurIPS 2023, arXiv 2302.09880)."""
+
+from collections.abc import Sequence
+
+from search_spaces.shared import BATCH, learning_rate
+from search_spaces.space import Choice, Float, Int, Space
+
+SOURCE = "authors' code of arXiv 2302.09880, small scale"
+
+
+def space(stages: Sequence[str], default_stage: str) -> Space:
+    """Return the search space; the model's stages play no part."""
+    return Space(
+        lr=learning_rate(5e-4, f"{SOURCE} (5e-4); range of ours"),
+        alpha=Float(
+            low=1e-3, high=10, log=True, default=0.5, source=f"{SOURCE} (0.5), large scale (1e-3)"
+        ),
+        gamma=Float(low=0.01, high=10, log=True, default=1, source=f"{SOURCE} (1); range of ours"),
+        temperature=Float(
+            low=0.5, high=10, log=True, default=2, source=f"{SOURCE} (2), large scale (4)"
+        ),
+        msteps=Int(low=1, high=10, default=3, source=f"{SOURCE} (3); range of ours", unit="epochs"),
+        rewind=Choice(
+            options=(True, False), default=False, source="arXiv 2302.09880: SCRUB+R, SCRUB"
+        ),
+        batch=BATCH,
+    )

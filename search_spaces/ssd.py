@@ -1,0 +1,16 @@
+"""What may vary in SSD (Foster et al., AAAI 2024, arXiv 2308.07707)."""
+
+from collections.abc import Sequence
+
+from search_spaces.space import Float, Space
+
+
+def space(stages: Sequence[str], default_stage: str) -> Space:
+    """Return the search space; the model's stages play no part."""
+    alpha = Float(
+        low=0.1, high=100, log=True, default=10, source="arXiv 2308.07707 (10 for ResNet-18)"
+    )
+    dampening = Float(
+        low=0.1, high=5, log=True, default=1, source="arXiv 2308.07707 (1), its λ; range likewise"
+    )
+    return Space(alpha=alpha, dampening=dampening)

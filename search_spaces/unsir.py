@@ -1,0 +1,19 @@
+"""What may vary in UNSIR (Tarun et al., TNNLS 2023, arXiv 2111.08947)."""
+
+from collections.abc import Sequence
+
+from search_spaces.noise import CODE, noise
+from search_spaces.shared import BATCH
+from search_spaces.space import Float, Space
+
+
+def space(stages: Sequence[str], default_stage: str) -> Space:
+    """Return the search space; the model's stages play no part."""
+    share = Float(
+        low=0.05,
+        high=1,
+        log=True,
+        default=0.2,
+        source=f"{CODE} (1,000 of 5,000 images a class); range of ours",
+    )
+    return Space(**noise(), share=share, batch=BATCH)

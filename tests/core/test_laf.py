@@ -1,0 +1,132 @@
+"""LAF's representations, autoencoders and losses against independent statements of them."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mixunlearn.errors import InputError
+from mixunlearn.methods.laf import Laf, fit, misfit, untrained
+from mixunlearn.methods.laf_r import LafR
+from mixunlearn.models.chain import Chain
+from mixunlearn.problem import Problem
+from mixunlearn.representation import classifier, representation, representations
+from mixunlearn.vae import VAE
+
+CPU = torch.device("cpu")
+
+
+def prepared(problem: Problem, method: Laf) -> Any:
+    method.prepare(problem.context(CPU, 0))
+    return method
+
+
+def random(*shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+def cosine(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return np.asarray((a * b).sum(axis=1) / norms)
+
+
+def test_the_classifier_makes_logits_of_representations(batch_norm_problem: Problem) -> None:
+    context = batch_norm_problem.context(CPU, 0)
+    model, order = context.original, torch.arange(len(context.forget))
+    images = context.forget.batch(order)
+    seen = representation(model, images)
+    torch.testing.assert_close(classifier(model)(seen), model(images))
+    torch.testing.assert_close(representations(model, context.forget), seen)
+    assert not classifier(model)._forward_pre_hooks
+
+
+def test_a_model_without_a_linear_layer_has_none(problem: Problem) -> None:
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.raises(InputError, match=r"model\.name = 'Chain': has no linear layer"):
+        classifier(Chain({"only": nn.Conv2d(1, 10, 3)}, head, "only"))
+
+
+def test_the_loss_of_an_autoencoder_equals_its_equation() -> None:
+    vae, x, noise = VAE(20, 4), random(7, 20), random(7, 4)
+    with torch.no_grad():
+        hidden = vae.encoder(x).double().numpy()
+        mean, log_variance = hidden[:, :4], hidden[:, 4:]
+        latent = mean + np.exp(log_variance / 2) * noise.numpy()
+        restored = vae.decoder(torch.from_numpy(latent).float()).numpy()
+        found = vae.loss(x, noise).item()
+    variance = np.exp(log_variance)
+    kl = -0.5 * np.sum(1 + np.log(variance) - mean**2 - variance, axis=1)
+    distance = np.sum((restored - x.numpy()) ** 2, axis=1)
+    assert found == pytest.approx(np.mean(distance + 0.025 * kl), rel=1e-4)
+
+
+def test_an_autoencoder_fits_its_own_better_than_others() -> None:
+    own, other = random(300, 16) * 0.2 + 1, random(299, 16) * 0.2 - 1
+    vae = untrained(own, 4, seed=0)
+    before = misfit(vae, own).item()
+    fit(vae, own, np.random.default_rng(0))
+    assert misfit(vae, own).item() < before
+    assert misfit(vae, own).item() < misfit(vae, other).item() - 0.2
+    assert not any(weight.requires_grad for weight in vae.parameters())
+
+
+def test_the_losses_equal_their_equations(problem: Problem) -> None:
+    method = prepared(problem, Laf(lr_ue=1e-12, tau=3.0))
+    forget_B, retain_B = torch.arange(12), torch.arange(30, 42)
+    # Any weights but the original's, whose representations are those to compare with.
+    with torch.no_grad():
+        for weight in method.model.parameters():
+            weight.mul_(1.1)
+    e_f, e_r = (
+        representations(method.model.eval(), samples)[indices_B]
+        for samples, indices_B in (
+            (method.context.forget, forget_B),
+            (method.context.retain, retain_B),
+        )
+    )
+    known_f, known_r = (
+        representations(method.context.original, samples)[indices_B].numpy()
+        for samples, indices_B in (
+            (method.context.forget, forget_B),
+            (method.context.retain, retain_B),
+        )
+    )
+    ratios = np.exp(1 - cosine(e_r.numpy(), known_r)) / np.sum(
+        np.exp((1 - cosine(e_f.numpy(), known_f)) / 3.0)
+    )
+    misfits = []
+    for vae, e in ((method.vae, e_r), (method.forget_vae, e_f)):
+        with torch.no_grad():
+            distance = ((vae(e) - e) ** 2).sum(dim=1).double().numpy()
+        misfits.append(np.mean(np.exp(distance / (distance + 1))))
+    scalars = method.update(forget_B, retain_B)
+    assert scalars["loss_ue"].item() == pytest.approx(misfits[0] - misfits[1], abs=1e-4)
+    assert scalars["loss_ra"].item() == pytest.approx(np.mean(np.log(ratios)), abs=1e-3)
+
+
+def test_the_autoencoders_learn_once(problem: Problem) -> None:
+    method = prepared(problem, Laf())
+    untaught = method.vae.decoder[0].weight.clone()
+    method.epoch()
+    taught = method.vae.decoder[0].weight.clone()
+    method.epoch()
+    assert not torch.equal(untaught, taught)
+    assert torch.equal(method.vae.decoder[0].weight, taught)
+
+
+def test_without_repair_the_classifier_stays_and_with_it_alone_is_repaired(
+    problem: Problem,
+) -> None:
+    plain, repairing = prepared(problem, Laf()), prepared(problem, LafR(lr_head=1e-2))
+    original = classifier(plain.context.original).weight
+    for method in (plain, repairing):
+        method.update(torch.arange(8), torch.arange(8))
+    assert torch.equal(classifier(plain.model).weight, original)
+    assert not torch.equal(classifier(repairing.model).weight, original)
+    repaired = {id(weight) for weight in classifier(repairing.model).parameters()}
+    for (name, weight), other in zip(
+        repairing.model.named_parameters(), plain.model.parameters(), strict=True
+    ):
+        assert id(weight) in repaired or torch.equal(weight, other), name

@@ -1,0 +1,143 @@
+"""SCRUB's two passes, written out, and which weights SCRUB+R delivers."""
+
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mixunlearn.data.batches import Samples, pairs, shuffled
+from mixunlearn.inference import predict
+from mixunlearn.methods.base import Context
+from mixunlearn.methods.scrub import Scrub, of_same_classes
+from mixunlearn.problem import Problem
+
+CPU = torch.device("cpu")
+RATE = 1e-3
+
+
+def prepared(problem: Problem, **parameters: Any) -> Scrub:
+    method = Scrub(lr=RATE, **parameters)
+    method.prepare(problem.context(CPU, 0))
+    return method
+
+
+def weights(model: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def written_out(
+    context: Context, model: torch.nn.Module, epochs: int, pushing: int
+) -> torch.nn.Module:
+    """The model after some epochs, of which the first ones push away; T = 2, α = 0.3, γ = 0.7."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=RATE, fused=True)
+    rng = np.random.default_rng(context.seed)
+    forget, retain = context.forget, context.retain
+
+    def divergence(samples: Samples, indices_B: Tensor, logits: Tensor) -> Tensor:
+        with torch.no_grad():
+            teacher = torch.log_softmax(context.original(samples.batch(indices_B)) / 2, dim=1)
+        student = torch.log_softmax(logits / 2, dim=1)
+        return 4 * (teacher.exp() * (teacher - student)).sum(dim=1).mean()
+
+    def step(loss: Tensor) -> None:
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    for epoch in range(epochs):
+        for forget_B in shuffled(rng, len(forget), 32, CPU) if epoch < pushing else ():
+            step(-divergence(forget, forget_B, model(forget.batch(forget_B))))
+        for _, retain_B in pairs(rng, len(forget), len(retain), 32, CPU):
+            logits = model(retain.batch(retain_B))
+            kl = divergence(retain, retain_B, logits)
+            step(0.3 * kl + 0.7 * F.cross_entropy(logits, retain.labels(retain_B)))
+    return model
+
+
+@pytest.mark.parametrize("msteps", [0, 1])
+def test_an_epoch_pushes_away_then_draws_near(problem: Problem, msteps: int) -> None:
+    method = prepared(problem, alpha=0.3, gamma=0.7, msteps=msteps)
+    expected = written_out(method.context, deepcopy(method.model), epochs=2, pushing=msteps)
+    method.epoch()
+    method.epoch()
+    torch.testing.assert_close(weights(method.model), weights(expected), rtol=1e-3, atol=2e-4)
+
+
+def test_rewinding_delivers_the_nearer_of_two_errors_and_trains_on(problem: Problem) -> None:
+    plain, rewound = prepared(problem), prepared(problem, rewind=True)
+    forget = problem.context(CPU, 0).forget
+    alike = of_same_classes(problem.context(CPU, 0).held_out, forget)
+    delivered, error = weights(plain.model), np.inf
+    kept = []
+    for _ in range(5):
+        assert plain.epoch() == rewound.epoch()
+        torch.testing.assert_close(weights(rewound.student), weights(plain.model), rtol=0, atol=0)
+        newest, wanted = (wrong(plain.model, samples) for samples in (forget, alike))
+        kept.append(abs(newest - wanted) > abs(error - wanted))
+        if not kept[-1]:
+            delivered, error = weights(plain.model), newest
+        torch.testing.assert_close(weights(rewound.model), delivered, rtol=0, atol=0)
+    assert not kept[0]
+
+
+def wrong(model: Any, samples: Samples) -> float:
+    assert samples.labels_N is not None
+    probs_NC, _ = predict(model, samples.images_NFHW)
+    return float(np.mean(probs_NC.argmax(dim=1).numpy() != samples.labels_N.numpy()))
+
+
+@pytest.mark.parametrize(("so_far", "stays"), [(0.9, True), (0.1, True), (0.0, False)])
+def test_weights_that_forgot_more_nearly_enough_stay_delivered(
+    problem: Problem, so_far: float, stays: bool
+) -> None:
+    method = prepared(problem, rewind=True)
+    method.alike = of_same_classes(method.context.held_out, method.context.retain)
+    delivered, method.delivered_error = weights(method.model), so_far
+    with torch.no_grad():
+        for weight in method.student.parameters():
+            weight.zero_()  # takes every image for class 0: none of D_f is wrong, all others are
+    method.deliver()
+    expected = delivered if stays else weights(method.student)
+    torch.testing.assert_close(weights(method.model), expected, rtol=0, atol=0)
+    assert method.delivered_error == (so_far if stays else 0)
+
+
+def test_a_restored_state_has_both_models(problem: Problem) -> None:
+    whole, before, after = (prepared(problem, rewind=True) for _ in range(3))
+    whole.epoch()
+    before.epoch()
+    after.load_state_dict(before.state_dict())
+    torch.testing.assert_close(weights(after.model), weights(whole.model), rtol=0, atol=0)
+    assert after.epoch() == whole.epoch()
+    for first, second in ((after.model, whole.model), (after.student, whole.student)):
+        torch.testing.assert_close(weights(first), weights(second), rtol=0, atol=0)
+    assert after.delivered_error == whole.delivered_error
+
+
+def test_held_out_images_are_of_the_forgotten_classes(problem: Problem) -> None:
+    context = problem.context(CPU, 0)
+    alike = of_same_classes(context.held_out, context.forget)
+    assert alike.labels_N is not None
+    assert context.held_out.labels_N is not None
+    assert set(alike.labels_N.tolist()) == {0}
+    assert len(alike) == (context.held_out.labels_N == 0).sum()
+
+
+def test_without_any_all_held_out_images_are_taken(problem: Problem) -> None:
+    context = problem.context(CPU, 0)
+    assert context.forget.labels_N is not None
+    unseen = replace(context.forget, labels_N=torch.full_like(context.forget.labels_N, 99))
+    assert of_same_classes(context.held_out, unseen) is context.held_out
+
+
+def test_the_student_starts_a_little_beside_the_original(problem: Problem) -> None:
+    first, again = prepared(problem), prepared(problem)
+    for name, weight in first.context.original.named_parameters():
+        moved = first.model.get_parameter(name) / weight - 1
+        assert 0 < moved.abs().max().item() < 0.01
+        assert torch.equal(first.model.get_parameter(name), again.model.get_parameter(name))

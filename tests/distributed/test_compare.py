@@ -1,0 +1,170 @@
+"""A whole comparison on digits, stopped and gone on with: real Ray, real Optuna, real MLflow."""
+
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from distributed.comparison import cells, chosen, merged, read_comparison
+from mixunlearn.errors import InputError
+from tests.conftest import Command
+
+COMPARISON: dict[str, Any] = {
+    "name": "tiny",
+    "experiment": {
+        "references": {"seeds": 2, "epochs": 3, "lr": 3e-3},
+        "search": {"trials": 2, "epochs": 1, "scheduler": "none"},
+    },
+    "methods": {
+        "finetune": None,
+        "w/o MixBlock": {
+            "method": "mixunlearn",
+            "space": {"mixing": "mixup", "pairing": "any"},
+        },
+    },
+    "data": {"digits": {"data": {"source": "digits"}, "model": {"name": "cnn", "width": 4}}},
+    "tasks": {"class": {"kind": "class", "classes": [0]}},
+    "labels": ["aware", "agnostic"],
+}
+
+
+def written(folder: Path, **changes: Any) -> Path:
+    path = folder / "comparison.yaml"
+    path.write_text(yaml.safe_dump(merged(COMPARISON, changes)))
+    return path
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.usefixtures("shared_ray")
+@pytest.mark.filterwarnings("ignore:.*noload.*:DeprecationWarning")
+def test_a_comparison_goes_on_where_it_was_stopped(mixunlearn: Command, tmp_path: Path) -> None:
+    home, path = tmp_path / "home", written(tmp_path)
+    words = ["compare", str(path), "--home", str(home), "--json"]
+
+    first = mixunlearn(*words, "--only", "method=finetune,labels=aware")
+    assert first.code == 0, first.err
+    tables = {each.name for each in (home / "studies").iterdir()}
+    assert len(tables) == 1
+
+    planned = mixunlearn(*words, "--dry-run").result["cells"]
+    assert sorted(state.partition(":")[0] for state in planned.values()) == [
+        "done",
+        "n/a",
+        "to run",
+        "to run",
+    ]
+
+    before = (next((home / "studies").iterdir()) / "trials.parquet").stat().st_mtime_ns
+    whole = mixunlearn(*words)
+    assert whole.code == 0, whole.err
+    assert "finetune on digits, class, label-aware" not in whole.err  # it was done
+    assert {each.name for each in (home / "studies").iterdir()} > tables
+    (done,) = tables
+    assert (home / "studies" / done / "trials.parquet").stat().st_mtime_ns == before
+
+    assert whole.result["ranks"].keys() == {
+        "rank/digits/class/aware/finetune",
+        "rank/digits/class/aware/w/o MixBlock",
+        "rank/digits/class/agnostic/w/o MixBlock",
+    }
+    folder = home / "comparisons" / "tiny"
+    rows = pq.read_table(folder / "comparison.parquet").to_pylist()
+    assert len(rows) == 4
+    assert [row["absent"] for row in rows if row["absent"]] == ["n/a: needs labels"]
+    assert all(row["trials"] == 2 and row["gap/avg"] >= 0 for row in rows if not row["absent"])
+    page = (folder / "comparison.html").read_text()
+    assert "w/o MixBlock" in page
+    assert "n/a" in page
+    assert page.count("<img") == 2
+    assert r"\begin{tabular}" in (folder / "comparison.tex").read_text()
+    in_mlflow(home)
+
+
+def in_mlflow(home: Path) -> None:
+    """The comparison's run is the parent of its three studies' runs, which have their trials."""
+    client = mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("tiny")
+    assert experiment
+    (parent,) = client.search_runs(
+        [experiment.experiment_id], "tags.`mixunlearn.study` = 'comparison tiny'"
+    )
+    assert parent.info.status == "FINISHED"
+    studies = client.search_runs(
+        [experiment.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
+    )
+    assert len(studies) == 3
+    trials = client.search_runs(
+        [experiment.experiment_id], f"tags.`mlflow.parentRunId` = '{studies[0].info.run_id}'"
+    )
+    assert len(trials) == 2
+    names = {each.path for each in client.list_artifacts(parent.info.run_id)}
+    assert names == {"comparison.html", "comparison.parquet", "comparison.tex"}
+
+
+def test_cells_share_all_but_their_place(tmp_path: Path) -> None:
+    found = cells(read_comparison(written(tmp_path, seeds=[0, 1])))
+    assert len(found) == 2 * 2 * 2
+    experiments = [cell.experiment for cell in found if cell.experiment]
+    assert len(experiments) == 6
+    assert {each.search.trials for each in experiments} == {2}
+    assert {each.search.seed for each in experiments} == {0, 1}
+    assert {each.method for each in experiments} == {"finetune", "mixunlearn"}
+    assert {cell.unfit for cell in found if not cell.experiment} == {"needs labels"}
+
+
+def test_only_some_cells(tmp_path: Path) -> None:
+    found = cells(read_comparison(written(tmp_path)))
+    some = chosen(found, "method=finetune,method=w/o MixBlock,labels=agnostic")
+    assert [(cell.method, cell.labels) for cell in some] == [
+        ("finetune", "agnostic"),
+        ("w/o MixBlock", "agnostic"),
+    ]
+    assert chosen(found, None) == found
+
+
+@pytest.mark.parametrize(
+    ("only", "said"),
+    [
+        ("methods=finetune", "--only = 'methods=finetune': write axis=name"),
+        ("method=finetun", "--only = 'method=finetun': no such method; did you mean 'finetune'?"),
+    ],
+)
+def test_cells_that_are_not_there(tmp_path: Path, only: str, said: str) -> None:
+    with pytest.raises(InputError) as error:
+        chosen(cells(read_comparison(written(tmp_path))), only)
+    assert str(error.value).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"method": {}}, "method = {}: unknown key; did you mean 'methods'?"),
+        ({"methods": {"finetune": {"lr": 1}}}, "methods.finetune.lr = 1: unknown key"),
+        ({"methods": {"fine": None}}, "methods.fine = None: unknown; did you mean 'finetune'?"),
+        ({"labels": ["aware", "aware"]}, "labels = ['aware', 'aware']: names one twice"),
+        ({"data": {"digits": {"search": {}}}}, "data.digits.search = {}: belongs to all cells"),
+        ({"tasks": {"class": {"kind": "clas"}}}, "task.kind = 'clas': must be one of"),
+        ({"seeds": []}, "seeds = []: "),
+        ({"labels": ["none"]}, "labels.0 = 'none': must be 'aware' or 'agnostic'"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_comparisons_that_mean_nothing(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError) as error:
+        cells(read_comparison(written(tmp_path, **changes)))
+    assert str(error.value).startswith(said)
+    assert "\n" not in str(error.value)
+
+
+def test_a_space_with_more_knobs_than_others_is_refused(
+    mixunlearn: Command, tmp_path: Path
+) -> None:
+    path = written(tmp_path, methods={"mixunlearn": None})
+    run = mixunlearn("compare", str(path), "--home", str(tmp_path / "home"))
+    assert run.code == 2
+    assert "methods.mixunlearn.space = 10: varies lr, lr_gen, omega" in run.err
+    assert not (tmp_path / "home" / "studies").exists()

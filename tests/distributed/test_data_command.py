@@ -1,0 +1,74 @@
+"""Sources beyond the packaged ones, through the command line and a study's plan."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from distributed.cli import main
+from distributed.experiment import make_experiment
+from distributed.inputs import inputs
+from distributed.plan import make_plan
+
+SIZE = 8
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A folder of images of two classes, with a file that is no image."""
+    root = tmp_path / "images"
+    for place, name in enumerate(("[cat]", "dog")):
+        for number in range(20):
+            path = root / "train" / name / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (10, 9), (100 * place, 5 * number, 0)).save(path)
+    (root / "train" / "dog" / "notes.txt").write_text("no image")
+    return root
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
+    monkeypatch.chdir(tmp_path)
+
+    def run_command(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["mixunlearn", *arguments])
+        return main()
+
+    return run_command
+
+
+def test_the_data_command_lists_what_is_left_out(
+    root: Path, run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = ("--set", f"data.root={root}", "--set", f"data.size={SIZE}")
+    assert run("data", "image_folder", *settings, "--json") == 0
+    *shown, last = capsys.readouterr().out.splitlines()
+    result: dict[str, Any] = json.loads(last)
+    assert result["images"] == 40
+    assert result["shape"] == [3, SIZE, SIZE]
+    (skipped,) = result["skipped"]
+    assert skipped.startswith("train/dog/notes.txt is no image in PNG")
+    assert f"skipped: {skipped}" in shown
+    assert any("[cat]" in line for line in shown)
+
+
+def test_a_study_on_a_folder_names_it_and_keeps_its_name(root: Path, tmp_path: Path) -> None:
+    def plan(place: Path, **more: object) -> Any:
+        content = {
+            "name": "folder",
+            "data": {"source": "image_folder", "root": str(place), "size": SIZE, **more},
+            "model": {"name": "cnn", "width": 4},
+            "task": {"kind": "class", "classes": [1]},
+        }
+        return make_plan(make_experiment(content), tmp_path / "home", command="test")
+
+    first = plan(root)
+    assert json.loads(inputs(first)[0]["source"]) == {"uri": str(root)}
+    assert first.keep().dataset.path == first.dataset.path
+    root.rename(tmp_path / "moved")
+    assert plan(tmp_path / "moved").study == first.study
+    assert plan(tmp_path / "moved", size=SIZE + 1).study != first.study
