@@ -29,7 +29,7 @@ from mixunlearn.data.image_folder import contents
 from mixunlearn.data.pixels import decode_square
 from mixunlearn.data.sources import open_dataset
 
-TARGET = 1.25
+TARGET = 1.2
 IMAGES, FEW = 2048, 512
 CLASSES = 8
 WIDTH, HEIGHT, QUALITY = 500, 375, 96
