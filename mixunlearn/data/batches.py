@@ -56,8 +56,19 @@ class Samples:
 def shuffled(
     rng: np.random.Generator, count: int, batch: int, device: torch.device
 ) -> list[Tensor]:
-    """Return one epoch over `count` samples: index batches in random order."""
-    return list(torch.split(torch.from_numpy(rng.permutation(count)).to(device), batch))
+    """Return one epoch over `count` samples: index batches in random order; see `cut`."""
+    return cut(torch.from_numpy(rng.permutation(count)).to(device), batch)
+
+
+def cut(indices_N: Tensor, batch: int) -> list[Tensor]:
+    """Return batches of indices, the last one smaller, or by one larger.
+
+    A single index left over joins the batch before: batch norm knows no variance of one image.
+    """
+    parts = list(torch.split(indices_N, batch))
+    if len(parts) > 1 and len(parts[-1]) == 1 < batch:
+        parts[-2:] = [torch.cat(parts[-2:])]
+    return parts
 
 
 def cycled(rng: np.random.Generator, count: int, length: int) -> Indices:
@@ -83,7 +94,7 @@ def pairs(
         rng: where the order is drawn from.
         n_forget: size of the forget set, at least 1.
         n_retain: size of the retain set, at least 1.
-        batch: pairs in a batch; the last batch may be smaller.
+        batch: pairs in a batch; the last one may be smaller, see `cut`.
         device: where the indices are wanted.
         classes: the classes of all forget and all retain samples, to pair each retain sample
             with a forget sample of another class wherever there is one.
@@ -95,8 +106,8 @@ def pairs(
     forget = cycled(rng, n_forget, n_retain)
     if classes is not None:
         forget = _of_other_class(rng, forget, classes[0], classes[1][retain])
-    forget_batches = torch.split(torch.from_numpy(forget).to(device), batch)
-    retain_batches = torch.split(torch.from_numpy(retain).to(device), batch)
+    forget_batches = cut(torch.from_numpy(forget).to(device), batch)
+    retain_batches = cut(torch.from_numpy(retain).to(device), batch)
     yield from zip(forget_batches, retain_batches, strict=True)
 
 

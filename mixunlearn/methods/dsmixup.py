@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mixunlearn.data.batches import Indices, cycled
+from mixunlearn.data.batches import Indices, cut, cycled
 from mixunlearn.methods.shards import ShardedMethod
 from mixunlearn.models import StagedModel
 
@@ -63,9 +63,7 @@ class DSMixup(ShardedMethod):
         """Return a pass of batches: for each mixture, its two images as indices into D_r."""
         first, second = pair_up(self.rng, self.affected)
         device = self.context.device
-        halves = (
-            torch.split(torch.from_numpy(half).to(device), self.batch) for half in (first, second)
-        )
+        halves = (cut(torch.from_numpy(half).to(device), self.batch) for half in (first, second))
         return list(zip(*halves, strict=True))
 
 
