@@ -8,6 +8,7 @@ nothing. What is on them, and how to search it: docs/tracking.md.
 import contextlib
 import getpass
 import json
+import logging
 import math
 import numbers
 import os
@@ -147,9 +148,11 @@ def _is_database(uri: str) -> bool:
 
 
 def set_defaults() -> None:
-    """Set MLflow's environment variables that the user has not set."""
+    """Set MLflow's environment variables that the user has not set, and its manners."""
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
+    # A traceback for each try, when the disk is full; we say it in a line, once.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
 def _client(uri: str) -> "MlflowClient":

@@ -162,9 +162,8 @@ class TestEveryModel:
         torch.testing.assert_close(vmap(one)(images), expected, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["vit", "torchvision:squeezenet1_1"])
-def test_it_can_be_exported_for_any_number_of_images(name: str) -> None:
-    case = Case(name, (3, 32, 32), None if ":" in name else 8, "", (0, 0, 0))
+def test_a_wrapped_model_can_be_exported_for_any_number_of_images() -> None:
+    case = Case("torchvision:squeezenet1_1", (3, 32, 32), None, "", (0, 0, 0))
     model = case.build().eval()
     batch = {0: torch.export.Dim.AUTO}  # as MLflow exports it
     program = torch.export.export(model, (case.images(),), dynamic_shapes=(batch,)).module()

@@ -2,6 +2,7 @@ import json
 import os
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -794,3 +795,19 @@ def test_importing_the_module_does_not_import_mlflow() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout == "False\n"
+
+
+def test_a_database_in_trouble_is_told_in_our_words_alone(
+    local: Place, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """MLflow would print a traceback for each try, long before anybody can do something."""
+    said: list[str] = []
+    tracker = local.tracker(say=said.append)
+    tracker.start_study("study", {}, {}, "")
+    assert tracker.run_id(PATIENCE_S)
+    with sqlite3.connect(local.uri.removeprefix("sqlite:///")) as database:
+        database.execute("DROP TABLE metrics")
+    tracker.log_epoch(None, 1, {"gap/avg": 1.0})
+    problems = tracker.close(PATIENCE_S)
+    assert "no such table: metrics" in " ".join([*said, *problems])
+    assert "Traceback" not in capfd.readouterr().err
