@@ -22,7 +22,7 @@ LAUNCHER = (
 )
 # What the drills set for one command must not come from the shell they were started in.
 FOREIGN = ("MLFLOW_TRACKING_URI", "RAY_ADDRESS", "MIXUNLEARN_HOME", "DRILL_FAULTS")
-PATIENCE_S = 240.0  # for a whole command on a busy machine
+PATIENCE_S = 480.0  # for a whole command on a busy machine
 LEAVING_S = 90.0  # for Ray's processes, after the driver's end: its agents take a minute
 
 

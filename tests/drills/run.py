@@ -116,7 +116,7 @@ def options(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("drills", nargs="*", metavar="DRILL", help=f"of {', '.join(DRILLS)}")
     parser.add_argument("--runs", type=int, help="of each drill, in place of its own number")
     parser.add_argument("--seed", type=int, default=0, help="of the first run of each drill")
-    parser.add_argument("--jobs", type=int, default=2, help="runs at the same time")
+    parser.add_argument("--jobs", type=int, default=3, help="runs at the same time")
     parser.add_argument("--folder", type=Path, help="for all files; by default a temporary one")
     parser.add_argument("--results", type=Path, default=ROOT / "runs" / "drills.jsonl")
     again = "leave out the runs that are in the file of results"

@@ -17,7 +17,7 @@ from tests.drills.ground import (
 )
 from tests.drills.process import Command, DrillError
 
-LIMIT_S, SLOWER = 20.0, 4  # of a trial, for the one that hangs; room for a busy machine
+LIMIT_S, SLOWER = 16.0, 4  # of a trial, for the one that hangs; room for a busy machine
 REASONS = {
     "raise": "a drill raised this in two lines",
     "nan": "diverged",
