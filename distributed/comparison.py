@@ -147,7 +147,7 @@ def chosen(found: Sequence[Cell], only: str | None) -> list[Cell]:
     """Return the cells that `axis=name,…` names; names of one axis are alternatives.
 
     Raises:
-        InputError: no such axis or name.
+        InputError: no such axis or name, or no cell is left that has an experiment.
     """
     wanted: dict[str, set[str]] = {}
     for word in only.split(",") if only else ():
@@ -159,11 +159,14 @@ def chosen(found: Sequence[Cell], only: str | None) -> list[Cell]:
         if name not in names:
             raise InputError("--only", word, f"no such {axis}; {known_names(name, names)}")
         wanted.setdefault(axis, set()).add(name)
-    return [
+    some = [
         cell
         for cell in found
         if all(str(getattr(cell, axis)) in names for axis, names in wanted.items())
     ]
+    if not any(cell.experiment for cell in some):
+        raise InputError("--only", only, "leaves nothing to run: name other cells")
+    return some
 
 
 class Plans:

@@ -13,7 +13,7 @@ from mixunlearn.models import StagedModel
 BATCH = 256
 
 
-def classifier(model: StagedModel) -> nn.Linear:
+def classifier(model: nn.Module) -> nn.Linear:
     """Return the layer that makes logits of representations: the last linear one.
 
     Raises:

@@ -14,6 +14,7 @@ from mixunlearn.errors import InputError
 from mixunlearn.methods.base import Context, Method, Stateful, adam
 from mixunlearn.methods.relabelling import best_wrong
 from mixunlearn.models import StagedModel
+from mixunlearn.representation import classifier
 from mixunlearn.signature import seed_for
 
 BATCH = 256
@@ -116,8 +117,8 @@ def last_linear(model: nn.Module, classes: int) -> nn.Linear:
     Raises:
         InputError: it is not a linear one.
     """
-    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    if not linear or linear[-1].out_features != classes:
+    layer = classifier(model)
+    if layer.out_features != classes:
         remedy = "the model's last layer is not linear; take shrink"
         raise InputError("search.space.mode", "expand", remedy)
-    return linear[-1]
+    return layer

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mixunlearn.methods.base import Context
+from mixunlearn.methods.base import SGD, Context
 from mixunlearn.methods.finetune import Finetune
 from mixunlearn.methods.gradients import mean_gradient
 from mixunlearn.signature import seed_for
@@ -39,7 +39,7 @@ class MaskedSmallGradients(Finetune):
     def prepare(self, context: Context) -> None:
         """Draw the chosen weights anew, and slow the others of their layers down."""
         super().prepare(context)
-        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=self.lr, momentum=MOMENTUM)
+        self.optimizer = SGD(self.model.parameters(), lr=self.lr, momentum=MOMENTUM)
         retain = mean_gradient(context.original, context.retain)
         forget = mean_gradient(context.original, context.forget)
         untrained = context.fresh(seed_for("new weights", context.seed)).to(context.device)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mixunlearn.methods.base import Context, adam
+from mixunlearn.methods.base import Adam, Context, adam
 from mixunlearn.methods.scheduled import Scheduled
 
 Labelled = tuple[Tensor, Tensor]  # images (N, F, H, W) and their classes (N,), int64
@@ -80,7 +80,7 @@ class NoiseMethod(Scheduled, ABC):
         shape = (len(classes_N), *context.forget.images_NFHW.shape[1:])
         z_NFHW = torch.from_numpy(self.rng.standard_normal(shape)).float().to(context.device)
         z_NFHW.requires_grad_()
-        optimizer = torch.optim.Adam([z_NFHW], lr=self.lr_noise)
+        optimizer = Adam([z_NFHW], lr=self.lr_noise)
         for _ in range(self.noise_steps):
             loss = F.cross_entropy(context.original((z_NFHW + 1) / 2), classes_N)
             norm = z_NFHW.square().sum(dim=(1, 2, 3)).mean()

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from mixunlearn.methods.base import Context
+from mixunlearn.methods.base import SGD, Context
 from mixunlearn.methods.finetune import Finetune
 from mixunlearn.methods.gradients import mean_gradient
 
@@ -31,7 +31,7 @@ class Unroll(Finetune):
     def prepare(self, context: Context) -> None:
         """Record the gradient of the forget set."""
         super().prepare(context)
-        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=self.lr)
+        self.optimizer = SGD(self.model.parameters(), lr=self.lr)
         self.gradient = mean_gradient(context.original, context.forget)
 
     def epoch(self) -> dict[str, float]:

@@ -130,6 +130,10 @@ def test_only_some_cells(tmp_path: Path) -> None:
     ("only", "said"),
     [
         ("methods=finetune", "--only = 'methods=finetune': write axis=name"),
+        (
+            "method=finetune,labels=agnostic",
+            "--only = 'method=finetune,labels=agnostic': leaves no",
+        ),
         ("method=finetun", "--only = 'method=finetun': no such method; did you mean 'finetune'?"),
     ],
 )
