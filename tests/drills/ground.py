@@ -58,7 +58,7 @@ class Setting:
             "model": {"name": "cnn", "width": 4},
             "task": {"kind": "class", "classes": [0]},
             "references": {"seeds": 2, "epochs": 4, "lr": 3e-3},
-            "search": {"space": {"batch": 32, "gen_interval": 1}, **size, **self.search},
+            "search": {"space": {"batch": 64, "gen_interval": 1}, **size, **self.search},
             "resources": {"cpu": ALONE if self.workers == 1 else 1},
         }
 

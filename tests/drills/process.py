@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -14,12 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.drills.warm import PARENT
+
 ROOT = Path(__file__).resolve().parents[2]
-# A shell's background jobs ignore Ctrl-C; this command must not.
-LAUNCHER = (
-    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    "from mixunlearn.__main__ import main; sys.exit(main())"
-)
 # What the drills set for one command must not come from the shell they were started in.
 FOREIGN = ("MLFLOW_TRACKING_URI", "RAY_ADDRESS", "MIXUNLEARN_HOME", "DRILL_FAULTS")
 PATIENCE_S = 480.0  # for a whole command on a busy machine
@@ -52,21 +48,16 @@ class Command:
     ) -> None:
         self.log = log
         self.lines: list[Line] = []
-        self.began = time.time()
         self.ended: float | None = None
         self._news = threading.Condition()
         inherited = {name: text for name, text in os.environ.items() if name not in FOREIGN}
-        with log.with_suffix(".out").open("w") as out:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", LAUNCHER, *words],
-                stdout=out,
-                stderr=subprocess.PIPE,
-                stdin=subprocess.DEVNULL,
-                text=True,
-                cwd=ROOT,
-                env={**inherited, **(environment or {})},
-                start_new_session=True,
+        reading, writing = os.pipe()
+        self._pipe = os.fdopen(reading)
+        with log.with_suffix(".out").open("w") as out, os.fdopen(writing, "w") as err:
+            self.process = PARENT.fork(
+                words, out.fileno(), err.fileno(), {**inherited, **(environment or {})}
             )
+        self.began = time.time()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -155,9 +146,8 @@ class Command:
         return [] if reused else members(self.process.pid)
 
     def _read(self) -> None:
-        assert self.process.stderr
-        with self.process.stderr, self.log.open("w") as log:
-            for text in self.process.stderr:
+        with self._pipe, self.log.open("w") as log:
+            for text in self._pipe:
                 with self._news:
                     self.lines.append(Line(time=time.time(), text=text.rstrip("\n")))
                     self._news.notify_all()

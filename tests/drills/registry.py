@@ -31,9 +31,9 @@ DRILLS: Mapping[str, Entry] = {
     "stop-driver": Entry(title="SIGINT or SIGTERM, once or twice", drill=drivers.stop, runs=4),
     "two-drivers": Entry(title="two drivers at once on one study", drill=drivers.two, runs=10),
     "kill-worker": Entry(
-        title="kill -9 two workers (20 in all), in a step or in a checkpoint",
+        title="kill -9 four workers (24 in all), in a step or in a checkpoint",
         drill=workers.kill,
-        runs=10,
+        runs=6,
     ),
     "failing-trials": Entry(
         title="trials that raise, return NaN, return Inf, hang, exceed memory (one of each a run)",

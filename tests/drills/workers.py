@@ -17,7 +17,7 @@ from tests.drills.ground import (
 )
 from tests.drills.process import Command, DrillError
 
-LIMIT_S, SLOWER = 16.0, 4  # of a trial, for the one that hangs; room for a busy machine
+LIMIT_S, SLOWER = 10.0, 4  # of a trial, for the one that hangs; room for a busy machine
 REASONS = {
     "raise": "a drill raised this in two lines",
     "nan": "diverged",
@@ -29,12 +29,13 @@ REASONS = {
 
 
 def kill(seed: int, folder: Path, ground: Ground) -> Outcome:
-    """Kill -9 the workers of two trials, during a step or while a checkpoint is written."""
+    """Kill -9 the workers of four trials, during a step or while a checkpoint is written."""
     rng = random.Random(f"kill-worker {seed}")
     scene = ground.scene(SINGLE, folder)
     at = ("step", "checkpoint")[seed % 2]
     faults = []
-    for index, row in enumerate(rng.sample(list(scene.undisturbed.rows), 2)):
+    rows = list(scene.undisturbed.rows)
+    for index, row in enumerate(rng.sample(rows, min(4, len(rows) - 1))):
         fault = Fault(
             trial=row["trial"],
             epoch=rng.randint(1, row["epochs"]),
