@@ -12,7 +12,7 @@ from distributed.addresses import one_line
 Message = Callable[[], object]
 
 IDLE_S = 1.0  # how often an idle thread looks whether its program ended without closing it
-PACE_S = 2.0  # between deliveries: one call for several epochs costs little more than for one
+PACE_S = 5.0  # between deliveries: one call for several epochs costs little more than for one
 FIRST_RETRY_S, LAST_RETRY_S = 1.0, 60.0
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class Background:
     """One thread that takes messages in order, then tries to deliver what they amount to.
 
     A message notes down what is wanted and is quick; a delivery sends it, may fail, and is then
-    tried again later with all that was noted since. What is noted within two seconds is delivered
+    tried again later with all that was noted since. What is noted within five seconds is delivered
     together. Actions run once after a delivery was tried, whether it succeeded or not. The thread
     is no daemon: nothing noted is lost when a program ends without `close`.
 
