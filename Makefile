@@ -31,7 +31,7 @@ check: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Sweeps that are killed, cut off and filled up; more than an hour. make drills ARGS="kill-driver --runs 5"
+# Sweeps that are killed, cut off and filled up; about an hour on 2 cores. make drills ARGS="kill-driver --runs 5"
 drills: $(INSTALLED)
 	$(BIN)/python -m tests.drills.run --write $(ARGS)
 

@@ -155,6 +155,32 @@ def set_defaults() -> None:
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
+def make_database(path: Path, artifacts: str | None) -> None:
+    """Make a SQLite database of MLflow's that is not there yet, whole or not at all.
+
+    MLflow makes its tables by migrations, one after the other, and SQLite keeps what a killed one
+    has done: such a database can never be opened again.
+
+    Args:
+        path: of the file; another process may make it at the same time.
+        artifacts: where files of its default experiment would go; None: MLflow decides.
+
+    Raises:
+        Exception: what kept MLflow from making it.
+    """
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # noqa: PLC0415
+
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        store = SqlAlchemyStore(f"sqlite:///{temporary}", artifacts or str(path.parent))
+        store.engine.dispose()
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def _client(uri: str) -> "MlflowClient":
     from mlflow import MlflowClient  # noqa: PLC0415 (takes seconds: never at start-up)
 
@@ -474,6 +500,9 @@ class _Writer:
         if self._client is None:
             if _is_database(self._uri):
                 ask_database(self._uri)  # MLflow would try for minutes, uninterruptedly
+                path = sqlite_path(self._uri)
+                if path is not None and not path.exists():
+                    make_database(path, self._artifact_location)
             client = _client(self._uri)
             self._experiments.clear()
             found = _search(

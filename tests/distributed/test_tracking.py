@@ -26,6 +26,7 @@ from distributed.tracking import (
     SPOOL_BYTES,
     Tracker,
     embedded,
+    make_database,
     reachable,
     redact,
     resolve,
@@ -670,6 +671,20 @@ def test_a_new_database_is_made_and_a_program_that_just_ends_loses_nothing(tmp_p
     assert done.stdout == "1 []\n"  # one run, and no host of the network was asked
     assert place.history(place.run("trial-0"), "loss") == [(1, 1.0)]
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+def test_a_database_whose_making_was_killed_is_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "mlflow.db"
+    code = "import sys; from pathlib import Path; from distributed.tracking import make_database; "
+    words = [sys.executable, "-c", f"{code}make_database(Path(sys.argv[1]), None)", str(path)]
+    with subprocess.Popen(words, env={**os.environ, "PYTHONPATH": str(ROOT)}) as process:
+        while not any(each.stat().st_size for each in tmp_path.glob("*.tmp")):
+            assert process.poll() is None
+        process.kill()
+    assert not path.exists()
+    make_database(path, None)
+    make_database(path, None)  # another process may have been quicker
+    assert MlflowClient(f"sqlite:///{path}").search_experiments()
 
 
 def test_defaults_leave_the_users_settings(monkeypatch: pytest.MonkeyPatch) -> None:
