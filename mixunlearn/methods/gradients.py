@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mixunlearn.data.batches import Samples
 from mixunlearn.models import StagedModel
@@ -85,7 +86,8 @@ def fisher_product(
     weights = _weights(model)
 
     def product(images: Tensor, labels_B: Tensor) -> Weights:
-        losses_B = _losses(model, weights, images, labels_B)
+        with sdpa_kernel(SDPBackend.MATH):  # the fused attentions have no second derivative
+            losses_B = _losses(model, weights, images, labels_B)
         ones_B = torch.ones_like(losses_B, requires_grad=True)
         along = dot(_slopes(ones_B @ losses_B, weights, create_graph=True), vector)
         (slopes_B,) = torch.autograd.grad(along, ones_B, retain_graph=True)

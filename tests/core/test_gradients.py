@@ -78,8 +78,10 @@ def test_the_fisher_information_is_the_mean_square_of_the_samples(
     torch.testing.assert_close(flat(gradients.diagonal_fisher(model, samples)), expected)
 
 
+@pytest.mark.parametrize("name", ["cnn", "convnet", "vit"])
 @pytest.mark.usefixtures("batch")
-def test_a_product_is_that_of_the_whole_matrix(model: StagedModel) -> None:
+def test_a_product_is_that_of_the_whole_matrix(name: str) -> None:
+    model = small(name)
     samples, chosen = draw(COUNT), torch.tensor([0, 3, 4, 7, 9, 10, 12, 15, 16, 20])
     rows = gradients_one_by_one(model, samples)[chosen]
     vector = torch.randn(rows.shape[1], generator=torch.Generator().manual_seed(2))

@@ -80,6 +80,23 @@ def test_a_method_of_another_package_is_one_of_ours(tmp_path: Path, problem_file
     assert losses["train/loss"] > 0
 
 
+PLAN = """
+    import sys
+    from pathlib import Path
+    from distributed.experiment import make_experiment
+    from distributed.plan import make_plan
+
+    content = {"name": "x", "data": {"source": "digits"}, "task": {"kind": "class", "classes": [0]}}
+    experiment = make_experiment({**content, "model": {"name": "cnn"}, "method": "timid"})
+    make_plan(experiment, Path(sys.argv[1]), command="x")
+"""
+
+
+def test_a_method_without_a_space_is_named(tmp_path: Path) -> None:
+    ran = python(PLAN, install(tmp_path, {GROUPS[0]: "timid = outsider:Timid"}), str(tmp_path))
+    assert "method = 'timid': has no space" in ran.stderr.splitlines()[-1]
+
+
 @pytest.mark.parametrize(
     ("point", "message"),
     [
