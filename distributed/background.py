@@ -12,7 +12,9 @@ from distributed.addresses import one_line
 Message = Callable[[], object]
 
 IDLE_S = 1.0  # how often an idle thread looks whether its program ended without closing it
-PACE_S = 5.0  # between deliveries: one call for several epochs costs little more than for one
+# Between deliveries: one call for several epochs costs little more than for one.
+SHARE = 0.01  # of the time that deliveries may take: trials want the processors
+SHORTEST_S, LONGEST_S = 2.0, 30.0
 FIRST_RETRY_S, LAST_RETRY_S = 1.0, 60.0
 
 log = logging.getLogger(__name__)
@@ -39,9 +41,10 @@ class Background:
     """One thread that takes messages in order, then tries to deliver what they amount to.
 
     A message notes down what is wanted and is quick; a delivery sends it, may fail, and is then
-    tried again later with all that was noted since. What is noted within five seconds is delivered
-    together. Actions run once after a delivery was tried, whether it succeeded or not. The thread
-    is no daemon: nothing noted is lost when a program ends without `close`.
+    tried again later with all that was noted since. Deliveries take a hundredth of the time, so
+    that what is noted within two seconds, or up to half a minute, is delivered together. Actions
+    run once after a delivery was tried, whether it succeeded or not. The thread is no daemon:
+    nothing noted is lost when a program ends without `close`.
 
     Args:
         work: what is done.
@@ -120,10 +123,12 @@ class Background:
         self._more = False
         if self.hurried.is_set():
             return
+        start = time.monotonic()
         try:
             self._more = self._work.deliver()
             self.failure, self._retry_s = None, FIRST_RETRY_S
-            self._next_at = time.monotonic() + PACE_S
+            now = time.monotonic()
+            self._next_at = now + min(max(SHORTEST_S, (now - start) / SHARE), LONGEST_S)
         except Exception as error:
             log.info("not delivered, next try in %g s: %s", self._retry_s, one_line(error))
             self.failure = error

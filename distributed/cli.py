@@ -9,9 +9,10 @@ import os
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -22,15 +23,16 @@ from rich.table import Table
 
 from distributed.addresses import cut, redact
 from distributed.stop import ignored, terminated_as_interrupted
-from mixunlearn.errors import InputError, MixUnlearnError
+from mixunlearn.errors import InputError, MissingError, MixUnlearnError
 
 if TYPE_CHECKING:
     from distributed.comparison import Cell, Comparison, Plans
+    from distributed.nights import Nights
     from distributed.plan import Plan
     from distributed.rerun import Comparison as Repeated
     from distributed.sweep import Session
 
-DONE, FAILED, BAD_INPUT, TRIALS_FAILED = 0, 1, 2, 4
+DONE, FAILED, BAD_INPUT, REGRESSED, TRIALS_FAILED = 0, 1, 2, 3, 4
 LONGEST_REASON = 500
 
 app = typer.Typer(
@@ -188,8 +190,61 @@ def compare(
         if dry_run:
             return _dry_comparison(wanted, some, plans)
         with _session(address) as session:
-            failures = run_comparison(wanted, some, plans, session)
+            failures = run_comparison(wanted, some, found, plans, session)
         return _compared(wanted, found, plans, failures)
+
+    _run(command, as_json=as_json, verbose=verbose)
+
+
+@app.command()
+def nightly(
+    plan: Annotated[
+        Path, typer.Argument(metavar="PLAN", help="YAML file; see experiments/nightly/.")
+    ],
+    date: Annotated[
+        str | None,
+        typer.Option(metavar="YYYY-MM-DD", help="Which night [today, where the plan is]."),
+    ] = None,
+    history: Annotated[
+        bool, typer.Option("--history", help="Print the verdicts of all nights, run none.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Run a night that is done once more, on other seeds.")
+    ] = False,
+    settings: Settings = None,
+    home: Home = None,
+    address: Address = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Measure the champion anew, search on, let the best candidate duel with it; print the verdict.
+
+    Once a date: the same command again goes on with a night that was cut off, or repeats what it
+    found. Exit codes: 3 regressed, 1 failed, 4 trials failed.
+    """
+
+    def command() -> Outcome:
+        from distributed.cluster import local
+        from distributed.nightly import run_nights
+        from distributed.nights import Nights, read_nightly
+
+        wanted, experiments = read_nightly(plan, settings or [])
+        place = _home(home)
+        if history:
+            return _history(Nights(place, wanted.name))
+        night = _date(date) or wanted.today(datetime.now(tz=UTC))
+        with _session(address) as session:
+            record = run_nights(
+                wanted,
+                experiments,
+                night,
+                session,
+                place,
+                command=f"mixunlearn nightly {plan}",
+                local=local(address),
+                force=force,
+            )
+        return _of_night(record, Nights(place, wanted.name))
 
     _run(command, as_json=as_json, verbose=verbose)
 
@@ -481,6 +536,44 @@ def main() -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else FAILED
     return DONE
+
+
+def _date(text: str | None) -> date | None:
+    """Return the date a user wrote."""
+    try:
+        return None if text is None else date.fromisoformat(text)
+    except ValueError as error:
+        raise InputError("--date", text, "no such date; write it as 2026-11-30") from error
+
+
+def _history(nights: "Nights") -> Outcome:
+    """Print all nights of a plan."""
+    from report.nightly_page import trend
+
+    records = [record for night in nights.dates() if (record := nights.read(night))]
+    if not records:
+        raise MissingError(f"no night in {nights.folder}: `mixunlearn nightly PLAN` runs one")
+    _out().print(trend(records))
+    return Outcome(result={"nights": [_brief(record) for record in records]})
+
+
+def _of_night(record: Mapping[str, Any], nights: "Nights") -> Outcome:
+    """Print a night's verdict and where its page is; regressed comes before all else."""
+    from report.nightly_page import PAGE, headline, trend
+
+    _out().print(trend([record]))
+    _out().print(headline(record))
+    _out().print(f"page: {nights.folder / record['date'] / PAGE}", soft_wrap=True)
+    failed = any(part.get("trials", {}).get("failed") for part in record["experiments"])
+    if record["verdict"] == "regressed":
+        code = REGRESSED
+    else:
+        code = FAILED if record["error"] else TRIALS_FAILED if failed else DONE
+    return Outcome(result=record, code=code)
+
+
+def _brief(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: record[name] for name in ("date", "state", "verdict", "error", "seconds")}
 
 
 def _run(command: Callable[[], Outcome], *, as_json: bool, verbose: bool) -> None:

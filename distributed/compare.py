@@ -9,12 +9,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from distributed import addresses
 from distributed.comparison import Cell, Comparison, Plans
 from distributed.plan import Plan
 from distributed.progress import Count
 from distributed.results import read_trials, replacing
-from distributed.sweep import TRACKING_TIMEOUT_S, Session, read_summary, run_sweep
+from distributed.sweep import Session, own_run, read_summary, run_sweep
 from distributed.tracking import Tracker
 from mixunlearn.errors import MixUnlearnError
 from report.comparison import Result, Table, tables
@@ -32,13 +31,18 @@ def done(plan: Plan) -> bool:
 
 
 def run_comparison(
-    comparison: Comparison, cells: Sequence[Cell], plans: Plans, session: Session
+    comparison: Comparison,
+    cells: Sequence[Cell],
+    shown: Sequence[Cell],
+    plans: Plans,
+    session: Session,
 ) -> dict[str, str]:
     """Run the studies that are missing; return those that could not be run, with the reason.
 
     Args:
         comparison: they belong to.
-        cells: of it; those without an experiment are passed over.
+        cells: to run; those without an experiment are passed over.
+        shown: in the tables: all of the comparison, whichever of them are run now.
         plans: of the cells.
         session: to do it in.
 
@@ -65,7 +69,7 @@ def run_comparison(
                 failures[cell.title] = str(error)
                 session.progress.say(f"{cell.title}: {error}")
             count.done += 1
-        found = results(cells, plans, failures)
+        found = results(shown, plans, failures)
         write_results(comparison.name, found, folder)
         for name in (PAGE, TABLE, LATEX):
             tracker.log_artifact(None, folder / name)
@@ -84,27 +88,18 @@ def tracked(
         folder: of the comparison.
         session: the comparison runs in.
     """
-    tracking, name = plan.experiment.tracking, plan.experiment.name
-    uri, artifacts = addresses.resolve(tracking.uri, tracking.storage, plan.home)
-    tracker = Tracker(
-        uri=uri,
-        artifact_location=artifacts,
+    name, tags = plan.experiment.name, {COMPARISON: plan.experiment.name}
+    with own_run(
+        plan.experiment.tracking,
+        plan.home,
         experiment=name,
-        study=f"comparison {name}",
-        spool=folder / "tracking.spool",
-        say=lambda line: session.progress.say(f"tracking: {line}"),
-    )
-    tags = {COMPARISON: name}
-    tracker.start_study(f"comparison {name}", {}, tags, "")
-    try:
-        parent = tracker.run_id(TRACKING_TIMEOUT_S)
+        title=f"comparison {name}",
+        tags=tags,
+        about="",
+        folder=folder,
+        session=session,
+    ) as (tracker, parent):
         yield tracker, {**tags, **({PARENT: parent} if parent else {})}
-    except BaseException:
-        tracker.finish_study("stopped", {})
-        raise
-    finally:
-        for line in tracker.close(TRACKING_TIMEOUT_S):
-            session.progress.say(f"tracking: {line}")
 
 
 def results(

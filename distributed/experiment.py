@@ -162,7 +162,10 @@ class References(Section):
 
 
 class Search(Section):
-    """What is searched, how, and for how long."""
+    """What is searched, how, and for how long.
+
+    `start` holds configurations, or parts of some, that are tried right after the default.
+    """
 
     trials: Count = 16
     epochs: Count = 6
@@ -172,6 +175,7 @@ class Search(Section):
     seed: Annotated[int, Field(ge=0)] = 0
     report_seeds: Annotated[int, Field(ge=3)] = 3
     space: dict[str, Any] = {}
+    start: list[dict[str, Any]] = []
 
 
 class Resources(Section):
@@ -243,6 +247,8 @@ class Experiment(Section):
         if weights is None:  # as before there were any
             del content["model"]["weights"]
         del content["search"]["trials"]
+        if not self.search.start:  # as before there were any
+            del content["search"]["start"]
         return signature(content)
 
 

@@ -1,6 +1,6 @@
 """The final examination: the best trials on `test`, the winner under fresh seeds as well."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import ray
 
@@ -13,30 +13,19 @@ from mixunlearn.signature import seed_for, signature
 from mixunlearn.store import Entry
 from trainables.examine import Examination, Result, examine_remotely
 
+ASK_S = 1.0  # how often a long examination looks whether it has been enough
+
 
 class Examiner:
-    """Examines trials on `test`, each once for ever.
+    """Examines configurations on `test`, each once for ever.
 
     Args:
-        plan: of the sweep.
-        study: where trials' seeds are.
+        plan: of the problem they unlearn.
+        weights: whether the unlearned models are kept, beside what was measured.
     """
 
-    def __init__(self, plan: Plan, study: Study) -> None:
-        self.plan, self.study = plan, study
-
-    def tasks(self, rows: Sequence[Row]) -> dict[str, Examination]:
-        """Return what is to be examined: the default, the best, the winner's fresh seeds."""
-        best = ranked(rows, self.study.objective)[:BEST]
-        tasks = {f"trial {row['trial']}": self._trial(row, row["epochs"]) for row in best}
-        default = default_row(rows, self.plan.default)
-        if default is not None:
-            # A default that was stopped early is given the time a complete trial had.
-            tasks["default"] = self._trial(default, self.plan.epochs)
-        if best:
-            for index in range(self.plan.experiment.search.report_seeds):
-                tasks[f"seed {index}"] = self._fresh(best[0], index)
-        return tasks
+    def __init__(self, plan: Plan, *, weights: bool = True) -> None:
+        self.plan, self.weights = plan, weights
 
     def missing(self, tasks: Mapping[str, Examination]) -> dict[str, Examination]:
         """Return the tasks whose results are not stored yet; equal ones once."""
@@ -49,13 +38,20 @@ class Examiner:
             if not store.sound("unlearned", payloads[name])
         }
 
-    def run(self, tasks: Mapping[str, Examination], problem: Problem, judge: Judge) -> None:
+    def run(
+        self,
+        tasks: Mapping[str, Examination],
+        problem: Problem,
+        judge: Judge,
+        enough: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Run examinations on the cluster, in parallel; store each result as it comes.
 
         Args:
             tasks: what to examine.
             problem: what was unlearned.
             judge: who measures on `test`.
+            enough: asked every second; whether to leave the rest undone.
         """
         resources = self.plan.experiment.resources
         remote = examine_remotely.options(num_cpus=resources.cpu, num_gpus=resources.gpu)
@@ -64,9 +60,12 @@ class Examiner:
             remote.remote(*shared, task, resources.cpu, self.plan.checkpoints): task
             for task in tasks.values()
         }
-        while running:
-            (done, *_), _ = ray.wait(list(running))
-            self._keep(running.pop(done), ray.get(done))
+        while running and not enough():
+            done, _ = ray.wait(list(running), timeout=ASK_S)
+            for each in done:
+                self._keep(running.pop(each), ray.get(each))
+        for each in running:
+            ray.cancel(each, force=True)
 
     def results(self, tasks: Mapping[str, Examination]) -> dict[str, Entry]:
         """Return the stored result of each task.
@@ -84,27 +83,8 @@ class Examiner:
         self.plan.bank.store.write(
             "unlearned",
             self._payload(task),
-            tensors=result.weights,
+            tensors=result.weights if self.weights else {},
             record={"metrics": dict(result.metrics)},
-        )
-
-    def _trial(self, row: Row, epochs: int) -> Examination:
-        config = self.study.config(row["trial"])
-        return Examination(
-            method=self.study.method,
-            parameters=parameters(row),
-            seed=int(config["seed"]),
-            epochs=epochs,
-            trial=row["trial"],
-        )
-
-    def _fresh(self, row: Row, index: int) -> Examination:
-        return Examination(
-            method=self.study.method,
-            parameters=parameters(row),
-            seed=seed_for("report", self.study.seed, index),
-            epochs=row["epochs"],
-            trial=None,
         )
 
     def _payload(self, task: Examination) -> dict[str, object]:
@@ -118,6 +98,41 @@ class Examiner:
             "phase": "test",
             "version": VERSION,
         }
+
+
+def final_tasks(plan: Plan, study: Study, rows: Sequence[Row]) -> dict[str, Examination]:
+    """Return what a sweep examines: the default, the best, the winner's fresh seeds."""
+    best = ranked(rows, study.objective)[:BEST]
+    tasks = {f"trial {row['trial']}": trial_task(study, row, row["epochs"]) for row in best}
+    default = default_row(rows, plan.default)
+    if default is not None:
+        # A default that was stopped early is given the time a complete trial had.
+        tasks["default"] = trial_task(study, default, plan.epochs)
+    if best:
+        for index in range(plan.experiment.search.report_seeds):
+            tasks[f"seed {index}"] = _fresh(study, best[0], index)
+    return tasks
+
+
+def trial_task(study: Study, row: Row, epochs: int) -> Examination:
+    """Return the examination of a trial under its own seed, which its checkpoints may shorten."""
+    return Examination(
+        method=study.method,
+        parameters=parameters(row),
+        seed=int(study.config(row["trial"])["seed"]),
+        epochs=epochs,
+        trial=row["trial"],
+    )
+
+
+def _fresh(study: Study, row: Row, index: int) -> Examination:
+    return Examination(
+        method=study.method,
+        parameters=parameters(row),
+        seed=seed_for("report", study.seed, index),
+        epochs=row["epochs"],
+        trial=None,
+    )
 
 
 def default_row(rows: Sequence[Row], default: Mapping[str, object]) -> Row | None:

@@ -249,8 +249,14 @@ def make_plan(experiment: Experiment, home: Path, *, command: str, local: bool =
     pretrained = read_pretrained(experiment)
     model = architecture(experiment, dataset, pretrained).initial(0, pretrained)
     stages = model.stages_with(wished_stages(experiment))
+    if experiment.method not in SPACES:
+        remedy = (
+            "has no space: its package must name one in the entry points mixunlearn.search_spaces"
+        )
+        raise InputError("method", experiment.method, remedy)
     space = SPACES[experiment.method](stages, model.default_stage)
     space = space.narrowed(experiment.search.space)
+    require_starts(experiment.search.start, space)
     plan = Plan(
         experiment=experiment,
         home=home,
@@ -267,6 +273,24 @@ def make_plan(experiment: Experiment, home: Path, *, command: str, local: bool =
     require_objective(plan)
     record_address(experiment.storage.study, plan.folder)  # raises, if the place does not suit it
     return plan
+
+
+def require_starts(starts: Sequence[Mapping[str, Any]], space: Space) -> None:
+    """Check that configurations to start with are in the space.
+
+    Raises:
+        InputError: one is not.
+    """
+    for index, start in enumerate(starts):
+        try:
+            space.narrowed(start)
+        except InputError as error:
+            raise InputError(f"search.start.{index}", start, str(error)) from error
+        for name, value in start.items():
+            held = space[name].held and value != space[name].default
+            if held or isinstance(value, list):
+                remedy = "must be one value of those that are searched; search.space says which"
+                raise InputError(f"search.start.{index}.{name}", value, remedy)
 
 
 def record_address(study: str | None, folder: Path) -> str:

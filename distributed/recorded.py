@@ -111,7 +111,7 @@ def _from_run(run_id: str, settings: Sequence[str], home: Path) -> tuple[Plan, R
     return plan, Recorded(
         study=run.tags[STUDY],
         trial=int(run.tags[TRIAL]),
-        parameters=_parameters(run, plan.space),
+        parameters=parameters_of(run, plan.space),
         seed=int(run.params["seed"]),
         state=run.tags[STATE],
         epochs=int(run.tags.get(STEP, 0)),
@@ -177,7 +177,7 @@ def _require_same(run: Held, plan: Plan) -> None:
             raise InputError(tag, then[:SHOWN], f"here it is {now[:SHOWN]!r}; {remedy}")
 
 
-def _parameters(run: Held, space: Space) -> dict[str, Value]:
+def parameters_of(run: Held, space: Space) -> dict[str, Value]:
     """Return a run's hyperparameters with the types that the search space gives them.
 
     Raises:

@@ -11,7 +11,7 @@ import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ import torch
 from safetensors.numpy import save
 from torch import Tensor, nn
 
-from distributed.addresses import one_line, redact
+from distributed.addresses import one_line, redact, sqlite_path
 from distributed.tracking import DESCRIPTION, reachable, set_defaults
 from mixunlearn.data.batches import PIXEL_MAX
 from mixunlearn.errors import MissingError, MixUnlearnError
@@ -45,6 +45,7 @@ ABOUT = (
     "Unlearned models. `candidate` is the best of the sweep that ended last, `champion` the one "
     "chosen with `mixunlearn sweep --promote`, `previous` the champion before."
 )
+NO_SUCH_THING = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # in MLflow's words
 EXAMPLES = 2  # images; with a single one, the batch size would be fixed
 
 
@@ -293,16 +294,60 @@ def _description(card: str) -> str:
     return card[: DESCRIPTION_LENGTH - len(MORE)].rpartition("\n")[0] + MORE
 
 
+@dataclass(frozen=True, kw_only=True)
+class Alias:
+    """The version that an alias names.
+
+    Args:
+        version: of the registered model.
+        trial_id: of the trial it is from; empty if that is not known.
+        run_id: of that trial in MLflow.
+    """
+
+    version: str
+    trial_id: str
+    run_id: str
+
+
+def find_alias(uri: str, name: str, alias: str = CHAMPION) -> Alias | None:
+    """Return the version that an alias of a registered model names; `None`: there is none.
+
+    Raises:
+        MixUnlearnError: MLflow is away.
+    """
+    if reason := reachable(uri):
+        raise MixUnlearnError(f"MLflow at {redact(uri)} does not answer: {reason}")
+    path = sqlite_path(uri)
+    if path is not None and not path.exists():
+        return None
+    from mlflow import MlflowClient  # noqa: PLC0415
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
+    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    try:
+        version = client.get_model_version_by_alias(name, alias)
+    except MlflowException as error:
+        if error.error_code in NO_SUCH_THING:
+            return None
+        raise MixUnlearnError(f"MLflow at {redact(uri)}: {one_line(error)}") from error
+    return Alias(
+        version=str(version.version),
+        trial_id=str(version.tags.get(TRIAL_ID, "")),
+        run_id=str(version.run_id or ""),
+    )
+
+
 # --- promoting -------------------------------------------------------------------------------
 
 
-def promote(uri: str, name: str, trial_id: str) -> str:
+def promote(uri: str, name: str, trial_id: str, *, proven: bool = False) -> str:
     """Make a trial's registered model the champion, unless it is worse than the present one.
 
     Args:
         uri: the tracking address.
         name: of the registered model.
         trial_id: of the trial.
+        proven: whether a duel has shown already that it is not worse.
 
     Returns:
         What was done, in a sentence.
@@ -320,7 +365,7 @@ def promote(uri: str, name: str, trial_id: str) -> str:
 
     client = MlflowClient(tracking_uri=uri, registry_uri=uri)
     try:
-        return _promote(client, name, trial_id)
+        return _promote(client, name, trial_id, proven=proven)
     except MlflowException as error:
         reason = one_line(error)
         raise MixUnlearnError(
@@ -328,7 +373,7 @@ def promote(uri: str, name: str, trial_id: str) -> str:
         ) from error
 
 
-def _promote(client: "MlflowClient", name: str, trial_id: str) -> str:
+def _promote(client: "MlflowClient", name: str, trial_id: str, *, proven: bool) -> str:
     version = _version_of(client, name, trial_id)
     if version is None:
         remedy = "`mixunlearn sync STUDY` registers the best trial once MLflow answers"
@@ -340,7 +385,8 @@ def _promote(client: "MlflowClient", name: str, trial_id: str) -> str:
     before = ""
     if held is not None:
         champion = client.get_model_version(name, str(held))
-        _require_not_worse(name, version, champion)
+        if not proven:
+            _require_not_worse(name, version, champion)
         client.set_registered_model_alias(name, PREVIOUS, str(held))
         before = f"; version {held} before it ({_written(_gap(champion))}) is `{PREVIOUS}`"
     client.set_registered_model_alias(name, CHAMPION, number)

@@ -59,6 +59,16 @@ class Stop:
         """Whether there is no time left to wait for anything."""
         return self.asked is not None and time.monotonic() > self._at + GRACE_S
 
+    def ask(self, reason: str) -> None:
+        """Ask for a stop as a signal does, from any thread; noticed by those who look."""
+        if not self.asked:
+            self.asked, self._at = reason, time.monotonic()
+
+    def withdraw(self, reason: str) -> None:
+        """Take back what was asked for with this reason: what follows is to be done after all."""
+        if self.asked == reason:
+            self.asked = None
+
     def check(self) -> None:
         """Raise if a stop was asked for.
 

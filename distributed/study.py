@@ -112,6 +112,7 @@ class Study:
         sampler: str,
         seed: int,
         objective: str,
+        start: Sequence[Mapping[str, Value]] = (),
         driver: Driver | None = None,
     ) -> None:
         self.name, self.method, self.space = name, method, space
@@ -122,7 +123,7 @@ class Study:
         self._ended: list[Attempt] = []  # in that order, also those before a trial's last
         self._attempts = self._read()
         self._waiting = [attempt for attempt in self._attempts.values() if attempt.row is None]
-        self._proposals = Proposals(space, facts, sampler, seed)
+        self._proposals = Proposals(space, facts, sampler, seed, start)
         self._proposals.recall(self._attempts.values(), objective)
 
     def close(self) -> None:
@@ -368,20 +369,29 @@ class Proposals:
         facts: what conditions of the space may name beside parameters.
         sampler: "tpe", "random", "cmaes" or "gp".
         seed: of the sampler.
+        start: configurations, or parts of some, to try after the default one.
     """
 
-    def __init__(self, space: Space, facts: Mapping[str, Value], sampler: str, seed: int) -> None:
+    def __init__(
+        self,
+        space: Space,
+        facts: Mapping[str, Value],
+        sampler: str,
+        seed: int,
+        start: Sequence[Mapping[str, Value]] = (),
+    ) -> None:
         self.space, self.facts, self.sampler, self.seed = space, facts, sampler, seed
+        self._first = [space.defaults(facts), *start]
         self._study = optuna.create_study(direction="minimize")
         self._trials: dict[int, Trial] = {}
 
     def propose(self, number: int) -> tuple[dict[str, Value], Trial]:
         """Return parameters for the trial with this number, and what Optuna knows of them.
 
-        Number 0 is the default configuration.
+        Number 0 is the default configuration; those to start with follow.
         """
-        if number == 0:
-            self._study.enqueue_trial(self._varying(self.space.defaults(self.facts)))
+        if number < len(self._first):
+            self._study.enqueue_trial(self._varying(self._first[number]))
         seed = seed_for("sampler", self.seed, number) % 2**32
         self._study.sampler = make_sampler(self.sampler, seed)
         with warnings.catch_warnings():

@@ -52,7 +52,7 @@ def summarise(
         "references": _references(judge.references),
         "original": judge.references.compare(original),
         "default": default and {**examined["default"].record["metrics"], "trial": default["trial"]},
-        "best": [_trial(row, examined, objective) for row in best],
+        "best": [trial_summary(plan, row, examined) for row in best],
         "spread": best and {"trial": best[0]["trial"], **_spread(spread)},
         "trials": {
             state: Counter(row["state"] for row in rows)[state]
@@ -79,7 +79,9 @@ def _references(references: ReferenceSet) -> dict[str, Any]:
     }
 
 
-def _trial(row: Row, examined: Mapping[str, Entry], objective: str) -> dict[str, Any]:
+def trial_summary(plan: Plan, row: Row, examined: Mapping[str, Entry]) -> dict[str, Any]:
+    """Return one of the best trials as a summary has it."""
+    objective = plan.experiment.search.objective
     return {
         **examined[f"trial {row['trial']}"].record["metrics"],
         "trial": row["trial"],

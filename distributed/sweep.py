@@ -14,7 +14,8 @@ from distributed import addresses
 from distributed.checkpoints import Checkpoints, trial_folder
 from distributed.cluster import Shipped, connected, local, slots
 from distributed.driver import Driver
-from distributed.final import Examiner
+from distributed.experiment import Tracking
+from distributed.final import Examiner, final_tasks
 from distributed.inputs import inputs
 from distributed.outbox import EXPERIMENT, STUDY, TAG_LENGTH, TRIAL
 from distributed.plan import Plan, flat
@@ -39,6 +40,7 @@ from report.leaderboard import leaderboard
 from report.page import write_page
 from report.plots import gap_by_trial, metrics_against_references
 from report.review import Review
+from trainables.examine import Examination
 from trainables.unlearn import UnlearnTrainable
 
 MAX_FAILURES = 2  # of a worker, before its trial is given up
@@ -154,13 +156,7 @@ def run_sweep(
             write_json(environment(), plan.folder / ENVIRONMENT)
             search(plan, study, plan.problem(), recorder, session)
         judge = plan.bank.judge("test")
-        examiner = Examiner(plan, study)
-        tasks = examiner.tasks(recorder.rows)
-        if missing := examiner.missing(tasks):
-            session.progress.show(f"test: examining {len(missing)} models", event=True)
-            plan = session.connect(plan, "starting Ray")
-            examiner.run(missing, plan.problem(), plan.bank.judge("test"))
-        examined = examiner.results(tasks)
+        examined = examine(plan, final_tasks(plan, study, recorder.rows), session)
         summary = summarise(
             plan,
             recorder.rows,
@@ -240,6 +236,22 @@ def search(
         raise MixUnlearnError(f"Ray ended after {done}; the same command goes on")
 
 
+def examine(plan: Plan, tasks: Mapping[str, Examination], session: Session) -> dict[str, Entry]:
+    """Examine on `test` what has not been yet; return all results.
+
+    Raises:
+        Interrupted: a stop was asked for.
+    """
+    examiner = Examiner(plan)
+    if missing := examiner.missing(tasks):
+        session.progress.show(f"test: examining {len(missing)} models", event=True)
+        plan, stop = session.connect(plan, "starting Ray"), session.stop
+        judge = plan.bank.judge("test")
+        examiner.run(missing, plan.problem(), judge, lambda: stop.asked is not None)
+        stop.check()
+    return examiner.results(tasks)
+
+
 def sync(plan: Plan, session: Session) -> tuple[int, list[str]]:
     """Make trials.parquet and MLflow anew from the study.
 
@@ -257,8 +269,8 @@ def sync(plan: Plan, session: Session) -> tuple[int, list[str]]:
         recorder = make_recorder(plan, study, tracker, session)
         recorder.repeat()
         recorder.write_table()
-        examiner = Examiner(plan, study)
-        tasks = examiner.tasks(recorder.rows)
+        examiner = Examiner(plan)
+        tasks = final_tasks(plan, study, recorder.rows)
         summary = read_summary(plan)
         if summary and not examiner.missing(tasks):
             runs = {**recorder.run_ids, **tracker.run_ids(SYNC_TIMEOUT_S)}
@@ -284,6 +296,7 @@ def open_study(plan: Plan, driver: Driver | None = None) -> Study:
         sampler=search.sampler,
         seed=search.seed,
         objective=search.objective,
+        start=search.start,
         driver=driver,
     )
 
@@ -311,16 +324,8 @@ def tracked(
     In the end, all that waits is delivered, within `timeout_s` seconds; what could not be is said,
     and added to `problems`.
     """
-    tracking, say = plan.experiment.tracking, session.progress.say
-    uri, artifacts = addresses.resolve(tracking.uri, tracking.storage, plan.home)
-    tracker = Tracker(
-        uri=uri,
-        artifact_location=artifacts,
-        experiment=plan.experiment.name,
-        study=plan.study,
-        spool=plan.folder / "tracking.spool",
-        say=lambda line: say(f"tracking: {line}"),
-    )
+    say = session.progress.say
+    tracker, uri = make_tracker(plan, session)
     about = describe(begun(plan))
     parameters = flat(plan.experiment.model_dump())
     tracker.start_study(
@@ -337,6 +342,65 @@ def tracked(
             say(f"tracking: {line}")
             if problems is not None:
                 problems.append(line)
+
+
+def make_tracker(plan: Plan, session: Session) -> tuple[Tracker, str]:
+    """Return MLflow's writer for a study, and where it writes to."""
+    tracking = plan.experiment.tracking
+    uri, artifacts = addresses.resolve(tracking.uri, tracking.storage, plan.home)
+    tracker = Tracker(
+        uri=uri,
+        artifact_location=artifacts,
+        experiment=plan.experiment.name,
+        study=plan.study,
+        spool=plan.folder / "tracking.spool",
+        say=lambda line: session.progress.say(f"tracking: {line}"),
+    )
+    return tracker, uri
+
+
+@contextmanager
+def own_run(
+    tracking: Tracking,
+    home: Path,
+    *,
+    experiment: str,
+    title: str,
+    tags: Mapping[str, str],
+    about: str,
+    folder: Path,
+    session: Session,
+) -> Iterator[tuple[Tracker, str | None]]:
+    """Give MLflow's writer with a run opened that belongs to no study, and that run's id.
+
+    Args:
+        tracking: where to.
+        home: where results are kept.
+        experiment: name of MLflow's.
+        title: by which the run is found again.
+        tags: of the run.
+        about: its description, in Markdown.
+        folder: where what waits is kept; there already.
+        session: to say what MLflow did not take.
+    """
+    uri, artifacts = addresses.resolve(tracking.uri, tracking.storage, home)
+    tracker = Tracker(
+        uri=uri,
+        artifact_location=artifacts,
+        experiment=experiment,
+        study=title,
+        spool=folder / "tracking.spool",
+        say=lambda line: session.progress.say(f"tracking: {line}"),
+    )
+    tracker.start_study(title, {}, tags, about)
+    try:
+        yield tracker, tracker.run_id(TRACKING_TIMEOUT_S)
+    except BaseException:
+        tracker.finish_study("stopped", {})
+        raise
+    finally:
+        for line in tracker.close(TRACKING_TIMEOUT_S):
+            session.progress.say(f"tracking: {line}")
 
 
 def make_recorder(plan: Plan, study: Study, tracker: Tracker, session: Session) -> Recorder:

@@ -173,7 +173,8 @@ def make_database(path: Path, artifacts: str | None) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)
     try:
-        store = SqlAlchemyStore(f"sqlite:///{temporary}", artifacts or str(path.parent))
+        root = artifacts or str(path.parent)
+        store = SqlAlchemyStore(f"sqlite:///{temporary}", root)  # type: ignore[no-untyped-call]
         store.engine.dispose()
         with contextlib.suppress(FileExistsError):
             os.link(temporary, path)

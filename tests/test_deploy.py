@@ -1,6 +1,7 @@
 """What is under `deploy/`, judged by the schemas of those who will read it."""
 
 import copy
+import fcntl
 import importlib
 import json
 import os
@@ -18,11 +19,13 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
+NIGHTLY = DEPLOY / "nightly"
+PLAN = "experiments/nightly/mnist.yaml"
 SCHEMA = ROOT / "tests" / "kuberay.schema.json"
 KUBERNETES = "1.34.0"
 CLOUDS = ("aws", "gcp")
 PART = {"app.kubernetes.io/part-of": "mixunlearn"}
-GRACE_S = 60  # a sweep stops within 30 seconds
+GRACE_S = 60  # a sweep and a night stop within 30 seconds
 
 Document = dict[str, Any]
 
@@ -246,22 +249,35 @@ def test_the_two_clusters_are_one() -> None:
     assert first == second
 
 
-def sweeps() -> list[list[str]]:
+def night_pod() -> Document:
+    """Return the pod of the CronJob."""
+    (job,) = [item for _, item in documents() if item["kind"] == "CronJob"]
+    (template,) = templates(job["spec"]["jobTemplate"]["spec"])
+    pod: Document = template["spec"]
+    return pod
+
+
+def night() -> Document:
+    """Return the container of the CronJob."""
+    (container,) = night_pod()["containers"]
+    found: Document = container
+    return found
+
+
+def commands() -> list[list[str]]:
     """Return the commands of RayJob and CronJob, as words."""
-    found = {item["kind"]: item for _, item in documents()}
-    template = next(templates(found["CronJob"]))
-    (container,) = template["spec"]["containers"]
-    return [found["RayJob"]["spec"]["entrypoint"].split(), container["args"]]
+    (job,) = [item for _, item in documents() if item["kind"] == "RayJob"]
+    return [job["spec"]["entrypoint"].split(), night()["args"]]
 
 
-@pytest.mark.parametrize("words", sweeps(), ids=["RayJob", "CronJob"])
+@pytest.mark.parametrize("words", commands(), ids=["RayJob", "CronJob"])
 def test_the_experiment_is_there(words: list[str]) -> None:
     (experiment,) = [word for word in words if word.endswith(".yaml")]
     assert (ROOT / experiment).is_file()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", sweeps(), ids=["RayJob", "CronJob"])
+@pytest.mark.parametrize("words", commands()[:1], ids=["RayJob"])
 def test_the_command_line_takes_the_command(words: list[str]) -> None:
     """As far as it goes without a cluster."""
     words = words[words.index("mixunlearn") + 1 :] if "mixunlearn" in words else words
@@ -293,6 +309,281 @@ def test_a_stop_reaches_the_sweep_before_its_pod_goes() -> None:
         assert sweep.wait(5) == -15
     finally:
         sweep.kill()
+
+
+def test_a_night_joins_the_cluster_and_takes_no_trials() -> None:
+    """A driver given the address of the GCS needs a node of Ray in its own pod."""
+    shell, option, script = night()["command"]
+    assert (shell, option) == ("/bin/sh", "-c")
+    join, _, rest = script.partition(" && ")
+    assert join.startswith("ray start ")
+    assert {"--num-cpus=0", "--num-gpus=0"} <= set(join.split())
+    (address,) = re.findall(r"--address=(\S+)", join)
+    assert f"--address={address}" in night()["args"]
+    assert rest == 'exec "$0" "$@"'  # or signals would not reach the night
+    done = subprocess.run(
+        [shell, "-c", script.replace("ray start", "true"), "printf", "%s ", "one", "two words"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "one two words "
+
+
+def test_a_night_has_a_home_that_stays_and_secrets_that_may_be_missing() -> None:
+    (home,) = [word.partition("=")[2] for word in night()["args"] if word.startswith("--home=")]
+    mounts = {mount["mountPath"]: mount["name"] for mount in night()["volumeMounts"]}
+    volumes = night_pod()["volumes"]
+    claims = {each["name"]: each.get("persistentVolumeClaim") for each in volumes}
+    assert claims[mounts[home]] == {"claimName": "mixunlearn-runs"}
+    assert all(source["secretRef"]["optional"] for source in night()["envFrom"])
+
+
+def test_nights_on_kubernetes_neither_overlap_nor_last_for_ever() -> None:
+    (spec,) = [item["spec"] for _, item in documents() if item["kind"] == "CronJob"]
+    assert spec["concurrencyPolicy"] == "Forbid"
+    assert spec["startingDeadlineSeconds"] > 100  # below 10 the controller may miss every night
+    assert schedule(spec["schedule"])
+    job = spec["jobTemplate"]["spec"]
+    assert job["backoffLimit"] == 0
+    assert 0 < job["activeDeadlineSeconds"] < 24 * 3600
+    assert job["template"]["spec"]["terminationGracePeriodSeconds"] >= GRACE_S
+
+
+# --- nights by other schedulers
+
+RANGES = {"minute": (0, 59), "hour": (0, 23), "day": (1, 31), "month": (1, 12), "weekday": (0, 7)}
+STARS = re.compile(r"(\*|(\d+)(-(\d+))?)(/([1-9]\d*))?")
+
+
+def schedule(text: str) -> bool:
+    """Return whether these are the five fields of cron, in numbers."""
+    fields = text.split()
+    return len(fields) == len(RANGES) and all(map(field_of_cron, fields, RANGES.values()))
+
+
+def field_of_cron(field: str, limits: tuple[int, int]) -> bool:
+    lowest, highest = limits
+    for part in field.split(","):
+        match = STARS.fullmatch(part)
+        numbers = [int(match[group]) for group in (2, 4) if match[group]] if match else [-1]
+        if numbers != sorted(numbers) or not all(lowest <= each <= highest for each in numbers):
+            return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("text", "valid"),
+    [
+        ("0 1 * * *", True),
+        ("*/15 0-6,22 1 1-12/2 7", True),
+        ("0 1 * *", False),
+        ("0 1 * * * *", False),
+        ("60 1 * * *", False),
+        ("0 1 0 * *", False),
+        ("0 6-1 * * *", False),
+        ("0 1 * * */0", False),
+        ("@daily", False),
+    ],
+)
+def test_a_schedule_is_told_from_none(text: str, valid: bool) -> None:
+    assert schedule(text) == valid
+
+
+def crontab() -> tuple[dict[str, str], str, str]:
+    """Return the settings of the crontab, and schedule and command of its one line."""
+    text = (NIGHTLY / "crontab").read_text()
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    settings = dict(line.split("=", 1) for line in lines if re.match(r"\w+=", line))
+    (line,) = [line for line in lines if not re.match(r"\w+=", line)]
+    *fields, command = line.split(maxsplit=5)
+    return settings, " ".join(fields), command
+
+
+def test_the_crontab_is_one_that_cron_reads() -> None:
+    settings, times, command = crontab()
+    assert schedule(times)
+    assert "%" not in command  # a new line, to cron
+    assert len(command) < 1000  # cron's limit
+    assert not any("$" in value for value in settings.values())  # which cron does not expand
+    assert settings["CRON_TZ"] == "UTC"
+    assert f".venv/bin/mixunlearn nightly {PLAN} " in command
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_cron_s_line_logs_a_night_and_tells_its_code(tmp_path: Path, code: int) -> None:
+    ran = run_cron_s_line(tmp_path, f"echo home $MIXUNLEARN_HOME, plan $*; exit {code}")
+    assert ran == ("" if code == 0 else f"mixunlearn nightly: exit code {code}\n")
+    log = (tmp_path / "home" / "nightly.log").read_text()
+    assert log == f"home {tmp_path}/home, plan nightly {PLAN}\n"
+
+
+def test_cron_s_second_night_does_not_begin(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    with (tmp_path / "home" / "nightly.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert run_cron_s_line(tmp_path, "echo began") == "mixunlearn nightly: exit code 75\n"
+    assert (tmp_path / "home" / "nightly.log").read_text() == ""
+
+
+def run_cron_s_line(folder: Path, script: str) -> str:
+    """Run the line as cron does, with a script for the program; return what cron would mail."""
+    if not (shutil.which("flock") and shutil.which("timeout")):
+        pytest.skip("no flock or timeout on this machine; util-linux and coreutils have them")
+    settings, _, command = crontab()
+    program = folder / ".venv" / "bin" / "mixunlearn"
+    program.parent.mkdir(parents=True)
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    (folder / "home").mkdir(exist_ok=True)
+    places = {"MIXUNLEARN_CHECKOUT": str(folder), "MIXUNLEARN_HOME": str(folder / "home")}
+    run = subprocess.run(
+        [settings["SHELL"], "-c", command],
+        check=True,
+        env={"PATH": os.environ["PATH"], **settings, **places},
+        capture_output=True,
+        text=True,
+    )
+    return run.stdout + run.stderr
+
+
+def unit(kind: str) -> dict[str, list[str]]:
+    """Return the settings of a unit of systemd."""
+    found: dict[str, list[str]] = {}
+    for line in (NIGHTLY / f"mixunlearn-nightly.{kind}").read_text().splitlines():
+        key, equals, value = line.partition("=")
+        if equals and not line.startswith("#"):
+            assert "#" not in value  # would be part of it
+            found.setdefault(key, []).append(value)
+    return found
+
+
+def test_systemd_takes_the_units(tmp_path: Path) -> None:
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("no systemd-analyze on this machine; the package systemd has it")
+    assert verified(tmp_path) == ""
+    assert "RuntimeMaxSecs" in verified(tmp_path, ("TimeoutStartSec=", "RuntimeMaxSecs="))
+
+
+def verified(folder: Path, change: tuple[str, str] = ("", "")) -> str:
+    """Return what systemd says of the units, with a program that is there and another change."""
+    paths = []
+    for kind in ("service", "timer"):
+        text = (NIGHTLY / f"mixunlearn-nightly.{kind}").read_text().replace(*change)
+        paths.append(folder / f"mixunlearn-nightly.{kind}")
+        paths[-1].write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", text, flags=re.M))
+    run = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *paths],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    # Of other units that this machine has, it may have things to say.
+    said = (run.stdout + run.stderr).splitlines()
+    return "\n".join(line for line in said if "mixunlearn" in line)
+
+
+def test_the_service_stops_in_order_and_writes_only_its_home() -> None:
+    found = {key: values[-1] for key, values in unit("service").items()}
+    assert found["ExecStart"] == f"{found['WorkingDirectory']}/.venv/bin/mixunlearn nightly {PLAN}"
+    assert found["Type"] == "oneshot"
+    assert "RuntimeMaxSec" not in found  # a oneshot has no such limit
+    assert found["TimeoutStartSec"] != "infinity"
+    assert int(found["TimeoutStopSec"]) >= GRACE_S
+    assert (found["KillMode"], found["KillSignal"]) == ("mixed", "SIGTERM")
+    assert f"MIXUNLEARN_HOME={found['ReadWritePaths']}" in found["Environment"].split()
+    assert found["ProtectSystem"] == "strict"
+    assert found["NoNewPrivileges"] == found["PrivateTmp"] == "yes"
+    assert found["EnvironmentFile"].startswith("-/")
+    assert set(found["SuccessExitStatus"].split()) == {"3", "4"}
+
+
+def test_the_timer_has_a_zone_and_catches_up() -> None:
+    found = {key: values[-1] for key, values in unit("timer").items()}
+    assert found["OnCalendar"].endswith(" UTC")
+    assert found["Persistent"] == "true"
+    assert "RandomizedDelaySec" in found
+
+
+def workflow() -> Document:
+    content: Document = yaml.safe_load((NIGHTLY / "github-workflow.yaml").read_text())
+    content["on"] = content.pop(True)  # type: ignore[call-overload] # what YAML 1.1 takes `on` for
+    return content
+
+
+def steps() -> list[Document]:
+    (job,) = workflow()["jobs"].values()
+    found: list[Document] = job["steps"]
+    return found
+
+
+def test_the_workflow_runs_by_the_clock_and_by_hand() -> None:
+    triggers = workflow()["on"]
+    assert set(triggers) == {"schedule", "workflow_dispatch"}
+    assert all(schedule(each["cron"]) for each in triggers["schedule"])
+    assert triggers["workflow_dispatch"]["inputs"]["plan"]["default"] == PLAN
+    assert workflow()["concurrency"] == {"group": "nightly", "cancel-in-progress": False}
+    assert workflow()["permissions"] == {"contents": "read"}
+
+
+def test_the_workflow_s_job_stays_on_its_machine_and_ends() -> None:
+    (job,) = workflow()["jobs"].values()
+    assert "self-hosted" in job["runs-on"]
+    assert PLAN in job["env"]["PLAN"]
+    (hours,) = re.findall(r" (\d+)h ", next(step["run"] for step in steps() if "id" in step))
+    assert job["timeout-minutes"] > 60 * int(hours)  # the night's own limit stops it in order
+
+
+def test_every_step_uses_an_action_of_a_version_or_runs() -> None:
+    for step in steps():
+        assert ("uses" in step) != ("run" in step)
+        if "uses" in step:
+            assert re.fullmatch(r"[\w-]+/[\w-]+@v\d+", step["uses"])
+        else:
+            # What somebody typed would be run, if it were put into the script.
+            assert "${{" not in step["run"]
+            subprocess.run(["bash", "-n"], input=step["run"], text=True, check=True)
+
+
+def test_the_workflow_shows_the_page_of_a_night_that_failed() -> None:
+    (upload,) = [step for step in steps() if "upload-artifact" in step.get("uses", "")]
+    assert upload["if"].startswith("always()")
+
+
+def test_the_workflow_collects_the_pages_of_this_night(tmp_path: Path) -> None:
+    (collect,) = [step["run"] for step in steps() if "cp --parents" in step.get("run", "")]
+    home, temporary = tmp_path / "home", tmp_path / "temporary"
+    temporary.mkdir()
+    environment = {"MIXUNLEARN_HOME": str(home), "RUNNER_TEMP": str(temporary)}
+
+    def run() -> list[str]:
+        both = {"PATH": os.environ["PATH"], **environment}
+        subprocess.run(["bash", "-e", "-c", collect], env=both, check=True, capture_output=True)
+        night = temporary / "night"
+        return sorted(str(path.relative_to(night)) for path in night.rglob("*") if path.is_file())
+
+    (temporary / "began").touch()
+    assert run() == []  # bad input, and no home yet
+    for date, name in (
+        ("2026-11-23", "page.html"),
+        ("2026-11-24", "page.html"),
+        ("2026-11-24", "m.pt"),
+    ):
+        path = home / "nightly" / "mnist" / date / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        began = (temporary / "began").stat().st_mtime
+        os.utime(path, (began, began + (60 if date == "2026-11-24" else -60)))
+    assert run() == ["mnist/2026-11-24/page.html"]
+
+
+def test_what_must_be_edited_is_marked() -> None:
+    files = sorted(NIGHTLY.iterdir())
+    assert [path.name for path in files] == [
+        *("crontab", "github-workflow.yaml"),
+        *("mixunlearn-nightly.service", "mixunlearn-nightly.timer"),
+    ]
+    assert all("EDIT" in path.read_text() for path in files)
 
 
 # --- the image and the batch script

@@ -49,6 +49,9 @@ def test_a_comparison_goes_on_where_it_was_stopped(mixunlearn: Command, tmp_path
     assert first.code == 0, first.err
     tables = {each.name for each in (home / "studies").iterdir()}
     assert len(tables) == 1
+    shown = pq.read_table(home / "comparisons" / "tiny" / "comparison.parquet").to_pylist()
+    states = ["", "n/a: needs labels", "to come", "to come"]  # also of cells that were not chosen
+    assert sorted(row["absent"] for row in shown) == states
 
     planned = mixunlearn(*words, "--dry-run").result["cells"]
     assert sorted(state.partition(":")[0] for state in planned.values()) == [

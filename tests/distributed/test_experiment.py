@@ -155,6 +155,7 @@ def test_what_cannot_change_a_number_does_not_change_the_signature(setting: str)
         "search.objective=gap/mia/asr",
         "search.report_seeds=4",
         "search.space.lr=1.0e-4",
+        "search.start=[{lr: 1.0e-4}]",
     ],
 )
 def test_what_can_change_a_number_changes_the_signature(setting: str) -> None:

@@ -3,11 +3,13 @@
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 
 import pytest
 
 from distributed.cluster import ROOT
+from distributed.nightly import limited
 from distributed.stop import Interrupted, Stop, ignored
 
 BUSY = """
@@ -77,3 +79,22 @@ def test_the_second_signal_ends_the_process_at_once() -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait() == 1
         assert "stopped at once; the same command goes on" in process.stderr.read()
+
+
+def test_when_time_is_over_patient_work_is_asked_and_what_follows_is_done() -> None:
+    with Stop() as stop:
+        with limited(stop, 0.0), stop.patiently():
+            while not stop.asked:
+                threading.Event().wait(0.01)
+        assert stop.asked is None
+        stop.check()
+
+
+def test_a_signal_counts_though_time_would_be_over_later() -> None:
+    with Stop() as stop, pytest.raises(Interrupted, match="SIGTERM"), limited(stop, 3600):
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_without_a_limit_there_is_none() -> None:
+    with Stop() as stop, limited(stop, None), stop.patiently():
+        assert stop.asked is None

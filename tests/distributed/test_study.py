@@ -1,5 +1,6 @@
 """The study on real Optuna storage: what it proposes, what it is told, what survives."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +22,13 @@ def space(**wishes: object) -> Space:
     return SPACES["mixunlearn"](STAGES, "pool2").narrowed(wishes)
 
 
-def open_study(folder: Path, sampler: str = "tpe", seed: int = 0, **wishes: object) -> Study:
+def open_study(
+    folder: Path,
+    sampler: str = "tpe",
+    seed: int = 0,
+    start: Sequence[Mapping[str, Any]] = (),
+    **wishes: object,
+) -> Study:
     return Study(
         name="study",
         storage=f"sqlite:///{folder / 'study.db'}",
@@ -31,6 +38,7 @@ def open_study(folder: Path, sampler: str = "tpe", seed: int = 0, **wishes: obje
         sampler=sampler,
         seed=seed,
         objective="gap/avg",
+        start=start,
     )
 
 
@@ -61,6 +69,19 @@ def test_the_default_is_trial_0(tmp_path: Path) -> None:
     config = study.ask()
     assert config["trial"] == 0
     assert hyperparameters(config) == space().defaults({"labels": "agnostic"})
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_what_to_start_with_follows_the_default(tmp_path: Path, sampler: str) -> None:
+    start: list[dict[str, Any]] = [{"lr": 2e-4, "omega": 3.0}, {"pairing": "any", "lr": 5e-4}]
+    configs = play(open_study(tmp_path, sampler, start=start), 2)
+    again = open_study(tmp_path, sampler, start=start)  # another process goes on
+    configs += play(again, 2)
+    default = space().defaults({"labels": "agnostic"})
+    assert hyperparameters(configs[0]) == default
+    for config, wanted in zip(configs[1:3], start, strict=True):
+        assert {name: config[name] for name in wanted} == wanted
+    assert len({config["lr"] for config in configs}) == 4
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

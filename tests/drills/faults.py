@@ -21,7 +21,8 @@ from types import ModuleType
 from typing import Any, Literal, TypeAlias
 
 VARIABLE = "DRILL_FAULTS"
-TARGET = "trainables.unlearn"
+TARGET, METHODS = "trainables.unlearn", "mixunlearn.methods.base"
+SMALLER = 0.2  # of the learning rate
 SITE = Path(__file__).resolve().parent / "site"
 ALWAYS = 1000
 HEADROOM = 2**29  # bytes a worker may take beyond what it has, before its memory is exceeded
@@ -74,19 +75,29 @@ def environment(faults: Sequence[Fault]) -> dict[str, str]:
 def install() -> None:
     """Arm the faults of the environment in this process."""
     faults = [Fault(**fault) for fault in json.loads(os.environ[VARIABLE])]
-    sys.meta_path.insert(0, _Hook(faults))
+    sys.meta_path.insert(0, _Hook(TARGET, lambda module: _arm(module, faults)))
+
+
+def worsen() -> None:
+    """Let methods' optimizers take smaller steps than they are told, as with a worse default."""
+    sys.meta_path.insert(0, _Hook(METHODS, _take_smaller_steps))
+
+
+def _take_smaller_steps(module: ModuleType) -> None:
+    real = module.adam
+    module.adam = lambda model, lr, weight_decay=0.0: real(model, lr * SMALLER, weight_decay)  # type: ignore[attr-defined]
 
 
 class _Hook(importlib.abc.MetaPathFinder):
-    """Changes the trainable when it is imported: no process pays for what it does not import."""
+    """Changes a module when it is imported: no process pays for what it does not import."""
 
-    def __init__(self, faults: Sequence[Fault]) -> None:
-        self.faults = faults
+    def __init__(self, name: str, change: Callable[[ModuleType], None]) -> None:
+        self.name, self.change = name, change
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if name != TARGET:
+        if name != self.name:
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path)
         assert spec
@@ -95,7 +106,7 @@ class _Hook(importlib.abc.MetaPathFinder):
 
         def execute(module: ModuleType) -> None:
             run(module)
-            _arm(module, self.faults)
+            self.change(module)
 
         spec.loader.exec_module = execute  # type: ignore[method-assign]
         return spec

@@ -1,4 +1,4 @@
-"""Python runs this in every process of a drill, Ray's workers included: arms the faults."""
+"""Python runs this in every process of a drill, Ray's workers included: arms what is asked for."""
 
 import os
 
@@ -6,3 +6,8 @@ if os.environ.get("DRILL_FAULTS"):
     from tests.drills.faults import install
 
     install()
+
+if os.environ.get("DRILL_LIBRARY"):
+    from tests.drills.faults import worsen
+
+    worsen()

@@ -1,0 +1,31 @@
+"""The record of a night, read for those who show it: whatever it lacks is put into words."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from report.notation import ABSENT, finite
+
+Record: TypeAlias = Mapping[str, Any]
+
+UNDECIDED = "no verdict"
+
+
+def verdict_of(night: Record, experiment: Record) -> str:
+    """Return an experiment's verdict; without one, why there is none."""
+    state = text_of(night.get("state"), "done")
+    return text_of(experiment.get("verdict"), UNDECIDED if state == "done" else state)
+
+
+def parts_of(night: Record) -> Sequence[Record]:
+    """Return what a night found of each experiment."""
+    return night.get("experiments") or ()
+
+
+def text_of(value: object, otherwise: str = ABSENT) -> str:
+    """Return a value on one line; what is absent or empty is `otherwise`."""
+    return otherwise if value is None else " ".join(str(value).split()) or otherwise
+
+
+def numbers_in(values: Iterable[object] | None) -> list[float]:
+    """Return the finite numbers among values."""
+    return [value for value in map(finite, values or ()) if value is not None]

@@ -1,0 +1,166 @@
+"""Drift, duel and verdict, against independent statements of what they are."""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from scipy import stats
+
+from mixunlearn.metrics.nights import (
+    MONTH,
+    Drift,
+    Duel,
+    Night,
+    Shift,
+    alarm_limit,
+    duel,
+    verdict,
+    watch,
+)
+
+MARGIN, ERROR = 1.0, 0.025
+
+
+def nights(means: npt.ArrayLike, *, sd: float, seeds: int, draws: int, seed: int) -> list[Night]:
+    """Return nights with normal gaps around means; each forget set has an effect of its own."""
+    rng = np.random.default_rng(seed)
+    effects = rng.normal(0, 2, draws)
+    found = []
+    for index, mean in enumerate(np.asarray(means, dtype=float)):
+        gaps = mean + effects[index % draws] + rng.normal(0, sd, seeds)
+        found.append(Night(draw=index % draws, gaps=gaps.tolist()))
+    return found
+
+
+def last(given: list[Night], error: float = ERROR) -> Drift:
+    *_, found = watch(given, margin=MARGIN, error=error)
+    return found
+
+
+def test_a_shift_is_the_prediction_error_of_a_regression_on_forget_sets() -> None:
+    given = nights(np.full(7, 4.0), sd=0.5, seeds=3, draws=2, seed=1)
+    shift = last(given).shift
+    assert shift
+    history, tonight = given[:-1], given[-1]
+    gaps = np.concatenate([night.gaps for night in history])
+    design = np.array([[night.draw == k for k in range(2)] for night in history for _ in range(3)])
+    weights, squares, *_ = np.linalg.lstsq(design.astype(float), gaps, rcond=None)
+    row = np.array([tonight.draw == k for k in range(2)], dtype=float)
+    freedom = len(gaps) - 2
+    variance = squares[0] / freedom
+    leverage = row @ np.linalg.inv(design.T.astype(float) @ design) @ row
+    error = math.sqrt(variance * (1 / 3 + leverage))
+    assert shift.freedom == freedom
+    assert shift.mean == pytest.approx(np.mean(tonight.gaps) - row @ weights)
+    assert shift.error == pytest.approx(error)
+    low, high = stats.t.interval(0.9, freedom, loc=shift.mean, scale=error)
+    assert (shift.low, shift.high) == pytest.approx((low, high))
+
+
+@pytest.mark.parametrize("night", [2, 5, 11])
+def test_scores_of_quiet_nights_are_standard_normal(night: int) -> None:
+    scores = []
+    for seed in range(400):
+        shift = last(nights(np.full(night + 1, 3.0), sd=0.7, seeds=4, draws=2, seed=seed)).shift
+        assert shift
+        scores.append(shift.score(shift.mean))
+    assert stats.kstest(scores, "norm").pvalue > 0.01
+
+
+@pytest.mark.parametrize(("reference", "error"), [(0.25, 0.025), (0.8, 0.025), (1.5, 0.2)])
+def test_the_limit_is_exceeded_as_often_as_it_says(reference: float, error: float) -> None:
+    limit, months, rng = alarm_limit(reference, error), 40_000, np.random.default_rng(0)
+    level, alarmed = np.zeros(months), np.zeros(months, dtype=bool)
+    for night in range(3 * MONTH):  # the last of three months; the first two bring it to rest
+        level = np.maximum(0, level + rng.standard_normal(months) - reference)
+        over = level > limit
+        alarmed |= over & (night >= 2 * MONTH)
+        level[over] = 0.0
+    assert alarmed.mean() == pytest.approx(error, rel=0.12)
+
+
+def test_a_shift_far_above_what_is_usual_needs_no_second_night() -> None:
+    assert alarm_limit(5.0, 0.025) == 0.0
+    assert 0 < alarm_limit(2.5, 0.025) < alarm_limit(0.5, 0.025) < 20
+
+
+def test_an_alarm_lasts_as_long_as_its_cause() -> None:
+    means = np.r_[np.full(12, 3.0), np.full(8, 6.0), np.full(4, 3.0)]
+    found = [*watch(nights(means, sd=0.5, seeds=5, draws=2, seed=3), margin=MARGIN, error=ERROR)]
+    assert [drift.nights for drift in found[:12]] == [0] * 12
+    assert [drift.nights for drift in found[12:20]] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert [drift.nights for drift in found[20:]] == [0] * 4
+    assert all(found[index].shift.mean == pytest.approx(3, abs=1) for index in range(12, 20))  # type: ignore[union-attr]
+
+
+def test_half_the_margin_is_no_drift_even_where_nothing_varies() -> None:
+    same = [Night(draw=0, gaps=[2.0, 2.0])] * 5
+    assert last([*same, Night(draw=0, gaps=[2.4, 2.4])]).nights == 0
+    assert last([*same, Night(draw=0, gaps=[2.6, 2.6])]).nights == 1
+    assert last([*same, Night(draw=0, gaps=[0.5, 0.5])]).nights == 0
+
+
+def test_what_cannot_be_compared_yet_has_no_shift() -> None:
+    first, other = Night(draw=0, gaps=[1.0, 2.0]), Night(draw=1, gaps=[1.0, 2.0])
+    assert [drift.shift for drift in watch([first, other], margin=MARGIN, error=ERROR)] == [
+        None,
+        None,
+    ]
+    lonely = [Night(draw=0, gaps=[1.0]), Night(draw=0, gaps=[1.1])]
+    assert last(lonely).shift is None  # one value tells nothing of the spread
+
+
+def test_the_bounds_of_a_duel_are_those_of_a_paired_t_test() -> None:
+    rng = np.random.default_rng(5)
+    champion, candidate = rng.normal(3, 1, 12), rng.normal(2, 1, 12)
+    found = duel((champion - candidate).tolist(), margin=MARGIN, error=0.03)
+    level = 0.03 / MONTH
+    test = stats.ttest_rel(champion, candidate, alternative="greater")
+    assert found.mean == pytest.approx(float(np.mean(champion - candidate)))
+    assert found.low == pytest.approx(float(test.confidence_interval(1 - level).low))
+    upper = stats.ttest_rel(champion, candidate, alternative="less").confidence_interval(0.95)
+    assert found.high == pytest.approx(float(upper.high))
+    assert found.state == ("won" if test.pvalue < level else "lost" if upper.high < 1 else "open")
+
+
+@pytest.mark.parametrize(
+    ("differences", "state"),
+    [
+        ([2.0, 2.1, 1.9, 2.0, 2.05, 1.95], "won"),
+        ([0.1, -0.1, 0.0, 0.1, -0.1], "lost"),  # not better by what matters
+        ([-2.0, -2.1, -1.9, -2.2], "lost"),
+        ([4.0, -2.0, 3.0, -1.0], "open"),
+        ([9.0], "open"),
+        ([0.0, 0.0, 0.0], "lost"),
+    ],
+)
+def test_duels(differences: list[float], state: str) -> None:
+    assert duel(differences, margin=MARGIN, error=0.05).state == state
+
+
+def shifted(low: float, high: float, alarm: int = 0) -> Drift:
+    shift = Shift(mean=(low + high) / 2, low=low, high=high, error=0.1, freedom=9)
+    return Drift(shift=shift, level=0.0, limit=4.0, nights=alarm)
+
+
+WON = Duel(mean=2.0, low=1.0, high=3.0, pairs=5, state="won")
+OPEN = Duel(mean=0.0, low=-1.0, high=3.0, pairs=5, state="open")
+
+
+@pytest.mark.parametrize(
+    ("drift", "against", "word"),
+    [
+        (shifted(-0.4, 0.6), None, "unchanged"),
+        (shifted(-0.4, 0.6), OPEN, "unchanged"),
+        (shifted(-0.4, 0.6), WON, "improved"),
+        (shifted(2.0, 3.0, alarm=2), WON, "regressed"),
+        (shifted(-0.4, 1.6), None, "inconclusive"),
+        (shifted(-1.4, 0.2), OPEN, "inconclusive"),
+        (None, None, "inconclusive"),
+        (None, WON, "improved"),
+        (Drift(shift=None, level=0.0, limit=math.inf, nights=0), OPEN, "inconclusive"),
+    ],
+)
+def test_verdicts(drift: Drift | None, against: Duel | None, word: str) -> None:
+    assert verdict(drift, against, MARGIN) == word

@@ -1,0 +1,286 @@
+"""Nights on digits, one after the other: real Ray, real Optuna, real MLflow."""
+
+import json
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+
+from distributed.nights import Nights, migrated, read_nightly
+from mixunlearn.errors import CorruptError, InputError
+from tests.conftest import Command, Run
+
+EXPERIMENT: dict[str, Any] = {
+    "name": "tiny",
+    "data": {"source": "digits", "limit": {"train": 900}},
+    "model": {"name": "cnn", "width": 4},
+    "task": {"kind": "class", "classes": [0]},
+    "method": "finetune",
+    "references": {"seeds": 2, "epochs": 3, "lr": 3e-3},
+    "search": {"trials": 2, "epochs": 1, "scheduler": "none"},
+}
+PLAN: dict[str, Any] = {
+    "name": "plan",
+    "experiments": ["tiny.yaml"],
+    "budget": {"trials": 2},
+    "seeds": 2,
+    "draws": 1,
+    "margin": 30.0,  # two seeds of one epoch: what they say is noise
+    "promote": True,
+    "tell": {"when": "always", "file": "told.md"},
+}
+
+
+def written(folder: Path, **changes: Any) -> Path:
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(EXPERIMENT))
+    path = folder / "plan.yaml"
+    path.write_text(yaml.safe_dump({**PLAN, **changes}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("nights")
+    written(folder)
+    return folder
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.usefixtures("shared_ray")
+@pytest.mark.filterwarnings("ignore:.*noload.*:DeprecationWarning")
+class TestNights:
+    """Each night follows those of the tests before it."""
+
+    @pytest.fixture(autouse=True)
+    def _here(self, place: Path, mixunlearn: Command) -> None:
+        self.home, self.mixunlearn, self.path = place / "home", mixunlearn, place / "plan.yaml"
+        self.nights = Nights(self.home, "plan")
+
+    def night(self, day: int, *words: str) -> Run:
+        arguments = ["nightly", str(self.path), "--date", f"2026-11-{day:02d}", "--json"]
+        return self.mixunlearn(*arguments, "--home", str(self.home), *words)
+
+    def part(self, day: int) -> dict[str, Any]:
+        record = self.nights.read(date(2026, 11, day))
+        assert record
+        (part,) = record["experiments"]
+        found: dict[str, Any] = part
+        return found
+
+    def change(self, day: int, **changes: Any) -> None:
+        """Let an earlier night have been another one."""
+        record = self.nights.read(date(2026, 11, day))
+        assert record
+        record["experiments"][0] |= changes
+        self.nights.write(record)
+
+    def aliases(self) -> dict[str, str]:
+        client = MlflowClient(f"sqlite:///{self.home / 'mlflow.db'}")
+        return {name: str(of) for name, of in client.get_registered_model("tiny").aliases.items()}
+
+    def test_the_first_night_appoints_a_champion(self) -> None:
+        run = self.night(1)
+        assert run.code == 0, run.err
+        assert run.result["verdict"] == "inconclusive"
+        part = self.part(1)
+        assert part["champion"]["trial"].endswith(("/0", "/1"))
+        assert part["champion"]["version"] == self.aliases()["champion"]
+        assert len(part["gaps"]) == 2
+        assert part["trials"] == {"before": 0, "ran": 2, "failed": 0}
+        folder = self.nights.of(date(2026, 11, 1))
+        assert "inconclusive" in (folder / "night.md").read_text()
+        assert "inconclusive" in (folder / "night.html").read_text()
+        assert "plan" in (self.home / "told.md").read_text()
+
+    def test_the_same_night_again_is_only_told(self) -> None:
+        before = (self.nights.of(date(2026, 11, 1)) / "night.json").read_bytes()
+        run = self.night(1)
+        assert (run.code, run.result) == (0, json.loads(before))
+        assert (self.nights.of(date(2026, 11, 1)) / "night.json").read_bytes() == before
+
+    def test_the_next_night_measures_searches_on_and_duels(self) -> None:
+        run = self.night(2)
+        assert run.code == 0, run.err
+        first, part = self.part(1), self.part(2)
+        assert part["champion"]["key"] == first["champion"]["key"]
+        assert part["reign"] == first["reign"]
+        assert part["gaps"] != first["gaps"]  # the seeds are fresh
+        assert part["trials"] == {"before": 2, "ran": 2, "failed": 0}
+        assert part["candidate"]["key"] != part["champion"]["key"]
+        assert part["duel"]["pairs"] == 2
+        assert part["shift"]["low"] < part["shift"]["mean"] < part["shift"]["high"]
+        assert part["causes"] == []
+        assert run.result["verdict"] in {"unchanged", "inconclusive"}
+        client = MlflowClient(f"sqlite:///{self.home / 'mlflow.db'}")
+        experiment = client.get_experiment_by_name("nightly plan")
+        assert experiment
+        runs = client.search_runs([experiment.experiment_id])
+        verdicts = {each.data.tags["mixunlearn.date"]: each.info.status for each in runs}
+        assert verdicts == {"2026-11-01": "FINISHED", "2026-11-02": "FINISHED"}
+
+    def test_a_night_can_be_forced(self) -> None:
+        before = self.part(2)
+        run = self.night(2, "--force", "--set", "budget.trials=0")
+        assert run.code == 0, run.err
+        assert run.result["attempt"] == 2
+        after = self.part(2)
+        assert after["gaps"] != before["gaps"]
+        assert after["trials"] == {"before": 4, "ran": 0, "failed": 0}
+
+    def test_a_regression_is_told_by_the_exit_code(self) -> None:
+        real = {day: self.part(day)["gaps"] for day in (1, 2)}
+        for day in real:
+            self.change(day, gaps=[-200.0, -200.5])
+        run = self.night(3, "--set", "budget.trials=0")
+        for day, gaps in real.items():
+            self.change(day, gaps=gaps)
+        assert run.code == 3, run.err
+        assert run.result["verdict"] == "regressed"
+        assert self.part(3)["cusum"]["nights"] == 1
+        assert "regressed" in (self.home / "told.md").read_text()
+
+    def test_a_candidate_that_won_takes_the_title(self) -> None:
+        before = self.part(3)
+        rival, gaps = before["candidate"]["key"], before["gaps"] * 20
+        better = [gap - 30 - index / 20 for index, gap in enumerate(gaps)]
+        open_ = {**before["duel"], "state": "open"}  # one that is lost is not fought again
+        self.change(3, gaps=gaps, rival_gaps=better, duel=open_)
+        title = self.aliases()["champion"]
+        run = self.night(4, "--set", "budget.trials=0")
+        assert run.code in {0, 3}, run.err
+        part = self.part(4)
+        assert part["candidate"]["key"] == rival
+        assert part["duel"]["nights"] >= 2
+        assert part["duel"]["state"] == "won"
+        assert part["promoted"]
+        aliases = self.aliases()
+        assert aliases["previous"] == title
+        assert aliases["champion"] == part["candidate"]["version"] != title
+        self.change(3, **{name: before[name] for name in ("gaps", "rival_gaps", "duel")})
+
+    def test_the_new_champion_begins_a_history_of_its_own(self) -> None:
+        run = self.night(5, "--set", "budget.trials=0")
+        assert run.code == 0, run.err
+        part = self.part(5)
+        assert part["champion"]["key"] == self.part(4)["candidate"]["key"]
+        assert part["reign"] != self.part(4)["reign"]
+        assert part["shift"] is None
+        assert any(cause.startswith("champion") for cause in part["causes"])
+
+    def test_an_alias_that_was_deleted_is_given_back(self) -> None:
+        client = MlflowClient(f"sqlite:///{self.home / 'mlflow.db'}")
+        held = self.aliases()["champion"]
+        client.delete_registered_model_alias("tiny", "champion")
+        run = self.night(6, "--set", "budget.trials=0")
+        assert run.code == 0, run.err
+        assert self.aliases()["champion"] == held
+
+    def test_an_alias_that_was_moved_counts(self) -> None:
+        client = MlflowClient(f"sqlite:///{self.home / 'mlflow.db'}")
+        previous = self.aliases()["previous"]
+        client.set_registered_model_alias("tiny", "champion", previous)
+        run = self.night(7, "--set", "budget.trials=0")
+        assert run.code == 0, run.err
+        assert self.part(7)["champion"]["key"] == self.part(1)["champion"]["key"]
+        assert self.part(7)["champion"]["version"] == previous
+
+    def test_no_time_still_gives_a_verdict(self) -> None:
+        run = self.night(8, "--set", "budget.hours=0.0000001")
+        assert run.code == 0, run.err
+        part = self.part(8)
+        assert part["trials"]["ran"] == 0
+        assert part["verdict"] == "inconclusive"
+        assert any("left out" in note for note in part["notes"])
+
+    def test_an_experiment_that_cannot_be_run_fails_the_night_and_not_the_next(self) -> None:
+        tiny = self.path.parent / "tiny.yaml"
+        broken = {**EXPERIMENT, "task": {"kind": "class", "classes": [77]}}
+        tiny.write_text(yaml.safe_dump(broken))
+        run = self.night(9)
+        assert run.code == 1
+        assert "task.classes" in str(run.result["error"])
+        tiny.write_text(yaml.safe_dump(EXPERIMENT))
+        again = self.night(9, "--set", "budget.trials=0")
+        assert again.code == 0, again.err
+        assert self.part(9)["champion"]["key"] == self.part(8)["champion"]["key"]
+
+    def test_missed_nights_are_made_up_for(self) -> None:
+        run = self.night(12, "--set", "missed=catch_up", "--set", "budget.trials=0")
+        assert run.code == 0, run.err
+        assert self.nights.dates()[-3:] == [date(2026, 11, day) for day in (10, 11, 12)]
+
+    def test_history(self) -> None:
+        run = self.mixunlearn(
+            *("nightly", str(self.path), "--history", "--home", str(self.home), "--json")
+        )
+        assert run.code == 0
+        assert [each["date"] for each in run.result["nights"]][:2] == ["2026-11-01", "2026-11-02"]
+        assert "regressed" in run.out
+
+
+class TestPlan:
+    @pytest.mark.parametrize(
+        ("changes", "said"),
+        [
+            ({"nights": 3}, "nights = 3: unknown key"),
+            ({"budget": {"trails": 3}}, "budget.trails = 3: unknown key; did you mean 'trials'"),
+            ({"seeds": 1}, "seeds = 1: must be at least 2"),
+            ({"margin": 0}, "margin = 0: must be above 0"),
+            ({"error": 1.0}, "error = 1.0: must be at most 0.5"),
+            ({"time_zone": "Mars/Olympus"}, "time_zone = 'Mars/Olympus': no such time zone"),
+            ({"missed": "never"}, "missed = 'never': must be 'skip' or 'catch_up'"),
+            ({"experiments": []}, "experiments"),
+            ({"experiments": ["none.yaml"]}, "none.yaml"),
+            ({"experiments": ["tiny.yaml", "tiny.yaml"]}, "two have one name"),
+            ({"name": "../up"}, "name = '../up': must be letters"),
+        ],
+    )
+    def test_what_means_nothing_is_refused(
+        self, tmp_path: Path, changes: dict[str, Any], said: str
+    ) -> None:
+        with pytest.raises(InputError) as caught:
+            read_nightly(written(tmp_path, **changes))
+        assert said in str(caught.value)
+
+    def test_a_night_has_its_date_where_the_plan_is(self, tmp_path: Path) -> None:
+        plan, _ = read_nightly(written(tmp_path, time_zone="Pacific/Auckland"))
+        assert plan.today(datetime(2026, 11, 1, 12, tzinfo=UTC)) == date(2026, 11, 2)
+        # The hour that comes twice belongs to the same night.
+        berlin, _ = read_nightly(written(tmp_path, time_zone="Europe/Berlin"))
+        for hour in (0, 1):
+            assert berlin.today(datetime(2026, 10, 25, hour, 30, tzinfo=UTC)) == date(2026, 10, 25)
+
+    def test_a_date_that_is_none(self, tmp_path: Path, mixunlearn: Command) -> None:
+        run = mixunlearn("nightly", str(written(tmp_path)), "--date", "yesterday")
+        assert run.code == 2
+        assert "--date = 'yesterday'" in run.err
+
+    def test_the_presets_are_sound(self) -> None:
+        root = Path(__file__).parents[2] / "experiments" / "nightly"
+        plans = [read_nightly(path)[0] for path in sorted(root.glob("*.yaml"))]
+        assert [plan.name for plan in plans] == ["digits", "mnist"]
+
+
+class TestRecords:
+    def test_a_record_of_a_newer_version_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="schema 99"):
+            migrated({"schema": 99})
+
+    def test_a_damaged_record_is_named(self, tmp_path: Path) -> None:
+        nights = Nights(tmp_path, "plan")
+        nights.write({"schema": 1, "date": "2026-11-01"})
+        path = nights.of(date(2026, 11, 1)) / "night.json"
+        path.write_text(path.read_text()[:10])
+        with pytest.raises(CorruptError, match=r"night\.json"):
+            nights.read(date(2026, 11, 1))
+
+    def test_missed_nights_end_where_the_window_does(self, tmp_path: Path) -> None:
+        nights = Nights(tmp_path, "plan")
+        assert nights.missed(date(2026, 11, 5), 3) == []
+        nights.write({"schema": 1, "date": "2026-10-01"})
+        assert nights.missed(date(2026, 10, 2), 3) == []
+        assert nights.missed(date(2026, 11, 5), 2) == [date(2026, 11, 3), date(2026, 11, 4)]
