@@ -60,7 +60,7 @@ class Background:
         self._actions: list[Message] = []
         self._closing = False
         self._more = False  # to deliver at once
-        self._retry_s, self._next_at = FIRST_RETRY_S, 0.0
+        self._retry_s, self._next_at, self._took_s = FIRST_RETRY_S, 0.0, 0.0
         self._thread = threading.Thread(target=self._run, name=name)
 
     def start(self) -> None:
@@ -128,7 +128,9 @@ class Background:
             self._more = self._work.deliver()
             self.failure, self._retry_s = None, FIRST_RETRY_S
             now = time.monotonic()
-            self._next_at = now + min(max(SHORTEST_S, (now - start) / SHARE), LONGEST_S)
+            before, self._took_s = self._took_s, now - start
+            usual_s = min(before, self._took_s)  # not the first one: MLflow is imported in it
+            self._next_at = now + min(max(SHORTEST_S, usual_s / SHARE), LONGEST_S)
         except Exception as error:
             log.info("not delivered, next try in %g s: %s", self._retry_s, one_line(error))
             self.failure = error

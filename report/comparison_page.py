@@ -225,7 +225,9 @@ def _draw_levels(axes: Axes, table: Table) -> None:
 
 
 def _picture(table: Table, results: Sequence[Result]) -> str:
-    """Return the curves as an address of their own bytes."""
+    """Return the curves as an address of their own bytes; "" where there are none yet."""
+    if next(_curves(table, results), None) is None:
+        return ""
     stream = io.BytesIO()
     curves_figure(table, results).savefig(stream, format="png", dpi=DPI)
     return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
