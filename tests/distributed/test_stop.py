@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from distributed.cluster import ROOT
-from distributed.nightly import limited
+from distributed.night import limited
 from distributed.stop import Interrupted, Stop, ignored
 
 BUSY = """
