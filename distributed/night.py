@@ -23,6 +23,7 @@ from distributed.summary import distribution
 from distributed.sweep import Session, fill_bank, open_study, run_sweep
 from mixunlearn.errors import MixUnlearnError
 from mixunlearn.evaluation import VERSION
+from mixunlearn.metrics.gap import DECIMALS
 from mixunlearn.metrics.nights import Drift, Duel, Night, Shift, Word, duel, verdict, watch
 from mixunlearn.signature import seed_for, signature
 from trainables.examine import Examination
@@ -434,7 +435,8 @@ def _metrics_of(found: Sequence[Mapping[str, float]]) -> dict[str, Any]:
 
 
 def _shift(shift: Shift) -> dict[str, float]:
-    return {"mean": shift.mean, "low": shift.low, "high": shift.high}
+    found = {"mean": shift.mean, "low": shift.low, "high": shift.high}
+    return {name: round(value, DECIMALS) + 0.0 for name, value in found.items()}  # no −0
 
 
 def _finite(value: float) -> float | None:

@@ -38,6 +38,7 @@ HERE = Path(__file__).parent
 PAGES = ("http://", "https://")
 IN_URLS = ":/?#[]@!$&'()*+,;=%~"  # what stays as it is in an address; < and > would end it
 COLOURS = 64  # of a picture in the page
+RELATIVE = ("gap/", "z/")  # metrics that the record has, and a page would be long with
 RECENT = 7  # nights in the table of the Markdown; the page has all
 WORST_FIRST = ("failed", "regressed", "inconclusive", "improved", "unchanged")
 TERMINAL = {"failed": "bold red", "regressed": "bold red", "improved": "green"}
@@ -176,7 +177,8 @@ def _numbers(experiment: Record, margin: object) -> list[Row]:
         ("forget set", text_of(experiment.get("draw"))),
     ]
     metrics = experiment.get("metrics") or {}
-    return [*rows, *((text_of(name), mean_and_sd(metric)) for name, metric in metrics.items())]
+    plain = {name: each for name, each in metrics.items() if not name.startswith(RELATIVE)}
+    return [*rows, *((text_of(name), mean_and_sd(metric)) for name, metric in plain.items())]
 
 
 def _champion(configuration: Record | None) -> str:

@@ -35,7 +35,7 @@ EXPERIMENT = {
     "data": {"source": "parquet", "train": "digits.parquet"},
     "model": {"name": "cnn", "width": 8},
     "task": {"kind": "class", "classes": [0]},
-    "method": "finetune",
+    "method": "mixunlearn",
     "references": {"seeds": 3, "epochs": 10, "lr": 3e-3},
     "search": {"epochs": 4},
 }
