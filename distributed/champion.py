@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass, replace
 from datetime import date
 from typing import Any
 
-from distributed.addresses import resolve
 from distributed.final import trial_task
 from distributed.nights import key_of
 from distributed.outbox import STEP, STUDY, TRIAL
@@ -72,7 +71,7 @@ def alias_of(plan: Plan) -> Alias | None:
     Raises:
         MixUnlearnError: MLflow is away.
     """
-    return find_alias(_uri(plan), plan.experiment.name)
+    return find_alias(plan.tracking_uri, plan.experiment.name)
 
 
 def adopted(plan: Plan, alias: Alias, night: date) -> Configuration:
@@ -82,7 +81,7 @@ def adopted(plan: Plan, alias: Alias, night: date) -> Configuration:
         MixUnlearnError: its trial cannot be read, or is of another method or space.
     """
     try:
-        run = read_run(_uri(plan), alias.run_id)
+        run = read_run(plan.tracking_uri, alias.run_id)
         trial, epochs = f"{run.tags[STUDY]}/{run.tags[TRIAL]}", int(run.tags[STEP])
         found = parameters_of(run, plan.space)
     except (InputError, KeyError, ValueError) as error:
@@ -136,8 +135,3 @@ def _crowned(
     """Return a study's summary with a trial in the first place, as the night measured it."""
     again = {"trial": row["trial"], "seeds": len(found["rival_gaps"]), **found["rival_metrics"]}
     return {**summary, "best": [trial], "spread": again}
-
-
-def _uri(plan: Plan) -> str:
-    tracking = plan.experiment.tracking
-    return resolve(tracking.uri, tracking.storage, plan.home)[0]

@@ -9,12 +9,11 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from distributed import addresses
 from distributed.addresses import redact
 from distributed.champion import Configuration, adopted, alias_of, register
 from distributed.experiment import Experiment
 from distributed.final import Examiner
-from distributed.nights import Nightly, key_of
+from distributed.nights import Nightly
 from distributed.plan import Plan, make_plan
 from distributed.registry import promote
 from distributed.results import Row, parameters, ranked
@@ -85,16 +84,14 @@ class Part:
     def run(self) -> None:
         """Do all there is to do, in order; what is done is kept at once."""
         plan = self._begin()
-        drawn = self._drawn(plan)
+        drawn = self._drawn()
         champion = Configuration.read(self.found["champion"])
         if champion is None:
-            self._search(plan)
-            champion = self._appoint(plan)
+            champion = self._appoint(plan, self._search(plan))
             self._measure_champion(drawn, champion)
         else:
             self._measure_champion(drawn, champion)
-            self._search(plan)
-            self._duel(plan, drawn, champion)
+            self._duel(self._search(plan), drawn, champion)
         self._judge(champion)
         self.keep(self.found)
         if self.found["promoted"] is not None:
@@ -177,7 +174,7 @@ class Part:
         if not self.work.nightly.promote or held.trial_id is None:
             return held
         try:
-            self._note(promote(_uri(plan), self.experiment.name, held.trial_id, proven=True))
+            self._note(promote(plan.tracking_uri, self.experiment.name, held.trial_id, proven=True))
             alias = alias_of(plan)
         except MixUnlearnError as error:
             self._note(f"the champion has no alias: {error}")
@@ -186,7 +183,7 @@ class Part:
 
     # --- what is done ---
 
-    def _drawn(self, plan: Plan) -> Plan:
+    def _drawn(self) -> Plan:
         """Return the problem of tonight's forget set, its references trained."""
         start = time.monotonic()
         drawn = self._plan([], draw=self.found["draw"]).mapped()
@@ -231,8 +228,11 @@ class Part:
         kept = {name: task for name, task in tasks.items() if name not in left}
         return [entry.record["metrics"] for entry in examiner.results(kept).values()]
 
-    def _search(self, plan: Plan) -> None:
-        """Search on for the rest of the budget; whatever goes wrong, the night has a verdict."""
+    def _search(self, plan: Plan) -> list[Configuration]:
+        """Search on for the rest of the budget; return the trials that succeeded, best first.
+
+        Whatever goes wrong, the night has a verdict.
+        """
         start = time.monotonic()
         left = self.work.left()
         if left is not None:
@@ -250,27 +250,27 @@ class Part:
         new = [row for row in rows if row["trial"] >= before]
         failed = sum(row["state"] == "failed" for row in new)
         self.found["trials"] |= {"ran": len(new), "failed": failed}
-        best = ranked(rows, plan.experiment.search.objective)[:WARM]
-        self.found["best"] = [_kept(row) for row in best]
+        best = ranked(rows, plan.experiment.search.objective)
+        found = [self._configuration(plan, row) for row in best]
+        self.found["best"] = [each.plain() for each in found[:WARM]]
         self._spent("search", start)
         self.keep(self.found)
+        return found
 
-    def _appoint(self, plan: Plan) -> Configuration:
+    def _appoint(self, plan: Plan, best: Sequence[Configuration]) -> Configuration:
         """Return the best trial as champion where there is none.
 
         Raises:
             MixUnlearnError: no trial succeeded.
         """
-        best = ranked(_rows(plan), plan.experiment.search.objective)
         if not best:
             raise MixUnlearnError("no trial succeeded, so there is no champion")
-        champion = self._configuration(plan, best[0])
-        self._note(f"{champion.trial} is the champion: there was none")
-        champion = self._restored(plan, champion)
+        self._note(f"{best[0].trial} is the champion: there was none")
+        champion = self._restored(plan, best[0])
         self.found["champion"] = champion.plain()
         return champion
 
-    def _duel(self, plan: Plan, drawn: Plan, champion: Configuration) -> None:
+    def _duel(self, rivals: Sequence[Configuration], drawn: Plan, champion: Configuration) -> None:
         """Let the best trial that is not the champion, and has not lost yet, duel with it."""
         reign = self._reign(champion)
         lost = {
@@ -278,8 +278,6 @@ class Part:
             for night in self.past
             if night.get("reign") == reign and (night.get("duel") or {}).get("state") == "lost"
         }
-        rows = ranked(_rows(plan), plan.experiment.search.objective)
-        rivals = [self._configuration(plan, row) for row in rows]
         rival = next((r for r in rivals if r.key not in {*lost, champion.key}), None)
         start = time.monotonic()
         self.found |= {"candidate": None, "rival_gaps": [], "rival_metrics": {}}
@@ -443,12 +441,6 @@ def _finite(value: float) -> float | None:
     return value if abs(value) < float("inf") else None
 
 
-def _kept(row: Row) -> dict[str, Any]:
-    found = {name: value for name, value in parameters(row).items() if value is not None}
-    key = key_of(row["method"], found, row["epochs"])
-    return {"key": key, "parameters": found, "epochs": row["epochs"]}
-
-
 def _rows(plan: Plan) -> list[Row]:
     """Return the finished trials of a study; none where it has not begun."""
     if not plan.folder.exists():
@@ -458,11 +450,6 @@ def _rows(plan: Plan) -> list[Row]:
 
 
 def _count(plan: Plan) -> int:
-    """Return how many trials a study has, those not ended among them."""
+    """Return the number of the trial that follows those that have ended."""
     rows = _rows(plan)
     return max((row["trial"] + 1 for row in rows), default=0)
-
-
-def _uri(plan: Plan) -> str:
-    tracking = plan.experiment.tracking
-    return addresses.resolve(tracking.uri, tracking.storage, plan.home)[0]

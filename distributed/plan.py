@@ -16,7 +16,7 @@ import psutil
 import torch
 import yaml
 
-from distributed.addresses import nearest_folder, sqlite_path
+from distributed.addresses import nearest_folder, resolve, sqlite_path
 from distributed.experiment import Experiment, check_tracking, read_experiment
 from distributed.forget_set import forget_set
 from distributed.results import replacing
@@ -98,6 +98,12 @@ class Plan:
     def checkpoints(self) -> Files:
         """Return the folder of Tune's runs: the checkpoints of trials and references."""
         return self.files / "studies" / self.study / "checkpoints"
+
+    @property
+    def tracking_uri(self) -> str:
+        """Return the address of MLflow."""
+        tracking = self.experiment.tracking
+        return resolve(tracking.uri, tracking.storage, self.home)[0]
 
     @property
     def record(self) -> str:

@@ -574,9 +574,9 @@ def promote_best(plan: Plan, summary: Mapping[str, Any]) -> str:
     if not summary["best"]:
         raise MissingError(f"{plan.study}: no trial succeeded, so there is nothing to promote")
     rows = read_trials(plan.folder / "trials.parquet")
-    tracking = plan.experiment.tracking
-    uri, _ = addresses.resolve(tracking.uri, tracking.storage, plan.home)
-    return promote(uri, plan.experiment.name, _trial_id(rows, summary["best"][0]["trial"]))
+    return promote(
+        plan.tracking_uri, plan.experiment.name, _trial_id(rows, summary["best"][0]["trial"])
+    )
 
 
 def _trial_id(rows: Sequence[Mapping[str, Any]], trial: int) -> str:

@@ -70,7 +70,7 @@ class Parent:
         self._line: socket.socket | None = None
         self._forked: dict[int, Process] = {}
         self._answered = threading.Semaphore(0)
-        self._newest = 0
+        self._newest: Process | None = None
 
     def fork(
         self, words: Sequence[str], out: int, err: int, environment: Mapping[str, str]
@@ -90,9 +90,9 @@ class Parent:
             request = json.dumps([list(words), dict(environment)]).encode()
             socket.send_fds(self._line, [request], [out, err])
             self._answered.acquire()
-            if not self._newest:
+            if self._newest is None:
                 raise OSError("the process that forks the commands is gone")
-            return self._forked[self._newest]
+            return self._newest  # it may have ended already, and is then no longer among the forked
 
     def _start(self) -> socket.socket:
         here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -112,12 +112,11 @@ class Parent:
         while message := line.recv(LIMIT):
             pid, code = json.loads(message)
             if code is None:
-                self._newest = pid
-                self._forked[pid] = Process(pid)
+                self._newest = self._forked[pid] = Process(pid)
                 self._answered.release()
             else:
                 self._forked.pop(pid).ended(code)
-        self._newest = 0
+        self._newest = None
         for process in self._forked.values():
             process.ended(-signal.SIGKILL)
         self._answered.release()
