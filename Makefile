@@ -20,10 +20,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 sweep: $(INSTALLED)
 	$(BIN)/mixunlearn sweep experiments/mnist_class.yaml $(ARGS)
 
-# Two processes, a file each at a time; those with slow tests come first (tests/conftest.py).
+# Three processes, for much is waiting, a file each at a time; those with slow tests come first (tests/conftest.py).
 # make test ARGS="tests/core -x"
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(INSTALLED)
 	$(BIN)/ruff check

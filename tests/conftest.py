@@ -31,6 +31,7 @@ from mixunlearn.data.splits import make_splits
 from mixunlearn.problem import Architecture, Problem
 from mixunlearn.store import Store
 from mixunlearn.training import Recipe
+from tests.warm import PARENT
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -59,6 +60,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that have most slow tests: then all processes end together."""
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: -slow[item.path])
+
+
+def pytest_unconfigure() -> None:
+    PARENT.close()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,9 +101,14 @@ def mixunlearn(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str
 
 @pytest.fixture(scope="session")
 def shared_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Ray on this machine, started once a session, from a folder that is not the checkout."""
+    """Ray on this machine, started once a session, from a folder that is not the checkout.
+
+    Its workers are forked from a process that has imported everything.
+    """
     with contextlib.ExitStack() as stack:
-        with contextlib.chdir(tmp_path_factory.mktemp("elsewhere")):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "executable", PARENT.python)
+            patch.chdir(tmp_path_factory.mktemp("elsewhere"))
             stack.enter_context(connected(None))
         yield
 

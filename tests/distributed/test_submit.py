@@ -19,6 +19,7 @@ import pytest
 from distributed import jobs, submit
 from distributed.jobs import Jobs, JobState
 from mixunlearn.errors import InputError, MixUnlearnError
+from tests.conftest import Command
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENT = "experiments/digits_class.yaml"
@@ -29,6 +30,7 @@ SETTINGS = {
     "search.trials": 1,
     "search.epochs": 1,
     "search.scheduler": "none",
+    "resources.cpu": 2,  # one worker at a time: each imports everything
 }
 TINY = [word for item in SETTINGS.items() for word in ("--set", "=".join(map(str, item)))]
 
@@ -239,13 +241,15 @@ def test_what_the_cluster_refuses(
 # --- without one
 
 
-def test_a_dead_address_is_told_within_seconds(tmp_path: Path) -> None:
+def test_a_dead_address_is_told_within_seconds(
+    mixunlearn: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "")
     (port,) = free_ports(1)
-    dead = Cluster(address=f"http://{HOST}:{port}", environment=clean_environment(tmp_path))
-    code, out, err = dead.run("--status", "x", environment={"RAY_AUTH_TOKEN_PATH": ""})
-    assert (code, out) == (1, "")
-    assert err.count("\n") == 1
-    assert "connection refused" in err
+    run = mixunlearn("submit", "--status", "x", "--address", f"http://{HOST}:{port}")
+    assert (run.code, run.out) == (1, "")
+    assert run.err.count("\n") == 1
+    assert "connection refused" in run.err
 
 
 def test_one_that_is_silent_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -367,8 +371,7 @@ def test_exit_codes(status: str, exit_code: int | None, expected: int) -> None:
 @pytest.mark.parametrize(
     "words", [[], [EXPERIMENT, "--status", "x"], ["--status", "x", "--stop", "y"]]
 )
-def test_one_thing_at_a_time(words: list[str], tmp_path: Path) -> None:
-    nowhere = Cluster(address="http://127.0.0.2:1", environment=clean_environment(tmp_path))
-    code, out, err = nowhere.run(*words)
-    assert (code, out) == (2, "")
-    assert "one of these is needed" in err
+def test_one_thing_at_a_time(words: list[str], mixunlearn: Command) -> None:
+    run = mixunlearn("submit", *words, "--address", "http://127.0.0.2:1")
+    assert (run.code, run.out) == (2, "")
+    assert "one of these is needed" in run.err

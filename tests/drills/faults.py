@@ -75,17 +75,31 @@ def environment(faults: Sequence[Fault]) -> dict[str, str]:
 def install() -> None:
     """Arm the faults of the environment in this process."""
     faults = [Fault(**fault) for fault in json.loads(os.environ[VARIABLE])]
-    sys.meta_path.insert(0, _Hook(TARGET, lambda module: _arm(module, faults)))
+    _change(TARGET, lambda module: _arm(module, faults))
 
 
 def worsen() -> None:
     """Let methods' optimizers take smaller steps than they are told, as with a worse default."""
-    sys.meta_path.insert(0, _Hook(METHODS, _take_smaller_steps))
+    _change(METHODS, _take_smaller_steps)
 
 
 def _take_smaller_steps(module: ModuleType) -> None:
     real = module.adam
-    module.adam = lambda model, lr, weight_decay=0.0: real(model, lr * SMALLER, weight_decay)  # type: ignore[attr-defined]
+
+    def smaller(model: Any, lr: float, weight_decay: float = 0.0) -> Any:
+        return real(model, lr * SMALLER, weight_decay)
+
+    for user in list(sys.modules.values()):  # those that have imported it already as well
+        if getattr(user, "adam", None) is real:
+            user.adam = smaller  # type: ignore[attr-defined]
+
+
+def _change(name: str, change: Callable[[ModuleType], None]) -> None:
+    """Change a module: now, or when it is imported."""
+    if name in sys.modules:  # in a fork of a process that has imported everything
+        change(sys.modules[name])
+    else:
+        sys.meta_path.insert(0, _Hook(name, change))
 
 
 class _Hook(importlib.abc.MetaPathFinder):

@@ -163,9 +163,10 @@ class Scene:
 
     def start(self, *words: str, verb: str = "sweep") -> Command:
         """Start the command."""
-        arguments = [verb, str(self.experiment), "--home", str(self.home), "--json", *self.words]
+        arguments = [verb, str(self.experiment), "--home", str(self.home), "--json"]
+        arguments += [*self.words, *words]
         log = self.folder / f"{len(self.commands)}.err"
-        command = self.ground.start([*arguments, *words], log, self.environment)
+        command = self.ground.start(arguments, log, self.environment)
         self.commands.append(command)
         return command
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.drills.warm import PARENT
+from tests.warm import PARENT
 
 ROOT = Path(__file__).resolve().parents[2]
 # What the drills set for one command must not come from the shell they were started in.

@@ -19,7 +19,7 @@ from mixunlearn.problem import Problem
 from mixunlearn.store import Store
 from mixunlearn.trial import Trial
 from trainables.checkpoint import identity, latest
-from trainables.examine import Examination, Result, examine_remotely
+from trainables.examine import Examination, Result, examine, examine_remotely
 from trainables.reference import ReferenceTrainable
 from trainables.unlearn import UnlearnTrainable
 
@@ -43,20 +43,16 @@ class Killer(tune.Callback):  # type: ignore[misc] # Ray has no types
             os.kill(self.killed, signal.SIGKILL)
 
 
-class Log(tune.Callback):  # type: ignore[misc] # Ray has no types
-    """Keeps what is reported."""
-
-    def __init__(self) -> None:
-        self.results: list[dict[str, Any]] = []
-
-    @property
-    def epochs(self) -> list[int]:
-        return [result["epoch"] for result in self.results]
-
-    def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
-    ) -> None:
-        self.results.append(dict(result))
+def trainable(problem: Problem, folder: Path) -> Any:
+    """Return the trainable as a sweep gives it to Tune; its checkpoints lie in the folder."""
+    return tune.with_parameters(
+        UnlearnTrainable,
+        problem=problem,
+        method="mixunlearn",
+        objective="gap/avg",
+        checkpoints=Files.of(folder),
+        limit=None,
+    )
 
 
 def run(
@@ -64,23 +60,10 @@ def run(
     configs: Sequence[dict[str, Any]],
     folder: Path,
     callbacks: Sequence[tune.Callback] = (),
-    *,
-    name: str = "run",
-    epochs: int = EPOCHS,
-    method: str = "mixunlearn",
-    limit: float | None = None,
 ) -> list[dict[str, Any]]:
     """Run configurations one after the other on one actor; return their last results."""
-    trainable = tune.with_parameters(
-        UnlearnTrainable,
-        problem=problem,
-        method=method,
-        objective="gap/avg",
-        checkpoints=Files.of(folder),
-        limit=limit,
-    )
     results = tune.Tuner(
-        tune.with_resources(trainable, {"cpu": 1}),
+        tune.with_resources(trainable(problem, folder), {"cpu": 1}),
         param_space=tune.grid_search([dict(config) for config in configs]),
         tune_config=tune.TuneConfig(
             max_concurrent_trials=1,
@@ -88,9 +71,8 @@ def run(
             trial_dirname_creator=lambda trial: f"{trial.config['trial']:04d}",
         ),
         run_config=tune.RunConfig(
-            name=name,
             storage_path=str(folder),
-            stop={"epoch": epochs},
+            stop={"epoch": EPOCHS},
             callbacks=list(callbacks),
             failure_config=tune.FailureConfig(max_failures=1),
             checkpoint_config=tune.CheckpointConfig(num_to_keep=1, checkpoint_frequency=1),
@@ -99,6 +81,30 @@ def run(
     ).fit()
     assert not results.errors
     return sorted((dict(result.metrics) for result in results), key=lambda m: m["config"]["trial"])
+
+
+def here(
+    problem: Problem,
+    config: dict[str, Any],
+    folder: Path,
+    *,
+    name: str = "run",
+    epochs: int = EPOCHS,
+) -> list[dict[str, Any]]:
+    """Run a configuration in this process and save it in the end; return all results."""
+    actor = trainable(problem, folder)(config=dict(config))
+    results = [actor.train()]
+    while not results[-1]["done"] and results[-1]["epoch"] < epochs:
+        results.append(actor.train())
+    place = folder / name / f"{config['trial']:04d}" / f"checkpoint_{len(results):06d}"
+    place.mkdir(parents=True)
+    actor.save(str(place))
+    actor.stop()
+    return results
+
+
+def epochs(results: Sequence[dict[str, Any]]) -> list[int]:
+    return [result["epoch"] for result in results]
 
 
 def numbers(result: dict[str, Any]) -> dict[str, float]:
@@ -136,34 +142,31 @@ def test_a_killed_worker_goes_on_with_the_numbers_of_an_uninterrupted_trial(
 def test_a_trial_of_an_earlier_run_goes_on_from_its_checkpoint(
     problem: Problem, tmp_path: Path
 ) -> None:
-    (before,) = run(problem, [FIRST], tmp_path, epochs=2)
-    log = Log()
-    (result,) = run(problem, [FIRST], tmp_path, [log], name="run-2")
-    assert log.epochs == [2, 3]  # the last judged epoch is decided on once more
-    assert numbers(log.results[0]) == numbers(before)
-    assert numbers(result) == alone(problem, FIRST)
+    before = here(problem, FIRST, tmp_path, epochs=2)
+    after = here(problem, FIRST, tmp_path, name="run-2")
+    assert epochs(after) == [2, 3]  # the last judged epoch is decided on once more
+    assert numbers(after[0]) == numbers(before[-1])
+    assert numbers(after[-1]) == alone(problem, FIRST)
 
 
 def test_a_damaged_checkpoint_is_passed_over(problem: Problem, tmp_path: Path) -> None:
-    run(problem, [FIRST], tmp_path, epochs=1)
-    run(problem, [FIRST], tmp_path, epochs=2, name="run-2")
+    here(problem, FIRST, tmp_path, epochs=1)
+    here(problem, FIRST, tmp_path, epochs=2, name="run-2")
     (newest,) = tmp_path.glob("run-2/*/checkpoint_*/state.safetensors")
     content = bytearray(newest.read_bytes())
     content[-1] ^= 1
     newest.write_bytes(content)
-    log = Log()
-    (result,) = run(problem, [FIRST], tmp_path, [log], name="run-3")
-    assert log.epochs == [1, 2, 3]
-    assert numbers(result) == alone(problem, FIRST)
+    results = here(problem, FIRST, tmp_path, name="run-3")
+    assert epochs(results) == [1, 2, 3]
+    assert numbers(results[-1]) == alone(problem, FIRST)
 
 
 def test_a_checkpoint_of_another_trial_is_not_taken(problem: Problem, tmp_path: Path) -> None:
-    run(problem, [FIRST], tmp_path, epochs=2)
+    here(problem, FIRST, tmp_path, epochs=2)
     other = {**SECOND, "trial": FIRST["trial"]}
-    log = Log()
-    (result,) = run(problem, [other], tmp_path, [log], name="run-2")
-    assert log.epochs == [1, 2, 3]
-    assert numbers(result) == alone(problem, other)
+    results = here(problem, other, tmp_path, name="run-2")
+    assert epochs(results) == [1, 2, 3]
+    assert numbers(results[-1]) == alone(problem, other)
 
 
 def test_what_a_method_raises_ends_its_trial_without_another_try(
@@ -171,16 +174,14 @@ def test_what_a_method_raises_ends_its_trial_without_another_try(
 ) -> None:
     lacking = replace(problem.judge.references, seconds=[1.0])
     judge = replace(problem.judge, references=lacking)
-    (result,) = run(replace(problem, judge=judge), [FIRST], tmp_path)
+    (result,) = here(replace(problem, judge=judge), FIRST, tmp_path)
     assert np.isnan(result["gap/avg"])
     assert result["failure"] == "IndexError: list index out of range"
     # Tried again with what it lacked, it does not go on from where it failed.
-    (result,) = run(problem, [FIRST], tmp_path, name="run-2")
-    assert numbers(result) == alone(problem, FIRST)
+    assert numbers(here(problem, FIRST, tmp_path, name="run-2")[-1]) == alone(problem, FIRST)
 
 
-def test_a_diverged_trial_reports_nan_and_ends(bank: Bank, tmp_path: Path) -> None:
-    problem = bank.problem(with_labels=True)
+def test_a_diverged_trial_reports_nan_and_ends(problem: Problem, tmp_path: Path) -> None:
     broken = {name: np.full_like(array, np.nan) for name, array in problem.original.items()}
     (result,) = run(replace(problem, original=broken), [FIRST], tmp_path)
     assert np.isnan(result["gap/avg"])
@@ -192,17 +193,16 @@ def test_an_examination_goes_on_from_a_checkpoint_to_the_same_model(
     bank: Bank, problem: Problem, tmp_path: Path
 ) -> None:
     parameters = {name: value for name, value in FIRST.items() if name not in ("trial", "seed")}
-    run(problem, [FIRST], tmp_path)
-
-    def examined(trial: int | None) -> Result:
-        task = Examination(
+    here(problem, FIRST, tmp_path)
+    tasks = [
+        Examination(
             method="mixunlearn", parameters=parameters, seed=1, epochs=EPOCHS + 1, trial=trial
         )
-        judge, here = bank.judge("test"), Files.of(tmp_path)
-        found: Result = ray.get(examine_remotely.remote(problem, judge, task, 1, here))
-        return found
-
-    resumed, whole = examined(0), examined(None)
+        for trial in (0, None)
+    ]
+    judge, files = bank.judge("test"), Files.of(tmp_path)
+    resumed: Result = ray.get(examine_remotely.remote(problem, judge, tasks[0], 1, files))
+    whole = examine(problem, judge, tasks[1], 1, files)
     assert latest(Files.of(tmp_path), "0000", identity("mixunlearn", parameters, 1))
     assert numbers(dict(resumed.metrics)) == numbers(dict(whole.metrics))
     assert all((resumed.weights[name] == whole.weights[name]).all() for name in whole.weights)

@@ -1,0 +1,32 @@
+"""Stands where Ray starts Python: asks for a worker that is forked, not started anew.
+
+Run by `tests.warm` with the standard library alone: PYTHON, the address of the process that has
+imported everything, and what Python was to be called with. It lives as long as the worker, in the
+session in which Ray started it; where either ends, so does the other.
+"""
+
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+
+LIMIT = 2**17  # bytes of a message; a message is never divided
+WORKERS = ("/workers/setup_worker.py", "/workers/default_worker.py")
+
+
+def main() -> int:
+    """Ask for the fork and wait for its end; call Python itself for all that is no worker."""
+    python, address, *words = sys.argv[1:]
+    if not words or not words[0].endswith(WORKERS):
+        os.execv(python, [python, *words])
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as line:
+        line.connect(address)
+        request = json.dumps([words, dict(os.environ), str(Path.cwd())])
+        socket.send_fds(line, [request.encode()], [0, 1, 2])
+        ended = line.recv(LIMIT)
+    return int(ended or b"1") % 256
+
+
+if __name__ == "__main__":
+    sys.exit(main())
