@@ -745,7 +745,7 @@ def _dry_comparison(comparison: "Comparison", cells: Sequence["Cell"], plans: "P
         for cell in cells
     }
     for title, state in states.items():
-        _out().print(f"{state:8}{title}", soft_wrap=True, markup=False)
+        _out().print(f"{title}: {state}", soft_wrap=True, markup=False)
     return Outcome(result={"name": comparison.name, "cells": states})
 
 

@@ -5,7 +5,7 @@ import os
 import platform
 import subprocess
 from functools import cache
-from importlib.metadata import Distribution, PackageNotFoundError, distributions, version
+from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu": {"name": _cpu(), "count": os.cpu_count()},
         "gpus": _gpus(),
-        "packages": {each.name: each.version for each in sorted(distributions(), key=_name)},
+        "packages": _packages(),
     }
 
 
@@ -66,8 +66,13 @@ def _gpus() -> list[str]:
     return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
 
 
-def _name(package: Distribution) -> str:
-    return package.name.lower()
+def _packages() -> dict[str, str]:
+    """Return the version of each package, by name; the first one found is the one imported."""
+    found = dict[str, str]()
+    for each in distributions():
+        about = each.metadata  # parsed anew each time it is asked for
+        found.setdefault(about["Name"], about["Version"])
+    return dict(sorted(found.items(), key=lambda item: item[0].lower()))
 
 
 def _git(*words: str) -> str:

@@ -189,6 +189,7 @@ class Server:
         """Fork whenever asked; returns, in the forks alone, what they are to do."""
         for name in LIBRARIES:
             importlib.import_module(name)
+        _read_package_files()
         assert "ray" not in sys.modules
         signal.signal(signal.SIGCHLD, lambda *_: self._reap())
         for asked in (self.line, self.workers):
@@ -306,6 +307,15 @@ class Server:
         sys.modules.pop("sitecustomize", None)
         with suppress(ImportError):
             importlib.import_module("sitecustomize")
+
+
+def _read_package_files() -> None:
+    """Let MLflow find out which package each module is of, as it does for each model it saves."""
+    from mlflow.utils.requirements_utils import (  # noqa: PLC0415 - known when this is a server
+        warn_dependency_requirement_mismatches,
+    )
+
+    warn_dependency_requirement_mismatches(["torch"])
 
 
 def _set_up(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:

@@ -1,7 +1,7 @@
-"""Stands where Ray starts Python: asks for a worker that is forked, not started anew.
+"""Stands where Ray starts Python: asks for a process that is forked, not started anew.
 
 Run by `tests.warm` with the standard library alone: PYTHON, the address of the process that has
-imported everything, and what Python was to be called with. It lives as long as the worker, in the
+imported everything, and what Python was to be called with. It lives as long as the fork, in the
 session in which Ray started it; where either ends, so does the other.
 """
 
@@ -12,14 +12,23 @@ import sys
 from pathlib import Path
 
 LIMIT = 2**17  # bytes of a message; a message is never divided
-WORKERS = ("/workers/setup_worker.py", "/workers/default_worker.py")
+# Not the agents of a node: they look after the process that has started them.
+FORKED = (
+    "/setup_worker.py",
+    "/default_worker.py",
+    "/dashboard.py",
+    "/log_monitor.py",
+    "/monitor.py",
+)
 
 
 def main() -> int:
-    """Ask for the fork and wait for its end; call Python itself for all that is no worker."""
+    """Ask for the fork and wait for its end; call Python itself for all else."""
     python, address, *words = sys.argv[1:]
-    if not words or not words[0].endswith(WORKERS):
+    script = next((word for word in words if word != "-u"), "")
+    if not script.endswith(FORKED) or "/ray/" not in script:
         os.execv(python, [python, *words])
+    words = words[words.index(script) :]
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as line:
         line.connect(address)
         request = json.dumps([words, dict(os.environ), str(Path.cwd())])

@@ -5,10 +5,12 @@ What a night should have given is predicted from the earlier nights under the sa
 the error of that prediction, divided by its standard error, follows Student's t as long as nothing
 changed; turned into a normal score it is a recursive residual (Brown, Durbin & Evans 1975,
 J. R. Stat. Soc. B 37(2), 149-192) with a variance that is estimated as well (self-starting:
-Hawkins 1987, The Statistician 36(4), 299-315). The scores of quiet nights are independent and
-standard normal, whatever the true mean and spread, so that an upper CUSUM of them (Page 1954,
-Biometrika 41, 100-115) raises false alarms at a rate that can be computed (Brook & Evans 1972,
-Biometrika 59(3), 539-549). It is told to look for a shift by the margin.
+Hawkins 1987, The Statistician 36(4), 299-315). Gaps are distances, with a longer tail above: the
+skewness of earlier nights is taken into account, as that of a Pearson III distribution, whose cube
+root is nearly normal (Wilson & Hilferty 1931, PNAS 17(12), 684-688). The scores of quiet nights are
+independent and standard normal, whatever the true mean and spread, so that an upper CUSUM of them
+(Page 1954, Biometrika 41, 100-115) raises false alarms at a rate that can be computed (Brook &
+Evans 1972, Biometrika 59(3), 539-549). It is told to look for a shift by the margin.
 
 **Duel.** Champion and candidate unlearn under the same seeds; their paired differences over all
 nights of the duel are tested each night at a level that all nights of a month share (Bonferroni).
@@ -27,6 +29,8 @@ MONTH = 30  # nights for which an error rate is stated
 STATES = 100  # that the CUSUM's values are divided into, to compute its error rate
 LEAST_REFERENCE = 0.25  # of the CUSUM, in standard errors: below, alarms would need many nights
 SURE = 0.05  # error of one night's interval, each side
+FEWEST = 3  # values that have a third moment
+NO_SKEWNESS, MOST_SKEWED = 1e-3, 2.0  # of gaps; the exponential distribution has 2
 SMALLEST = 1e-3  # margins; differences that never vary still have some spread
 State: TypeAlias = Literal["won", "lost", "open"]
 Word: TypeAlias = Literal["unchanged", "improved", "regressed", "inconclusive"]
@@ -54,6 +58,7 @@ class Shift:
         low, high: its interval, 5 % to each side.
         error: standard error of the prediction.
         freedom: degrees of freedom of that error.
+        skewness: of the prediction's error.
     """
 
     mean: float
@@ -61,10 +66,15 @@ class Shift:
     high: float
     error: float
     freedom: int
+    skewness: float = 0.0
 
     def score(self, shift: float) -> float:
         """Return the normal score of a shift: standard normal where nothing changed."""
-        return float(stats.norm.isf(stats.t.sf(shift / self.error, self.freedom)))
+        score = float(stats.norm.isf(stats.t.sf(shift / self.error, self.freedom)))
+        if abs(self.skewness) < NO_SKEWNESS:
+            return score
+        third = self.skewness / 6
+        return (math.cbrt(max(3 * third * score + 1, 0.0)) - 1) / third + third
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,4 +220,23 @@ def _compared(night: Night, history: Sequence[Night], margin: float) -> Shift | 
     error = spread * math.sqrt(1 / len(gaps) + 1 / len(same))
     mean = float(gaps.mean() - np.mean(same))
     reach = float(stats.t.ppf(1 - SURE, freedom)) * error
-    return Shift(mean=mean, low=mean - reach, high=mean + reach, error=error, freedom=freedom)
+    both = (1 / len(gaps) + 1 / len(same)) ** 1.5
+    skewness = _skewness(draws.values(), spread) * (len(gaps) ** -2 - len(same) ** -2) / both
+    return Shift(
+        mean=mean,
+        low=mean - reach,
+        high=mean + reach,
+        error=error,
+        freedom=freedom,
+        skewness=skewness,
+    )
+
+
+def _skewness(samples: Iterable[Sequence[float]], spread: float) -> float:
+    """Return the common skewness of samples with means of their own; 0 where they are too small."""
+    found = [sample for sample in samples if len(sample) >= FEWEST]
+    if not found:
+        return 0.0
+    # k-statistics: unbiased third moments.
+    third = np.average([stats.kstat(x, 3) for x in found], weights=[len(x) for x in found])
+    return float(np.clip(third / spread**3, -MOST_SKEWED, MOST_SKEWED))

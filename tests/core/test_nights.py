@@ -58,14 +58,34 @@ def test_a_shift_is_the_prediction_error_of_a_regression_on_forget_sets() -> Non
     assert (shift.low, shift.high) == pytest.approx((low, high))
 
 
-@pytest.mark.parametrize("night", [2, 5, 11])
+@pytest.mark.parametrize("night", [2, 8])
 def test_scores_of_quiet_nights_are_standard_normal(night: int) -> None:
     scores = []
-    for seed in range(400):
+    for seed in range(200):
         shift = last(nights(np.full(night + 1, 3.0), sd=0.7, seeds=4, draws=2, seed=seed)).shift
         assert shift
         scores.append(shift.score(shift.mean))
     assert stats.kstest(scores, "norm").pvalue > 0.01
+
+
+@pytest.mark.parametrize("skewness", [-0.5, 0.2, 0.9])
+def test_a_skewed_error_is_scored_as_one_of_pearsons_third_type(skewness: float) -> None:
+    shift = Shift(mean=0, low=-1, high=1, error=2.0, freedom=10**9, skewness=skewness)
+    for quantile in (0.02, 0.3, 0.7, 0.98, 0.999):
+        value = 2.0 * stats.pearson3.ppf(quantile, skewness)
+        assert shift.score(value) == pytest.approx(stats.norm.ppf(quantile), abs=0.03)
+
+
+def test_skewness_is_that_of_the_difference_of_two_means() -> None:
+    rng = np.random.default_rng(2)
+    values = rng.gamma(2.0, 1.0, (400, 4))
+    given = [Night(draw=i % 2, gaps=(row + 5 * (i % 2)).tolist()) for i, row in enumerate(values)]
+    shift = last(given).shift
+    assert shift
+    tonight, before = 4, 4 * 199  # of the same forget set
+    expected = math.sqrt(2) * (tonight**-2 - before**-2) / (1 / tonight + 1 / before) ** 1.5
+    assert shift.skewness == pytest.approx(expected, rel=0.15)
+    assert last([Night(draw=0, gaps=[1.0, 2.0])] * 2).shift.skewness == 0  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(("reference", "error"), [(0.25, 0.025), (0.8, 0.025), (1.5, 0.2)])

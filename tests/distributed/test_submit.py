@@ -1,6 +1,5 @@
 """Sweeps as Ray jobs: sent to a cluster of this machine's own, followed, asked after, stopped."""
 
-import json
 import os
 import secrets
 import socket
@@ -19,7 +18,7 @@ import pytest
 from distributed import jobs, submit
 from distributed.jobs import Jobs, JobState
 from mixunlearn.errors import InputError, MixUnlearnError
-from tests.conftest import Command
+from tests.conftest import Command, Run
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENT = "experiments/digits_class.yaml"
@@ -41,19 +40,6 @@ class Cluster:
 
     address: str
     environment: dict[str, str]
-
-    def run(self, *words: str, environment: dict[str, str] | None = None) -> tuple[int, str, str]:
-        """Run `mixunlearn submit`; return exit code, output and errors."""
-        run = subprocess.run(
-            [sys.executable, "-m", "mixunlearn", "submit", *words, "--address", self.address],
-            check=False,
-            cwd=ROOT,
-            env=self.environment | (environment or {}),
-            capture_output=True,
-            text=True,
-            timeout=230,
-        )
-        return run.returncode, run.stdout, run.stderr
 
 
 def free_ports(number: int) -> list[int]:
@@ -137,6 +123,18 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture
+def send(cluster: Cluster, mixunlearn: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Run `mixunlearn submit` with the cluster's address and token."""
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", cluster.environment["RAY_AUTH_TOKEN_PATH"])
+    monkeypatch.chdir(ROOT)
+
+    def run(*words: str) -> Run:
+        return mixunlearn("submit", *words, "--address", cluster.address)
+
+    return run
+
+
+@pytest.fixture
 def client(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Jobs:
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", cluster.environment["RAY_AUTH_TOKEN_PATH"])
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://127.0.0.2:1")  # what is typed wins
@@ -154,37 +152,37 @@ def no_cluster_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_sweep_is_sent_followed_and_asked_after(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_sweep_is_sent_followed_and_asked_after(send: Command, tmp_path: Path) -> None:
     home = tmp_path / "home"
-    code, out, err = cluster.run(EXPERIMENT, *TINY, "--home", str(home), "--json")
-    assert code == 0, err
-    result = json.loads(out.splitlines()[-1])
+    sent = send(EXPERIMENT, *TINY, "--home", str(home), "--json")
+    assert sent.code == 0, sent.err
+    result = sent.result
     assert result["status"] == "SUCCEEDED"
     assert result["exit_code"] == 0
     assert result["id"].startswith("digits-class-")
-    assert "1 original and 1 references" in err  # the sweep's own words
+    assert "1 original and 1 references" in sent.err  # the sweep's own words
     assert list(home.glob("studies/digits-class-*/summary.json"))
 
-    code, out, err = cluster.run("--status", result["id"])
-    assert (code, err) == (0, "")
-    assert out == f"{result['id']}: succeeded, {result['seconds']:.0f} s, exit code 0\n"
-    code, out, _ = cluster.run("--stop", result["id"])
-    assert code == 0
-    assert "succeeded" in out
+    asked = send("--status", result["id"])
+    assert (asked.code, asked.err) == (0, "")
+    assert asked.out == f"{result['id']}: succeeded, {result['seconds']:.0f} s, exit code 0\n"
+    stopped = send("--stop", result["id"])
+    assert stopped.code == 0
+    assert "succeeded" in stopped.out
 
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_sweep_is_stopped(cluster: Cluster, client: Jobs, tmp_path: Path) -> None:
+def test_a_sweep_is_stopped(send: Command, client: Jobs, tmp_path: Path) -> None:
     long = ["--trials", "500", "--home", str(tmp_path), "--no-follow", "--json"]
-    code, out, err = cluster.run(EXPERIMENT, *TINY, *long)
-    assert code == 0, err
-    sent = json.loads(out.splitlines()[-1])
+    run = send(EXPERIMENT, *TINY, *long)
+    assert run.code == 0, run.err
+    sent = run.result
     assert sent["status"] in {"PENDING", "RUNNING"}
     wait_for(lambda: bool(list(tmp_path.glob("studies/*/experiment.yaml"))), 60)
-    code, out, _ = cluster.run("--stop", sent["id"])
-    assert code == 0
-    assert "stopped" in out
+    stopped = send("--stop", sent["id"])
+    assert stopped.code == 0
+    assert "stopped" in stopped.out
     assert client.state(sent["id"]).code == 1
 
 
@@ -211,14 +209,14 @@ def test_a_stopped_job_has_time_to_end(client: Jobs) -> None:
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_sweep_that_fails_there_tells_why(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_sweep_that_fails_there_tells_why(send: Command, tmp_path: Path) -> None:
     missing = str(tmp_path / "missing.parquet")
     data = ["--set", f"data={{source: parquet, train: {missing}, test: {missing}}}"]
-    code, out, _ = cluster.run(EXPERIMENT, *TINY, *data, "--home", str(tmp_path / "home"))
-    assert code == 2  # the sweep's own
-    assert "missing.parquet" in out
-    assert "failed" in out
-    assert out.count("\n") == 1
+    run = send(EXPERIMENT, *TINY, *data, "--home", str(tmp_path / "home"))
+    assert run.code == 2  # the sweep's own
+    assert "missing.parquet" in run.out
+    assert "failed" in run.out
+    assert run.out.count("\n") == 1
 
 
 @pytest.mark.ray
