@@ -56,7 +56,7 @@ def images(source: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 def idx(array: NDArray[np.uint8]) -> bytes:
     """Two zero bytes, a type (8: unsigned bytes), a number of axes, big-endian lengths, content."""
     head = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
-    return gzip.compress(head + array.tobytes())
+    return gzip.compress(head + array.tobytes(), mtime=0)
 
 
 def mnist_files(source: str) -> Files:
@@ -71,12 +71,12 @@ def mnist_files(source: str) -> Files:
 
 def packed(members: Mapping[str, bytes]) -> bytes:
     stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w:gz") as archive:
+    with tarfile.open(fileobj=stream, mode="w") as archive:
         for name, content in members.items():
             about = tarfile.TarInfo(name)
             about.size = len(content)
             archive.addfile(about, io.BytesIO(content))
-    return stream.getvalue()
+    return gzip.compress(stream.getvalue(), mtime=0)  # no date in it: the digest stays
 
 
 def cifar10_files(source: str) -> Files:

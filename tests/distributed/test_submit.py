@@ -20,6 +20,8 @@ from distributed.jobs import Jobs, JobState
 from mixunlearn.errors import InputError, MixUnlearnError
 from tests.conftest import Command, Run
 
+pytestmark = pytest.mark.filterwarnings("ignore:ssl=None:DeprecationWarning")  # Ray, to aiohttp
+
 ROOT = Path(__file__).parents[2]
 EXPERIMENT = "experiments/digits_class.yaml"
 HOST = "127.0.0.2"  # Ray replaces 127.0.0.1 by the machine's outward address
@@ -188,7 +190,6 @@ def test_a_sweep_is_stopped(send: Command, client: Jobs, tmp_path: Path) -> None
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:ssl=None:DeprecationWarning")  # Ray's client, to aiohttp
 def test_a_stopped_job_has_time_to_end(client: Jobs) -> None:
     """Ray itself would kill it after three seconds."""
     script = (
