@@ -6,7 +6,7 @@ INSTALLED := .venv/installed
 BENCHMARKS := $(filter-out %/__init__.py,$(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := environment
-.PHONY: environment sweep test check drills bench docs clean
+.PHONY: environment sweep test check drills month bench docs clean
 
 environment: $(INSTALLED)
 
@@ -34,6 +34,10 @@ check: $(INSTALLED)
 # Sweeps that are killed, cut off and filled up; about an hour on 2 cores. make drills ARGS="kill-driver --runs 5"
 drills: $(INSTALLED)
 	$(BIN)/python -m tests.drills.run --write $(ARGS)
+
+# 30 nights in one go, a worse library and a change of the data among them; a quarter of an hour on 2 cores.
+month: $(INSTALLED)
+	$(BIN)/python -m tests.drills.month $(ARGS)
 
 # Each benchmark prints one JSON line on standard output.
 bench: $(INSTALLED)
