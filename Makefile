@@ -35,7 +35,7 @@ check: $(INSTALLED)
 drills: $(INSTALLED)
 	$(BIN)/python -m tests.drills.run --write $(ARGS)
 
-# 30 nights in one go, a worse library and a change of the data among them; a quarter of an hour on 2 cores.
+# 30 nights in one go, a worse library and a change of the data among them; some twenty minutes on 2 cores.
 month: $(INSTALLED)
 	$(BIN)/python -m tests.drills.month $(ARGS)
 

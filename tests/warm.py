@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -293,12 +293,14 @@ class Server:
                     self.selector.unregister(line)
                 line.close()
 
-    def _become(self, environment: Mapping[str, str], descriptors: object) -> None:
+    def _become(
+        self, environment: Mapping[str, str], descriptors: Iterable[tuple[int, int]]
+    ) -> None:
         """Make this process what a shell would have started."""
         os.setsid()
         os.environ.clear()
         os.environ.update(environment)
-        for descriptor, target in descriptors:  # type: ignore[attr-defined]
+        for descriptor, target in descriptors:
             os.dup2(descriptor, target)
             os.close(descriptor)
         sys.executable = self.python

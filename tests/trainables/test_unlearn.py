@@ -103,7 +103,7 @@ def here(
     return results
 
 
-def epochs(results: Sequence[dict[str, Any]]) -> list[int]:
+def epochs_of(results: Sequence[dict[str, Any]]) -> list[int]:
     return [result["epoch"] for result in results]
 
 
@@ -144,7 +144,7 @@ def test_a_trial_of_an_earlier_run_goes_on_from_its_checkpoint(
 ) -> None:
     before = here(problem, FIRST, tmp_path, epochs=2)
     after = here(problem, FIRST, tmp_path, name="run-2")
-    assert epochs(after) == [2, 3]  # the last judged epoch is decided on once more
+    assert epochs_of(after) == [2, 3]  # the last judged epoch is decided on once more
     assert numbers(after[0]) == numbers(before[-1])
     assert numbers(after[-1]) == alone(problem, FIRST)
 
@@ -157,7 +157,7 @@ def test_a_damaged_checkpoint_is_passed_over(problem: Problem, tmp_path: Path) -
     content[-1] ^= 1
     newest.write_bytes(content)
     results = here(problem, FIRST, tmp_path, name="run-3")
-    assert epochs(results) == [1, 2, 3]
+    assert epochs_of(results) == [1, 2, 3]
     assert numbers(results[-1]) == alone(problem, FIRST)
 
 
@@ -165,7 +165,7 @@ def test_a_checkpoint_of_another_trial_is_not_taken(problem: Problem, tmp_path: 
     here(problem, FIRST, tmp_path, epochs=2)
     other = {**SECOND, "trial": FIRST["trial"]}
     results = here(problem, other, tmp_path, name="run-2")
-    assert epochs(results) == [1, 2, 3]
+    assert epochs_of(results) == [1, 2, 3]
     assert numbers(results[-1]) == alone(problem, other)
 
 
