@@ -23,7 +23,7 @@ import pytest
 import torch
 from pyarrow.fs import S3FileSystem
 
-from distributed import cli
+from distributed import cli, tracking
 from distributed.cluster import connected
 from mixunlearn.bank import Bank
 from mixunlearn.data.sources import SOURCES
@@ -31,7 +31,8 @@ from mixunlearn.data.splits import make_splits
 from mixunlearn.problem import Architecture, Problem
 from mixunlearn.store import Store
 from mixunlearn.training import Recipe
-from tests.warm import PARENT
+from tests.databases import Copies
+from tests.warm import BY_PIPE, PARENT
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -54,6 +55,7 @@ STAGES = {"cnn": ("pool1", "pool2"), "convnet": ("block2",)}
 
 def pytest_configure() -> None:
     torch.set_num_threads(1)
+    PARENT.copying = True
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -99,6 +101,14 @@ def mixunlearn(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str
     return run
 
 
+@pytest.fixture(scope="session", autouse=True)
+def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """New databases of MLflow's are copies of one it has made."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tracking, "make_database", Copies(tmp_path_factory.mktemp("databases")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Ray on this machine, started once a session, from a folder that is not the checkout.
@@ -108,6 +118,8 @@ def shared_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "executable", PARENT.python)
+            for name, value in BY_PIPE.items():
+                patch.setenv(name, value)
             patch.chdir(tmp_path_factory.mktemp("elsewhere"))
             stack.enter_context(connected(None))
         yield

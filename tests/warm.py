@@ -20,6 +20,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from distributed import tracking
+from tests.databases import Copies
+
 LIBRARIES = (  # all but Ray: it would keep what the environment said when it was imported
     "aiohttp",
     "fsspec",
@@ -43,6 +46,8 @@ LIBRARIES = (  # all but Ray: it would keep what the environment said when it wa
 )
 HERE = Path(__file__).resolve()
 LIMIT = 2**17  # bytes of a message; a message is never divided
+# Agents of a node hear of its end by their standard input, for a fork has another parent.
+BY_PIPE = {"RAY_enable_pipe_based_agent_to_parent_health_check": "1"}
 # To Ray's setup, not to the worker.
 LANGUAGE, CONTEXT = "--language=", "--serialized-runtime-env-context="
 
@@ -82,9 +87,14 @@ class Process:
 
 
 class Parent:
-    """The process that has imported everything, and is asked to fork; started when first needed."""
+    """The process that has imported everything, and is asked to fork; started when first needed.
+
+    Attributes:
+        copying: whether commands copy MLflow's new database; in long drills they make each.
+    """
 
     def __init__(self) -> None:
+        self.copying = False
         self._lock = threading.Lock()
         self._line: socket.socket | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -143,8 +153,9 @@ class Parent:
             workers.bind(address)  # before it is served: who asks early waits
             workers.listen()
             lines = there.fileno(), workers.fileno()
+            command = [sys.executable, "-m", "tests.warm"]
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.warm", str(script), *map(str, lines)],
+                [*command, str(script), *map(str, (*lines, int(self.copying)))],
                 pass_fds=lines,
                 cwd=HERE.parents[1],
                 stdin=subprocess.DEVNULL,
@@ -178,19 +189,19 @@ class Server:
         python: what Ray takes for Python in the forks.
         line: on which commands are asked for; its end is the end of the server.
         workers: to which Ray's workers connect, each for its own.
+        copying: see `Parent`.
     """
 
-    def __init__(self, python: str, line: socket.socket, workers: socket.socket) -> None:
-        self.python, self.line, self.workers = python, line, workers
+    def __init__(
+        self, python: str, line: socket.socket, workers: socket.socket, *, copying: bool
+    ) -> None:
+        self.python, self.line, self.workers, self.copying = python, line, workers, copying
         self.asked: dict[int, socket.socket] = {}  # for the worker of this number
         self.selector = selectors.DefaultSelector()
 
     def serve(self) -> Callable[[], int]:
         """Fork whenever asked; returns, in the forks alone, what they are to do."""
-        for name in LIBRARIES:
-            importlib.import_module(name)
-        _read_package_files()
-        assert "ray" not in sys.modules
+        self._prepare()
         signal.signal(signal.SIGCHLD, lambda *_: self._reap())
         for asked in (self.line, self.workers):
             self.selector.register(asked, selectors.EVENT_READ, asked)
@@ -206,6 +217,16 @@ class Server:
                     continue
                 if todo:
                     return todo
+
+    def _prepare(self) -> None:
+        """Do now what the forks need not do."""
+        for name in LIBRARIES:
+            importlib.import_module(name)
+        _read_package_files()
+        if self.copying:
+            tracking.make_database = copies = Copies(Path(self.python).parent)
+            copies.prepare()
+        assert "ray" not in sys.modules
 
     def _command(self) -> Callable[[], int] | None:
         request, descriptors, *_ = socket.recv_fds(self.line, LIMIT, 2)
@@ -299,7 +320,7 @@ class Server:
         """Make this process what a shell would have started."""
         os.setsid()
         os.environ.clear()
-        os.environ.update(environment)
+        os.environ.update({**BY_PIPE, **environment})
         for descriptor, target in descriptors:
             os.dup2(descriptor, target)
             os.close(descriptor)
@@ -333,5 +354,6 @@ def _set_up(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(HERE.parents[1]))
-    lines = (socket.socket(fileno=int(number)) for number in sys.argv[2:])
-    sys.exit(Server(sys.argv[1], *lines).serve()())
+    python, *numbers, copying = sys.argv[1:]
+    lines = [socket.socket(fileno=int(number)) for number in numbers]
+    sys.exit(Server(python, *lines, copying=copying == "1").serve()())

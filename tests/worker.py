@@ -12,10 +12,11 @@ import sys
 from pathlib import Path
 
 LIMIT = 2**17  # bytes of a message; a message is never divided
-# Not the agents of a node: they look after the process that has started them.
 FORKED = (
     "/setup_worker.py",
     "/default_worker.py",
+    "/runtime_env/agent/main.py",
+    "/agent.py",
     "/dashboard.py",
     "/log_monitor.py",
     "/monitor.py",
