@@ -67,6 +67,18 @@ class Examiner:
         for each in running:
             ray.cancel(each, force=True)
 
+    def keep_only(self, tasks: Mapping[str, Examination]) -> None:
+        """Remove the results of all other tasks of the study from the store.
+
+        Raises:
+            MixUnlearnError: one cannot be removed.
+        """
+        kept = {signature(self._payload(task)) for task in tasks.values()}
+        self.plan.bank.store.discard(
+            "unlearned",
+            lambda payload: payload["study"] == self.plan.study and signature(payload) not in kept,
+        )
+
     def results(self, tasks: Mapping[str, Examination]) -> dict[str, Entry]:
         """Return the stored result of each task.
 

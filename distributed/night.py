@@ -9,7 +9,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from distributed.addresses import redact
+from distributed.addresses import one_line, redact
 from distributed.champion import Configuration, adopted, alias_of, register
 from distributed.experiment import Experiment
 from distributed.final import Examiner
@@ -17,6 +17,7 @@ from distributed.nights import Nightly
 from distributed.plan import Plan, make_plan
 from distributed.registry import promote
 from distributed.results import Row, parameters, ranked
+from distributed.retention import tidy
 from distributed.stop import Interrupted, Stop
 from distributed.summary import distribution
 from distributed.sweep import Session, fill_bank, open_study, run_sweep
@@ -97,6 +98,7 @@ class Part:
         if self.found["promoted"] is not None:
             self._promote(plan)
         self.keep(self.found)
+        self._tidy(plan, drawn)
 
     # --- what is wanted ---
 
@@ -106,10 +108,10 @@ class Part:
         titled = (night for night in reversed(self.past) if night.get("champion"))
         last: Mapping[str, Any] = next(titled, {})
         if "base" not in self.found:
-            same = last.get("base") == plan.study
-            start = last.get("start", []) if same else self._warm(last, plan)
-            self.found |= {"base": plan.study, "start": start, "notes": [], "verdict": None}
-        plan = self._plan(self.found["start"])
+            start, generation = self._origin(last, plan)
+            self.found |= {"base": plan.study, "start": start, "generation": generation}
+            self.found |= {"notes": [], "verdict": None}
+        plan = self._plan(self.found["start"], generation=self.found["generation"])
         if "trials" not in self.found:
             count = _count(plan)
             self.found["trials"] = {"before": count, "ran": 0, "failed": 0}
@@ -118,7 +120,7 @@ class Part:
             champion = self._champion(plan, last)
             self.found["champion"] = champion and champion.plain()
         total = self.found["trials"]["before"] + self.work.nightly.budget.trials
-        plan = self._plan(self.found["start"], total)
+        plan = self._plan(self.found["start"], total, generation=self.found["generation"])
         self.found |= {
             "study": plan.study,
             "data": plan.dataset.digest,
@@ -128,11 +130,22 @@ class Part:
         self.keep(self.found)
         return plan
 
-    def _plan(self, start: Sequence[Mapping[str, Any]], trials: int = 1, draw: int = -1) -> Plan:
+    def _plan(
+        self,
+        start: Sequence[Mapping[str, Any]],
+        trials: int = 1,
+        *,
+        draw: int = -1,
+        generation: int = 0,
+    ) -> Plan:
         """Return the plan of the experiment; draws have seeds beside the one it searches on."""
         experiment = self.experiment
         search = experiment.search.model_copy(
-            update={"start": [dict(each) for each in start], "trials": max(1, trials)}
+            update={
+                "start": [dict(each) for each in start],
+                "trials": max(1, trials),
+                "seed": experiment.search.seed + generation,
+            }
         )
         data = experiment.data.model_copy(update={"seed": experiment.data.seed + 1 + draw})
         return make_plan(
@@ -141,6 +154,14 @@ class Part:
             command=self.work.command,
             local=self.work.local,
         )
+
+    def _origin(self, last: Mapping[str, Any], plan: Plan) -> tuple[list[dict[str, Any]], int]:
+        """Return what the night's study starts with, and how many the search had before it."""
+        if last.get("base") != plan.study:
+            return self._warm(last, plan), 0
+        if last["trials"]["before"] + last["trials"]["ran"] < self.work.nightly.renew:
+            return last["start"], last["generation"]
+        return self._warm(last, plan), last["generation"] + 1
 
     def _warm(self, last: Mapping[str, Any], plan: Plan) -> list[dict[str, Any]]:
         """Return what another study than last night's is to start with: champion and best ones."""
@@ -349,6 +370,13 @@ class Part:
         version = alias.version if alias else None
         self.found["candidate"] = replace(candidate, version=version).plain()
         self.found["promoted"] = said
+
+    def _tidy(self, plan: Plan, drawn: Plan) -> None:
+        try:
+            tidy(plan, drawn, map(self._seed, range(self.work.nightly.seeds)))
+        except (MixUnlearnError, OSError) as error:  # the night has its verdict
+            self._note(f"not all that is of no use was removed: {one_line(error)}")
+            self.keep(self.found)
 
     def _configuration(self, plan: Plan, row: Row) -> Configuration:
         return Configuration(

@@ -16,7 +16,7 @@ from distributed.addresses import one_line, redact
 from distributed.driver import LOCK, FileLock
 from distributed.experiment import Experiment
 from distributed.night import Part, Work
-from distributed.nights import Nightly, Nights, Record, of_experiment
+from distributed.nights import SCHEMA, Nightly, Nights, Record, of_experiment
 from distributed.retention import prune, size_of
 from distributed.summary import distribution
 from distributed.sweep import Session, own_run
@@ -114,14 +114,15 @@ def run_night(
     _track(record, before, work, experiments[0], folder)
     _tell(record, before, work)
     nights.write(record)  # with this it is done: what was cut off before is done once more
-    prune(nights, work.nightly, work.home)
+    for line in prune(nights, work.nightly, experiments, work.home):
+        work.session.progress.say(f"old nights: {line}")
     return record
 
 
 def _begun(work: Work, known: Record | None) -> Record:
     """Return the record of a night that begins, or goes on."""
     fresh = {
-        "schema": 1,
+        "schema": SCHEMA,
         "plan": work.nightly.name,
         "date": work.night.isoformat(),
         "attempt": work.attempt,

@@ -24,7 +24,7 @@ from mixunlearn.data.names import known_names
 from mixunlearn.errors import CorruptError, InputError
 from mixunlearn.signature import signature
 
-SCHEMA = 1  # of a record; raise it with a function that brings older ones up to it
+SCHEMA = 2  # of a record; raise it with a step in `migrated`
 RECORD = "night.json"
 Record: TypeAlias = dict[str, Any]
 
@@ -58,6 +58,7 @@ class Nightly(Section):
         missed: whether nights that were missed are made up for.
         promote: whether a candidate that won takes the champion's place.
         keep: nights whose pages, models and checkpoints stay; numbers stay for ever.
+        renew: trials of a study, after which the search begins another one with the best of it.
         tell: who is told.
     """
 
@@ -73,6 +74,7 @@ class Nightly(Section):
     missed: Literal["skip", "catch_up"] = "skip"
     promote: bool = False
     keep: Count = 30
+    renew: Count = 1000
     tell: Notices = Notices()
 
     @property
@@ -197,6 +199,9 @@ def migrated(record: Record) -> Record:
     schema = record["schema"]
     if schema > SCHEMA:
         raise ValueError(f"schema {schema}, and this version knows up to {SCHEMA}")
+    if schema == 1:  # a search had one study
+        parts = [{**part, "generation": 0} for part in record["experiments"]]
+        record = {**record, "schema": 2, "experiments": parts}
     return record
 
 

@@ -7,9 +7,11 @@ Shape suffixes: B batch, F channels, H W pixels, C classes.
 import json
 import math
 import shutil
+import subprocess
+import sys
 import uuid
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +23,7 @@ from safetensors.numpy import save
 from torch import Tensor, nn
 
 from distributed.addresses import one_line, redact, sqlite_path
+from distributed.outbox import STUDY
 from distributed.tracking import DESCRIPTION, reachable, set_defaults
 from mixunlearn.data.batches import PIXEL_MAX
 from mixunlearn.errors import MissingError, MixUnlearnError
@@ -46,6 +49,7 @@ ABOUT = (
     "chosen with `mixunlearn sweep --promote`, `previous` the champion before."
 )
 NO_SUCH_THING = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # in MLflow's words
+AT_ONCE = 100  # runs in a search, and in a command that purges
 EXAMPLES = 2  # images; with a single one, the batch size would be fixed
 
 
@@ -423,3 +427,108 @@ def _gap(version: "ModelVersion") -> float:
 
 def _written(gap: float) -> str:
     return f"{GAP} {gap:.4g} pp" if math.isfinite(gap) else f"no {GAP}"
+
+
+# --- forgetting ------------------------------------------------------------------------------
+
+
+def forget(uri: str, name: str, studies: Iterable[str], *, keep: int) -> None:
+    """Delete old versions of a registered model and the runs of studies, in MLflow.
+
+    What has an alias stays, with its run. In an SQLite file of ours, what is deleted is purged as
+    well; a server does that by `mlflow gc`.
+
+    Args:
+        uri: the tracking address.
+        name: of the registered model and of the experiment.
+        studies: whose runs go.
+        keep: the newest versions without an alias that stay.
+
+    Raises:
+        MixUnlearnError: MLflow is away, or refuses.
+    """
+    path = sqlite_path(uri)
+    if path is not None and not path.exists():
+        return
+    if reason := reachable(uri):
+        raise MixUnlearnError(f"MLflow at {redact(uri)} does not answer: {reason}")
+    from mlflow import MlflowClient  # noqa: PLC0415 (takes seconds: never at start-up)
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
+    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    try:
+        titled, models = _forget_versions(client, name, keep)
+        runs = list(_runs(client, name, studies, titled))
+        for run in runs:
+            client.delete_run(run)
+    except MlflowException as error:
+        raise MixUnlearnError(f"MLflow at {redact(uri)}: {one_line(error)}") from error
+    if path is not None:
+        purge(uri, runs, models)
+
+
+def purge(uri: str, runs: Sequence[str], models: Sequence[str]) -> None:
+    """Remove deleted runs and models from a database for good, with their files.
+
+    Raises:
+        MixUnlearnError: MLflow could not.
+    """
+    command = [sys.executable, "-m", "mlflow", "gc"]
+    command += ["--backend-store-uri", uri, "--tracking-uri", uri]
+    for option, ids in (("--run-ids", runs), ("--logged-model-ids", models)):
+        for start in range(0, len(ids), AT_ONCE):
+            some = ",".join(ids[start : start + AT_ONCE])
+            done = subprocess.run(
+                [*command, option, some], capture_output=True, text=True, check=False
+            )
+            if done.returncode:
+                last = done.stderr.strip().rpartition("\n")[2]
+                raise MixUnlearnError(f"mlflow gc at {redact(uri)} failed: {last}")
+
+
+def _forget_versions(client: "MlflowClient", name: str, keep: int) -> tuple[set[str], list[str]]:
+    """Delete old versions; return the runs of those with an alias, and the models deleted."""
+    versions = _versions(client, name)
+    if not versions:
+        return set(), []
+    aliases = client.get_registered_model(name).aliases
+    titles = {str(version) for version in aliases.values()}
+    plain = [each for each in versions if str(each.version) not in titles]
+    for version in plain[keep:]:
+        client.delete_model_version(name, str(version.version))
+        if version.model_id:
+            client.delete_logged_model(version.model_id)
+    titled = {each.run_id for each in versions if str(each.version) in titles and each.run_id}
+    return titled, [each.model_id for each in plain[keep:] if each.model_id]
+
+
+def _versions(client: "MlflowClient", name: str) -> "list[ModelVersion]":
+    """Return all versions of a registered model, newest first."""
+    found: list[ModelVersion] = []
+    token = None
+    while True:
+        page = client.search_model_versions(f"name = '{name}'", page_token=token)
+        found += page
+        if not (token := page.token):
+            return sorted(found, key=lambda each: int(each.version), reverse=True)
+
+
+def _runs(
+    client: "MlflowClient", name: str, studies: Iterable[str], but: set[str]
+) -> Iterator[str]:
+    """Yield the ids of all runs of studies but some."""
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        return
+    for study in sorted(studies):
+        token = None
+        while True:
+            page = client.search_runs(
+                [experiment.experiment_id],
+                f"tags.`{STUDY}` = '{study}'",
+                max_results=AT_ONCE,
+                page_token=token,
+            )
+            yield from (run.info.run_id for run in page if run.info.run_id not in but)
+            if not (token := page.token):
+                break

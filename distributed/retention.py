@@ -1,32 +1,89 @@
-"""What old nights leave: their numbers for ever, their models and pages for a while."""
+"""What old nights leave: their numbers for ever, all else for a while.
+
+A home, a store and MLflow stay of a size that follows from the plan: what is removed here was
+either written down as numbers in the records of nights, or can be made again.
+"""
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence, Set
+from contextlib import closing
 from pathlib import Path
 
+from distributed.addresses import one_line, redact, resolve
+from distributed.experiment import Experiment
+from distributed.final import Examiner, final_tasks
 from distributed.nights import Nightly, Nights, Record
+from distributed.plan import Plan
+from distributed.registry import forget
+from distributed.results import ranked
+from distributed.sweep import SPOOL, open_study
+from mixunlearn.errors import MixUnlearnError
+from mixunlearn.store import Store
 from report.nightly_page import MARKDOWN, PAGE
 
 LARGE = ("checkpoints", "models", "model")  # of a study: what goes on another time starts anew
 
 
-def prune(nights: Nights, nightly: Nightly, home: Path) -> None:
-    """Remove the pages of old nights, and the checkpoints and models of studies left behind.
+def tidy(plan: Plan, drawn: Plan, seeds: Iterable[int]) -> None:
+    """Remove what a night's search and its measurements leave beside their numbers.
+
+    These are the models of trials that are no longer among the best, once MLflow has them, and the
+    results under other seeds than tonight's, which earlier records have.
+
+    Args:
+        plan: of the study that is searched.
+        drawn: of the night's forget set.
+        seeds: the night's.
+    """
+    kept = set(seeds)
+    drawn.bank.store.discard(
+        "unlearned",
+        lambda payload: payload["study"] == drawn.study and payload["seed"] not in kept,
+    )
+    if (plan.folder / SPOOL).exists():  # what waits for MLflow lies in the files
+        return
+    with closing(open_study(plan)) as study:
+        rows = study.rows()
+        Examiner(plan).keep_only(final_tasks(plan, study, rows))
+        best = ranked(rows, study.objective)[:1]
+    named = {f"trial-{row['trial']}" for row in best}
+    for folder in (plan.folder / "model").glob("trial-*"):
+        if folder.name not in named:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def prune(
+    nights: Nights, nightly: Nightly, experiments: Sequence[Experiment], home: Path
+) -> list[str]:
+    """Remove the pages of old nights, and all but the numbers of studies left behind.
 
     Args:
         nights: the records, which all stay.
         nightly: how many nights are kept whole.
+        experiments: of the plan.
         home: where results are kept.
+
+    Returns:
+        Why something could not be removed, in one line each; the next night tries again.
     """
     dates = nights.dates()
     old, kept = dates[: -nightly.keep], dates[-nightly.keep :]
     for night in old:
         for name in (PAGE, MARKDOWN):
             (nights.of(night) / name).unlink(missing_ok=True)
-    living = set(_studies(nights.read(night) for night in kept))
-    for study in set(_studies(nights.read(night) for night in old)) - living:
-        for name in LARGE:
-            shutil.rmtree(home / "studies" / study / name, ignore_errors=True)
+    living = {study for _, study in _studies(nights.read(night) for night in kept)}
+    left = defaultdict[str, set[str]](set)
+    for name, study in _studies(nights.read(night) for night in old):
+        left[name] |= {study} - living
+    try:
+        _remove(set().union(*left.values()), home)
+        for experiment in experiments:
+            uri, _ = resolve(experiment.tracking.uri, experiment.tracking.storage, home)
+            forget(uri, experiment.name, left[experiment.name], keep=nightly.keep)
+    except (MixUnlearnError, OSError) as error:
+        return [redact(one_line(error))]
+    return []
 
 
 def size_of(folder: Path) -> int:
@@ -34,11 +91,21 @@ def size_of(folder: Path) -> int:
     return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _studies(records: Iterable[Record | None]) -> Iterator[str]:
+def _remove(studies: Set[str], home: Path) -> None:
+    """Remove what is large of studies from a home."""
+    for study in studies:
+        for part in LARGE:
+            shutil.rmtree(home / "studies" / study / part, ignore_errors=True)
+    if studies:
+        Store(home / "store").discard("unlearned", lambda payload: payload["study"] in studies)
+
+
+def _studies(records: Iterable[Record | None]) -> Iterator[tuple[str, str]]:
+    """Yield the studies that nights mention, each with its experiment's name."""
     for record in records:
         for part in record["experiments"] if record else ():
             if part.get("study"):
-                yield part["study"]
+                yield part["name"], part["study"]
             for who in ("champion", "candidate"):
                 if part.get(who):
-                    yield part[who]["trial"].rpartition("/")[0]
+                    yield part["name"], part[who]["trial"].rpartition("/")[0]

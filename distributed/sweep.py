@@ -48,7 +48,7 @@ CHECKPOINTS = 4  # of a complete trial: more would cost short epochs more than t
 # For MLflow to take what waits: at the end of a sweep, when a stop was asked for, when only that
 # is to be done.
 TRACKING_TIMEOUT_S, HURRIED_S, SYNC_TIMEOUT_S = 60.0, 6.0, 3600.0
-SUMMARY, PAGE = "summary.json", "report.html"
+SUMMARY, PAGE, SPOOL = "summary.json", "report.html", "tracking.spool"
 ENVIRONMENT, LEADERBOARD = "environment.json", "leaderboard.json"
 ARTIFACTS = ("plots", SUMMARY, "experiment.yaml", ENVIRONMENT, PAGE)  # of the study's run
 RESULTS = (*ARTIFACTS, "trials.parquet", LEADERBOARD, "errors")
@@ -353,7 +353,7 @@ def make_tracker(plan: Plan, session: Session) -> tuple[Tracker, str]:
         artifact_location=artifacts,
         experiment=plan.experiment.name,
         study=plan.study,
-        spool=plan.folder / "tracking.spool",
+        spool=plan.folder / SPOOL,
         say=lambda line: session.progress.say(f"tracking: {line}"),
     )
     return tracker, uri
@@ -389,7 +389,7 @@ def own_run(
         artifact_location=artifacts,
         experiment=experiment,
         study=title,
-        spool=folder / "tracking.spool",
+        spool=folder / SPOOL,
         say=lambda line: session.progress.say(f"tracking: {line}"),
     )
     tracker.start_study(title, {}, tags, about)

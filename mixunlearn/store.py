@@ -10,7 +10,7 @@ import logging
 import re
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -154,6 +154,29 @@ class Store:
             raise CorruptError(f"{kind} {path.name}: {flaw}; {remedy}")
         stored = json.loads((path / RECORD).read_text())
         return Entry(tensors=load_file(path / TENSORS), record=stored["record"], path=path)
+
+    def discard(self, kind: str, unwanted: Callable[[Mapping[str, Any]], bool]) -> None:
+        """Remove entries that this machine has, here and remotely.
+
+        Args:
+            kind: of the entries.
+            unwanted: told an entry's payload; whether it goes.
+
+        Raises:
+            MixUnlearnError: one cannot be removed.
+        """
+        for path in sorted((self.root / kind).glob(f"[!.]*/{RECORD}")):
+            try:
+                payload = json.loads(path.read_text())["payload"]
+            except (OSError, ValueError, KeyError):  # being made, or damaged: made anew when read
+                continue
+            if unwanted(payload):
+                if shared := self._shared(path.parent):
+                    shared.delete()
+                try:
+                    discard(path.parent)
+                except OSError as error:
+                    raise _unwritable(path.parent, error) from error
 
     def _shared(self, path: Path) -> Files | None:
         """Return the remote folder of an entry, if there is a remote one."""

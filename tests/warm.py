@@ -5,6 +5,7 @@ by the command, and by each worker that Ray starts for it. Of what they do thems
 left out.
 """
 
+import gc
 import importlib
 import json
 import os
@@ -28,18 +29,24 @@ LIBRARIES = (  # all but Ray: it would keep what the environment said when it wa
     "fsspec",
     "jsonschema",
     "mixunlearn.bank",
+    "mixunlearn.data.sources",
     "mixunlearn.plugins",
     "mixunlearn.trial",
     "mlflow.pytorch",
     "mlflow.store.tracking.sqlalchemy_store",
-    "optuna",
+    "msgpack",
+    "optuna.importance",
     "pandas",
     "pyarrow.dataset",
+    "report.card",
+    "report.leaderboard",
     "report.page",
     "rich.progress",
     "scipy.special",
     "search_spaces",
+    "sklearn.compose",
     "sklearn.datasets",
+    "sklearn.linear_model",
     "torch.export._trace",
     "torchvision",
     "typer",
@@ -227,6 +234,8 @@ class Server:
             tracking.make_database = copies = Copies(Path(self.python).parent)
             copies.prepare()
         assert "ray" not in sys.modules
+        gc.collect()
+        gc.freeze()  # what is never collected is never copied either
 
     def _command(self) -> Callable[[], int] | None:
         request, descriptors, *_ = socket.recv_fds(self.line, LIMIT, 2)

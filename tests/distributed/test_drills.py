@@ -30,7 +30,7 @@ Runs = dict[str, Future[Run]]
 
 @pytest.fixture(scope="module")
 def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
-    ground = Ground(tmp_path_factory.mktemp("ground"), SIZE)
+    ground = Ground(tmp_path_factory.mktemp("ground"), SIZE, apart=True)
     yield ground
     ground.close()
     ground.clear(patience_s=0)  # Ray's agents take a minute, which `make drills` gives them

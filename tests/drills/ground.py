@@ -218,13 +218,15 @@ class Ground:
     Args:
         folder: for all files.
         size: `trials` and `epochs` of every sweep.
+        apart: whether trials one after another know nothing of each other either: then there is one
+            undisturbed run fewer to make.
 
     Attributes:
         open: whether runs may go on; not after the drills were stopped.
     """
 
-    def __init__(self, folder: Path, size: Mapping[str, int]) -> None:
-        self.folder, self.size = folder.resolve(), size
+    def __init__(self, folder: Path, size: Mapping[str, int], *, apart: bool = False) -> None:
+        self.folder, self.size, self.apart = folder.resolve(), size, apart
         self._lock = threading.RLock()
         self._made: dict[str, Undisturbed] = {}
         self._started: list[Command] = []
@@ -232,6 +234,7 @@ class Ground:
 
     def undisturbed(self, setting: Setting) -> Undisturbed:
         """Return the undisturbed run of a kind."""
+        setting = self._chosen(setting)
         with self._lock:
             if setting.name not in self._made:
                 self._made[setting.name] = self._run(setting)
@@ -248,6 +251,7 @@ class Ground:
             finished: whether it is done already, in MLflow apart.
             references: whether originals and references are trained already.
         """
+        setting = self._chosen(setting)
         undisturbed = self.undisturbed(setting)
         scene = Scene(
             ground=self,
@@ -294,6 +298,9 @@ class Ground:
             patience_s: how long after their driver they may live.
         """
         return [name for command in self._started for name in command.clear(patience_s)]
+
+    def _chosen(self, setting: Setting) -> Setting:
+        return APART if self.apart and setting is SINGLE else setting
 
     def _run(self, setting: Setting) -> Undisturbed:
         folder = self.folder / setting.name
