@@ -7,15 +7,13 @@ Shape suffixes: B batch, F channels, H W pixels, C classes.
 import json
 import math
 import shutil
-import subprocess
-import sys
 import uuid
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -49,7 +47,6 @@ ABOUT = (
     "chosen with `mixunlearn sweep --promote`, `previous` the champion before."
 )
 NO_SUCH_THING = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # in MLflow's words
-AT_ONCE = 100  # runs in a search, and in a command that purges
 EXAMPLES = 2  # images; with a single one, the batch size would be fixed
 
 
@@ -435,8 +432,8 @@ def _written(gap: float) -> str:
 def forget(uri: str, name: str, studies: Iterable[str], *, keep: int) -> None:
     """Delete old versions of a registered model and the runs of studies, in MLflow.
 
-    What has an alias stays, with its run. In an SQLite file of ours, what is deleted is purged as
-    well; a server does that by `mlflow gc`.
+    What has an alias stays, with its run. From an SQLite file, what was deleted here is removed
+    for good, with its files; at a server, `mlflow gc` does that.
 
     Args:
         uri: the tracking address.
@@ -457,78 +454,90 @@ def forget(uri: str, name: str, studies: Iterable[str], *, keep: int) -> None:
 
     client = MlflowClient(tracking_uri=uri, registry_uri=uri)
     try:
-        titled, models = _forget_versions(client, name, keep)
-        runs = list(_runs(client, name, studies, titled))
-        for run in runs:
-            client.delete_run(run)
+        experiment = client.get_experiment_by_name(name)
+        if experiment is not None:
+            _forget(client, experiment.experiment_id, name, studies, keep)
     except MlflowException as error:
         raise MixUnlearnError(f"MLflow at {redact(uri)}: {one_line(error)}") from error
-    if path is not None:
-        purge(uri, runs, models)
 
 
-def purge(uri: str, runs: Sequence[str], models: Sequence[str]) -> None:
-    """Remove deleted runs and models from a database for good, with their files.
-
-    Raises:
-        MixUnlearnError: MLflow could not.
-    """
-    command = [sys.executable, "-m", "mlflow", "gc"]
-    command += ["--backend-store-uri", uri, "--tracking-uri", uri]
-    for option, ids in (("--run-ids", runs), ("--logged-model-ids", models)):
-        for start in range(0, len(ids), AT_ONCE):
-            some = ",".join(ids[start : start + AT_ONCE])
-            done = subprocess.run(
-                [*command, option, some], capture_output=True, text=True, check=False
-            )
-            if done.returncode:
-                last = done.stderr.strip().rpartition("\n")[2]
-                raise MixUnlearnError(f"mlflow gc at {redact(uri)} failed: {last}")
+def _forget(
+    client: "MlflowClient", experiment: str, name: str, studies: Iterable[str], keep: int
+) -> None:
+    titled, old = _old_versions(client, name, keep)
+    models = _models_of(client, experiment, old)
+    runs = _runs_of(client, experiment, studies, but=titled)
+    for version in old:
+        client.delete_model_version(name, str(version.version))
+    for model in models:
+        client.delete_logged_model(model.model_id)
+    for run in runs:
+        client.delete_run(run.info.run_id)
+    if sqlite_path(client.tracking_uri) is not None:
+        _purge(client.tracking_uri, runs, models)
 
 
-def _forget_versions(client: "MlflowClient", name: str, keep: int) -> tuple[set[str], list[str]]:
-    """Delete old versions; return the runs of those with an alias, and the models deleted."""
-    versions = _versions(client, name)
+def _old_versions(
+    client: "MlflowClient", name: str, keep: int
+) -> "tuple[set[str], list[ModelVersion]]":
+    """Return the runs of versions with an alias, and the versions without that are too old."""
+    versions: list[ModelVersion] = []
+    token: str | None = ""
+    while token is not None:
+        page = client.search_model_versions(f"name = '{name}'", page_token=token or None)
+        versions, token = [*versions, *page], page.token or None
     if not versions:
         return set(), []
-    aliases = client.get_registered_model(name).aliases
-    titles = {str(version) for version in aliases.values()}
-    plain = [each for each in versions if str(each.version) not in titles]
-    for version in plain[keep:]:
-        client.delete_model_version(name, str(version.version))
-        if version.model_id:
-            client.delete_logged_model(version.model_id)
-    titled = {each.run_id for each in versions if str(each.version) in titles and each.run_id}
-    return titled, [each.model_id for each in plain[keep:] if each.model_id]
+    titles = {str(each) for each in client.get_registered_model(name).aliases.values()}
+    versions.sort(key=lambda each: int(each.version), reverse=True)
+    titled = {str(each.run_id) for each in versions if str(each.version) in titles}
+    return titled, [each for each in versions if str(each.version) not in titles][keep:]
 
 
-def _versions(client: "MlflowClient", name: str) -> "list[ModelVersion]":
-    """Return all versions of a registered model, newest first."""
-    found: list[ModelVersion] = []
-    token = None
-    while True:
-        page = client.search_model_versions(f"name = '{name}'", page_token=token)
-        found += page
-        if not (token := page.token):
-            return sorted(found, key=lambda each: int(each.version), reverse=True)
+def _models_of(
+    client: "MlflowClient", experiment: str, versions: "Iterable[ModelVersion]"
+) -> "list[LoggedModel]":
+    """Return the logged models that versions were made from; MLflow knows them by the run."""
+    return [
+        model
+        for version in versions
+        for model in client.search_logged_models(
+            [experiment], f"source_run_id = '{version.run_id}'"
+        )
+    ]
 
 
-def _runs(
-    client: "MlflowClient", name: str, studies: Iterable[str], but: set[str]
-) -> Iterator[str]:
-    """Yield the ids of all runs of studies but some."""
-    experiment = client.get_experiment_by_name(name)
-    if experiment is None:
-        return
+def _runs_of(
+    client: "MlflowClient", experiment: str, studies: Iterable[str], *, but: set[str]
+) -> "list[Run]":
+    """Return all runs of studies but some."""
+    found: list[Run] = []
     for study in sorted(studies):
-        token = None
-        while True:
-            page = client.search_runs(
-                [experiment.experiment_id],
-                f"tags.`{STUDY}` = '{study}'",
-                max_results=AT_ONCE,
-                page_token=token,
-            )
-            yield from (run.info.run_id for run in page if run.info.run_id not in but)
-            if not (token := page.token):
-                break
+        token: str | None = ""
+        wanted = f"tags.`{STUDY}` = '{study}'"
+        while token is not None:
+            page = client.search_runs([experiment], wanted, page_token=token or None)
+            found += [run for run in page if run.info.run_id not in but]
+            token = page.token or None
+    return found
+
+
+def _purge(uri: str, runs: "Iterable[Run]", models: "Iterable[LoggedModel]") -> None:
+    """Remove deleted runs and models for good.
+
+    Not by `mlflow gc`, which removes at the same time what others have deleted, and may want back.
+    """
+    from mlflow.store.artifact.artifact_repository_registry import (  # noqa: PLC0415
+        get_artifact_repository,
+    )
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # noqa: PLC0415
+
+    store: Any = SqlAlchemyStore(uri, None)  # type: ignore[no-untyped-call]
+    files: Any = get_artifact_repository
+    for model in models:
+        files(model.artifact_location).delete_artifacts()
+        store._hard_delete_logged_model(model.model_id)
+    for run in runs:
+        files(run.info.artifact_uri).delete_artifacts()
+        store._hard_delete_run(run.info.run_id)
+    store.engine.dispose()

@@ -1,6 +1,9 @@
 """Nights on digits, one after the other: real Ray, real Optuna, real MLflow."""
 
 import json
+import sqlite3
+import tarfile
+from contextlib import closing
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -10,9 +13,11 @@ import yaml
 from mlflow import MlflowClient
 
 from distributed.nights import Nights, migrated, read_nightly
+from distributed.plan import BEST
 from mixunlearn.errors import CorruptError, InputError
 from tests.conftest import Command, Run
 
+OLD_HOME = Path(__file__).parents[1] / "golden" / "home_schema_1.tar.xz"
 EXPERIMENT: dict[str, Any] = {
     "name": "tiny",
     "data": {"source": "digits", "limit": {"train": 900}},
@@ -213,6 +218,38 @@ class TestNights:
         assert run.code == 0, run.err
         assert self.nights.dates()[-3:] == [date(2026, 11, day) for day in (10, 11, 12)]
 
+    def test_of_a_search_only_what_is_of_use_stays(self) -> None:
+        study = self.part(12)["study"]
+        models = sorted((self.home / "studies" / study / "model").iterdir())
+        assert len(models) == 1
+        kept = [
+            json.loads(path.read_text())["payload"]
+            for path in (self.home / "store" / "unlearned").glob("*/record.json")
+        ]
+        searched = [payload for payload in kept if payload["study"] == study]
+        # The best, the default and the winner's fresh seeds; equal ones once.
+        assert 0 < len(searched) <= BEST + 1 + 3
+        # Champion and candidate under tonight's seeds, and under no other's.
+        assert len({payload["seed"] for payload in kept if payload["study"] != study}) == 2
+
+    def test_a_long_search_begins_anew_with_the_best(self) -> None:
+        before = self.part(12)
+        total = before["trials"]["before"] + before["trials"]["ran"]
+        run = self.night(13, "--set", f"renew={total}", "--set", "budget.trials=1")
+        assert run.code == 0, run.err
+        part = self.part(13)
+        assert part["base"] == before["base"]
+        assert part["study"] != before["study"]
+        assert (part["generation"], before["generation"]) == (1, 0)
+        assert part["trials"] == {"before": 0, "ran": 1, "failed": 0}
+        assert part["start"][0] == before["champion"]["parameters"]
+        # Nothing that nights are compared by has changed.
+        assert part["reign"] == before["reign"]
+        again = self.night(14, "--set", f"renew={total}", "--set", "budget.trials=0")
+        assert again.code == 0, again.err
+        assert self.part(14)["study"] == part["study"]
+        assert self.part(14)["trials"]["before"] == 1
+
     def test_history(self) -> None:
         run = self.mixunlearn(
             *("nightly", str(self.path), "--history", "--home", str(self.home), "--json")
@@ -220,6 +257,53 @@ class TestNights:
         assert run.code == 0
         assert [each["date"] for each in run.result["nights"]][:2] == ["2026-11-01", "2026-11-02"]
         assert "regressed" in run.out
+
+
+@pytest.fixture
+def old_home(tmp_path: Path) -> Path:
+    """What the first version with nights left after two of them, but for pictures and pages."""
+    home = tmp_path / "home"
+    with tarfile.open(OLD_HOME) as archive:
+        archive.extractall(home, filter="data")
+    script = home / "mlflow.sql"
+    with closing(sqlite3.connect(home / "mlflow.db")) as database:
+        # MLflow writes down where files lie; the home has moved.
+        database.executescript(script.read_text().replace("HOME", str(home)))
+    script.unlink()
+    return home
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.usefixtures("shared_ray")
+@pytest.mark.filterwarnings("ignore:.*noload.*:DeprecationWarning")
+def test_a_home_of_an_older_version_is_gone_on_with(old_home: Path, mixunlearn: Command) -> None:
+    folder = old_home.parent
+    path = written(folder)
+    tiny = {**EXPERIMENT, "model": {"name": "convnet", "width": 4}}
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(tiny))
+    written_then = old_home / "nightly" / "plan" / "2026-11-02" / "night.json"
+    then = json.loads(written_then.read_text())
+    assert then["schema"] == 1
+    run = mixunlearn(
+        "nightly", str(path), "--date", "2026-11-03", "--json", "--home", str(old_home)
+    )
+    assert run.code == 0, run.err
+    (before,), (part,) = then["experiments"], run.result["experiments"]
+    assert run.result["schema"] == 2
+    # No model was trained again, no trial forgotten, and the nights are one history.
+    assert "models:" not in run.err
+    assert part["study"] == before["study"]
+    assert part["trials"] == {"before": 4, "ran": 2, "failed": 0}
+    assert part["champion"]["key"] == before["champion"]["key"]
+    assert part["champion"]["version"] == before["champion"]["version"]
+    assert part["reign"] == before["reign"]
+    assert part["shift"] is not None
+    assert json.loads(written_then.read_text()) == then
+    client = MlflowClient(f"sqlite:///{old_home / 'mlflow.db'}")
+    nights = client.get_experiment_by_name("nightly plan")
+    assert nights
+    assert len(client.search_runs([nights.experiment_id])) == 3
 
 
 class TestPlan:
@@ -272,7 +356,7 @@ class TestRecords:
 
     def test_a_damaged_record_is_named(self, tmp_path: Path) -> None:
         nights = Nights(tmp_path, "plan")
-        nights.write({"schema": 1, "date": "2026-11-01"})
+        nights.write({"schema": 2, "date": "2026-11-01"})
         path = nights.of(date(2026, 11, 1)) / "night.json"
         path.write_text(path.read_text()[:10])
         with pytest.raises(CorruptError, match=r"night\.json"):
@@ -281,6 +365,6 @@ class TestRecords:
     def test_missed_nights_end_where_the_window_does(self, tmp_path: Path) -> None:
         nights = Nights(tmp_path, "plan")
         assert nights.missed(date(2026, 11, 5), 3) == []
-        nights.write({"schema": 1, "date": "2026-10-01"})
+        nights.write({"schema": 2, "date": "2026-10-01"})
         assert nights.missed(date(2026, 10, 2), 3) == []
         assert nights.missed(date(2026, 11, 5), 2) == [date(2026, 11, 3), date(2026, 11, 4)]

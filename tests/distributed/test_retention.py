@@ -1,0 +1,184 @@
+"""What old nights leave behind, in a real MLflow: numbers, and whatever has an alias."""
+
+import json
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import ViewType
+
+from distributed import tracking
+from distributed.addresses import embedded
+from distributed.experiment import Experiment, make_experiment
+from distributed.nights import Nightly, Nights
+from distributed.outbox import STUDY
+from distributed.registry import forget
+from distributed.retention import prune
+from mixunlearn.store import Store
+
+FIRST = date(2026, 11, 1)
+pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*:DeprecationWarning")  # MLflow's
+
+
+class Registry:
+    """An experiment in an MLflow of its own, with trials whose models are registered.
+
+    Args:
+        home: with the database.
+    """
+
+    def __init__(self, home: Path) -> None:
+        home.mkdir(exist_ok=True)
+        tracking.make_database(home / "mlflow.db", None)
+        self.uri, artifacts = embedded(home)
+        self.client = MlflowClient(self.uri, self.uri)
+        self.experiment = self.client.create_experiment("tiny", artifacts)
+        self.client.create_registered_model("tiny")
+
+    def trial(self, study: str, folder: Path) -> tuple[str, str]:
+        """Log a trial with a model; return its run and its version."""
+        run = self.client.create_run(self.experiment, tags={STUDY: study}).info.run_id
+        file = folder / "weights"
+        file.write_bytes(b"weights")
+        self.client.log_artifact(run, str(file))
+        model = self.client.create_logged_model(self.experiment, name="tiny", source_run_id=run)
+        self.client.log_model_artifacts(model.model_id, str(folder))
+        version = self.client.create_model_version(
+            "tiny", model.artifact_location, run, await_creation_for=0, model_id=model.model_id
+        )
+        return run, str(version.version)
+
+    def runs(self, view: int = ViewType.ALL) -> set[str]:
+        """Return the ids of all runs, those deleted as well."""
+        return {run.info.run_id for run in self.client.search_runs([self.experiment], "", view)}
+
+    def versions(self) -> set[str]:
+        """Return all versions of the registered model."""
+        return {str(each.version) for each in self.client.search_model_versions("name = 'tiny'")}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "files"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+def test_runs_of_studies_left_behind_are_purged_but_for_those_with_an_alias(
+    home: Path, folder: Path
+) -> None:
+    registry = Registry(home)
+    old = [registry.trial("old", folder) for _ in range(3)]
+    new = [registry.trial("new", folder)]
+    registry.client.set_registered_model_alias("tiny", "champion", old[1][1])
+    size = sum(path.stat().st_size for path in (home / "mlartifacts").rglob("weights"))
+    assert size == 8 * len(b"weights")
+    forget(registry.uri, "tiny", ["old"], keep=2)
+    # The newest two, and the champion.
+    assert registry.versions() == {old[1][1], old[2][1], new[0][1]}
+    # Purged: even those who look for what was deleted find nothing.
+    assert registry.runs() == {old[1][0], new[0][0]}
+    kept = {path.parts[-3] for path in (home / "mlartifacts").rglob("weights")}
+    assert {old[0][0], old[2][0]}.isdisjoint(kept)
+    assert len(list((home / "mlartifacts" / "models").rglob("weights"))) == 3
+    forget(registry.uri, "tiny", ["old"], keep=2)  # nothing is left to do
+    assert registry.runs() == {old[1][0], new[0][0]}
+
+
+def test_what_somebody_else_deleted_is_not_purged(home: Path, folder: Path) -> None:
+    registry = Registry(home)
+    mine, _ = registry.trial("somebody's", folder)
+    registry.client.delete_run(mine)
+    gone, _ = registry.trial("old", folder)
+    forget(registry.uri, "tiny", ["old"], keep=5)
+    assert registry.runs() == {mine}
+    assert gone not in registry.runs()
+
+
+def test_where_mlflow_has_nothing_nothing_is_made(home: Path) -> None:
+    uri, _ = embedded(home)
+    forget(uri, "tiny", ["old"], keep=1)
+    assert not home.exists()
+
+
+def night(nights: Nights, day: int, study: str, champion: str) -> None:
+    part: dict[str, Any] = {
+        "name": "tiny",
+        "study": study,
+        "champion": {"trial": f"{champion}/0"},
+        "candidate": None,
+        "generation": 0,
+    }
+    when = (FIRST + timedelta(days=day)).isoformat()
+    nights.write({"schema": 2, "date": when, "experiments": [part]})
+    for name in ("night.html", "night.md"):
+        (nights.of(FIRST + timedelta(days=day)) / name).write_text("a page")
+
+
+@pytest.fixture
+def experiment() -> Experiment:
+    return make_experiment(
+        {
+            "name": "tiny",
+            "data": {"source": "digits"},
+            "model": {"name": "cnn"},
+            "task": {"kind": "class", "classes": [0]},
+        }
+    )
+
+
+def test_old_nights_keep_their_numbers(home: Path, experiment: Experiment) -> None:
+    nightly = Nightly(name="plan", experiments=["tiny.yaml"], keep=2)
+    nights, store = Nights(home, "plan"), Store(home / "store")
+    for day, (study, champion) in enumerate(
+        [("a", "a"), ("b", "b"), ("c", "b"), ("c", "b")]  # a is left behind, b's champion reigns
+    ):
+        night(nights, day, study, champion)
+    for study in "abc":
+        for part in ("checkpoints", "models", "model"):
+            (home / "studies" / study / part).mkdir(parents=True)
+        (home / "studies" / study / "trials.parquet").write_text("numbers")
+        store.write("unlearned", {"study": study})
+    assert prune(nights, nightly, [experiment], home) == []
+    assert len(nights.dates()) == 4
+    pages = sorted(path.parent.name for path in nights.folder.glob("*/night.html"))
+    assert pages == ["2026-11-03", "2026-11-04"]
+    left = {study: len(list((home / "studies" / study).iterdir())) for study in "abc"}
+    assert left == {"a": 1, "b": 4, "c": 4}
+    assert [store.has("unlearned", {"study": study}) for study in "abc"] == [False, True, True]
+
+
+def test_a_damaged_database_does_not_fail_the_night(home: Path, experiment: Experiment) -> None:
+    nightly = Nightly(name="plan", experiments=["tiny.yaml"], keep=1)
+    nights = Nights(home, "plan")
+    night(nights, 0, "a", "a")
+    night(nights, 1, "b", "b")
+    (home / "mlflow.db").write_text("no database")
+    (problem,) = prune(nights, nightly, [experiment], home)
+    assert "mlflow.db" in problem
+    assert "\n" not in problem
+    assert not (home / "studies" / "a" / "checkpoints").exists()
+
+
+def test_a_store_discards_what_is_unwanted_in_all_places(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    for number in range(3):
+        store.write("unlearned", {"study": "a", "number": number})
+    store.write("models", {"study": "a", "number": 0})
+    (tmp_path / "store" / "unlearned" / "damaged").mkdir()
+    (tmp_path / "store" / "unlearned" / "damaged" / "record.json").write_text("{")
+    store.discard("unlearned", lambda payload: payload["number"] < 2)
+    left = sorted(
+        json.loads(path.read_text())["payload"]["number"]
+        for path in (tmp_path / "store" / "unlearned").glob("*/manifest.json")
+        for path in [path.with_name("record.json")]
+    )
+    assert left == [2]
+    assert store.has("models", {"study": "a", "number": 0})
