@@ -3,7 +3,8 @@
 30 nights on digits, each the real command on its date. From night 12 on, the optimizer takes
 smaller steps than it is told, as a library with a worse default would; on night 20 the data change;
 in the middle of night 25 the driver is killed, and the same command is given again. All else is
-noise. Ends standard output with verdict, time and disk of every night, as one line of JSON.
+noise. Searches begin anew every ten nights, five nights are kept whole: so what bounds the disk over
+years is at work within the month. Ends standard output with verdict, time and disk of every night, as one line of JSON.
 """
 
 import argparse
@@ -47,6 +48,8 @@ PLAN = {
     "draws": 2,
     "margin": 2.0,
     "promote": True,
+    "keep": 5,
+    "renew": 20,
     "tell": {"file": "nightly/month/notices.md"},
 }
 
@@ -104,6 +107,7 @@ def night(number: int, folder: Path) -> dict[str, Any]:
         "causes": part.get("causes", []),
         "gap": part.get("metrics", {}).get("gap/avg", {}).get("mean"),
         "seconds": round(time.monotonic() - start, 1),
+        "study": part.get("study"),
         "megabytes": round(size_of(folder / "home") / 1e6, 1),
     }
 
