@@ -3,8 +3,9 @@
 30 nights on digits, each the real command on its date. From night 12 on, the optimizer takes
 smaller steps than it is told, as a library with a worse default would; on night 20 the data change;
 in the middle of night 25 the driver is killed, and the same command is given again. All else is
-noise. Searches begin anew every ten nights, five nights are kept whole: so what bounds the disk over
-years is at work within the month. Ends standard output with verdict, time and disk of every night, as one line of JSON.
+noise. Searches begin anew every ten nights and five nights are kept whole: what bounds the disk
+over years is at work within the month. Ends standard output with verdict, time and disk of every
+night, as one line of JSON.
 """
 
 import argparse
