@@ -111,7 +111,7 @@ class FileLock:
         """Take the lock at once.
 
         Raises:
-            MixUnlearnError: another process has it, or the file system knows no locks.
+            MixUnlearnError: another process has it, the file system knows no locks, or is full.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -124,9 +124,13 @@ class FileLock:
                 raise refused(self.study, _named(holder)) from error
             what = f"{self.path} cannot be locked: {one_line(error)}"
             raise MixUnlearnError(f"{what}; choose a --home whose file system has locks") from error
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(me()).encode(), 0)
         self._descriptor = descriptor
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(me()).encode(), 0)
+        except OSError as error:
+            self.release()
+            raise MixUnlearnError(f"{self.path}: {one_line(error)}; free space there") from error
 
     def release(self) -> None:
         """Give the lock back, if it is ours."""

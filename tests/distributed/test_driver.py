@@ -1,5 +1,6 @@
 """One driver a study: real processes, a real PostgreSQL, real kills."""
 
+import fcntl
 import json
 import os
 import signal
@@ -49,6 +50,15 @@ def another(folder: Path, database: str = "") -> Iterator[subprocess.Popen[str]]
         assert process.stdout.readline() == "held\n"
         yield process
         process.kill()
+
+
+def test_a_lock_that_cannot_be_written_is_not_held(tmp_path: Path) -> None:
+    path = tmp_path / "driver.lock"
+    path.symlink_to("/dev/full")
+    with pytest.raises(MixUnlearnError, match=r"driver\.lock: .*; free space there"):
+        FileLock(path, "study").acquire()
+    with path.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_a_second_driver_is_refused_by_name(tmp_path: Path) -> None:

@@ -1,8 +1,12 @@
 """Nights on digits, one after the other: real Ray, real Optuna, real MLflow."""
 
 import json
+import os
+import signal
 import sqlite3
+import subprocess
 import tarfile
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -16,6 +20,8 @@ from distributed.nights import Nights, migrated, read_nightly
 from distributed.plan import BEST
 from mixunlearn.errors import CorruptError, InputError
 from tests.conftest import Command, Run
+from tests.drills.process import Command as Process
+from tests.drills.process import members, name_of
 
 OLD_HOME = Path(__file__).parents[1] / "golden" / "home_schema_1.tar.xz"
 EXPERIMENT: dict[str, Any] = {
@@ -259,10 +265,20 @@ class TestNights:
         assert "regressed" in run.out
 
 
-@pytest.fixture
-def old_home(tmp_path: Path) -> Path:
-    """What the first version with nights left after two of them, but for pictures and pages."""
-    home = tmp_path / "home"
+@pytest.fixture(scope="module")
+def old_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A plan, and what the first version with nights left after two: no pictures, no pages.
+
+    The home has a disk of its own, if it may be mounted.
+    """
+    folder = tmp_path_factory.mktemp("old")
+    written(folder)
+    tiny = {**EXPERIMENT, "model": {"name": "convnet", "width": 4}}
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(tiny))
+    home = folder / "home"
+    home.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=320m", "tmpfs", str(home)]
+    mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
     with tarfile.open(OLD_HOME) as archive:
         archive.extractall(home, filter="data")
     script = home / "mlflow.sql"
@@ -270,40 +286,86 @@ def old_home(tmp_path: Path) -> Path:
         # MLflow writes down where files lie; the home has moved.
         database.executescript(script.read_text().replace("HOME", str(home)))
     script.unlink()
-    return home
+    yield folder
+    if mounted:
+        subprocess.run(["umount", "--lazy", str(home)], check=True)
 
 
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.usefixtures("shared_ray")
 @pytest.mark.filterwarnings("ignore:.*noload.*:DeprecationWarning")
-def test_a_home_of_an_older_version_is_gone_on_with(old_home: Path, mixunlearn: Command) -> None:
-    folder = old_home.parent
-    path = written(folder)
-    tiny = {**EXPERIMENT, "model": {"name": "convnet", "width": 4}}
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(tiny))
-    written_then = old_home / "nightly" / "plan" / "2026-11-02" / "night.json"
-    then = json.loads(written_then.read_text())
-    assert then["schema"] == 1
-    run = mixunlearn(
-        "nightly", str(path), "--date", "2026-11-03", "--json", "--home", str(old_home)
-    )
-    assert run.code == 0, run.err
-    (before,), (part,) = then["experiments"], run.result["experiments"]
-    assert run.result["schema"] == 2
-    # No model was trained again, no trial forgotten, and the nights are one history.
-    assert "models:" not in run.err
-    assert part["study"] == before["study"]
-    assert part["trials"] == {"before": 4, "ran": 2, "failed": 0}
-    assert part["champion"]["key"] == before["champion"]["key"]
-    assert part["champion"]["version"] == before["champion"]["version"]
-    assert part["reign"] == before["reign"]
-    assert part["shift"] is not None
-    assert json.loads(written_then.read_text()) == then
-    client = MlflowClient(f"sqlite:///{old_home / 'mlflow.db'}")
-    nights = client.get_experiment_by_name("nightly plan")
-    assert nights
-    assert len(client.search_runs([nights.experiment_id])) == 3
+class TestMisfortunes:
+    """What may happen to an old home, one night after the other."""
+
+    @pytest.fixture(autouse=True)
+    def _here(self, old_place: Path, mixunlearn: Command) -> None:
+        self.home, self.path, self.mixunlearn = (
+            old_place / "home",
+            old_place / "plan.yaml",
+            mixunlearn,
+        )
+        self.nights = Nights(self.home, "plan")
+
+    def words(self, day: int) -> list[str]:
+        where = ["--date", f"2026-11-{day:02d}", "--json", "--home", str(self.home)]
+        return ["nightly", str(self.path), *where]
+
+    def test_a_full_disk_is_said_and_the_night_goes_on_when_there_is_room(self) -> None:
+        if not self.home.is_mount():
+            pytest.skip("no file system can be mounted here")
+        ballast = self.home / "ballast"
+        with ballast.open("wb") as file:
+            free = os.statvfs(self.home)
+            os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize)
+        run = self.mixunlearn(*self.words(3))
+        ballast.unlink()
+        assert run.code == 1
+        assert "space" in run.err.splitlines()[-1]
+        assert "Traceback" not in run.err
+
+    def test_a_home_of_an_older_version_is_gone_on_with(self) -> None:
+        old = self.nights.of(date(2026, 11, 2)) / "night.json"
+        then = json.loads(old.read_text())
+        assert then["schema"] == 1
+        run = self.mixunlearn(*self.words(3))
+        assert run.code == 0, run.err
+        (before,), (part,) = then["experiments"], run.result["experiments"]
+        assert run.result["schema"] == 2
+        # No model was trained again, no trial forgotten, and the nights are one history.
+        assert "models:" not in run.err
+        assert part["study"] == before["study"]
+        assert part["trials"] == {"before": 4, "ran": 2, "failed": 0}
+        for name in ("key", "version"):
+            assert part["champion"][name] == before["champion"][name]
+        assert part["reign"] == before["reign"]
+        assert part["shift"] is not None
+        assert json.loads(old.read_text()) == then
+        client = MlflowClient(f"sqlite:///{self.home / 'mlflow.db'}")
+        nights = client.get_experiment_by_name("nightly plan")
+        assert nights
+        assert len(client.search_runs([nights.experiment_id])) == 3
+
+    def test_a_head_that_dies_costs_one_night(self, tmp_path: Path) -> None:
+        # Ray's own patience with a dead head is a minute.
+        hurry = {"RAY_gcs_rpc_server_reconnect_timeout_s": "3"}
+        words = [*self.words(4), "--set", "budget.trials=6"]
+        command = Process(words, tmp_path / "night.err", hurry)
+        assert command.await_line("^trials: 7 of")
+        for pid in members(command.process.pid):
+            if name_of(pid).startswith("gcs_server"):
+                os.kill(pid, signal.SIGKILL)
+        assert command.wait() == 1
+        assert "GCS" in command.said
+        command.clear(patience_s=0)
+        record = self.nights.read(date(2026, 11, 4))
+        assert record
+        assert record["state"] == "running"  # the same command would go on with it
+        run = self.mixunlearn(*self.words(5))
+        assert run.code == 0, run.err
+        (part,) = run.result["experiments"]
+        assert part["trials"]["failed"] == 0
+        assert part["trials"]["before"] >= 7  # what ran in the night before is not lost
 
 
 class TestPlan:
