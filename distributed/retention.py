@@ -22,7 +22,8 @@ from mixunlearn.errors import MixUnlearnError
 from mixunlearn.store import Store
 from report.nightly_page import MARKDOWN, PAGE
 
-LARGE = ("checkpoints", "models", "model")  # of a study: what goes on another time starts anew
+# Of a study; what goes on another time starts anew, and `mixunlearn report` draws the page again.
+LARGE = ("checkpoints", "models", "model", "plots", "report.html")
 
 
 def tidy(plan: Plan, drawn: Plan, seeds: Iterable[int]) -> None:
@@ -94,8 +95,11 @@ def size_of(folder: Path) -> int:
 def _remove(studies: Set[str], home: Path) -> None:
     """Remove what is large of studies from a home."""
     for study in studies:
-        for part in LARGE:
-            shutil.rmtree(home / "studies" / study / part, ignore_errors=True)
+        for path in (home / "studies" / study / part for part in LARGE):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
     if studies:
         Store(home / "store").discard("unlearned", lambda payload: payload["study"] in studies)
 

@@ -144,14 +144,15 @@ def test_old_nights_keep_their_numbers(home: Path, experiment: Experiment) -> No
     for study in "abc":
         for part in ("checkpoints", "models", "model"):
             (home / "studies" / study / part).mkdir(parents=True)
-        (home / "studies" / study / "trials.parquet").write_text("numbers")
+        for name in ("trials.parquet", "report.html"):
+            (home / "studies" / study / name).write_text("numbers, or a page")
         store.write("unlearned", {"study": study})
     assert prune(nights, nightly, [experiment], home) == []
     assert len(nights.dates()) == 4
     pages = sorted(path.parent.name for path in nights.folder.glob("*/night.html"))
     assert pages == ["2026-11-03", "2026-11-04"]
     left = {study: len(list((home / "studies" / study).iterdir())) for study in "abc"}
-    assert left == {"a": 1, "b": 4, "c": 4}
+    assert left == {"a": 1, "b": 5, "c": 5}
     assert [store.has("unlearned", {"study": study}) for study in "abc"] == [False, True, True]
 
 
