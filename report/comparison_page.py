@@ -115,8 +115,8 @@ def markdown(made: Sequence[Table]) -> str:
 
 
 def latex(name: str, made: Sequence[Table]) -> str:
-    """Return the tables as LaTeX, which needs the package booktabs and no more."""
-    parts = [r"% \usepackage{booktabs}"]
+    """Return the tables as LaTeX, as wide as a line; needs the packages named at its top."""
+    parts = [r"% \usepackage{booktabs,graphicx}"]
     for table in made:
         head = headings(table)
         rows = (
@@ -127,13 +127,14 @@ def latex(name: str, made: Sequence[Table]) -> str:
             r"\begin{table}",
             r"  \centering",
             f"  \\caption{{{latex_text(f'{name}: {table.title}')}}}",
+            r"  \resizebox{\linewidth}{!}{%",
             f"  \\begin{{tabular}}{{l{'r' * len(head)}}}",
             r"    \toprule",
             latex_row(["", *(latex_text(word) for word in head)]),
             r"    \midrule",
             *rows,
             r"    \bottomrule",
-            r"  \end{tabular}",
+            r"  \end{tabular}}",
             r"\end{table}",
         ]
     return "\n".join(parts) + "\n"

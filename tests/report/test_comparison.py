@@ -1,5 +1,7 @@
 """Ranks, tables and pages of a comparison, on results made up to have known answers."""
 
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +104,20 @@ def test_the_verdict_says_what_cannot_be_told_apart(results: list[Result]) -> No
     )
     (empty,) = tables([result("none", absent="to come", rows=[])])
     assert verdict(empty) == "No method has a result yet."
+
+
+def test_latex_compiles_and_fits_on_the_page(results: list[Result], tmp_path: Path) -> None:
+    program = shutil.which("pdflatex")
+    if program is None:
+        pytest.skip("there is no pdflatex here")
+    source = latex(r"a_b% \x{$&#^~", tables(results))
+    packages = source.partition("\n")[0].removeprefix("% ")
+    text = f"\\documentclass{{article}}{packages}\\begin{{document}}{source}\\end{{document}}"
+    (tmp_path / "tables.tex").write_text(text)
+    command = [program, "-interaction=nonstopmode", "-halt-on-error", "tables.tex"]
+    done = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert "Overfull" not in done.stdout
 
 
 def test_all_writings_hold_the_same_rows(results: list[Result], tmp_path: Path) -> None:
