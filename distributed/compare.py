@@ -13,6 +13,7 @@ from distributed.comparison import Cell, Comparison, Plans
 from distributed.plan import Plan
 from distributed.progress import Count
 from distributed.results import read_trials, replacing
+from distributed.stop import Interrupted
 from distributed.sweep import Session, own_run, read_summary, run_sweep
 from distributed.tracking import Tracker
 from mixunlearn.errors import MixUnlearnError
@@ -47,7 +48,7 @@ def run_comparison(
         session: to do it in.
 
     Raises:
-        Interrupted: a stop was asked for; the same command goes on.
+        Interrupted: a stop was asked for; the tables show what there is, the same command goes on.
     """
     wanted = [cell for cell in cells if cell.experiment]
     missing = [cell for cell in wanted if not done(plans.of(cell))]
@@ -56,19 +57,23 @@ def run_comparison(
     folder = folder_of(comparison, plans.home)
     folder.mkdir(parents=True, exist_ok=True)
     with tracked(plans.of(wanted[0]), folder, session) as (tracker, tags):
-        for cell in missing:
-            session.stop.check()
-            said = f"cell {count.done + 1} of {count.total}: {cell.title}{count.left()}"
-            session.progress.show(said, event=True)
-            plan = session.connect(plans.of(cell), "starting Ray")
-            try:
-                with session.part() as part:
-                    run_sweep(plan, part, part_of=tags)
-            except MixUnlearnError as error:
-                # One method's trouble is not the others'; the same command tries it again.
-                failures[cell.title] = str(error)
-                session.progress.say(f"{cell.title}: {error}")
-            count.done += 1
+        try:
+            for cell in missing:
+                session.stop.check()
+                said = f"cell {count.done + 1} of {count.total}: {cell.title}{count.left()}"
+                session.progress.show(said, event=True)
+                plan = session.connect(plans.of(cell), "starting Ray")
+                try:
+                    with session.part() as part:
+                        run_sweep(plan, part, part_of=tags)
+                except MixUnlearnError as error:
+                    # One method's trouble is not the others'; the same command tries it again.
+                    failures[cell.title] = str(error)
+                    session.progress.say(f"{cell.title}: {error}")
+                count.done += 1
+        except Interrupted:
+            write_results(comparison.name, results(shown, plans, failures), folder)
+            raise
         found = results(shown, plans, failures)
         write_results(comparison.name, found, folder)
         for name in (PAGE, TABLE, LATEX):

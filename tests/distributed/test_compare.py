@@ -1,5 +1,10 @@
 """A whole comparison on digits, stopped and gone on with: real Ray, real Optuna, real MLflow."""
 
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +42,26 @@ def written(folder: Path, **changes: Any) -> Path:
     return path
 
 
+@contextmanager
+def stopped_when(it_is_time: Callable[[], bool]) -> Iterator[None]:
+    """Send this process a SIGTERM as soon as something holds."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.01):
+            if it_is_time():
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.usefixtures("shared_ray")
@@ -62,6 +87,12 @@ def test_a_comparison_goes_on_where_it_was_stopped(mixunlearn: Command, tmp_path
     ]
 
     before = (next((home / "studies").iterdir()) / "trials.parquet").stat().st_mtime_ns
+    page = home / "comparisons" / "tiny" / "comparison.html"
+    page.unlink()
+    with stopped_when(lambda: len(list((home / "studies").iterdir())) > 1):
+        cut = mixunlearn(*words)
+    assert cut.code == 1, cut.err
+    assert "to come" in page.read_text()  # beside what there is
     whole = mixunlearn(*words)
     assert whole.code == 0, whole.err
     assert "finetune on digits, class, label-aware" not in whole.err  # it was done
@@ -79,10 +110,11 @@ def test_a_comparison_goes_on_where_it_was_stopped(mixunlearn: Command, tmp_path
     assert len(rows) == 4
     assert [row["absent"] for row in rows if row["absent"]] == ["n/a: needs labels"]
     assert all(row["trials"] == 2 and row["gap/avg"] >= 0 for row in rows if not row["absent"])
-    page = (folder / "comparison.html").read_text()
-    assert "w/o MixBlock" in page
-    assert "n/a" in page
-    assert page.count("<img") == 2
+    shown_now = page.read_text()
+    assert "w/o MixBlock" in shown_now
+    assert "n/a" in shown_now
+    assert "to come" not in shown_now
+    assert shown_now.count("<img") == 2
     assert r"\begin{tabular}" in (folder / "comparison.tex").read_text()
     in_mlflow(home)
 
