@@ -256,6 +256,16 @@ class TestNights:
         assert self.part(14)["study"] == part["study"]
         assert self.part(14)["trials"]["before"] == 1
 
+    def test_a_champion_whose_models_were_deleted_is_measured_all_the_same(self) -> None:
+        MlflowClient(f"sqlite:///{self.home / 'mlflow.db'}").delete_registered_model("tiny")
+        run = self.night(15, "--set", "budget.trials=0")
+        assert run.code == 0, run.err
+        part = self.part(15)
+        assert part["champion"]["key"] == self.part(14)["champion"]["key"]
+        assert len(part["gaps"]) == 2
+        assert part["reign"] == self.part(14)["reign"]
+        assert any("no registered model of trial" in note for note in part["notes"])
+
     def test_history(self) -> None:
         run = self.mixunlearn(
             *("nightly", str(self.path), "--history", "--home", str(self.home), "--json")
