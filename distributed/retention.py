@@ -17,13 +17,14 @@ from distributed.nights import Nightly, Nights, Record
 from distributed.plan import Plan
 from distributed.registry import forget
 from distributed.results import ranked
+from distributed.sweep import PAGE as REPORT
 from distributed.sweep import SPOOL, open_study
 from mixunlearn.errors import MixUnlearnError
 from mixunlearn.store import Store
 from report.nightly_page import MARKDOWN, PAGE
 
 # Of a study; what goes on another time starts anew, and `mixunlearn report` draws the page again.
-LARGE = ("checkpoints", "models", "model", "plots", "report.html")
+LARGE = ("checkpoints", "models", "model", "plots", REPORT)
 
 
 def tidy(plan: Plan, drawn: Plan, seeds: Iterable[int]) -> None:
@@ -69,11 +70,11 @@ def prune(
         Why something could not be removed, in one line each; the next night tries again.
     """
     dates = nights.dates()
-    old, kept = dates[: -nightly.keep], dates[-nightly.keep :]
+    old = dates[: -nightly.keep]
     for night in old:
         for name in (PAGE, MARKDOWN):
             (nights.of(night) / name).unlink(missing_ok=True)
-    living = {study for _, study in _studies(nights.read(night) for night in kept)}
+    living = _living(home, nightly.keep)
     left = defaultdict[str, set[str]](set)
     for name, study in _studies(nights.read(night) for night in old):
         left[name] |= {study} - living
@@ -90,6 +91,13 @@ def prune(
 def size_of(folder: Path) -> int:
     """Return the bytes of all files in a folder."""
     return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _living(home: Path, keep: int) -> set[str]:
+    """Return the studies that the last nights of any plan mention: several may share one."""
+    plans = [Nights(home, path.name) for path in (home / "nightly").iterdir() if path.is_dir()]
+    kept = (plan.read(night) for plan in plans for night in plan.dates()[-keep:])
+    return {study for _, study in _studies(kept)}
 
 
 def _remove(studies: Set[str], home: Path) -> None:

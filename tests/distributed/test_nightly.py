@@ -310,11 +310,8 @@ class TestMisfortunes:
 
     @pytest.fixture(autouse=True)
     def _here(self, old_place: Path, mixunlearn: Command) -> None:
-        self.home, self.path, self.mixunlearn = (
-            old_place / "home",
-            old_place / "plan.yaml",
-            mixunlearn,
-        )
+        self.home, self.path = old_place / "home", old_place / "plan.yaml"
+        self.mixunlearn = mixunlearn
         self.nights = Nights(self.home, "plan")
 
     def words(self, day: int) -> list[str]:

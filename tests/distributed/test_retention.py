@@ -50,9 +50,10 @@ class Registry:
         )
         return run, str(version.version)
 
-    def runs(self, view: int = ViewType.ALL) -> set[str]:
+    def runs(self) -> set[str]:
         """Return the ids of all runs, those deleted as well."""
-        return {run.info.run_id for run in self.client.search_runs([self.experiment], "", view)}
+        found = self.client.search_runs([self.experiment], "", ViewType.ALL)
+        return {run.info.run_id for run in found}
 
     def versions(self) -> set[str]:
         """Return all versions of the registered model."""
@@ -156,12 +157,25 @@ def test_old_nights_keep_their_numbers(home: Path, experiment: Experiment) -> No
     assert [store.has("unlearned", {"study": study}) for study in "abc"] == [False, True, True]
 
 
+def test_a_study_that_another_plan_goes_on_with_stays(home: Path, experiment: Experiment) -> None:
+    nightly = Nightly(name="plan", experiments=["tiny.yaml"], keep=1)
+    nights = Nights(home, "plan")
+    for day, study in enumerate("abc"):
+        night(nights, day, study, study)
+        (home / "studies" / study / "checkpoints").mkdir(parents=True)
+    night(Nights(home, "weekly"), 0, "a", "a")
+    assert prune(nights, nightly, [experiment], home) == []
+    left = {path.parent.name for path in (home / "studies").glob("*/checkpoints")}
+    assert left == {"a", "c"}
+
+
 def test_a_damaged_database_does_not_fail_the_night(home: Path, experiment: Experiment) -> None:
     nightly = Nightly(name="plan", experiments=["tiny.yaml"], keep=1)
     nights = Nights(home, "plan")
     night(nights, 0, "a", "a")
     night(nights, 1, "b", "b")
     (home / "mlflow.db").write_text("no database")
+    (home / "studies" / "a" / "checkpoints").mkdir(parents=True)
     (problem,) = prune(nights, nightly, [experiment], home)
     assert "mlflow.db" in problem
     assert "\n" not in problem
