@@ -23,9 +23,12 @@ from pathlib import Path
 
 from distributed import tracking
 from tests.databases import Copies
+from tests.worker import CONTEXT, JOB, LIMIT
 
-LIBRARIES = (  # all but Ray: it would keep what the environment said when it was imported
+LIBRARIES = (
     "aiohttp",
+    "distributed.nightly",
+    "distributed.sweep",
     "fsspec",
     "jsonschema",
     "mixunlearn.bank",
@@ -52,11 +55,10 @@ LIBRARIES = (  # all but Ray: it would keep what the environment said when it wa
     "typer",
 )
 HERE = Path(__file__).resolve()
-LIMIT = 2**17  # bytes of a message; a message is never divided
 # Agents of a node hear of its end by their standard input, for a fork has another parent.
 BY_PIPE = {"RAY_enable_pipe_based_agent_to_parent_health_check": "1"}
-# To Ray's setup, not to the worker.
-LANGUAGE, CONTEXT = "--language=", "--serialized-runtime-env-context="
+AUTH = {"RAY_AUTH_MODE": "token"}  # as the command has it, before it imports Ray
+LANGUAGE = "--language="  # to Ray's setup, not to the worker
 
 
 class Process:
@@ -227,13 +229,15 @@ class Server:
 
     def _prepare(self) -> None:
         """Do now what the forks need not do."""
+        # Ray reads these when it is imported, and never again. Workers look whether their raylet
+        # lives: `tests.worker` does so for them.
+        os.environ.update({**AUTH, "RAY_JOB_ID": JOB, "RAY_RAYLET_PID": str(os.getpid())})
         for name in LIBRARIES:
             importlib.import_module(name)
         _read_package_files()
         if self.copying:
             tracking.make_database = copies = Copies(Path(self.python).parent)
             copies.prepare()
-        assert "ray" not in sys.modules
         gc.collect()
         gc.freeze()  # what is never collected is never copied either
 
@@ -329,7 +333,7 @@ class Server:
         """Make this process what a shell would have started."""
         os.setsid()
         os.environ.clear()
-        os.environ.update({**BY_PIPE, **environment})
+        os.environ.update({**BY_PIPE, **AUTH, **environment})
         for descriptor, target in descriptors:
             os.dup2(descriptor, target)
             os.close(descriptor)
@@ -339,6 +343,7 @@ class Server:
         sys.modules.pop("sitecustomize", None)
         with suppress(ImportError):
             importlib.import_module("sitecustomize")
+        _tell_ray()
 
 
 def _read_package_files() -> None:
@@ -348,6 +353,14 @@ def _read_package_files() -> None:
     )
 
     warn_dependency_requirement_mismatches(["torch"])
+
+
+def _tell_ray() -> None:
+    """Let Ray read the environment again, as it does when it is imported."""
+    from ray._raylet import AuthenticationTokenLoader, Config  # noqa: PLC0415 - in the fork
+
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
 
 
 def _set_up(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:

@@ -7,14 +7,18 @@ session in which Ray started it; where either ends, so does the other.
 
 import json
 import os
+import select
 import socket
 import sys
 from pathlib import Path
 
 LIMIT = 2**17  # bytes of a message; a message is never divided
+JOB = "01000000"  # the first of a Ray
+SETUP, WORKER = "/setup_worker.py", "/default_worker.py"
+CONTEXT = "--serialized-runtime-env-context="  # to Ray's setup
 FORKED = (
-    "/setup_worker.py",
-    "/default_worker.py",
+    SETUP,
+    WORKER,
     "/runtime_env/agent/main.py",
     "/agent.py",
     "/dashboard.py",
@@ -27,15 +31,29 @@ def main() -> int:
     """Ask for the fork and wait for its end; call Python itself for all else."""
     python, address, *words = sys.argv[1:]
     script = next((word for word in words if word != "-u"), "")
-    if not script.endswith(FORKED) or "/ray/" not in script:
+    forked = script.endswith(FORKED) and "/ray/" in script
+    if script.endswith(SETUP):
+        forked = any(word.endswith(WORKER) for word in words) and not any(map(commands, words))
+    # Forks have Ray imported, which took note then of the job it would work for.
+    if not forked or os.environ.get("RAY_JOB_ID", JOB) != JOB:
         os.execv(python, [python, *words])
     words = words[words.index(script) :]
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as line:
         line.connect(address)
         request = json.dumps([words, dict(os.environ), str(Path.cwd())])
         socket.send_fds(line, [request.encode()], [0, 1, 2])
-        ended = line.recv(LIMIT)
+        ends = [line.fileno()]
+        if script.endswith((SETUP, WORKER)):  # they end with their raylet
+            ends.append(os.pidfd_open(os.getppid()))
+        ready, *_ = select.select(ends, [], [])
+        ended = line.recv(LIMIT) if line.fileno() in ready else b""
     return int(ended or b"1") % 256
+
+
+def commands(word: str) -> bool:
+    """Return whether Ray's setup is told to run commands; one of them asks here for the worker."""
+    told = json.loads(word.removeprefix(CONTEXT)) if word.startswith(CONTEXT) else {}
+    return bool(told.get("command_prefix"))
 
 
 if __name__ == "__main__":

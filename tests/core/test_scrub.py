@@ -30,6 +30,10 @@ def weights(model: torch.nn.Module) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in model.state_dict().items()}
 
 
+def flat(model: torch.nn.Module) -> Tensor:
+    return torch.cat([value.flatten() for value in weights(model).values()])
+
+
 def written_out(
     context: Context, model: torch.nn.Module, epochs: int, pushing: int
 ) -> torch.nn.Module:
@@ -62,10 +66,15 @@ def written_out(
 @pytest.mark.parametrize("msteps", [0, 1])
 def test_an_epoch_pushes_away_then_draws_near(problem: Problem, msteps: int) -> None:
     method = prepared(problem, alpha=0.3, gamma=0.7, msteps=msteps)
+    began = flat(method.model)
     expected = written_out(method.context, deepcopy(method.model), epochs=2, pushing=msteps)
     method.epoch()
     method.epoch()
-    torch.testing.assert_close(weights(method.model), weights(expected), rtol=1e-3, atol=2e-4)
+    error = torch.linalg.vector_norm(flat(method.model) - flat(expected))
+    # All weights together: a push begins where the gradient is nearly nothing, so that Adam makes
+    # whole steps of what is rounded. That is 0.0012 of the way at most, on three instruction sets;
+    # γ = 0.69 is 0.012 of it.
+    assert error < 0.004 * torch.linalg.vector_norm(flat(expected) - began)
 
 
 def test_rewinding_delivers_the_nearer_of_two_errors_and_trains_on(problem: Problem) -> None:

@@ -16,8 +16,11 @@ from typing import Any
 from tests.drills.ground import PAIR, Ground, Outcome, expect, strike, went_on
 from tests.drills.process import DrillError, end
 from tests.drills.servers import Server, free_port, put_over
+from tests.warm import BY_PIPE, PARENT
 
 MEMORY = 80 * 2**20  # of a node's object store
+# Ray's command, whose workers are forked.
+RAY = "import sys; sys.executable = sys.argv.pop(1); from ray.scripts.scripts import main; main()"
 
 
 def lose(seed: int, folder: Path, ground: Ground) -> Outcome:
@@ -71,10 +74,10 @@ def nodes(rng: random.Random) -> Iterator[Nodes]:
     network = f"127.{rng.randint(10, 250)}.{rng.randint(0, 250)}"
     port = free_port(f"{network}.2")
     address = f"{network}.2:{port}"
-    environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), **BY_PIPE}
     common = [f"--object-store-memory={MEMORY}", "--num-cpus=1", "--disable-usage-stats"]
     common += ["--min-worker-port=0", "--max-worker-port=0", "--block"]
-    ray = [sys.executable, "-m", "ray.scripts.scripts", "start", *common]
+    ray = [sys.executable, "-c", RAY, PARENT.python, "start", *common]
     head = [*ray, "--head", f"--node-ip-address={network}.2", f"--port={port}"]
     head += ["--include-dashboard=false", f"--temp-dir={folder / 'a'}"]
     head += [f"--ray-client-server-port={free_port()}"]
@@ -90,5 +93,5 @@ def nodes(rng: random.Random) -> Iterator[Nodes]:
         yield Nodes(head=first, second=second, address=address, environment=environment)
     finally:
         for node in (second, first):
-            node.stop(signal.SIGTERM)
+            node.stop(signal.SIGKILL)  # in order, a node without a raylet takes 20 s
         rmtree(folder, ignore_errors=True)

@@ -6,7 +6,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -218,8 +218,8 @@ class Ground:
     Args:
         folder: for all files.
         size: `trials` and `epochs` of every sweep.
-        apart: whether trials one after another know nothing of each other either: then there is one
-            undisturbed run fewer to make.
+        apart: whether trials know nothing of each other in any drill: then one undisturbed run is
+            enough, for they are the same however many run at once.
 
     Attributes:
         open: whether runs may go on; not after the drills were stopped.
@@ -234,7 +234,7 @@ class Ground:
 
     def undisturbed(self, setting: Setting) -> Undisturbed:
         """Return the undisturbed run of a kind."""
-        setting = self._chosen(setting)
+        setting = APART if self.apart else setting
         with self._lock:
             if setting.name not in self._made:
                 self._made[setting.name] = self._run(setting)
@@ -251,7 +251,8 @@ class Ground:
             finished: whether it is done already, in MLflow apart.
             references: whether originals and references are trained already.
         """
-        setting = self._chosen(setting)
+        if self.apart:
+            setting = replace(setting, search=APART.search)
         undisturbed = self.undisturbed(setting)
         scene = Scene(
             ground=self,
@@ -298,9 +299,6 @@ class Ground:
             patience_s: how long after their driver they may live.
         """
         return [name for command in self._started for name in command.clear(patience_s)]
-
-    def _chosen(self, setting: Setting) -> Setting:
-        return APART if self.apart and setting is SINGLE else setting
 
     def _run(self, setting: Setting) -> Undisturbed:
         folder = self.folder / setting.name
