@@ -35,6 +35,7 @@ from tests.databases import Copies
 from tests.warm import BY_PIPE, PARENT
 
 if TYPE_CHECKING:
+    from execnet.xspec import XSpec
     from playwright.sync_api import Browser
 
 BUCKET = "bucket"
@@ -56,6 +57,13 @@ STAGES = {"cnn": ("pool1", "pool2"), "convnet": ("block2",)}
 def pytest_configure() -> None:
     torch.set_num_threads(1)
     PARENT.copying = True
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(specs: list["XSpec"]) -> None:
+    """Let processes that run tests be forks as well: each would import everything."""
+    for spec in specs:
+        spec.python = PARENT.python
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

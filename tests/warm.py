@@ -55,6 +55,9 @@ LIBRARIES = (
     "typer",
 )
 HERE = Path(__file__).resolve()
+ROOT = HERE.parents[1]
+COMMAND = "mixunlearn"
+ADDRESS, SHARED = "asked", "TESTS_PYTHON"  # beside the script; where forks find the script
 # Agents of a node hear of its end by their standard input, for a fork has another parent.
 BY_PIPE = {"RAY_enable_pipe_based_agent_to_parent_health_check": "1"}
 AUTH = {"RAY_AUTH_MODE": "token"}  # as the command has it, before it imports Ray
@@ -62,12 +65,19 @@ LANGUAGE = "--language="  # to Ray's setup, not to the worker
 
 
 class Process:
-    """A process that was forked; as far as needed, what `subprocess.Popen` is."""
+    """A process that was forked; as far as needed, what `subprocess.Popen` is.
 
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
+    Args:
+        line: on which the server tells its number, then its end.
+    """
+
+    def __init__(self, line: socket.socket) -> None:
+        self.pid = int(line.recv(LIMIT) or b"0")
+        if not self.pid:
+            raise OSError("the process that forks the commands is gone")
         self.returncode: int | None = None
         self.over = threading.Event()
+        threading.Thread(target=self._listen, args=(line,), daemon=True).start()
 
     def poll(self) -> int | None:
         """Return the exit code, negative for a signal; `None` while it runs."""
@@ -89,14 +99,16 @@ class Process:
         if self.returncode is None:
             os.kill(self.pid, number)
 
-    def ended(self, code: int) -> None:
-        """Take note of the end."""
-        self.returncode = code
+    def _listen(self, line: socket.socket) -> None:
+        with line:
+            self.returncode = int(line.recv(LIMIT) or -signal.SIGKILL)
         self.over.set()
 
 
 class Parent:
     """The process that has imported everything, and is asked to fork; started when first needed.
+
+    All processes of a test session share one: those that run tests are forks of it themselves.
 
     Attributes:
         copying: whether commands copy MLflow's new database; in long drills they make each.
@@ -105,24 +117,22 @@ class Parent:
     def __init__(self) -> None:
         self.copying = False
         self._lock = threading.Lock()
-        self._line: socket.socket | None = None
+        self._server: subprocess.Popen[bytes] | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
-        self._forked: dict[int, Process] = {}
-        self._answered = threading.Semaphore(0)
-        self._newest: Process | None = None
 
     @property
     def python(self) -> str:
         """What Ray, given it for Python, starts workers with that are forks."""
+        if shared := os.environ.get(SHARED):
+            return shared
         with self._lock:
-            self._line = self._line or self._start()
-            assert self._folder
+            self._folder = self._folder or self._start()
             return f"{self._folder.name}/python"
 
     def fork(
         self, words: Sequence[str], out: int, err: int, environment: Mapping[str, str]
     ) -> Process:
-        """Run the command in a fork that leads a session of its own.
+        """Run the command in a fork that leads a session of its own, and ends with this process.
 
         Args:
             words: its arguments.
@@ -132,60 +142,40 @@ class Parent:
         Raises:
             OSError: the parent is gone.
         """
-        with self._lock:
-            self._line = self._line or self._start()
-            request = json.dumps([list(words), dict(environment)]).encode()
-            socket.send_fds(self._line, [request], [out, err])
-            self._answered.acquire()
-            if self._newest is None:
-                raise OSError("the process that forks the commands is gone")
-            return self._newest  # it may have ended already, and is then no longer among the forked
+        line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        line.connect(str(Path(self.python).with_name(ADDRESS)))
+        request = json.dumps([[COMMAND, *words], dict(environment), str(ROOT)]).encode()
+        with Path(os.devnull).open() as nothing:
+            socket.send_fds(line, [request], [nothing.fileno(), out, err])
+        return Process(line)
 
     def close(self) -> None:
-        """End it, and the workers it has forked."""
+        """End it, if it was started here, and what it has forked."""
         with self._lock:
-            if self._line and self._folder:
-                self._line.shutdown(socket.SHUT_RDWR)
-                self._process.wait()
+            if self._server and self._folder:
+                self._server.communicate()
                 self._folder.cleanup()
-                self._line = self._folder = None
+                self._server = self._folder = None
 
-    def _start(self) -> socket.socket:
-        self._folder = tempfile.TemporaryDirectory(prefix="warm-", ignore_cleanup_errors=True)
-        script = Path(self._folder.name) / "python"
-        address = f"{self._folder.name}/workers"
+    def _start(self) -> tempfile.TemporaryDirectory[str]:
+        folder = tempfile.TemporaryDirectory(prefix="warm-", ignore_cleanup_errors=True)
+        script, address = Path(folder.name) / "python", f"{folder.name}/{ADDRESS}"
         asking = f"{sys.executable} -IS {HERE.with_name('worker.py')} {sys.executable} {address}"
         script.write_text(f'#!/bin/sh\nexec {asking} "$@"\n')
         script.chmod(0o755)
-        here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with there, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as workers:
-            workers.bind(address)  # before it is served: who asks early waits
-            workers.listen()
-            lines = there.fileno(), workers.fileno()
-            command = [sys.executable, "-m", "tests.warm"]
-            self._process = subprocess.Popen(
-                [*command, str(script), *map(str, (*lines, int(self.copying)))],
-                pass_fds=lines,
-                cwd=HERE.parents[1],
-                stdin=subprocess.DEVNULL,
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+            listener.bind(address)  # before it is served: who asks early waits
+            listener.listen(100)
+            number = listener.fileno()
+            words = [sys.executable, "-m", "tests.warm", str(script), str(number)]
+            self._server = subprocess.Popen(
+                [*words, str(int(self.copying))],
+                pass_fds=[number],
+                cwd=ROOT,
+                stdin=subprocess.PIPE,  # its end is the end of the server
                 start_new_session=True,
             )
-        threading.Thread(target=self._listen, args=(here,), daemon=True).start()
-        return here
-
-    def _listen(self, line: socket.socket) -> None:
-        while message := line.recv(LIMIT):
-            pid, code = json.loads(message)
-            if code is None:
-                self._newest = self._forked[pid] = Process(pid)
-                self._answered.release()
-            else:
-                self._forked.pop(pid).ended(code)
-        line.close()
-        self._newest = None
-        for process in self._forked.values():
-            process.ended(-signal.SIGKILL)
-        self._answered.release()
+        return folder
 
 
 PARENT = Parent()
@@ -196,35 +186,30 @@ class Server:
 
     Args:
         python: what Ray takes for Python in the forks.
-        line: on which commands are asked for; its end is the end of the server.
-        workers: to which Ray's workers connect, each for its own.
+        listener: to which everyone connects who wants a fork.
         copying: see `Parent`.
     """
 
-    def __init__(
-        self, python: str, line: socket.socket, workers: socket.socket, *, copying: bool
-    ) -> None:
-        self.python, self.line, self.workers, self.copying = python, line, workers, copying
-        self.asked: dict[int, socket.socket] = {}  # for the worker of this number
+    def __init__(self, python: str, listener: socket.socket, *, copying: bool) -> None:
+        self.python, self.listener, self.copying = python, listener, copying
+        self.asked: dict[int, socket.socket] = {}  # for the process of this number
         self.selector = selectors.DefaultSelector()
 
     def serve(self) -> Callable[[], int]:
         """Fork whenever asked; returns, in the forks alone, what they are to do."""
         self._prepare()
         signal.signal(signal.SIGCHLD, lambda *_: self._reap())
-        for asked in (self.line, self.workers):
-            self.selector.register(asked, selectors.EVENT_READ, asked)
+        for waited in (self.listener, sys.stdin):
+            self.selector.register(waited, selectors.EVENT_READ)
         while True:
             for key, _ in self.selector.select():
-                line: socket.socket = key.data
-                if line is self.line:
-                    todo = self._command()
-                elif line is self.workers:
-                    todo = self._worker(line.accept()[0])
-                else:
-                    self._abandon(line)
-                    continue
-                if todo:
+                if key.fileobj is sys.stdin:
+                    self._end(list(self.asked))
+                    sys.exit()
+                if key.fileobj is not self.listener:
+                    self.selector.unregister(key.fileobj)
+                    self._end([pid for pid in self.asked if self.asked[pid] is key.fileobj])
+                elif todo := self._answer(self.listener.accept()[0]):
                     return todo
 
     def _prepare(self) -> None:
@@ -241,109 +226,84 @@ class Server:
         gc.collect()
         gc.freeze()  # what is never collected is never copied either
 
-    def _command(self) -> Callable[[], int] | None:
-        request, descriptors, *_ = socket.recv_fds(self.line, LIMIT, 2)
-        if not request:
-            for number in list(self.asked):
-                os.kill(number, signal.SIGKILL)
-            sys.exit()
-        words, environment = json.loads(request)
-        pid = self._fork(lambda pid: self.line.send(json.dumps([pid, None]).encode()))
-        if pid:
-            for descriptor in descriptors:
-                os.close(descriptor)
-            return None
-        self._become(environment, zip(descriptors, (1, 2), strict=True))
-
-        def run() -> int:
-            from mixunlearn.__main__ import main  # noqa: PLC0415 - in the fork
-
-            sys.argv = ["mixunlearn", *words]
-            # A shell's background jobs ignore Ctrl-C; this command must not.
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            return main()
-
-        return run
-
-    def _worker(self, line: socket.socket) -> Callable[[], int] | None:
+    def _answer(self, line: socket.socket) -> Callable[[], int] | None:
         request, descriptors, *_ = socket.recv_fds(line, LIMIT, 3)
         if not request:
             line.close()
             return None
         words, environment, folder = json.loads(request)
-
-        def remember(pid: int) -> None:
-            self.asked[pid] = line
-            self.selector.register(line, selectors.EVENT_READ, line)
-
-        if self._fork(remember):
-            for descriptor in descriptors:
-                os.close(descriptor)
-            return None
-        line.close()
-        words, more = _set_up(words)
-        self._become({**environment, **more}, zip(descriptors, (0, 1, 2), strict=True))
-        os.chdir(folder)
-
-        def run() -> int:
-            sys.argv = words
-            runpy.run_path(words[0], run_name="__main__")
-            return 0
-
-        return run
-
-    def _abandon(self, line: socket.socket) -> None:
-        """End the worker whose place in Ray's session is empty."""
-        self.selector.unregister(line)
-        for pid, asked in list(self.asked.items()):
-            if asked is line:
-                os.kill(pid, signal.SIGKILL)
-
-    def _fork(self, remember: Callable[[int], object]) -> int:
         # Nobody may hear of the end of a process before hearing of its start.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
-        if pid := os.fork():
-            remember(pid)
+        pid = os.fork()
+        if pid:
+            self.asked[pid] = line
+            self.selector.register(line, selectors.EVENT_READ)
+            with suppress(OSError):  # who asked is gone
+                line.send(str(pid).encode())
         else:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self.selector.close()
-            for line in (self.line, self.workers, *self.asked.values()):
-                line.close()
+            for mine in (self.listener, line, *self.asked.values()):
+                mine.close()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
-        return pid
+        if pid:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            return None
+        words, more = _set_up(words)
+        self._become({**environment, **more}, descriptors)
+        os.chdir(folder)
+        return lambda: _run(words)
+
+    def _end(self, pids: Iterable[int]) -> None:
+        """End forks whose place is empty: of workers in Ray's session, of commands in the tests."""
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
 
     def _reap(self) -> None:
         """Tell of the ends of forks."""
         with suppress(ChildProcessError):
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-                code = os.waitstatus_to_exitcode(ended[1])
-                line = self.asked.pop(ended[0], None)
-                if line is None:
-                    self.line.send(json.dumps([ended[0], code]).encode())
-                    continue
+                line = self.asked.pop(ended[0])
                 with suppress(OSError):  # nobody waits for it
-                    line.send(str(code).encode())
+                    line.send(str(os.waitstatus_to_exitcode(ended[1])).encode())
                 with suppress(KeyError):
                     self.selector.unregister(line)
                 line.close()
 
-    def _become(
-        self, environment: Mapping[str, str], descriptors: Iterable[tuple[int, int]]
-    ) -> None:
+    def _become(self, environment: Mapping[str, str], descriptors: Iterable[int]) -> None:
         """Make this process what a shell would have started."""
         os.setsid()
         os.environ.clear()
-        os.environ.update({**BY_PIPE, **AUTH, **environment})
-        for descriptor, target in descriptors:
+        os.environ.update({**BY_PIPE, **AUTH, **environment, SHARED: self.python})
+        for target, descriptor in enumerate(descriptors):
             os.dup2(descriptor, target)
             os.close(descriptor)
-        sys.executable = self.python
         # What Python does when it starts.
         sys.path[:0] = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
         sys.modules.pop("sitecustomize", None)
         with suppress(ImportError):
             importlib.import_module("sitecustomize")
-        _tell_ray()
+        # As Ray reads it when it is imported.
+        reset = importlib.import_module("ray._private.authentication_test_utils")
+        reset.reset_auth_token_state()
+
+
+def _run(words: Sequence[str]) -> int:
+    """Do what the process was forked for."""
+    if words[0] == "-c":  # xdist's, to run tests
+        exec(words[1], {"__name__": "__main__"})
+        return 0
+    sys.executable = os.environ[SHARED]
+    sys.argv = list(words)
+    if words[0] != COMMAND:
+        runpy.run_path(words[0], run_name="__main__")
+        return 0
+    from mixunlearn.__main__ import main  # noqa: PLC0415 - in the fork
+
+    # A shell's background jobs ignore Ctrl-C; this command must not.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    return main()
 
 
 def _read_package_files() -> None:
@@ -353,14 +313,6 @@ def _read_package_files() -> None:
     )
 
     warn_dependency_requirement_mismatches(["torch"])
-
-
-def _tell_ray() -> None:
-    """Let Ray read the environment again, as it does when it is imported."""
-    from ray._raylet import AuthenticationTokenLoader, Config  # noqa: PLC0415 - in the fork
-
-    Config.initialize("")
-    AuthenticationTokenLoader.instance().reset_cache()
 
 
 def _set_up(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
@@ -375,7 +327,7 @@ def _set_up(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(HERE.parents[1]))
-    python, *numbers, copying = sys.argv[1:]
-    lines = [socket.socket(fileno=int(number)) for number in numbers]
-    sys.exit(Server(python, *lines, copying=copying == "1").serve()())
+    sys.path.insert(0, str(ROOT))
+    python, number, copying = sys.argv[1:]
+    listener = socket.socket(fileno=int(number))
+    sys.exit(Server(python, listener, copying=copying == "1").serve()())

@@ -1,8 +1,8 @@
-"""Stands where Ray starts Python: asks for a process that is forked, not started anew.
+"""Stands where Ray or xdist starts Python: asks for a process that is forked, not started anew.
 
 Run by `tests.warm` with the standard library alone: PYTHON, the address of the process that has
 imported everything, and what Python was to be called with. It lives as long as the fork, in the
-session in which Ray started it; where either ends, so does the other.
+session in which it was started; where either ends, so does the other.
 """
 
 import json
@@ -27,11 +27,14 @@ FORKED = (
 )
 
 
+XDIST = ["-u", "-c", "import sys;exec(eval(sys.stdin.readline()))"]
+
+
 def main() -> int:
     """Ask for the fork and wait for its end; call Python itself for all else."""
     python, address, *words = sys.argv[1:]
     script = next((word for word in words if word != "-u"), "")
-    forked = script.endswith(FORKED) and "/ray/" in script
+    forked = (script.endswith(FORKED) and "/ray/" in script) or words == XDIST
     if script.endswith(SETUP):
         forked = any(word.endswith(WORKER) for word in words) and not any(map(commands, words))
     # Forks have Ray imported, which took note then of the job it would work for.
@@ -45,6 +48,7 @@ def main() -> int:
         ends = [line.fileno()]
         if script.endswith((SETUP, WORKER)):  # they end with their raylet
             ends.append(os.pidfd_open(os.getppid()))
+        line.recv(LIMIT)  # its number
         ready, *_ = select.select(ends, [], [])
         ended = line.recv(LIMIT) if line.fileno() in ready else b""
     return int(ended or b"1") % 256
