@@ -8,6 +8,7 @@ left out.
 import gc
 import importlib
 import json
+import logging
 import os
 import runpy
 import selectors
@@ -21,8 +22,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from distributed import tracking
-from tests.databases import Copies
 from tests.worker import CONTEXT, JOB, LIMIT
 
 LIBRARIES = (
@@ -217,12 +216,14 @@ class Server:
         # Ray reads these when it is imported, and never again. Workers look whether their raylet
         # lives: `tests.worker` does so for them.
         os.environ.update({**AUTH, "RAY_JOB_ID": JOB, "RAY_RAYLET_PID": str(os.getpid())})
+        # MLflow, imported where nothing handles messages, keeps all but errors from being seen.
+        logging.root.addHandler(handler := logging.NullHandler())
         for name in LIBRARIES:
             importlib.import_module(name)
+        logging.root.removeHandler(handler)
         _read_package_files()
         if self.copying:
-            tracking.make_database = copies = Copies(Path(self.python).parent)
-            copies.prepare()
+            _copy_databases(Path(self.python).parent)
         gc.collect()
         gc.freeze()  # what is never collected is never copied either
 
@@ -304,6 +305,14 @@ def _run(words: Sequence[str]) -> int:
     # A shell's background jobs ignore Ctrl-C; this command must not.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     return main()
+
+
+def _copy_databases(folder: Path) -> None:
+    from distributed import tracking  # noqa: PLC0415 - takes seconds: in the server alone
+    from tests.databases import Copies  # noqa: PLC0415
+
+    tracking.make_database = copies = Copies(folder)
+    copies.prepare()
 
 
 def _read_package_files() -> None:

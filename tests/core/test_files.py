@@ -9,7 +9,7 @@ import pytest
 
 from mixunlearn.errors import InputError, MissingError, MixUnlearnError
 from mixunlearn.files import Files, digest
-from tests.conftest import S3
+from tests.fixtures import S3
 
 REFUSED = "endpoint_override=127.0.0.1:1&scheme=http&region=us-east-1"
 

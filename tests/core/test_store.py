@@ -15,7 +15,7 @@ from mixunlearn.errors import CorruptError, MissingError, MixUnlearnError
 from mixunlearn.files import Files
 from mixunlearn.signature import seed_for, signature
 from mixunlearn.store import MANIFEST, RECORD, TENSORS, Store
-from tests.conftest import S3
+from tests.fixtures import S3
 
 PAYLOAD = {"seed": 1, "model": {"name": "cnn"}}
 COMMAND = "mixunlearn references X"

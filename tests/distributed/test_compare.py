@@ -15,7 +15,7 @@ import yaml
 
 from distributed.comparison import cells, chosen, merged, read_comparison
 from mixunlearn.errors import InputError
-from tests.conftest import Command
+from tests.fixtures import Command
 
 COMPARISON: dict[str, Any] = {
     "name": "tiny",

@@ -10,7 +10,7 @@ import pytest
 from distributed import doctor
 from distributed.doctor import Check, checks
 from distributed.tracking import embedded
-from tests.conftest import S3
+from tests.fixtures import S3
 
 Usage = namedtuple("Usage", "total used free")
 

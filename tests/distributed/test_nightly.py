@@ -19,9 +19,9 @@ from mlflow import MlflowClient
 from distributed.nights import Nights, migrated, read_nightly
 from distributed.plan import BEST
 from mixunlearn.errors import CorruptError, InputError
-from tests.conftest import Command, Run
 from tests.drills.process import Command as Process
 from tests.drills.process import members, name_of
+from tests.fixtures import Command, Run
 
 OLD_HOME = Path(__file__).parents[1] / "golden" / "home_schema_1.tar.xz"
 EXPERIMENT: dict[str, Any] = {

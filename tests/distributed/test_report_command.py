@@ -20,7 +20,7 @@ from distributed.summary import summarise
 from distributed.sweep import open_study, write_json
 from mixunlearn.evaluation import Phase
 from mixunlearn.store import Entry
-from tests.conftest import Command, Run
+from tests.fixtures import Command, Run
 
 EXPERIMENT: Mapping[str, Any] = {
     "name": "small",

@@ -26,7 +26,7 @@ from distributed.tracking import embedded
 from distributed.version import code_version
 from mixunlearn.trial import Trial
 from search_spaces import Float, Space
-from tests.conftest import Command, Run
+from tests.fixtures import Command, Run
 from trainables.unlearn import reason
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*:DeprecationWarning")

@@ -18,7 +18,7 @@ import pytest
 from distributed import jobs, submit
 from distributed.jobs import Jobs, JobState
 from mixunlearn.errors import InputError, MixUnlearnError
-from tests.conftest import Command, Run
+from tests.fixtures import Command, Run
 
 pytestmark = pytest.mark.filterwarnings("ignore:ssl=None:DeprecationWarning")  # Ray, to aiohttp
 

@@ -22,7 +22,7 @@ from mixunlearn.data.sources import SOURCES
 from mixunlearn.data.splits import make_splits
 from mixunlearn.files import Files
 from mixunlearn.metrics.accuracy import accuracy
-from tests.conftest import S3, Command, Run
+from tests.fixtures import S3, Command, Run
 
 pytestmark = [
     pytest.mark.ray,

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from shutil import rmtree
 
-from tests.conftest import postgres_programs, unprivileged
 from tests.drills.ground import PAIR, SINGLE, Ground, Outcome, expect, strike, went_on
 from tests.drills.servers import Server, free_port
+from tests.fixtures import postgres_programs, unprivileged
 
 OUTAGE_S = 5.0
 

@@ -25,9 +25,9 @@ from pyarrow.fs import S3FileSystem
 from sqlalchemy import create_engine, text
 
 from distributed.results import read_trials
-from tests.conftest import started_postgres
 from tests.drills.process import ROOT, end, members, name_of
 from tests.drills.servers import Server, answers, free_port
+from tests.fixtures import started_postgres
 
 HEAD, SECOND = "127.0.0.2", "127.0.0.3"
 KEYS = {
