@@ -19,15 +19,13 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from tests.worker import CONTEXT, JOB, LIMIT
+from tests.worker import CONTEXT, JOB, LIMIT, WITH, WITHOUT
 
 LIBRARIES = (
     "aiohttp",
-    "distributed.nightly",
-    "distributed.sweep",
     "fsspec",
     "jsonschema",
     "mixunlearn.bank",
@@ -53,10 +51,13 @@ LIBRARIES = (
     "torchvision",
     "typer",
 )
+WITH_RAY = "distributed.nightly", "distributed.sweep"
 HERE = Path(__file__).resolve()
 ROOT = HERE.parents[1]
 COMMAND = "mixunlearn"
-ADDRESS, SHARED = "asked", "TESTS_PYTHON"  # beside the script; where forks find the script
+SHARED = "TESTS_PYTHON"  # where forks find what stands for Python
+# Ray's command, whose workers are forked.
+RAY = "import sys; sys.executable = sys.argv.pop(1); from ray.scripts.scripts import main; main()"
 # Agents of a node hear of its end by their standard input, for a fork has another parent.
 BY_PIPE = {"RAY_enable_pipe_based_agent_to_parent_health_check": "1"}
 AUTH = {"RAY_AUTH_MODE": "token"}  # as the command has it, before it imports Ray
@@ -128,6 +129,11 @@ class Parent:
             self._folder = self._folder or self._start()
             return f"{self._folder.name}/python"
 
+    @property
+    def ray(self) -> list[str]:
+        """Ray's command, whose workers are forks; wants `BY_PIPE` in its environment."""
+        return [sys.executable, "-c", RAY, self.python]
+
     def fork(
         self, words: Sequence[str], out: int, err: int, environment: Mapping[str, str]
     ) -> Process:
@@ -142,7 +148,7 @@ class Parent:
             OSError: the parent is gone.
         """
         line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        line.connect(str(Path(self.python).with_name(ADDRESS)))
+        line.connect(str(Path(self.python).with_name(WITH)))
         request = json.dumps([[COMMAND, *words], dict(environment), str(ROOT)]).encode()
         with Path(os.devnull).open() as nothing:
             socket.send_fds(line, [request], [nothing.fileno(), out, err])
@@ -158,18 +164,24 @@ class Parent:
 
     def _start(self) -> tempfile.TemporaryDirectory[str]:
         folder = tempfile.TemporaryDirectory(prefix="warm-", ignore_cleanup_errors=True)
-        script, address = Path(folder.name) / "python", f"{folder.name}/{ADDRESS}"
-        asking = f"{sys.executable} -IS {HERE.with_name('worker.py')} {sys.executable} {address}"
+        script = Path(folder.name) / "python"
+        asking = (
+            f"{sys.executable} -IS {HERE.with_name('worker.py')} {sys.executable} {folder.name}"
+        )
         script.write_text(f'#!/bin/sh\nexec {asking} "$@"\n')
         script.chmod(0o755)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
-            listener.bind(address)  # before it is served: who asks early waits
-            listener.listen(100)
-            number = listener.fileno()
-            words = [sys.executable, "-m", "tests.warm", str(script), str(number)]
+        with ExitStack() as stack:
+            numbers = []
+            for name in (WITH, WITHOUT):
+                listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                stack.enter_context(listener)
+                listener.bind(f"{folder.name}/{name}")  # before it is served: who asks early waits
+                listener.listen(100)
+                numbers.append(listener.fileno())
+            words = [sys.executable, "-m", "tests.warm", str(script), *map(str, numbers)]
             self._server = subprocess.Popen(
                 [*words, str(int(self.copying))],
-                pass_fds=[number],
+                pass_fds=numbers,
                 cwd=ROOT,
                 stdin=subprocess.PIPE,  # its end is the end of the server
                 start_new_session=True,
@@ -186,46 +198,31 @@ class Server:
     Args:
         python: what Ray takes for Python in the forks.
         listener: to which everyone connects who wants a fork.
-        copying: see `Parent`.
     """
 
-    def __init__(self, python: str, listener: socket.socket, *, copying: bool) -> None:
-        self.python, self.listener, self.copying = python, listener, copying
+    def __init__(self, python: str, listener: socket.socket) -> None:
+        self.python, self.listener = python, listener
         self.asked: dict[int, socket.socket] = {}  # for the process of this number
         self.selector = selectors.DefaultSelector()
 
     def serve(self) -> Callable[[], int]:
         """Fork whenever asked; returns, in the forks alone, what they are to do."""
-        self._prepare()
+        gc.collect()
+        gc.freeze()  # what is never collected is never copied either
         signal.signal(signal.SIGCHLD, lambda *_: self._reap())
         for waited in (self.listener, sys.stdin):
             self.selector.register(waited, selectors.EVENT_READ)
         while True:
             for key, _ in self.selector.select():
                 if key.fileobj is sys.stdin:
-                    self._end(list(self.asked))
+                    self._end()
                     sys.exit()
                 if key.fileobj is not self.listener:
-                    self.selector.unregister(key.fileobj)
-                    self._end([pid for pid in self.asked if self.asked[pid] is key.fileobj])
+                    with suppress(KeyError, ValueError):  # its fork has just ended by itself
+                        self.selector.unregister(key.fileobj)
+                    self._end(key.fileobj)
                 elif todo := self._answer(self.listener.accept()[0]):
                     return todo
-
-    def _prepare(self) -> None:
-        """Do now what the forks need not do."""
-        # Ray reads these when it is imported, and never again. Workers look whether their raylet
-        # lives: `tests.worker` does so for them.
-        os.environ.update({**AUTH, "RAY_JOB_ID": JOB, "RAY_RAYLET_PID": str(os.getpid())})
-        # MLflow, imported where nothing handles messages, keeps all but errors from being seen.
-        logging.root.addHandler(handler := logging.NullHandler())
-        for name in LIBRARIES:
-            importlib.import_module(name)
-        logging.root.removeHandler(handler)
-        _read_package_files()
-        if self.copying:
-            _copy_databases(Path(self.python).parent)
-        gc.collect()
-        gc.freeze()  # what is never collected is never copied either
 
     def _answer(self, line: socket.socket) -> Callable[[], int] | None:
         request, descriptors, *_ = socket.recv_fds(line, LIMIT, 3)
@@ -256,19 +253,23 @@ class Server:
         os.chdir(folder)
         return lambda: _run(words)
 
-    def _end(self, pids: Iterable[int]) -> None:
-        """End forks whose place is empty: of workers in Ray's session, of commands in the tests."""
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
+    def _end(self, abandoned: object = None) -> None:
+        """End all forks, or the one whose place is empty: in Ray's session, in the tests."""
+        for pid, line in list(self.asked.items()):
+            if abandoned in (None, line):
+                with suppress(ProcessLookupError):  # it has just ended by itself
+                    os.kill(pid, signal.SIGKILL)
 
     def _reap(self) -> None:
         """Tell of the ends of forks."""
         with suppress(ChildProcessError):
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-                line = self.asked.pop(ended[0])
+                line = self.asked.pop(ended[0], None)
+                if line is None:  # the other server
+                    continue
                 with suppress(OSError):  # nobody waits for it
                     line.send(str(os.waitstatus_to_exitcode(ended[1])).encode())
-                with suppress(KeyError):
+                with suppress(KeyError):  # whoever asked has gone
                     self.selector.unregister(line)
                 line.close()
 
@@ -285,9 +286,9 @@ class Server:
         sys.modules.pop("sitecustomize", None)
         with suppress(ImportError):
             importlib.import_module("sitecustomize")
-        # As Ray reads it when it is imported.
-        reset = importlib.import_module("ray._private.authentication_test_utils")
-        reset.reset_auth_token_state()
+        if "ray" in sys.modules:  # it reads the environment when it is imported
+            reset = importlib.import_module("ray._private.authentication_test_utils")
+            reset.reset_auth_token_state()
 
 
 def _run(words: Sequence[str]) -> int:
@@ -335,8 +336,36 @@ def _set_up(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     return [word for word in kept if not word.startswith((LANGUAGE, CONTEXT))], more
 
 
+def main(python: str, with_ray: socket.socket, without: socket.socket, *, copying: bool) -> int:
+    """Import everything, fork whenever asked, and in the forks do what they are for.
+
+    Args:
+        python: what Ray takes for Python in the forks.
+        with_ray: where forks are asked for that have Ray imported.
+        without: where others are.
+        copying: see `Parent`.
+    """
+    # MLflow, imported where nothing handles messages, keeps all but errors from being seen.
+    logging.root.addHandler(handler := logging.NullHandler())
+    for name in LIBRARIES:
+        importlib.import_module(name)
+    logging.root.removeHandler(handler)
+    _read_package_files()
+    if copying:
+        _copy_databases(Path(python).parent)
+    assert "ray" not in sys.modules
+    if os.fork() == 0:
+        return Server(python, without).serve()()
+    # Ray reads these when it is imported, and never again. Workers look whether their raylet
+    # lives: `tests.worker` does so for them.
+    os.environ.update({**AUTH, "RAY_JOB_ID": JOB, "RAY_RAYLET_PID": str(os.getpid())})
+    for name in WITH_RAY:
+        importlib.import_module(name)
+    return Server(python, with_ray).serve()()
+
+
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
-    python, number, copying = sys.argv[1:]
-    listener = socket.socket(fileno=int(number))
-    sys.exit(Server(python, listener, copying=copying == "1").serve()())
+    python, *numbers, copying = sys.argv[1:]
+    first, second = (socket.socket(fileno=int(number)) for number in numbers)
+    sys.exit(main(python, first, second, copying=copying == "1"))

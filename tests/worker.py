@@ -1,8 +1,8 @@
 """Stands where Ray or xdist starts Python: asks for a process that is forked, not started anew.
 
-Run by `tests.warm` with the standard library alone: PYTHON, the address of the process that has
-imported everything, and what Python was to be called with. It lives as long as the fork, in the
-session in which it was started; where either ends, so does the other.
+Run by `tests.warm` with the standard library alone: PYTHON, the folder where those processes are
+asked that have imported everything, and what Python was to be called with. It lives as long as the
+fork, in the session in which it was started; where either ends, so does the other.
 """
 
 import json
@@ -14,6 +14,10 @@ from pathlib import Path
 
 LIMIT = 2**17  # bytes of a message; a message is never divided
 JOB = "01000000"  # the first of a Ray
+WITH, WITHOUT = (
+    "ray",
+    "no-ray",
+)  # where forks are asked for that have Ray imported, and that have not
 SETUP, WORKER = "/setup_worker.py", "/default_worker.py"
 CONTEXT = "--serialized-runtime-env-context="  # to Ray's setup
 FORKED = (
@@ -32,17 +36,18 @@ XDIST = ["-u", "-c", "import sys;exec(eval(sys.stdin.readline()))"]
 
 def main() -> int:
     """Ask for the fork and wait for its end; call Python itself for all else."""
-    python, address, *words = sys.argv[1:]
+    python, folder, *words = sys.argv[1:]
     script = next((word for word in words if word != "-u"), "")
     forked = (script.endswith(FORKED) and "/ray/" in script) or words == XDIST
     if script.endswith(SETUP):
         forked = any(word.endswith(WORKER) for word in words) and not any(map(commands, words))
-    # Forks have Ray imported, which took note then of the job it would work for.
-    if not forked or os.environ.get("RAY_JOB_ID", JOB) != JOB:
+    if not forked:
         os.execv(python, [python, *words])
+    # When Ray is imported, it takes note of the job it will work for.
+    address = WITH if os.environ.get("RAY_JOB_ID", JOB) == JOB else WITHOUT
     words = words[words.index(script) :]
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as line:
-        line.connect(address)
+        line.connect(f"{folder}/{address}")
         request = json.dumps([words, dict(os.environ), str(Path.cwd())])
         socket.send_fds(line, [request.encode()], [0, 1, 2])
         ends = [line.fileno()]

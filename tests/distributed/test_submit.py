@@ -19,6 +19,7 @@ from distributed import jobs, submit
 from distributed.jobs import Jobs, JobState
 from mixunlearn.errors import InputError, MixUnlearnError
 from tests.fixtures import Command, Run
+from tests.warm import BY_PIPE, PARENT
 
 pytestmark = pytest.mark.filterwarnings("ignore:ssl=None:DeprecationWarning")  # Ray, to aiohttp
 
@@ -104,14 +105,14 @@ def cluster() -> Iterator[Cluster]:
             "num-cpus": 2,
             "object-store-memory": 100_000_000,
         }
-        ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
+        ray = [*PARENT.ray, "start", "--head", "--block"]
         head = subprocess.Popen(
             [
                 *ray,
                 "--disable-usage-stats",
                 *(f"--{key}={value}" for key, value in options.items()),
             ],
-            env=environment | {"RAY_AUTH_MODE": "token"},
+            env=environment | {"RAY_AUTH_MODE": "token"} | BY_PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd=folder,

@@ -3,7 +3,6 @@
 import random
 import secrets
 import signal
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,8 +18,6 @@ from tests.drills.servers import Server, free_port, put_over
 from tests.warm import BY_PIPE, PARENT
 
 MEMORY = 80 * 2**20  # of a node's object store
-# Ray's command, whose workers are forked.
-RAY = "import sys; sys.executable = sys.argv.pop(1); from ray.scripts.scripts import main; main()"
 
 
 def lose(seed: int, folder: Path, ground: Ground) -> Outcome:
@@ -77,7 +74,7 @@ def nodes(rng: random.Random) -> Iterator[Nodes]:
     environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), **BY_PIPE}
     common = [f"--object-store-memory={MEMORY}", "--num-cpus=1", "--disable-usage-stats"]
     common += ["--min-worker-port=0", "--max-worker-port=0", "--block"]
-    ray = [sys.executable, "-c", RAY, PARENT.python, "start", *common]
+    ray = [*PARENT.ray, "start", *common]
     head = [*ray, "--head", f"--node-ip-address={network}.2", f"--port={port}"]
     head += ["--include-dashboard=false", f"--temp-dir={folder / 'a'}"]
     head += [f"--ray-client-server-port={free_port()}"]
