@@ -5,6 +5,7 @@ by the command, and by each worker that Ray starts for it. Of what they do thems
 left out.
 """
 
+import atexit
 import gc
 import importlib
 import json
@@ -56,6 +57,7 @@ HERE = Path(__file__).resolve()
 ROOT = HERE.parents[1]
 COMMAND = "mixunlearn"
 SHARED = "TESTS_PYTHON"  # where forks find what stands for Python
+CODE: list[int | str | None] = []  # with which this process ends
 # Ray's command, whose workers are forked.
 RAY = "import sys; sys.executable = sys.argv.pop(1); from ray.scripts.scripts import main; main()"
 # Agents of a node hear of its end by their standard input, for a fork has another parent.
@@ -336,6 +338,15 @@ def _set_up(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     return [word for word in kept if not word.startswith((LANGUAGE, CONTEXT))], more
 
 
+def _leave() -> None:
+    """End, when all is done but to let go of what was imported: in a fork that would copy it."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    code = CODE[0] if CODE else 1
+    os._exit(code if isinstance(code, int) else bool(code))
+
+
 def main(python: str, with_ray: socket.socket, without: socket.socket, *, copying: bool) -> int:
     """Import everything, fork whenever asked, and in the forks do what they are for.
 
@@ -368,4 +379,10 @@ if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
     python, *numbers, copying = sys.argv[1:]
     first, second = (socket.socket(fileno=int(number)) for number in numbers)
-    sys.exit(main(python, first, second, copying=copying == "1"))
+    atexit.register(_leave)  # the first one is the last to be called
+    try:
+        CODE.append(main(python, first, second, copying=copying == "1"))
+    except SystemExit as error:
+        CODE.append(error.code)
+        raise
+    sys.exit(CODE[0])
