@@ -100,6 +100,7 @@ class Session:
         """Start Ray or join the cluster, once; return the plan as its nodes need it."""
         if not self._connected:
             self.progress.show(why)
+            self.stack.callback(self.stop.listen)  # once Ray has ended, SIGTERM would kill
             self.stack.enter_context(connected(self.address))
             self.stop.listen()  # Ray takes SIGTERM for itself
             self._connected = True

@@ -20,6 +20,20 @@ with Stop() as stop, stop.patiently():
     threading.Event().wait()
 """
 
+WITH_RAY = """
+import os, signal
+from distributed.progress import Progress
+from distributed.stop import Interrupted, Stop
+from distributed.sweep import Session
+with Progress() as progress, Stop() as stop:
+    with Session(address=None, progress=progress, stop=stop) as session:
+        session.connect(None, "")
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    except Interrupted:
+        print("in order")
+"""
+
 
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
@@ -79,6 +93,14 @@ def test_the_second_signal_ends_the_process_at_once() -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait() == 1
         assert "stopped at once; the same command goes on" in process.stderr.read()
+
+
+@pytest.mark.ray
+def test_ray_that_has_ended_leaves_the_signals_to_us() -> None:
+    """Its last words to the system are that SIGTERM kills, of which Python hears nothing."""
+    words = [sys.executable, "-c", WITH_RAY]
+    ended = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "in order\n"), ended.stderr
 
 
 def test_when_time_is_over_patient_work_is_asked_and_what_follows_is_done() -> None:
