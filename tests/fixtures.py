@@ -51,7 +51,9 @@ sys.stdin.read()
 
 STAGES = {"cnn": ("pool1", "pool2"), "convnet": ("block2",)}
 
-torch.set_num_threads(1)
+
+def pytest_configure() -> None:
+    torch.set_num_threads(1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,10 +14,7 @@ from pathlib import Path
 
 LIMIT = 2**17  # bytes of a message; a message is never divided
 JOB = "01000000"  # the first of a Ray
-WITH, WITHOUT = (
-    "ray",
-    "no-ray",
-)  # where forks are asked for that have Ray imported, and that have not
+WITH, WITHOUT = "ray", "no-ray"  # where forks are asked for that have Ray imported, or have not
 SETUP, WORKER = "/setup_worker.py", "/default_worker.py"
 CONTEXT = "--serialized-runtime-env-context="  # to Ray's setup
 FORKED = (
@@ -29,8 +26,6 @@ FORKED = (
     "/log_monitor.py",
     "/monitor.py",
 )
-
-
 XDIST = ["-u", "-c", "import sys;exec(eval(sys.stdin.readline()))"]
 
 
