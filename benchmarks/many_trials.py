@@ -19,9 +19,9 @@ from typing import Any
 from urllib.request import ProxyHandler, Request, build_opener
 
 from benchmarks import publish, say, spread
-from distributed.addresses import embedded
-from distributed.tracking import Tracker
-from distributed.ui import server
+from distributed.runtime.addresses import embedded
+from distributed.serve.pages import server
+from distributed.tracking.tracker import Tracker
 
 TARGET = 20.0  # times the answer for a study of `FEW` trials
 TRIALS, FEW = 5_000, 100

@@ -23,15 +23,15 @@ import torch
 from rich.console import Console
 
 from benchmarks import publish, say, spread
-from distributed.addresses import embedded
-from distributed.cluster import slots
-from distributed.experiment import make_experiment
-from distributed.plan import Plan, make_plan
-from distributed.progress import Progress
-from distributed.stop import Stop
-from distributed.sweep import Session, make_recorder, open_study, search
-from distributed.sweep import tracked as tracking
-from distributed.tracking import Tracker
+from distributed.cluster.connection import slots
+from distributed.config.experiment import make_experiment
+from distributed.plan.plan import Plan, make_plan
+from distributed.runtime.addresses import embedded
+from distributed.runtime.progress import Progress
+from distributed.runtime.signals import Stop
+from distributed.search.sweep import Session, make_recorder, open_study, search
+from distributed.search.sweep import tracked as tracking
+from distributed.tracking.tracker import Tracker
 from mixunlearn.trial import Trial
 
 TARGET = 0.8

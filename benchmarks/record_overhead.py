@@ -17,10 +17,10 @@ import torch
 
 from benchmarks import publish, say, spread
 from benchmarks.ray_efficiency import fill, plan_in
-from distributed.checkpoints import Checkpoints
-from distributed.driver import Driver
-from distributed.study import Study
-from distributed.sweep import CHECKPOINTS, open_study
+from distributed.search.checkpoints import Checkpoints
+from distributed.search.sweep import CHECKPOINTS, open_study
+from distributed.study.lock import Driver
+from distributed.study.study import Study
 from mixunlearn.trial import Trial
 from trainables.checkpoint import latest, save_state
 

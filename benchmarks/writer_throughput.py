@@ -16,9 +16,9 @@ import psutil
 from mlflow import MlflowClient
 
 from benchmarks import publish, say, spread
-from distributed import ui
-from distributed.addresses import embedded
-from distributed.tracking import Tracker
+from distributed.runtime.addresses import embedded
+from distributed.serve import pages as ui
+from distributed.tracking.tracker import Tracker
 
 TARGET = 0.01
 TRIALS = 64

@@ -5,16 +5,12 @@ from dataclasses import asdict, dataclass, replace
 from datetime import date
 from typing import Any
 
-from distributed.final import trial_task
 from distributed.nights import key_of
-from distributed.outbox import STEP, STUDY, TRIAL
-from distributed.plan import Plan
-from distributed.recorded import parameters_of
-from distributed.registry import Alias, find_alias, promote
-from distributed.results import Row
-from distributed.review import make_review
-from distributed.summary import trial_summary
-from distributed.sweep import (
+from distributed.plan.plan import Plan
+from distributed.rerun.trial_lookup import parameters_of
+from distributed.search.report_data import make_review
+from distributed.search.summary import trial_summary
+from distributed.search.sweep import (
     TRACKING_TIMEOUT_S,
     Session,
     examine,
@@ -22,7 +18,11 @@ from distributed.sweep import (
     make_tracker,
     read_summary,
 )
-from distributed.tracking import read_run
+from distributed.search.test_evaluation import trial_task
+from distributed.study.trials_table import Row
+from distributed.tracking.outbox import STEP, STUDY, TRIAL
+from distributed.tracking.registry import Alias, find_alias, promote
+from distributed.tracking.tracker import read_run
 from mixunlearn.errors import InputError, MixUnlearnError
 
 

@@ -12,8 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from distributed.addresses import ask_database, nearest_folder, one_line, redact, sqlite_path
-from distributed.tracking import reachable
+from distributed.runtime.addresses import (
+    ask_database,
+    nearest_folder,
+    one_line,
+    redact,
+    sqlite_path,
+)
+from distributed.tracking.tracker import reachable
 from mixunlearn.errors import MixUnlearnError
 from mixunlearn.files import Files
 

@@ -9,18 +9,18 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from distributed.addresses import one_line, redact
 from distributed.champion import Configuration, adopted, alias_of, register
-from distributed.experiment import Experiment
-from distributed.final import Examiner
+from distributed.config.experiment import Experiment
 from distributed.nights import Nightly
-from distributed.plan import Plan, make_plan
-from distributed.registry import promote
-from distributed.results import Row, parameters, ranked
+from distributed.plan.plan import Plan, make_plan
 from distributed.retention import tidy
-from distributed.stop import Interrupted, Stop
-from distributed.summary import distribution
-from distributed.sweep import Session, fill_bank, open_study, run_sweep
+from distributed.runtime.addresses import one_line, redact
+from distributed.runtime.signals import Interrupted, Stop
+from distributed.search.summary import distribution
+from distributed.search.sweep import Session, fill_bank, open_study, run_sweep
+from distributed.search.test_evaluation import Examiner
+from distributed.study.trials_table import Row, parameters, ranked
+from distributed.tracking.registry import promote
 from mixunlearn.errors import MixUnlearnError
 from mixunlearn.evaluation import VERSION
 from mixunlearn.metrics.gap import DECIMALS

@@ -11,16 +11,17 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
-from distributed import addresses, notices
-from distributed.addresses import one_line, redact
-from distributed.driver import LOCK, FileLock
-from distributed.experiment import Experiment
+from distributed import notices
+from distributed.cluster.version import environment
+from distributed.config.experiment import Experiment
 from distributed.night import Part, Work
 from distributed.nights import SCHEMA, Nightly, Nights, Record, of_experiment
 from distributed.retention import prune, size_of
-from distributed.summary import distribution
-from distributed.sweep import Session, own_run
-from distributed.version import environment
+from distributed.runtime import addresses
+from distributed.runtime.addresses import one_line, redact
+from distributed.search.summary import distribution
+from distributed.search.sweep import Session, own_run
+from distributed.study.lock import LOCK, FileLock
 from mixunlearn.metrics.nights import Word
 from report.nightly_page import MARKDOWN, PAGE, headline, markdown, write_night
 

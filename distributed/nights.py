@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, ValidationError
 
-from distributed.experiment import (
+from distributed.config.experiment import (
     REMEDIES,
     Count,
     Experiment,
@@ -17,9 +17,9 @@ from distributed.experiment import (
     Section,
     read_experiment,
 )
+from distributed.config.yaml_file import put, read_file
 from distributed.notices import Mail, Notices
-from distributed.results import replacing
-from distributed.settings import put, read_file
+from distributed.study.trials_table import replacing
 from mixunlearn.data.names import known_names
 from mixunlearn.errors import CorruptError, InputError
 from mixunlearn.signature import signature

@@ -25,8 +25,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from distributed.addresses import cut, one_line, redact
-from distributed.experiment import Section
+from distributed.config.experiment import Section
+from distributed.runtime.addresses import cut, one_line, redact
 from mixunlearn.errors import InputError
 
 PASSWORD = "MIXUNLEARN_SMTP_PASSWORD"  # names of environment variables

@@ -10,15 +10,15 @@ from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import closing
 from pathlib import Path
 
-from distributed.addresses import one_line, redact, resolve
-from distributed.experiment import Experiment
-from distributed.final import Examiner, final_tasks
+from distributed.config.experiment import Experiment
 from distributed.nights import Nightly, Nights, Record
-from distributed.plan import Plan
-from distributed.registry import forget
-from distributed.results import ranked
-from distributed.sweep import PAGE as REPORT
-from distributed.sweep import SPOOL, open_study
+from distributed.plan.plan import Plan
+from distributed.runtime.addresses import one_line, redact, resolve
+from distributed.search.sweep import PAGE as REPORT
+from distributed.search.sweep import SPOOL, open_study
+from distributed.search.test_evaluation import Examiner, final_tasks
+from distributed.study.trials_table import ranked
+from distributed.tracking.registry import forget
 from mixunlearn.errors import MixUnlearnError
 from mixunlearn.store import Store
 from report.nightly_page import MARKDOWN, PAGE

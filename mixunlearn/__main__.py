@@ -14,7 +14,7 @@ def main() -> int:
     Returns:
         The exit code.
     """
-    if not (CHECKOUT / "distributed" / "cli.py").is_file():
+    if not (CHECKOUT / "distributed" / "cli").is_dir():
         print(
             "mixunlearn: sweeps run from a checkout of the repository; "
             "this is the library alone, made for `import mixunlearn`",
@@ -25,7 +25,7 @@ def main() -> int:
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     # First, because an installed Dask has a top-level package of the same name.
     sys.path.insert(0, str(CHECKOUT))
-    from distributed.cli import main as run  # noqa: PLC0415
+    from distributed.cli.app import main as run  # noqa: PLC0415
 
     code = run()
     for number in (signal.SIGINT, signal.SIGTERM):  # nothing is left that they could end in order

@@ -22,8 +22,9 @@ import pytest
 import torch
 from pyarrow.fs import S3FileSystem
 
-from distributed import cli, tracking
-from distributed.cluster import connected
+from distributed.cli import app as cli
+from distributed.cluster.connection import connected
+from distributed.tracking import tracker as tracking
 from mixunlearn.bank import Bank
 from mixunlearn.data.sources import SOURCES
 from mixunlearn.data.splits import make_splits

@@ -282,7 +282,7 @@ def test_the_command_line_takes_the_command(words: list[str]) -> None:
     """As far as it goes without a cluster."""
     words = words[words.index("mixunlearn") + 1 :] if "mixunlearn" in words else words
     wrong = [*words, "--set", "nonsense=1"]
-    script = "from distributed.cli import main; raise SystemExit(main())"
+    script = "from distributed.cli.app import main; raise SystemExit(main())"
     run = subprocess.run(
         [sys.executable, "-c", script, *wrong],
         check=False,

@@ -52,7 +52,7 @@ LIBRARIES = (
     "torchvision",
     "typer",
 )
-WITH_RAY = "distributed.nightly", "distributed.sweep"
+WITH_RAY = "distributed.nightly", "distributed.search.sweep"
 HERE = Path(__file__).resolve()
 ROOT = HERE.parents[1]
 COMMAND = "mixunlearn"
@@ -311,7 +311,7 @@ def _run(words: Sequence[str]) -> int:
 
 
 def _copy_databases(folder: Path) -> None:
-    from distributed import tracking  # noqa: PLC0415 - takes seconds: in the server alone
+    from distributed.tracking import tracker as tracking  # noqa: PLC0415 - takes seconds: in the server alone
     from tests.databases import Copies  # noqa: PLC0415
 
     tracking.make_database = copies = Copies(folder)

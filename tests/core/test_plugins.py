@@ -83,8 +83,8 @@ def test_a_method_of_another_package_is_one_of_ours(tmp_path: Path, problem_file
 PLAN = """
     import sys
     from pathlib import Path
-    from distributed.experiment import make_experiment
-    from distributed.plan import make_plan
+    from distributed.config.experiment import make_experiment
+    from distributed.plan.plan import make_plan
 
     content = {"name": "x", "data": {"source": "digits"}, "task": {"kind": "class", "classes": [0]}}
     experiment = make_experiment({**content, "model": {"name": "cnn"}, "method": "timid"})

@@ -19,8 +19,8 @@ import ray
 import torch
 from PIL import Image
 
-from distributed import cluster
-from distributed.cli import main
+from distributed.cli.app import main
+from distributed.cluster import connection as cluster
 
 BASE = """\
 name: tiny
@@ -667,7 +667,7 @@ def test_an_unexpected_error_is_one_line_too(
     def fail(*_: object) -> None:
         raise KeyError("first\nsecond " + "x" * 1000)
 
-    monkeypatch.setattr("distributed.experiment.read_file", fail)
+    monkeypatch.setattr("distributed.config.experiment.read_file", fail)
     assert run("sweep", experiment) == 1
     printed = capfd.readouterr().err
     assert printed.startswith("mixunlearn: KeyError: 'first")

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from distributed.comparison import cells, chosen, merged, read_comparison
+from distributed.compare.cells import cells, chosen, merged, read_comparison
 from mixunlearn.errors import InputError
 from tests.fixtures import Command
 

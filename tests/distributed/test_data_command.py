@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from distributed.cli import main
-from distributed.experiment import make_experiment
-from distributed.inputs import inputs
-from distributed.plan import make_plan
+from distributed.cli.app import main
+from distributed.config.experiment import make_experiment
+from distributed.plan.inputs import inputs
+from distributed.plan.plan import make_plan
 
 SIZE = 8
 

@@ -9,7 +9,7 @@ import pytest
 
 from distributed import doctor
 from distributed.doctor import Check, checks
-from distributed.tracking import embedded
+from distributed.tracking.tracker import embedded
 from tests.fixtures import S3
 
 Usage = namedtuple("Usage", "total used free")

@@ -16,15 +16,15 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
-from distributed.cluster import ROOT
-from distributed.driver import DatabaseLock, Driver, FileLock
-from distributed.study import open_record
+from distributed.cluster.connection import ROOT
+from distributed.study.lock import DatabaseLock, Driver, FileLock
+from distributed.study.study import open_record
 from mixunlearn.errors import MixUnlearnError
 
 HOLD = """
 import sys
 from pathlib import Path
-from distributed.driver import Driver
+from distributed.study.lock import Driver
 folder, database = sys.argv[1:]
 with Driver("study", Path(folder), database or None, print, lambda: None):
     print("held", flush=True)
@@ -90,7 +90,7 @@ def test_a_file_system_without_locks_is_named(
         raise OSError(95, "Operation not supported")
 
     monkeypatch.setattr(
-        "distributed.driver.fcntl", SimpleNamespace(flock=unsupported, LOCK_EX=2, LOCK_NB=4)
+        "distributed.study.lock.fcntl", SimpleNamespace(flock=unsupported, LOCK_EX=2, LOCK_NB=4)
     )
     with pytest.raises(MixUnlearnError, match=r"cannot be locked: Operation not supported"):
         FileLock(tmp_path / "driver.lock", "study").acquire()

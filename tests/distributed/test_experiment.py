@@ -7,7 +7,7 @@ import pytest
 import yaml
 from safetensors.torch import save_file
 
-from distributed.experiment import (
+from distributed.config.experiment import (
     TASKS,
     Experiment,
     check_tracking,
@@ -16,7 +16,7 @@ from distributed.experiment import (
     read_experiment,
     read_tracking,
 )
-from distributed.plan import Plan, make_plan, resolved
+from distributed.plan.plan import Plan, make_plan, resolved
 from mixunlearn.data.tasks import KINDS
 from mixunlearn.errors import InputError
 from mixunlearn.methods import METHODS

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from distributed.disk import estimate
-from distributed.experiment import TASKS, make_experiment
-from distributed.plan import Plan, find_study, make_plan, resolved
-from distributed.recorder import METRIC_PREFIXES
+from distributed.config.experiment import TASKS, make_experiment
+from distributed.plan.disk import estimate
+from distributed.plan.plan import Plan, find_study, make_plan, resolved
+from distributed.search.trial_callback import METRIC_PREFIXES
 from mixunlearn.data.tasks import KINDS
 from mixunlearn.errors import InputError
 from mixunlearn.methods import METHODS

@@ -17,7 +17,7 @@ import yaml
 from mlflow import MlflowClient
 
 from distributed.nights import Nights, migrated, read_nightly
-from distributed.plan import BEST
+from distributed.plan.plan import BEST
 from mixunlearn.errors import CorruptError, InputError
 from tests.drills.process import Command as Process
 from tests.drills.process import members, name_of

@@ -23,7 +23,7 @@ from cryptography.x509.oid import NameOID
 from pydantic import ValidationError
 
 from distributed import notices
-from distributed.experiment import REMEDIES
+from distributed.config.experiment import REMEDIES
 from distributed.notices import PASSWORD, WEBHOOK, Notices, check, due, tell
 from mixunlearn.errors import InputError
 

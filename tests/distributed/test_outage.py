@@ -19,10 +19,11 @@ from urllib.parse import urlsplit
 import pytest
 from mlflow import MlflowClient
 
-from distributed import spool, ui
-from distributed.outbox import Record
-from distributed.spool import Spool, from_line, to_line
-from distributed.tracking import Tracker, embedded
+from distributed.serve import pages as ui
+from distributed.tracking import spool
+from distributed.tracking.outbox import Record
+from distributed.tracking.spool import Spool, from_line, to_line
+from distributed.tracking.tracker import Tracker, embedded
 from tests.distributed.test_tracking import INPUT, PATIENCE_S, REMEDY, ROOT, Gate, Place
 
 # SQLAlchemy tells MLflow about the next release.
@@ -300,7 +301,7 @@ def test_the_spool_is_bounded_and_what_it_drops_can_be_repaired(
 KILLED = """
 import sys, time
 from pathlib import Path
-from distributed.tracking import Tracker
+from distributed.tracking.tracker import Tracker
 uri, experiment, spool = sys.argv[1:]
 tracker = Tracker(uri=uri, artifact_location=None, experiment=experiment, study="night-1",
                   spool=Path(spool), say=lambda line: print(line, flush=True))

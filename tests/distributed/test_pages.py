@@ -9,8 +9,9 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from distributed import cli, ui
-from distributed.tracking import embedded
+from distributed.cli import app as cli
+from distributed.serve import pages as ui
+from distributed.tracking.tracker import embedded
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from mlflow.entities import Run
 
-from distributed.checkpoints import Checkpoints
-from distributed.progress import Progress
-from distributed.recorder import NAME_LENGTH, Recorder, run_name
-from distributed.stop import Stop
-from distributed.study import Study
-from distributed.tracking import Tracker
+from distributed.runtime.progress import Progress
+from distributed.runtime.signals import Stop
+from distributed.search.checkpoints import Checkpoints
+from distributed.search.trial_callback import NAME_LENGTH, Recorder, run_name
+from distributed.study.study import Study
+from distributed.tracking.tracker import Tracker
 from mixunlearn.files import Files
 from tests.distributed.test_study import open_study, space
 from tests.distributed.test_tracking import PATIENCE_S, Place, empty_database, local

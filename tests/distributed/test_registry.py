@@ -23,9 +23,10 @@ from mlflow.exceptions import MlflowException
 from safetensors.numpy import load_file
 from torch import Tensor
 
-from distributed import registry, ui
-from distributed.addresses import embedded
-from distributed.registry import promote, register, save_model
+from distributed.runtime.addresses import embedded
+from distributed.serve import pages as ui
+from distributed.tracking import registry
+from distributed.tracking.registry import promote, register, save_model
 from mixunlearn.errors import MissingError, MixUnlearnError
 from mixunlearn.inference import predict
 from mixunlearn.models import MODELS, StagedModel

@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from distributed import sweep
-from distributed.experiment import make_experiment
-from distributed.plan import Plan, make_plan
-from distributed.summary import summarise
-from distributed.sweep import open_study, write_json
+from distributed.config.experiment import make_experiment
+from distributed.plan.plan import Plan, make_plan
+from distributed.search import sweep
+from distributed.search.summary import summarise
+from distributed.search.sweep import open_study, write_json
 from mixunlearn.evaluation import Phase
 from mixunlearn.store import Entry
 from tests.fixtures import Command, Run

@@ -13,17 +13,18 @@ import torch
 from mlflow import MlflowClient
 from mlflow.entities import RunTag
 
-from distributed import rerun, sweep
-from distributed.experiment import make_experiment
-from distributed.plan import Plan, make_plan
-from distributed.progress import Progress
-from distributed.recorded import find_trial
-from distributed.rerun import Pair, run_again
-from distributed.stop import Stop
-from distributed.study import Study
-from distributed.sweep import Session, open_study
-from distributed.tracking import embedded
-from distributed.version import code_version
+from distributed.cluster.version import code_version
+from distributed.config.experiment import make_experiment
+from distributed.plan.plan import Plan, make_plan
+from distributed.rerun import rerun
+from distributed.rerun.rerun import Pair, run_again
+from distributed.rerun.trial_lookup import find_trial
+from distributed.runtime.progress import Progress
+from distributed.runtime.signals import Stop
+from distributed.search import sweep
+from distributed.search.sweep import Session, open_study
+from distributed.study.study import Study
+from distributed.tracking.tracker import embedded
 from mixunlearn.trial import Trial
 from search_spaces import Float, Space
 from tests.fixtures import Command, Run

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from distributed.results import FIXED, read_trials, write_trials
+from distributed.study.trials_table import FIXED, read_trials, write_trials
 from mixunlearn.errors import MissingError, MixUnlearnError
 
 ROW: dict[str, object] = {

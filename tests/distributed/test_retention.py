@@ -9,13 +9,13 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
-from distributed import tracking
-from distributed.addresses import embedded
-from distributed.experiment import Experiment, make_experiment
+from distributed.config.experiment import Experiment, make_experiment
 from distributed.nights import Nightly, Nights
-from distributed.outbox import STUDY
-from distributed.registry import forget
 from distributed.retention import prune
+from distributed.runtime.addresses import embedded
+from distributed.tracking import tracker as tracking
+from distributed.tracking.outbox import STUDY
+from distributed.tracking.registry import forget
 from mixunlearn.store import Store
 
 FIRST = date(2026, 11, 1)

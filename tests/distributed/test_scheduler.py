@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from ray.tune.schedulers import TrialScheduler
 
-from distributed.experiment import Search
-from distributed.scheduler import EPOCH, Continued, make_scheduler
-from distributed.stop import Stop
-from distributed.study import Study
+from distributed.config.experiment import Search
+from distributed.runtime.signals import Stop
+from distributed.search.scheduler import EPOCH, Continued, make_scheduler
+from distributed.study.study import Study
 from search_spaces import SPACES
 
 EPOCHS, TRIALS = 8, 10

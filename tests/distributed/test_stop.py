@@ -8,12 +8,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from distributed.cluster import ROOT
+from distributed.cluster.connection import ROOT
 from distributed.night import limited
-from distributed.stop import Interrupted, Stop, ignored
+from distributed.runtime.signals import Interrupted, Stop, ignored
 
 BUSY = """
-from distributed.stop import Stop
+from distributed.runtime.signals import Stop
 import threading
 with Stop() as stop, stop.patiently():
     print("ready", flush=True)
@@ -22,9 +22,9 @@ with Stop() as stop, stop.patiently():
 
 WITH_RAY = """
 import os, signal
-from distributed.progress import Progress
-from distributed.stop import Interrupted, Stop
-from distributed.sweep import Session
+from distributed.runtime.progress import Progress
+from distributed.runtime.signals import Interrupted, Stop
+from distributed.search.sweep import Session
 with Progress() as progress, Stop() as stop:
     with Session(address=None, progress=progress, stop=stop) as session:
         session.connect(None, "")

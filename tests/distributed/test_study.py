@@ -10,7 +10,7 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from distributed.study import ENOUGH, RESAMPLES, Study, StudySearcher
+from distributed.study.study import ENOUGH, RESAMPLES, Study, StudySearcher
 from mixunlearn.errors import MixUnlearnError
 from search_spaces import SPACES, Space
 
@@ -223,7 +223,7 @@ def test_what_a_database_kept_unconfirmed_is_not_doubled(
 
     monkeypatch.setattr(study._storage, "create_new_trial", cut_off)
     monkeypatch.setattr(study, "_driver", SimpleNamespace(hold=int, waiting=str))
-    monkeypatch.setattr("distributed.study.RETRY_S", 0.0)
+    monkeypatch.setattr("distributed.study.study.RETRY_S", 0.0)
     assert study.ask()["trial"] == 0
     assert len(calls) == len(told(tmp_path)) == 1
 

@@ -15,8 +15,8 @@ from tempfile import TemporaryDirectory
 import psutil
 import pytest
 
-from distributed import jobs, submit
-from distributed.jobs import Jobs, JobState
+from distributed.cluster import jobs, submit
+from distributed.cluster.jobs import Jobs, JobState
 from mixunlearn.errors import InputError, MixUnlearnError
 from tests.fixtures import Command, Run
 from tests.warm import BY_PIPE, PARENT

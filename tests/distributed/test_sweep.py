@@ -14,10 +14,11 @@ import yaml
 from optuna.trial import TrialState
 from PIL import Image
 
-from distributed import recorder, sweep
-from distributed.experiment import make_experiment
-from distributed.plan import PARTS
-from distributed.results import read_trials
+from distributed.config.experiment import make_experiment
+from distributed.plan.plan import PARTS
+from distributed.search import sweep
+from distributed.search import trial_callback as recorder
+from distributed.study.trials_table import read_trials
 from mixunlearn.data.sources import SOURCES
 from mixunlearn.data.splits import make_splits
 from mixunlearn.files import Files

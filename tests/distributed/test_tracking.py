@@ -16,10 +16,11 @@ from mlflow.entities import DatasetInput, Run
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
-from distributed import tracking, ui
-from distributed.addresses import one_line
-from distributed.outbox import PARAM_LENGTH, TAG_LENGTH, Outbox
-from distributed.tracking import (
+from distributed.runtime.addresses import one_line
+from distributed.serve import pages as ui
+from distributed.tracking import tracker as tracking
+from distributed.tracking.outbox import PARAM_LENGTH, TAG_LENGTH, Outbox
+from distributed.tracking.tracker import (
     DEFAULTS,
     DESCRIPTION,
     SHARED,
@@ -640,7 +641,7 @@ contacts = []
 sys.addaudithook(lambda event, args: contacts.append((event, args[1:]))
                  if event in ("socket.connect", "socket.getaddrinfo") else None)
 from pathlib import Path
-from distributed.tracking import Tracker
+from distributed.tracking.tracker import Tracker
 uri, location, spool = sys.argv[1:]
 started = threading.Event()
 tracker = Tracker(uri=uri, artifact_location=location, experiment="class", study="night-1",
@@ -675,8 +676,9 @@ def test_a_new_database_is_made_and_a_program_that_just_ends_loses_nothing(tmp_p
 
 def test_a_database_whose_making_was_killed_is_made_anew(tmp_path: Path) -> None:
     path = tmp_path / "mlflow.db"
-    code = "import sys; from pathlib import Path; from distributed.tracking import make_database; "
-    words = [sys.executable, "-c", f"{code}make_database(Path(sys.argv[1]), None)", str(path)]
+    code = "import sys; from pathlib import Path"
+    code += "; from distributed.tracking.tracker import make_database"
+    words = [sys.executable, "-c", f"{code}; make_database(Path(sys.argv[1]), None)", str(path)]
     with subprocess.Popen(words, env={**os.environ, "PYTHONPATH": str(ROOT)}) as process:
         while not any(each.stat().st_size for each in tmp_path.glob("*.tmp")):
             assert process.poll() is None
@@ -805,7 +807,8 @@ def test_problems_have_one_line(error: Exception) -> None:
 
 
 def test_importing_the_module_does_not_import_mlflow() -> None:
-    code = "import sys, distributed.tracking, distributed.ui; print('mlflow' in sys.modules)"
+    code = "import sys, distributed.tracking.tracker, distributed.serve.pages"
+    code += "; print('mlflow' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )

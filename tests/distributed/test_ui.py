@@ -11,11 +11,12 @@ import pytest
 from mlflow import MlflowClient
 from optuna.trial import TrialState, create_trial
 
-from distributed import cli, ui
-from distributed.plan import record_of
-from distributed.stop import terminated_as_interrupted
-from distributed.study import open_record
-from distributed.tracking import Tracker, embedded
+from distributed.cli import app as cli
+from distributed.plan.plan import record_of
+from distributed.runtime.signals import terminated_as_interrupted
+from distributed.serve import pages as ui
+from distributed.study.study import open_record
+from distributed.tracking.tracker import Tracker, embedded
 from mixunlearn.errors import InputError, MissingError, MixUnlearnError
 
 # SQLAlchemy tells MLflow about the next release.

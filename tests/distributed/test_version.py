@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from distributed import version
-from distributed.version import environment
+from distributed.cluster import version
+from distributed.cluster.version import environment
 
 
 def test_an_environment_is_plain_and_holds_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,11 +13,11 @@ import torch
 import yaml
 from optuna.trial import TrialState
 
-from distributed.experiment import make_experiment
-from distributed.plan import make_plan
-from distributed.results import parameters, read_trials
-from distributed.study import CONFIG, open_record
-from distributed.tracking import set_defaults
+from distributed.config.experiment import make_experiment
+from distributed.plan.plan import make_plan
+from distributed.study.study import CONFIG, open_record
+from distributed.study.trials_table import parameters, read_trials
+from distributed.tracking.tracker import set_defaults
 from mixunlearn.signature import seed_for
 from mixunlearn.trial import Trial
 

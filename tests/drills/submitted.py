@@ -24,7 +24,7 @@ from typing import Any
 from pyarrow.fs import S3FileSystem
 from sqlalchemy import create_engine, text
 
-from distributed.results import read_trials
+from distributed.study.trials_table import read_trials
 from tests.drills.process import ROOT, end, members, name_of
 from tests.drills.servers import Server, answers, free_port
 from tests.fixtures import started_postgres

@@ -1,0 +1,296 @@
+"""The Ray jobs of a cluster, behind the address of its dashboard."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import urlopen
+
+from ray.exceptions import AuthenticationError
+from ray.job_submission import JobSubmissionClient
+
+from distributed.cluster.connection import ROOT
+from distributed.runtime.addresses import cut, redact
+from mixunlearn.errors import InputError, MixUnlearnError
+
+DASHBOARD = "http://127.0.0.1:8265"  # of a head on this machine, or at the end of a tunnel
+TOKEN = "~/.ray/auth_token"
+ANSWER_S = 5.0
+POLL_S = 1.0
+RECONNECT_S = 60.0  # a tunnel may break and come back
+# A stopped sweep finishes what it is writing; Ray would kill it after 3 seconds.
+STOP_WAIT_S = 40
+REASON_LENGTH = 300
+ENDED = {"STOPPED", "SUCCEEDED", "FAILED"}
+HIGHEST_CODE = 125  # beyond are those of the shell, and of signals
+CHATTY = ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")
+NOT_YET = "No available agent"  # a cluster that was started seconds ago
+REFUSED = {401, 403}
+NO_RAY = "this is no dashboard of Ray; it listens on port 8265 by default"
+VERBS = ("status", "stop")
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobState:
+    """What is known of a job.
+
+    Args:
+        id: names it on its cluster.
+        status: PENDING, RUNNING, STOPPED, SUCCEEDED or FAILED.
+        message: Ray's word on it; of a failed sweep, the last line of its log.
+        exit_code: the sweep's own; None while it runs, or when it was killed.
+        started, ended: in ISO 8601, UTC.
+        seconds: from start to end, or to now.
+    """
+
+    id: str
+    status: str
+    message: str
+    exit_code: int | None
+    started: str | None
+    ended: str | None
+    seconds: float
+
+    @property
+    def over(self) -> bool:
+        """Return whether nothing more will happen."""
+        return self.status in ENDED
+
+    @property
+    def code(self) -> int:
+        """Return the exit code for whoever waited for the job."""
+        if self.status == "SUCCEEDED":
+            return 0
+        known = self.exit_code or 0
+        return known if 0 < known <= HIGHEST_CODE else 1
+
+    @property
+    def line(self) -> str:
+        """Return all of it in one line."""
+        code = "" if self.exit_code is None else f", exit code {self.exit_code}"
+        reason = f": {self.message}" if self.status == "FAILED" else ""
+        return f"{self.id}: {self.status.lower()}, {self.seconds:.0f} s{code}{reason}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data for `--json`."""
+        return asdict(self)
+
+
+class Jobs:
+    """The Ray jobs of a cluster, behind the address of its dashboard.
+
+    Args:
+        address: `http://HOST:PORT`; else RAY_API_SERVER_ADDRESS, else RAY_ADDRESS if it is of
+            this form, else a dashboard on this machine.
+
+    Raises:
+        InputError: this is no address.
+        MixUnlearnError: nothing answers there, or wants another token.
+    """
+
+    def __init__(self, address: str | None) -> None:
+        self.address = dashboard(address)
+        self._key = "--address" if address else "address"
+        if not logging.getLogger().isEnabledFor(logging.INFO):  # -v asks for it
+            for name in CHATTY:
+                logging.getLogger(name).setLevel(logging.ERROR)
+        self._require_answer()
+        # For Ray's client the environment would win over what was typed.
+        os.environ["RAY_API_SERVER_ADDRESS"] = self.address
+        with self._answering():
+            self._client = JobSubmissionClient(self.address, headers=token())
+
+    def send(self, name: str, entrypoint: str, environment: Mapping[str, str]) -> str:
+        """Send the checkout and a command to run in it; return the job's id."""
+        moment = datetime.now(tz=UTC).strftime("%Y%m%d-%H%M%S")
+        job = {
+            "entrypoint": entrypoint,
+            "submission_id": f"{name}-{moment}",
+            "runtime_env": {"working_dir": str(ROOT), "env_vars": dict(environment)},
+        }
+        patience = time.monotonic() + RECONNECT_S
+        while True:
+            try:
+                with self._answering():
+                    return str(self._client.submit_job(**job))
+            except MixUnlearnError as error:
+                if NOT_YET not in str(error):
+                    raise
+                if time.monotonic() > patience:
+                    reason = (
+                        "the head takes no jobs: its agent did not start, as its port was taken"
+                    )
+                    remedy = "start the head with another --dashboard-agent-listen-port"
+                    raise MixUnlearnError(f"{self._named()}: {reason}; {remedy}") from error
+                time.sleep(POLL_S)
+
+    def state(self, job: str) -> JobState:
+        """Return what is known of a job.
+
+        Raises:
+            InputError: the cluster knows no such job.
+        """
+        with self._answering(job):
+            found = self._client.get_job_info(job)
+        status = str(found.status)
+        message = (found.message or "").strip()
+        # The message of a failed job ends with its log, that with the sweep's own line.
+        last = message.splitlines()[-1] if message and status == "FAILED" else message
+        end = found.end_time or time.time() * 1000
+        return JobState(
+            id=job,
+            status=status,
+            message=cut(redact(last), REASON_LENGTH),
+            exit_code=found.driver_exit_code,
+            started=_iso(found.start_time),
+            ended=_iso(found.end_time),
+            seconds=round((end - (found.start_time or end)) / 1000, 1),
+        )
+
+    def stop(self, job: str) -> JobState:
+        """Stop a job, wait until it has put its papers away, and return how it ended."""
+        if (state := self.state(job)).over:
+            return state
+        with self._answering(job):
+            self._client.stop_job(job)
+        patience = time.monotonic() + STOP_WAIT_S + ANSWER_S
+        while not (state := self.state(job)).over and time.monotonic() < patience:
+            time.sleep(POLL_S)
+        return state
+
+    def follow(self, job: str, show: Callable[[str], None]) -> JobState:
+        """Pass on a job's log until it ends, and return how it did.
+
+        A connection that breaks is taken up again, for a minute.
+        """
+        shown = 0
+        while True:
+            with contextlib.suppress(OSError, RuntimeError):
+                for text in _waited_for(self._client.tail_job_logs(job), skip=shown):
+                    show(text)
+                    shown += len(text)
+            if (state := self._state_after_a_break(job)).over:
+                return state
+            time.sleep(POLL_S)
+
+    def _state_after_a_break(self, job: str) -> JobState:
+        patience = time.monotonic() + RECONNECT_S
+        while True:
+            try:
+                return self.state(job)
+            except InputError:
+                raise
+            except MixUnlearnError as error:
+                if time.monotonic() > patience:
+                    raise MixUnlearnError(f"{error}; {going_on(job, self.address)}") from error
+                time.sleep(POLL_S)
+
+    def _require_answer(self) -> None:
+        """Check that a dashboard listens; Ray's client would wait for ever."""
+        try:
+            urlopen(f"{self.address}/api/version", timeout=ANSWER_S).close()
+        except HTTPError as error:
+            error.close()
+            if error.code in REFUSED:  # of a token, the client says more
+                return
+            raise MixUnlearnError(f"{self._named()}: answers {error.code}; {NO_RAY}") from error
+        except HTTPException as error:
+            raise MixUnlearnError(f"{self._named()}: speaks no HTTP; {NO_RAY}") from error
+        except OSError as error:
+            reason = getattr(error, "reason", error)
+            reason = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
+            remedy = "start the cluster, or the tunnel to its dashboard (docs/cluster.md)"
+            raise MixUnlearnError(f"{self._named()}: {reason.lower()}; {remedy}") from error
+
+    @contextlib.contextmanager
+    def _answering(self, job: str | None = None) -> Iterator[None]:
+        """Turn the client's errors into ours."""
+        try:
+            yield
+        except AuthenticationError as error:
+            reason = "the token is not the cluster's" if token() else "the cluster wants a token"
+            remedy = (
+                f"copy the head's ~/.ray/auth_token to {TOKEN}, or name it: RAY_AUTH_TOKEN_PATH"
+            )
+            raise MixUnlearnError(f"{self._named()}: {reason}; {remedy}") from error
+        except (OSError, RuntimeError, ValueError) as error:
+            if job and "does not exist" in str(error):
+                remedy = f"no such job at {self.address}; `ray job list` shows them"
+                raise InputError("JOB", job, remedy) from error
+            reason = cut(redact(str(error)), REASON_LENGTH)
+            raise MixUnlearnError(f"{self._named()}: {reason}") from error
+
+    def _named(self) -> str:
+        return f"{self._key} = {self.address!r}"
+
+
+def going_on(job: str, address: str) -> str:
+    """Return what to tell those who no longer follow a job."""
+    verbs = (f"mixunlearn submit --{verb} {job} --address {address}" for verb in VERBS)
+    return f"the job goes on; {' or '.join(verbs)}"
+
+
+def dashboard(address: str | None) -> str:
+    """Return the address of the dashboard that jobs are sent to.
+
+    Raises:
+        InputError: it is none.
+    """
+    chosen = address or os.environ.get("RAY_API_SERVER_ADDRESS")
+    if not chosen and os.environ.get("RAY_ADDRESS", "").startswith(("http://", "https://")):
+        chosen = os.environ["RAY_ADDRESS"]
+    chosen = chosen or DASHBOARD
+    try:
+        parts = urlsplit(chosen)
+        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        remedy = f"must be http://HOST:PORT of the cluster's dashboard, for example {DASHBOARD}"
+        raise InputError("--address", redact(chosen), remedy)
+    return chosen.rstrip("/")
+
+
+def token() -> dict[str, str]:
+    """Return the header with the token that Ray keeps on this machine, if there is one.
+
+    Ray's client sends it with RAY_AUTH_MODE=token alone, which is easily forgotten.
+
+    Raises:
+        InputError: it should be in a file that cannot be read.
+    """
+    if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
+        return {}
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    found = os.environ.get("RAY_AUTH_TOKEN", "")
+    try:
+        found = found or Path(named or TOKEN).expanduser().read_text()
+    except OSError as error:
+        if named:
+            remedy = f"{(error.strerror or str(error)).lower()}; name the file with the token"
+            raise InputError("RAY_AUTH_TOKEN_PATH", named, remedy) from error
+    return {"Authorization": f"Bearer {found.strip()}"} if found.strip() else {}
+
+
+def _iso(milliseconds: int | None) -> str | None:
+    if not milliseconds:
+        return None
+    return datetime.fromtimestamp(milliseconds / 1000, tz=UTC).isoformat(timespec="seconds")
+
+
+def _waited_for(chunks: Any, skip: int) -> Iterator[str]:  # noqa: ANN401 (Ray has no types)
+    """Yield what an asynchronous iterator yields, without its first characters."""
+    with asyncio.Runner() as runner:
+        while (text := runner.run(anext(chunks, None))) is not None:
+            if fresh := text[skip:]:
+                yield fresh
+            skip = max(0, skip - len(text))

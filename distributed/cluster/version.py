@@ -1,0 +1,82 @@
+"""Which code produced a result, and on what."""
+
+import hashlib
+import os
+import platform
+import subprocess
+from functools import cache
+from importlib.metadata import PackageNotFoundError, distributions, version
+from pathlib import Path
+from typing import Any
+
+from distributed.cluster.connection import ROOT
+
+CPUS = Path("/proc/cpuinfo")
+
+
+@cache
+def code_version() -> str:
+    """Return the commit, with `+` if files were changed since; outside of git the version.
+
+    Where the code was sent without its history, MIXUNLEARN_CODE says what it is.
+    """
+    if told := os.environ.get("MIXUNLEARN_CODE"):
+        return told
+    try:
+        commit = _git("rev-parse", "--short=12", "HEAD")
+        return f"{commit}+" if _git("status", "--porcelain", "-uno") else commit
+    except (OSError, subprocess.CalledProcessError):
+        try:
+            return version("mixunlearn")
+        except PackageNotFoundError:
+            return "unknown"
+
+
+def environment() -> dict[str, Any]:
+    """Return the driver's machine and software as plain data; nothing of its settings."""
+    return {
+        "code": code_version(),
+        "changes": _changes(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": {"name": _cpu(), "count": os.cpu_count()},
+        "gpus": _gpus(),
+        "packages": _packages(),
+    }
+
+
+def _changes() -> str | None:
+    """Return "clean" or a digest of what differs from the commit; `None` outside of git."""
+    try:
+        difference = _git("diff", "HEAD")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return hashlib.sha256(difference.encode()).hexdigest()[:12] if difference else "clean"
+
+
+def _cpu() -> str:
+    lines = CPUS.read_text().splitlines() if CPUS.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _gpus() -> list[str]:
+    import torch  # noqa: PLC0415 (this module is imported by commands that need none)
+
+    return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+
+
+def _packages() -> dict[str, str]:
+    """Return the version of each package, by name; the first one found is the one imported."""
+    found = dict[str, str]()
+    for each in distributions():
+        about = each.metadata  # parsed anew each time it is asked for
+        found.setdefault(about["Name"], about["Version"])
+    return dict(sorted(found.items(), key=lambda item: item[0].lower()))
+
+
+def _git(*words: str) -> str:
+    run = subprocess.run(
+        ["git", "-C", str(ROOT), *words], check=True, capture_output=True, text=True, timeout=10
+    )
+    return run.stdout.strip()

@@ -1,0 +1,1 @@
+"""Comparisons: methods side by side, searched with the same budget."""

@@ -1,0 +1,261 @@
+"""A comparison: methods side by side on the same problems, each searched with the same budget.
+
+A cell is one study: a method on data, a task and labels, under one seed of the search.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from distributed.config.experiment import REMEDIES, Experiment, Section, make_experiment
+from distributed.config.yaml_file import put, read_file
+from distributed.plan.plan import Plan, make_plan
+from mixunlearn.data.names import known_names
+from mixunlearn.data.tasks import level
+from mixunlearn.errors import InputError
+from mixunlearn.methods import METHODS
+from search_spaces.space import Choice, Space
+
+KNOBS = 6  # of a method at most: more of them would need more trials than the others get
+AXES = ("data", "task", "labels", "method", "seed")
+Name = Annotated[str, Field(min_length=1, max_length=60, pattern=r"^[^,=\n]+$")]
+# What belongs to the images; all else is the same for every cell, or it would be no comparison.
+OF_DATA = ("data", "model", "references", "resources")
+
+
+class Contender(Section):
+    """A method of the registry, or a variant of one.
+
+    Args:
+        method: its name in the registry; by default the one it has in the comparison.
+        space: parameters that are fixed or narrowed, as in `search.space`.
+    """
+
+    method: str | None = None
+    space: dict[str, Any] = Field(default_factory=dict)
+
+
+class Comparison(Section):
+    """What is compared, as a user writes it down.
+
+    Args:
+        name: of the comparison; the experiment of all its studies in MLflow.
+        experiment: keys of an experiment that all cells share.
+        methods, tasks: by the name they have in tables; a task as in an experiment.
+        data: by name, what belongs to the images: data, model, references, resources.
+        labels: "aware", "agnostic" or both.
+        seeds: of the search; one study each, so that a winner is not one lucky search.
+    """
+
+    name: Annotated[str, Field(max_length=60, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    experiment: dict[str, Any] = Field(default_factory=dict)
+    methods: Annotated[dict[Name, Contender | None], Field(min_length=1)]
+    tasks: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
+    data: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
+    labels: list[Literal["aware", "agnostic"]] = Field(default=["aware"], min_length=1)
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0], min_length=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One study of a comparison, or why there is none.
+
+    Args:
+        data, task, labels, method, seed: where it stands, by the comparison's names.
+        experiment: of the study; `None` if there is none.
+        unfit: why the method makes no sense here; empty if it does.
+    """
+
+    data: str
+    task: str
+    labels: str
+    method: str
+    seed: int
+    experiment: Experiment | None = None
+    unfit: str = ""
+
+    @property
+    def title(self) -> str:
+        """Return where the cell stands, in words."""
+        return f"{self.method} on {self.data}, {self.task}, label-{self.labels}, seed {self.seed}"
+
+
+def read_comparison(path: Path, settings: Sequence[str] = ()) -> Comparison:
+    """Return the comparison of a YAML file, with `key=value` settings put over it.
+
+    Raises:
+        InputError: no such file, not YAML, or a key or value that means nothing.
+    """
+    content = read_file(path)
+    put(content, settings)
+    try:
+        comparison = Comparison.model_validate(content)
+    except ValidationError as error:
+        raise _refused(error) from error
+    for axis in ("labels", "seeds"):
+        values = getattr(comparison, axis)
+        if len(set(values)) < len(values):
+            raise InputError(axis, values, "names one twice: name each once")
+    for name, overlay in comparison.data.items():
+        for key in overlay:
+            if key not in OF_DATA:
+                remedy = f"belongs to all cells alike; here stand {', '.join(OF_DATA)}"
+                raise InputError(f"data.{name}.{key}", overlay[key], remedy)
+    return comparison
+
+
+def _refused(error: ValidationError) -> InputError:
+    """Return one thing pydantic found as one line of ours."""
+    found = error.errors()[0]
+    location = [str(part) for part in found["loc"]]
+    if found["type"] == "extra_forbidden":
+        known = Comparison.model_fields if len(location) == 1 else Contender.model_fields
+        remedy = f"unknown key; {known_names(location[-1], known)}"
+    elif found["type"] == "missing":
+        return InputError(".".join(location), None, "missing; experiments/small/ shows it")
+    else:
+        remedy = REMEDIES.get(found["type"], found["msg"]).format(**found.get("ctx", {}))
+    return InputError(".".join(location), found["input"], remedy)
+
+
+def cells(comparison: Comparison) -> list[Cell]:
+    """Return all cells: problem by problem, so that its references are trained before the next.
+
+    Raises:
+        InputError: an experiment that makes no sense, for a reason other than its method.
+    """
+    found = [
+        _cell(comparison, data, task, labels, method, seed)
+        for data, task, labels, seed, method in product(
+            comparison.data,
+            comparison.tasks,
+            comparison.labels,
+            comparison.seeds,
+            comparison.methods,
+        )
+    ]
+    if not any(cell.experiment for cell in found):
+        raise InputError("methods", list(comparison.methods), f"none fits: {found[0].unfit}")
+    return found
+
+
+def chosen(found: Sequence[Cell], only: str | None) -> list[Cell]:
+    """Return the cells that `axis=name,…` names; names of one axis are alternatives.
+
+    Raises:
+        InputError: no such axis or name, or no cell is left that has an experiment.
+    """
+    wanted: dict[str, set[str]] = {}
+    for word in only.split(",") if only else ():
+        axis, _, name = (part.strip() for part in word.partition("="))
+        if axis not in AXES:
+            remedy = f"write axis=name, for example method=finetune; {known_names(axis, AXES)}"
+            raise InputError("--only", word, remedy)
+        names = list(dict.fromkeys(str(getattr(cell, axis)) for cell in found))
+        if name not in names:
+            raise InputError("--only", word, f"no such {axis}; {known_names(name, names)}")
+        wanted.setdefault(axis, set()).add(name)
+    some = [
+        cell
+        for cell in found
+        if all(str(getattr(cell, axis)) in names for axis, names in wanted.items())
+    ]
+    if not any(cell.experiment for cell in some):
+        raise InputError("--only", only, "leaves nothing to run: name other cells")
+    return some
+
+
+class Plans:
+    """The plans of cells, each made once: data sets and splits take time.
+
+    Args:
+        home: where results are kept.
+        command: to name in error messages.
+        local: whether trials run on this machine.
+    """
+
+    def __init__(self, home: Path, *, command: str, local: bool) -> None:
+        self.home, self._command, self._local = home, command, local
+        self._made: dict[str, Plan] = {}
+
+    def of(self, cell: Cell) -> Plan:
+        """Return the plan of a cell that has an experiment.
+
+        Raises:
+            InputError: it cannot be carried out, or has too many hyperparameters.
+        """
+        assert cell.experiment is not None
+        if cell.title not in self._made:
+            plan = make_plan(cell.experiment, self.home, command=self._command, local=self._local)
+            _require_few_knobs(cell, plan.space, plan.facts)
+            self._made[cell.title] = plan
+        return self._made[cell.title]
+
+
+def knobs(space: Space, facts: Mapping[str, Any]) -> list[str]:
+    """Return the hyperparameters that a search varies."""
+    return [
+        name
+        for name, parameter in space.items()
+        if not parameter.held
+        and space.reachable(name)
+        and all(facts[key] in allowed for key, allowed in parameter.when.items() if key in facts)
+        and (
+            len(parameter.options) > 1
+            if isinstance(parameter, Choice)
+            else parameter.low < parameter.high
+        )
+    ]
+
+
+def _require_few_knobs(cell: Cell, space: Space, facts: Mapping[str, Any]) -> None:
+    varied = knobs(space, facts)
+    if len(varied) > KNOBS:
+        remedy = f"varies {', '.join(varied)}, more than {KNOBS}: fix some of them"
+        raise InputError(f"methods.{cell.method}.space", len(varied), remedy)
+
+
+def _cell(
+    comparison: Comparison, data: str, task: str, labels: str, method: str, seed: int
+) -> Cell:
+    contender = comparison.methods[method] or Contender()
+    name = contender.method or method
+    if name not in METHODS:
+        remedy = f"unknown; {known_names(name, METHODS)}"
+        raise InputError(f"methods.{method}", contender.method, remedy)
+    cell = Cell(data=data, task=task, labels=labels, method=method, seed=seed)
+    unfit = METHODS[name].unfit(level(comparison.tasks[task]), labels)
+    if unfit:
+        return replace(cell, unfit=unfit)
+    own = {
+        "name": comparison.name,
+        "task": comparison.tasks[task],
+        "labels": labels,
+        "method": name,
+        "search": {"seed": seed, "space": contender.space},
+    }
+    content: dict[str, Any] = {}
+    for layer in (comparison.experiment, comparison.data[data], own):
+        content = merged(content, layer)
+    return replace(cell, experiment=make_experiment(content))
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return two nested mappings as one; where both have a value, `above` counts."""
+    result = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = merged(result[key], value) if both else value
+    return result
+
+
+def groups(found: Sequence[Cell]) -> Iterator[tuple[tuple[str, str, str], list[Cell]]]:
+    """Yield the problems, (data, task, labels), each with its cells."""
+    by_problem: dict[tuple[str, str, str], list[Cell]] = {}
+    for cell in found:
+        by_problem.setdefault((cell.data, cell.task, cell.labels), []).append(cell)
+    yield from by_problem.items()

@@ -1,0 +1,181 @@
+"""Runs a comparison, cell by cell, and makes its tables: whatever is there already is kept."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from distributed.compare.cells import Cell, Comparison, Plans
+from distributed.plan.plan import Plan
+from distributed.runtime.progress import Count
+from distributed.runtime.signals import Interrupted
+from distributed.search.sweep import Session, own_run, read_summary, run_sweep
+from distributed.study.trials_table import read_trials, replacing
+from distributed.tracking.tracker import Tracker
+from mixunlearn.errors import MixUnlearnError
+from report.comparison import Result, Table, tables
+from report.comparison_page import latex, write_comparison
+
+PARENT, COMPARISON = "mlflow.parentRunId", "mixunlearn.comparison"
+PAGE, TABLE, LATEX = "comparison.html", "comparison.parquet", "comparison.tex"
+TO_COME = "to come"
+
+
+def done(plan: Plan) -> bool:
+    """Return whether a study has its verdict on all the trials that are wanted."""
+    trials: Mapping[str, int] = read_summary(plan).get("trials", {})
+    return sum(trials.values()) >= plan.experiment.search.trials
+
+
+def run_comparison(
+    comparison: Comparison,
+    cells: Sequence[Cell],
+    shown: Sequence[Cell],
+    plans: Plans,
+    session: Session,
+) -> dict[str, str]:
+    """Run the studies that are missing; return those that could not be run, with the reason.
+
+    Args:
+        comparison: they belong to.
+        cells: to run; those without an experiment are passed over.
+        shown: in the tables: all of the comparison, whichever of them are run now.
+        plans: of the cells.
+        session: to do it in.
+
+    Raises:
+        Interrupted: a stop was asked for; the tables show what there is, the same command goes on.
+    """
+    wanted = [cell for cell in cells if cell.experiment]
+    missing = [cell for cell in wanted if not done(plans.of(cell))]
+    count = Count(len(wanted), len(wanted) - len(missing))
+    failures: dict[str, str] = {}
+    folder = folder_of(comparison, plans.home)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tracked(plans.of(wanted[0]), folder, session) as (tracker, tags):
+        try:
+            for cell in missing:
+                session.stop.check()
+                said = f"cell {count.done + 1} of {count.total}: {cell.title}{count.left()}"
+                session.progress.show(said, event=True)
+                plan = session.connect(plans.of(cell), "starting Ray")
+                try:
+                    with session.part() as part:
+                        run_sweep(plan, part, part_of=tags)
+                except MixUnlearnError as error:
+                    # One method's trouble is not the others'; the same command tries it again.
+                    failures[cell.title] = str(error)
+                    session.progress.say(f"{cell.title}: {error}")
+                count.done += 1
+        except Interrupted:
+            write_results(comparison.name, results(shown, plans, failures), folder)
+            raise
+        found = results(shown, plans, failures)
+        write_results(comparison.name, found, folder)
+        for name in (PAGE, TABLE, LATEX):
+            tracker.log_artifact(None, folder / name)
+        tracker.finish_study("failed" if failures else "complete", ranks(tables(found)))
+    return failures
+
+
+@contextmanager
+def tracked(
+    plan: Plan, folder: Path, session: Session
+) -> Iterator[tuple[Tracker, Mapping[str, str]]]:
+    """Give the writer of the comparison's own run in MLflow, and the tags of its studies' runs.
+
+    Args:
+        plan: of any of the studies: they are all tracked in one place.
+        folder: of the comparison.
+        session: the comparison runs in.
+    """
+    name, tags = plan.experiment.name, {COMPARISON: plan.experiment.name}
+    with own_run(
+        plan.experiment.tracking,
+        plan.home,
+        experiment=name,
+        title=f"comparison {name}",
+        tags=tags,
+        about="",
+        folder=folder,
+        session=session,
+    ) as (tracker, parent):
+        yield tracker, {**tags, **({PARENT: parent} if parent else {})}
+
+
+def results(
+    cells: Sequence[Cell], plans: Plans, failures: Mapping[str, str] | None = None
+) -> list[Result]:
+    """Return what there is of each cell."""
+    return [_result(cell, plans, (failures or {}).get(cell.title, "")) for cell in cells]
+
+
+def folder_of(comparison: Comparison, home: Path) -> Path:
+    """Return where a comparison's own results are kept."""
+    return home / "comparisons" / comparison.name
+
+
+def write_results(name: str, found: Sequence[Result], folder: Path) -> None:
+    """Write the comparison's page, table and LaTeX into its folder, each whole or not at all."""
+    with replacing(folder / TABLE) as temporary:
+        pq.write_table(pa.Table.from_pylist([row(result) for result in found]), temporary)
+    made = tables(found)
+    with replacing(folder / LATEX) as temporary:
+        temporary.write_text(latex(name, made))
+    with replacing(folder / PAGE) as temporary:
+        write_comparison(name, made, found, temporary)
+
+
+def row(result: Result) -> dict[str, Any]:
+    """Return one cell as a row of comparison.parquet: the winner under fresh seeds, on `test`."""
+    spread = result.summary.get("spread") or {}
+    means = {name: each["mean"] for name, each in spread.items() if isinstance(each, dict)}
+    sds = {f"sd/{name}": each["sd"] for name, each in spread.items() if isinstance(each, dict)}
+    default = (result.summary.get("default") or {}).get("gap/avg")
+    return {
+        "data": result.data,
+        "task": result.task,
+        "labels": result.labels,
+        "method": result.method,
+        "seed": result.seed,
+        "study": result.study,
+        "absent": result.absent,
+        "trials": len(result.rows),
+        "tuning_s": float(sum(each["seconds"] or 0 for each in result.rows)),
+        "default/gap/avg": default,
+        **means,
+        **sds,
+    }
+
+
+def ranks(made: Sequence[Table]) -> dict[str, float]:
+    """Return each method's rank on each problem, as metrics of the comparison's run."""
+    return {
+        f"rank/{'/'.join(table.problem)}/{each.method}": float(each.rank)
+        for table in made
+        for each in table.standings
+        if each.rank is not None
+    }
+
+
+def _result(cell: Cell, plans: Plans, failure: str) -> Result:
+    empty = Result(
+        data=cell.data,
+        task=cell.task,
+        labels=cell.labels,
+        method=cell.method,
+        seed=cell.seed,
+        absent=f"n/a: {cell.unfit}",
+    )
+    if cell.experiment is None:
+        return empty
+    plan = plans.of(cell)
+    summary = read_summary(plan)
+    table = plan.folder / "trials.parquet"
+    rows = read_trials(table) if table.exists() else []
+    absent = failure or ("" if summary else TO_COME)
+    return replace(empty, study=plan.study, summary=summary, rows=rows, absent=absent)

@@ -1,0 +1,1 @@
+"""What a user writes: experiment files, checked and typed before anything runs."""

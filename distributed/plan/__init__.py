@@ -1,0 +1,1 @@
+"""What a command is going to do: everything checked and looked up, nothing written yet."""

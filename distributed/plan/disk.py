@@ -1,0 +1,86 @@
+"""How much disk a study will take: known before it starts, and independent of its trials."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from distributed.plan.plan import BEST, Plan
+from mixunlearn.data.batches import Samples
+from mixunlearn.inference import predict
+from mixunlearn.methods import METHODS, Context
+from mixunlearn.models import StagedModel
+from trainables.checkpoint import save_state
+
+TASTED = 64  # images on which sizes are measured
+EPOCH_BYTES = 4096  # of one epoch of one trial in the study, its table and MLflow, measured
+PROGRAM_BYTES = 8_000  # of an exported model, for each tensor beside its content: Swin takes 6,000
+
+
+def estimate(plan: Plan, slots: int) -> dict[str, int]:
+    """Return the bytes that each part of a study takes at most, measured on a few images.
+
+    Args:
+        plan: of the sweep.
+        slots: how many trials run at once.
+    """
+    experiment = plan.experiment
+    model = plan.bank.architecture.build(0)
+    tensors = model.state_dict().values()
+    weights = sum(tensor.nbytes for tensor in tensors)
+    search = experiment.search
+    examined = BEST + 1 + search.report_seeds
+    # A running trial has two checkpoints while the newer one is being written.
+    held = BEST + 1 + 2 * slots
+    taught = len(plan.splits.forget_N) + len(plan.splits.retain_N)
+    return {
+        "images": sum(
+            dataset.images_NFHW.nbytes + dataset.labels_N.nbytes
+            for dataset in {plan.source, plan.dataset}  # one, unless the task spoils some
+        ),
+        "models": weights * (len(plan.bank.members) + examined),
+        "teacher's outputs": taught * _taught_bytes(plan, model),
+        "checkpoints": held * _checkpoint_bytes(plan, model),
+        "records": search.trials * plan.epochs * EPOCH_BYTES,
+        "models in MLflow": weights * BEST,
+        # Its weights twice, in the study's folder and in MLflow.
+        "best model, exported": 2 * (2 * weights + PROGRAM_BYTES * len(tensors)),
+    }
+
+
+def _taught_bytes(plan: Plan, model: StagedModel) -> int:
+    """Return the bytes that the store keeps of the original's outputs for one image."""
+    probs, features = predict(model, _images(plan)[:1], plan.stages)
+    return probs.nbytes + sum(tensor.nbytes for tensor in features.values())
+
+
+def _checkpoint_bytes(plan: Plan, model: StagedModel) -> int:
+    """Return the bytes of a checkpoint of the default configuration after an epoch."""
+    images = _images(plan)
+    probs, features = predict(model, images, plan.stages)
+    labels = torch.from_numpy(plan.dataset.labels_N[:TASTED].copy())
+    samples = Samples(images_NFHW=images, labels_N=labels, probs_NC=probs, features=features)
+    parameters: dict[str, Any] = dict(plan.default)
+    method = METHODS[plan.experiment.method](**parameters)
+    method.prepare(
+        Context(
+            original=model.requires_grad_(False).eval(),
+            fresh=plan.bank.architecture.build,
+            initial=plan.bank.architecture.build,
+            forget=samples,
+            retain=samples,
+            held_out=samples,
+            classes=plan.bank.architecture.classes,
+            forgotten=plan.splits.forgotten,
+            seed=0,
+        )
+    )
+    method.epoch()
+    with TemporaryDirectory() as folder:
+        save_state({"method": method.state_dict()}, Path(folder))
+        return sum(path.stat().st_size for path in Path(folder).iterdir())
+
+
+def _images(plan: Plan) -> torch.Tensor:
+    return torch.from_numpy(plan.dataset.images_NFHW[:TASTED].copy())

@@ -1,0 +1,57 @@
+"""The data of a study as MLflow names it: the data set, and the parts it is split into."""
+
+import json
+from typing import Any
+
+import numpy as np
+
+from distributed.plan.plan import PARTS, Plan
+from mixunlearn.data.splits import describe
+
+DIGEST = 32  # characters of the data's digest: MLflow takes 36
+
+
+def inputs(plan: Plan) -> list[dict[str, str]]:
+    """Return what `Tracker.log_inputs` takes: the data under its digest, parts under the split's.
+
+    The context of each is its role: "source", "forget", "retain", "val" or "test".
+    """
+    dataset, splits = plan.dataset, plan.splits
+    common = {**_source(plan), "schema": json.dumps(_schema(dataset.images_NFHW.shape[1:]))}
+    counts = {"source": np.bincount(dataset.labels_N, minlength=len(dataset.classes)).tolist()}
+    counts |= describe(dataset, splits)
+    found = []
+    for part in ("source", *PARTS):
+        whole = part == "source"
+        profile = dict(zip(dataset.classes, counts[part], strict=True))
+        found.append(
+            {
+                **common,
+                "name": dataset.source if whole else f"{dataset.source} {part}",
+                "digest": dataset.digest[:DIGEST] if whole else splits.key,
+                "profile": json.dumps({"num_rows": sum(counts[part]), "by_class": profile}),
+                "context": part,
+            }
+        )
+    return found
+
+
+def _source(plan: Plan) -> dict[str, str]:
+    """Return where the data came from, in the words of MLflow's own sources."""
+    data = plan.experiment.data
+    if place := data.train or data.root:
+        return {"source_type": "local", "source": json.dumps({"uri": place})}
+    name = f"mixunlearn.data.sources:{data.source}"
+    return {"source_type": "code", "source": json.dumps({"tags": {"mlflow.source.name": name}})}
+
+
+def _schema(image: tuple[int, ...]) -> dict[str, Any]:
+    """Return MLflow's schema of arrays: images and labels, with any number of rows."""
+
+    def tensor(dtype: str, shape: tuple[int, ...]) -> str:
+        spec = {"dtype": dtype, "shape": [-1, *shape]}
+        return json.dumps([{"type": "tensor", "tensor-spec": spec}])
+
+    return {
+        "mlflow_tensorspec": {"features": tensor("uint8", image), "targets": tensor("int64", ())}
+    }

@@ -1,0 +1,55 @@
+"""Importing a data source and looking at it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from distributed.config.experiment import Data, read_data, read_experiment
+from distributed.plan.plan import require_home
+from mixunlearn.data import sources
+from mixunlearn.data.names import known_names
+from mixunlearn.data.splits import describe, make_splits
+from mixunlearn.errors import InputError
+
+
+def inspect_data(name: str, settings: Sequence[str], home: Path) -> dict[str, Any]:
+    """Import a source into the cache; return its shape, classes, counts, digest, what was skipped.
+
+    Args:
+        name: an experiment file, or a source.
+        settings: `key=value` put over it.
+        home: the cache is in it.
+
+    Raises:
+        InputError: neither a file nor a source, or a source that cannot be read.
+        MixUnlearnError: too little disk space.
+    """
+    require_home(home)
+    task: dict[str, object]
+    if name.endswith((".yaml", ".yml")):
+        experiment = read_experiment(Path(name), settings)
+        data, task = experiment.data, experiment.task.model_dump(exclude_none=True)
+    elif name in sources.SOURCES:
+        data, task = read_data(name, settings), {"kind": "class", "classes": [0]}
+    else:
+        remedy = f"no YAML file and no source; {known_names(name, sources.SOURCES)}"
+        raise InputError("EXPERIMENT|SOURCE", name, remedy)
+    return _inspected(data, task, home)
+
+
+def _inspected(data: Data, task: dict[str, object], home: Path) -> dict[str, Any]:
+    cache = home / "cache"
+    dataset = sources.open_dataset(data.source, data.options, cache)
+    limit = data.limit.model_dump(exclude_none=True)
+    splits = make_splits(dataset, task, seed=data.seed, limit=limit)
+    sources.keep(dataset, data.source, data.options, cache)
+    return {
+        "source": data.source,
+        "images": len(dataset.labels_N),
+        "shape": list(dataset.images_NFHW.shape[1:]),
+        "classes": list(dataset.classes),
+        "digest": dataset.digest,
+        "parts": describe(dataset, splits),
+        "skipped": list(dataset.skipped),
+        "cache": str(cache),
+    }

@@ -1,0 +1,229 @@
+"""A trial run again, in this process, and what came of it beside what was recorded."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from distributed.cluster.version import code_version
+from distributed.config.experiment import Resources
+from distributed.plan.plan import Plan, require_resources
+from distributed.rerun.trial_lookup import Recorded, find_trial
+from distributed.runtime.progress import Progress
+from distributed.search.sweep import Session, fill_bank
+from mixunlearn.errors import MixUnlearnError
+from mixunlearn.metrics.gap import ReferenceSet
+from mixunlearn.trial import Trial
+from trainables.unlearn import reason
+
+Metrics = Mapping[str, float | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """A metric then and now.
+
+    Args:
+        then, now: its values; `None` is not a number.
+        spread: the references' sd, or one sample's worth where they agree closer than that;
+            `None` where there is nothing to measure a difference by.
+    """
+
+    then: float | None
+    now: float | None
+    spread: float | None
+
+    @property
+    def same(self) -> bool:
+        """Whether it is the same to the last digit."""
+        return self.then == self.now
+
+    @property
+    def difference(self) -> float | None:
+        """The new value less the old one; `None` if either is not a number."""
+        return None if self.then is None or self.now is None else self.now - self.then
+
+    @property
+    def within(self) -> bool:
+        """Whether it differs by no more than the references do among themselves."""
+        if self.same or self.spread is None:
+            return True
+        return self.difference is not None and abs(self.difference) <= self.spread
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A trial then and now.
+
+    Args:
+        recorded: what it was.
+        pairs: its metrics, without times.
+        failure: why it fails now; `None` if it does not.
+        code: version of the present code.
+    """
+
+    recorded: Recorded
+    pairs: Mapping[str, Pair]
+    failure: str | None
+    code: str
+
+    @property
+    def differing(self) -> dict[str, Pair]:
+        """The metrics that are not the same."""
+        return {name: pair for name, pair in self.pairs.items() if not pair.same}
+
+    @property
+    def beyond(self) -> list[str]:
+        """The metrics that differ by more than the references do."""
+        return [name for name, pair in self.pairs.items() if not pair.within]
+
+    @property
+    def identical(self) -> bool:
+        """Whether all is the same: metrics to the last digit, a failure word for word."""
+        return not self.differing and self.failure == self.recorded.failure
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether it ended alike: no metric beyond the spread; what had failed fails again."""
+        failed_then, fails_now = self.recorded.failure is not None, self.failure is not None
+        return failed_then == fails_now and not self.beyond
+
+    @property
+    def verdict(self) -> str:
+        """All of it in one line."""
+        return "; ".join(filter(None, (self._failures_in_words(), self._metrics_in_words())))
+
+    def _failures_in_words(self) -> str:
+        then, now = self.recorded.failure, self.failure
+        if now is None:
+            return f"does not fail again, as it did then: {then}" if then else ""
+        if then is None:
+            return f"fails now: {now}"
+        return f"fails again: {now}" + ("" if now == then else f" (then: {then})")
+
+    def _metrics_in_words(self) -> str:
+        if not self.differing:
+            return f"identical: {len(self.pairs)} metrics" if self.pairs else ""
+        beyond = f"{len(self.beyond)} of them by more than" if self.beyond else "all within"
+        differ = f"{len(self.differing)} of {len(self.pairs)} metrics differ"
+        return f"{differ}, {beyond} the references' spread"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data for `--json`."""
+        return {
+            "study": self.recorded.study,
+            "trial": self.recorded.trial,
+            "identical": self.identical,
+            "confirmed": self.confirmed,
+            "metrics": {
+                name: {"then": pair.then, "now": pair.now, "spread": pair.spread}
+                for name, pair in self.pairs.items()
+            },
+            "failure": {"then": self.recorded.failure, "now": self.failure},
+            "code": {"then": self.recorded.code, "now": self.code},
+        }
+
+
+def repeat(target: str, settings: Sequence[str], home: Path, session: Session) -> Comparison:
+    """Run a recorded trial again, for as many epochs, and compare.
+
+    References that are missing are trained first: gaps are distances to them.
+
+    Args:
+        target: id of the trial's MLflow run, or STUDY/TRIAL of a study in the home.
+        settings: `key=value` over the experiment: where data, store and MLflow are on this
+            machine, and what a trial is given of it.
+        home: where results are kept; of it only the store and the data cache are written to.
+        session: to train references in.
+
+    Raises:
+        InputError: there is no such trial, or data, splits or settings are not those it had.
+        MixUnlearnError: MLflow does not answer, or a reference could not be trained.
+    """
+    plan, recorded = find_trial(target, settings, home)
+    require_resources(plan.experiment)
+    code = code_version()
+    if recorded.code not in {None, code}:
+        session.progress.say(f"recorded with the code {recorded.code}; this is {code}")
+    if plan.bank.missing():
+        plan = _filled(plan, session)
+    metrics, failure = run_again(plan, recorded, session.progress)
+    pairs = _pairs(recorded.metrics, metrics, plan.bank.judge("val").references)
+    if metrics and not pairs:
+        raise MixUnlearnError(f"{target} holds no metric of the trial: there is nothing to compare")
+    return Comparison(recorded=recorded, pairs=pairs, failure=failure, code=code)
+
+
+def run_again(plan: Plan, recorded: Recorded, progress: Progress) -> tuple[Metrics, str | None]:
+    """Run a trial for as many epochs as were recorded, one that failed for one more.
+
+    Returns:
+        Metrics after the last recorded epoch, and why it fails; `None` if it does not.
+    """
+    search, problem = plan.experiment.search, plan.problem()
+    device = claim(plan.experiment.resources)
+    last = min(recorded.epochs + (recorded.failure is not None), plan.epochs)
+    metrics: Metrics = {}
+    try:
+        trial = Trial(problem, plan.experiment.method, recorded.parameters, recorded.seed, device)
+        while trial.epochs_done < last:
+            progress.show(f"epoch {trial.epochs_done + 1} of {last}")
+            found = trial.epoch()
+            if trial.epochs_done <= recorded.epochs:
+                metrics = _plain(found)
+    except Exception as error:
+        return metrics, reason(error)
+    if recorded.failure and metrics and metrics.get(search.objective) is None:
+        return metrics, f"{search.objective} is not a number"
+    return metrics, None
+
+
+def claim(resources: Resources) -> torch.device:
+    """Compute as a worker with these resources does: so many threads decide the last digits."""
+    torch.set_num_threads(max(1, int(resources.cpu)))
+    return torch.device("cuda" if resources.gpu else "cpu")
+
+
+def spread(references: ReferenceSet, name: str) -> float | None:
+    """Return how much the references differ in a metric: their sd, at least one sample's worth.
+
+    A gap is a distance in its metric, z one in that spread. Of losses references have none.
+    """
+    if name.startswith("z/"):
+        return 1.0
+    metric, step = name.removeprefix("gap/"), references.resolution
+    if name == "gap/avg":
+        values = references.own_gaps()
+        least = float(np.mean([step.get(each, 0.0) for each in references.gap_metrics]))
+    elif metric in references.evaluations[0].metrics or metric == "div/js":
+        values, least = references.values(metric), step.get(metric, 0.0)
+    else:
+        return None
+    sd = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+    return max(sd, least) or None
+
+
+def _filled(plan: Plan, session: Session) -> Plan:
+    """Train the missing references; return the plan with all of them."""
+    session.hold(plan)
+    plan = plan.mapped()  # because workers read it too
+    fill_bank(plan, session)
+    return plan
+
+
+def _pairs(then: Metrics, now: Metrics, references: ReferenceSet) -> dict[str, Pair]:
+    """Return the metrics that are known of both; times are no property of a trial."""
+    names = [name for name in now if name in then and not name.startswith("time/")]
+    return {
+        name: Pair(then=then[name], now=now[name], spread=spread(references, name))
+        for name in names
+    }
+
+
+def _plain(metrics: Mapping[str, float]) -> Metrics:
+    """Return metrics as they are recorded: what is no number is `None`."""
+    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}

@@ -1,0 +1,204 @@
+"""A finished trial as it was recorded: read from its MLflow run alone, or from its study."""
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from distributed.config.experiment import Experiment, make_experiment, read_tracking
+from distributed.config.yaml_file import put
+from distributed.plan.plan import HIDDEN, Plan, find_study, make_plan
+from distributed.runtime.addresses import resolve
+from distributed.search.sweep import open_study
+from distributed.tracking.outbox import ERROR, EXPERIMENT, STATE, STEP, STUDY, TRIAL, Held
+from distributed.tracking.tracker import read_run
+from mixunlearn.errors import InputError
+from search_spaces import Choice, Int, Space
+from search_spaces.space import AnyParameter, Value
+from trainables.unlearn import IDENTITY
+
+PARENT = "mlflow.parentRunId"
+DATA, SPLITS, CODE = "mixunlearn.data", "mixunlearn.splits", "mixunlearn.code"
+# What another machine may need to change; all else would make it another trial.
+MOVABLE = ("data.train=", "data.test=", "task.ids=", "resources.", "storage.", "tracking.")
+SHOWN = 12  # digits of a digest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """A finished trial as it was recorded.
+
+    Args:
+        study: it belongs to.
+        trial: its number.
+        parameters: hyperparameters.
+        seed: of all its random choices.
+        state: "complete", "pruned" or "failed".
+        epochs: it ran whole.
+        metrics: after the last of them, on `val`; other things may be among them.
+        error: why it failed or was stopped.
+        code: version of the code it ran with; `None` if that was not kept.
+    """
+
+    study: str
+    trial: int
+    parameters: Mapping[str, Value]
+    seed: int
+    state: str
+    epochs: int
+    metrics: Mapping[str, float | None]
+    error: str | None
+    code: str | None
+
+    @property
+    def failure(self) -> str | None:
+        """Return why it failed; `None` if it did not."""
+        return (self.error or "the reason was not kept") if self.state == "failed" else None
+
+
+def find_trial(target: str, settings: Sequence[str], home: Path) -> tuple[Plan, Recorded]:
+    """Return the plan of a finished trial's study, and the trial.
+
+    Args:
+        target: id of the trial's MLflow run, or STUDY/TRIAL of a study in the home.
+        settings: `key=value` over the experiment.
+        home: where results are kept.
+
+    Raises:
+        InputError: there is no such trial, or data, splits or settings are not those it had.
+        MixUnlearnError: MLflow or the study's record does not answer.
+    """
+    study, slash, number = target.rpartition("/")
+    if slash:
+        return _from_study(study, number, settings, home)
+    return _from_run(target, settings, home)
+
+
+def _from_study(
+    study: str, number: str, settings: Sequence[str], home: Path
+) -> tuple[Plan, Recorded]:
+    plan = find_study(study, settings, home)
+    with closing(open_study(plan)) as record:
+        rows = {row["trial"]: row for row in record.rows()}
+        if not number.isdecimal() or int(number) not in rows:
+            last = f", the last is {max(rows)}" if rows else ""
+            remedy = f"no trial of {study} that has ended; {len(rows)} have{last}"
+            raise InputError("TRIAL", number, remedy)
+        row, config = rows[int(number)], record.config(int(number))
+        code = record.code(int(number))
+    return plan, Recorded(
+        study=study,
+        trial=row["trial"],
+        parameters={name: config[name] for name in config if name not in IDENTITY},
+        seed=int(config["seed"]),
+        state=row["state"],
+        epochs=row["epochs"],
+        metrics=row,
+        error=row["error"],
+        code=code or None,
+    )
+
+
+def _from_run(run_id: str, settings: Sequence[str], home: Path) -> tuple[Plan, Recorded]:
+    tracking = read_tracking([each for each in settings if each.startswith("tracking.")])
+    uri, _ = resolve(tracking.uri, tracking.storage, home)
+    run = read_run(uri, run_id)
+    _require_trial(run)
+    experiment = _experiment_of(run, read_run(uri, run.tags[PARENT]), settings)
+    plan = make_plan(experiment, home, command=f"mixunlearn rerun {run_id}", local=False)
+    _require_same(run, plan)
+    return plan, Recorded(
+        study=run.tags[STUDY],
+        trial=int(run.tags[TRIAL]),
+        parameters=parameters_of(run, plan.space),
+        seed=int(run.params["seed"]),
+        state=run.tags[STATE],
+        epochs=int(run.tags.get(STEP, 0)),
+        metrics=run.metrics,
+        error=run.tags.get(ERROR),
+        code=run.tags.get(CODE),
+    )
+
+
+def _require_trial(run: Held) -> None:
+    """Check that a run is one of a trial that has ended.
+
+    Raises:
+        InputError: it is not.
+    """
+    if not {STUDY, TRIAL, PARENT} <= run.tags.keys() or "seed" not in run.params:
+        kind = "of a whole study" if STUDY in run.tags else "of no trial"
+        remedy = f"a run {kind}; give the id of a trial's run, or STUDY/TRIAL"
+        raise InputError("RUN_ID", run.run_id, remedy)
+    if STATE not in run.tags:
+        remedy = f"trial {run.tags[TRIAL]} has not ended; the same `mixunlearn sweep` finishes it"
+        raise InputError("RUN_ID", run.run_id, remedy)
+
+
+def _experiment_of(run: Held, parent: Held, settings: Sequence[str]) -> Experiment:
+    """Return the experiment that the run of a study holds, with settings put over it.
+
+    Raises:
+        InputError: it holds none, or a setting would make another trial of it.
+    """
+    try:
+        content = json.loads(parent.tags[EXPERIMENT])
+        # Neither is needed any more: all that was recorded is read.
+        content["tracking"], content["storage"]["study"] = {}, None
+    except (KeyError, ValueError, TypeError) as error:
+        other = f"{run.tags[STUDY]}/{run.tags[TRIAL]}"
+        remedy = f"not in the run of the study; where the study is: mixunlearn rerun {other}"
+        raise InputError(EXPERIMENT, parent.tags.get(EXPERIMENT), remedy) from error
+    for setting in settings:
+        if not setting.startswith(MOVABLE):
+            remedy = f"would make another trial; what may be set: {', '.join(MOVABLE)}"
+            raise InputError("--set", setting, remedy)
+    put(content, settings)
+    experiment = make_experiment(content)
+    if HIDDEN in (experiment.storage.files or ""):
+        remedy = "passwords are not kept; give the whole address with --set storage.files=..."
+        raise InputError("storage.files", experiment.storage.files, remedy)
+    return experiment
+
+
+def _require_same(run: Held, plan: Plan) -> None:
+    """Check that data and splits are those of the run.
+
+    Raises:
+        InputError: they are not; both digests are named.
+    """
+    files = "name the files it was with: --set data.train=... --set data.test=..."
+    code = f"check out the code of the run, {run.tags.get(CODE)}"
+    checks = ((DATA, plan.dataset.digest, files), (SPLITS, plan.splits.key, code))
+    for tag, now, remedy in checks:
+        then = run.tags.get(tag, "")
+        if then != now:
+            raise InputError(tag, then[:SHOWN], f"here it is {now[:SHOWN]!r}; {remedy}")
+
+
+def parameters_of(run: Held, space: Space) -> dict[str, Value]:
+    """Return a run's hyperparameters with the types that the search space gives them.
+
+    Raises:
+        InputError: the method has no such hyperparameter, or one of another kind.
+    """
+    found = {}
+    for name, text in run.params.items():
+        if name in IDENTITY:
+            continue
+        try:
+            found[name] = _value(space[name], text)
+        except (KeyError, ValueError, StopIteration) as error:
+            remedy = (
+                f"not what the method takes now; check out the run's code, {run.tags.get(CODE)}"
+            )
+            raise InputError(f"params.{name}", text, remedy) from error
+    return found
+
+
+def _value(parameter: AnyParameter, text: str) -> Value:
+    """Return what a hyperparameter was before it was written down as text."""
+    if isinstance(parameter, Choice):
+        return next(option for option in parameter.options if str(option) == text)
+    return int(text) if isinstance(parameter, Int) else float(text)

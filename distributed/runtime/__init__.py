@@ -1,0 +1,1 @@
+"""Signals, progress, threads, addresses and text: what every part of a command uses."""

@@ -1,0 +1,1 @@
+"""The sweep: references, trials, evaluation on `test`, report."""

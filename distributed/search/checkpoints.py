@@ -1,0 +1,51 @@
+"""Which checkpoints of a study are kept: its disk use is bounded, whatever its number of trials."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from distributed.plan.plan import BEST
+from distributed.search.test_evaluation import default_row
+from distributed.study.trials_table import Row, ranked
+from mixunlearn.files import Files
+
+
+def trial_folder(number: int) -> str:
+    """Return the name of a trial's folder within a run."""
+    return f"{number:04d}"
+
+
+class Checkpoints:
+    """The checkpoints of a study's trials, in the folders of Tune's runs.
+
+    Those of running trials stay, and the last of each finished one that the final examination
+    may go on from: the best and the default.
+
+    Args:
+        runs: the folder of the runs.
+        objective: by which trials are ranked.
+        default: the default configuration.
+    """
+
+    def __init__(self, runs: Files, objective: str, default: Mapping[str, Any]) -> None:
+        self.runs, self._objective, self._default = runs, objective, default
+        self._earlier = set(runs.children())
+
+    def tidy(self, rows: Sequence[Row]) -> None:
+        """Remove what is of no use any more; earlier runs in which nothing is left go whole.
+
+        Args:
+            rows: of all finished trials.
+        """
+        finished = {trial_folder(row["trial"]) for row in rows}
+        outdated = finished - {trial_folder(row["trial"]) for row in self._useful(rows)}
+        for run in reversed(self.runs.children()):
+            there = {name for name in (self.runs / run).children() if name.isdigit()}
+            for name in there & outdated:
+                (self.runs / run / name).delete()
+            if run in self._earlier and there <= outdated:
+                (self.runs / run).delete()
+            outdated |= there & finished  # an older checkpoint of the same trial
+
+    def _useful(self, rows: Sequence[Row]) -> list[Row]:
+        default = default_row(rows, self._default)
+        return [*ranked(rows, self._objective)[:BEST], *([default] if default else [])]

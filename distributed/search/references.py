@@ -1,0 +1,97 @@
+"""Training what the bank of originals and references does not hold yet, on Ray."""
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from ray import tune
+
+from distributed.config.experiment import Resources
+from distributed.runtime.progress import Count, Progress
+from distributed.search.unsaved import Unsaved
+from mixunlearn.bank import Bank, Member
+from mixunlearn.errors import MixUnlearnError
+from mixunlearn.files import Files
+from trainables.reference import ReferenceTrainable
+
+MAX_FAILURES = 2  # of a worker, before its training is given up
+
+
+def fill(
+    bank: Bank, resources: Resources, slots: int | None, checkpoints: Files, progress: Progress
+) -> int:
+    """Train, in parallel, what is missing; return how many models that were.
+
+    Args:
+        bank: to be filled.
+        resources: of one training.
+        slots: how many at once; `None`: as many as there is room for.
+        checkpoints: where Tune's runs are kept until all went well.
+        progress: told of each epoch.
+
+    Raises:
+        MixUnlearnError: a training failed, or its result is not to be seen from here.
+    """
+    missing = bank.missing()
+    if not missing:
+        return 0
+    trainable = tune.with_resources(
+        tune.with_parameters(ReferenceTrainable, bank=bank, checkpoints=checkpoints),
+        {"cpu": resources.cpu, "gpu": resources.gpu},
+    )
+    tuner = tune.Tuner(
+        trainable,
+        param_space={"member": tune.grid_search([asdict(member) for member in missing])},
+        tune_config=tune.TuneConfig(
+            max_concurrent_trials=slots,
+            reuse_actors=True,
+            trial_dirname_creator=lambda trial: bank.key(Member(**trial.config["member"])),
+        ),
+        run_config=tune.RunConfig(
+            name=run_name(),
+            storage_path=checkpoints.path,
+            storage_filesystem=checkpoints.filesystem,
+            callbacks=[_Announcer(len(missing), bank.recipe.epochs, progress)],
+            failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=1, checkpoint_frequency=1),
+            verbose=0,
+        ),
+    )
+    errors = tuner.fit().errors
+    if errors:
+        reason = str(errors[0]).strip().splitlines()[-1]
+        raise MixUnlearnError(f"training a reference failed: {reason}; the same command goes on")
+    if bank.missing():
+        remedy = "set storage.files, or put --home on a folder that all nodes share"
+        raise MixUnlearnError(f"models were trained that the store here does not have: {remedy}")
+    checkpoints.delete()
+    return len(missing)
+
+
+def run_name() -> str:
+    """Return the name of a new run of Tune: later ones sort last."""
+    return datetime.now(tz=UTC).strftime("%Y%m%d-%H%M%S-%f")
+
+
+class _Announcer(Unsaved, tune.Callback):
+    """Tells of the references while they are trained."""
+
+    def __init__(self, total: int, epochs: int, progress: Progress) -> None:
+        self.count, self.epochs, self.progress = Count(total), epochs, progress
+        self.epochs_done = 0
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        self.epochs_done += 1
+        self._show(event=False)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.count.done += 1
+        self._show(event=True)
+
+    def _show(self, *, event: bool) -> None:
+        total = self.count.total
+        done = f"models: {self.count.done} of {total} trained"
+        epochs = f"epoch {self.epochs_done} of {total * self.epochs}"
+        self.progress.show(f"{done}, {epochs}{self.count.left()}", event=event)

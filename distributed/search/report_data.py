@@ -1,0 +1,279 @@
+"""Gathers what a reviewer asks of a study: from its record, its models and this machine."""
+
+import platform
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from inspect import cleandoc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from distributed.cluster.version import code_version
+from distributed.plan.plan import Plan, resolved
+from distributed.runtime.addresses import REMOTE, redact, resolve
+from distributed.study.study import Study, constant
+from distributed.study.trials_table import Row, known_run_ids, parameters, ranked
+from mixunlearn.data.batches import PIXEL_MAX
+from mixunlearn.errors import MissingError
+from mixunlearn.methods import METHODS
+from mixunlearn.methods.mixunlearn import MixUnlearn
+from mixunlearn.metrics.membership import attack_success
+from mixunlearn.signature import seed_for
+from mixunlearn.trial import Trial
+from report.review import Axis, Importance, Mixtures, Review, Share
+from report.verdict import FAR
+from search_spaces import Choice
+from search_spaces.space import AnyParameter
+from trainables.checkpoint import identity, latest
+
+USUAL_HOME = Path("runs")
+PER_PARAMETER = 10  # trials, below which importances are mostly chance
+PAIRS, MANY = 6, 512  # that are shown; over which masks are averaged
+FEW_REFERENCES, FEW_IMAGES = 3, 100
+
+
+def make_review(plan: Plan, study: Study, summary: Mapping[str, Any]) -> Review:
+    """Return all that is shown of a study.
+
+    Args:
+        plan: of the study.
+        study: its record.
+        summary: its verdict; empty while there is none.
+
+    Raises:
+        MissingError: no trial has finished, or a reference is missing.
+    """
+    rows = study.rows()
+    if not rows:
+        raise MissingError(f"no trial of {plan.study} has finished yet: {_resume(plan)}")
+    references = plan.bank.judge("val").references
+    experiment = plan.experiment
+    objective = experiment.search.objective
+    original = references.compare(plan.bank.evaluation(plan.bank.original, "val"))
+    review = Review(
+        summary=summary or {"study": plan.study},
+        rows=rows,
+        curves={row["trial"]: _curve(study, row["trial"]) for row in rows},
+        ended=list(study.ended()),
+        axes={name: _axis(p) for name, p in plan.space.items() if constant(p) is None},
+        objective=objective,
+        own=references.own_gaps() if objective == "gap/avg" else (),
+        original=original[objective],
+        importance=_importance(study, rows),
+        mixtures=_mixtures(plan, study, rows),
+        experiment=resolved(experiment),
+        facts=_facts(plan),
+        commands=_commands(plan),
+        home=_home(plan),
+        warnings=list(_warnings(plan, summary)),
+        citations=list(filter(None, map(_source, (METHODS[experiment.method], attack_success)))),
+    )
+    return linked(plan, review, known_run_ids(plan.folder / "trials.parquet"))
+
+
+def linked(plan: Plan, review: Review, runs: Mapping[int, str]) -> Review:
+    """Return a review that names MLflow's runs, with their pages where MLflow is a server.
+
+    Args:
+        plan: of the study.
+        review: of it.
+        runs: ids by trial.
+    """
+    tracking = plan.experiment.tracking
+    uri = redact(resolve(tracking.uri, tracking.storage, plan.home)[0])
+    pages = f"{uri.rstrip('/')}/#/runs/" if uri.startswith(REMOTE) else ""
+    return replace(
+        review,
+        rows=[{**row, "mlflow_run_id": runs.get(row["trial"])} for row in review.rows],
+        links={trial: pages + run for trial, run in runs.items() if pages},
+    )
+
+
+def begun(plan: Plan) -> Review:
+    """Return what can be told of a study before any trial has ended."""
+    return Review(
+        summary={"study": plan.study},
+        rows=[],
+        curves={},
+        ended=[],
+        axes={},
+        objective=plan.experiment.search.objective,
+        experiment=resolved(plan.experiment),
+        facts=_facts(plan),
+        commands=_commands(plan),
+        warnings=list(_warnings(plan, {})),
+    )
+
+
+def _curve(study: Study, number: int) -> dict[int, float]:
+    values = {epoch: m.get(study.objective) for epoch, m in study.history(number).items()}
+    return {epoch: value for epoch, value in values.items() if value is not None}
+
+
+def _axis(parameter: AnyParameter) -> Axis:
+    if isinstance(parameter, Choice):
+        return Axis(options=parameter.options, default=parameter.default, unit=parameter.unit)
+    return Axis(
+        low=parameter.low,
+        high=parameter.high,
+        log=parameter.log,
+        default=parameter.default,
+        unit=parameter.unit,
+    )
+
+
+def _importance(study: Study, rows: Sequence[Row]) -> Importance:
+    """Return the mean share of each parameter and how much it depends on the trials drawn."""
+    draws, trials = study.shares(), len(ranked(rows, study.objective))
+    if not draws:
+        return Importance(trials=trials, warning=f"{trials} trials with a value are too few")
+    found = {name: np.array([draw.get(name, 0.0) for draw in draws]) for name in draws[0]}
+    shares = {
+        name: Share(
+            mean=float(values.mean()),
+            low=float(np.quantile(values, 0.05)),
+            high=float(np.quantile(values, 0.95)),
+        )
+        for name, values in found.items()
+    }
+    wanted = PER_PARAMETER * len(shares)
+    few = f"{trials} trials for {len(shares)} parameters: below {wanted} this is mostly chance"
+    return Importance(
+        shares=dict(sorted(shares.items(), key=lambda item: -item[1].mean)),
+        trials=trials,
+        method=f"PED-ANOVA (arXiv 2304.10255), mean and 90 % interval of {len(draws)} bootstraps",
+        warning=few if trials < wanted else "",
+    )
+
+
+def _mixtures(plan: Plan, study: Study, rows: Sequence[Row]) -> Mixtures | None:
+    """Return what the best trial's generator does, from its checkpoint; `None`: it has none."""
+    for row in ranked(rows, study.objective)[:1]:
+        method, seed = plan.experiment.method, int(study.config(row["trial"])["seed"])
+        given = {name: value for name, value in parameters(row).items() if value is not None}
+        state = latest(plan.checkpoints, f"{row['trial']:04d}", identity(method, given, seed))
+        if state is None or not issubclass(METHODS[method], MixUnlearn):
+            return None
+        trial = Trial(plan.problem(), method, given, seed, torch.device("cpu"))
+        trial.load_state_dict(state["trial"])
+        assert isinstance(trial.method, MixUnlearn)
+        return _demonstrated(trial.method, plan) if trial.method.mixing == "mixblock" else None
+    return None
+
+
+def _demonstrated(method: MixUnlearn, plan: Plan) -> Mixtures:
+    context, names = method.context, np.array(plan.dataset.classes)
+    rng = np.random.default_rng(seed_for("mixtures", plan.experiment.search.seed))
+    forget_B = torch.from_numpy(rng.integers(len(context.forget), size=MANY))
+    retain_B = torch.from_numpy(rng.integers(len(context.retain), size=MANY))
+    lam_B = torch.linspace(0.1, 0.9, PAIRS).repeat(-(-MANY // PAIRS))[:MANY]
+    masks, mixed = method.demonstrate(forget_B, retain_B, lam_B)
+    labels = plan.dataset.labels_N
+    forget_classes = labels[plan.splits.forget_N][forget_B]
+    retain_classes = labels[plan.splits.retain_N][retain_B]
+    means = {k: masks[torch.from_numpy(retain_classes == k)].mean(0) for k in set(retain_classes)}
+    return Mixtures(
+        forget=_pixels(context.forget.batch(forget_B[:PAIRS])),
+        retain=_pixels(context.retain.batch(retain_B[:PAIRS])),
+        mixed=_pixels(mixed[:PAIRS]),
+        masks=masks[:PAIRS].numpy(),
+        lams=lam_B[:PAIRS].numpy(),
+        forget_classes=list(names[forget_classes[:PAIRS]]),
+        retain_classes=list(names[retain_classes[:PAIRS]]),
+        mean_masks=np.stack([means[k].numpy() for k in sorted(means)]),
+        mean_classes=list(names[sorted(means)]),
+    )
+
+
+def _pixels(images_BFHW: torch.Tensor) -> Any:  # noqa: ANN401 - an array
+    return (images_BFHW * PIXEL_MAX).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+
+
+def _model(plan: Plan) -> str:
+    """Return which model it is; what it starts from by its digest: paths are nobody's business."""
+    name, pretrained = plan.experiment.model.name, plan.pretrained
+    return f"{name}, from pretrained weights {pretrained.digest}" if pretrained else name
+
+
+def _facts(plan: Plan) -> dict[str, str]:
+    experiment, splits = plan.experiment, plan.splits
+    shape = "×".join(map(str, plan.dataset.images_NFHW.shape[1:]))
+    references, resources = experiment.references, experiment.resources
+    return {
+        "data": f"{experiment.data.source}, images of {shape}, digest {plan.dataset.digest}",
+        "forget set": plan.forget_set,
+        "retain set": f"{len(splits.retain_N)} images",
+        "held out": f"{len(splits.val_N)} images for val, {len(splits.test_N)} for test",
+        "splits": splits.key,
+        "model": _model(plan),
+        "references": f"{references.seeds}, {references.epochs} epochs, lr {references.lr:g}",
+        "method": f"{experiment.method}, label-{experiment.labels}",
+        "search": f"{experiment.search.sampler} + {experiment.search.scheduler}, at most "
+        f"{experiment.search.epochs} epochs, seed {experiment.search.seed}",
+        "resources of a trial": f"{resources.cpu:g} CPU, {resources.gpu:g} GPU",
+        "code": code_version(),
+        "packages": ", ".join(
+            f"{name} {version(name)}" for name in ("torch", "ray", "optuna", "mlflow", "numpy")
+        ),
+        "Python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
+    }
+
+
+def _commands(plan: Plan) -> dict[str, str]:
+    home = _home(plan)
+    return {
+        "go on": _resume(plan),
+        "run a trial again and compare": f"mixunlearn rerun {plan.study}/TRIAL{home}",
+        "this report": f"mixunlearn report {plan.study}{home}",
+        "the table": f"mixunlearn export {plan.study} --format csv{home}",
+        "MLflow's pages": f"mixunlearn ui{home}",
+        "make table and MLflow anew": f"mixunlearn sync {plan.study}{home}",
+    }
+
+
+def _home(plan: Plan) -> str:
+    """Return what a command needs to find the home of a study; nothing for the usual one."""
+    return "" if plan.home == USUAL_HOME else f" {shlex.join(['--home', str(plan.home)])}"
+
+
+def _resume(plan: Plan) -> str:
+    file = shlex.quote(str(plan.folder / "experiment.yaml"))
+    return f"mixunlearn sweep {file}{_home(plan)}"
+
+
+def _warnings(plan: Plan, summary: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what to bear in mind before trusting a verdict."""
+    count = plan.experiment.references.seeds
+    if count < FEW_REFERENCES:
+        yield f"Only {count} references: their spread, and every z, is hardly known."
+    images = len(plan.splits.forget_N) // 2
+    if images < FEW_IMAGES:
+        yield f"Only {images} forgotten images a phase: the attack's success scatters by points."
+    best = next(iter(summary.get("best") or []), None)
+    if best is None:
+        return
+    failed = summary["trials"]["failed"]
+    if failed:
+        yield f"{failed} trials failed; the table says why, --retry-failed runs them again."
+    far = [name for name in summary["metrics"] if abs(best.get(f"z/{name}") or 0.0) > FAR]
+    if far:
+        yield f"The winner is more than {FAR:g} sd from the references in {', '.join(far)}."
+    again = ((summary.get("spread") or {}).get("gap/avg") or {}).get("mean")
+    own = summary["references"]["gap/avg"]
+    if again is not None and own["n"] and again > max(own["values"]):
+        yield (
+            f"Under fresh seeds the winner's gap ({again:.2f}) is beyond that of every reference "
+            f"against the others (at most {max(own['values']):.2f})."
+        )
+    if (best.get("time/ratio_to_retrain") or 0.0) > 1:
+        yield "Unlearning took longer than retraining: a model this small is retrained at once."
+
+
+def _source(thing: object) -> str:
+    """Return the source that a docstring names."""
+    _, _, rest = cleandoc(thing.__doc__ or "").partition("Source: ")
+    return " ".join(rest.partition("\n\n")[0].split())

@@ -1,0 +1,125 @@
+"""Tune's schedulers, told what earlier sweeps of the study saw, and how to end in order."""
+
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any
+
+from ray.tune.schedulers import (
+    AsyncHyperBandScheduler,
+    FIFOScheduler,
+    MedianStoppingRule,
+    TrialScheduler,
+)
+
+from distributed.config.experiment import Search
+from distributed.runtime.signals import Stop
+from distributed.search.unsaved import Unsaved
+from distributed.study.study import Study
+
+REDUCTION_FACTOR = 2  # of ASHA: half of the trials goes on at each rung
+EPOCH = "epoch"  # of a trial, also after an interruption; Tune's own count begins anew
+
+
+class Continued(Unsaved):
+    """Makes a scheduler decide as if the study had never been interrupted.
+
+    Its decisions depend on all epochs it has seen: those of earlier sweeps are told first, those
+    that a trial repeats after falling back to its checkpoint are not told twice. Once a stop was
+    asked for, trials are paused, which saves them, and none is started.
+    """
+
+    study: Study
+    stop: Stop
+
+    def follow(self, study: Study, stop: Stop) -> "Continued":
+        """Take over what the study knows; return the scheduler."""
+        self.study, self.stop = study, stop
+        self._told: dict[int, int] = {}  # trial -> its last epoch
+        self._decided: dict[int, str] = {}  # trial -> what was decided then
+        for row in study.rows():
+            past = _Past(row["trial"])
+            super().on_trial_add(_NOBODY, past)  # type: ignore[misc]
+            self._catch_up(_NOBODY, past, row["epochs"] + (row["state"] != "complete"))
+            if row["state"] != "failed":
+                last = study.history(row["trial"])[row["epochs"]]
+                self.on_trial_complete(_NOBODY, past, {**last, EPOCH: row["epochs"]})
+        return self
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: Mapping[str, Any]) -> str:
+        """Decide whether a trial goes on."""
+        number, epoch = trial.config["trial"], result[EPOCH]
+        if epoch > self._told.get(number, 0):
+            self._catch_up(tune_controller, trial, epoch)
+            self._told[number] = epoch
+            self._decided[number] = super().on_trial_result(tune_controller, trial, result)  # type: ignore[misc]
+        # A worker may die before it is told: the epoch it repeats is decided on as before.
+        repeated = epoch < self._told[number]
+        decision = TrialScheduler.CONTINUE if repeated else self._decided[number]
+        if decision == TrialScheduler.CONTINUE and self.stop.asked:
+            return str(TrialScheduler.PAUSE)
+        return str(decision)
+
+    def on_trial_complete(
+        self, tune_controller: Any, trial: Any, result: Mapping[str, Any]
+    ) -> None:
+        """Take down the last epoch of a trial; one without a value counts for nothing."""
+        value = result.get(self.study.objective)
+        if value is None or value != value:  # noqa: PLR0124 - NaN
+            return
+        self._catch_up(tune_controller, trial, result[EPOCH])
+        super().on_trial_complete(tune_controller, trial, result)  # type: ignore[misc]
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """Return the trial to start next; none once a stop was asked for."""
+        return None if self.stop.asked else super().choose_trial_to_run(tune_controller)  # type: ignore[misc]
+
+    def _catch_up(self, tune_controller: Any, trial: Any, epoch: int) -> None:
+        """Tell the epochs before this one that the study has and the scheduler has not."""
+        number = trial.config["trial"]
+        for past, metrics in self.study.history(number).items():
+            if self._told.get(number, 0) < past < epoch:
+                known = {name: value for name, value in metrics.items() if value is not None}
+                super().on_trial_result(tune_controller, trial, {**known, EPOCH: past})  # type: ignore[misc]
+                self._told[number] = past
+
+
+class _Past:
+    """A trial of an earlier sweep, as far as schedulers look."""
+
+    def __init__(self, number: int) -> None:
+        self.trial_id, self.config = f"past-{number}", {"trial": number}
+
+
+_NOBODY = SimpleNamespace(get_live_trials=list)  # a controller under which nothing runs
+
+
+class Asha(Continued, AsyncHyperBandScheduler):
+    """Asynchronous successive halving."""
+
+
+class Median(Continued, MedianStoppingRule):
+    """Stops trials that are worse than the median of the others."""
+
+
+class Fifo(Continued, FIFOScheduler):
+    """Lets every trial run to its end."""
+
+
+def make_scheduler(search: Search, epochs: int, study: Study, stop: Stop) -> Continued:
+    """Return the scheduler of an experiment; the epoch is the fidelity, up to `epochs`."""
+    aim = {"metric": search.objective, "mode": "min"}
+    scheduler: Continued
+    match search.scheduler:
+        case "asha":
+            scheduler = Asha(
+                time_attr=EPOCH,
+                max_t=epochs,
+                grace_period=1,
+                reduction_factor=REDUCTION_FACTOR,
+                **aim,
+            )
+        case "median":
+            scheduler = Median(time_attr=EPOCH, grace_period=1, min_samples_required=3, **aim)
+        case _:
+            scheduler = Fifo()
+    return scheduler.follow(study, stop)

@@ -1,0 +1,112 @@
+"""The verdict of a sweep as plain data: what `--json` prints, and tables and plots show."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from distributed.plan.plan import BEST, Plan
+from distributed.search.test_evaluation import default_row
+from distributed.study.trials_table import Row, parameters, ranked
+from mixunlearn.evaluation import Judge
+from mixunlearn.metrics.gap import ReferenceSet
+from mixunlearn.store import Entry
+
+
+def summarise(
+    plan: Plan,
+    rows: Sequence[Row],
+    judge: Judge,
+    examined: Mapping[str, Entry],
+    *,
+    tracking_uri: str,
+    seconds: float,
+) -> dict[str, Any]:
+    """Return what a sweep found, all on `test`.
+
+    Args:
+        plan: of the sweep.
+        rows: its finished trials.
+        judge: who measured on `test`.
+        examined: results of the final examination.
+        tracking_uri: where MLflow keeps the runs, without a password.
+        seconds: the sweep took.
+    """
+    objective = plan.experiment.search.objective
+    best = ranked(rows, objective)[:BEST]
+    original = plan.bank.evaluation(plan.bank.original, "test")
+    default = default_row(rows, plan.default)
+    spread = [
+        entry.record["metrics"] for name, entry in examined.items() if name.startswith("seed ")
+    ]
+    summary = {
+        "study": plan.study,
+        "name": plan.experiment.name,
+        "folder": str(plan.folder),
+        "tracking_uri": tracking_uri,
+        "objective": objective,
+        "gap_metrics": list(judge.images.gap_metrics),
+        "metrics": [*judge.images.resolution(), "div/js"],
+        "references": _references(judge.references),
+        "original": judge.references.compare(original),
+        "default": default and {**examined["default"].record["metrics"], "trial": default["trial"]},
+        "best": [trial_summary(plan, row, examined) for row in best],
+        "spread": best and {"trial": best[0]["trial"], **_spread(spread)},
+        "trials": {
+            state: Counter(row["state"] for row in rows)[state]
+            for state in ("complete", "pruned", "failed")
+        },
+        "seconds": seconds,
+    }
+    return dict(_plain(summary))
+
+
+def distribution(values: Sequence[float]) -> dict[str, Any]:
+    """Return mean, sd (n − 1; null for one value), n and the values themselves."""
+    sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    mean = float(np.mean(values)) if len(values) else None
+    return {"mean": mean, "sd": sd, "n": len(values), "values": list(values)}
+
+
+def _references(references: ReferenceSet) -> dict[str, Any]:
+    names = [*references.evaluations[0].metrics, "div/js"]
+    return {
+        **{name: distribution(references.values(name)) for name in names},
+        "gap/avg": distribution(references.own_gaps()),
+        "time/unlearn_s": distribution(references.seconds),
+    }
+
+
+def trial_summary(plan: Plan, row: Row, examined: Mapping[str, Entry]) -> dict[str, Any]:
+    """Return one of the best trials as a summary has it."""
+    objective = plan.experiment.search.objective
+    return {
+        **examined[f"trial {row['trial']}"].record["metrics"],
+        "trial": row["trial"],
+        "state": row["state"],
+        "epochs": row["epochs"],
+        "seconds": row["seconds"],
+        "val": {objective: row[objective]},
+        "params": parameters(row),
+    }
+
+
+def _spread(metrics: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    return {
+        "seeds": len(metrics),
+        **{name: distribution([one[name] for one in metrics]) for name in metrics[0]},
+    }
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - JSON
+    """Return a value as JSON has it: no NaN, no infinity."""
+    match value:
+        case dict():
+            return {key: _plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case float() if not math.isfinite(value):
+            return None
+    return value

@@ -1,0 +1,263 @@
+"""What happens to a trial's results: study, MLflow, trials.parquet, checkpoints, progress."""
+
+import time
+from bisect import insort
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from ray import tune
+
+from distributed.runtime.addresses import redact
+from distributed.runtime.progress import Count, Progress
+from distributed.runtime.signals import Stop
+from distributed.search.checkpoints import Checkpoints, trial_folder
+from distributed.search.scheduler import EPOCH
+from distributed.search.unsaved import Unsaved
+from distributed.study.study import FULL, Study, constant
+from distributed.study.trials_table import known_run_ids, ranked, replacing, write_trials
+from distributed.tracking.tracker import Tracker
+from mixunlearn.errors import MixUnlearnError
+from search_spaces import Space
+from trainables.unlearn import FAILURE, TRACE
+
+NAMED, NAME_LENGTH = 4, 80  # parameters in the name of a run; characters
+METRIC_PREFIXES = ("acc/", "backdoor/", "mia/", "div/", "time/", "train/", "gap/", "z/")
+
+
+class Recorder(Unsaved, tune.Callback):
+    """Tune's callback: records each epoch and each end of a trial, and never waits for MLflow.
+
+    Args:
+        study: the record.
+        tracker: MLflow's background writer.
+        table: path of trials.parquet.
+        epochs: after how many a trial is complete.
+        scheduler: the name of what stops trials early.
+        trial_seconds: the time limit of a trial, if there is one.
+        total: how many trials are wanted in all.
+        tags: of each trial's MLflow run.
+        checkpoints: of which those of no use are removed.
+        stop: looked at between events; ends Tune once running trials are saved.
+        progress: told of each epoch.
+    """
+
+    def __init__(
+        self,
+        *,
+        study: Study,
+        tracker: Tracker,
+        table: Path,
+        epochs: int,
+        scheduler: str,
+        trial_seconds: float | None,
+        total: int,
+        tags: Mapping[str, str],
+        checkpoints: Checkpoints,
+        stop: Stop,
+        progress: Progress,
+    ) -> None:
+        self.study, self.tracker, self.table = study, tracker, table
+        self.checkpoints, self.stop = checkpoints, stop
+        self.epochs, self.scheduler, self.trial_seconds = epochs, scheduler, trial_seconds
+        self.tags, self.progress = dict(tags), progress
+        self.rows = study.rows()
+        self.run_ids = known_run_ids(table)
+        self.count = Count(total, len(self.rows))
+        self.epochs_done = 0
+        self._heard: dict[int, float] = {}  # trial -> when, on this machine's clock
+        self._hung: set[int] = set()
+        self._so_far = SoFar()
+        self._tidy()
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        if self.stop.asked:
+            running = any(trial.status == "RUNNING" for trial in trials)
+            if not running or self.stop.overdue:
+                self.stop.check()
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        number, config = trial.config["trial"], trial.config
+        self._heard[number] = time.monotonic()
+        self._open(number, config)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        number, epoch = trial.config["trial"], result[EPOCH]
+        self._heard[number] = time.monotonic()
+        if FAILURE in result:  # the epoch did not end: it has no metrics
+            return
+        metrics = {name: result[name] for name in result if name.startswith(METRIC_PREFIXES)}
+        self.study.report(number, epoch, metrics)
+        self.tracker.log_epoch(number, epoch, metrics, self.study.time_ms(number, epoch))
+        self.epochs_done += 1
+        self._show(trials, event=False)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        result = trial.last_result
+        state, error = self._outcome(result)
+        if trace := result.get(TRACE):
+            self._keep_trace(trial.config["trial"], trace)
+        self._finish(trial, state, error)
+        self._show(trials, event=True)
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        # A worker that hung was killed by its own hand. It gets one more chance, not several.
+        number = trial.config["trial"]
+        if self.trial_seconds and time.monotonic() - self._heard[number] > self.trial_seconds:
+            self._hung.add(number)
+            trial.max_failures = 0
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        reason = last_line(trial.error_file)
+        if any(words in reason.lower() for words in FULL):
+            # No trial's fault: it stays unfinished, and goes on when there is room.
+            raise MixUnlearnError(f"{reason}; free space there, the same command goes on")
+        if trial.config["trial"] in self._hung:
+            limit = f"resources.trial_seconds = {self.trial_seconds:g}"
+            reason = f"killed: an epoch did not end within twice its limit, {limit}"
+        if trial.error_file is not None and Path(trial.error_file).exists():
+            trace = Path(trial.error_file).read_text(errors="replace")
+            self._keep_trace(trial.config["trial"], trace)
+        self._finish(trial, "failed", reason)
+        self._show(trials, event=True)
+
+    def repeat(self) -> None:
+        """Tell MLflow all that the study knows of finished trials; what it has, it is not sent.
+
+        An earlier driver may have died before it told everything.
+        """
+        for row in self.rows:
+            self._open(row["trial"], self.study.config(row["trial"]))
+            self._close(row)
+        self._tell_progress()
+
+    def write_table(self) -> None:
+        """Write trials.parquet, off the event loop."""
+        rows = sorted(self.rows, key=lambda row: int(row["trial"]))
+        known, path = self.run_ids, self.table
+
+        def write(run_ids: Mapping[int, str]) -> None:
+            ids = {**known, **run_ids}
+            write_trials([{**row, "mlflow_run_id": ids.get(row["trial"])} for row in rows], path)
+
+        self.tracker.call(write)
+
+    def _outcome(self, result: Mapping[str, Any]) -> tuple[str, str | None]:
+        """Return state and reason of a trial that was stopped without an error."""
+        if FAILURE in result:
+            return "failed", result[FAILURE]
+        if result[EPOCH] >= self.epochs:
+            return "complete", None
+        if self.trial_seconds and result["seconds"] >= self.trial_seconds:
+            return "pruned", f"stopped after resources.trial_seconds = {self.trial_seconds:g}"
+        return "pruned", None
+
+    def _finish(self, trial: Any, state: str, error: str | None) -> None:
+        number = trial.config["trial"]
+        seconds = (trial.last_result or {}).get("seconds", 0.0)
+        row = self.study.finish(number, state, seconds=seconds, error=error)
+        self._close(row)
+        self._tell_progress()
+        self.rows.append(row)
+        self.count.done += 1
+        self.write_table()
+        self._tidy()
+
+    def _open(self, number: int, config: Mapping[str, Any]) -> None:
+        parameters = {name: value for name, value in config.items() if name != "trial"}
+        tags = {**self.tags, "mixunlearn.trial_id": self.study.trial_id(config)}
+        if code := self.study.code(number):  # not of who tells it once more
+            tags["mixunlearn.code"] = code
+        name = run_name(number, self.study.method, parameters, self.study.space)
+        self.tracker.start_trial(number, name, parameters, tags)
+        for epoch, metrics in self.study.history(number).items():
+            known = {name: value for name, value in metrics.items() if value is not None}
+            self.tracker.log_epoch(number, epoch, known, self.study.time_ms(number, epoch))
+
+    def _close(self, row: Mapping[str, Any]) -> None:
+        number, state, error = row["trial"], row["state"], row["error"]
+        metrics = {name: row[name] for name in row if name.startswith(METRIC_PREFIXES)}
+        metrics["time/trial_s"] = row["seconds"]
+        reason = error or ""
+        if state == "pruned" and not error:
+            epochs = f"epoch {row['epochs']} of {self.epochs}"
+            reason = f"stopped early by {self.scheduler} after {epochs}"
+        self.tracker.finish_trial(number, state, metrics, error, reason)
+        if state == "failed" and (trace := self._trace(number)).exists():
+            self.tracker.log_artifact(number, trace)
+
+    def _tell_progress(self) -> None:
+        """Tell MLflow how the objective developed, by the number of trials that have ended."""
+        for ended_ms, value in self.study.outcomes(self._so_far.ended):
+            metrics = self._so_far.add(value)
+            self.tracker.log_epoch(None, self._so_far.ended, metrics, ended_ms)
+
+    def _trace(self, number: int) -> Path:
+        """Return where a failed trial's traceback is kept: Ray's folder vanishes."""
+        return self.table.parent / "errors" / trial_folder(number) / "error.txt"
+
+    def _keep_trace(self, number: int, text: str) -> None:
+        path = self._trace(number)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            temporary.write_text(redact(text), errors="replace")
+
+    def _tidy(self) -> None:
+        """Remove the checkpoints that are of no use any more, off the event loop."""
+        rows = list(self.rows)
+        self.tracker.call(lambda run_ids: self.checkpoints.tidy(rows))
+
+    def _show(self, trials: list[Any], *, event: bool) -> None:
+        states = [row["state"] for row in self.rows]
+        running = sum(trial.status == "RUNNING" for trial in trials)
+        objective = self.study.objective
+        best = [f", best {objective} {row[objective]:.2f}" for row in ranked(self.rows, objective)]
+        line = (
+            f"trials: {self.count.done} of {self.count.total} done "
+            f"({states.count('pruned')} pruned, {states.count('failed')} failed), "
+            f"{running} running, {self.epochs_done} epochs{''.join(best[:1])}{self.count.left()}"
+        )
+        self.progress.show(line, event=event)
+
+
+class SoFar:
+    """The best and the median objective of the trials that have ended."""
+
+    def __init__(self) -> None:
+        self.ended = 0
+        self._values: list[float] = []  # sorted
+
+    def add(self, value: float | None) -> dict[str, float]:
+        """Return both once one more trial has ended; nothing before there is a value.
+
+        Args:
+            value: its objective; `None` if it failed.
+        """
+        self.ended += 1
+        if value is not None:
+            insort(self._values, value)
+        if not self._values:
+            return {}
+        return {"so_far/best": self._values[0], "so_far/median": median(self._values)}
+
+
+def run_name(number: int, method: str, parameters: Mapping[str, Any], space: Space) -> str:
+    """Return the name of a trial's run: sorted by number, with some of what varies."""
+    name = f"{number:04d} {method}"
+    varying = [key for key in space if key in parameters and constant(space[key]) is None]
+    for key in varying[:NAMED]:
+        value = parameters[key]
+        longer = f"{name} {key}={format(value, '.2g') if isinstance(value, float) else value}"
+        name = longer if len(longer) <= NAME_LENGTH else name
+    return name
+
+
+def last_line(error_file: str | None) -> str:
+    """Return the last line of a trial's error file: what was raised."""
+    if error_file is None or not Path(error_file).exists():
+        return "the worker died"
+    lines = Path(error_file).read_text().strip().splitlines()
+    return lines[-1].strip() if lines else "the worker died"

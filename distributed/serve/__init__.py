@@ -1,0 +1,1 @@
+"""Pages on this machine: MLflow's and Optuna's."""

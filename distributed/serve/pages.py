@@ -1,0 +1,271 @@
+"""Shows what was kept: MLflow's own pages, or Optuna's of one study, on this machine alone."""
+
+import contextlib
+import http
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import IO, TypeAlias
+from urllib.error import URLError
+from urllib.request import ProxyHandler, build_opener
+
+from distributed.runtime.addresses import REMOTE, one_line, redact, resolve
+from distributed.runtime.signals import terminated_as_interrupted
+from distributed.tracking.tracker import DEFAULTS, reachable, require_runs
+from mixunlearn.errors import InputError, MixUnlearnError
+
+HOST = "127.0.0.1"  # MLflow then refuses other host names, and frames of other sites
+START_S, GRACE_S, POLL_S = 120.0, 10.0, 0.1
+LAST_PORT = 65535
+RECORD = "MIXUNLEARN_RECORD"  # environment variable of the dashboard: the address of its study
+ROOT = Path(__file__).resolve().parents[2]
+
+Announce: TypeAlias = Callable[[str], None]
+
+
+def serve(
+    home: Path,
+    uri: str,
+    artifact_location: str | None,
+    port: int | None,
+    announce: Announce,
+) -> int:
+    """Serve MLflow's pages until Ctrl-C or SIGTERM; a tracking server has its own, so only say so.
+
+    Args:
+        home: the folder of studies.
+        uri: the tracking address.
+        artifact_location: where the artifacts are; None: under the home.
+        port: of this machine; None: a free one.
+        announce: is given one line with the link, once it answers.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        InputError: the port cannot be had.
+        MissingError: nothing has been tracked yet.
+        MixUnlearnError: MLflow did not start, or ended by itself.
+    """
+    if uri.startswith(REMOTE):
+        announce(f"MLflow's pages are at {redact(uri)}")
+        return 0
+    line = "MLflow's pages are at {} (Ctrl-C ends them)"
+    return _serve(server(home, uri, artifact_location, port), line, announce)
+
+
+def serve_dashboard(study: str, record: str, port: int | None, announce: Announce) -> int:
+    """Serve Optuna's dashboard of a study until Ctrl-C or SIGTERM; it can be looked at only.
+
+    Args:
+        study: its name.
+        record: address of its record.
+        port: of this machine; None: a free one.
+        announce: is given one line with the link, once it answers.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        InputError: the port cannot be had.
+        MixUnlearnError: the record does not answer, or the dashboard ended by itself.
+    """
+    line = "Optuna's dashboard is at {} (Ctrl-C ends it)"
+    return _serve(dashboard(study, record, port), line, announce)
+
+
+class Server:
+    """A running server of pages: its process (leader of its own group), link and output.
+
+    Args:
+        name: of what it serves.
+        process: that serves.
+        link: to the first page.
+        health: path that answers once it is ready.
+        output: file with all it said.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        process: subprocess.Popen[bytes],
+        link: str,
+        health: str,
+        output: IO[bytes],
+    ) -> None:
+        self.name, self.process, self.link = name, process, link
+        self._health, self._output = health, output
+
+    def last_line(self) -> str:
+        """Return the last line it said about an error, else its last one; without passwords."""
+        file = self._output.fileno()  # shared with the server: its place must not move
+        lines = os.pread(file, os.fstat(file).st_size, 0).decode(errors="replace").split("\n")
+        said = [line.strip() for line in lines if line.strip()]
+        errors = [line for line in said if "Error: " in line or "Exception: " in line]
+        return redact([*(said or ["it said nothing"]), *errors][-1])
+
+    def wait_until_ready(self) -> None:
+        """Return when it answers.
+
+        Raises:
+            MixUnlearnError: it ended, or did not answer for two minutes.
+        """
+        deadline = time.monotonic() + START_S
+        while not _answers(f"{self.link}{self._health}"):
+            if self.process.poll() is not None:
+                raise MixUnlearnError(f"{self.name} did not start: {self.last_line()}")
+            if time.monotonic() > deadline:
+                raise MixUnlearnError(f"{self.name} does not answer: {self.last_line()}")
+            time.sleep(POLL_S)
+
+    def stop(self) -> None:
+        """End it and all it started: asked first, killed after a while or at a second Ctrl-C."""
+        _signal(self.process.pid, signal.SIGTERM)
+        try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(GRACE_S)
+        finally:
+            _signal(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+
+@contextlib.contextmanager
+def server(
+    home: Path, uri: str, artifact_location: str | None, port: int | None
+) -> Iterator[Server]:
+    """Run `mlflow server` on this machine for the length of a `with` block; see `serve`."""
+    uri, location = resolve(uri, artifact_location, home)
+    require_runs(uri)
+    port = _usable(port)
+    words = ("--workers", "1", "--host", HOST, "--port", str(port))
+    with _running(
+        "MLflow's server",
+        ["-m", "mlflow", "server", *words, "--artifacts-destination", str(location)],
+        port=port,
+        health="/health",
+        environ=environment(uri),
+        folder=home if home.is_dir() else None,
+    ) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def dashboard(study: str, record: str, port: int | None) -> Iterator[Server]:
+    """Run Optuna's dashboard on this machine for the length of a `with` block."""
+    # A file that several drivers may append to has nobody who could answer.
+    if not record.startswith("journal:") and (reason := reachable(record)):
+        raise MixUnlearnError(f"{redact(record)} does not answer: {reason}")
+    port = _usable(port)
+    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    with _running(
+        "Optuna's dashboard",
+        ["-m", "distributed.serve.optuna_dashboard", study, HOST, str(port)],
+        port=port,
+        health="/api/meta",
+        environ={**os.environ, RECORD: record, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        folder=None,
+    ) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def _running(
+    name: str,
+    words: Sequence[str],
+    *,
+    port: int,
+    health: str,
+    environ: Mapping[str, str],
+    folder: Path | None,
+) -> Iterator[Server]:
+    """Run a server in Python for the length of a `with` block, from when it answers.
+
+    What is secret goes into its environment: command lines are public.
+    """
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(
+            [sys.executable, "-P", *words],
+            env=environ,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C reaches us, and we end the whole group
+        )
+        running = Server(name, process, f"http://{HOST}:{port}", health, output)
+        try:
+            running.wait_until_ready()
+            yield running
+        finally:
+            running.stop()
+
+
+def _serve(pages: AbstractContextManager[Server], line: str, announce: Announce) -> int:
+    """Serve pages until Ctrl-C or SIGTERM; return the exit code.
+
+    Args:
+        pages: to be served.
+        line: to announce, with a place for the link.
+        announce: is given it, once they answer.
+
+    Raises:
+        MixUnlearnError: they ended by themselves.
+    """
+    with (
+        terminated_as_interrupted(),
+        contextlib.suppress(KeyboardInterrupt),
+        pages as running,
+    ):
+        announce(line.format(running.link))
+        running.process.wait()
+        raise MixUnlearnError(f"{running.name} ended: {running.last_line()}")
+    return 0
+
+
+def environment(uri: str) -> dict[str, str]:
+    """Return the server's environment; the address goes here: command lines are public."""
+    lean = {
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # queues of jobs for language models
+        "MLFLOW_UVICORN_OPTS": "--log-level warning",  # no line for each picture of each page
+    }
+    return {**DEFAULTS, **lean, **os.environ, "MLFLOW_BACKEND_STORE_URI": uri}
+
+
+def _usable(port: int | None) -> int:
+    """Return `port`, or a free one.
+
+    Raises:
+        InputError: it is in use, reserved or no port number.
+    """
+    if port is not None and not 0 < port <= LAST_PORT:
+        raise InputError("port", port, f"choose one from 1 to {LAST_PORT}, or none for a free one")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
+        try:
+            probe.bind((HOST, port or 0))
+        except OSError as error:
+            remedy = f"{one_line(error)}; choose another one, or none for a free one"
+            raise InputError("port", port, remedy) from error
+        free: int = probe.getsockname()[1]
+    return free
+
+
+def _answers(link: str) -> bool:
+    try:
+        # Past any proxy: it is this machine.
+        with build_opener(ProxyHandler({})).open(link, timeout=2) as response:
+            return bool(response.status == http.HTTPStatus.OK)
+    except (URLError, OSError, http.client.HTTPException):
+        return False
+
+
+def _signal(group: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, number)

@@ -1,0 +1,1 @@
+"""The study in Optuna's storage: the record of all trials, and its lock."""

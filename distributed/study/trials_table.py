@@ -1,0 +1,169 @@
+"""`trials.parquet`: one row a trial, the plain table everything else can be rebuilt from."""
+
+import logging
+import math
+import numbers
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from distributed.runtime.addresses import one_line
+from mixunlearn.errors import MissingError, MixUnlearnError
+
+log = logging.getLogger(__name__)
+
+Row: TypeAlias = Mapping[str, Any]
+
+RUN_ID = "mlflow_run_id"
+# Always there and always of this type, so that tables of different studies can be joined.
+FIXED = {
+    "study": pa.string(),
+    "trial": pa.int64(),
+    "trial_id": pa.string(),
+    "method": pa.string(),
+    "state": pa.string(),
+    "epochs": pa.int64(),
+    "seconds": pa.float64(),
+    RUN_ID: pa.string(),
+    "error": pa.string(),
+}
+LAST = 2  # of the fixed columns stand at the end
+PARAMS, GAP, Z = "params/", "gap/", "z/"
+
+
+def write_trials(rows: Sequence[Mapping[str, object]], path: Path) -> None:
+    """Write `rows` to `path` so that a reader sees the old table or the new one, never a part.
+
+    Args:
+        rows: one mapping a trial, as the sweep keeps them.
+        path: the file; its folder is made when missing.
+
+    Raises:
+        MixUnlearnError: a metric is not a number.
+        OSError: the file cannot be written; what was there before is still there.
+    """
+    table = trials_table(rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        pq.write_table(table, file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def trials_table(rows: Sequence[Mapping[str, object]]) -> pa.Table:
+    """Return trials as a table, a row each.
+
+    Columns: study, trial, trial_id, method, state, epochs, seconds, then `params/*`, metrics,
+    `gap/*` and `z/*`, each sorted, then mlflow_run_id and error. Beyond these fixed ones a column
+    exists if any row has it. Missing values and NaN become null; a parameter
+    that is not of one type in all rows becomes text.
+
+    Raises:
+        MixUnlearnError: a metric is not a number.
+    """
+    return pa.table({name: _column(name, rows) for name in _names(rows)})
+
+
+def read_trials(path: Path) -> list[dict[str, object]]:
+    """Return the rows of a `trials.parquet`; every row has every column, null as None.
+
+    Raises:
+        MissingError: there is no such file.
+    """
+    if not path.is_file():
+        raise MissingError(f"{path} does not exist: `mixunlearn sweep EXPERIMENT` writes it")
+    with pq.ParquetFile(path) as file:
+        rows: list[dict[str, object]] = file.read().to_pylist()
+    return rows
+
+
+def known_run_ids(path: Path) -> dict[int, str]:
+    """Return the MLflow runs that a `trials.parquet` knows of, by trial.
+
+    A damaged table knows none: it is derived, and about to be written anew.
+    """
+    try:
+        rows = read_trials(path) if path.exists() else []
+        return {int(str(row["trial"])): str(row[RUN_ID]) for row in rows if row[RUN_ID]}
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+        log.warning("%s is damaged (%s); it is made anew", path, one_line(error))
+        return {}
+
+
+def ranked(rows: Sequence[Row], objective: str) -> list[Row]:
+    """Return the trials that did not fail, best first.
+
+    A trial that was stopped early counts as what it is, a configuration with fewer epochs.
+    """
+    usable = [row for row in rows if row["state"] != "failed" and row.get(objective) is not None]
+    return sorted(usable, key=lambda row: (row[objective], row["trial"]))
+
+
+def parameters(row: Row) -> dict[str, Any]:
+    """Return a row's hyperparameters."""
+    return {name.removeprefix("params/"): row[name] for name in row if name.startswith("params/")}
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a name beside `path`; what was written there takes its place, or vanishes on error."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _names(rows: Sequence[Mapping[str, object]]) -> list[str]:
+    found = {name for row in rows for name in row} - FIXED.keys()
+    first, last = list(FIXED)[:-LAST], list(FIXED)[-LAST:]
+    return [*first, *sorted(found, key=lambda name: (_group(name), name)), *last]
+
+
+def _group(name: str) -> int:
+    """Return the place of a column's group: parameters, metrics, gaps, z values."""
+    return {PARAMS: 0, GAP: 2, Z: 3}.get(name.partition("/")[0] + "/", 1)
+
+
+def _column(name: str, rows: Sequence[Mapping[str, object]]) -> pa.Array:
+    values = [_plain(row.get(name)) for row in rows]
+    if name.startswith(PARAMS):
+        return _parameter(values)
+    try:
+        if name not in FIXED:
+            values = [None if value is None else _number(value) for value in values]
+        return pa.array(values, type=FIXED.get(name, pa.float64()))
+    except (TypeError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise MixUnlearnError(f"the column {name!r} of the trials is not sound: {error}") from error
+
+
+def _plain(value: object) -> object:
+    """Return `value` without NumPy's type and with NaN as None."""
+    item = getattr(value, "item", None)
+    plain = item() if callable(item) else value
+    return None if isinstance(plain, float) and math.isnan(plain) else plain
+
+
+def _number(value: object) -> float:
+    if not isinstance(value, numbers.Real):
+        raise TypeError(f"{value!r} is not a number")
+    return float(value)
+
+
+def _parameter(values: list[object]) -> pa.Array:
+    kinds = {type(value) for value in values if value is not None}
+    try:
+        if kinds <= {bool} or kinds <= {str} or kinds == {int}:
+            return pa.array(values, type=None if kinds else pa.string())
+        if kinds <= {int, float}:  # 1 and 0.5 are one quantity, typed differently
+            return pa.array(values, type=pa.float64())
+    except (OverflowError, pa.ArrowInvalid):  # an integer beyond 64 bits
+        pass
+    return pa.array([None if value is None else str(value) for value in values], type=pa.string())

@@ -1,0 +1,313 @@
+"""What MLflow shall hold of every run, and what of it is still to be sent. Knows no MLflow.
+
+A record adds something to a run. The drafts are what all records so far amount to: wishes, not
+lists of calls. Whatever waits for a run goes out together, and after a failure the same draft is
+simply sent again.
+"""
+
+import json
+import math
+import numbers
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from distributed.runtime.addresses import cut, redact
+
+PARAM_LENGTH = 6000  # of a parameter's value; MLflow refuses longer ones
+TAG_LENGTH = 8000  # of a tag's value; MLflow refuses longer ones
+NAME_LENGTH = 250  # of a metric's, parameter's or tag's name
+
+STUDY, TRIAL, KEY = "mixunlearn.study", "mixunlearn.trial", "mixunlearn.key"
+STATE, STEP = "mixunlearn.state", "mixunlearn.step"
+ERROR, REASON = "mixunlearn.error", "mixunlearn.reason"
+DROPPED, CUT = "mixunlearn.dropped_metrics", "mixunlearn.cut_params"
+EXPERIMENT = "mixunlearn.experiment"
+REFERENCES, USED_BY = "mixunlearn.references", "mixunlearn.used_by."
+Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]  # MLflow's words
+RUNNING: Status = "RUNNING"
+FINISHED: Status = "FINISHED"
+
+Run = int | str | None  # a trial's number, a reference's key; None is the study's parent
+Whole = Annotated[int, Field(ge=0, lt=2**63)]  # what a database can hold
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What is added to a run at one time. Plain values only: it may have to wait on disk."""
+
+    run: Run = None
+    time_ms: Whole
+    status: Status | None = None  # RUNNING starts the run, the others end it
+    name: str = ""
+    step: Whole | None = None  # of the metrics; without one they are final
+    metrics: dict[str, float | None] = field(default_factory=dict)
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)  # of the run, or of the model
+    inputs: list[dict[str, str]] = field(default_factory=list)  # data sets, see `Tracker`
+    path: str = ""  # of an artifact
+    folder: str = ""  # where in the run's artifacts
+    model: str = ""  # under which the artifact, a model, is registered
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upload:
+    """A file or folder for a run: an artifact, or a model if it has a name and tags of its own."""
+
+    path: Path
+    folder: str = ""
+    model: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One value of a metric; without a step it belongs to the last step of its run."""
+
+    name: str
+    value: float
+    time_ms: int
+    step: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """What MLflow already holds of a run that was found again."""
+
+    run_id: str
+    status: str
+    tags: Mapping[str, str]
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+
+
+@dataclass(kw_only=True)
+class Draft:
+    """One run: what it shall be, what MLflow holds of it (`run_id`, `held`), what waits."""
+
+    identity: Mapping[str, str]  # the tags by which the run is found again
+    name: str = ""
+    started_ms: int | None = None
+    ended_ms: int | None = None
+    run_id: str | None = None
+    status: str | None = None  # wanted
+    held_status: str | None = None
+    held_tags: Mapping[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)  # waiting
+    params: dict[str, str] = field(default_factory=dict)  # waiting
+    points: list[Point] = field(default_factory=list)  # waiting
+    inputs: list[dict[str, str]] = field(default_factory=list)  # waiting
+    uploads: list[Upload] = field(default_factory=list)  # waiting
+    step: int = 0  # the last one of any metric
+    failed: bool = False  # when it was sent the last time
+    _params_known: set[str] = field(default_factory=set)
+    _last_step: dict[str, int] = field(default_factory=dict)
+    _last_value: dict[str, float] = field(default_factory=dict)
+    _floor: int = -1  # steps up to here were delivered by an earlier process
+    _time_ms: int = 0  # of the latest metrics
+    _dropped: set[str] = field(default_factory=set)
+
+    @property
+    def waits(self) -> bool:
+        """Whether anything is still to be sent."""
+        parts = (self.tags, self.params, self.points, self.inputs, self.uploads)
+        return any(parts) or self.status not in {None, self.held_status}
+
+    def start(self, name: str, params: Mapping[str, object], time_ms: int) -> None:
+        """The run goes (on): it has `name` and `params`, and is running."""
+        self.name, self.status = name, RUNNING
+        self.started_ms = self.started_ms or time_ms
+        self.add_params(params)
+
+    def finish(self, status: str, time_ms: int) -> None:
+        """The run ended as `status`, MLflow's word for it."""
+        self.status, self.ended_ms = status, time_ms
+
+    def add_tags(self, tags: Mapping[str, object]) -> None:
+        """Set tags: redacted, and cut to MLflow's limit. An empty one is as good as none."""
+        for name, value in tags.items():
+            self.tags[cut(name, NAME_LENGTH)] = cut(redact(str(value)), TAG_LENGTH)
+        if self.run_id:
+            self._leave_out_held_tags()
+
+    def add_params(self, params: Mapping[str, object]) -> None:
+        """Add parameters: each once for ever, as MLflow has it; long ones are cut and listed."""
+        long = []
+        for name, value in params.items():
+            if name not in self._params_known:
+                text = redact(str(value))
+                self.params[cut(name, NAME_LENGTH)] = cut(text, PARAM_LENGTH)
+                long += [name] if len(text) > PARAM_LENGTH else []
+        self._params_known |= params.keys()
+        if long:
+            self.add_tags({CUT: ", ".join(sorted(long))})
+
+    def add_metrics(self, metrics: Mapping[str, object], step: int | None, time_ms: int) -> None:
+        """Add metrics of one step, or final ones (`step` None); what is no finite number is listed.
+
+        A step that was added before is left out: a trial that fell back to its last checkpoint
+        reports it once more. So is a final value that the last epoch had already.
+        """
+        if step is None:  # MLflow takes the latest value of the last step for the run's value
+            time_ms = max(time_ms, self._time_ms + 1)
+        self._time_ms = time_ms
+        for name, value in metrics.items():
+            number = _finite(value)
+            if number is None:
+                self._drop(name, value)
+            elif self._is_new(name, number, step):
+                self.points.append(Point(name=name, value=number, time_ms=time_ms, step=step))
+                self._last_value[name] = number
+                self._last_step[name] = self.step if step is None else step
+        self.step = max(self.step, step or 0)
+
+    def _is_new(self, name: str, value: float, step: int | None) -> bool:
+        if step is None:
+            return self._last_value.get(name) != value
+        return step > max(self._floor, self._last_step.get(name, -1))
+
+    def _drop(self, name: str, value: object) -> None:
+        if value is not None and name not in self._dropped:
+            self._dropped.add(name)
+            self.add_tags({DROPPED: ", ".join(sorted(self._dropped))})
+
+    def attach(self, held: Held) -> str:
+        """Take over a run that was made or found again: what it holds is not sent once more.
+
+        Returns:
+            The run's id.
+        """
+        self.run_id, self.held_status, self.held_tags = held.run_id, held.status, held.tags
+        self._floor = int(held.tags.get(STEP, -1))
+        self.step = max(self.step, self._floor)
+        self.params = {name: v for name, v in self.params.items() if name not in held.params}
+        self._leave_out_held_tags()
+        self._params_known |= held.params.keys()
+        self.points = [point for point in self.points if not self._holds(held, point)]
+        self._last_value = {**held.metrics, **self._last_value}
+        if KEY in self.identity and held.status == FINISHED:
+            # A reference is logged once for ever; only who uses it is added.
+            self.points, self.params = [], {}
+            self.tags = {name: v for name, v in self.tags.items() if name.startswith(USED_BY)}
+        return held.run_id
+
+    def _leave_out_held_tags(self) -> None:
+        held = self.held_tags
+        self.tags = {name: v for name, v in self.tags.items() if held.get(name, "") != v}
+
+    def _holds(self, held: Held, point: Point) -> bool:
+        if point.step is None:
+            return held.metrics.get(point.name) == point.value
+        return point.step <= self._floor
+
+    def batch(self) -> tuple[list[Point], dict[str, str], dict[str, str]]:
+        """Return the metrics, parameters and tags that wait, with the step they lead up to."""
+        epochs = any(point.step is not None for point in self.points)
+        reached = {STEP: str(self.step)} if epochs else {}
+        return list(self.points), dict(self.params), {**self.tags, **reached}
+
+    def step_of(self, point: Point) -> int:
+        """Return the step of a point; a final one belongs to the last step."""
+        return self.step if point.step is None else point.step
+
+    def batch_sent(self) -> None:
+        """MLflow holds (or refused for good) what `batch` returned."""
+        self.held_tags = {**self.held_tags, **self.tags}
+        self.points, self.params, self.tags = [], {}, {}
+
+
+class Outbox:
+    """All drafts of a study: the parent, its trials and the references it uses."""
+
+    def __init__(self, study: str) -> None:
+        self.parent = Draft(identity={STUDY: study}, name=study)
+        self.trials: dict[int, Draft] = {}
+        self.references: dict[str, Draft] = {}
+        self._study = study
+        self._linked: dict[str, str] = {}
+
+    def apply(self, record: Record) -> None:
+        """Add what a record says to the draft of its run."""
+        draft = self.draft(record.run)
+        if record.status == RUNNING:
+            draft.start(record.name, record.params, record.time_ms)
+        draft.add_metrics(record.metrics, record.step, record.time_ms)
+        draft.add_tags({} if record.model else record.tags)
+        if record.status not in {None, RUNNING}:
+            draft.finish(record.status, record.time_ms)
+        draft.inputs += record.inputs
+        if record.path:
+            draft.uploads.append(_upload(record))
+
+    def draft(self, run: Run) -> Draft:
+        """Return the draft of a run, a new one if needed."""
+        if run is None:
+            return self.parent
+        return self.trial(run) if isinstance(run, int) else self.reference(run)
+
+    def trial(self, number: int) -> Draft:
+        """Return the draft of a trial, a new one if needed."""
+        identity = {STUDY: self._study, TRIAL: str(number)}
+        return self.trials.setdefault(number, Draft(identity=identity, name=f"trial-{number}"))
+
+    def reference(self, key: str) -> Draft:
+        """Return the draft of a retrained reference, a new one if needed."""
+        return self.references.setdefault(key, Draft(identity={KEY: key}, name=key))
+
+    def waiting(self) -> Iterator[Draft]:
+        """Yield the drafts that have something to send.
+
+        The parent comes after its children, which may end it; those that failed the last time
+        come after all others, which must not wait for them.
+        """
+        self._link_parent()
+        children = [d for d in (*self.references.values(), *self.trials.values()) if d.waits]
+        fine = [draft for draft in children if not draft.failed]
+        failed = [draft for draft in children if draft.failed]
+        yield from fine
+        self.link_references()
+        yield from [self.parent] if self.parent.waits else []
+        yield from failed
+
+    def run_ids(self) -> dict[int, str]:
+        """Return the run of each trial that MLflow knows."""
+        return {number: draft.run_id for number, draft in self.trials.items() if draft.run_id}
+
+    def _link_parent(self) -> None:
+        """Tag all references with the run of the study, which uses them."""
+        if self.parent.run_id:
+            # MLflow takes no other characters in a tag's name.
+            name = USED_BY + re.sub(r"[^\w.-]", "_", self._study)
+            for draft in self.references.values():
+                draft.add_tags({name: self.parent.run_id})
+
+    def link_references(self) -> None:
+        """Tag the parent with the runs of all references, also those of an earlier sweep."""
+        runs = {key: draft.run_id for key, draft in self.references.items() if draft.run_id}
+        if runs.items() <= self._linked.items():
+            return
+        before = json.loads(self.parent.held_tags.get(REFERENCES, "{}"))
+        self._linked = {**before, **self._linked, **runs}
+        self.parent.add_tags({REFERENCES: _fitting(dict(self._linked))})
+
+
+def _upload(record: Record) -> Upload:
+    tags = record.tags if record.model else {}
+    return Upload(path=Path(record.path), folder=record.folder, model=record.model, tags=tags)
+
+
+def _fitting(runs: dict[str, str]) -> str:
+    """Return `runs` as JSON, without the oldest ones if it were too long for a tag."""
+    while len(text := json.dumps(runs)) > TAG_LENGTH:
+        runs.pop(next(iter(runs)))
+    return text
+
+
+def _finite(value: object) -> float | None:
+    if isinstance(value, numbers.Real) and math.isfinite(value):
+        return float(value)
+    return None

@@ -1,0 +1,259 @@
+"""Records on their way to MLflow: in drafts while it answers, on disk while it does not."""
+
+import contextlib
+import json
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+
+from pydantic import ConfigDict, TypeAdapter, with_config
+
+from distributed.runtime.addresses import one_line, redact
+from distributed.tracking.outbox import Outbox, Record, Run
+from mixunlearn.errors import MixUnlearnError
+
+CHUNK_BYTES = 2**20  # read at once: a long outage must not fill the memory when it is over
+NEAR = 0.8  # of the bound
+MIB = 2**20
+
+_RECORD = TypeAdapter(with_config(ConfigDict(extra="forbid", strict=True))(Record))
+
+
+def to_line(record: Record) -> bytes:
+    """Return a record as a line of JSON, without passwords and without what is not set."""
+    values = {field.name: getattr(record, field.name) for field in fields(record)}
+    plain = {name: _redacted(v) for name, v in values.items() if v not in (None, "", {}, [])}
+    return json.dumps(plain, separators=(",", ":")).encode() + b"\n"
+
+
+def from_line(line: bytes) -> Record:
+    """Return the record in a line.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return _RECORD.validate_json(line)
+
+
+def _redacted(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _redacted(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_redacted(item) for item in value]
+    return redact(value) if isinstance(value, str) else value
+
+
+class Spool:
+    """A file of records, one a line: written at its end, read from its start, then removed.
+
+    For one process at a time; what one that died has left is there for the next.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.size = 0  # in bytes
+        self.unreadable = 0  # lines
+        self._read = 0  # bytes from the start
+
+    @property
+    def unread(self) -> bool:
+        """Whether there is more to read."""
+        return self._read < self.size
+
+    def open(self) -> None:
+        """Take over what an earlier process left, but for a line that it did not finish."""
+        with contextlib.suppress(FileNotFoundError), self.path.open("rb+") as file:
+            self.size = sum(len(line) for line in file if line.endswith(b"\n"))
+            file.truncate(self.size)
+
+    def append(self, records: Sequence[Record], limit: float) -> None:
+        """Write records at the end: all or none.
+
+        Raises:
+            MixUnlearnError: the file would have more than `limit` bytes.
+            OSError: the disk is full, for example.
+        """
+        data = b"".join(map(to_line, records))
+        if self.size + len(data) > limit:
+            raise MixUnlearnError(f"{self.path} has reached its limit of {limit / MIB:g} MiB")
+        try:
+            with self.path.open("ab") as file:
+                file.write(data)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.truncate(self.path, self.size)
+            raise
+        self.size += len(data)
+
+    def skip(self) -> None:
+        """Take all that is there as read."""
+        self._read = self.size
+
+    def read(self) -> list[Record]:
+        """Return the next records; a line that is none is counted and left out.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        with self.path.open("rb") as file:
+            file.seek(self._read)
+            lines = file.readlines(CHUNK_BYTES)
+        self._read += sum(map(len, lines))
+        if not lines:  # somebody has cut the file
+            self.unreadable += 1
+            self.skip()
+        return [record for line in lines for record in self._understood(line)]
+
+    def _understood(self, line: bytes) -> list[Record]:
+        try:
+            return [from_line(line)]
+        except ValueError:
+            self.unreadable += 1
+            return []
+
+    def remove(self) -> None:
+        """Remove the file. If it stays, the next process finds that MLflow has all of it."""
+        with contextlib.suppress(OSError):
+            self.path.unlink(missing_ok=True)
+        self.size = self._read = 0
+
+
+class Backlog:
+    """Puts records into the outbox's drafts, or into the spool as long as MLflow is away.
+
+    A run gets its records in order and without gaps: after one that was lost, all later ones are
+    left out, so that what MLflow holds can be completed from the study at any time: a step that
+    MLflow has hides all steps before it. `take`, `deliver` and `leave` are a `background.Work`.
+
+    Args:
+        outbox: where records go to be sent.
+        spool: where they wait.
+        limit: of the spool, in bytes.
+        send: sends what the outbox holds; returns why parts of it could not be sent; raises if
+            MLflow is away.
+        say: told in one line when MLflow goes away or comes back, when the spool is nearly full,
+            and when records are lost.
+        name: of MLflow, in such a line.
+    """
+
+    def __init__(
+        self,
+        *,
+        outbox: Outbox,
+        spool: Spool,
+        limit: int,
+        send: Callable[[], Exception | None],
+        say: Callable[[str], None],
+        name: str,
+    ) -> None:
+        self.missing = 0  # runs that MLflow lacks parts of, known after `leave`
+        self._outbox, self._spool, self._limit = outbox, spool, limit
+        self._send, self._speak, self._name = send, say, name
+        self._away = False  # MLflow, at the last delivery
+        self._noted: list[Record] = []  # since the last `take`
+        self._applied: list[Record] = []  # in drafts that are not delivered yet
+        self._gaps: set[Run] = set()  # runs of which a record was lost
+        self._lost, self._reason = 0, ""
+        self._told = False  # that the bound is near
+
+    def note(self, record: Record) -> None:
+        """Add a record, for the next `take`."""
+        self._noted.append(record)
+
+    def take(self) -> None:
+        """Put away the records that were noted, in order: after those that wait already."""
+        noted, self._noted = self._noted, []
+        fresh = [record for record in noted if record.run not in self._gaps]
+        self._lost += len(noted) - len(fresh)
+        if self._away or self._spool.unread:
+            self._keep(fresh)
+        else:
+            self._apply(fresh)
+
+    def deliver(self) -> bool:
+        """Send what the drafts hold, and a piece of the spool once MLflow is there.
+
+        Returns:
+            Whether there is more in the spool.
+
+        Raises:
+            Exception: why something could not be sent.
+        """
+        if not self._away and self._spool.unread:
+            self._apply(self._spool.read())
+        try:
+            failure = self._send()
+        except Exception as error:
+            self._settle(error)
+            raise
+        self._settle(None)
+        if failure and not self._spool.unread:
+            raise failure
+        return self._spool.unread
+
+    def leave(self) -> None:
+        """Leave for the next process what was not delivered, and count its runs."""
+        self._keep([])
+        runs = {record.run for record in self._applied}
+        self.missing = len(runs)
+        while self._spool.unread:
+            runs |= {record.run for record in self._spool.read()}
+            self.missing = len(runs)
+
+    def problems(self) -> list[str]:
+        """Return what was lost, in one line each."""
+        lost = f"{self._lost} record(s) were dropped: {self._reason}"
+        unreadable = f"{self._spool.unreadable} line(s) of {self._spool.path} made no sense"
+        return ([lost] if self._lost else []) + ([unreadable] if self._spool.unreadable else [])
+
+    def _settle(self, away: Exception | None) -> None:
+        """Note how a delivery went: why MLflow is away, if it is, and which drafts still wait."""
+        before, self._away = self._away, away is not None
+        self._applied = [r for r in self._applied if self._outbox.draft(r.run).waits]
+        if away and not before:
+            self._say(
+                f"{self._name} does not answer: {one_line(away)}; going on, records are kept in "
+                f"{self._spool.path}"
+            )
+        if before and not away:
+            self._say(f"{self._name} answers again")
+        if away:
+            self._keep([])
+        elif not self._spool.unread:
+            self._spool.remove()
+            self._told = False
+
+    def _apply(self, records: Sequence[Record]) -> None:
+        for record in records:
+            self._outbox.apply(record)
+        self._applied += records
+
+    def _keep(self, records: Sequence[Record]) -> None:
+        # While MLflow takes what is in the spool, the bound would only tear holes.
+        limit = self._limit if self._away else math.inf
+        try:
+            if not self._spool.size and self._applied:
+                # For the next process; in this one the drafts have them.
+                self._spool.append(self._applied, limit)
+                self._spool.skip()
+            if records:
+                self._spool.append(records, limit)
+        except (OSError, MixUnlearnError) as error:
+            self._drop(records, one_line(error))
+        if self._spool.size > NEAR * limit and not self._told:
+            self._told = True
+            used = f"{self._spool.size / MIB:.3g} of {limit / MIB:.3g} MiB"
+            self._say(f"{self._spool.path} is nearly full ({used}); then records are dropped")
+
+    def _drop(self, records: Sequence[Record], reason: str) -> None:
+        if records and not self._gaps:
+            self._say(f"records for MLflow are dropped, the study has them: {reason}")
+        self._reason = reason
+        self._lost += len(records)
+        self._gaps |= {record.run for record in records}
+
+    def _say(self, line: str) -> None:
+        with contextlib.suppress(Exception):  # whoever listens must not end the thread
+            self._speak(redact(line))
