@@ -25,12 +25,15 @@ from rich.console import Console
 from benchmarks import publish, say, spread
 from distributed.cluster.connection import slots
 from distributed.config.experiment import make_experiment
-from distributed.plan.plan import Plan, make_plan
+from distributed.plan.make import make_plan
+from distributed.plan.plan import Plan
 from distributed.runtime.addresses import embedded
 from distributed.runtime.progress import Progress
 from distributed.runtime.signals import Stop
-from distributed.search.sweep import Session, make_recorder, open_study, search
-from distributed.search.sweep import tracked as tracking
+from distributed.search.runs import tracked as tracking
+from distributed.search.session import Session, open_study
+from distributed.search.sweep import make_recorder
+from distributed.search.trials import search
 from distributed.tracking.tracker import Tracker
 from mixunlearn.trial import Trial
 

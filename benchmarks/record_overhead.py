@@ -18,7 +18,8 @@ import torch
 from benchmarks import publish, say, spread
 from benchmarks.ray_efficiency import fill, plan_in
 from distributed.search.checkpoints import Checkpoints
-from distributed.search.sweep import CHECKPOINTS, open_study
+from distributed.search.session import open_study
+from distributed.search.trials import CHECKPOINTS
 from distributed.study.lock import Driver
 from distributed.study.study import Study
 from mixunlearn.trial import Trial

@@ -8,21 +8,19 @@ from typing import Any
 from distributed.nights import key_of
 from distributed.plan.plan import Plan
 from distributed.rerun.trial_lookup import parameters_of
+from distributed.search.best import log_best
+from distributed.search.outputs import read_summary
 from distributed.search.report_data import make_review
+from distributed.search.runs import TRACKING_TIMEOUT_S, make_tracker
+from distributed.search.session import Session
 from distributed.search.summary import trial_summary
-from distributed.search.sweep import (
-    TRACKING_TIMEOUT_S,
-    Session,
-    examine,
-    log_best,
-    make_tracker,
-    read_summary,
-)
+from distributed.search.sweep import examine
 from distributed.search.test_evaluation import trial_task
 from distributed.study.trials_table import Row
-from distributed.tracking.outbox import STEP, STUDY, TRIAL
-from distributed.tracking.registry import Alias, find_alias, promote
-from distributed.tracking.tracker import read_run
+from distributed.tracking.promotion import promote
+from distributed.tracking.registration import Alias, find_alias
+from distributed.tracking.server import read_run
+from distributed.tracking.tags import STEP, STUDY, TRIAL
 from mixunlearn.errors import InputError, MixUnlearnError
 
 

@@ -12,14 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from distributed.runtime.addresses import (
-    ask_database,
-    nearest_folder,
-    one_line,
-    redact,
-    sqlite_path,
-)
-from distributed.tracking.tracker import reachable
+from distributed.runtime.addresses import ask_database, nearest_folder, sqlite_path
+from distributed.runtime.text import one_line, redact
+from distributed.tracking.server import reachable
 from mixunlearn.errors import MixUnlearnError
 from mixunlearn.files import Files
 

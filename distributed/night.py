@@ -12,15 +12,18 @@ from typing import Any
 from distributed.champion import Configuration, adopted, alias_of, register
 from distributed.config.experiment import Experiment
 from distributed.nights import Nightly
-from distributed.plan.plan import Plan, make_plan
+from distributed.plan.make import make_plan
+from distributed.plan.plan import Plan
 from distributed.retention import tidy
-from distributed.runtime.addresses import one_line, redact
 from distributed.runtime.signals import Interrupted, Stop
+from distributed.runtime.text import one_line, redact
+from distributed.search.session import Session, open_study
 from distributed.search.summary import distribution
-from distributed.search.sweep import Session, fill_bank, open_study, run_sweep
+from distributed.search.sweep import run_sweep
 from distributed.search.test_evaluation import Examiner
+from distributed.search.trials import fill_bank
 from distributed.study.trials_table import Row, parameters, ranked
-from distributed.tracking.registry import promote
+from distributed.tracking.promotion import promote
 from mixunlearn.errors import MixUnlearnError
 from mixunlearn.evaluation import VERSION
 from mixunlearn.metrics.gap import DECIMALS

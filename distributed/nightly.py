@@ -18,9 +18,10 @@ from distributed.night import Part, Work
 from distributed.nights import SCHEMA, Nightly, Nights, Record, of_experiment
 from distributed.retention import prune, size_of
 from distributed.runtime import addresses
-from distributed.runtime.addresses import one_line, redact
+from distributed.runtime.text import one_line, redact
+from distributed.search.runs import own_run
+from distributed.search.session import Session
 from distributed.search.summary import distribution
-from distributed.search.sweep import Session, own_run
 from distributed.study.lock import LOCK, FileLock
 from mixunlearn.metrics.nights import Word
 from report.nightly_page import MARKDOWN, PAGE, headline, markdown, write_night

@@ -26,7 +26,7 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from distributed.config.experiment import Section
-from distributed.runtime.addresses import cut, one_line, redact
+from distributed.runtime.text import cut, one_line, redact
 from mixunlearn.errors import InputError
 
 PASSWORD = "MIXUNLEARN_SMTP_PASSWORD"  # names of environment variables

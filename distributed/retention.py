@@ -13,12 +13,14 @@ from pathlib import Path
 from distributed.config.experiment import Experiment
 from distributed.nights import Nightly, Nights, Record
 from distributed.plan.plan import Plan
-from distributed.runtime.addresses import one_line, redact, resolve
-from distributed.search.sweep import PAGE as REPORT
-from distributed.search.sweep import SPOOL, open_study
+from distributed.runtime.addresses import resolve
+from distributed.runtime.text import one_line, redact
+from distributed.search.outputs import PAGE as REPORT
+from distributed.search.runs import SPOOL
+from distributed.search.session import open_study
 from distributed.search.test_evaluation import Examiner, final_tasks
 from distributed.study.trials_table import ranked
-from distributed.tracking.registry import forget
+from distributed.tracking.deletion import forget
 from mixunlearn.errors import MixUnlearnError
 from mixunlearn.store import Store
 from report.nightly_page import MARKDOWN, PAGE

@@ -11,7 +11,7 @@ import tempfile
 from contextlib import closing, suppress
 from pathlib import Path
 
-from distributed.tracking.tracker import make_database
+from distributed.tracking.server import make_database
 
 
 class Copies:

@@ -24,7 +24,7 @@ from pyarrow.fs import S3FileSystem
 
 from distributed.cli import app as cli
 from distributed.cluster.connection import connected
-from distributed.tracking import tracker as tracking
+from distributed.tracking import server
 from mixunlearn.bank import Bank
 from mixunlearn.data.sources import SOURCES
 from mixunlearn.data.splits import make_splits
@@ -94,7 +94,7 @@ def mixunlearn(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str
 def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """New databases of MLflow's are copies of one it has made."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tracking, "make_database", Copies(tmp_path_factory.mktemp("databases")))
+        patch.setattr(server, "make_database", Copies(tmp_path_factory.mktemp("databases")))
         yield
 
 

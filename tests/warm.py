@@ -311,10 +311,10 @@ def _run(words: Sequence[str]) -> int:
 
 
 def _copy_databases(folder: Path) -> None:
-    from distributed.tracking import tracker as tracking  # noqa: PLC0415 - takes seconds: in the server alone
+    from distributed.tracking import server  # noqa: PLC0415 - takes seconds: in the server alone
     from tests.databases import Copies  # noqa: PLC0415
 
-    tracking.make_database = copies = Copies(folder)
+    server.make_database = copies = Copies(folder)
     copies.prepare()
 
 

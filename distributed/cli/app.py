@@ -21,16 +21,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from distributed.runtime.addresses import cut, redact
 from distributed.runtime.signals import ignored, terminated_as_interrupted
+from distributed.runtime.text import cut, redact
 from mixunlearn.errors import InputError, MissingError, MixUnlearnError
 
 if TYPE_CHECKING:
-    from distributed.compare.cells import Cell, Comparison, Plans
+    from distributed.compare.cells import Cell, Plans
+    from distributed.config.comparison import Comparison
     from distributed.nights import Nights
     from distributed.plan.plan import Plan
     from distributed.rerun.rerun import Comparison as Repeated
-    from distributed.search.sweep import Session
+    from distributed.search.session import Session
 
 DONE, FAILED, BAD_INPUT, REGRESSED, TRIALS_FAILED = 0, 1, 2, 3, 4
 LONGEST_REASON = 500
@@ -176,8 +177,9 @@ def compare(
 
     def command() -> Outcome:
         from distributed.cluster.connection import local
-        from distributed.compare.cells import Plans, cells, chosen, read_comparison
+        from distributed.compare.cells import Plans, cells, chosen
         from distributed.compare.run import run_comparison
+        from distributed.config.comparison import read_comparison
 
         wanted = read_comparison(comparison, settings or [])
         found = cells(wanted)
@@ -263,7 +265,7 @@ def sync(
     """Make trials.parquet and MLflow anew from a study, which alone is the record."""
 
     def command() -> Outcome:
-        from distributed.plan.plan import find_study
+        from distributed.plan.make import find_study
         from distributed.search.sweep import sync as write
 
         plan = find_study(study, settings or [], _home(home))
@@ -322,8 +324,9 @@ def write_report(
     """Write a page on a study, or on several side by side: one file that needs no network."""
 
     def command() -> Outcome:
-        from distributed.plan.plan import find_study
-        from distributed.search.sweep import PAGE, review_of
+        from distributed.plan.make import find_study
+        from distributed.search.outputs import PAGE
+        from distributed.search.sweep import review_of
         from report.page import write_page
 
         names = list(dict.fromkeys(studies))
@@ -356,7 +359,7 @@ def write_export(
     """Export all trials of a study as csv, json or parquet, or its verdict as a LaTeX table."""
 
     def command() -> Outcome:
-        from distributed.plan.plan import find_study
+        from distributed.plan.make import find_study
         from report.export import require_format
 
         require_format(form, file=output is not None)
@@ -454,14 +457,15 @@ def ui(
 
     def command() -> Outcome:
         from distributed.config.experiment import read_tracking
-        from distributed.runtime.addresses import redact, resolve
+        from distributed.runtime.addresses import resolve
+        from distributed.runtime.text import redact
         from distributed.serve.pages import serve, serve_dashboard
 
         def announce(line: str) -> None:
             _out().print(line, soft_wrap=True)
 
         if dashboard is not None:
-            from distributed.plan.plan import record_of
+            from distributed.plan.make import record_of
 
             uri = record_of(dashboard, settings or [], _home(home))
             code = serve_dashboard(dashboard, uri, port, announce)
@@ -605,7 +609,7 @@ def _session(address: str | None) -> Iterator["Session"]:
     """Give what a command that changes a study works with."""
     from distributed.runtime.progress import Progress
     from distributed.runtime.signals import Stop
-    from distributed.search.sweep import Session
+    from distributed.search.session import Session
 
     with (
         Progress() as progress,
@@ -638,7 +642,7 @@ def _plan(file: Path, settings: list[str], home: Path | None, address: str | Non
     """Return the checked plan of an experiment file."""
     from distributed.cluster.connection import local, require_answer
     from distributed.config.experiment import read_experiment
-    from distributed.plan.plan import make_plan
+    from distributed.plan.make import make_plan
 
     command = f"mixunlearn references {file}"
     experiment = read_experiment(file, settings)
@@ -673,7 +677,7 @@ def _announcement(plan: "Plan") -> list[str]:
 
 def _others(plan: "Plan") -> list[str]:
     """Return a line for each study of this name that the settings no longer belong to."""
-    from distributed.plan.plan import earlier
+    from distributed.plan.make import earlier
 
     return [
         f"            a new study: {name} has other settings ({', '.join(keys) or 'other data'})"
@@ -724,7 +728,7 @@ def _print_verdict(plan: "Plan", summary: dict[str, Any]) -> None:
 
 def _promote(plan: "Plan", summary: dict[str, Any], *, verbose: bool) -> dict[str, Any]:
     """Promote the best trial's model; say what came of it, and return it as plain data."""
-    from distributed.search.sweep import promote_best
+    from distributed.search.best import promote_best
 
     try:
         reason = promote_best(plan, summary)
@@ -807,7 +811,8 @@ def _exported(plan: "Plan", form: str) -> tuple[bytes, int]:
     """Return a study in a format, and how many trials it has."""
     from contextlib import closing
 
-    from distributed.search.sweep import open_study, read_summary
+    from distributed.search.outputs import read_summary
+    from distributed.search.session import open_study
     from distributed.study.trials_table import RUN_ID, known_run_ids, trials_table
     from report.export import export
 

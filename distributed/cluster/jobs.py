@@ -19,7 +19,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobSubmissionClient
 
 from distributed.cluster.connection import ROOT
-from distributed.runtime.addresses import cut, redact
+from distributed.runtime.text import cut, redact
 from mixunlearn.errors import InputError, MixUnlearnError
 
 DASHBOARD = "http://127.0.0.1:8265"  # of a head on this machine, or at the end of a tunnel

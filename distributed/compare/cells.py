@@ -7,13 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import Field, ValidationError
-
-from distributed.config.experiment import REMEDIES, Experiment, Section, make_experiment
-from distributed.config.yaml_file import put, read_file
-from distributed.plan.plan import Plan, make_plan
+from distributed.config.comparison import Comparison, Contender
+from distributed.config.experiment import Experiment, make_experiment
+from distributed.plan.make import make_plan
+from distributed.plan.plan import Plan
 from mixunlearn.data.names import known_names
 from mixunlearn.data.tasks import level
 from mixunlearn.errors import InputError
@@ -22,42 +21,6 @@ from search_spaces.space import Choice, Space
 
 KNOBS = 6  # of a method at most: more of them would need more trials than the others get
 AXES = ("data", "task", "labels", "method", "seed")
-Name = Annotated[str, Field(min_length=1, max_length=60, pattern=r"^[^,=\n]+$")]
-# What belongs to the images; all else is the same for every cell, or it would be no comparison.
-OF_DATA = ("data", "model", "references", "resources")
-
-
-class Contender(Section):
-    """A method of the registry, or a variant of one.
-
-    Args:
-        method: its name in the registry; by default the one it has in the comparison.
-        space: parameters that are fixed or narrowed, as in `search.space`.
-    """
-
-    method: str | None = None
-    space: dict[str, Any] = Field(default_factory=dict)
-
-
-class Comparison(Section):
-    """What is compared, as a user writes it down.
-
-    Args:
-        name: of the comparison; the experiment of all its studies in MLflow.
-        experiment: keys of an experiment that all cells share.
-        methods, tasks: by the name they have in tables; a task as in an experiment.
-        data: by name, what belongs to the images: data, model, references, resources.
-        labels: "aware", "agnostic" or both.
-        seeds: of the search; one study each, so that a winner is not one lucky search.
-    """
-
-    name: Annotated[str, Field(max_length=60, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    experiment: dict[str, Any] = Field(default_factory=dict)
-    methods: Annotated[dict[Name, Contender | None], Field(min_length=1)]
-    tasks: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
-    data: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
-    labels: list[Literal["aware", "agnostic"]] = Field(default=["aware"], min_length=1)
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0], min_length=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,44 +45,6 @@ class Cell:
     def title(self) -> str:
         """Return where the cell stands, in words."""
         return f"{self.method} on {self.data}, {self.task}, label-{self.labels}, seed {self.seed}"
-
-
-def read_comparison(path: Path, settings: Sequence[str] = ()) -> Comparison:
-    """Return the comparison of a YAML file, with `key=value` settings put over it.
-
-    Raises:
-        InputError: no such file, not YAML, or a key or value that means nothing.
-    """
-    content = read_file(path)
-    put(content, settings)
-    try:
-        comparison = Comparison.model_validate(content)
-    except ValidationError as error:
-        raise _refused(error) from error
-    for axis in ("labels", "seeds"):
-        values = getattr(comparison, axis)
-        if len(set(values)) < len(values):
-            raise InputError(axis, values, "names one twice: name each once")
-    for name, overlay in comparison.data.items():
-        for key in overlay:
-            if key not in OF_DATA:
-                remedy = f"belongs to all cells alike; here stand {', '.join(OF_DATA)}"
-                raise InputError(f"data.{name}.{key}", overlay[key], remedy)
-    return comparison
-
-
-def _refused(error: ValidationError) -> InputError:
-    """Return one thing pydantic found as one line of ours."""
-    found = error.errors()[0]
-    location = [str(part) for part in found["loc"]]
-    if found["type"] == "extra_forbidden":
-        known = Comparison.model_fields if len(location) == 1 else Contender.model_fields
-        remedy = f"unknown key; {known_names(location[-1], known)}"
-    elif found["type"] == "missing":
-        return InputError(".".join(location), None, "missing; experiments/small/ shows it")
-    else:
-        remedy = REMEDIES.get(found["type"], found["msg"]).format(**found.get("ctx", {}))
-    return InputError(".".join(location), found["input"], remedy)
 
 
 def cells(comparison: Comparison) -> list[Cell]:

@@ -9,18 +9,23 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from distributed.compare.cells import Cell, Comparison, Plans
+from distributed.compare.cells import Cell, Plans
+from distributed.config.comparison import Comparison
 from distributed.plan.plan import Plan
 from distributed.runtime.progress import Count
 from distributed.runtime.signals import Interrupted
-from distributed.search.sweep import Session, own_run, read_summary, run_sweep
+from distributed.search.outputs import read_summary
+from distributed.search.runs import own_run
+from distributed.search.session import Session
+from distributed.search.sweep import run_sweep
 from distributed.study.trials_table import read_trials, replacing
+from distributed.tracking.tags import PARENT
 from distributed.tracking.tracker import Tracker
 from mixunlearn.errors import MixUnlearnError
 from report.comparison import Result, Table, tables
 from report.comparison_page import latex, write_comparison
 
-PARENT, COMPARISON = "mlflow.parentRunId", "mixunlearn.comparison"
+COMPARISON = "mixunlearn.comparison"
 PAGE, TABLE, LATEX = "comparison.html", "comparison.parquet", "comparison.tex"
 TO_COME = "to come"
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serial
 from pydantic_core import ErrorDetails
 
 from distributed.config.yaml_file import put, read_file
-from distributed.runtime.addresses import redact
+from distributed.runtime.text import redact
 from mixunlearn.data.names import known_names
 from mixunlearn.data.sources import LARGEST_SIZE, SOURCES
 from mixunlearn.data.tasks import level

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from distributed.config.experiment import Data, read_data, read_experiment
-from distributed.plan.plan import require_home
+from distributed.plan.requirements import require_home
 from mixunlearn.data import sources
 from mixunlearn.data.names import known_names
 from mixunlearn.data.splits import describe, make_splits

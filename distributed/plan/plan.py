@@ -1,45 +1,36 @@
 """What a sweep is going to do: everything checked and looked up, nothing written yet."""
 
-import errno
 import os
-import shutil
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-import psutil
 import torch
 import yaml
 
-from distributed.config.experiment import Experiment, check_tracking, read_experiment
+from distributed.config.experiment import Experiment
 from distributed.plan.forget_set import forget_set
-from distributed.runtime.addresses import nearest_folder, resolve, sqlite_path
+from distributed.plan.location import FILE_RECORDS, record_address
+from distributed.plan.model import architecture
+from distributed.runtime.addresses import resolve
 from distributed.study.trials_table import replacing
-from mixunlearn.bank import PHASES, Bank
+from mixunlearn.bank import Bank
 from mixunlearn.data import arrow, sources
 from mixunlearn.data.arrow import Dataset
-from mixunlearn.data.names import known_names
-from mixunlearn.data.splits import Splits, make_splits
-from mixunlearn.data.spoilt import spoilt
-from mixunlearn.errors import InputError, MixUnlearnError
-from mixunlearn.evaluation import evaluation_set
+from mixunlearn.data.splits import Splits
 from mixunlearn.files import Files
 from mixunlearn.methods import METHODS
 from mixunlearn.models import Pretrained
-from mixunlearn.problem import Architecture, Problem
+from mixunlearn.problem import Problem
 from mixunlearn.store import Store
 from mixunlearn.training import Recipe
-from search_spaces import SPACES, Choice, Space
+from search_spaces import Space
 from search_spaces.space import Value
 
 BEST = 5  # trials that are examined on `test` in the end
-MIN_FREE_BYTES = 200 * 2**20
-FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,153 +201,6 @@ class Plan:
 
 
 PARTS = ("forget", "retain", "val", "test")
-FILE_RECORDS = ("sqlite", "journal")
-NETWORK = (
-    "nfs",
-    "cifs",
-    "smb",
-    "9p",
-    "afs",
-    "lustre",
-    "gpfs",
-    "beegfs",
-    "ceph",
-    "gluster",
-    "fuse.",
-)
-HIDDEN = ":***@"  # what `redact` leaves of a password
-
-
-def make_plan(experiment: Experiment, home: Path, *, command: str, local: bool = True) -> Plan:
-    """Check an experiment against its data, the machine and the home.
-
-    Args:
-        experiment: what the user wrote.
-        home: where results are kept; not touched.
-        command: to name in error messages.
-        local: whether trials run on this machine, so that its resources must suffice.
-
-    Raises:
-        InputError: something cannot be carried out.
-        MixUnlearnError: too little disk space.
-    """
-    require_home(home)
-    require_tracking(experiment)
-    if experiment.storage.files:
-        Files.of(experiment.storage.files).require()
-    if local:
-        require_resources(experiment)
-    data = experiment.data
-    source = sources.open_dataset(data.source, data.options, home / "cache")
-    limit = data.limit.model_dump(exclude_none=True)
-    task = experiment.task.model_dump(exclude_none=True)
-    splits = make_splits(source, task, seed=data.seed, limit=limit)
-    dataset = spoilt(source, splits)
-    pretrained = read_pretrained(experiment)
-    model = architecture(experiment, dataset, pretrained).initial(0, pretrained)
-    stages = model.stages_with(wished_stages(experiment))
-    if experiment.method not in SPACES:
-        remedy = (
-            "has no space: its package must name one in the entry points mixunlearn.search_spaces"
-        )
-        raise InputError("method", experiment.method, remedy)
-    space = SPACES[experiment.method](stages, model.default_stage)
-    space = space.narrowed(experiment.search.space)
-    require_starts(experiment.search.start, space)
-    plan = Plan(
-        experiment=experiment,
-        home=home,
-        source=source,
-        dataset=dataset,
-        splits=splits,
-        space=space,
-        stages=readable_stages(space, experiment.model.name),
-        pretrained=pretrained,
-        command=command,
-        local=local,
-    )
-    require_measurable(plan)
-    require_objective(plan)
-    record_address(experiment.storage.study, plan.folder)  # raises, if the place does not suit it
-    return plan
-
-
-def require_starts(starts: Sequence[Mapping[str, Any]], space: Space) -> None:
-    """Check that configurations to start with are in the space.
-
-    Raises:
-        InputError: one is not.
-    """
-    for index, start in enumerate(starts):
-        try:
-            space.narrowed(start)
-        except InputError as error:
-            raise InputError(f"search.start.{index}", start, str(error)) from error
-        for name, value in start.items():
-            held = space[name].held and value != space[name].default
-            if held or isinstance(value, list):
-                remedy = "must be one value of those that are searched; search.space says which"
-                raise InputError(f"search.start.{index}.{name}", value, remedy)
-
-
-def record_address(study: str | None, folder: Path) -> str:
-    """Return the address of a study's record.
-
-    Args:
-        study: `storage.study`; a password that was hidden there is left to libpq, which looks into
-            PGPASSWORD and ~/.pgpass.
-        folder: of the study; its file system decides between SQLite and a journal.
-
-    Raises:
-        InputError: SQLite on a network file system, which would damage it sooner or later.
-    """
-    path = sqlite_path(study) if study else folder.resolve() / "study.db"
-    if study and path is None:
-        return study.replace(HIDDEN, "@")
-    assert path is not None
-    network = is_network(filesystem_of(path))
-    if study and network:
-        remedy = "SQLite is not safe on a network file system; leave it out, or name PostgreSQL"
-        raise InputError("storage.study", study, remedy)
-    if network and not path.exists():
-        return f"journal:///{folder.resolve() / 'study.journal'}"
-    return f"sqlite:///{path.resolve()}"
-
-
-def filesystem_of(path: Path) -> str:
-    """Return the type of the file system a path is on, or would be; empty if it is not known."""
-    places = {Path(disk.mountpoint): disk.fstype for disk in psutil.disk_partitions(all=True)}
-    found = [places[parent] for parent in path.resolve().parents if parent in places]
-    return found[0] if found else ""
-
-
-def is_network(kind: str) -> bool:
-    """Return whether a type of file system is one over a network."""
-    return kind.lower().startswith(NETWORK)
-
-
-def earlier(plan: Plan) -> list[tuple[str, list[str]]]:
-    """Return other studies of the experiment's name in the home, with the keys that differ."""
-    found = []
-    if plan.folder.exists():
-        return []
-    for file in sorted((plan.home / "studies").glob(f"{plan.experiment.name}-*/experiment.yaml")):
-        with suppress(OSError, yaml.YAMLError, AttributeError, TypeError):
-            other = flat(yaml.safe_load(file.read_text()))
-            if other.pop("name") == plan.experiment.name:
-                found.append(
-                    (file.parent.name, _differences(flat(plan.experiment.model_dump()), other))
-                )
-    return found
-
-
-def _differences(mine: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    """Return the keys, with both values, that make two experiments different studies."""
-    keys = [key for key in mine if mine[key] != other.get(key) and not key.startswith(APART)]
-    return [f"{key}: {other.get(key)} → {mine[key]}" for key in keys if key in other]
-
-
-APART = ("name", "tracking.", "resources.", "storage.", "search.trials")
 
 
 def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -368,160 +212,6 @@ def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return result
 
 
-def find_experiment(study: str, settings: Sequence[str], home: Path) -> Experiment:
-    """Return the experiment of a study that a sweep has begun.
-
-    Raises:
-        InputError: there is none of this name.
-    """
-    known = sorted(path.parent.name for path in (home / "studies").glob("*/experiment.yaml"))
-    if study not in known:
-        remedy = f"no such study in {home / 'studies'}; {known_names(study, known)}"
-        raise InputError("STUDY", study, remedy)
-    return read_experiment(home / "studies" / study / "experiment.yaml", settings)
-
-
-def record_of(study: str, settings: Sequence[str], home: Path) -> str:
-    """Return the address of the record of a study that a sweep has begun; see `record_address`."""
-    experiment = find_experiment(study, settings, home)
-    return record_address(experiment.storage.study, home / "studies" / study)
-
-
-def find_study(study: str, settings: Sequence[str], home: Path) -> Plan:
-    """Return the plan of a study that a sweep has begun.
-
-    Raises:
-        InputError: there is none of this name, or its data or settings have changed.
-    """
-    experiment = find_experiment(study, settings, home)
-    if HIDDEN in (experiment.tracking.uri or ""):
-        remedy = "passwords are not kept; give the whole address with --set tracking.uri=..."
-        raise InputError("tracking.uri", experiment.tracking.uri, remedy)
-    plan = make_plan(experiment, home, command=f"mixunlearn sync {study}", local=False)
-    if plan.study != study:
-        remedy = f"its data or settings make another study now: {plan.study}"
-        raise InputError("STUDY", study, remedy)
-    return plan
-
-
-def read_pretrained(experiment: Experiment) -> Pretrained | None:
-    """Return the weights an experiment starts from, `None` if there are none.
-
-    Raises:
-        InputError: they cannot be read.
-    """
-    model = experiment.model
-    return Pretrained.read(model.weights, model.name) if model.weights else None
-
-
-def architecture(
-    experiment: Experiment, dataset: Dataset, pretrained: Pretrained | None
-) -> Architecture:
-    """Return the model of an experiment, sized for its images."""
-    channels, height, width = dataset.images_NFHW.shape[1:]
-    return Architecture(
-        name=experiment.model.name,
-        width=experiment.model.width,
-        image_shape=(channels, height, width),
-        classes=len(dataset.classes),
-        weights=pretrained.digest if pretrained else None,
-    )
-
-
-def wished_stages(experiment: Experiment) -> list[str]:
-    """Return the feature stages that the user names."""
-    wish = experiment.search.space.get("stage", [])
-    return [name for name in (wish if isinstance(wish, list) else [wish]) if isinstance(name, str)]
-
-
-def readable_stages(space: Space, model: str) -> tuple[str, ...]:
-    """Return the stages that trials may read features from: those worth caching.
-
-    Raises:
-        InputError: the model has none.
-    """
-    stage = space.get("stage")
-    if stage is None or not space.reachable("stage"):
-        return ()
-    assert isinstance(stage, Choice)
-    if not stage.options:
-        remedy = "has no feature map for the generator; take another, or search.space.mixing=mixup"
-        raise InputError("model.name", model, remedy)
-    return tuple(str(option) for option in stage.options)
-
-
 def resolved(experiment: Experiment) -> str:
     """Return an experiment as YAML, with every default filled in."""
     return yaml.safe_dump(experiment.model_dump(), sort_keys=False, allow_unicode=True)
-
-
-def require_tracking(experiment: Experiment) -> None:
-    """Check the tracking address of the environment, where the experiment has none."""
-    address = os.environ.get("MLFLOW_TRACKING_URI")
-    if address and not experiment.tracking.uri:
-        check_tracking("MLFLOW_TRACKING_URI", address)
-
-
-def require_measurable(plan: Plan) -> None:
-    """Check that there are images for each metric of `gap/avg`: without it, no trial succeeds."""
-    for phase in PHASES:
-        images = evaluation_set(plan.dataset, plan.splits, phase)
-        measurable = images.resolution()
-        for name in images.gap_metrics:
-            if name not in measurable:
-                task = plan.experiment.task.model_dump(exclude_none=True)
-                remedy = f"no images are left to measure {name}; use more images or another task"
-                raise InputError("task", task, remedy)
-
-
-def require_objective(plan: Plan) -> None:
-    """Check that the objective is a gap that trials report."""
-    metrics = ["avg", *plan.bank.val_metrics]
-    if plan.bank.references == 1:
-        metrics.remove("div/js")  # it has no gap: there is no other reference to compare with
-    known = [f"gap/{name}" for name in metrics]
-    objective = plan.experiment.search.objective
-    if objective not in known:
-        remedy = f"no metric of this task; {known_names(objective, known)}"
-        raise InputError("search.objective", objective, remedy)
-
-
-def require_resources(experiment: Experiment) -> None:
-    """Check that this machine has what one trial asks for."""
-    here = {"cpu": os.cpu_count() or 1, "gpu": torch.cuda.device_count()}
-    for name, there in here.items():
-        wanted = getattr(experiment.resources, name)
-        if wanted > there:
-            remedy = f"this machine has {there}; ask for less, or name a cluster with --address"
-            raise InputError(f"resources.{name}", wanted, remedy)
-
-
-def require_home(home: Path) -> None:
-    """Check that the home is, or can be made, a folder on a disk with room.
-
-    Raises:
-        InputError: one cannot write there.
-        MixUnlearnError: the disk is about to be full.
-    """
-    folder = home
-    try:
-        folder = home if home.exists() else nearest_folder(home)
-        _try_to_write(folder)
-    except (OSError, MixUnlearnError) as error:
-        reason = getattr(error, "strerror", None) or error
-        remedy = f"cannot write in {folder} ({reason}); choose another folder"
-        raise InputError("--home", str(home), remedy) from error
-    free = shutil.disk_usage(folder).free
-    if free < MIN_FREE_BYTES:
-        what = f"only {free / 2**20:.0f} MiB free, {MIN_FREE_BYTES / 2**20:.0f} needed"
-        remedy = "free space or choose another folder"
-        raise MixUnlearnError(f"--home = {str(home)!r}: {what}; {remedy}")
-
-
-def _try_to_write(folder: Path) -> None:
-    """Make and remove a folder: rights alone do not tell, to root or on a network disk."""
-    try:
-        TemporaryDirectory(prefix=".mixunlearn-", dir=folder).cleanup()
-    except OSError as error:
-        if error.errno not in FULL:  # of space, more is said elsewhere
-            raise

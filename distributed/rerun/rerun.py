@@ -11,10 +11,12 @@ import torch
 
 from distributed.cluster.version import code_version
 from distributed.config.experiment import Resources
-from distributed.plan.plan import Plan, require_resources
+from distributed.plan.plan import Plan
+from distributed.plan.requirements import require_resources
 from distributed.rerun.trial_lookup import Recorded, find_trial
 from distributed.runtime.progress import Progress
-from distributed.search.sweep import Session, fill_bank
+from distributed.search.session import Session
+from distributed.search.trials import fill_bank
 from mixunlearn.errors import MixUnlearnError
 from mixunlearn.metrics.gap import ReferenceSet
 from mixunlearn.trial import Trial

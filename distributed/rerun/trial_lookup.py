@@ -8,18 +8,30 @@ from pathlib import Path
 
 from distributed.config.experiment import Experiment, make_experiment, read_tracking
 from distributed.config.yaml_file import put
-from distributed.plan.plan import HIDDEN, Plan, find_study, make_plan
+from distributed.plan.location import HIDDEN
+from distributed.plan.make import find_study, make_plan
+from distributed.plan.plan import Plan
 from distributed.runtime.addresses import resolve
-from distributed.search.sweep import open_study
-from distributed.tracking.outbox import ERROR, EXPERIMENT, STATE, STEP, STUDY, TRIAL, Held
-from distributed.tracking.tracker import read_run
+from distributed.search.session import open_study
+from distributed.tracking.outbox import Held
+from distributed.tracking.server import read_run
+from distributed.tracking.tags import (
+    CODE,
+    DATA,
+    ERROR,
+    EXPERIMENT,
+    PARENT,
+    SPLITS,
+    STATE,
+    STEP,
+    STUDY,
+    TRIAL,
+)
 from mixunlearn.errors import InputError
 from search_spaces import Choice, Int, Space
 from search_spaces.space import AnyParameter, Value
 from trainables.unlearn import IDENTITY
 
-PARENT = "mlflow.parentRunId"
-DATA, SPLITS, CODE = "mixunlearn.data", "mixunlearn.splits", "mixunlearn.code"
 # What another machine may need to change; all else would make it another trial.
 MOVABLE = ("data.train=", "data.test=", "task.ids=", "resources.", "storage.", "tracking.")
 SHOWN = 12  # digits of a digest

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 import sqlite3
 from pathlib import Path
 from urllib.parse import quote
@@ -10,12 +9,6 @@ from urllib.parse import quote
 from mixunlearn.errors import MixUnlearnError
 
 REMOTE = ("http://", "https://", "databricks")  # servers: they decide where artifacts go
-REASON_LENGTH = 240
-
-# `user:password@` of an address. Those of databases may hold a bare slash in the password.
-_WEB_PASSWORD = re.compile(r"(\bhttps?://[^\s:/@]*):[^\s/@]+@", re.IGNORECASE)
-_PASSWORD = re.compile(r"(\b(?!https?:)[a-z][\w+.-]*://[^\s:/@]*):[^\s\"']+@", re.IGNORECASE)
-_QUERY = re.compile(r"([?&](?:\w*password|passwd|pwd|token|secret)=)[^\s&\"']+", re.IGNORECASE)
 
 
 def embedded(home: Path) -> tuple[str, str]:
@@ -96,26 +89,3 @@ def _ask_server(uri: str) -> None:
         engine.connect().close()
     finally:
         engine.dispose()
-
-
-def redact(text: str) -> str:
-    """Return `text` with every password inside an address replaced by `***`."""
-    for pattern in (_WEB_PASSWORD, _PASSWORD):
-        text = pattern.sub(r"\1:***@", text)
-    return _QUERY.sub(r"\1***", text)
-
-
-def cut(text: str, length: int) -> str:
-    """Return `text` in at most `length` characters; an ellipsis shows that some are missing."""
-    return text if len(text) <= length else text[: length - 1] + "…"
-
-
-def one_line(error: Exception) -> str:
-    """Return what went wrong in one line without passwords: the root cause where it shows."""
-    if isinstance(error, OSError) and error.strerror:
-        text = ": ".join(str(part) for part in (error.strerror, error.filename) if part)
-    else:
-        # An HTTP client wraps "[Errno 111] Connection refused" three times.
-        text = str(error) or type(error).__name__
-        text = (re.findall(r"\[Errno -?\d+\] ([^'\"()\[\]]+)", text) or [text])[-1]
-    return cut(" ".join(redact(text).split()), REASON_LENGTH)

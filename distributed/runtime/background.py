@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from distributed.runtime.addresses import one_line
+from distributed.runtime.text import one_line
 
 Message = Callable[[], object]
 

@@ -14,8 +14,10 @@ import torch
 
 from distributed.cluster.version import code_version
 from distributed.plan.plan import Plan, resolved
-from distributed.runtime.addresses import REMOTE, redact, resolve
-from distributed.study.study import Study, constant
+from distributed.runtime.addresses import REMOTE, resolve
+from distributed.runtime.text import redact
+from distributed.study.sampling import constant
+from distributed.study.study import Study
 from distributed.study.trials_table import Row, known_run_ids, parameters, ranked
 from mixunlearn.data.batches import PIXEL_MAX
 from mixunlearn.errors import MissingError

@@ -9,14 +9,16 @@ from typing import Any
 
 from ray import tune
 
-from distributed.runtime.addresses import redact
 from distributed.runtime.progress import Count, Progress
 from distributed.runtime.signals import Stop
+from distributed.runtime.text import redact
 from distributed.search.checkpoints import Checkpoints, trial_folder
 from distributed.search.scheduler import EPOCH
 from distributed.search.unsaved import Unsaved
-from distributed.study.study import FULL, Study, constant
+from distributed.study.sampling import constant
+from distributed.study.study import FULL, Study
 from distributed.study.trials_table import known_run_ids, ranked, replacing, write_trials
+from distributed.tracking.tags import CODE, TRIAL_ID
 from distributed.tracking.tracker import Tracker
 from mixunlearn.errors import MixUnlearnError
 from search_spaces import Space
@@ -168,9 +170,9 @@ class Recorder(Unsaved, tune.Callback):
 
     def _open(self, number: int, config: Mapping[str, Any]) -> None:
         parameters = {name: value for name, value in config.items() if name != "trial"}
-        tags = {**self.tags, "mixunlearn.trial_id": self.study.trial_id(config)}
+        tags = {**self.tags, TRIAL_ID: self.study.trial_id(config)}
         if code := self.study.code(number):  # not of who tells it once more
-            tags["mixunlearn.code"] = code
+            tags[CODE] = code
         name = run_name(number, self.study.method, parameters, self.study.space)
         self.tracker.start_trial(number, name, parameters, tags)
         for epoch, metrics in self.study.history(number).items():

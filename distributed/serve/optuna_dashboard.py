@@ -15,7 +15,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from optuna_dashboard import wsgi
 
 from distributed.serve.pages import RECORD
-from distributed.study.study import open_record
+from distributed.study.storage import open_record
 
 NAMES = {"127.0.0.1", "localhost"}  # of this machine; the port may be that of a tunnel
 LOOKING = {"GET", "HEAD"}

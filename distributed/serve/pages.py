@@ -16,9 +16,10 @@ from typing import IO, TypeAlias
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
-from distributed.runtime.addresses import REMOTE, one_line, redact, resolve
+from distributed.runtime.addresses import REMOTE, resolve
 from distributed.runtime.signals import terminated_as_interrupted
-from distributed.tracking.tracker import DEFAULTS, reachable, require_runs
+from distributed.runtime.text import one_line, redact
+from distributed.tracking.server import DEFAULTS, reachable, require_runs
 from mixunlearn.errors import InputError, MixUnlearnError
 
 HOST = "127.0.0.1"  # MLflow then refuses other host names, and frames of other sites

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from distributed.runtime.addresses import one_line
+from distributed.runtime.text import one_line
 from mixunlearn.errors import MixUnlearnError
 
 if TYPE_CHECKING:

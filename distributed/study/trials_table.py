@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from distributed.runtime.addresses import one_line
+from distributed.runtime.text import one_line
 from mixunlearn.errors import MissingError, MixUnlearnError
 
 log = logging.getLogger(__name__)

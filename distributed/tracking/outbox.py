@@ -16,18 +16,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from distributed.runtime.addresses import cut, redact
+from distributed.runtime.text import cut, redact
+from distributed.tracking.tags import CUT, DROPPED, KEY, REFERENCES, STEP, STUDY, TRIAL, USED_BY
 
 PARAM_LENGTH = 6000  # of a parameter's value; MLflow refuses longer ones
 TAG_LENGTH = 8000  # of a tag's value; MLflow refuses longer ones
 NAME_LENGTH = 250  # of a metric's, parameter's or tag's name
-
-STUDY, TRIAL, KEY = "mixunlearn.study", "mixunlearn.trial", "mixunlearn.key"
-STATE, STEP = "mixunlearn.state", "mixunlearn.step"
-ERROR, REASON = "mixunlearn.error", "mixunlearn.reason"
-DROPPED, CUT = "mixunlearn.dropped_metrics", "mixunlearn.cut_params"
-EXPERIMENT = "mixunlearn.experiment"
-REFERENCES, USED_BY = "mixunlearn.references", "mixunlearn.used_by."
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]  # MLflow's words
 RUNNING: Status = "RUNNING"
 FINISHED: Status = "FINISHED"

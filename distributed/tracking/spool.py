@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import ConfigDict, TypeAdapter, with_config
 
-from distributed.runtime.addresses import one_line, redact
+from distributed.runtime.text import one_line, redact
 from distributed.tracking.outbox import Outbox, Record, Run
 from mixunlearn.errors import MixUnlearnError
 

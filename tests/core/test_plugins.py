@@ -84,7 +84,7 @@ PLAN = """
     import sys
     from pathlib import Path
     from distributed.config.experiment import make_experiment
-    from distributed.plan.plan import make_plan
+    from distributed.plan.make import make_plan
 
     content = {"name": "x", "data": {"source": "digits"}, "task": {"kind": "class", "classes": [0]}}
     experiment = make_experiment({**content, "model": {"name": "cnn"}, "method": "timid"})

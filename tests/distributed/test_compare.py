@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from distributed.compare.cells import cells, chosen, merged, read_comparison
+from distributed.compare.cells import cells, chosen, merged
+from distributed.config.comparison import read_comparison
 from mixunlearn.errors import InputError
 from tests.fixtures import Command
 

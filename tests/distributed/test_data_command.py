@@ -12,7 +12,7 @@ from PIL import Image
 from distributed.cli.app import main
 from distributed.config.experiment import make_experiment
 from distributed.plan.inputs import inputs
-from distributed.plan.plan import make_plan
+from distributed.plan.make import make_plan
 
 SIZE = 8
 

@@ -18,7 +18,7 @@ from sqlalchemy.pool import NullPool
 
 from distributed.cluster.connection import ROOT
 from distributed.study.lock import DatabaseLock, Driver, FileLock
-from distributed.study.study import open_record
+from distributed.study.storage import open_record
 from mixunlearn.errors import MixUnlearnError
 
 HOLD = """

@@ -16,7 +16,8 @@ from distributed.config.experiment import (
     read_experiment,
     read_tracking,
 )
-from distributed.plan.plan import Plan, make_plan, resolved
+from distributed.plan.make import make_plan
+from distributed.plan.plan import Plan, resolved
 from mixunlearn.data.tasks import KINDS
 from mixunlearn.errors import InputError
 from mixunlearn.methods import METHODS

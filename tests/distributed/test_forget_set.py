@@ -10,7 +10,8 @@ import pytest
 
 from distributed.config.experiment import TASKS, make_experiment
 from distributed.plan.disk import estimate
-from distributed.plan.plan import Plan, find_study, make_plan, resolved
+from distributed.plan.make import find_study, make_plan
+from distributed.plan.plan import Plan, resolved
 from distributed.search.trial_callback import METRIC_PREFIXES
 from mixunlearn.data.tasks import KINDS
 from mixunlearn.errors import InputError

@@ -9,7 +9,9 @@ import yaml
 
 from distributed.config.experiment import make_experiment
 from distributed.plan.disk import estimate
-from distributed.plan.plan import Plan, earlier, is_network, make_plan, record_address, resolved
+from distributed.plan.location import is_network, record_address
+from distributed.plan.make import earlier, make_plan
+from distributed.plan.plan import Plan, resolved
 from distributed.search.checkpoints import Checkpoints
 from mixunlearn.errors import InputError
 from mixunlearn.files import Files

@@ -25,8 +25,10 @@ from torch import Tensor
 
 from distributed.runtime.addresses import embedded
 from distributed.serve import pages as ui
-from distributed.tracking import registry
-from distributed.tracking.registry import promote, register, save_model
+from distributed.tracking import model_files
+from distributed.tracking.model_files import save_model
+from distributed.tracking.promotion import promote
+from distributed.tracking.registration import register
 from mixunlearn.errors import MissingError, MixUnlearnError
 from mixunlearn.inference import predict
 from mixunlearn.models import MODELS, StagedModel
@@ -214,7 +216,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(registry, "_add_files", full)
+    monkeypatch.setattr(model_files, "_add_files", full)
     with pytest.raises(MixUnlearnError, match=r"model: No space left on device; mend it"):
         save(model, tmp_path / "model")
     assert not list(tmp_path.iterdir())

@@ -14,10 +14,12 @@ import pytest
 import torch
 
 from distributed.config.experiment import make_experiment
-from distributed.plan.plan import Plan, make_plan
+from distributed.plan.make import make_plan
+from distributed.plan.plan import Plan
 from distributed.search import sweep
+from distributed.search.outputs import write_json
+from distributed.search.session import open_study
 from distributed.search.summary import summarise
-from distributed.search.sweep import open_study, write_json
 from mixunlearn.evaluation import Phase
 from mixunlearn.store import Entry
 from tests.fixtures import Command, Run

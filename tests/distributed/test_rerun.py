@@ -15,14 +15,15 @@ from mlflow.entities import RunTag
 
 from distributed.cluster.version import code_version
 from distributed.config.experiment import make_experiment
-from distributed.plan.plan import Plan, make_plan
+from distributed.plan.make import make_plan
+from distributed.plan.plan import Plan
 from distributed.rerun import rerun
 from distributed.rerun.rerun import Pair, run_again
 from distributed.rerun.trial_lookup import find_trial
 from distributed.runtime.progress import Progress
 from distributed.runtime.signals import Stop
 from distributed.search import sweep
-from distributed.search.sweep import Session, open_study
+from distributed.search.session import Session, open_study
 from distributed.study.study import Study
 from distributed.tracking.tracker import embedded
 from mixunlearn.trial import Trial

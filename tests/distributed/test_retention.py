@@ -13,9 +13,9 @@ from distributed.config.experiment import Experiment, make_experiment
 from distributed.nights import Nightly, Nights
 from distributed.retention import prune
 from distributed.runtime.addresses import embedded
-from distributed.tracking import tracker as tracking
-from distributed.tracking.outbox import STUDY
-from distributed.tracking.registry import forget
+from distributed.tracking import server
+from distributed.tracking.deletion import forget
+from distributed.tracking.tags import STUDY
 from mixunlearn.store import Store
 
 FIRST = date(2026, 11, 1)
@@ -31,7 +31,7 @@ class Registry:
 
     def __init__(self, home: Path) -> None:
         home.mkdir(exist_ok=True)
-        tracking.make_database(home / "mlflow.db", None)
+        server.make_database(home / "mlflow.db", None)
         self.uri, artifacts = embedded(home)
         self.client = MlflowClient(self.uri, self.uri)
         self.experiment = self.client.create_experiment("tiny", artifacts)

@@ -24,7 +24,7 @@ WITH_RAY = """
 import os, signal
 from distributed.runtime.progress import Progress
 from distributed.runtime.signals import Interrupted, Stop
-from distributed.search.sweep import Session
+from distributed.search.session import Session
 with Progress() as progress, Stop() as stop:
     with Session(address=None, progress=progress, stop=stop) as session:
         session.connect(None, "")

@@ -10,7 +10,9 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from distributed.study.study import ENOUGH, RESAMPLES, Study, StudySearcher
+from distributed.search.searcher import StudySearcher
+from distributed.study.importance import ENOUGH, RESAMPLES
+from distributed.study.study import Study
 from mixunlearn.errors import MixUnlearnError
 from search_spaces import SPACES, Space
 

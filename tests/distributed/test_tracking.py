@@ -16,22 +16,14 @@ from mlflow.entities import DatasetInput, Run
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
-from distributed.runtime.addresses import one_line
+from distributed.runtime.text import one_line
 from distributed.serve import pages as ui
 from distributed.tracking import tracker as tracking
 from distributed.tracking.outbox import PARAM_LENGTH, TAG_LENGTH, Outbox
-from distributed.tracking.tracker import (
-    DEFAULTS,
-    DESCRIPTION,
-    SHARED,
-    SPOOL_BYTES,
-    Tracker,
-    embedded,
-    make_database,
-    reachable,
-    redact,
-    resolve,
-)
+from distributed.tracking.server import DEFAULTS, make_database, reachable
+from distributed.tracking.tags import DESCRIPTION
+from distributed.tracking.tracker import SPOOL_BYTES, Tracker, embedded, redact, resolve
+from distributed.tracking.writer import SHARED
 from mixunlearn.errors import MixUnlearnError
 
 ROOT = Path(__file__).parents[2]
@@ -677,7 +669,7 @@ def test_a_new_database_is_made_and_a_program_that_just_ends_loses_nothing(tmp_p
 def test_a_database_whose_making_was_killed_is_made_anew(tmp_path: Path) -> None:
     path = tmp_path / "mlflow.db"
     code = "import sys; from pathlib import Path"
-    code += "; from distributed.tracking.tracker import make_database"
+    code += "; from distributed.tracking.server import make_database"
     words = [sys.executable, "-c", f"{code}; make_database(Path(sys.argv[1]), None)", str(path)]
     with subprocess.Popen(words, env={**os.environ, "PYTHONPATH": str(ROOT)}) as process:
         while not any(each.stat().st_size for each in tmp_path.glob("*.tmp")):

@@ -12,10 +12,10 @@ from mlflow import MlflowClient
 from optuna.trial import TrialState, create_trial
 
 from distributed.cli import app as cli
-from distributed.plan.plan import record_of
+from distributed.plan.make import record_of
 from distributed.runtime.signals import terminated_as_interrupted
 from distributed.serve import pages as ui
-from distributed.study.study import open_record
+from distributed.study.storage import open_record
 from distributed.tracking.tracker import Tracker, embedded
 from mixunlearn.errors import InputError, MissingError, MixUnlearnError
 

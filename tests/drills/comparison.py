@@ -14,10 +14,11 @@ import yaml
 from optuna.trial import TrialState
 
 from distributed.config.experiment import make_experiment
-from distributed.plan.plan import make_plan
-from distributed.study.study import CONFIG, open_record
+from distributed.plan.make import make_plan
+from distributed.study.attempt import CONFIG
+from distributed.study.storage import open_record
 from distributed.study.trials_table import parameters, read_trials
-from distributed.tracking.tracker import set_defaults
+from distributed.tracking.server import set_defaults
 from mixunlearn.signature import seed_for
 from mixunlearn.trial import Trial
 

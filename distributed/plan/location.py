@@ -1,0 +1,60 @@
+"""Where the record of a study is kept."""
+
+from pathlib import Path
+
+import psutil
+
+from distributed.runtime.addresses import sqlite_path
+from mixunlearn.errors import InputError
+
+FILE_RECORDS = ("sqlite", "journal")
+NETWORK = (
+    "nfs",
+    "cifs",
+    "smb",
+    "9p",
+    "afs",
+    "lustre",
+    "gpfs",
+    "beegfs",
+    "ceph",
+    "gluster",
+    "fuse.",
+)
+HIDDEN = ":***@"  # what `redact` leaves of a password
+
+
+def record_address(study: str | None, folder: Path) -> str:
+    """Return the address of a study's record.
+
+    Args:
+        study: `storage.study`; a password that was hidden there is left to libpq, which looks into
+            PGPASSWORD and ~/.pgpass.
+        folder: of the study; its file system decides between SQLite and a journal.
+
+    Raises:
+        InputError: SQLite on a network file system, which would damage it sooner or later.
+    """
+    path = sqlite_path(study) if study else folder.resolve() / "study.db"
+    if study and path is None:
+        return study.replace(HIDDEN, "@")
+    assert path is not None
+    network = is_network(filesystem_of(path))
+    if study and network:
+        remedy = "SQLite is not safe on a network file system; leave it out, or name PostgreSQL"
+        raise InputError("storage.study", study, remedy)
+    if network and not path.exists():
+        return f"journal:///{folder.resolve() / 'study.journal'}"
+    return f"sqlite:///{path.resolve()}"
+
+
+def filesystem_of(path: Path) -> str:
+    """Return the type of the file system a path is on, or would be; empty if it is not known."""
+    places = {Path(disk.mountpoint): disk.fstype for disk in psutil.disk_partitions(all=True)}
+    found = [places[parent] for parent in path.resolve().parents if parent in places]
+    return found[0] if found else ""
+
+
+def is_network(kind: str) -> bool:
+    """Return whether a type of file system is one over a network."""
+    return kind.lower().startswith(NETWORK)

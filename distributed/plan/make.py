@@ -1,0 +1,142 @@
+"""Making a plan: of an experiment, or of a study that is there."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from distributed.config.experiment import Experiment, read_experiment
+from distributed.plan.location import HIDDEN, record_address
+from distributed.plan.model import architecture, read_pretrained, readable_stages, wished_stages
+from distributed.plan.plan import Plan, flat
+from distributed.plan.requirements import (
+    require_home,
+    require_measurable,
+    require_objective,
+    require_resources,
+    require_starts,
+    require_tracking,
+)
+from mixunlearn.data import sources
+from mixunlearn.data.names import known_names
+from mixunlearn.data.splits import make_splits
+from mixunlearn.data.spoilt import spoilt
+from mixunlearn.errors import InputError
+from mixunlearn.files import Files
+from search_spaces import SPACES
+
+
+def make_plan(experiment: Experiment, home: Path, *, command: str, local: bool = True) -> Plan:
+    """Check an experiment against its data, the machine and the home.
+
+    Args:
+        experiment: what the user wrote.
+        home: where results are kept; not touched.
+        command: to name in error messages.
+        local: whether trials run on this machine, so that its resources must suffice.
+
+    Raises:
+        InputError: something cannot be carried out.
+        MixUnlearnError: too little disk space.
+    """
+    require_home(home)
+    require_tracking(experiment)
+    if experiment.storage.files:
+        Files.of(experiment.storage.files).require()
+    if local:
+        require_resources(experiment)
+    data = experiment.data
+    source = sources.open_dataset(data.source, data.options, home / "cache")
+    limit = data.limit.model_dump(exclude_none=True)
+    task = experiment.task.model_dump(exclude_none=True)
+    splits = make_splits(source, task, seed=data.seed, limit=limit)
+    dataset = spoilt(source, splits)
+    pretrained = read_pretrained(experiment)
+    model = architecture(experiment, dataset, pretrained).initial(0, pretrained)
+    stages = model.stages_with(wished_stages(experiment))
+    if experiment.method not in SPACES:
+        remedy = (
+            "has no space: its package must name one in the entry points mixunlearn.search_spaces"
+        )
+        raise InputError("method", experiment.method, remedy)
+    space = SPACES[experiment.method](stages, model.default_stage)
+    space = space.narrowed(experiment.search.space)
+    require_starts(experiment.search.start, space)
+    plan = Plan(
+        experiment=experiment,
+        home=home,
+        source=source,
+        dataset=dataset,
+        splits=splits,
+        space=space,
+        stages=readable_stages(space, experiment.model.name),
+        pretrained=pretrained,
+        command=command,
+        local=local,
+    )
+    require_measurable(plan)
+    require_objective(plan)
+    record_address(experiment.storage.study, plan.folder)  # raises, if the place does not suit it
+    return plan
+
+
+def earlier(plan: Plan) -> list[tuple[str, list[str]]]:
+    """Return other studies of the experiment's name in the home, with the keys that differ."""
+    found = []
+    if plan.folder.exists():
+        return []
+    for file in sorted((plan.home / "studies").glob(f"{plan.experiment.name}-*/experiment.yaml")):
+        with suppress(OSError, yaml.YAMLError, AttributeError, TypeError):
+            other = flat(yaml.safe_load(file.read_text()))
+            if other.pop("name") == plan.experiment.name:
+                found.append(
+                    (file.parent.name, _differences(flat(plan.experiment.model_dump()), other))
+                )
+    return found
+
+
+def _differences(mine: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """Return the keys, with both values, that make two experiments different studies."""
+    keys = [key for key in mine if mine[key] != other.get(key) and not key.startswith(APART)]
+    return [f"{key}: {other.get(key)} → {mine[key]}" for key in keys if key in other]
+
+
+APART = ("name", "tracking.", "resources.", "storage.", "search.trials")
+
+
+def find_experiment(study: str, settings: Sequence[str], home: Path) -> Experiment:
+    """Return the experiment of a study that a sweep has begun.
+
+    Raises:
+        InputError: there is none of this name.
+    """
+    known = sorted(path.parent.name for path in (home / "studies").glob("*/experiment.yaml"))
+    if study not in known:
+        remedy = f"no such study in {home / 'studies'}; {known_names(study, known)}"
+        raise InputError("STUDY", study, remedy)
+    return read_experiment(home / "studies" / study / "experiment.yaml", settings)
+
+
+def record_of(study: str, settings: Sequence[str], home: Path) -> str:
+    """Return the address of the record of a study that a sweep has begun; see `record_address`."""
+    experiment = find_experiment(study, settings, home)
+    return record_address(experiment.storage.study, home / "studies" / study)
+
+
+def find_study(study: str, settings: Sequence[str], home: Path) -> Plan:
+    """Return the plan of a study that a sweep has begun.
+
+    Raises:
+        InputError: there is none of this name, or its data or settings have changed.
+    """
+    experiment = find_experiment(study, settings, home)
+    if HIDDEN in (experiment.tracking.uri or ""):
+        remedy = "passwords are not kept; give the whole address with --set tracking.uri=..."
+        raise InputError("tracking.uri", experiment.tracking.uri, remedy)
+    plan = make_plan(experiment, home, command=f"mixunlearn sync {study}", local=False)
+    if plan.study != study:
+        remedy = f"its data or settings make another study now: {plan.study}"
+        raise InputError("STUDY", study, remedy)
+    return plan

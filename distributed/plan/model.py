@@ -1,0 +1,54 @@
+"""The model of a plan: its architecture, weights and feature stages."""
+
+from distributed.config.experiment import Experiment
+from mixunlearn.data.arrow import Dataset
+from mixunlearn.errors import InputError
+from mixunlearn.models import Pretrained
+from mixunlearn.problem import Architecture
+from search_spaces import Choice, Space
+
+
+def read_pretrained(experiment: Experiment) -> Pretrained | None:
+    """Return the weights an experiment starts from, `None` if there are none.
+
+    Raises:
+        InputError: they cannot be read.
+    """
+    model = experiment.model
+    return Pretrained.read(model.weights, model.name) if model.weights else None
+
+
+def architecture(
+    experiment: Experiment, dataset: Dataset, pretrained: Pretrained | None
+) -> Architecture:
+    """Return the model of an experiment, sized for its images."""
+    channels, height, width = dataset.images_NFHW.shape[1:]
+    return Architecture(
+        name=experiment.model.name,
+        width=experiment.model.width,
+        image_shape=(channels, height, width),
+        classes=len(dataset.classes),
+        weights=pretrained.digest if pretrained else None,
+    )
+
+
+def wished_stages(experiment: Experiment) -> list[str]:
+    """Return the feature stages that the user names."""
+    wish = experiment.search.space.get("stage", [])
+    return [name for name in (wish if isinstance(wish, list) else [wish]) if isinstance(name, str)]
+
+
+def readable_stages(space: Space, model: str) -> tuple[str, ...]:
+    """Return the stages that trials may read features from: those worth caching.
+
+    Raises:
+        InputError: the model has none.
+    """
+    stage = space.get("stage")
+    if stage is None or not space.reachable("stage"):
+        return ()
+    assert isinstance(stage, Choice)
+    if not stage.options:
+        remedy = "has no feature map for the generator; take another, or search.space.mixing=mixup"
+        raise InputError("model.name", model, remedy)
+    return tuple(str(option) for option in stage.options)

@@ -1,0 +1,113 @@
+"""What a plan needs of the data, the machine and the disk."""
+
+import errno
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from distributed.config.experiment import Experiment, check_tracking
+from distributed.plan.plan import Plan
+from distributed.runtime.addresses import nearest_folder
+from mixunlearn.bank import PHASES
+from mixunlearn.data.names import known_names
+from mixunlearn.errors import InputError, MixUnlearnError
+from mixunlearn.evaluation import evaluation_set
+from search_spaces import Space
+
+MIN_FREE_BYTES = 200 * 2**20
+FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+def require_starts(starts: Sequence[Mapping[str, Any]], space: Space) -> None:
+    """Check that configurations to start with are in the space.
+
+    Raises:
+        InputError: one is not.
+    """
+    for index, start in enumerate(starts):
+        try:
+            space.narrowed(start)
+        except InputError as error:
+            raise InputError(f"search.start.{index}", start, str(error)) from error
+        for name, value in start.items():
+            held = space[name].held and value != space[name].default
+            if held or isinstance(value, list):
+                remedy = "must be one value of those that are searched; search.space says which"
+                raise InputError(f"search.start.{index}.{name}", value, remedy)
+
+
+def require_tracking(experiment: Experiment) -> None:
+    """Check the tracking address of the environment, where the experiment has none."""
+    address = os.environ.get("MLFLOW_TRACKING_URI")
+    if address and not experiment.tracking.uri:
+        check_tracking("MLFLOW_TRACKING_URI", address)
+
+
+def require_measurable(plan: Plan) -> None:
+    """Check that there are images for each metric of `gap/avg`: without it, no trial succeeds."""
+    for phase in PHASES:
+        images = evaluation_set(plan.dataset, plan.splits, phase)
+        measurable = images.resolution()
+        for name in images.gap_metrics:
+            if name not in measurable:
+                task = plan.experiment.task.model_dump(exclude_none=True)
+                remedy = f"no images are left to measure {name}; use more images or another task"
+                raise InputError("task", task, remedy)
+
+
+def require_objective(plan: Plan) -> None:
+    """Check that the objective is a gap that trials report."""
+    metrics = ["avg", *plan.bank.val_metrics]
+    if plan.bank.references == 1:
+        metrics.remove("div/js")  # it has no gap: there is no other reference to compare with
+    known = [f"gap/{name}" for name in metrics]
+    objective = plan.experiment.search.objective
+    if objective not in known:
+        remedy = f"no metric of this task; {known_names(objective, known)}"
+        raise InputError("search.objective", objective, remedy)
+
+
+def require_resources(experiment: Experiment) -> None:
+    """Check that this machine has what one trial asks for."""
+    here = {"cpu": os.cpu_count() or 1, "gpu": torch.cuda.device_count()}
+    for name, there in here.items():
+        wanted = getattr(experiment.resources, name)
+        if wanted > there:
+            remedy = f"this machine has {there}; ask for less, or name a cluster with --address"
+            raise InputError(f"resources.{name}", wanted, remedy)
+
+
+def require_home(home: Path) -> None:
+    """Check that the home is, or can be made, a folder on a disk with room.
+
+    Raises:
+        InputError: one cannot write there.
+        MixUnlearnError: the disk is about to be full.
+    """
+    folder = home
+    try:
+        folder = home if home.exists() else nearest_folder(home)
+        _try_to_write(folder)
+    except (OSError, MixUnlearnError) as error:
+        reason = getattr(error, "strerror", None) or error
+        remedy = f"cannot write in {folder} ({reason}); choose another folder"
+        raise InputError("--home", str(home), remedy) from error
+    free = shutil.disk_usage(folder).free
+    if free < MIN_FREE_BYTES:
+        what = f"only {free / 2**20:.0f} MiB free, {MIN_FREE_BYTES / 2**20:.0f} needed"
+        remedy = "free space or choose another folder"
+        raise MixUnlearnError(f"--home = {str(home)!r}: {what}; {remedy}")
+
+
+def _try_to_write(folder: Path) -> None:
+    """Make and remove a folder: rights alone do not tell, to root or on a network disk."""
+    try:
+        TemporaryDirectory(prefix=".mixunlearn-", dir=folder).cleanup()
+    except OSError as error:
+        if error.errno not in FULL:  # of space, more is said elsewhere
+            raise

@@ -1,0 +1,33 @@
+"""Text for people: without passwords, in one line, not too long."""
+
+import re
+
+REASON_LENGTH = 240
+
+# `user:password@` of an address. Those of databases may hold a bare slash in the password.
+_WEB_PASSWORD = re.compile(r"(\bhttps?://[^\s:/@]*):[^\s/@]+@", re.IGNORECASE)
+_PASSWORD = re.compile(r"(\b(?!https?:)[a-z][\w+.-]*://[^\s:/@]*):[^\s\"']+@", re.IGNORECASE)
+_QUERY = re.compile(r"([?&](?:\w*password|passwd|pwd|token|secret)=)[^\s&\"']+", re.IGNORECASE)
+
+
+def redact(text: str) -> str:
+    """Return `text` with every password inside an address replaced by `***`."""
+    for pattern in (_WEB_PASSWORD, _PASSWORD):
+        text = pattern.sub(r"\1:***@", text)
+    return _QUERY.sub(r"\1***", text)
+
+
+def cut(text: str, length: int) -> str:
+    """Return `text` in at most `length` characters; an ellipsis shows that some are missing."""
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def one_line(error: Exception) -> str:
+    """Return what went wrong in one line without passwords: the root cause where it shows."""
+    if isinstance(error, OSError) and error.strerror:
+        text = ": ".join(str(part) for part in (error.strerror, error.filename) if part)
+    else:
+        # An HTTP client wraps "[Errno 111] Connection refused" three times.
+        text = str(error) or type(error).__name__
+        text = (re.findall(r"\[Errno -?\d+\] ([^'\"()\[\]]+)", text) or [text])[-1]
+    return cut(" ".join(redact(text).split()), REASON_LENGTH)

@@ -1,0 +1,81 @@
+"""The best trial's model: saved, registered, promoted."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from distributed.plan.plan import Plan
+from distributed.runtime.progress import Progress
+from distributed.search.runs import tags
+from distributed.study.trials_table import read_trials
+from distributed.tracking.model_files import MLMODEL, save_model
+from distributed.tracking.promotion import promote
+from distributed.tracking.registration import GAP
+from distributed.tracking.tags import STUDY, TRIAL, TRIAL_ID
+from distributed.tracking.tracker import Tracker
+from mixunlearn.errors import MissingError
+from mixunlearn.store import Entry
+from report.card import model_card
+from report.review import Review
+
+
+def log_best(
+    tracker: Tracker,
+    plan: Plan,
+    review: Review,
+    examined: Mapping[str, Entry],
+    progress: Progress,
+) -> None:
+    """Save the best trial's model, once, and register it as the experiment's candidate."""
+    best: Mapping[str, Any] = next(iter(review.summary["best"]), {})
+    entry = examined.get(f"trial {best.get('trial')}")
+    if entry is None:
+        return
+    # Each in a folder of its own: one that MLflow still waits for is not replaced by the next.
+    folder = plan.folder / "model" / f"trial-{best['trial']}"
+    about = tags(plan) | model_tags(review)
+    if not (folder / MLMODEL).is_file():
+        progress.show(f"saving the model of trial {best['trial']}")
+        architecture = plan.bank.architecture
+        reason = save_model(
+            architecture.load(entry.tensors),
+            folder,
+            architecture=architecture,
+            classes=plan.dataset.classes,
+            card=model_card(review),
+            metadata=about,
+        )
+        if reason:
+            progress.say(f"model: {folder} has only weights, it cannot be exported: {reason}")
+    tracker.log_model(best["trial"], folder, plan.experiment.name, about)
+
+
+def model_tags(review: Review) -> dict[str, str]:
+    """Return what is told of the best trial's model: whose it is, and how near it is."""
+    number = review.summary["best"][0]["trial"]
+    again = review.summary["spread"]["gap/avg"]
+    gaps = {GAP: again["mean"], f"{GAP}_sd": again["sd"], f"{GAP}_n": again["n"]}
+    return {
+        STUDY: review.study,
+        TRIAL: str(number),
+        TRIAL_ID: _trial_id(review.rows, number),
+        **{name: str(value) for name, value in gaps.items() if value is not None},
+    }
+
+
+def promote_best(plan: Plan, summary: Mapping[str, Any]) -> str:
+    """Make the best trial's model the experiment's champion; return what was done.
+
+    Raises:
+        MissingError: there is no such model.
+        MixUnlearnError: it is worse than the champion, or nobody can tell; MLflow is away.
+    """
+    if not summary["best"]:
+        raise MissingError(f"{plan.study}: no trial succeeded, so there is nothing to promote")
+    rows = read_trials(plan.folder / "trials.parquet")
+    return promote(
+        plan.tracking_uri, plan.experiment.name, _trial_id(rows, summary["best"][0]["trial"])
+    )
+
+
+def _trial_id(rows: Sequence[Mapping[str, Any]], trial: int) -> str:
+    return next(str(row["trial_id"]) for row in rows if row["trial"] == trial)

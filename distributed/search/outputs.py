@@ -1,0 +1,59 @@
+"""The files of a finished study: summary, leaderboard, pictures, report."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from distributed.plan.plan import Plan
+from distributed.study.trials_table import replacing
+from report.leaderboard import leaderboard
+from report.page import write_page
+from report.plots import gap_by_trial, metrics_against_references
+from report.review import Review
+
+SUMMARY = "summary.json"
+
+PAGE = "report.html"
+ENVIRONMENT, LEADERBOARD = "environment.json", "leaderboard.json"
+ARTIFACTS = ("plots", SUMMARY, "experiment.yaml", ENVIRONMENT, PAGE)  # of the study's run
+RESULTS = (*ARTIFACTS, "trials.parquet", LEADERBOARD, "errors")
+
+
+def publish(plan: Plan) -> None:
+    """Copy the study's results to where its files are shared."""
+    assert plan.shared
+    for name in RESULTS:
+        root = plan.folder / name
+        for path in [root] if root.is_file() else sorted(root.rglob("*.*")):
+            plan.shared.write(path.relative_to(plan.folder).as_posix(), path.read_bytes())
+
+
+def write_report(plan: Plan, review: Review) -> None:
+    """Write summary, leaderboard, pictures and report.html into the study's folder."""
+    plots = plan.folder / "plots"
+    plots.mkdir(exist_ok=True)
+    gap_by_trial(
+        review.rows,
+        objective=review.objective,
+        path=plots / "gap_by_trial.png",
+        band=review.band,
+        original=review.original,
+    )
+    metrics_against_references(review.summary, plots / "metrics_against_references.png")
+    write_json(review.summary, plan.folder / SUMMARY)
+    write_json(leaderboard(review), plan.folder / LEADERBOARD)
+    write_page([review], plan.folder / PAGE)
+
+
+def write_json(content: Mapping[str, Any], path: Path) -> None:
+    """Write plain data as a file, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def read_summary(plan: Plan) -> dict[str, Any]:
+    """Return the verdict of a study; empty while there is none."""
+    path = plan.folder / SUMMARY
+    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return found

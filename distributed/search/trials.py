@@ -1,0 +1,112 @@
+"""Running what is missing on Ray Tune: references, then trials."""
+
+from typing import Any
+
+from ray import tune
+
+from distributed.cluster.connection import local, slots
+from distributed.plan.plan import Plan
+from distributed.runtime.text import one_line
+from distributed.search.checkpoints import trial_folder
+from distributed.search.references import fill, run_name
+from distributed.search.scheduler import EPOCH, make_scheduler
+from distributed.search.searcher import StudySearcher
+from distributed.search.session import Session
+from distributed.search.trial_callback import Recorder
+from distributed.study.study import Study
+from mixunlearn.errors import MixUnlearnError
+from mixunlearn.problem import Problem
+from trainables.unlearn import UnlearnTrainable
+
+MAX_FAILURES = 2  # of a worker, before its trial is given up
+CHECKPOINTS = 4  # of a complete trial: more would cost short epochs more than they save
+
+
+def search(
+    plan: Plan, study: Study, problem: Problem, recorder: Recorder, session: Session
+) -> None:
+    """Run the trials that are missing, as many at once as the cluster can.
+
+    Raises:
+        Interrupted: a stop was asked for; running trials are saved.
+    """
+    experiment, stop = plan.experiment, session.stop
+    resources = experiment.resources
+    ends = {EPOCH: plan.epochs}
+    if resources.trial_seconds:
+        ends["seconds"] = resources.trial_seconds  # type: ignore[assignment]
+    trainable = tune.with_parameters(
+        UnlearnTrainable,
+        problem=problem,
+        method=experiment.method,
+        objective=experiment.search.objective,
+        checkpoints=plan.checkpoints,
+        limit=resources.trial_seconds,
+    )
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, {"cpu": resources.cpu, "gpu": resources.gpu}),
+        tune_config=tune.TuneConfig(
+            search_alg=StudySearcher(study, lambda: not stop.asked),
+            scheduler=make_scheduler(experiment.search, plan.epochs, study, stop),
+            num_samples=recorder.count.total - recorder.count.done,
+            max_concurrent_trials=_at_once(plan, session),
+            reuse_actors=True,
+            trial_dirname_creator=_folder_of,
+        ),
+        run_config=tune.RunConfig(
+            name=run_name(),
+            storage_path=plan.checkpoints.path,
+            storage_filesystem=plan.checkpoints.filesystem,
+            callbacks=[recorder],
+            stop=ends,
+            failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
+            checkpoint_config=tune.CheckpointConfig(
+                num_to_keep=1,
+                checkpoint_frequency=max(1, plan.epochs // CHECKPOINTS),
+                checkpoint_at_end=True,
+            ),
+            verbose=0,
+        ),
+    )
+    with stop.patiently():
+        try:
+            tuner.fit()
+        except Exception as error:
+            raise _unwrapped(error) from error
+    if recorder.count.done < recorder.count.total:
+        done = f"{recorder.count.done} of {recorder.count.total} trials"
+        raise MixUnlearnError(f"Ray ended after {done}; the same command goes on")
+
+
+def _unwrapped(error: Exception) -> Exception:
+    """Return what Tune wrapped into a traceback: an error of ours, or one of the disk."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, MixUnlearnError):
+            return found
+        if isinstance(found, OSError):
+            reason = one_line(found)
+            return MixUnlearnError(f"{reason}; mend it, the same command goes on")
+        found = found.__cause__ or found.__context__
+    return error
+
+
+def fill_bank(plan: Plan, session: Session) -> int:
+    """Train what the bank does not hold yet; return how many models that were."""
+    if not plan.bank.missing():
+        return 0
+    plan = session.connect(plan, "starting Ray")
+    # In a folder of their own: the runs of trials are listed more often.
+    checkpoints = plan.files / "studies" / plan.study / "models"
+    count = _at_once(plan, session)
+    return fill(plan.bank, plan.experiment.resources, count, checkpoints, session.progress)
+
+
+def _at_once(plan: Plan, session: Session) -> int | None:
+    """Return how many trials run at once; a cluster, which may grow, takes what it has room for."""
+    resources = plan.experiment.resources
+    return slots(resources.cpu, resources.gpu) if local(session.address) else None
+
+
+def _folder_of(trial: Any) -> str:  # noqa: ANN401 - Ray has no types
+    return trial_folder(trial.config["trial"])

@@ -1,0 +1,100 @@
+"""One run of a trial, as Optuna's storage has it."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from search_spaces.space import Value
+
+CONFIG, CODE, EPOCH, ROW, AT = "config", "code", "epoch:", "row", "at"
+STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+
+Metrics = Mapping[str, float | None]
+
+
+@dataclass(kw_only=True)
+class Attempt:
+    """One run of a trial; a trial that failed may have several.
+
+    Args:
+        key: of Optuna's trial that records it.
+        config: hyperparameters, `trial` and `seed`.
+        drawn: those of the hyperparameters that vary, as Optuna has them.
+        distributions: they were drawn from.
+        began: when it was proposed.
+        ended: when its end was recorded.
+        history: metrics by epoch.
+        times: when they were recorded, by epoch, in ms since 1970.
+        row: its outcome, as in trials.parquet; `None` while it runs.
+        ended_ms: when that was recorded, in ms since 1970.
+        code: that proposed it, empty if it is not known.
+    """
+
+    key: int
+    config: dict[str, Value]
+    drawn: Mapping[str, Any]
+    distributions: Mapping[str, BaseDistribution]
+    began: datetime
+    ended: datetime | None = None
+    history: dict[int, Metrics] = field(default_factory=dict)
+    times: dict[int, int] = field(default_factory=dict)
+    row: dict[str, Any] | None = None
+    ended_ms: int = 0
+    code: str = ""
+
+    @property
+    def number(self) -> int:
+        """Return the trial's number, which all its attempts share."""
+        return int(self.config["trial"])
+
+
+def attempt_of(frozen: FrozenTrial) -> Attempt:
+    """Return the attempt that one of Optuna's trials records."""
+    attributes, row = frozen.user_attrs, frozen.user_attrs.get(ROW)
+    ended = frozen.datetime_complete
+    found = {int(key[len(EPOCH) :]): attributes[key] for key in attributes if key.startswith(EPOCH)}
+    return Attempt(
+        key=frozen._trial_id,
+        config=dict(attributes[CONFIG]),
+        drawn=frozen.params,
+        distributions=frozen.distributions,
+        began=frozen.datetime_start or datetime.min,
+        ended=ended,
+        history={
+            epoch: {name: value for name, value in metrics.items() if name != AT}
+            for epoch, metrics in found.items()
+        },
+        times={epoch: metrics[AT] for epoch, metrics in found.items() if AT in metrics},
+        row=row and {name: value for name, value in row.items() if name != AT},
+        ended_ms=(row or {}).get(AT) or (int(ended.timestamp() * 1000) if ended else 0),
+        code=attributes.get(CODE, ""),
+    )
+
+
+def has_failed(attempt: Attempt) -> bool:
+    """Return whether an attempt ended as failed."""
+    return attempt.row is not None and attempt.row["state"] == "failed"
+
+
+def objective_curve(attempt: Attempt, objective: str) -> dict[int, float]:
+    """Return the objective by epoch, where it is a number."""
+    values = {epoch: metrics.get(objective) for epoch, metrics in attempt.history.items()}
+    return {epoch: value for epoch, value in values.items() if value is not None}
+
+
+def objective_value(attempt: Attempt, objective: str) -> float | None:
+    """Return how a trial ended, in the objective; `None` if it failed or still runs."""
+    if attempt.row is None or attempt.row["state"] == "failed":
+        return None
+    value: float | None = attempt.row.get(objective)
+    return value
+
+
+def finite_or_none(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    """Return metrics as JSON has them: no NaN, no infinity."""
+    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}

@@ -1,0 +1,30 @@
+"""How much of the objective each hyperparameter explains."""
+
+import warnings
+from collections.abc import Sequence
+
+import optuna
+from optuna.importance import PedAnovaImportanceEvaluator
+from optuna.trial import create_trial
+
+from distributed.study.attempt import Attempt, objective_value
+
+ENOUGH, RESAMPLES, RESAMPLED = 8, 20, 300  # trials; draws, and trials in each: see `Study.shares`
+BEST = 5  # trials at least that parameters are to explain
+
+
+def explained_shares(attempts: Sequence[Attempt], objective: str) -> dict[str, float]:
+    """Return PED-ANOVA's importances of the parameters, normalised."""
+    study = optuna.create_study(direction="minimize")
+    study.add_trials(
+        create_trial(
+            params=dict(attempt.drawn),
+            distributions=dict(attempt.distributions),
+            value=objective_value(attempt, objective),
+        )
+        for attempt in attempts
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what they warn of is told beside the figure
+        evaluator = PedAnovaImportanceEvaluator(target_quantile=max(0.1, BEST / len(attempts)))
+        return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))

@@ -1,0 +1,170 @@
+"""What is tried next: Optuna's samplers, and our parameters as Optuna's distributions."""
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+
+import optuna
+from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
+from optuna.trial import Trial, TrialState, create_trial
+
+from distributed.study.attempt import STATES, Attempt, objective_curve
+from mixunlearn.signature import seed_for
+from search_spaces import Choice, Float, Int, Space
+from search_spaces.space import AnyParameter, Value
+
+STARTUP_TRIALS = 6  # random ones before TPE, CMA-ES or GP take over: budgets here are small
+
+
+class Proposals:
+    """Proposes parameters: one of Optuna's samplers on a copy of the study in memory.
+
+    A proposal follows from the seed, its number and the trials before it: each has a sampler of
+    its own seed. So a study that was cut off goes on as if it had not been. The copy also keeps
+    CMA-ES from unpickling what it finds in a database.
+
+    Args:
+        space: what may vary.
+        facts: what conditions of the space may name beside parameters.
+        sampler: "tpe", "random", "cmaes" or "gp".
+        seed: of the sampler.
+        start: configurations, or parts of some, to try after the default one.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        facts: Mapping[str, Value],
+        sampler: str,
+        seed: int,
+        start: Sequence[Mapping[str, Value]] = (),
+    ) -> None:
+        self.space, self.facts, self.sampler, self.seed = space, facts, sampler, seed
+        self._first = [space.defaults(facts), *start]
+        self._study = optuna.create_study(direction="minimize")
+        self._trials: dict[int, Trial] = {}
+
+    def propose(self, number: int) -> tuple[dict[str, Value], Trial]:
+        """Return parameters for the trial with this number, and what Optuna knows of them.
+
+        Number 0 is the default configuration; those to start with follow.
+        """
+        if number < len(self._first):
+            self._study.enqueue_trial(self._varying(self._first[number]))
+        seed = seed_for("sampler", self.seed, number) % 2**32
+        self._study.sampler = make_sampler(self.sampler, seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            trial = self._study.ask()
+            parameters = suggest(trial, self.space, self.facts)
+        self._trials[number] = trial
+        return parameters, trial
+
+    def tell(self, attempt: Attempt, objective: str) -> None:
+        """Take down how a proposed trial ended; further attempts of it change nothing."""
+        if attempt.row is None or attempt.number not in self._trials:
+            return
+        trial = self._trials.pop(attempt.number)
+        for epoch, found in objective_curve(attempt, objective).items():
+            trial.report(found, epoch)
+        state, value = STATES[attempt.row["state"]], attempt.row.get(objective)
+        self._study.tell(trial, value if state is TrialState.COMPLETE else None, state=state)
+
+    def recall(self, attempts: Iterable[Attempt], objective: str) -> None:
+        """Take over the trials of earlier sweeps.
+
+        The state of CMA-ES follows from the order in which trials were proposed and ended, so it
+        proposes them once more; the other samplers only look at what came of them.
+        """
+        known = list(attempts)
+        if self.sampler == "cmaes":
+            self._replay(known, objective)
+            return
+        for attempt in known:
+            self._add(attempt, objective)
+
+    def _replay(self, attempts: list[Attempt], objective: str) -> None:
+        events = [(attempt.began, attempt) for attempt in attempts]
+        events += [(attempt.ended, attempt) for attempt in attempts if attempt.ended]
+        for _, attempt in sorted(events, key=lambda event: event[0]):
+            if attempt.number in self._trials:  # proposed before, so this is its end
+                self.tell(attempt, objective)
+            else:
+                self.propose(attempt.number)
+
+    def _add(self, attempt: Attempt, objective: str) -> None:
+        # In the order of the space, as they were drawn: samplers draw in the order they find.
+        names = [name for name in self.space if name in attempt.drawn]
+        frozen = create_trial(
+            state=TrialState.RUNNING,
+            params={name: attempt.drawn[name] for name in names},
+            distributions={name: attempt.distributions[name] for name in names},
+        )
+        self._study.sampler = RandomSampler()  # `Trial` would have another one draw
+        key = self._study._storage.create_new_trial(self._study._study_id, frozen)
+        self._trials[attempt.number] = Trial(self._study, key)
+        self.tell(attempt, objective)
+
+    def _varying(self, parameters: Mapping[str, Value]) -> dict[str, Value]:
+        """Return the parameters that Optuna knows of: the others are constants."""
+        return {
+            name: value for name, value in parameters.items() if constant(self.space[name]) is None
+        }
+
+
+def make_sampler(name: str, seed: int) -> BaseSampler:
+    """Return one of Optuna's samplers, by the name used in experiments."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        match name:
+            case "random":
+                return RandomSampler(seed=seed)
+            case "cmaes":
+                return CmaEsSampler(
+                    seed=seed, n_startup_trials=STARTUP_TRIALS, warn_independent_sampling=False
+                )
+            case "gp":
+                return GPSampler(
+                    seed=seed, n_startup_trials=STARTUP_TRIALS, warn_independent_sampling=False
+                )
+        # The liar keeps trials that run at the same time apart.
+        return TPESampler(
+            seed=seed,
+            n_startup_trials=STARTUP_TRIALS,
+            multivariate=True,
+            group=True,
+            constant_liar=True,
+        )
+
+
+def suggest(trial: Trial, space: Space, facts: Mapping[str, Value]) -> dict[str, Value]:
+    """Return a configuration: constants as they are, the rest as Optuna suggests.
+
+    The one place where our parameters become Optuna's distributions.
+    """
+    values = dict(facts)
+    for name, parameter in space.items():
+        if not space.active(name, values):
+            continue
+        fixed = constant(parameter)
+        values[name] = _draw(trial, name, parameter) if fixed is None else fixed
+    return {name: value for name, value in values.items() if name in space}
+
+
+def _draw(trial: Trial, name: str, parameter: AnyParameter) -> Value:
+    match parameter:
+        case Float(low=low, high=high, log=log):
+            return trial.suggest_float(name, low, high, log=log)
+        case Int(low=low, high=high, log=log):
+            return trial.suggest_int(name, int(low), int(high), log=log)
+        case Choice(options=options):
+            value: Value = trial.suggest_categorical(name, options)  # type: ignore[assignment]
+            return value
+
+
+def constant(parameter: AnyParameter) -> Value | None:
+    """Return the value of a parameter that does not vary, else `None`."""
+    if parameter.held:
+        return parameter.default
+    if isinstance(parameter, Choice):
+        return parameter.options[0] if len(parameter.options) == 1 else None
+    return parameter.low if parameter.low == parameter.high else None

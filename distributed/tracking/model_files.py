@@ -1,0 +1,188 @@
+"""Unlearned models as files that MLflow can run, without pickle.
+
+A saved model takes pixels and gives probabilities. It needs PyTorch and MLflow, not this project.
+Shape suffixes: B batch, F channels, H W pixels, C classes.
+"""
+
+import json
+import shutil
+import uuid
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from safetensors.numpy import save
+from torch import Tensor, nn
+
+from distributed.runtime.text import one_line
+from distributed.tracking.server import set_defaults
+from mixunlearn.data.batches import PIXEL_MAX
+from mixunlearn.errors import MixUnlearnError
+from mixunlearn.files import publish
+from mixunlearn.models import StagedModel
+from mixunlearn.problem import Architecture, Arrays
+
+if TYPE_CHECKING:
+    from mlflow.models import Model, ModelSignature
+
+
+CARD, MLMODEL = "README.md", "MLmodel"
+WEIGHTS, ARCHITECTURE = "model.safetensors", "architecture.json"
+EXAMPLES = 2  # images; with a single one, the batch size would be fixed
+
+
+class Classifier(nn.Module):
+    """A model as it is used: pixels in, probabilities out.
+
+    Args:
+        model: maps images in [0, 1] to logits.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixels_BFHW: Tensor) -> Tensor:
+        """Return probabilities (B, C), float32, of uint8 images (B, F, H, W)."""
+        images = pixels_BFHW.to(torch.float32) / PIXEL_MAX
+        images = images.contiguous(memory_format=torch.channels_last)
+        return torch.softmax(self.model(images), dim=1)
+
+
+# --- saving ----------------------------------------------------------------------------------
+
+
+def save_model(
+    model: StagedModel,
+    folder: Path,
+    *,
+    architecture: Architecture,
+    classes: Sequence[str],
+    card: str,
+    metadata: Mapping[str, str],
+) -> str | None:
+    """Write a model as a folder that MLflow can log and run, whole or not at all.
+
+    In it: the program (`data/model.pt2`) with signature and input example, the weights alone
+    (`model.safetensors`) with `architecture.json`, the card (`README.md`). Asks no server.
+    The example is noise: an image of the data may have to be forgotten one day.
+
+    Args:
+        model: the unlearned one, on the CPU; is put into evaluation mode.
+        folder: where to; stays as it is if there is a model already.
+        architecture: of the model.
+        classes: names of its outputs.
+        card: Markdown.
+        metadata: goes into the file `MLmodel`.
+
+    Returns:
+        Why there are only weights, because the model cannot be exported; None if it can be run.
+
+    Raises:
+        MixUnlearnError: the disk is full, or the folder cannot be written.
+    """
+    set_defaults()
+    temporary = folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:8]}")
+    about = {"classes": list(classes), **metadata}
+    weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        reason = _export(Classifier(model).eval(), temporary, architecture, about)
+        _add_files(temporary, weights, architecture, card)
+        publish(temporary, folder, marker=MLMODEL)
+    except OSError as error:
+        reason = one_line(error)
+        raise MixUnlearnError(f"{folder}: {reason}; mend it, the same command goes on") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return reason
+
+
+def _export(
+    program: Classifier, folder: Path, architecture: Architecture, metadata: Mapping[str, object]
+) -> str | None:
+    """Write what MLflow runs; where that cannot be, what it shows; return why it cannot be."""
+    from mlflow.models import Model  # noqa: PLC0415 (takes seconds: never at start-up)
+
+    signature = _signature(architecture)
+    try:
+        with _unfounded_warnings_ignored():
+            _save_program(program, folder, architecture, signature, metadata)
+    except OSError:
+        raise
+    except Exception as error:  # whatever a model does that cannot be traced
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        Model(signature=signature, metadata=dict(metadata)).save(str(folder / MLMODEL))
+        return one_line(error)
+    return None
+
+
+@contextmanager
+def _unfounded_warnings_ignored() -> Iterator[None]:
+    with warnings.catch_warnings():
+        # Each weight is stored alone; in the channels-last order it does not look complete.
+        warnings.filterwarnings("ignore", message="No complete tensor found in the group")
+        # Of interfaces for language models, which MLflow defines when it is imported.
+        warnings.filterwarnings("ignore", message=".*Any type hint is inferred as AnyType")
+        yield
+
+
+def _save_program(
+    program: Classifier,
+    folder: Path,
+    architecture: Architecture,
+    signature: "ModelSignature",
+    metadata: Mapping[str, object],
+) -> None:
+    from mlflow.models import Model  # noqa: PLC0415
+    from mlflow.pytorch import save_model as save_program  # noqa: PLC0415
+
+    shape = (EXAMPLES, *architecture.image_shape)
+    save_program(
+        program,
+        folder,
+        signature=signature,
+        input_example=np.random.default_rng(0).integers(PIXEL_MAX + 1, size=shape, dtype=np.uint8),
+        serialization_format="pt2",
+        pip_requirements=[f"torch=={torch.__version__.partition('+')[0]}"],
+        metadata=dict(metadata),
+    )
+    _leave_out_traces(folder / "data" / "model.pt2")
+    written = Model.load(str(folder / MLMODEL))
+    _run_on_cpu(written)
+    written.save(str(folder / MLMODEL))
+
+
+def _leave_out_traces(file: Path) -> None:
+    """Take from an exported program where its source lies on this machine."""
+    program = torch.export.load(file)
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)
+    torch.export.save(program, file)
+
+
+def _run_on_cpu(model: "Model") -> None:
+    """Let MLflow run an exported model where its tensors are: it would take a GPU, and fail."""
+    model.flavors["python_function"]["config"] = {"device": "cpu"}
+
+
+def _signature(architecture: Architecture) -> "ModelSignature":
+    from mlflow.models import ModelSignature  # noqa: PLC0415
+    from mlflow.types import Schema, TensorSpec  # noqa: PLC0415
+
+    pixels = TensorSpec(np.dtype(np.uint8), (-1, *architecture.image_shape))
+    probabilities = TensorSpec(np.dtype(np.float32), (-1, architecture.classes))
+    return ModelSignature(inputs=Schema([pixels]), outputs=Schema([probabilities]))
+
+
+def _add_files(folder: Path, weights: Arrays, architecture: Architecture, card: str) -> None:
+    whole = {name: np.ascontiguousarray(array) for name, array in weights.items()}
+    (folder / WEIGHTS).write_bytes(save(whole))
+    (folder / ARCHITECTURE).write_text(json.dumps(asdict(architecture), indent=1) + "\n")
+    (folder / CARD).write_text(card)

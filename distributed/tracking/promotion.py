@@ -1,0 +1,102 @@
+"""Making a registered model the champion."""
+
+import math
+from typing import TYPE_CHECKING
+
+from distributed.runtime.text import one_line, redact
+from distributed.tracking.registration import CHAMPION, GAP, PREVIOUS, version_of
+from distributed.tracking.server import reachable
+from distributed.tracking.tags import DATA, SPLITS
+from mixunlearn.errors import MissingError, MixUnlearnError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+
+# --- promoting -------------------------------------------------------------------------------
+
+
+def promote(uri: str, name: str, trial_id: str, *, proven: bool = False) -> str:
+    """Make a trial's registered model the champion, unless it is worse than the present one.
+
+    Args:
+        uri: the tracking address.
+        name: of the registered model.
+        trial_id: of the trial.
+        proven: whether a duel has shown already that it is not worse.
+
+    Returns:
+        What was done, in a sentence.
+
+    Raises:
+        MissingError: the trial's model is not registered.
+        MixUnlearnError: it is worse than the champion, or was not measured on the same images;
+            MLflow is away.
+    """
+    if reason := reachable(uri):
+        remedy = "nothing was promoted; the same command goes on once it is back"
+        raise MixUnlearnError(f"MLflow at {redact(uri)} does not answer: {reason}; {remedy}")
+    from mlflow import MlflowClient  # noqa: PLC0415
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
+    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    try:
+        return _promote(client, name, trial_id, proven=proven)
+    except MlflowException as error:
+        reason = one_line(error)
+        raise MixUnlearnError(
+            f"MLflow at {redact(uri)} did not promote {name}: {reason}"
+        ) from error
+
+
+def _promote(client: "MlflowClient", name: str, trial_id: str, *, proven: bool) -> str:
+    version = version_of(client, name, trial_id)
+    if version is None:
+        remedy = "`mixunlearn sync STUDY` registers the best trial once MLflow answers"
+        raise MissingError(f"{name}: no registered model of trial {trial_id}; {remedy}")
+    number, gap = str(version.version), _gap(version)
+    held = client.get_registered_model(name).aliases.get(CHAMPION)
+    if str(held) == number:
+        return f"{name}: version {number} is the champion already ({_written(gap)})"
+    before = ""
+    if held is not None:
+        champion = client.get_model_version(name, str(held))
+        if not proven:
+            _require_not_worse(name, version, champion)
+        client.set_registered_model_alias(name, PREVIOUS, str(held))
+        before = f"; version {held} before it ({_written(_gap(champion))}) is `{PREVIOUS}`"
+    client.set_registered_model_alias(name, CHAMPION, number)
+    return f"{name}: version {number} is the champion now ({_written(gap)}){before}"
+
+
+def _require_not_worse(name: str, version: "ModelVersion", champion: "ModelVersion") -> None:
+    """Check that a version may take the champion's place.
+
+    Raises:
+        MixUnlearnError: it is worse, or nobody can tell.
+    """
+    gaps = {f"version {each.version}": _gap(each) for each in (version, champion)}
+    told = ", ".join(f"{number} has {_written(gap)}" for number, gap in gaps.items())
+    remedy = f"to decide it yourself, take the alias `{CHAMPION}` from version {champion.version}"
+    for key, what in ((DATA, "data"), (SPLITS, "splits")):
+        digests = [str(each.tags.get(key, "unknown"))[:12] for each in (version, champion)]
+        if version.tags.get(key) is None or version.tags.get(key) != champion.tags.get(key):
+            both = " and ".join(digests)
+            raise MixUnlearnError(f"{name}: measured on different {what} ({both}); {remedy}")
+    if not all(map(math.isfinite, gaps.values())):
+        raise MixUnlearnError(f"{name}: cannot be compared: {told}; {remedy}")
+    if _gap(version) > _gap(champion):
+        raise MixUnlearnError(f"{name}: not promoted, the champion is nearer: {told}; {remedy}")
+
+
+def _gap(version: "ModelVersion") -> float:
+    """Return the mean gap under fresh seeds in percentage points; NaN if it is not known."""
+    try:
+        return float(version.tags[GAP])
+    except (KeyError, ValueError):
+        return math.nan
+
+
+def _written(gap: float) -> str:
+    return f"{GAP} {gap:.4g} pp" if math.isfinite(gap) else f"no {GAP}"

@@ -1,0 +1,167 @@
+"""Unlearned models in MLflow's registry: logged with their run, registered, found by alias."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from distributed.runtime.addresses import sqlite_path
+from distributed.runtime.text import one_line, redact
+from distributed.tracking.model_files import CARD
+from distributed.tracking.server import reachable
+from distributed.tracking.tags import DESCRIPTION, TRIAL_ID, VERSIONS
+from mixunlearn.errors import MixUnlearnError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel, Run
+    from mlflow.entities.model_registry import ModelVersion
+
+
+CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
+GAP = "gap/avg"  # with _sd and _n: mean over fresh seeds, on `test`
+DESCRIPTION_LENGTH = 5000  # of a version's description; databases refuse longer ones
+MORE = f"\n\nThe rest is in {CARD}, among the model's files."
+ABOUT = (
+    "Unlearned models. `candidate` is the best of the sweep that ended last, `champion` the one "
+    "chosen with `mixunlearn sweep --promote`, `previous` the champion before."
+)
+NO_SUCH_THING = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # in MLflow's words
+
+
+# --- registering -----------------------------------------------------------------------------
+
+
+def register(
+    client: "MlflowClient", *, run_id: str, name: str, folder: Path, tags: Mapping[str, str]
+) -> str:
+    """Log a saved model with a run and register it as `candidate`; once for ever a trial.
+
+    Args:
+        client: of tracking and registry, which are one.
+        run_id: of the trial.
+        name: of the registered model; made if there is none.
+        folder: that `save_model` wrote.
+        tags: of the model and its version, `mixunlearn.trial_id` among them.
+
+    Returns:
+        The version; an earlier one if the trial has been registered before.
+
+    Raises:
+        MlflowException: MLflow is away, or refuses the name.
+    """
+    version = version_of(client, name, tags[TRIAL_ID])
+    if version is None:
+        _make_registered(client, name)
+        model = _logged(client, run_id, name, folder, tags)
+        # Not `models:/…` as the source: without a server, MLflow would look for it in the
+        # process's default store.
+        version = client.create_model_version(
+            name,
+            model.artifact_location,
+            run_id,
+            tags=dict(tags),
+            description=_description((folder / CARD).read_text()),
+            await_creation_for=0,
+            model_id=model.model_id,
+        )
+        versions = json.dumps([{"name": name, "version": str(version.version)}])
+        client.set_logged_model_tags(model.model_id, {VERSIONS: versions})
+    client.set_registered_model_alias(name, CANDIDATE, str(version.version))
+    return str(version.version)
+
+
+def _logged(
+    client: "MlflowClient", run_id: str, name: str, folder: Path, tags: Mapping[str, str]
+) -> "LoggedModel":
+    """Return the run's model in MLflow; what an earlier try left undone is done."""
+    from mlflow.entities import LoggedModelOutput, LoggedModelStatus  # noqa: PLC0415
+
+    run = client.get_run(run_id)
+    wanted = f"source_run_id = '{run_id}' AND tags.`{TRIAL_ID}` = '{tags[TRIAL_ID]}'"
+    found = client.search_logged_models([run.info.experiment_id], wanted)
+    model = next(iter(found), None) or client.create_logged_model(
+        run.info.experiment_id,
+        name=name.replace(".", "-"),  # which MLflow allows for registered models alone
+        source_run_id=run_id,
+        tags={**tags, DESCRIPTION: (folder / CARD).read_text()},
+        params=run.data.params,
+        model_type="classifier",
+    )
+    if model.status != LoggedModelStatus.READY:
+        client.log_model_artifacts(model.model_id, str(folder))
+        if model.model_id not in _outputs(run):
+            client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+        client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+    return model
+
+
+def _outputs(run: "Run") -> set[str]:
+    return {output.model_id for output in run.outputs.model_outputs} if run.outputs else set()
+
+
+def _make_registered(client: "MlflowClient", name: str) -> None:
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
+    try:
+        client.create_registered_model(name, description=ABOUT)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def version_of(client: "MlflowClient", name: str, trial_id: str) -> "ModelVersion | None":
+    """Return the version of a registered model that a trial made; `None`: there is none."""
+    found = client.search_model_versions(f"name = '{name}' AND tags.`{TRIAL_ID}` = '{trial_id}'")
+    return next(iter(found), None)
+
+
+def _description(card: str) -> str:
+    """Return a card as far as a description may reach, in whole lines."""
+    if len(card) <= DESCRIPTION_LENGTH:
+        return card
+    return card[: DESCRIPTION_LENGTH - len(MORE)].rpartition("\n")[0] + MORE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alias:
+    """The version that an alias names.
+
+    Args:
+        version: of the registered model.
+        trial_id: of the trial it is from; empty if that is not known.
+        run_id: of that trial in MLflow.
+    """
+
+    version: str
+    trial_id: str
+    run_id: str
+
+
+def find_alias(uri: str, name: str, alias: str = CHAMPION) -> Alias | None:
+    """Return the version that an alias of a registered model names; `None`: there is none.
+
+    Raises:
+        MixUnlearnError: MLflow is away.
+    """
+    if reason := reachable(uri):
+        raise MixUnlearnError(f"MLflow at {redact(uri)} does not answer: {reason}")
+    path = sqlite_path(uri)
+    if path is not None and not path.exists():
+        return None
+    from mlflow import MlflowClient  # noqa: PLC0415
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
+    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    try:
+        version = client.get_model_version_by_alias(name, alias)
+    except MlflowException as error:
+        if error.error_code in NO_SUCH_THING:
+            return None
+        raise MixUnlearnError(f"MLflow at {redact(uri)}: {one_line(error)}") from error
+    return Alias(
+        version=str(version.version),
+        trial_id=str(version.tags.get(TRIAL_ID, "")),
+        run_id=str(version.run_id or ""),
+    )
