@@ -49,7 +49,7 @@ def test_on_a_network_file_system_it_is_a_journal_and_sqlite_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = SimpleNamespace(mountpoint=str(tmp_path), fstype="nfs4")
-    monkeypatch.setattr("distributed.plan.plan.psutil.disk_partitions", lambda all: [disk])
+    monkeypatch.setattr("distributed.plan.location.psutil.disk_partitions", lambda all: [disk])
     assert record_address(None, tmp_path / "study") == f"journal:///{tmp_path}/study/study.journal"
     with pytest.raises(InputError, match=r"storage.study = .*not safe on a network file system"):
         record_address(f"sqlite:///{tmp_path}/study.db", tmp_path)

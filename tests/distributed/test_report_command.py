@@ -16,7 +16,7 @@ import torch
 from distributed.config.experiment import make_experiment
 from distributed.plan.make import make_plan
 from distributed.plan.plan import Plan
-from distributed.search import sweep
+from distributed.search import session
 from distributed.search.outputs import write_json
 from distributed.search.session import open_study
 from distributed.search.summary import summarise
@@ -99,7 +99,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 @pytest.fixture
 def command(place: Place, mixunlearn: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
     def run(*words: str) -> Run:
-        monkeypatch.setattr(sweep, "connected", lambda address: pytest.fail("Ray was needed"))
+        monkeypatch.setattr(session, "connected", lambda address: pytest.fail("Ray was needed"))
         return mixunlearn(*words, "--home", str(place.home))
 
     return run

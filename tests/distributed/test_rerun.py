@@ -22,6 +22,7 @@ from distributed.rerun.rerun import Pair, run_again
 from distributed.rerun.trial_lookup import find_trial
 from distributed.runtime.progress import Progress
 from distributed.runtime.signals import Stop
+from distributed.search import session as command_session
 from distributed.search import sweep
 from distributed.search.session import Session, open_study
 from distributed.study.study import Study
@@ -115,7 +116,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 def command(place: Place, mixunlearn: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
     def run(target: str, *words: str, home: Path = place.home, ray: bool = False) -> Run:
         if not ray:  # it is for references that are missing
-            monkeypatch.setattr(sweep, "connected", lambda address: pytest.fail("Ray was needed"))
+            monkeypatch.setattr(
+                command_session, "connected", lambda address: pytest.fail("Ray was needed")
+            )
         return mixunlearn("rerun", target, "--home", str(home), "--json", *words)
 
     return run

@@ -16,8 +16,10 @@ from PIL import Image
 
 from distributed.config.experiment import make_experiment
 from distributed.plan.plan import PARTS
-from distributed.search import sweep
+from distributed.search import best as best_model
+from distributed.search import session as command_session
 from distributed.search import trial_callback as recorder
+from distributed.search import trials as tune_trials
 from distributed.study.trials_table import read_trials
 from mixunlearn.data.sources import SOURCES
 from mixunlearn.data.splits import make_splits
@@ -203,7 +205,9 @@ class TestOneSweep:
     ) -> None:
         before, trials = files(home), optuna_trials(home)
         rows = read_trials(study_folder(home) / "trials.parquet")
-        monkeypatch.setattr(sweep, "connected", lambda address: pytest.fail("Ray was needed"))
+        monkeypatch.setattr(
+            command_session, "connected", lambda address: pytest.fail("Ray was needed")
+        )
         run = command("sweep", home)
         assert run.code == 0, run.err
         assert "0 to train, 3 cached" in run.err
@@ -214,8 +218,10 @@ class TestOneSweep:
     def test_the_best_model_is_promoted_and_is_the_one_that_was_examined(
         self, command: Command, home: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(sweep, "connected", lambda address: pytest.fail("Ray was needed"))
-        monkeypatch.setattr(sweep, "save_model", lambda *_, **__: pytest.fail("saved twice"))
+        monkeypatch.setattr(
+            command_session, "connected", lambda address: pytest.fail("Ray was needed")
+        )
+        monkeypatch.setattr(best_model, "save_model", lambda *_, **__: pytest.fail("saved twice"))
         run, again = (command("sweep", home, "--promote") for _ in range(2))
         assert (run.code, again.code) == (0, 0), run.err
         promoted = run.result["promoted"]
@@ -253,7 +259,9 @@ class TestOneSweep:
         table, name = study_folder(home) / "trials.parquet", study_folder(home).name
         rows, whole = read_trials(table), table.read_bytes()
         table.write_bytes(whole[:-100])
-        monkeypatch.setattr(sweep, "connected", lambda address: pytest.fail("Ray was needed"))
+        monkeypatch.setattr(
+            command_session, "connected", lambda address: pytest.fail("Ray was needed")
+        )
         empty = f"tracking.uri=sqlite:///{home / 'another.db'}"
         for _ in range(2):  # once more changes nothing
             run = command("sync", home, "--set", empty, study=name)
@@ -318,7 +326,7 @@ def test_a_full_disk_ends_the_sweep_in_one_line_and_fails_no_trial(
         os.kill(info["result"]["pid"], signal.SIGKILL)
 
     monkeypatch.setattr(recorder.Recorder, "on_trial_result", kill_worker)
-    monkeypatch.setattr(sweep, "MAX_FAILURES", 0)
+    monkeypatch.setattr(tune_trials, "MAX_FAILURES", 0)
     more = ["--set", "search.seed=1", "--set", "search.scheduler=none", "--set", ONE_WORKER]
     run = command("sweep", home, "--trials", "1", *more)
     assert run.code == 1

@@ -1,0 +1,109 @@
+"""`compare`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from distributed.cli.options import (
+    DONE,
+    TRIALS_FAILED,
+    Address,
+    DryRun,
+    Home,
+    Json,
+    Outcome,
+    Settings,
+    Verbose,
+    home_folder,
+    open_session,
+    run_command,
+)
+from distributed.cli.show import console
+
+if TYPE_CHECKING:
+    from distributed.compare.cells import Cell, Plans
+    from distributed.config.comparison import Comparison
+
+
+def compare(
+    comparison: Annotated[
+        Path, typer.Argument(metavar="COMPARISON", help="YAML file; see experiments/small/.")
+    ],
+    only: Annotated[
+        str | None,
+        typer.Option(metavar="AXIS=NAME,…", help="Cells to run, e.g. method=finetune,task=class."),
+    ] = None,
+    settings: Settings = None,
+    dry_run: DryRun = False,
+    home: Home = None,
+    address: Address = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Search every method with the same budget on the same problems; prints the tables.
+
+    The same command again goes on where it was stopped. Exit code 4: a study could not be run.
+    """
+
+    def command() -> Outcome:
+        from distributed.cluster.connection import local
+        from distributed.compare.cells import Plans, cells, chosen
+        from distributed.compare.run import run_comparison
+        from distributed.config.comparison import read_comparison
+
+        wanted = read_comparison(comparison, settings or [])
+        found = cells(wanted)
+        some = chosen(found, only)
+        again = f"mixunlearn compare {comparison}"
+        plans = Plans(home_folder(home), command=again, local=local(address))
+        for cell in some:
+            if cell.experiment:
+                plans.of(cell)  # whatever is wrong with it is said before anything runs
+        if dry_run:
+            return _dry_comparison(wanted, some, plans)
+        with open_session(address) as session:
+            failures = run_comparison(wanted, some, found, plans, session)
+        return _compared(wanted, found, plans, failures)
+
+    run_command(command, as_json=as_json, verbose=verbose)
+
+
+def _dry_comparison(comparison: "Comparison", cells: Sequence["Cell"], plans: "Plans") -> Outcome:
+    """Print what would be done of a comparison."""
+    from distributed.compare.run import done
+
+    states = {
+        cell.title: (cell.unfit and f"n/a: {cell.unfit}")
+        or ("done" if done(plans.of(cell)) else "to run")
+        for cell in cells
+    }
+    for title, state in states.items():
+        console().print(f"{title}: {state}", soft_wrap=True, markup=False)
+    return Outcome(result={"name": comparison.name, "cells": states})
+
+
+def _compared(
+    comparison: "Comparison",
+    cells: Sequence["Cell"],
+    plans: "Plans",
+    failures: dict[str, str],
+) -> Outcome:
+    """Print the tables of a comparison."""
+    from distributed.compare.run import PAGE, folder_of, ranks, results
+    from report.comparison import tables
+    from report.comparison_page import drawn
+
+    made = tables(results(cells, plans, failures))
+    for table in made:
+        console().print(drawn(table))
+    page = folder_of(comparison, plans.home) / PAGE
+    console().print(str(page), soft_wrap=True)
+    result = {
+        "name": comparison.name,
+        "page": str(page),
+        "ranks": ranks(made),
+        "failures": failures,
+    }
+    return Outcome(result=result, code=TRIALS_FAILED if failures else DONE)

@@ -1,0 +1,119 @@
+"""`nightly`."""
+
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from distributed.cli.options import (
+    DONE,
+    FAILED,
+    REGRESSED,
+    TRIALS_FAILED,
+    Address,
+    Home,
+    Json,
+    Outcome,
+    Settings,
+    Verbose,
+    home_folder,
+    open_session,
+    run_command,
+)
+from distributed.cli.show import console
+from mixunlearn.errors import InputError, MissingError
+
+if TYPE_CHECKING:
+    from distributed.nights import Nights
+
+
+def nightly(
+    plan: Annotated[
+        Path, typer.Argument(metavar="PLAN", help="YAML file; see experiments/nightly/.")
+    ],
+    date: Annotated[
+        str | None,
+        typer.Option(metavar="YYYY-MM-DD", help="Which night [today, where the plan is]."),
+    ] = None,
+    history: Annotated[
+        bool, typer.Option("--history", help="Print the verdicts of all nights, run none.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Run a night that is done once more, on other seeds.")
+    ] = False,
+    settings: Settings = None,
+    home: Home = None,
+    address: Address = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Measure the champion anew, search on, let the best candidate duel with it; print the verdict.
+
+    Once a date: the same command again goes on with a night that was cut off, or repeats what it
+    found. Exit codes: 3 regressed, 1 failed, 4 trials failed.
+    """
+
+    def command() -> Outcome:
+        from distributed.cluster.connection import local
+        from distributed.nightly import run_nights
+        from distributed.nights import Nights, read_nightly
+
+        wanted, experiments = read_nightly(plan, settings or [])
+        place = home_folder(home)
+        if history:
+            return _history(Nights(place, wanted.name))
+        night = _date(date) or wanted.today(datetime.now(tz=UTC))
+        with open_session(address) as session:
+            record = run_nights(
+                wanted,
+                experiments,
+                night,
+                session,
+                place,
+                command=f"mixunlearn nightly {plan}",
+                local=local(address),
+                force=force,
+            )
+        return _of_night(record, Nights(place, wanted.name))
+
+    run_command(command, as_json=as_json, verbose=verbose)
+
+
+def _date(text: str | None) -> date | None:
+    """Return the date a user wrote."""
+    try:
+        return None if text is None else date.fromisoformat(text)
+    except ValueError as error:
+        raise InputError("--date", text, "no such date; write it as 2026-11-30") from error
+
+
+def _history(nights: "Nights") -> Outcome:
+    """Print all nights of a plan."""
+    from report.nightly_page import trend
+
+    records = [record for night in nights.dates() if (record := nights.read(night))]
+    if not records:
+        raise MissingError(f"no night in {nights.folder}: `mixunlearn nightly PLAN` runs one")
+    console().print(trend(records))
+    return Outcome(result={"nights": [_brief(record) for record in records]})
+
+
+def _of_night(record: Mapping[str, Any], nights: "Nights") -> Outcome:
+    """Print a night's verdict and where its page is; regressed comes before all else."""
+    from report.nightly_page import PAGE, headline, trend
+
+    console().print(trend([record]))
+    console().print(headline(record))
+    console().print(f"page: {nights.folder / record['date'] / PAGE}", soft_wrap=True)
+    failed = any(part.get("trials", {}).get("failed") for part in record["experiments"])
+    if record["verdict"] == "regressed":
+        code = REGRESSED
+    else:
+        code = FAILED if record["error"] else TRIALS_FAILED if failed else DONE
+    return Outcome(result=record, code=code)
+
+
+def _brief(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: record[name] for name in ("date", "state", "verdict", "error", "seconds")}

@@ -1,0 +1,122 @@
+"""What all commands share: options, exit codes, how a command ends."""
+
+import json
+import logging
+import os
+import shlex
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+import typer
+
+from distributed.runtime.signals import ignored, terminated_as_interrupted
+from distributed.runtime.text import cut, redact
+from mixunlearn.errors import InputError, MixUnlearnError
+
+if TYPE_CHECKING:
+    from distributed.search.session import Session
+
+
+DONE, FAILED, BAD_INPUT, REGRESSED, TRIALS_FAILED = 0, 1, 2, 3, 4
+LONGEST_REASON = 500
+
+ExperimentFile: TypeAlias = Annotated[
+    Path, typer.Argument(metavar="EXPERIMENT", help="YAML file; presets are in experiments/.")
+]
+Settings: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. search.epochs=4."),
+]
+Home: TypeAlias = Annotated[
+    Path | None, typer.Option(help="Where results are kept [MIXUNLEARN_HOME, else ./runs].")
+]
+Address: TypeAlias = Annotated[
+    str | None, typer.Option(help="A Ray cluster [RAY_ADDRESS, else this machine].")
+]
+Unused: TypeAlias = Annotated[
+    str | None, typer.Option("--address", hidden=True, help="Common to all commands; unused here.")
+]
+Json: TypeAlias = Annotated[
+    bool, typer.Option("--json", help="End standard output with the result as a JSON line.")
+]
+Verbose: TypeAlias = Annotated[bool, typer.Option("-v", "--verbose", help="Show tracebacks.")]
+DryRun: TypeAlias = Annotated[
+    bool, typer.Option("--dry-run", help="Print the plan and the whole experiment, do nothing.")
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a command ended.
+
+    Args:
+        result: plain data for `--json`.
+        code: the exit code.
+    """
+
+    result: Any
+    code: int = DONE
+
+
+def run_command(command: Callable[[], Outcome], *, as_json: bool, verbose: bool) -> None:
+    """Run a command; turn its errors into one line and an exit code."""
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s")
+    try:
+        with terminated_as_interrupted():
+            outcome = command()
+    except MixUnlearnError as error:
+        complain(str(error), verbose=verbose)
+        raise typer.Exit(error.exit_code) from error
+    except KeyboardInterrupt as error:
+        with ignored():
+            again = shlex.join(["mixunlearn", *sys.argv[1:]])
+            reason = f"stopped{f' by {error}' if str(error) else ''}; go on with: {again}"
+            complain(reason, verbose=verbose)
+        raise typer.Exit(FAILED) from error
+    except Exception as error:
+        reason = cut(f"{type(error).__name__}: {error}", LONGEST_REASON)
+        complain(f"{reason}; -v shows where", verbose=verbose)
+        raise typer.Exit(FAILED) from error
+    if as_json:
+        print(json.dumps(outcome.result, allow_nan=False))
+    raise typer.Exit(outcome.code)
+
+
+@contextmanager
+def open_session(address: str | None) -> Iterator["Session"]:
+    """Give what a command that changes a study works with."""
+    from distributed.runtime.progress import Progress
+    from distributed.runtime.signals import Stop
+    from distributed.search.session import Session
+
+    with (
+        Progress() as progress,
+        Stop(progress.say) as stop,
+        Session(address=address, progress=progress, stop=stop) as session,
+    ):
+        yield session
+
+
+def complain(reason: str, *, verbose: bool) -> None:
+    """Print what went wrong in one line; with `verbose`, where it did before."""
+    if verbose:
+        print(redact(traceback.format_exc()), end="", file=sys.stderr)
+    print(f"mixunlearn: {redact(' '.join(reason.split()))}", file=sys.stderr)
+
+
+def home_folder(home: Path | None) -> Path:
+    """Return the home: the one given, else MIXUNLEARN_HOME, else ./runs.
+
+    Raises:
+        InputError: it names a user who does not exist.
+    """
+    chosen = home or Path(os.environ.get("MIXUNLEARN_HOME") or "runs")
+    try:
+        return chosen.expanduser()
+    except RuntimeError as error:
+        raise InputError("--home", str(chosen), "no such user; choose another folder") from error

@@ -1,0 +1,134 @@
+"""`sweep` and `references`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from distributed.cli.options import (
+    DONE,
+    FAILED,
+    TRIALS_FAILED,
+    Address,
+    DryRun,
+    ExperimentFile,
+    Home,
+    Json,
+    Outcome,
+    Settings,
+    Verbose,
+    complain,
+    home_folder,
+    open_session,
+    run_command,
+)
+from distributed.cli.show import (
+    announcement,
+    console,
+    others,
+    print_plan,
+    print_references,
+    print_verdict,
+)
+from distributed.runtime.text import redact
+from mixunlearn.errors import MixUnlearnError
+
+if TYPE_CHECKING:
+    from distributed.plan.plan import Plan
+
+
+def sweep(
+    experiment: ExperimentFile,
+    trials: Annotated[int | None, typer.Option(help="The study's total of trials.")] = None,
+    settings: Settings = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Run trials that failed once more.")
+    ] = False,
+    promote: Annotated[
+        bool, typer.Option("--promote", help="Make the best model `champion`, unless it is worse.")
+    ] = False,
+    dry_run: DryRun = False,
+    home: Home = None,
+    address: Address = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Search the configuration that unlearns most like retraining; prints the verdict.
+
+    The same command again does only what is missing: what was interrupted goes on, what --trials
+    adds is added. Ctrl-C saves what runs, a second one ends at once. Exit code 4: trials failed.
+    With --promote, exit code 1: the champion was not replaced.
+    """
+
+    def command() -> Outcome:
+        total = [] if trials is None else [f"search.trials={trials}"]
+        plan = _plan(experiment, [*(settings or []), *total], home, address)
+        if dry_run:
+            return print_plan(plan)
+        from distributed.search.sweep import run_sweep
+
+        with open_session(address) as session:
+            for line in (*announcement(plan), *others(plan)):
+                session.progress.say(line)
+            summary = run_sweep(plan, session, retry_failed=retry_failed)
+        print_verdict(plan, summary)
+        code = TRIALS_FAILED if summary["trials"]["failed"] else DONE
+        promoted = _promote(plan, summary, verbose=verbose) if promote else None
+        if promoted and not promoted["done"]:
+            code = FAILED
+        return Outcome(result={**summary, "promoted": promoted}, code=code)
+
+    run_command(command, as_json=as_json, verbose=verbose)
+
+
+def references(
+    experiment: ExperimentFile,
+    settings: Settings = None,
+    dry_run: DryRun = False,
+    home: Home = None,
+    address: Address = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train the original and the references of an experiment, unless the store has them."""
+
+    def command() -> Outcome:
+        plan = _plan(experiment, settings or [], home, address)
+        if dry_run:
+            return print_plan(plan)
+        from distributed.search.sweep import run_references
+
+        with open_session(address) as session:
+            for line in announcement(plan)[:-1]:
+                session.progress.say(line)
+            trained = run_references(plan, session)
+        return print_references(plan, trained)
+
+    run_command(command, as_json=as_json, verbose=verbose)
+
+
+def _plan(file: Path, settings: list[str], home: Path | None, address: str | None) -> "Plan":
+    """Return the checked plan of an experiment file."""
+    from distributed.cluster.connection import local, require_answer
+    from distributed.config.experiment import read_experiment
+    from distributed.plan.make import make_plan
+
+    command = f"mixunlearn references {file}"
+    experiment = read_experiment(file, settings)
+    plan = make_plan(experiment, home_folder(home), command=command, local=local(address))
+    if plan.bank.missing():
+        require_answer(address)
+    return plan
+
+
+def _promote(plan: "Plan", summary: dict[str, Any], *, verbose: bool) -> dict[str, Any]:
+    """Promote the best trial's model; say what came of it, and return it as plain data."""
+    from distributed.search.best import promote_best
+
+    try:
+        reason = promote_best(plan, summary)
+    except MixUnlearnError as error:  # the sweep itself succeeded: its result is printed
+        complain(str(error), verbose=verbose)
+        return {"done": False, "reason": redact(str(error))}
+    console().print(f"model   {reason}", soft_wrap=True)
+    return {"done": True, "reason": reason}

@@ -1,0 +1,129 @@
+"""What commands print."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from distributed.cli.options import Outcome
+
+if TYPE_CHECKING:
+    from distributed.plan.plan import Plan
+    from distributed.rerun.rerun import Comparison as Repeated
+
+
+def console() -> Console:
+    """Return where results are printed: standard output."""
+    return Console(highlight=False)
+
+
+def announcement(plan: "Plan") -> list[str]:
+    """Return what is going to be done, a line each."""
+    experiment, splits, bank = plan.experiment, plan.splits, plan.bank
+    shape = "×".join(map(str, plan.dataset.images_NFHW.shape[1:]))
+    sizes = {
+        part: len(getattr(splits, f"{part}_N")) for part in ("forget", "retain", "val", "test")
+    }
+    parts = ", ".join(f"{size} {part}" for part, size in sizes.items())
+    missing = len(bank.missing())
+    search = experiment.search
+    return [
+        f"study       {plan.study} in {plan.folder}",
+        f"data        {experiment.data.source}, images of {shape}, {len(plan.dataset.classes)} "
+        f"classes: {parts}",
+        f"forget      {plan.forget_set}",
+        f"models      1 original and {bank.references} references of {experiment.model.name}: "
+        f"{missing} to train, {len(bank.members) - missing} cached",
+        f"trials      {search.trials} of {experiment.method} (label-{experiment.labels}), at "
+        f"most {search.epochs} epochs, {search.sampler} + {search.scheduler}, minimising "
+        f"{search.objective} on val; {plan.workers}",
+    ]
+
+
+def others(plan: "Plan") -> list[str]:
+    """Return a line for each study of this name that the settings no longer belong to."""
+    from distributed.plan.make import earlier
+
+    return [
+        f"            a new study: {name} has other settings ({', '.join(keys) or 'other data'})"
+        for name, keys in earlier(plan)
+    ]
+
+
+def _disk(plan: "Plan") -> dict[str, int]:
+    """Return the bytes each part of a study takes at most."""
+    from distributed.plan.disk import estimate
+
+    return estimate(plan, plan.slots)
+
+
+def print_plan(plan: "Plan") -> Outcome:
+    """Print the plan and the resolved experiment."""
+    from distributed.plan.plan import resolved
+
+    disk = _disk(plan)
+    parts = ", ".join(f"{name} {size / 2**20:.1f}" for name, size in disk.items())
+    total = sum(disk.values()) / 2**20
+    for line in (*announcement(plan), *others(plan)):
+        console().print(line, soft_wrap=True)
+    console().print(f"disk        at most {total:.0f} MiB: {parts}", soft_wrap=True)
+    console().print(f"\n{resolved(plan.experiment)}", soft_wrap=True)
+    missing = [f"{member.role} {member.seed}" for member in plan.bank.missing()]
+    result = {
+        "study": plan.study,
+        "folder": str(plan.folder),
+        "models_to_train": missing,
+        "disk_bytes": disk,
+        "experiment": plan.experiment.model_dump(),
+        "default": plan.default,
+    }
+    return Outcome(result=result)
+
+
+def print_verdict(plan: "Plan", summary: dict[str, Any]) -> None:
+    """Print the table, where the files are, and what to type next."""
+    from report.tables import summary_table
+
+    out = console()
+    out.print(summary_table(summary))
+    out.print(f"\nfiles   {plan.folder}: trials.parquet, summary.json, plots/", soft_wrap=True)
+    home = "" if plan.home == Path("runs") else f" --home {plan.home}"
+    out.print(f"MLflow  mixunlearn ui{home}", soft_wrap=True)
+
+
+def print_references(plan: "Plan", trained: int) -> Outcome:
+    """Print what the references score."""
+    from distributed.search.summary import distribution
+
+    table = Table("metric", "mean", "sd", "n", title=f"references of {plan.experiment.name}, test")
+    metrics: dict[str, Any] = {}
+    own = plan.bank.judge("test").references
+    for name in [*own.evaluations[0].metrics, "div/js"]:
+        found = metrics[name] = distribution(own.values(name))
+        cells = ["–" if found[key] is None else f"{found[key]:.2f}" for key in ("mean", "sd")]
+        table.add_row(name, *cells, str(found["n"]))
+    console().print(table)
+    keys = {f"{member.role} {member.seed}": plan.bank.key(member) for member in plan.bank.members}
+    return Outcome(result={"trained": trained, "models": keys, "references": metrics})
+
+
+def print_comparison(found: "Repeated") -> None:
+    """Print in which metrics a trial that was run again differs, and what to think of it."""
+    table = Table("metric", "then", "now", "difference", "references' sd", "")
+    for name, pair in found.differing.items():
+        numbers = (pair.then, pair.now, pair.difference, pair.spread)
+        cells = ["–" if number is None else f"{number:.6g}" for number in numbers]
+        table.add_row(name, *cells, "" if pair.within else "more")
+    if found.differing:
+        console().print(table)
+    which = f"{found.recorded.study}, trial {found.recorded.trial}"
+    console().print(f"{which}: {found.verdict}", soft_wrap=True, markup=False)
+
+
+def data_title(result: dict[str, Any]) -> str:
+    """Return the title of the table of a data set."""
+    shape = "×".join(map(str, result["shape"]))
+    return (
+        f"{result['source']}: {result['images']} images of {shape}, digest {result['digest'][:12]}"
+    )

@@ -1,0 +1,195 @@
+"""Commands on a study that is there: `sync`, `rerun`, `report`, `export`."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from distributed.cli.options import (
+    DONE,
+    FAILED,
+    Address,
+    Home,
+    Json,
+    Outcome,
+    Settings,
+    Unused,
+    Verbose,
+    home_folder,
+    open_session,
+    run_command,
+)
+from distributed.cli.show import console, print_comparison
+from mixunlearn.errors import InputError
+
+if TYPE_CHECKING:
+    from distributed.plan.plan import Plan
+
+
+def sync(
+    study: Annotated[
+        str, typer.Argument(metavar="STUDY", help="A study's name: a folder in HOME/studies.")
+    ],
+    settings: Settings = None,
+    home: Home = None,
+    address: Unused = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Make trials.parquet and MLflow anew from a study, which alone is the record."""
+
+    def command() -> Outcome:
+        from distributed.plan.make import find_study
+        from distributed.search.sweep import sync as write
+
+        plan = find_study(study, settings or [], home_folder(home))
+        with open_session(None) as session:
+            trials, problems = write(plan, session)
+        console().print(f"{study}: {trials} trials written to trials.parquet and MLflow")
+        result = {"study": study, "trials": trials, "problems": problems}
+        return Outcome(result=result, code=FAILED if problems else DONE)
+
+    run_command(command, as_json=as_json, verbose=verbose)
+
+
+def rerun(
+    trial: Annotated[
+        str,
+        typer.Argument(metavar="RUN_ID|STUDY/TRIAL", help="A trial's run in MLflow, or its place."),
+    ],
+    settings: Settings = None,
+    home: Home = None,
+    address: Address = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Run a trial again, from its MLflow run or its study alone, and compare.
+
+    Exit code 1: it ended otherwise, by more than the references differ among themselves.
+    """
+
+    def command() -> Outcome:
+        from distributed.rerun.rerun import repeat
+
+        with open_session(address) as session:
+            found = repeat(trial, settings or [], home_folder(home), session)
+        print_comparison(found)
+        return Outcome(result=found.as_json(), code=DONE if found.confirmed else FAILED)
+
+    run_command(command, as_json=as_json, verbose=verbose)
+
+
+def write_report(
+    studies: Annotated[
+        list[str], typer.Argument(metavar="STUDY", help="Names: folders in HOME/studies.")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(help="The file; without it, report.html in the study's folder or in HOME."),
+    ] = None,
+    settings: Settings = None,
+    home: Home = None,
+    address: Unused = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Write a page on a study, or on several side by side: one file that needs no network."""
+
+    def command() -> Outcome:
+        from distributed.plan.make import find_study
+        from distributed.search.outputs import PAGE
+        from distributed.search.sweep import review_of
+        from report.page import write_page
+
+        names = list(dict.fromkeys(studies))
+        plans = [find_study(name, settings or [], home_folder(home)) for name in names]
+        path = output or (plans[0].folder if len(plans) == 1 else home_folder(home)) / PAGE
+        with _writing(path):
+            write_page([review_of(plan) for plan in plans], path)
+        console().print(str(path), soft_wrap=True)
+        size = path.stat().st_size
+        return Outcome(result={"path": str(path), "bytes": size, "studies": names})
+
+    run_command(command, as_json=as_json, verbose=verbose)
+
+
+def write_export(
+    study: Annotated[
+        str, typer.Argument(metavar="STUDY", help="A study's name: a folder in HOME/studies.")
+    ],
+    form: Annotated[
+        str, typer.Option("--format", metavar="FORMAT", help="csv, json, latex or parquet.")
+    ] = "csv",
+    output: Annotated[Path | None, typer.Option(help="The file; else standard output.")] = None,
+    settings: Settings = None,
+    home: Home = None,
+    address: Unused = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Export all trials of a study as csv, json or parquet, or its verdict as a LaTeX table."""
+
+    def command() -> Outcome:
+        from distributed.plan.make import find_study
+        from report.export import require_format
+
+        require_format(form, file=output is not None)
+        content, trials = _exported(find_study(study, settings or [], home_folder(home)), form)
+        if output is None:
+            _put(content)
+        else:
+            _replace(output, content)
+            console().print(str(output), soft_wrap=True)
+        path = output and str(output)
+        result = {"study": study, "format": form, "trials": trials, "path": path}
+        return Outcome(result={**result, "bytes": len(content)})
+
+    run_command(command, as_json=as_json, verbose=verbose)
+
+
+def _exported(plan: "Plan", form: str) -> tuple[bytes, int]:
+    """Return a study in a format, and how many trials it has."""
+    from contextlib import closing
+
+    from distributed.search.outputs import read_summary
+    from distributed.search.session import open_study
+    from distributed.study.trials_table import RUN_ID, known_run_ids, trials_table
+    from report.export import export
+
+    runs = known_run_ids(plan.folder / "trials.parquet")
+    with closing(open_study(plan)) as study:
+        rows = [{**row, RUN_ID: runs.get(row["trial"])} for row in study.rows()]
+    summary = {"study": plan.study, **read_summary(plan)}
+    return export(trials_table(rows), summary, form), len(rows)
+
+
+def _put(content: bytes) -> None:
+    """Write to standard output; whoever reads it may have had enough of it."""
+    try:
+        sys.stdout.buffer.write(content)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file whole, or leave what was there."""
+    from distributed.study.trials_table import replacing
+
+    with _writing(path), replacing(path) as temporary:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Explain why a file cannot be written where the user wants it."""
+    try:
+        yield
+    except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
+        remedy = f"cannot be written ({error.strerror}); choose another file"
+        raise InputError("--output", str(path), remedy) from error
