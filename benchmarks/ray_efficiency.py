@@ -1,6 +1,6 @@
 """How much of the machine a search turns into trials: 40 trials, as many at once as there are CPUs.
 
-The search is the sweep's own, with study, searcher, recorder and tracking in a fresh database, from
+The search is the sweep's own, with study, searcher, callback and tracking in a fresh database, from
 before Ray starts to the end of the last trial. It is set against the same trial in plain processes
 without Ray: alone, and with all CPUs busy, because that alone makes many machines slower.
 """
@@ -32,7 +32,7 @@ from distributed.runtime.progress import Progress
 from distributed.runtime.signals import Stop
 from distributed.search.runs import tracked as tracking
 from distributed.search.session import Session, open_study
-from distributed.search.sweep import make_recorder
+from distributed.search.sweep import make_callback
 from distributed.search.trials import search
 from distributed.tracking.tracker import Tracker
 from mixunlearn.trial import Trial
@@ -198,18 +198,18 @@ def run_search(plan: Plan, *, tracked: bool = True) -> Run:
         delivery = stack.enter_context(ExitStack())
         if tracked:
             tracker, _ = delivery.enter_context(tracking(plan, session, problems))
-        study = open_study(plan, session.hold(plan))
-        recorder = make_recorder(plan, study, tracker, session)
+        study = open_study(plan, session.lock(plan))
+        callback = make_callback(plan, study, tracker, session)
         session.connect(plan, "")
         at_once = slots(plan.experiment.resources.cpu, plan.experiment.resources.gpu)
-        search(plan, study, problem, recorder, session)
+        search(plan, study, problem, callback, session)
         end = time.perf_counter()
         delivery.close()
         drained, cpu_end = time.perf_counter(), time.process_time()
     if problems:
         raise RuntimeError(problems[0])
     return Run(
-        rows=sorted(recorder.rows, key=lambda row: int(row["trial"])),
+        rows=sorted(callback.rows, key=lambda row: int(row["trial"])),
         slots=at_once,
         first_epoch_s=watch.first - start,
         seconds=end - start,

@@ -20,7 +20,7 @@ from benchmarks.ray_efficiency import fill, plan_in
 from distributed.search.checkpoints import Checkpoints
 from distributed.search.session import open_study
 from distributed.search.trials import CHECKPOINTS
-from distributed.study.lock import Driver
+from distributed.study.lock import StudyLock
 from distributed.study.study import Study
 from mixunlearn.trial import Trial
 from trainables.checkpoint import latest, save_state
@@ -47,8 +47,8 @@ def main() -> None:
         metrics = trial.epoch()
         epoch = [seconds(trial.epoch) for _ in range(REPEATS)]
         plan.folder.mkdir(parents=True, exist_ok=True)
-        with Driver(plan.study, plan.folder, None, say, lambda: None) as driver:
-            study = open_study(plan, driver)
+        with StudyLock(plan.study, plan.folder, None, say, lambda: None) as lock:
+            study = open_study(plan, lock)
             recorded = [seconds(lambda: record(study, metrics)) for _ in range(TRIALS)]
         checkpoint = plan.folder / "checkpoint"
         checkpoint.mkdir()

@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks import publish, say, spread
 from report.page import write_page
-from report.review import Axis, Importance, Review, Share
+from report.report_data import Axis, Importance, ReportData, Share
 
 TARGET, LIMIT = 1.0, 5_000_000
 FEW, MANY = 100, 5_000
@@ -31,7 +31,7 @@ def main() -> None:
     sizes, seconds = {}, {}
     with tempfile.TemporaryDirectory() as folder:
         for count in (FEW, MANY):
-            review, path = make_review(count), Path(folder) / f"{count}.html"
+            review, path = make_report_data(count), Path(folder) / f"{count}.html"
             seconds[count] = [timed(review, path) for _ in range(REPEATS)]
             sizes[count] = path.stat().st_size
             say(f"{count} trials: {sizes[count]:,} bytes")
@@ -47,20 +47,20 @@ def main() -> None:
     )
 
 
-def timed(review: Review, path: Path) -> float:
+def timed(review: ReportData, path: Path) -> float:
     """Return how many seconds a page takes."""
     start = time.perf_counter()
     write_page([review], path)
     return time.perf_counter() - start
 
 
-def make_review(count: int) -> Review:
+def make_report_data(count: int) -> ReportData:
     """Return a review of so many trials."""
     rng = np.random.default_rng(0)
     rows = [row(number, rng) for number in range(count)]
     shares = {name: Share(mean=1 / len(AXES), low=0.0, high=0.3) for name in AXES}
     curves = {one["trial"]: dict(enumerate(rng.uniform(1, 60, one["epochs"]), 1)) for one in rows}
-    return Review(
+    return ReportData(
         summary={"study": "benchmark"},
         rows=rows,
         curves=curves,

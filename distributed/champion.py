@@ -10,7 +10,7 @@ from distributed.plan.plan import Plan
 from distributed.rerun.trial_lookup import parameters_of
 from distributed.search.best import log_best
 from distributed.search.outputs import read_summary
-from distributed.search.report_data import make_review
+from distributed.search.report_data import make_report_data
 from distributed.search.runs import TRACKING_TIMEOUT_S, make_tracker
 from distributed.search.session import Session
 from distributed.search.summary import trial_summary
@@ -113,12 +113,12 @@ def register(
     """
     number = int(candidate.trial.rpartition("/")[2])
     with session.part() as part:
-        study = part.open(plan, part.hold(plan))
+        study = part.open(plan, part.lock(plan))
         row = next(row for row in study.rows() if row["trial"] == number)
         task = {f"trial {number}": trial_task(study, row, row["epochs"])}
         examined = examine(plan, task, session)
         summary = _crowned(read_summary(plan), row, trial_summary(plan, row, examined), found)
-        review = replace(make_review(plan, study, summary), summary=summary)
+        review = replace(make_report_data(plan, study, summary), summary=summary)
         tracker, uri = make_tracker(plan, session)
         log_best(tracker, plan, review, examined, session.progress)
         if problems := tracker.close(TRACKING_TIMEOUT_S):

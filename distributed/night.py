@@ -20,7 +20,7 @@ from distributed.runtime.text import one_line, redact
 from distributed.search.session import Session, open_study
 from distributed.search.summary import distribution
 from distributed.search.sweep import run_sweep
-from distributed.search.test_evaluation import Examiner
+from distributed.search.test_evaluation import TestEvaluator
 from distributed.search.trials import fill_bank
 from distributed.study.trials_table import Row, parameters, ranked
 from distributed.tracking.promotion import promote
@@ -29,7 +29,7 @@ from mixunlearn.evaluation import VERSION
 from mixunlearn.metrics.gap import DECIMALS
 from mixunlearn.metrics.nights import Drift, Duel, Night, Shift, Word, duel, verdict, watch
 from mixunlearn.signature import seed_for, signature
-from trainables.examine import Examination
+from trainables.evaluate import TestTask
 
 TIME = "the night's time is over"
 RESERVE = 1.5  # what the duel may take, in times that the champion took
@@ -227,7 +227,7 @@ class Part:
     def _measure(self, drawn: Plan, one: Configuration, who: str) -> list[Mapping[str, float]]:
         """Return what a configuration scores on `test` under tonight's seeds, as far as it got."""
         tasks = {
-            str(index): Examination(
+            str(index): TestTask(
                 method=one.method,
                 parameters=one.parameters,
                 seed=self._seed(index),
@@ -236,21 +236,21 @@ class Part:
             )
             for index in range(self.work.nightly.seeds)
         }
-        if missing := Examiner(drawn).missing(tasks):
+        if missing := TestEvaluator(drawn).missing(tasks):
             session = self.work.session
             session.progress.show(
                 f"{self.experiment.name}: {who}, {len(missing)} seeds", event=True
             )
             drawn = session.connect(drawn, "starting Ray")
             problem, judge = drawn.problem(), drawn.bank.judge("test")
-            Examiner(drawn, weights=False).run(missing, problem, judge, self._enough)
+            TestEvaluator(drawn, weights=False).run(missing, problem, judge, self._enough)
             session.stop.check()
-        examiner = Examiner(drawn)
-        left = examiner.missing(tasks)
+        evaluator = TestEvaluator(drawn)
+        left = evaluator.missing(tasks)
         if left:
             self._note(f"{who}: {len(left)} of {len(tasks)} seeds were left out: {TIME}")
         kept = {name: task for name, task in tasks.items() if name not in left}
-        return [entry.record["metrics"] for entry in examiner.results(kept).values()]
+        return [entry.record["metrics"] for entry in evaluator.results(kept).values()]
 
     def _search(self, plan: Plan) -> list[Configuration]:
         """Search on for the rest of the budget; return the trials that succeeded, best first.

@@ -18,9 +18,9 @@ from distributed.runtime.text import one_line, redact
 from distributed.search.outputs import PAGE as REPORT
 from distributed.search.runs import SPOOL
 from distributed.search.session import open_study
-from distributed.search.test_evaluation import Examiner, final_tasks
+from distributed.search.test_evaluation import TestEvaluator, test_tasks
 from distributed.study.trials_table import ranked
-from distributed.tracking.deletion import forget
+from distributed.tracking.deletion import delete_old_versions
 from mixunlearn.errors import MixUnlearnError
 from mixunlearn.store import Store
 from report.nightly_page import MARKDOWN, PAGE
@@ -49,7 +49,7 @@ def tidy(plan: Plan, drawn: Plan, seeds: Iterable[int]) -> None:
         return
     with closing(open_study(plan)) as study:
         rows = study.rows()
-        Examiner(plan).keep_only(final_tasks(plan, study, rows))
+        TestEvaluator(plan).keep_only(test_tasks(plan, study, rows))
         best = ranked(rows, study.objective)[:1]
     named = {f"trial-{row['trial']}" for row in best}
     for folder in (plan.folder / "model").glob("trial-*"):
@@ -84,7 +84,7 @@ def prune(
         _remove(set().union(*left.values()), home)
         for experiment in experiments:
             uri, _ = resolve(experiment.tracking.uri, experiment.tracking.storage, home)
-            forget(uri, experiment.name, left[experiment.name], keep=nightly.keep)
+            delete_old_versions(uri, experiment.name, left[experiment.name], keep=nightly.keep)
     except (MixUnlearnError, OSError) as error:
         return [redact(one_line(error))]
     return []

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from report.notation import difference, mean_and_sd, score, three_digits, unit
-from report.review import Review, rerun_command
+from report.report_data import ReportData, rerun_command
 from report.tables import BESIDE
 
 LIMITS = (
@@ -37,7 +37,7 @@ model = architecture.load(load_file("model.safetensors")).eval()  # [0, 1] -> lo
 ```"""
 
 
-def model_card(review: Review) -> str:
+def model_card(review: ReportData) -> str:
     """Return the card of a study's best trial as Markdown, without paths of this machine.
 
     Args:
@@ -60,7 +60,7 @@ def model_card(review: Review) -> str:
     return "\n".join(f"{mark} {title}\n\n{text}\n" for mark, (title, text) in filled if text)
 
 
-def _opening(review: Review) -> str:
+def _opening(review: ReportData) -> str:
     forgotten = _text(review.facts.get("forget set", "part of its training images"))
     again = mean_and_sd(review.summary["spread"].get("gap/avg"))
     own = mean_and_sd(review.summary["references"].get("gap/avg"))
@@ -70,7 +70,7 @@ def _opening(review: Review) -> str:
     )
 
 
-def _provenance(review: Review, best: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _provenance(review: ReportData, best: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "study", review.study
     yield "trial", f"{best['trial']}, {best['epochs']} epochs"
     yield from review.facts.items()
@@ -81,7 +81,7 @@ def _parameters(best: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(name, str(value)) for name, value in given.items()]
 
 
-def _nearness(review: Review, best: Mapping[str, Any]) -> str:
+def _nearness(review: ReportData, best: Mapping[str, Any]) -> str:
     summary = review.summary
     heading = ("on test", "unit", "this model", "gap", "z", "fresh seeds", "references", "original")
     table = _table(heading, [_metric(name, summary, best) for name in _metrics(summary)])

@@ -4,14 +4,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from report.notation import three_digits
-from report.review import Review, parameters, rerun_command
+from report.report_data import ReportData, parameters, rerun_command
 from report.verdict import Cell, configurations, headline, metrics, with_unit
 
 LENGTH = 7_800  # characters; MLflow takes 8,000, and passwords are yet to be blotted out
 LEGEND = "Δ: distance to the references' mean; z: the same in their sd; mean ± sd (n)."
 
 
-def describe(review: Review) -> str:
+def describe(review: ReportData) -> str:
     """Return a study in Markdown: its verdict, or that there is none yet, and how to go on.
 
     At most `LENGTH` characters: whole lines are left out at the end, where the least is said.
@@ -29,7 +29,7 @@ def describe(review: Review) -> str:
     return _fitting("\n\n".join(written).split("\n"))
 
 
-def _table(review: Review) -> Iterator[str]:
+def _table(review: ReportData) -> Iterator[str]:
     """Yield who scored what on `test`."""
     names = metrics(review.summary)
     if not names:
@@ -41,7 +41,7 @@ def _table(review: Review) -> Iterator[str]:
     yield f"\n{LEGEND}"
 
 
-def _winner(review: Review) -> Iterator[str]:
+def _winner(review: ReportData) -> Iterator[str]:
     """Yield the winner's hyperparameters and how to run it again."""
     best = next(iter(review.summary.get("best") or []), None)
     row = next((row for row in review.rows if best and row["trial"] == best["trial"]), None)
@@ -51,7 +51,7 @@ def _winner(review: Review) -> Iterator[str]:
         yield f"**Trial {row['trial']}**: {_text(given)}; {row['epochs']} epochs; again: {again}"
 
 
-def _costs(review: Review) -> Iterator[str]:
+def _costs(review: ReportData) -> Iterator[str]:
     """Yield how many trials there were, and what they took."""
     if not review.rows:
         return
@@ -63,7 +63,7 @@ def _costs(review: Review) -> Iterator[str]:
     yield f"**Costs**: {trials} took {own} s in all, the last sweep {sweep} s"
 
 
-def _facts(review: Review) -> Iterator[str]:
+def _facts(review: ReportData) -> Iterator[str]:
     if review.facts:
         yield from ("| study | |", "|---|---|")
         yield from (_row(fact) for fact in review.facts.items())

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from report.review import Review, parameters, rerun_command
+from report.report_data import ReportData, parameters, rerun_command
 from report.verdict import metrics
 
 ROWS = 200  # at most
 
 
-def leaderboard(review: Review) -> dict[str, list[Any]]:
+def leaderboard(review: ReportData) -> dict[str, list[Any]]:
     """Return the best trials, then those that failed, as MLflow has a table.
 
     What matters most stands first: MLflow's pages show only as many columns as fit.

@@ -26,7 +26,7 @@ from markupsafe import Markup
 from report.interactive import DARK, LIGHT, Panel, figures
 from report.notation import ABSENT, finite, mean_and_sd, three_digits, unit
 from report.plots import DPI, generator_figure
-from report.review import PARAMS, Mixtures, Review, rerun_command
+from report.report_data import PARAMS, Mixtures, ReportData, rerun_command
 from report.verdict import configurations, headline, metrics, sample, with_unit, within
 
 HERE = Path(__file__).parent
@@ -70,7 +70,7 @@ class Chart:
     webgl: bool
 
 
-def write_page(reviews: Sequence[Review], path: Path) -> None:
+def write_page(reviews: Sequence[ReportData], path: Path) -> None:
     """Write one page on one study or several; a reader sees the old page or the new one.
 
     Args:
@@ -93,7 +93,7 @@ def write_page(reviews: Sequence[Review], path: Path) -> None:
         unfinished.unlink(missing_ok=True)
 
 
-def page(reviews: Sequence[Review]) -> str:
+def page(reviews: Sequence[ReportData]) -> str:
     """Return the page as HTML."""
     environment = Environment(
         loader=FileSystemLoader(HERE),
@@ -150,7 +150,7 @@ def _title(studies: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
 # --- a study --------------------------------------------------------------------------------
 
 
-def _study(review: Review, anchor: str) -> dict[str, Any]:
+def _study(review: ReportData, anchor: str) -> dict[str, Any]:
     """Return what the template shows of a study."""
     summary = review.summary
     columns = _columns(review)
@@ -178,7 +178,7 @@ def _study(review: Review, anchor: str) -> dict[str, Any]:
     }
 
 
-def _beside(review: Review) -> list[str]:
+def _beside(review: ReportData) -> list[str]:
     """Return the cells that a study has beside others."""
     summary = review.summary
     best: Mapping[str, Any] = next(iter(summary.get("best") or []), {})
@@ -195,7 +195,7 @@ def _beside(review: Review) -> list[str]:
     ]
 
 
-def _verdict(review: Review) -> dict[str, Any]:
+def _verdict(review: ReportData) -> dict[str, Any]:
     summary = review.summary
     shown = metrics(summary)
     spread, references = summary.get("spread") or {}, summary.get("references") or {}
@@ -221,7 +221,7 @@ def _heading(metric: str) -> dict[str, Any]:
     return {"parts": re.findall(r"[^/_]+(?:/|_s$|_)?", metric), "unit": unit(metric)}
 
 
-def _notes(review: Review) -> list[str]:
+def _notes(review: ReportData) -> list[str]:
     """Return what a reader must know of the numbers."""
     states = [str(row["state"]) for row in review.rows]
     counted = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
@@ -252,7 +252,7 @@ def _samples(summary: Mapping[str, Any]) -> list[dict[str, str]]:
 # --- figures --------------------------------------------------------------------------------
 
 
-def _panels(review: Review, anchor: str) -> dict[str, list[Chart]]:
+def _panels(review: ReportData, anchor: str) -> dict[str, list[Chart]]:
     """Return the charts by the question they answer."""
     panels = figures(review)
     answered = {name for names in QUESTIONS.values() for name in names}
@@ -296,7 +296,7 @@ def _picture_words(mixtures: Mixtures) -> str:
 # --- the table of trials --------------------------------------------------------------------
 
 
-def _columns(review: Review) -> list[str]:
+def _columns(review: ReportData) -> list[str]:
     """Return the columns to show: all but what can be computed from others or is said elsewhere."""
     names = dict.fromkeys(name for row in review.rows for name in row)
     known = [name for name in names if name not in APART and name != review.objective]
@@ -309,7 +309,7 @@ def _columns(review: Review) -> list[str]:
     return [*LEADING, review.objective, *params, *measured, *errors]
 
 
-def _table(review: Review, columns: Sequence[str]) -> dict[str, Any]:
+def _table(review: ReportData, columns: Sequence[str]) -> dict[str, Any]:
     """Return the trials column by column, as page.js reads them."""
     links = {trial: url for trial, url in review.links.items() if url.startswith(PAGES)}
     return {
@@ -319,7 +319,7 @@ def _table(review: Review, columns: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _column(review: Review, name: str) -> dict[str, Any]:
+def _column(review: ReportData, name: str) -> dict[str, Any]:
     values = [_plain(row.get(name)) for row in review.rows]
     short = name.removeprefix(PARAMS)
     return {

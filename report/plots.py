@@ -19,7 +19,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from report.notation import ABSENT, finite, mean_and_sd, three_digits, unit_name
-from report.review import Masks, Mixtures, Pixels
+from report.report_data import Masks, Mixtures, Pixels
 
 DPI = 150
 INK = "#222222"

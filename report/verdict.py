@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from report.notation import difference, finite, mean_and_sd, score, three_digits, unit
-from report.review import Review
+from report.report_data import ReportData
 from report.tables import BESIDE
 
 FAR = 3.0  # sd from the references' mean, beyond which a metric is named
@@ -86,7 +86,7 @@ def with_unit(metric: str) -> str:
     return f"{metric} ({unit(metric)})" if unit(metric) else metric
 
 
-def headline(review: Review) -> str:
+def headline(review: ReportData) -> str:
     """Return what won, by how much, and whether it can be told from retraining."""
     summary = review.summary
     if not summary.get("best"):

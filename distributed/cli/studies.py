@@ -102,14 +102,14 @@ def write_report(
     def command() -> Outcome:
         from distributed.plan.make import find_study
         from distributed.search.outputs import PAGE
-        from distributed.search.sweep import review_of
+        from distributed.search.sweep import report_data_of
         from report.page import write_page
 
         names = list(dict.fromkeys(studies))
         plans = [find_study(name, settings or [], home_folder(home)) for name in names]
         path = output or (plans[0].folder if len(plans) == 1 else home_folder(home)) / PAGE
         with _writing(path):
-            write_page([review_of(plan) for plan in plans], path)
+            write_page([report_data_of(plan) for plan in plans], path)
         console().print(str(path), soft_wrap=True)
         size = path.stat().st_size
         return Outcome(result={"path": str(path), "bytes": size, "studies": names})

@@ -13,7 +13,7 @@ from distributed.cluster.version import code_version
 from distributed.config.experiment import Resources
 from distributed.plan.plan import Plan
 from distributed.plan.requirements import require_resources
-from distributed.rerun.trial_lookup import Recorded, find_trial
+from distributed.rerun.trial_lookup import RecordedTrial, find_trial
 from distributed.runtime.progress import Progress
 from distributed.search.session import Session
 from distributed.search.trials import fill_bank
@@ -68,7 +68,7 @@ class Comparison:
         code: version of the present code.
     """
 
-    recorded: Recorded
+    recorded: RecordedTrial
     pairs: Mapping[str, Pair]
     failure: str | None
     code: str
@@ -160,7 +160,9 @@ def repeat(target: str, settings: Sequence[str], home: Path, session: Session) -
     return Comparison(recorded=recorded, pairs=pairs, failure=failure, code=code)
 
 
-def run_again(plan: Plan, recorded: Recorded, progress: Progress) -> tuple[Metrics, str | None]:
+def run_again(
+    plan: Plan, recorded: RecordedTrial, progress: Progress
+) -> tuple[Metrics, str | None]:
     """Run a trial for as many epochs as were recorded, one that failed for one more.
 
     Returns:
@@ -211,7 +213,7 @@ def spread(references: ReferenceSet, name: str) -> float | None:
 
 def _filled(plan: Plan, session: Session) -> Plan:
     """Train the missing references; return the plan with all of them."""
-    session.hold(plan)
+    session.lock(plan)
     plan = plan.mapped()  # because workers read it too
     fill_bank(plan, session)
     return plan

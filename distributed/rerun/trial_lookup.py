@@ -13,7 +13,7 @@ from distributed.plan.make import find_study, make_plan
 from distributed.plan.plan import Plan
 from distributed.runtime.addresses import resolve
 from distributed.search.session import open_study
-from distributed.tracking.outbox import Held
+from distributed.tracking.run_buffer import RemoteRun
 from distributed.tracking.server import read_run
 from distributed.tracking.tags import (
     CODE,
@@ -38,7 +38,7 @@ SHOWN = 12  # digits of a digest
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recorded:
+class RecordedTrial:
     """A finished trial as it was recorded.
 
     Args:
@@ -69,7 +69,7 @@ class Recorded:
         return (self.error or "the reason was not kept") if self.state == "failed" else None
 
 
-def find_trial(target: str, settings: Sequence[str], home: Path) -> tuple[Plan, Recorded]:
+def find_trial(target: str, settings: Sequence[str], home: Path) -> tuple[Plan, RecordedTrial]:
     """Return the plan of a finished trial's study, and the trial.
 
     Args:
@@ -89,7 +89,7 @@ def find_trial(target: str, settings: Sequence[str], home: Path) -> tuple[Plan, 
 
 def _from_study(
     study: str, number: str, settings: Sequence[str], home: Path
-) -> tuple[Plan, Recorded]:
+) -> tuple[Plan, RecordedTrial]:
     plan = find_study(study, settings, home)
     with closing(open_study(plan)) as record:
         rows = {row["trial"]: row for row in record.rows()}
@@ -99,7 +99,7 @@ def _from_study(
             raise InputError("TRIAL", number, remedy)
         row, config = rows[int(number)], record.config(int(number))
         code = record.code(int(number))
-    return plan, Recorded(
+    return plan, RecordedTrial(
         study=study,
         trial=row["trial"],
         parameters={name: config[name] for name in config if name not in IDENTITY},
@@ -112,7 +112,7 @@ def _from_study(
     )
 
 
-def _from_run(run_id: str, settings: Sequence[str], home: Path) -> tuple[Plan, Recorded]:
+def _from_run(run_id: str, settings: Sequence[str], home: Path) -> tuple[Plan, RecordedTrial]:
     tracking = read_tracking([each for each in settings if each.startswith("tracking.")])
     uri, _ = resolve(tracking.uri, tracking.storage, home)
     run = read_run(uri, run_id)
@@ -120,7 +120,7 @@ def _from_run(run_id: str, settings: Sequence[str], home: Path) -> tuple[Plan, R
     experiment = _experiment_of(run, read_run(uri, run.tags[PARENT]), settings)
     plan = make_plan(experiment, home, command=f"mixunlearn rerun {run_id}", local=False)
     _require_same(run, plan)
-    return plan, Recorded(
+    return plan, RecordedTrial(
         study=run.tags[STUDY],
         trial=int(run.tags[TRIAL]),
         parameters=parameters_of(run, plan.space),
@@ -133,7 +133,7 @@ def _from_run(run_id: str, settings: Sequence[str], home: Path) -> tuple[Plan, R
     )
 
 
-def _require_trial(run: Held) -> None:
+def _require_trial(run: RemoteRun) -> None:
     """Check that a run is one of a trial that has ended.
 
     Raises:
@@ -148,7 +148,7 @@ def _require_trial(run: Held) -> None:
         raise InputError("RUN_ID", run.run_id, remedy)
 
 
-def _experiment_of(run: Held, parent: Held, settings: Sequence[str]) -> Experiment:
+def _experiment_of(run: RemoteRun, parent: RemoteRun, settings: Sequence[str]) -> Experiment:
     """Return the experiment that the run of a study holds, with settings put over it.
 
     Raises:
@@ -174,7 +174,7 @@ def _experiment_of(run: Held, parent: Held, settings: Sequence[str]) -> Experime
     return experiment
 
 
-def _require_same(run: Held, plan: Plan) -> None:
+def _require_same(run: RemoteRun, plan: Plan) -> None:
     """Check that data and splits are those of the run.
 
     Raises:
@@ -189,7 +189,7 @@ def _require_same(run: Held, plan: Plan) -> None:
             raise InputError(tag, then[:SHOWN], f"here it is {now[:SHOWN]!r}; {remedy}")
 
 
-def parameters_of(run: Held, space: Space) -> dict[str, Value]:
+def parameters_of(run: RemoteRun, space: Space) -> dict[str, Value]:
     """Return a run's hyperparameters with the types that the search space gives them.
 
     Raises:

@@ -15,13 +15,13 @@ from distributed.tracking.tracker import Tracker
 from mixunlearn.errors import MissingError
 from mixunlearn.store import Entry
 from report.card import model_card
-from report.review import Review
+from report.report_data import ReportData
 
 
 def log_best(
     tracker: Tracker,
     plan: Plan,
-    review: Review,
+    review: ReportData,
     examined: Mapping[str, Entry],
     progress: Progress,
 ) -> None:
@@ -49,7 +49,7 @@ def log_best(
     tracker.log_model(best["trial"], folder, plan.experiment.name, about)
 
 
-def model_tags(review: Review) -> dict[str, str]:
+def model_tags(review: ReportData) -> dict[str, str]:
     """Return what is told of the best trial's model: whose it is, and how near it is."""
     number = review.summary["best"][0]["trial"]
     again = review.summary["spread"]["gap/avg"]

@@ -10,7 +10,7 @@ from distributed.study.trials_table import replacing
 from report.leaderboard import leaderboard
 from report.page import write_page
 from report.plots import gap_by_trial, metrics_against_references
-from report.review import Review
+from report.report_data import ReportData
 
 SUMMARY = "summary.json"
 
@@ -29,7 +29,7 @@ def publish(plan: Plan) -> None:
             plan.shared.write(path.relative_to(plan.folder).as_posix(), path.read_bytes())
 
 
-def write_report(plan: Plan, review: Review) -> None:
+def write_report(plan: Plan, review: ReportData) -> None:
     """Write summary, leaderboard, pictures and report.html into the study's folder."""
     plots = plan.folder / "plots"
     plots.mkdir(exist_ok=True)

@@ -26,7 +26,7 @@ from mixunlearn.methods.mixunlearn import MixUnlearn
 from mixunlearn.metrics.membership import attack_success
 from mixunlearn.signature import seed_for
 from mixunlearn.trial import Trial
-from report.review import Axis, Importance, Mixtures, Review, Share
+from report.report_data import Axis, Importance, Mixtures, ReportData, Share
 from report.verdict import FAR
 from search_spaces import Choice
 from search_spaces.space import AnyParameter
@@ -38,7 +38,7 @@ PAIRS, MANY = 6, 512  # that are shown; over which masks are averaged
 FEW_REFERENCES, FEW_IMAGES = 3, 100
 
 
-def make_review(plan: Plan, study: Study, summary: Mapping[str, Any]) -> Review:
+def make_report_data(plan: Plan, study: Study, summary: Mapping[str, Any]) -> ReportData:
     """Return all that is shown of a study.
 
     Args:
@@ -56,7 +56,7 @@ def make_review(plan: Plan, study: Study, summary: Mapping[str, Any]) -> Review:
     experiment = plan.experiment
     objective = experiment.search.objective
     original = references.compare(plan.bank.evaluation(plan.bank.original, "val"))
-    review = Review(
+    review = ReportData(
         summary=summary or {"study": plan.study},
         rows=rows,
         curves={row["trial"]: _curve(study, row["trial"]) for row in rows},
@@ -77,7 +77,7 @@ def make_review(plan: Plan, study: Study, summary: Mapping[str, Any]) -> Review:
     return linked(plan, review, known_run_ids(plan.folder / "trials.parquet"))
 
 
-def linked(plan: Plan, review: Review, runs: Mapping[int, str]) -> Review:
+def linked(plan: Plan, review: ReportData, runs: Mapping[int, str]) -> ReportData:
     """Return a review that names MLflow's runs, with their pages where MLflow is a server.
 
     Args:
@@ -95,9 +95,9 @@ def linked(plan: Plan, review: Review, runs: Mapping[int, str]) -> Review:
     )
 
 
-def begun(plan: Plan) -> Review:
+def begun(plan: Plan) -> ReportData:
     """Return what can be told of a study before any trial has ended."""
-    return Review(
+    return ReportData(
         summary={"study": plan.study},
         rows=[],
         curves={},

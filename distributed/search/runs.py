@@ -13,7 +13,7 @@ from distributed.runtime.addresses import resolve
 from distributed.search.outputs import ARTIFACTS, LEADERBOARD
 from distributed.search.report_data import begun
 from distributed.search.session import Session
-from distributed.tracking.outbox import TAG_LENGTH
+from distributed.tracking.run_buffer import TAG_LENGTH
 from distributed.tracking.tags import (
     CODE,
     DATA,
@@ -29,7 +29,7 @@ from distributed.tracking.tags import (
 from distributed.tracking.tracker import Tracker
 from mixunlearn.store import Entry
 from report.description import describe
-from report.review import Review
+from report.report_data import ReportData
 
 # For MLflow to take what waits: at the end of a sweep, when a stop was asked for, when only that
 # is to be done.
@@ -169,7 +169,7 @@ def log_references(plan: Plan, tracker: Tracker) -> None:
 
 
 def track_summary(
-    tracker: Tracker, plan: Plan, review: Review, examined: Mapping[str, Entry]
+    tracker: Tracker, plan: Plan, review: ReportData, examined: Mapping[str, Entry]
 ) -> None:
     """Log the best trials' models and all that the study came to, and end its run."""
     summary = review.summary

@@ -8,7 +8,7 @@ from distributed.cluster.connection import Shipped, connected, local
 from distributed.plan.plan import Plan
 from distributed.runtime.progress import Progress
 from distributed.runtime.signals import Stop
-from distributed.study.lock import Driver
+from distributed.study.lock import StudyLock
 from distributed.study.study import Study
 
 
@@ -39,18 +39,18 @@ class Session:
         """Return a session for one study of several; what it holds ends before this one does."""
         return replace(self, stack=ExitStack())
 
-    def hold(self, plan: Plan) -> Driver:
-        """Become the study's one driver.
+    def lock(self, plan: Plan) -> StudyLock:
+        """Lock the study for this process.
 
         Raises:
             MixUnlearnError: another one is.
         """
-        driver = Driver(plan.study, plan.folder, plan.database, self.progress.say, self.stop.check)
-        return self.stack.enter_context(driver)
+        lock = StudyLock(plan.study, plan.folder, plan.database, self.progress.say, self.stop.check)
+        return self.stack.enter_context(lock)
 
-    def open(self, plan: Plan, driver: Driver) -> Study:
+    def open(self, plan: Plan, lock: StudyLock) -> Study:
         """Return the study of a plan, with what is in it already."""
-        study = open_study(plan, driver)
+        study = open_study(plan, lock)
         self.stack.callback(study.close)
         return study
 
@@ -68,7 +68,7 @@ class Session:
         return replace(plan, dataset=plan.dataset.shipped(Shipped.of(plan.dataset)))
 
 
-def open_study(plan: Plan, driver: Driver | None = None) -> Study:
+def open_study(plan: Plan, lock: StudyLock | None = None) -> Study:
     """Return the study of a plan, with what is in it already."""
     search = plan.experiment.search
     return Study(
@@ -81,5 +81,5 @@ def open_study(plan: Plan, driver: Driver | None = None) -> Study:
         seed=search.seed,
         objective=search.objective,
         start=search.start,
-        driver=driver,
+        lock=lock,
     )

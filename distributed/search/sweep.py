@@ -18,7 +18,7 @@ from distributed.search.outputs import (
     write_json,
     write_report,
 )
-from distributed.search.report_data import linked, make_review
+from distributed.search.report_data import linked, make_report_data
 from distributed.search.runs import (
     SYNC_TIMEOUT_S,
     TRACKING_TIMEOUT_S,
@@ -30,19 +30,19 @@ from distributed.search.runs import (
 )
 from distributed.search.session import Session, open_study
 from distributed.search.summary import summarise
-from distributed.search.test_evaluation import Examiner, final_tasks
-from distributed.search.trial_callback import Recorder
+from distributed.search.test_evaluation import TestEvaluator, test_tasks
+from distributed.search.trial_callback import TrialCallback
 from distributed.search.trials import fill_bank, search
 from distributed.study.study import Study
 from distributed.tracking.tracker import Tracker
 from mixunlearn.store import Entry
-from report.review import Review
-from trainables.examine import Examination
+from report.report_data import ReportData
+from trainables.evaluate import TestTask
 
 
 def run_references(plan: Plan, session: Session) -> int:
     """Train what the bank does not hold yet; return how many models that were."""
-    session.hold(plan)
+    session.lock(plan)
     plan = plan.keep()
     return fill_bank(plan, session)
 
@@ -69,7 +69,7 @@ def run_sweep(
         Interrupted: a stop was asked for; all that was finished is kept.
     """
     start = time.monotonic()
-    driver = session.hold(plan)
+    lock = session.lock(plan)
     plan = plan.keep()
     with tracked(plan, session, part_of=part_of) as (tracker, uri):
         # Ray takes seconds to start: only once there is something for it to do.
@@ -77,54 +77,54 @@ def run_sweep(
             plan = session.connect(plan, "starting Ray")
             fill_bank(plan, session)
         log_references(plan, tracker)
-        study = session.open(plan, driver)
+        study = session.open(plan, lock)
         if retry_failed:
             session.progress.say(f"trials: {study.retry_failed()} that failed run again")
-        recorder = make_recorder(plan, study, tracker, session)
-        recorder.repeat()
-        if recorder.count.total > recorder.count.done:
+        callback = make_callback(plan, study, tracker, session)
+        callback.repeat()
+        if callback.count.total > callback.count.done:
             plan = session.connect(plan, "starting the trials")
             write_json(environment(), plan.folder / ENVIRONMENT)
-            search(plan, study, plan.problem(), recorder, session)
+            search(plan, study, plan.problem(), callback, session)
         judge = plan.bank.judge("test")
-        examined = examine(plan, final_tasks(plan, study, recorder.rows), session)
+        examined = examine(plan, test_tasks(plan, study, callback.rows), session)
         summary = summarise(
             plan,
-            recorder.rows,
+            callback.rows,
             judge,
             examined,
             tracking_uri=redact(uri),
             seconds=time.monotonic() - start,
         )
         if part_of is None:
-            runs = {**recorder.run_ids, **tracker.run_ids(TRACKING_TIMEOUT_S)}
-            review = linked(plan, make_review(plan, study, summary), runs)
+            runs = {**callback.run_ids, **tracker.run_ids(TRACKING_TIMEOUT_S)}
+            review = linked(plan, make_report_data(plan, study, summary), runs)
             write_report(plan, review)
             log_best(tracker, plan, review, examined, session.progress)
             track_summary(tracker, plan, review, examined)
         else:
             write_json(summary, plan.folder / SUMMARY)
             tracker.finish_study("complete", best_metrics(summary))
-        recorder.write_table()
+        callback.write_table()
     if plan.shared:
         publish(plan)
     return summary
 
 
-def examine(plan: Plan, tasks: Mapping[str, Examination], session: Session) -> dict[str, Entry]:
+def examine(plan: Plan, tasks: Mapping[str, TestTask], session: Session) -> dict[str, Entry]:
     """Examine on `test` what has not been yet; return all results.
 
     Raises:
         Interrupted: a stop was asked for.
     """
-    examiner = Examiner(plan)
-    if missing := examiner.missing(tasks):
+    evaluator = TestEvaluator(plan)
+    if missing := evaluator.missing(tasks):
         session.progress.show(f"test: examining {len(missing)} models", event=True)
         plan, stop = session.connect(plan, "starting Ray"), session.stop
         judge = plan.bank.judge("test")
-        examiner.run(missing, plan.problem(), judge, lambda: stop.asked is not None)
+        evaluator.run(missing, plan.problem(), judge, lambda: stop.asked is not None)
         stop.check()
-    return examiner.results(tasks)
+    return evaluator.results(tasks)
 
 
 def sync(plan: Plan, session: Session) -> tuple[int, list[str]]:
@@ -136,43 +136,43 @@ def sync(plan: Plan, session: Session) -> tuple[int, list[str]]:
     Raises:
         MixUnlearnError: a driver has the study.
     """
-    driver, problems = session.hold(plan), list[str]()
+    lock, problems = session.lock(plan), list[str]()
     with tracked(plan, session, problems, SYNC_TIMEOUT_S) as (tracker, _):
-        study = session.open(plan, driver)
+        study = session.open(plan, lock)
         if not plan.bank.missing():
             log_references(plan, tracker)
-        recorder = make_recorder(plan, study, tracker, session)
-        recorder.repeat()
-        recorder.write_table()
-        examiner = Examiner(plan)
-        tasks = final_tasks(plan, study, recorder.rows)
+        callback = make_callback(plan, study, tracker, session)
+        callback.repeat()
+        callback.write_table()
+        evaluator = TestEvaluator(plan)
+        tasks = test_tasks(plan, study, callback.rows)
         summary = read_summary(plan)
-        if summary and not examiner.missing(tasks):
-            runs = {**recorder.run_ids, **tracker.run_ids(SYNC_TIMEOUT_S)}
-            review = linked(plan, make_review(plan, study, summary), runs)
+        if summary and not evaluator.missing(tasks):
+            runs = {**callback.run_ids, **tracker.run_ids(SYNC_TIMEOUT_S)}
+            review = linked(plan, make_report_data(plan, study, summary), runs)
             write_report(plan, review)
-            examined = examiner.results(tasks)
+            examined = evaluator.results(tasks)
             log_best(tracker, plan, review, examined, session.progress)
             track_summary(tracker, plan, review, examined)
     if plan.shared:
         publish(plan)
-    return len(recorder.rows), problems
+    return len(callback.rows), problems
 
 
-def review_of(plan: Plan) -> Review:
-    """Return the review of a study, without becoming its driver.
+def report_data_of(plan: Plan) -> ReportData:
+    """Return the report data of a study, without locking it.
 
     Raises:
         MissingError: no trial has finished, or a reference is missing.
     """
     with closing(open_study(plan)) as study:
-        return make_review(plan, study, read_summary(plan))
+        return make_report_data(plan, study, read_summary(plan))
 
 
-def make_recorder(plan: Plan, study: Study, tracker: Tracker, session: Session) -> Recorder:
+def make_callback(plan: Plan, study: Study, tracker: Tracker, session: Session) -> TrialCallback:
     """Return Tune's callback for the sweep."""
     experiment = plan.experiment
-    return Recorder(
+    return TrialCallback(
         study=study,
         tracker=tracker,
         table=plan.folder / "trials.parquet",

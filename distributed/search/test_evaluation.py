@@ -11,12 +11,12 @@ from mixunlearn.evaluation import VERSION, Judge
 from mixunlearn.problem import Problem
 from mixunlearn.signature import seed_for, signature
 from mixunlearn.store import Entry
-from trainables.examine import Examination, Result, examine_remotely
+from trainables.evaluate import Result, TestTask, evaluate_remotely
 
 ASK_S = 1.0  # how often a long examination looks whether it has been enough
 
 
-class Examiner:
+class TestEvaluator:
     """Examines configurations on `test`, each once for ever.
 
     Args:
@@ -27,7 +27,7 @@ class Examiner:
     def __init__(self, plan: Plan, *, weights: bool = True) -> None:
         self.plan, self.weights = plan, weights
 
-    def missing(self, tasks: Mapping[str, Examination]) -> dict[str, Examination]:
+    def missing(self, tasks: Mapping[str, TestTask]) -> dict[str, TestTask]:
         """Return the tasks whose results are not stored yet; equal ones once."""
         store = self.plan.bank.store
         payloads = {name: self._payload(task) for name, task in tasks.items()}
@@ -40,7 +40,7 @@ class Examiner:
 
     def run(
         self,
-        tasks: Mapping[str, Examination],
+        tasks: Mapping[str, TestTask],
         problem: Problem,
         judge: Judge,
         enough: Callable[[], bool] = lambda: False,
@@ -54,7 +54,7 @@ class Examiner:
             enough: asked every second; whether to leave the rest undone.
         """
         resources = self.plan.experiment.resources
-        remote = examine_remotely.options(num_cpus=resources.cpu, num_gpus=resources.gpu)
+        remote = evaluate_remotely.options(num_cpus=resources.cpu, num_gpus=resources.gpu)
         shared = ray.put(problem), ray.put(judge)
         running = {
             remote.remote(*shared, task, resources.cpu, self.plan.checkpoints): task
@@ -67,7 +67,7 @@ class Examiner:
         for each in running:
             ray.cancel(each, force=True)
 
-    def keep_only(self, tasks: Mapping[str, Examination]) -> None:
+    def keep_only(self, tasks: Mapping[str, TestTask]) -> None:
         """Remove the results of all other tasks of the study from the store.
 
         Raises:
@@ -79,7 +79,7 @@ class Examiner:
             lambda payload: payload["study"] == self.plan.study and signature(payload) not in kept,
         )
 
-    def results(self, tasks: Mapping[str, Examination]) -> dict[str, Entry]:
+    def results(self, tasks: Mapping[str, TestTask]) -> dict[str, Entry]:
         """Return the stored result of each task.
 
         Raises:
@@ -91,7 +91,7 @@ class Examiner:
             for name, task in tasks.items()
         }
 
-    def _keep(self, task: Examination, result: Result) -> None:
+    def _keep(self, task: TestTask, result: Result) -> None:
         self.plan.bank.store.write(
             "unlearned",
             self._payload(task),
@@ -99,7 +99,7 @@ class Examiner:
             record={"metrics": dict(result.metrics)},
         )
 
-    def _payload(self, task: Examination) -> dict[str, object]:
+    def _payload(self, task: TestTask) -> dict[str, object]:
         """Return all a result follows from; where it goes on from makes no difference."""
         return {
             "study": self.plan.study,
@@ -112,7 +112,7 @@ class Examiner:
         }
 
 
-def final_tasks(plan: Plan, study: Study, rows: Sequence[Row]) -> dict[str, Examination]:
+def test_tasks(plan: Plan, study: Study, rows: Sequence[Row]) -> dict[str, TestTask]:
     """Return what a sweep examines: the default, the best, the winner's fresh seeds."""
     best = ranked(rows, study.objective)[:BEST]
     tasks = {f"trial {row['trial']}": trial_task(study, row, row["epochs"]) for row in best}
@@ -126,9 +126,9 @@ def final_tasks(plan: Plan, study: Study, rows: Sequence[Row]) -> dict[str, Exam
     return tasks
 
 
-def trial_task(study: Study, row: Row, epochs: int) -> Examination:
+def trial_task(study: Study, row: Row, epochs: int) -> TestTask:
     """Return the examination of a trial under its own seed, which its checkpoints may shorten."""
-    return Examination(
+    return TestTask(
         method=study.method,
         parameters=parameters(row),
         seed=int(study.config(row["trial"])["seed"]),
@@ -137,8 +137,8 @@ def trial_task(study: Study, row: Row, epochs: int) -> Examination:
     )
 
 
-def _fresh(study: Study, row: Row, index: int) -> Examination:
-    return Examination(
+def _fresh(study: Study, row: Row, index: int) -> TestTask:
+    return TestTask(
         method=study.method,
         parameters=parameters(row),
         seed=seed_for("report", study.seed, index),

@@ -28,7 +28,7 @@ NAMED, NAME_LENGTH = 4, 80  # parameters in the name of a run; characters
 METRIC_PREFIXES = ("acc/", "backdoor/", "mia/", "div/", "time/", "train/", "gap/", "z/")
 
 
-class Recorder(Unsaved, tune.Callback):
+class TrialCallback(Unsaved, tune.Callback):
     """Tune's callback: records each epoch and each end of a trial, and never waits for MLflow.
 
     Args:

@@ -12,7 +12,7 @@ from distributed.search.references import fill, run_name
 from distributed.search.scheduler import EPOCH, make_scheduler
 from distributed.search.searcher import StudySearcher
 from distributed.search.session import Session
-from distributed.search.trial_callback import Recorder
+from distributed.search.trial_callback import TrialCallback
 from distributed.study.study import Study
 from mixunlearn.errors import MixUnlearnError
 from mixunlearn.problem import Problem
@@ -23,7 +23,7 @@ CHECKPOINTS = 4  # of a complete trial: more would cost short epochs more than t
 
 
 def search(
-    plan: Plan, study: Study, problem: Problem, recorder: Recorder, session: Session
+    plan: Plan, study: Study, problem: Problem, callback: TrialCallback, session: Session
 ) -> None:
     """Run the trials that are missing, as many at once as the cluster can.
 
@@ -48,7 +48,7 @@ def search(
         tune_config=tune.TuneConfig(
             search_alg=StudySearcher(study, lambda: not stop.asked),
             scheduler=make_scheduler(experiment.search, plan.epochs, study, stop),
-            num_samples=recorder.count.total - recorder.count.done,
+            num_samples=callback.count.total - callback.count.done,
             max_concurrent_trials=_at_once(plan, session),
             reuse_actors=True,
             trial_dirname_creator=_folder_of,
@@ -57,7 +57,7 @@ def search(
             name=run_name(),
             storage_path=plan.checkpoints.path,
             storage_filesystem=plan.checkpoints.filesystem,
-            callbacks=[recorder],
+            callbacks=[callback],
             stop=ends,
             failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
             checkpoint_config=tune.CheckpointConfig(
@@ -73,8 +73,8 @@ def search(
             tuner.fit()
         except Exception as error:
             raise _unwrapped(error) from error
-    if recorder.count.done < recorder.count.total:
-        done = f"{recorder.count.done} of {recorder.count.total} trials"
+    if callback.count.done < callback.count.total:
+        done = f"{callback.count.done} of {callback.count.total} trials"
         raise MixUnlearnError(f"Ray ended after {done}; the same command goes on")
 
 

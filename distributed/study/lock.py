@@ -1,6 +1,6 @@
-"""The one driver of a study: who holds it, who is refused, and when it has to stop.
+"""The lock of a study: one process at a time may change it.
 
-Locks end with the process that holds them, so a dead driver's study is free at once.
+A lock ends with the process that holds it, so the study of a killed process is free at once.
 """
 
 import contextlib
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 LOCK = "driver.lock"
-KEEPALIVE_S = 30  # after which PostgreSQL asks a silent driver whether it still lives
+KEEPALIVE_S = 30  # after which PostgreSQL asks a silent process whether it is still alive
 NAME_LENGTH = 63  # of PostgreSQL's application_name
 
 
-class Driver:
+class StudyLock:
     """Holds a study within a `with`: on this home, and on a shared database.
 
     Args:
@@ -37,7 +37,7 @@ class Driver:
         check: called while waiting; raises to give up.
 
     Raises:
-        MixUnlearnError: another driver has it; the message names it.
+        MixUnlearnError: another process has it; the message names it.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Driver:
         self._database = DatabaseLock(database, study) if database else None
         self._waited = False
 
-    def __enter__(self) -> "Driver":
+    def __enter__(self) -> "StudyLock":
         self._file.acquire()
         if self._database:
             try:
@@ -73,15 +73,15 @@ class Driver:
             self._database.release()
         self._file.release()
 
-    def hold(self) -> None:
+    def check(self) -> None:
         """Make sure that the study is still ours: a database forgets locks when it restarts.
 
         Raises:
-            MixUnlearnError: another driver has taken it.
+            MixUnlearnError: another process has taken it.
             SQLAlchemyError: the database does not answer.
         """
         if self._database:
-            self._database.hold()
+            self._database.check()
 
     def waiting(self, reason: str) -> None:
         """Say, once, why nothing goes on.
@@ -157,18 +157,18 @@ class DatabaseLock:
         """Take the lock at once.
 
         Raises:
-            MixUnlearnError: another driver has it, or the database does not answer.
+            MixUnlearnError: another process has it, or the database does not answer.
         """
         from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 (slow; needed by few)
 
         try:
-            self.hold()
+            self.check()
         except (SQLAlchemyError, ImportError) as error:
             reason = one_line(error)
             what = f"the database of the study {self.study} does not answer: {reason}"
             raise MixUnlearnError(f"{what}; check storage.study") from error
 
-    def hold(self) -> None:
+    def check(self) -> None:
         """Make sure that the lock is ours; take it anew where the connection broke."""
         from sqlalchemy import text  # noqa: PLC0415
         from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
@@ -205,7 +205,7 @@ class DatabaseLock:
             self.address, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=named
         )
         connection = engine.connect()
-        # A driver whose machine died says no goodbye: without these its lock would stay for hours.
+        # A process whose machine died closes no connection: its lock would stay for hours.
         for name, value in (("idle", KEEPALIVE_S), ("interval", 10), ("count", 3)):
             connection.execute(text(f"SET tcp_keepalives_{name} = {value}"))
         return connection
@@ -219,13 +219,13 @@ WHERE locktype = 'advisory' AND granted AND objsubid = 2
 
 
 def me() -> dict[str, object]:
-    """Return host, process and time of this driver."""
+    """Return host, process and time of this process."""
     now = datetime.now().astimezone()
     return {"host": socket.gethostname(), "pid": os.getpid(), "since": f"{now:%Y-%m-%d %H:%M:%S}"}
 
 
 def refused(study: str, holder: str) -> MixUnlearnError:
-    """Return the error of a second driver."""
+    """Return the error for a second process that wants the study."""
     who = holder or "another process"
     remedy = "let it finish, or end that process: its study is free at once"
     return MixUnlearnError(f"the study {study} is driven by {who}; {remedy}")

@@ -15,7 +15,7 @@ from search_spaces.space import AnyParameter, Value
 STARTUP_TRIALS = 6  # random ones before TPE, CMA-ES or GP take over: budgets here are small
 
 
-class Proposals:
+class Sampling:
     """Proposes parameters: one of Optuna's samplers on a copy of the study in memory.
 
     A proposal follows from the seed, its number and the trials before it: each has a sampler of

@@ -34,8 +34,8 @@ from distributed.study.attempt import (
     objective_value,
 )
 from distributed.study.importance import ENOUGH, RESAMPLED, RESAMPLES, explained_shares
-from distributed.study.lock import Driver
-from distributed.study.sampling import Proposals
+from distributed.study.lock import StudyLock
+from distributed.study.sampling import Sampling
 from distributed.study.storage import open_record, root_cause
 from mixunlearn.errors import MixUnlearnError
 from mixunlearn.signature import seed_for, signature
@@ -59,7 +59,7 @@ class Study:
         sampler: "tpe", "random", "cmaes" or "gp".
         seed: of the sampler and of the trials.
         objective: the metric to minimise.
-        driver: that holds the study for us; asked before every write.
+        lock: held by this process; checked before every write.
 
     Raises:
         MixUnlearnError: the storage does not answer or is damaged.
@@ -77,18 +77,18 @@ class Study:
         seed: int,
         objective: str,
         start: Sequence[Mapping[str, Value]] = (),
-        driver: Driver | None = None,
+        lock: StudyLock | None = None,
     ) -> None:
         self.name, self.method, self.space = name, method, space
         self.seed, self.objective = seed, objective
-        self._driver = driver
+        self._lock = lock
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._storage, self._key = open_record(storage, name)
         self._ended: list[Attempt] = []  # in that order, also those before a trial's last
         self._attempts = self._read()
         self._waiting = [attempt for attempt in self._attempts.values() if attempt.row is None]
-        self._proposals = Proposals(space, facts, sampler, seed, start)
-        self._proposals.recall(self._attempts.values(), objective)
+        self._sampling = Sampling(space, facts, sampler, seed, start)
+        self._sampling.recall(self._attempts.values(), objective)
 
     def close(self) -> None:
         """Give the connections to the storage back."""
@@ -174,7 +174,7 @@ class Study:
         if self._waiting:
             return dict(self._waiting.pop(0).config)
         number = len(self._attempts)
-        parameters, proposal = self._proposals.propose(number)
+        parameters, proposal = self._sampling.propose(number)
         config = {**parameters, "trial": number, "seed": seed_for("trial", self.seed, number)}
         self._begin(config, proposal.params, proposal.distributions)
         return config
@@ -237,7 +237,7 @@ class Study:
         self._end(attempt.key, row)
         attempt.row, attempt.ended, attempt.ended_ms = row, datetime.now(), now
         self._ended.append(attempt)
-        self._proposals.tell(attempt, self.objective)
+        self._sampling.tell(attempt, self.objective)
         return row
 
     def _begin(
@@ -312,14 +312,14 @@ class Study:
         deadline = time.monotonic() + PATIENCE_S
         while True:
             try:
-                if self._driver:
-                    self._driver.hold()
+                if self._lock:
+                    self._lock.check()
                 return action()
             except (StorageInternalError, SQLAlchemyError, OSError) as error:
                 reason = one_line(root_cause(error))
                 full = any(words in reason.lower() for words in FULL)
-                if full or self._driver is None or time.monotonic() > deadline:
+                if full or self._lock is None or time.monotonic() > deadline:
                     what = f"the record of the study {self.name} cannot be written: {reason}"
                     raise MixUnlearnError(f"{what}; mend it, the same command goes on") from error
-                self._driver.waiting(f"the database of the study: {reason}; waiting for it")
+                self._lock.waiting(f"the database of the study: {reason}; waiting for it")
             time.sleep(RETRY_S)

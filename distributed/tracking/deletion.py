@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # --- forgetting ------------------------------------------------------------------------------
 
 
-def forget(uri: str, name: str, studies: Iterable[str], *, keep: int) -> None:
+def delete_old_versions(uri: str, name: str, studies: Iterable[str], *, keep: int) -> None:
     """Delete old versions of a registered model and the runs of studies, in MLflow.
 
     What has an alias stays, with its run. From an SQLite file, what was deleted here is removed
@@ -45,12 +45,12 @@ def forget(uri: str, name: str, studies: Iterable[str], *, keep: int) -> None:
     try:
         experiment = client.get_experiment_by_name(name)
         if experiment is not None:
-            _forget(client, experiment.experiment_id, name, studies, keep)
+            _delete(client, experiment.experiment_id, name, studies, keep)
     except MlflowException as error:
         raise MixUnlearnError(f"MLflow at {redact(uri)}: {one_line(error)}") from error
 
 
-def _forget(
+def _delete(
     client: "MlflowClient", experiment: str, name: str, studies: Iterable[str], keep: int
 ) -> None:
     titled, old = _old_versions(client, name, keep)

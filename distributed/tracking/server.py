@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from distributed.runtime.addresses import REMOTE, ask_database, sqlite_path
 from distributed.runtime.text import one_line, redact
-from distributed.tracking.outbox import (
-    Held,
+from distributed.tracking.run_buffer import (
+    RemoteRun,
 )
 from mixunlearn.errors import InputError, MissingError, MixUnlearnError
 
@@ -61,7 +61,7 @@ def require_runs(uri: str) -> None:
         raise MixUnlearnError(f"{redact(uri)} does not answer: {reason}")
 
 
-def read_run(uri: str, run_id: str) -> Held:
+def read_run(uri: str, run_id: str) -> RemoteRun:
     """Return what MLflow holds of a run.
 
     Raises:
@@ -127,9 +127,9 @@ def make_client(uri: str) -> "MlflowClient":
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
-def remote_run(run: "MlflowRun") -> Held:
+def remote_run(run: "MlflowRun") -> RemoteRun:
     """Return what MLflow holds of a run, as plain data."""
-    return Held(
+    return RemoteRun(
         run_id=run.info.run_id,
         status=run.info.status,
         tags=run.data.tags,

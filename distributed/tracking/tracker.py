@@ -18,16 +18,16 @@ from pathlib import Path
 from distributed.runtime.addresses import embedded, resolve
 from distributed.runtime.background import Background
 from distributed.runtime.text import one_line, redact
-from distributed.tracking.outbox import (
+from distributed.tracking.delivery_queue import MIB, DeliveryQueue, Spool
+from distributed.tracking.run_buffer import (
     FINISHED,
     RUNNING,
-    Outbox,
     Record,
     Run,
+    RunBuffer,
     Status,
 )
 from distributed.tracking.server import DEFAULTS, reachable, set_defaults
-from distributed.tracking.spool import MIB, Backlog, Spool
 from distributed.tracking.tags import DESCRIPTION, ERROR, REASON, STATE, TABLES
 from distributed.tracking.writer import SHARED, Writer
 
@@ -82,17 +82,17 @@ class Tracker:
     ) -> None:
         set_defaults()
         self._name, self._study = f"MLflow at {uri}", study
-        self._outbox, self._spool = Outbox(study), Spool(spool)
+        self._buffer, self._spool = RunBuffer(study), Spool(spool)
         self._writer = Writer(uri, artifact_location, experiment, study)
-        self._backlog = Backlog(
-            outbox=self._outbox,
+        self._queue = DeliveryQueue(
+            buffer=self._buffer,
             spool=self._spool,
             limit=spool_bytes,
-            send=lambda: self._writer.deliver(self._outbox, self._background.hurried),
+            send=lambda: self._writer.deliver(self._buffer, self._background.hurried),
             say=say,
             name=self._name,
         )
-        self._background = Background(self._backlog, name="mixunlearn-tracking")
+        self._background = Background(self._queue, name="mixunlearn-tracking")
         self._background.put(self._spool.open)
         self._background.start()
 
@@ -210,7 +210,7 @@ class Tracker:
 
         What was logged before has been sent by then, or was tried to.
         """
-        self._background.put_action(lambda: action(self._outbox.run_ids()))
+        self._background.put_action(lambda: action(self._buffer.run_ids()))
 
     def run_ids(self, timeout_s: float) -> dict[int, str]:
         """Return the run of each trial that MLflow knows, after delivering what waits.
@@ -219,7 +219,7 @@ class Tracker:
             timeout_s: how long to wait for that, in seconds; empty if it takes longer.
         """
         answer = queue.SimpleQueue[Mapping[int, str]]()
-        self._background.put_action(lambda: answer.put(self._outbox.run_ids()), at_once=True)
+        self._background.put_action(lambda: answer.put(self._buffer.run_ids()), at_once=True)
         with contextlib.suppress(queue.Empty):
             return dict(answer.get(timeout=timeout_s))
         return {}
@@ -231,7 +231,7 @@ class Tracker:
             timeout_s: how long to wait for that, in seconds.
         """
         answer = queue.SimpleQueue[str | None]()
-        self._background.put_action(lambda: answer.put(self._outbox.parent.run_id), at_once=True)
+        self._background.put_action(lambda: answer.put(self._buffer.parent.run_id), at_once=True)
         with contextlib.suppress(queue.Empty):
             return answer.get(timeout=timeout_s)
         return None
@@ -253,11 +253,11 @@ class Tracker:
         done = self._background.close(timeout_s)
         failure = self._background.failure
         reason = f": {one_line(failure)}" if failure else ""
-        lacking = self._backlog.problems()
+        lacking = self._queue.problems()
         if not done:
             lacking.append(f"{self._name} did not take all within {timeout_s:g} s{reason}")
-        elif failure or self._backlog.missing:
-            lacking.append(f"{self._name} lacks parts of {self._backlog.missing} run(s){reason}")
+        elif failure or self._queue.missing:
+            lacking.append(f"{self._name} lacks parts of {self._queue.missing} run(s){reason}")
         remedy = f"; once MLflow is back: mixunlearn sync {self._study}"
         lines = [*self._writer.refused, *map(one_line, self._background.problems)]
         lines += [line + remedy for line in lacking]
@@ -291,7 +291,7 @@ class Tracker:
         )
 
     def _put(self, record: Record) -> None:
-        self._background.put(partial(self._backlog.note, record))
+        self._background.put(partial(self._queue.note, record))
 
 
 def _texts(values: Mapping[str, object]) -> dict[str, str]:

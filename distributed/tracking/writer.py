@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from distributed.runtime.addresses import ask_database, sqlite_path
 from distributed.runtime.text import cut, one_line, redact
 from distributed.tracking import server
-from distributed.tracking.outbox import (
+from distributed.tracking.run_buffer import (
     NAME_LENGTH,
     RUNNING,
-    Draft,
-    Held,
-    Outbox,
+    PendingRun,
     Point,
+    RemoteRun,
+    RunBuffer,
     Upload,
 )
 from distributed.tracking.server import (
@@ -38,7 +38,7 @@ SHARED = "mixunlearn-references"  # experiment of originals and references
 
 
 class Writer:
-    """Brings drafts to MLflow. Lives in the background thread."""
+    """Brings pending runs to MLflow. Lives in the background thread."""
 
     def __init__(
         self, uri: str, artifact_location: str | None, experiment: str, study: str
@@ -48,9 +48,9 @@ class Writer:
         self._experiment, self._study = experiment, study
         self._client: MlflowClient | None = None
         self._experiments: dict[str, str] = {}  # name -> id
-        self._known: dict[str | None, Held] = {}  # runs of the study; the parent is None
+        self._known: dict[str | None, RemoteRun] = {}  # runs of the study; the parent is None
 
-    def deliver(self, outbox: Outbox, hurried: threading.Event) -> Exception | None:
+    def deliver(self, buffer: RunBuffer, hurried: threading.Event) -> Exception | None:
         """Send all that waits; stop between two runs once `hurried` is set.
 
         Returns:
@@ -59,19 +59,19 @@ class Writer:
         Raises:
             Exception: MLflow is away: what it, its database or the network raised.
         """
-        if next(outbox.waiting(), None) is None:
+        if next(buffer.waiting(), None) is None:
             return None
         failure: Exception | None = None
         try:
             client = self._connected()
-            parent = self._open(client, outbox.parent, None)
+            parent = self._open(client, buffer.parent, None)
             send, upload = partial(self._send, client, parent), partial(self._upload_all, client)
-            failure = _for_each(outbox.waiting(), send, hurried)
+            failure = _for_each(buffer.waiting(), send, hurried)
             if failure:  # is it these runs, or MLflow?
-                with self._refusals(outbox.parent):
+                with self._refusals(buffer.parent):
                     client.set_tag(parent, STUDY, self._study)
             # Files last: they may go to another server, which may be away on its own.
-            whole = (draft for draft in outbox.waiting() if not draft.failed)
+            whole = (pending for pending in buffer.waiting() if not pending.failed)
             failure = _for_each(whole, upload, hurried) or failure
         except Exception as error:
             failure = error
@@ -94,7 +94,7 @@ class Writer:
             found = _search(
                 client, self._experiment_id(client, self._experiment), STUDY, self._study
             )
-            self._known = {held.tags.get(TRIAL): held for held in found}
+            self._known = {remote.tags.get(TRIAL): remote for remote in found}
             self._client = client
         return self._client
 
@@ -113,26 +113,26 @@ class Writer:
             )
         return self._experiments[name]
 
-    def _send(self, client: "MlflowClient", parent: str, draft: Draft) -> None:
-        run_id = self._open(client, draft, parent)
-        with self._refusals(draft):
-            _log_batch(client, draft, run_id)
-        draft.batch_sent()
-        with self._refusals(draft):
-            _set_status(client, draft, run_id)
-        draft.held_status = draft.status or draft.held_status
-        with self._refusals(draft):
-            _log_inputs(client, draft, run_id)
-        draft.inputs = []
+    def _send(self, client: "MlflowClient", parent: str, pending: PendingRun) -> None:
+        run_id = self._open(client, pending, parent)
+        with self._refusals(pending):
+            _log_batch(client, pending, run_id)
+        pending.batch_sent()
+        with self._refusals(pending):
+            _set_status(client, pending, run_id)
+        pending.remote_status = pending.status or pending.remote_status
+        with self._refusals(pending):
+            _log_inputs(client, pending, run_id)
+        pending.inputs = []
 
-    def _upload_all(self, client: "MlflowClient", draft: Draft) -> None:
-        while draft.run_id and draft.uploads:
-            with self._refusals(draft):
-                self._upload(client, draft.run_id, draft, draft.uploads[0])
-            del draft.uploads[0]
+    def _upload_all(self, client: "MlflowClient", pending: PendingRun) -> None:
+        while pending.run_id and pending.uploads:
+            with self._refusals(pending):
+                self._upload(client, pending.run_id, pending, pending.uploads[0])
+            del pending.uploads[0]
 
     @contextlib.contextmanager
-    def _refusals(self, draft: Draft) -> Iterator[None]:
+    def _refusals(self, pending: PendingRun) -> Iterator[None]:
         """Note what MLflow refuses for good; let through what may work another time."""
         from mlflow.exceptions import MlflowException  # noqa: PLC0415
 
@@ -141,12 +141,15 @@ class Writer:
         except MlflowException as error:
             if error.error_code not in REFUSALS:
                 raise
-            self.refused.append(f"MLflow refused a part of the run {draft.name}: {one_line(error)}")
+            reason = one_line(error)
+            self.refused.append(f"MLflow refused a part of the run {pending.name}: {reason}")
 
-    def _upload(self, client: "MlflowClient", run_id: str, draft: Draft, upload: Upload) -> None:
+    def _upload(
+        self, client: "MlflowClient", run_id: str, pending: PendingRun, upload: Upload
+    ) -> None:
         path = upload.path
         if not path.exists():
-            self.refused.append(f"{path} was gone before it was copied to the run {draft.name}")
+            self.refused.append(f"{path} was gone before it was copied to the run {pending.name}")
         elif upload.model:
             from distributed.tracking.registration import register  # noqa: PLC0415
 
@@ -154,61 +157,61 @@ class Writer:
         else:
             client.log_artifact(run_id, str(path), upload.folder or None)
 
-    def _open(self, client: "MlflowClient", draft: Draft, parent: str | None) -> str:
-        """Return the run of a draft: known, found again or new."""
-        if draft.run_id is None:
-            held = self._find(client, draft)
-            return draft.attach(held or self._create(client, draft, parent))
-        return draft.run_id
+    def _open(self, client: "MlflowClient", pending: PendingRun, parent: str | None) -> str:
+        """Return the id of a pending run in MLflow: known, found again or new."""
+        if pending.run_id is None:
+            remote = self._find(client, pending)
+            return pending.attach(remote or self._create(client, pending, parent))
+        return pending.run_id
 
-    def _find(self, client: "MlflowClient", draft: Draft) -> Held | None:
-        if KEY in draft.identity:
+    def _find(self, client: "MlflowClient", pending: PendingRun) -> RemoteRun | None:
+        if KEY in pending.identity:
             experiment = self._experiment_id(client, SHARED)
-            return next(iter(_search(client, experiment, KEY, draft.identity[KEY])), None)
-        return self._known.get(draft.identity.get(TRIAL))
+            return next(iter(_search(client, experiment, KEY, pending.identity[KEY])), None)
+        return self._known.get(pending.identity.get(TRIAL))
 
-    def _create(self, client: "MlflowClient", draft: Draft, parent: str | None) -> Held:
-        experiment = SHARED if KEY in draft.identity else self._experiment
-        tags = {**draft.identity, **_author()}
-        if TRIAL in draft.identity and parent:
+    def _create(self, client: "MlflowClient", pending: PendingRun, parent: str | None) -> RemoteRun:
+        experiment = SHARED if KEY in pending.identity else self._experiment
+        tags = {**pending.identity, **_author()}
+        if TRIAL in pending.identity and parent:
             tags[PARENT] = parent
         run = client.create_run(
             self._experiment_id(client, experiment),
-            start_time=draft.started_ms,
+            start_time=pending.started_ms,
             tags=tags,
-            run_name=cut(draft.name, NAME_LENGTH),
+            run_name=cut(pending.name, NAME_LENGTH),
         )
         return remote_run(run)
 
 
 def _for_each(
-    drafts: Iterable[Draft], send: Callable[[Draft], None], hurried: threading.Event
+    runs: Iterable[PendingRun], send: Callable[[PendingRun], None], hurried: threading.Event
 ) -> Exception | None:
-    """Send every draft, until nobody waits or too many failed; return the first failure."""
+    """Send every run, until nobody waits or too many failed; return the first failure."""
     failures: list[Exception] = []
-    for draft in drafts:
+    for pending in runs:
         try:
-            send(draft)
-            draft.failed = False
+            send(pending)
+            pending.failed = False
         except Exception as error:
-            draft.failed = True
+            pending.failed = True
             failures.append(error)
         if len(failures) == PATIENCE or hurried.is_set():
             break
     return next(iter(failures), None)
 
 
-def _log_batch(client: "MlflowClient", draft: Draft, run_id: str) -> None:
+def _log_batch(client: "MlflowClient", pending: PendingRun, run_id: str) -> None:
     """Send the waiting values in few calls: the tags last, they say up to which step all is there.
 
     MLflow cuts larger calls itself, but sends the tags with the first piece.
     """
     from mlflow.entities import Metric, Param, RunTag  # noqa: PLC0415
 
-    points, params, tags = draft.batch()
+    points, params, tags = pending.batch()
 
     def metrics(some: list[Point]) -> list[Metric]:
-        return [Metric(p.name, p.value, p.time_ms, draft.step_of(p)) for p in some]
+        return [Metric(p.name, p.value, p.time_ms, pending.step_of(p)) for p in some]
 
     while len(points) > POINTS:
         client.log_batch(run_id, metrics(points[:POINTS]))
@@ -222,16 +225,16 @@ def _log_batch(client: "MlflowClient", draft: Draft, run_id: str) -> None:
         )
 
 
-def _set_status(client: "MlflowClient", draft: Draft, run_id: str) -> None:
-    if draft.status in {None, draft.held_status}:
+def _set_status(client: "MlflowClient", pending: PendingRun, run_id: str) -> None:
+    if pending.status in {None, pending.remote_status}:
         return
-    if draft.status == RUNNING:
+    if pending.status == RUNNING:
         client.update_run(run_id, status=RUNNING)
     else:
-        client.set_terminated(run_id, draft.status, draft.ended_ms)
+        client.set_terminated(run_id, pending.status, pending.ended_ms)
 
 
-def _log_inputs(client: "MlflowClient", draft: Draft, run_id: str) -> None:
+def _log_inputs(client: "MlflowClient", pending: PendingRun, run_id: str) -> None:
     from mlflow.entities import Dataset, DatasetInput, InputTag  # noqa: PLC0415
 
     def named(given: Mapping[str, str]) -> DatasetInput:
@@ -239,14 +242,14 @@ def _log_inputs(client: "MlflowClient", draft: Draft, run_id: str) -> None:
         tag = InputTag(CONTEXT, given["context"])
         return DatasetInput(Dataset(**values), [tag])
 
-    if draft.inputs:
-        client.log_inputs(run_id, datasets=[named(given) for given in draft.inputs])
+    if pending.inputs:
+        client.log_inputs(run_id, datasets=[named(given) for given in pending.inputs])
 
 
-def _search(client: "MlflowClient", experiment: str, tag: str, value: str) -> list[Held]:
+def _search(client: "MlflowClient", experiment: str, tag: str, value: str) -> list[RemoteRun]:
     """Return the runs with this tag, latest first."""
     mark = '"' if "'" in value else "'"
-    found: list[Held] = []
+    found: list[RemoteRun] = []
     token: str | None = ""
     while token is not None:
         page = client.search_runs(

@@ -12,7 +12,7 @@ from report.interactive.references import AGAINST_REFERENCES
 from report.interactive.search import BEST_SO_FAR, LEARNING_CURVES
 from report.interactive.sides import FORGETTING_AGAINST_RETAINING
 from report.interactive.theme import DARK, LIGHT
-from report.review import Review
+from report.report_data import ReportData
 
 RECIPES: Mapping[str, Recipe] = {
     "best_so_far": BEST_SO_FAR,
@@ -26,7 +26,7 @@ RECIPES: Mapping[str, Recipe] = {
 }
 
 
-def figures(review: Review) -> dict[str, Panel]:
+def figures(review: ReportData) -> dict[str, Panel]:
     """Return all figures by name, in the order in which a reviewer asks for them."""
     return {name: recipe.panel(review) for name, recipe in RECIPES.items()}
 

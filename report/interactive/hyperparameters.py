@@ -37,7 +37,7 @@ from report.interactive.pieces import (
 from report.interactive.scales import Floats, Scale, known
 from report.interactive.theme import END, NO_VALUE, NOT_USED, STATES
 from report.plots import BLUE
-from report.review import PARAMS, Review
+from report.report_data import PARAMS, ReportData
 
 MOST, ABREAST = 6, 3  # slices: in all, side by side
 CELLS, GRID = 20, 60  # a contour's trials are averaged in cells, then drawn on a finer grid
@@ -45,7 +45,7 @@ LINES = 300  # that can still be told apart
 ENOUGH = 12  # trials from which on a contour is more than a guess
 
 
-def parallel_coordinates(review: Review) -> go.Figure:
+def parallel_coordinates(review: ReportData) -> go.Figure:
     """Draw each trial as a line across its hyperparameters and its objective.
 
     Hyperparameters that a trial does not have, and an objective that it lacks, have ticks of
@@ -83,17 +83,17 @@ def _dimension(scale: Scale, title: str) -> dict[str, Any]:
     }
 
 
-def _readable(review: Review) -> Review:
+def _readable(review: ReportData) -> ReportData:
     """Return a review of as many trials as lines can be told apart, the best ones."""
     few = len(review.rows) <= LINES
     return review if few else replace(review, rows=review.ranked()[:LINES])
 
 
-def _nothing_varies(review: Review) -> str:
+def _nothing_varies(review: ReportData) -> str:
     return "" if varying(review) else "No hyperparameter has taken more than one value yet."
 
 
-def _parallel_caption(review: Review) -> str:
+def _parallel_caption(review: ReportData) -> str:
     drawn = counted(review)
     if len(review.rows) > LINES:
         drawn = f"The best {LINES} of {drawn}"
@@ -104,7 +104,7 @@ def _parallel_caption(review: Review) -> str:
     )
 
 
-def importance(review: Review) -> go.Figure:
+def importance(review: ReportData) -> go.Figure:
     """Draw what share of the objective's variation each hyperparameter explains."""
     names = list(review.importance.shares)[::-1]  # Plotly's rows go up
     if not names:
@@ -128,14 +128,14 @@ def importance(review: Review) -> go.Figure:
     return plotly_figure([{**bars, "hoverinfo": "skip"}, points], 110 + 30 * len(names), **layout)
 
 
-def _no_importance(review: Review) -> str:
+def _no_importance(review: ReportData) -> str:
     if review.importance.shares:
         return ""
     trials = review.importance.trials or len(review.ranked())
     return review.importance.warning or f"Too few trials to say what mattered: {trials}."
 
 
-def _importance_caption(review: Review) -> str:
+def _importance_caption(review: ReportData) -> str:
     found = review.importance
     method = f" by {found.method}" if found.method else ""
     text = (
@@ -145,7 +145,7 @@ def _importance_caption(review: Review) -> str:
     return f"{text} {found.warning}".strip()
 
 
-def slices(review: Review) -> go.Figure:
+def slices(review: ReportData) -> go.Figure:
     """Draw the objective against each of the most important hyperparameters, six at most."""
     trials = trials_of(review)
     names = list(varying(review))[:MOST]
@@ -165,7 +165,9 @@ def slices(review: Review) -> go.Figure:
     return plotly_figure(traces, 80 + 270 * lines, grid=grid, **axes)
 
 
-def _slice(review: Review, trials: Trials, name: str, scale: Scale, place: int) -> Iterator[Trace]:
+def _slice(
+    review: ReportData, trials: Trials, name: str, scale: Scale, place: int
+) -> Iterator[Trace]:
     """Yield the points of one slice; where a place stands for no number, its tick says for what."""
     value = f"<br>{review.objective} %{{y:.4~g}}{END}"
     common: Trace = dict(subplot(place))
@@ -181,11 +183,11 @@ def _slice(review: Review, trials: Trials, name: str, scale: Scale, place: int) 
     yield from highlights(trials, scale.values_N, trials.value_N, value, **common)
 
 
-def _no_slices(review: Review) -> str:
+def _no_slices(review: ReportData) -> str:
     return _nothing_varies(review) or ("" if review.ranked() else "No trial has a value yet.")
 
 
-def _slices_caption(review: Review) -> str:
+def _slices_caption(review: ReportData) -> str:
     shown = min(MOST, len(varying(review)))
     which = "most important" if review.importance.shares else "first"
     without = len(review.rows) - len(review.ranked())
@@ -196,7 +198,7 @@ def _slices_caption(review: Review) -> str:
     )
 
 
-def contour(review: Review) -> go.Figure:
+def contour(review: ReportData) -> go.Figure:
     """Draw the objective over the two most important numbers, interpolated between trials only.
 
     Trials are averaged in cells of a twentieth of each axis, then interpolated linearly.
@@ -255,19 +257,19 @@ def _averaged(unit_N2: Floats, value_N: Floats) -> tuple[Floats, Floats]:
     return np.column_stack([x_C, y_C]), value_C
 
 
-def _pair(review: Review) -> list[str]:
+def _pair(review: ReportData) -> list[str]:
     """Return the two numbers to draw, none if there are not two."""
     numbers = [name for name, axis in varying(review).items() if axis.low is not None]
     return numbers[:2] if len(numbers) > 1 else []
 
 
-def _no_contour(review: Review) -> str:
+def _no_contour(review: ReportData) -> str:
     if not _pair(review):
         return "Fewer than two numeric hyperparameters vary."
     return "" if review.ranked() else "No trial has a value yet."
 
 
-def _contour_caption(review: Review) -> str:
+def _contour_caption(review: ReportData) -> str:
     pair = _pair(review)
     both = sum(all(known(row.get(PARAMS + name)) for name in pair) for row in review.ranked())
     how = (

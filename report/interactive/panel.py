@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from report.review import Review
+from report.report_data import ReportData
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +35,11 @@ class Recipe:
     """
 
     title: str
-    draw: Callable[[Review], go.Figure]
-    caption: Callable[[Review], str]
-    missing: Callable[[Review], str]
+    draw: Callable[[ReportData], go.Figure]
+    caption: Callable[[ReportData], str]
+    missing: Callable[[ReportData], str]
 
-    def panel(self, review: Review) -> Panel:
+    def panel(self, review: ReportData) -> Panel:
         """Return the panel of a review."""
         reason = self.missing(review)
         if reason:

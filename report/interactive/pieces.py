@@ -24,7 +24,7 @@ from report.interactive.theme import (
     STATES,
 )
 from report.notation import unit_name
-from report.review import PARAMS, Axis, Review, Row
+from report.report_data import PARAMS, Axis, ReportData, Row
 
 Trace: TypeAlias = dict[str, Any]
 
@@ -60,7 +60,7 @@ class Trials:
                 yield state, chosen_N
 
 
-def trials_of(review: Review) -> Trials:
+def trials_of(review: ReportData) -> Trials:
     """Return the finished trials of a review."""
     rows = sorted(review.rows, key=lambda row: int(row["trial"]))
     return Trials(
@@ -71,7 +71,7 @@ def trials_of(review: Review) -> Trials:
     )
 
 
-def counted(review: Review) -> str:
+def counted(review: ReportData) -> str:
     """Return for example `16 trials (9 complete, 6 pruned, 1 failed)`."""
     found = Counter(str(row["state"]) for row in review.rows)
     states = ", ".join(f"{found[state]} {state}" for state in STATES if found[state])
@@ -83,7 +83,7 @@ def number_of(trials: int) -> str:
     return f"{trials} trial{'s' if trials != 1 else ''}"
 
 
-def varying(review: Review) -> dict[str, Axis]:
+def varying(review: ReportData) -> dict[str, Axis]:
     """Return the hyperparameters that took more than one value, the most important first."""
     taken = {name: {row.get(PARAMS + name) for row in review.rows} for name in review.axes}
     names = [*review.importance.shares, *review.axes]
@@ -220,7 +220,7 @@ def scale_axis(scale: Scale, title: str) -> dict[str, Any]:
     }
 
 
-def objective_title(review: Review) -> str:
+def objective_title(review: ReportData) -> str:
     """Return the objective with its unit."""
     name, unit = review.objective, unit_name(review.objective)
     return f"{name} ({unit})" if unit else name
@@ -233,19 +233,19 @@ def value_scale(value_N: Floats) -> Scale:
     return placed(axis, value_N.tolist(), absent=NO_VALUE, above=True)
 
 
-def parameter_scale(review: Review, trials: Trials, name: str) -> Scale:
+def parameter_scale(review: ReportData, trials: Trials, name: str) -> Scale:
     """Return where the trials' values of a hyperparameter lie."""
     values = [row.get(PARAMS + name) for row in trials.rows]
     return placed(review.axes[name], values, absent=NOT_USED)
 
 
-def parameter_title(review: Review, name: str) -> str:
+def parameter_title(review: ReportData, name: str) -> str:
     """Return a hyperparameter with its unit."""
     unit = review.axes[name].unit
     return f"{name} ({unit})" if unit else name
 
 
-def coloraxis(review: Review, value: Scale) -> dict[str, Any]:
+def coloraxis(review: ReportData, value: Scale) -> dict[str, Any]:
     """Return the colours of positions with their sign changed: Plotly draws the highest on top."""
     found = value.at_N[value.used_N]
     low, high = (float(found.min()), float(found.max())) if found.size else (0.0, 1.0)
@@ -257,7 +257,7 @@ def coloraxis(review: Review, value: Scale) -> dict[str, Any]:
     return {**ends, "colorbar": {**bar, "title": title}}
 
 
-def band_shapes(review: Review, axis: Mapping[str, Any]) -> list[dict[str, Any]]:
+def band_shapes(review: ReportData, axis: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return what the references score against each other; zero has no place on a log axis."""
     if review.band is None:
         return []

@@ -10,10 +10,10 @@ from report.interactive.pieces import Trace, plotly_figure, subplot
 from report.interactive.theme import END, SHADE, SYMBOLS
 from report.notation import unit_name
 from report.plots import BESIDE, BLUE, GREEN, Sample, range_of, samples_of
-from report.review import Review
+from report.report_data import ReportData
 
 
-def against_references(review: Review) -> go.Figure:
+def against_references(review: ReportData) -> go.Figure:
     """Draw, a strip a metric, where each configuration lies beside the retrained references."""
     metrics = [*review.summary["gap_metrics"], *BESIDE]
     strips = {metric: samples_of(review.summary, metric) for metric in metrics}
@@ -90,13 +90,13 @@ def _strip_words(metric: str, samples: Sequence[Sample], place: int) -> list[dic
     return words
 
 
-def _no_verdict(review: Review) -> str:
+def _no_verdict(review: ReportData) -> str:
     if review.summary.get("gap_metrics") and review.summary.get("references"):
         return ""
     return "There is no verdict yet: the best trials are examined on test when the sweep ends."
 
 
-def _against_references_caption(review: Review) -> str:
+def _against_references_caption(review: ReportData) -> str:
     counts = [found.get("n") or 0 for found in review.summary["references"].values()]
     return (
         "Metrics on test, which the search has not seen, as values or mean ± sd (n). Green is the "

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from report.notation import finite
 from report.plots import WIDE
-from report.review import Axis
+from report.report_data import Axis
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Flags: TypeAlias = npt.NDArray[np.bool_]

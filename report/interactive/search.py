@@ -30,12 +30,12 @@ from report.interactive.pieces import (
 from report.interactive.scales import known, written
 from report.interactive.theme import BEST, END, GREY, NO_VALUE, NOT_USED, STATES
 from report.notation import finite
-from report.review import PARAMS, Review, Row
+from report.report_data import PARAMS, ReportData, Row
 
 FEW = 8  # trials or epochs up to which each has its tick
 
 
-def best_so_far(review: Review) -> go.Figure:
+def best_so_far(review: ReportData) -> go.Figure:
     """Draw the objective of each trial in order of number, and the best up to it.
 
     A trial that was stopped early counts: it is a configuration with fewer epochs. Trials without
@@ -62,7 +62,7 @@ def best_so_far(review: Review) -> go.Figure:
     return plotly_figure(traces, 460, shapes=shapes, **layout)
 
 
-def _search_marks(review: Review, trials: Trials) -> Iterator[Trace]:
+def _search_marks(review: ReportData, trials: Trials) -> Iterator[Trace]:
     """Yield the trials by state, first those with a value, then those in the strip above."""
     parts = [f"<br>{name} %{{customdata[{place}]}}" for place, name in enumerate(review.axes, 1)]
     parameters = f"<br>%{{customdata[0]}} epochs{''.join(parts)}{END}"
@@ -85,7 +85,7 @@ def _search_marks(review: Review, trials: Trials) -> Iterator[Trace]:
             yield marks(trials, state, chosen_N, trials.number_N, y_N, **more)
 
 
-def _details(review: Review, row: Row) -> list[Any]:
+def _details(review: ReportData, row: Row) -> list[Any]:
     """Return epochs and hyperparameters as the hover has them, numbers with four digits."""
     return [row.get("epochs"), *(_brief(row.get(PARAMS + name)) for name in review.axes)]
 
@@ -96,7 +96,7 @@ def _brief(value: object) -> object:
     return float(f"{value:.4g}") if isinstance(value, float) else written(value)
 
 
-def _best_line(review: Review, trials: Trials) -> Iterator[Trace]:
+def _best_line(review: ReportData, trials: Trials) -> Iterator[Trace]:
     """Yield a step line of where the best falls, up to half a trial beyond the last."""
     number_N, value_N = trials.number_N[trials.valued_N], trials.value_N[trials.valued_N]
     if not number_N.size:
@@ -114,11 +114,11 @@ def _best_line(review: Review, trials: Trials) -> Iterator[Trace]:
     }
 
 
-def _no_trials(review: Review) -> str:
+def _no_trials(review: ReportData) -> str:
     return "" if review.rows else "No trial has ended yet."
 
 
-def _best_so_far_caption(review: Review) -> str:
+def _best_so_far_caption(review: ReportData) -> str:
     text = f"{counted(review)} on val by number, lower is better; the line is the best so far."
     if len(review.ranked()) < len(review.rows):
         text += " Trials without a value are marked on top."
@@ -130,7 +130,7 @@ def _best_so_far_caption(review: Review) -> str:
     return text
 
 
-def learning_curves(review: Review) -> go.Figure:
+def learning_curves(review: ReportData) -> go.Figure:
     """Draw the objective of every trial by epoch, one trace a state, and mark where they ended."""
     states = {int(row["trial"]): str(row["state"]) for row in review.rows}
     values = [finite(value) for curve in review.curves.values() for value in curve.values()]
@@ -148,7 +148,7 @@ def learning_curves(review: Review) -> go.Figure:
     return plotly_figure(traces, 460, xaxis=epochs, yaxis=axis, shapes=band_shapes(review, axis))
 
 
-def _curves(review: Review, chosen: Sequence[int], state: str) -> list[Trace]:
+def _curves(review: ReportData, chosen: Sequence[int], state: str) -> list[Trace]:
     """Return the curves of some trials as one trace, and their ends as another."""
     count = len(review.curves)
     size = size_among(count)
@@ -177,7 +177,7 @@ def _curves(review: Review, chosen: Sequence[int], state: str) -> list[Trace]:
     ]
 
 
-def _best_curve(review: Review, trial: int) -> Trace:
+def _best_curve(review: ReportData, trial: int) -> Trace:
     epoch_P, value_P, _ = _joined(review, [trial])
     return {
         "x": epoch_P,
@@ -191,7 +191,7 @@ def _best_curve(review: Review, trial: int) -> Trace:
 
 
 def _joined(
-    review: Review, chosen: Sequence[int]
+    review: ReportData, chosen: Sequence[int]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     """Return epochs, values and numbers of trials, with a NaN between one curve and the next."""
     points: list[tuple[int, float | None, int]] = []
@@ -203,11 +203,11 @@ def _joined(
     return np.array(epochs), small(np.array(values, dtype=np.float64)), np.array(numbers)
 
 
-def _no_curves(review: Review) -> str:
+def _no_curves(review: ReportData) -> str:
     return "" if any(review.curves.values()) else "No epoch has been recorded yet."
 
 
-def _curves_caption(review: Review) -> str:
+def _curves_caption(review: ReportData) -> str:
     return (
         f"{review.objective} on val after each epoch of {number_of(len(review.curves))}, lower is "
         "better; a mark shows where and how a trial ended, the thick line is the best."

@@ -26,10 +26,10 @@ from report.interactive.pieces import (
 from report.interactive.scales import Floats, logarithmic, placed
 from report.interactive.theme import END
 from report.notation import finite
-from report.review import Axis, Review
+from report.report_data import Axis, ReportData
 
 
-def forgetting_against_retaining(review: Review) -> go.Figure:
+def forgetting_against_retaining(review: ReportData) -> go.Figure:
     """Draw how near each trial is to the references in what it retains and in what it forgot.
 
     Across: the gap of `acc/val_retain`; where a task has no such metric, since all its classes are
@@ -58,7 +58,7 @@ def forgetting_against_retaining(review: Review) -> go.Figure:
     return plotly_figure(traces, 520, xaxis=x_axis, yaxis=y_axis)
 
 
-def _sides(review: Review) -> tuple[list[str], list[str]]:
+def _sides(review: ReportData) -> tuple[list[str], list[str]]:
     """Return the metrics that tell of retaining, and those that tell of forgetting."""
 
     def measured(metric: str) -> bool:
@@ -114,7 +114,7 @@ def pareto_front(x_N: Floats, y_N: Floats) -> npt.NDArray[np.int64]:
     return np.array(front, dtype=np.int64)
 
 
-def _no_sides(review: Review) -> str:
+def _no_sides(review: ReportData) -> str:
     trials = trials_of(review)
     retain_N, forget_N = (_mean_gap(trials, side) for side in _sides(review))
     if (np.isfinite(retain_N + forget_N) & trials.valued_N).any():
@@ -122,7 +122,7 @@ def _no_sides(review: Review) -> str:
     return "No trial has both a gap of what it retains and a gap of what it forgets."
 
 
-def _sides_caption(review: Review) -> str:
+def _sides_caption(review: ReportData) -> str:
     return (
         f"{number_of(len(review.ranked()))} on val: how far from the references in what is "
         "retained (across) and in what is forgotten (up); the lower left corner is best. Along "

@@ -20,9 +20,9 @@ import pytest
 from mlflow import MlflowClient
 
 from distributed.serve import pages as ui
-from distributed.tracking import spool
-from distributed.tracking.outbox import Record
-from distributed.tracking.spool import Spool, from_line, to_line
+from distributed.tracking import delivery_queue
+from distributed.tracking.delivery_queue import Spool, from_line, to_line
+from distributed.tracking.run_buffer import Record
 from distributed.tracking.tracker import Tracker, embedded
 from tests.distributed.test_tracking import INPUT, PATIENCE_S, REMEDY, ROOT, Gate, Place
 
@@ -189,7 +189,9 @@ def test_a_server_killed_in_mid_study(real: Real, tmp_path: Path, said: Said) ->
 def test_a_server_that_answers_500_for_a_while(
     front: Front, place: Place, said: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spool, "CHUNK_BYTES", 300)  # some epochs: it is sent in many pieces
+    monkeypatch.setattr(
+        delivery_queue, "CHUNK_BYTES", 300
+    )  # some epochs: it is sent in many pieces
     seen: list[int] = []
     file = place.spool.with_name("report.html")
     file.write_text("<p>fine</p>")

@@ -14,7 +14,7 @@ from distributed.nights import Nightly, Nights
 from distributed.retention import prune
 from distributed.runtime.addresses import embedded
 from distributed.tracking import server
-from distributed.tracking.deletion import forget
+from distributed.tracking.deletion import delete_old_versions
 from distributed.tracking.tags import STUDY
 from mixunlearn.store import Store
 
@@ -81,7 +81,7 @@ def test_runs_of_studies_left_behind_are_purged_but_for_those_with_an_alias(
     registry.client.set_registered_model_alias("tiny", "champion", old[1][1])
     size = sum(path.stat().st_size for path in (home / "mlartifacts").rglob("weights"))
     assert size == 8 * len(b"weights")
-    forget(registry.uri, "tiny", ["old"], keep=2)
+    delete_old_versions(registry.uri, "tiny", ["old"], keep=2)
     # The newest two, and the champion.
     assert registry.versions() == {old[1][1], old[2][1], new[0][1]}
     # Purged: even those who look for what was deleted find nothing.
@@ -89,7 +89,7 @@ def test_runs_of_studies_left_behind_are_purged_but_for_those_with_an_alias(
     kept = {path.parts[-3] for path in (home / "mlartifacts").rglob("weights")}
     assert {old[0][0], old[2][0]}.isdisjoint(kept)
     assert len(list((home / "mlartifacts" / "models").rglob("weights"))) == 3
-    forget(registry.uri, "tiny", ["old"], keep=2)  # nothing is left to do
+    delete_old_versions(registry.uri, "tiny", ["old"], keep=2)  # nothing is left to do
     assert registry.runs() == {old[1][0], new[0][0]}
 
 
@@ -98,14 +98,14 @@ def test_what_somebody_else_deleted_is_not_purged(home: Path, folder: Path) -> N
     mine, _ = registry.trial("somebody's", folder)
     registry.client.delete_run(mine)
     gone, _ = registry.trial("old", folder)
-    forget(registry.uri, "tiny", ["old"], keep=5)
+    delete_old_versions(registry.uri, "tiny", ["old"], keep=5)
     assert registry.runs() == {mine}
     assert gone not in registry.runs()
 
 
 def test_where_mlflow_has_nothing_nothing_is_made(home: Path) -> None:
     uri, _ = embedded(home)
-    forget(uri, "tiny", ["old"], keep=1)
+    delete_old_versions(uri, "tiny", ["old"], keep=1)
     assert not home.exists()
 
 

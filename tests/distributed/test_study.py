@@ -224,7 +224,7 @@ def test_what_a_database_kept_unconfirmed_is_not_doubled(
         raise optuna.exceptions.StorageInternalError("the server went away")
 
     monkeypatch.setattr(study._storage, "create_new_trial", cut_off)
-    monkeypatch.setattr(study, "_driver", SimpleNamespace(hold=int, waiting=str))
+    monkeypatch.setattr(study, "_lock", SimpleNamespace(check=int, waiting=str))
     monkeypatch.setattr("distributed.study.study.RETRY_S", 0.0)
     assert study.ask()["trial"] == 0
     assert len(calls) == len(told(tmp_path)) == 1

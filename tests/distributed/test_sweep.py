@@ -18,7 +18,7 @@ from distributed.config.experiment import make_experiment
 from distributed.plan.plan import PARTS
 from distributed.search import best as best_model
 from distributed.search import session as command_session
-from distributed.search import trial_callback as recorder
+from distributed.search import trial_callback as callback
 from distributed.search import trials as tune_trials
 from distributed.study.trials_table import read_trials
 from mixunlearn.data.sources import SOURCES
@@ -318,14 +318,14 @@ class TestOneSweep:
 def test_a_full_disk_ends_the_sweep_in_one_line_and_fails_no_trial(
     command: Command, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recorder, "last_line", lambda file: "OSError: No space left on device")
-    result_of = recorder.Recorder.on_trial_result
+    monkeypatch.setattr(callback, "last_line", lambda file: "OSError: No space left on device")
+    result_of = callback.TrialCallback.on_trial_result
 
-    def kill_worker(self: recorder.Recorder, **info: Any) -> None:
+    def kill_worker(self: callback.TrialCallback, **info: Any) -> None:
         result_of(self, **info)
         os.kill(info["result"]["pid"], signal.SIGKILL)
 
-    monkeypatch.setattr(recorder.Recorder, "on_trial_result", kill_worker)
+    monkeypatch.setattr(callback.TrialCallback, "on_trial_result", kill_worker)
     monkeypatch.setattr(tune_trials, "MAX_FAILURES", 0)
     more = ["--set", "search.seed=1", "--set", "search.scheduler=none", "--set", ONE_WORKER]
     run = command("sweep", home, "--trials", "1", *more)

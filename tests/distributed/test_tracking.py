@@ -19,7 +19,7 @@ from sqlalchemy.pool import NullPool
 from distributed.runtime.text import one_line
 from distributed.serve import pages as ui
 from distributed.tracking import tracker as tracking
-from distributed.tracking.outbox import PARAM_LENGTH, TAG_LENGTH, Outbox
+from distributed.tracking.run_buffer import PARAM_LENGTH, TAG_LENGTH, RunBuffer
 from distributed.tracking.server import DEFAULTS, make_database, reachable
 from distributed.tracking.tags import DESCRIPTION
 from distributed.tracking.tracker import SPOOL_BYTES, Tracker, embedded, redact, resolve
@@ -774,11 +774,11 @@ def test_reachable_says_why_not_and_makes_nothing(
 
 
 def test_links_to_references_fit_into_a_tag() -> None:
-    outbox = Outbox("night-1")
+    buffer = RunBuffer("night-1")
     for number in range(300):
-        outbox.reference(f"{number:032x}").run_id = "f" * 32
-    outbox.link_references()
-    linked = json.loads(outbox.parent.tags["mixunlearn.references"])
+        buffer.reference(f"{number:032x}").run_id = "f" * 32
+    buffer.link_references()
+    linked = json.loads(buffer.parent.tags["mixunlearn.references"])
     assert len(linked) > 50
     assert f"{299:032x}" in linked
 

@@ -1,7 +1,7 @@
 from typing import Any
 
 from report.card import model_card
-from report.review import Review
+from report.report_data import ReportData
 
 FACTS = {
     "data": "mnist5k, images of 1×28×28, digest 3f2a",
@@ -12,7 +12,7 @@ FACTS = {
 }
 
 
-def review_of(summary: dict[str, Any], **changes: Any) -> Review:
+def report_data_of(summary: dict[str, Any], **changes: Any) -> ReportData:
     known: dict[str, Any] = {
         "summary": summary,
         "rows": [{"study": "3f2a91bc", "trial": 11, "state": "complete"}],
@@ -24,7 +24,7 @@ def review_of(summary: dict[str, Any], **changes: Any) -> Review:
         "warnings": ["Only 2 references: their spread is hardly known."],
         "citations": ["Peng, Tang, Yang, ICLR 2025, arXiv 2502.10288.", ""],
     }
-    return Review(**{**known, **changes})
+    return ReportData(**{**known, **changes})
 
 
 def cells(card: str, start: str) -> list[str]:
@@ -34,7 +34,7 @@ def cells(card: str, start: str) -> list[str]:
 
 
 def test_a_card_begins_with_what_was_forgotten_and_how_near_it_is(summary: dict[str, Any]) -> None:
-    title, opening = model_card(review_of(summary)).split("\n\n")[:2]
+    title, opening = model_card(report_data_of(summary)).split("\n\n")[:2]
     assert title == "# mnist-class, trial 11: an unlearned classifier"
     assert opening == (
         "Made to forget all 400 training images of class 0. Its configuration, run under fresh "
@@ -44,7 +44,7 @@ def test_a_card_begins_with_what_was_forgotten_and_how_near_it_is(summary: dict[
 
 
 def test_each_metric_stands_beside_the_references(summary: dict[str, Any]) -> None:
-    card = model_card(review_of(summary))
+    card = model_card(report_data_of(summary))
     heading = ["unit", "this model", "gap", "z", "fresh seeds", "references", "original"]
     assert cells(card, "on test") == ["on test", *heading]
     assert cells(card, "`mia/asr`") == [
@@ -56,7 +56,7 @@ def test_each_metric_stands_beside_the_references(summary: dict[str, Any]) -> No
 
 
 def test_a_card_has_all_that_is_needed_to_use_doubt_and_repeat_it(summary: dict[str, Any]) -> None:
-    card = model_card(review_of(summary))
+    card = model_card(report_data_of(summary))
     titles = [line[3:] for line in card.splitlines() if line.startswith("## ")]
     assert titles == [
         "How near it is to retraining",
@@ -80,12 +80,12 @@ def test_a_card_has_all_that_is_needed_to_use_doubt_and_repeat_it(summary: dict[
 
 def test_a_value_that_does_not_exist_for_the_trial_is_left_out(summary: dict[str, Any]) -> None:
     summary["best"][0]["params"]["omega"] = None
-    assert "| omega |" not in model_card(review_of(summary))
+    assert "| omega |" not in model_card(report_data_of(summary))
 
 
 def test_no_name_breaks_the_table_or_becomes_markup(summary: dict[str, Any]) -> None:
     evil = "all of class a|b\n\n# <script>alert(1)</script> [x](javascript:alert(1))"
-    card = model_card(review_of(summary, facts={"forget set": evil}, citations=[]))
+    card = model_card(report_data_of(summary, facts={"forget set": evil}, citations=[]))
     assert "<script>" not in card
     assert "[x](" not in card.replace("\\[x](", "")
     assert "\n# &lt;" not in card

@@ -24,7 +24,7 @@ from report.interactive.references import against_references
 from report.interactive.search import best_so_far, learning_curves
 from report.interactive.sides import forgetting_against_retaining, pareto_front
 from report.interactive.theme import STATES
-from report.review import Axis, Importance, Review, Share
+from report.report_data import Axis, Importance, ReportData, Share
 
 AXES = {
     "lr": Axis(low=1e-6, high=1e-2, log=True, default=1e-4, unit="1/step"),
@@ -55,10 +55,10 @@ def trial(
     }
 
 
-def review(rows: Sequence[Mapping[str, Any]], **more: Any) -> Review:
+def review(rows: Sequence[Mapping[str, Any]], **more: Any) -> ReportData:
     curves = {row["trial"]: {1: 9.0, 2: row["gap/avg"]} for row in rows}
     given: dict[str, Any] = {"summary": {}, "curves": curves, "axes": AXES, "objective": "gap/avg"}
-    return Review(rows=rows, ended=[row["trial"] for row in rows], **{**given, **more})
+    return ReportData(rows=rows, ended=[row["trial"] for row in rows], **{**given, **more})
 
 
 def search() -> list[dict[str, Any]]:
@@ -74,7 +74,7 @@ def search() -> list[dict[str, Any]]:
     ]
 
 
-def many(count: int, **more: Any) -> Review:
+def many(count: int, **more: Any) -> ReportData:
     draw = np.random.default_rng(0)
     values = draw.uniform(1, 9, count).tolist()
     states = [("complete", "pruned", "failed")[place % 3] for place in range(count)]
@@ -283,7 +283,7 @@ def surface(figure: go.Figure) -> Any:
     return next((trace for trace in figure.data if trace.type == "contour"), None)
 
 
-def numbers(*places: tuple[float, float]) -> Review:
+def numbers(*places: tuple[float, float]) -> ReportData:
     """Trials at places of the unit square whose value is the sum of the coordinates, plus 1."""
     rows = [
         {**trial(n, 1 + x + y), "params/lr": 10 ** (-6 + 4 * x), "params/depth": y}
@@ -456,7 +456,7 @@ def in_part(summary: dict[str, Any]) -> dict[str, Any]:
     return {**summary, "best": [], "spread": None, "default": None}
 
 
-STUDIES: dict[str, Callable[[], Review]] = {
+STUDIES: dict[str, Callable[[], ReportData]] = {
     "no trial": lambda: review([], summary={"study": "3f2a91bc"}),
     "one trial": lambda: review([trial(0, 1.0)]),
     "one failed trial": lambda: review([trial(0, None, "failed")]),

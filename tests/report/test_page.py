@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from report.page import page, write_page
-from report.review import PARAMS, Axis, Importance, Mixtures, Review, Share
+from report.report_data import PARAMS, Axis, Importance, Mixtures, ReportData, Share
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Page
@@ -81,10 +81,10 @@ def mixtures(evil: str = "") -> Mixtures:
     )
 
 
-def review(summary: dict[str, Any], trials: int = 16, *, evil: str = "") -> Review:
+def review(summary: dict[str, Any], trials: int = 16, *, evil: str = "") -> ReportData:
     rows = [row(number, evil=evil) for number in range(trials)]
     name = f"small-1234abcd{evil}"
-    return Review(
+    return ReportData(
         summary={**summary, "study": name, "name": f"small{evil}"},
         rows=rows,
         curves={
@@ -219,7 +219,7 @@ def test_several_studies_stand_side_by_side(summary: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("trials", [0, 1, 16])
 def test_without_a_verdict_it_says_so(trials: int) -> None:
-    empty = Review(
+    empty = ReportData(
         summary={"study": "small-1234abcd"},
         rows=[row(number) for number in range(trials)],
         curves={},
@@ -283,7 +283,7 @@ class Reader:
         return page
 
     def _hear(self, message: "ConsoleMessage") -> None:
-        if message.type in {"error", "warning"} and "GL Driver Message" not in message.text:
+        if message.type in {"error", "warning"} and "GL StudyLock Message" not in message.text:
             self.complaints.append(message.text)
 
 

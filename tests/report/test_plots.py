@@ -21,7 +21,7 @@ from report.plots import (
     metrics_against_references,
     metrics_figure,
 )
-from report.review import Mixtures
+from report.report_data import Mixtures
 
 Row = dict[str, object]
 

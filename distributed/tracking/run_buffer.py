@@ -1,8 +1,8 @@
-"""What MLflow shall hold of every run, and what of it is still to be sent. Knows no MLflow.
+"""The desired state of each MLflow run, and what of it is still to be sent. Knows no MLflow.
 
-A record adds something to a run. The drafts are what all records so far amount to: wishes, not
-lists of calls. Whatever waits for a run goes out together, and after a failure the same draft is
-simply sent again.
+A record adds something to a run. A pending run is the sum of its records so far: a desired state,
+not a list of calls. All that waits for a run is sent together; after a failure the same state is
+sent again.
 """
 
 import json
@@ -69,7 +69,7 @@ class Point:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Held:
+class RemoteRun:
     """What MLflow already holds of a run that was found again."""
 
     run_id: str
@@ -80,8 +80,8 @@ class Held:
 
 
 @dataclass(kw_only=True)
-class Draft:
-    """One run: what it shall be, what MLflow holds of it (`run_id`, `held`), what waits."""
+class PendingRun:
+    """One run: its desired state, what MLflow has of it (`run_id`, `remote_*`), what waits."""
 
     identity: Mapping[str, str]  # the tags by which the run is found again
     name: str = ""
@@ -89,8 +89,8 @@ class Draft:
     ended_ms: int | None = None
     run_id: str | None = None
     status: str | None = None  # wanted
-    held_status: str | None = None
-    held_tags: Mapping[str, str] = field(default_factory=dict)
+    remote_status: str | None = None
+    remote_tags: Mapping[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)  # waiting
     params: dict[str, str] = field(default_factory=dict)  # waiting
     points: list[Point] = field(default_factory=list)  # waiting
@@ -109,7 +109,7 @@ class Draft:
     def waits(self) -> bool:
         """Whether anything is still to be sent."""
         parts = (self.tags, self.params, self.points, self.inputs, self.uploads)
-        return any(parts) or self.status not in {None, self.held_status}
+        return any(parts) or self.status not in {None, self.remote_status}
 
     def start(self, name: str, params: Mapping[str, object], time_ms: int) -> None:
         """The run goes (on): it has `name` and `params`, and is running."""
@@ -126,7 +126,7 @@ class Draft:
         for name, value in tags.items():
             self.tags[cut(name, NAME_LENGTH)] = cut(redact(str(value)), TAG_LENGTH)
         if self.run_id:
-            self._leave_out_held_tags()
+            self._leave_out_remote_tags()
 
     def add_params(self, params: Mapping[str, object]) -> None:
         """Add parameters: each once for ever, as MLflow has it; long ones are cut and listed."""
@@ -169,33 +169,37 @@ class Draft:
             self._dropped.add(name)
             self.add_tags({DROPPED: ", ".join(sorted(self._dropped))})
 
-    def attach(self, held: Held) -> str:
+    def attach(self, remote: RemoteRun) -> str:
         """Take over a run that was made or found again: what it holds is not sent once more.
 
         Returns:
             The run's id.
         """
-        self.run_id, self.held_status, self.held_tags = held.run_id, held.status, held.tags
-        self._floor = int(held.tags.get(STEP, -1))
+        self.run_id, self.remote_status, self.remote_tags = (
+            remote.run_id,
+            remote.status,
+            remote.tags,
+        )
+        self._floor = int(remote.tags.get(STEP, -1))
         self.step = max(self.step, self._floor)
-        self.params = {name: v for name, v in self.params.items() if name not in held.params}
-        self._leave_out_held_tags()
-        self._params_known |= held.params.keys()
-        self.points = [point for point in self.points if not self._holds(held, point)]
-        self._last_value = {**held.metrics, **self._last_value}
-        if KEY in self.identity and held.status == FINISHED:
+        self.params = {name: v for name, v in self.params.items() if name not in remote.params}
+        self._leave_out_remote_tags()
+        self._params_known |= remote.params.keys()
+        self.points = [point for point in self.points if not self._holds(remote, point)]
+        self._last_value = {**remote.metrics, **self._last_value}
+        if KEY in self.identity and remote.status == FINISHED:
             # A reference is logged once for ever; only who uses it is added.
             self.points, self.params = [], {}
             self.tags = {name: v for name, v in self.tags.items() if name.startswith(USED_BY)}
-        return held.run_id
+        return remote.run_id
 
-    def _leave_out_held_tags(self) -> None:
-        held = self.held_tags
-        self.tags = {name: v for name, v in self.tags.items() if held.get(name, "") != v}
+    def _leave_out_remote_tags(self) -> None:
+        remote = self.remote_tags
+        self.tags = {name: v for name, v in self.tags.items() if remote.get(name, "") != v}
 
-    def _holds(self, held: Held, point: Point) -> bool:
+    def _holds(self, remote: RemoteRun, point: Point) -> bool:
         if point.step is None:
-            return held.metrics.get(point.name) == point.value
+            return remote.metrics.get(point.name) == point.value
         return point.step <= self._floor
 
     def batch(self) -> tuple[list[Point], dict[str, str], dict[str, str]]:
@@ -210,58 +214,58 @@ class Draft:
 
     def batch_sent(self) -> None:
         """MLflow holds (or refused for good) what `batch` returned."""
-        self.held_tags = {**self.held_tags, **self.tags}
+        self.remote_tags = {**self.remote_tags, **self.tags}
         self.points, self.params, self.tags = [], {}, {}
 
 
-class Outbox:
-    """All drafts of a study: the parent, its trials and the references it uses."""
+class RunBuffer:
+    """All pending runs of a study: the parent, its trials and the references it uses."""
 
     def __init__(self, study: str) -> None:
-        self.parent = Draft(identity={STUDY: study}, name=study)
-        self.trials: dict[int, Draft] = {}
-        self.references: dict[str, Draft] = {}
+        self.parent = PendingRun(identity={STUDY: study}, name=study)
+        self.trials: dict[int, PendingRun] = {}
+        self.references: dict[str, PendingRun] = {}
         self._study = study
         self._linked: dict[str, str] = {}
 
     def apply(self, record: Record) -> None:
-        """Add what a record says to the draft of its run."""
-        draft = self.draft(record.run)
+        """Add what a record says to the pending of its run."""
+        pending = self.pending(record.run)
         if record.status == RUNNING:
-            draft.start(record.name, record.params, record.time_ms)
-        draft.add_metrics(record.metrics, record.step, record.time_ms)
-        draft.add_tags({} if record.model else record.tags)
+            pending.start(record.name, record.params, record.time_ms)
+        pending.add_metrics(record.metrics, record.step, record.time_ms)
+        pending.add_tags({} if record.model else record.tags)
         if record.status not in {None, RUNNING}:
-            draft.finish(record.status, record.time_ms)
-        draft.inputs += record.inputs
+            pending.finish(record.status, record.time_ms)
+        pending.inputs += record.inputs
         if record.path:
-            draft.uploads.append(_upload(record))
+            pending.uploads.append(_upload(record))
 
-    def draft(self, run: Run) -> Draft:
-        """Return the draft of a run, a new one if needed."""
+    def pending(self, run: Run) -> PendingRun:
+        """Return the pending of a run, a new one if needed."""
         if run is None:
             return self.parent
         return self.trial(run) if isinstance(run, int) else self.reference(run)
 
-    def trial(self, number: int) -> Draft:
-        """Return the draft of a trial, a new one if needed."""
+    def trial(self, number: int) -> PendingRun:
+        """Return the pending of a trial, a new one if needed."""
         identity = {STUDY: self._study, TRIAL: str(number)}
-        return self.trials.setdefault(number, Draft(identity=identity, name=f"trial-{number}"))
+        return self.trials.setdefault(number, PendingRun(identity=identity, name=f"trial-{number}"))
 
-    def reference(self, key: str) -> Draft:
-        """Return the draft of a retrained reference, a new one if needed."""
-        return self.references.setdefault(key, Draft(identity={KEY: key}, name=key))
+    def reference(self, key: str) -> PendingRun:
+        """Return the pending of a retrained reference, a new one if needed."""
+        return self.references.setdefault(key, PendingRun(identity={KEY: key}, name=key))
 
-    def waiting(self) -> Iterator[Draft]:
-        """Yield the drafts that have something to send.
+    def waiting(self) -> Iterator[PendingRun]:
+        """Yield the pending runs that have something to send.
 
         The parent comes after its children, which may end it; those that failed the last time
         come after all others, which must not wait for them.
         """
         self._link_parent()
         children = [d for d in (*self.references.values(), *self.trials.values()) if d.waits]
-        fine = [draft for draft in children if not draft.failed]
-        failed = [draft for draft in children if draft.failed]
+        fine = [pending for pending in children if not pending.failed]
+        failed = [pending for pending in children if pending.failed]
         yield from fine
         self.link_references()
         yield from [self.parent] if self.parent.waits else []
@@ -269,22 +273,22 @@ class Outbox:
 
     def run_ids(self) -> dict[int, str]:
         """Return the run of each trial that MLflow knows."""
-        return {number: draft.run_id for number, draft in self.trials.items() if draft.run_id}
+        return {number: pending.run_id for number, pending in self.trials.items() if pending.run_id}
 
     def _link_parent(self) -> None:
         """Tag all references with the run of the study, which uses them."""
         if self.parent.run_id:
             # MLflow takes no other characters in a tag's name.
             name = USED_BY + re.sub(r"[^\w.-]", "_", self._study)
-            for draft in self.references.values():
-                draft.add_tags({name: self.parent.run_id})
+            for pending in self.references.values():
+                pending.add_tags({name: self.parent.run_id})
 
     def link_references(self) -> None:
         """Tag the parent with the runs of all references, also those of an earlier sweep."""
-        runs = {key: draft.run_id for key, draft in self.references.items() if draft.run_id}
+        runs = {key: pending.run_id for key, pending in self.references.items() if pending.run_id}
         if runs.items() <= self._linked.items():
             return
-        before = json.loads(self.parent.held_tags.get(REFERENCES, "{}"))
+        before = json.loads(self.parent.remote_tags.get(REFERENCES, "{}"))
         self._linked = {**before, **self._linked, **runs}
         self.parent.add_tags({REFERENCES: _fitting(dict(self._linked))})
 

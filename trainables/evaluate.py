@@ -17,7 +17,7 @@ from trainables.hardware import claim
 
 
 @dataclass(frozen=True, kw_only=True)
-class Examination:
+class TestTask:
     """What is to be examined.
 
     Args:
@@ -49,7 +49,7 @@ class Result:
 
 
 def examine(
-    problem: Problem, judge: Judge, task: Examination, cpus: float, checkpoints: Files
+    problem: Problem, judge: Judge, task: TestTask, cpus: float, checkpoints: Files
 ) -> Result:
     """Unlearn as long as the task says, and judge the model once, at the end."""
     device = claim(cpus)
@@ -71,4 +71,4 @@ def _array(tensor: torch.Tensor) -> npt.NDArray[Any]:
     return array
 
 
-examine_remotely = ray.remote(examine)
+evaluate_remotely = ray.remote(examine)

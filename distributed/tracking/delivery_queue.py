@@ -1,4 +1,4 @@
-"""Records on their way to MLflow: in drafts while it answers, on disk while it does not."""
+"""Records on their way to MLflow: in pending runs while it answers, on disk while it does not."""
 
 import contextlib
 import json
@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import ConfigDict, TypeAdapter, with_config
 
 from distributed.runtime.text import one_line, redact
-from distributed.tracking.outbox import Outbox, Record, Run
+from distributed.tracking.run_buffer import Record, Run, RunBuffer
 from mixunlearn.errors import MixUnlearnError
 
 CHUNK_BYTES = 2**20  # read at once: a long outage must not fill the memory when it is over
@@ -120,18 +120,18 @@ class Spool:
         self.size = self._read = 0
 
 
-class Backlog:
-    """Puts records into the outbox's drafts, or into the spool as long as MLflow is away.
+class DeliveryQueue:
+    """Puts records into the buffer's pending runs, or into the spool as long as MLflow is away.
 
     A run gets its records in order and without gaps: after one that was lost, all later ones are
     left out, so that what MLflow holds can be completed from the study at any time: a step that
     MLflow has hides all steps before it. `take`, `deliver` and `leave` are a `background.Work`.
 
     Args:
-        outbox: where records go to be sent.
+        buffer: where records go to be sent.
         spool: where they wait.
         limit: of the spool, in bytes.
-        send: sends what the outbox holds; returns why parts of it could not be sent; raises if
+        send: sends what the buffer holds; returns why parts of it could not be sent; raises if
             MLflow is away.
         say: told in one line when MLflow goes away or comes back, when the spool is nearly full,
             and when records are lost.
@@ -141,7 +141,7 @@ class Backlog:
     def __init__(
         self,
         *,
-        outbox: Outbox,
+        buffer: RunBuffer,
         spool: Spool,
         limit: int,
         send: Callable[[], Exception | None],
@@ -149,11 +149,11 @@ class Backlog:
         name: str,
     ) -> None:
         self.missing = 0  # runs that MLflow lacks parts of, known after `leave`
-        self._outbox, self._spool, self._limit = outbox, spool, limit
+        self._buffer, self._spool, self._limit = buffer, spool, limit
         self._send, self._speak, self._name = send, say, name
         self._away = False  # MLflow, at the last delivery
         self._noted: list[Record] = []  # since the last `take`
-        self._applied: list[Record] = []  # in drafts that are not delivered yet
+        self._applied: list[Record] = []  # in pending runs that are not delivered yet
         self._gaps: set[Run] = set()  # runs of which a record was lost
         self._lost, self._reason = 0, ""
         self._told = False  # that the bound is near
@@ -173,7 +173,7 @@ class Backlog:
             self._apply(fresh)
 
     def deliver(self) -> bool:
-        """Send what the drafts hold, and a piece of the spool once MLflow is there.
+        """Send what the pending runs hold, and a piece of the spool once MLflow is there.
 
         Returns:
             Whether there is more in the spool.
@@ -209,9 +209,9 @@ class Backlog:
         return ([lost] if self._lost else []) + ([unreadable] if self._spool.unreadable else [])
 
     def _settle(self, away: Exception | None) -> None:
-        """Note how a delivery went: why MLflow is away, if it is, and which drafts still wait."""
+        """Note how a delivery went: why MLflow is away, if it is, and which runs still wait."""
         before, self._away = self._away, away is not None
-        self._applied = [r for r in self._applied if self._outbox.draft(r.run).waits]
+        self._applied = [r for r in self._applied if self._buffer.pending(r.run).waits]
         if away and not before:
             self._say(
                 f"{self._name} does not answer: {one_line(away)}; going on, records are kept in "
@@ -227,7 +227,7 @@ class Backlog:
 
     def _apply(self, records: Sequence[Record]) -> None:
         for record in records:
-            self._outbox.apply(record)
+            self._buffer.apply(record)
         self._applied += records
 
     def _keep(self, records: Sequence[Record]) -> None:
@@ -235,7 +235,7 @@ class Backlog:
         limit = self._limit if self._away else math.inf
         try:
             if not self._spool.size and self._applied:
-                # For the next process; in this one the drafts have them.
+                # For the next process; in this one the pending runs have them.
                 self._spool.append(self._applied, limit)
                 self._spool.skip()
             if records:

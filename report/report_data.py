@@ -97,7 +97,7 @@ class Mixtures:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Review:
+class ReportData:
     """A study, ready to be shown. `val` is what the search saw, `test` what it did not.
 
     Args:
@@ -164,6 +164,6 @@ def parameters(row: Row) -> dict[str, Any]:
     return {name.removeprefix(PARAMS): value for name, value in found.items() if value is not None}
 
 
-def rerun_command(review: Review, trial: int) -> str:
+def rerun_command(review: ReportData, trial: int) -> str:
     """Return what to type to run a trial again and compare."""
     return f"mixunlearn rerun {review.study}/{trial}{review.home}"

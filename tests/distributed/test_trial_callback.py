@@ -11,7 +11,7 @@ from mlflow.entities import Run
 from distributed.runtime.progress import Progress
 from distributed.runtime.signals import Stop
 from distributed.search.checkpoints import Checkpoints
-from distributed.search.trial_callback import NAME_LENGTH, Recorder, run_name
+from distributed.search.trial_callback import NAME_LENGTH, TrialCallback, run_name
 from distributed.study.study import Study
 from distributed.tracking.tracker import Tracker
 from mixunlearn.files import Files
@@ -23,8 +23,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*:DeprecationWarning")
 __all__ = ["empty_database", "local"]  # fixtures
 
 
-def make_recorder(folder: Path, study: Study, tracker: Tracker) -> Recorder:
-    return Recorder(
+def make_callback(folder: Path, study: Study, tracker: Tracker) -> TrialCallback:
+    return TrialCallback(
         study=study,
         tracker=tracker,
         table=folder / "trials.parquet",
@@ -39,39 +39,39 @@ def make_recorder(folder: Path, study: Study, tracker: Tracker) -> Recorder:
     )
 
 
-def told(folder: Path, place: Place, then: Callable[[Recorder], None]) -> None:
+def told(folder: Path, place: Place, then: Callable[[TrialCallback], None]) -> None:
     """Open the study and tell all of it to MLflow, then what happens next."""
     study, tracker = open_study(folder), place.tracker("study")
     tracker.start_study("study", {}, {}, "")
-    recorder = make_recorder(folder, study, tracker)
-    recorder.repeat()
-    then(recorder)
+    callback = make_callback(folder, study, tracker)
+    callback.repeat()
+    then(callback)
     study.close()
     assert tracker.close(PATIENCE_S) == []
 
 
-def five_trials(recorder: Recorder) -> None:
+def five_trials(callback: TrialCallback) -> None:
     for gaps in ((9.0, 4.0, 5.0), (7.0, 6.0), (), (1.0, 2.0, 3.0), (8.0,)):
-        trial = SimpleNamespace(config=recorder.study.ask(), status="RUNNING", error_file=None)
-        recorder.on_trial_start(0, [], trial)
+        trial = SimpleNamespace(config=callback.study.ask(), status="RUNNING", error_file=None)
+        callback.on_trial_start(0, [], trial)
         trial.last_result = {"epoch": 0, "seconds": 0.0}
         for epoch, gap in enumerate(gaps, start=1):
             trial.last_result = {"epoch": epoch, "gap/avg": gap, "seconds": 1.5 * epoch}
-            recorder.on_trial_result(0, [], trial, trial.last_result)
-        end(recorder, trial)
+            callback.on_trial_result(0, [], trial, trial.last_result)
+        end(callback, trial)
 
 
-def end(recorder: Recorder, trial: Any) -> None:
+def end(callback: TrialCallback, trial: Any) -> None:
     match trial.config["trial"]:
         case 2:
             trial.last_result |= {"failure": "ValueError: odd", "trace": "Traceback: http://a:b@c"}
-            recorder.on_trial_complete(0, [], trial)
+            callback.on_trial_complete(0, [], trial)
         case 4:
-            trial.error_file = str(recorder.table.with_name("ray's.txt"))
+            trial.error_file = str(callback.table.with_name("ray's.txt"))
             Path(trial.error_file).write_text("Traceback (most recent call last):\nOSError: gone\n")
-            recorder.on_trial_error(0, [], trial)
+            callback.on_trial_error(0, [], trial)
         case _:
-            recorder.on_trial_complete(0, [], trial)
+            callback.on_trial_complete(0, [], trial)
 
 
 def artifact(place: Place, run: Run, folder: Path) -> str:
@@ -120,13 +120,13 @@ def test_progress_told_before_a_driver_died_is_not_doubled(local: Place, tmp_pat
 def test_a_trial_that_is_run_again_ends_once_more(local: Place, tmp_path: Path) -> None:
     told(tmp_path, local, five_trials)
 
-    def again(recorder: Recorder) -> None:
-        assert recorder.study.retry_failed() == 2
-        trial = SimpleNamespace(config=recorder.study.ask(), status="RUNNING", error_file=None)
+    def again(callback: TrialCallback) -> None:
+        assert callback.study.retry_failed() == 2
+        trial = SimpleNamespace(config=callback.study.ask(), status="RUNNING", error_file=None)
         trial.last_result = {"epoch": 3, "gap/avg": 0.5, "seconds": 1.0}
-        recorder.on_trial_start(0, [], trial)
-        recorder.on_trial_result(0, [], trial, trial.last_result)
-        recorder.on_trial_complete(0, [], trial)
+        callback.on_trial_start(0, [], trial)
+        callback.on_trial_result(0, [], trial, trial.last_result)
+        callback.on_trial_complete(0, [], trial)
 
     told(tmp_path, local, again)
     told(tmp_path, local, lambda _: None)

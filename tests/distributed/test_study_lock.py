@@ -17,23 +17,23 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
 from distributed.cluster.connection import ROOT
-from distributed.study.lock import DatabaseLock, Driver, FileLock
+from distributed.study.lock import DatabaseLock, FileLock, StudyLock
 from distributed.study.storage import open_record
 from mixunlearn.errors import MixUnlearnError
 
 HOLD = """
 import sys
 from pathlib import Path
-from distributed.study.lock import Driver
+from distributed.study.lock import StudyLock
 folder, database = sys.argv[1:]
-with Driver("study", Path(folder), database or None, print, lambda: None):
+with StudyLock("study", Path(folder), database or None, print, lambda: None):
     print("held", flush=True)
     sys.stdin.read()
 """
 
 
-def driver(folder: Path, database: str | None = None) -> Driver:
-    return Driver("study", folder, database, print, lambda: None)
+def lock(folder: Path, database: str | None = None) -> StudyLock:
+    return StudyLock("study", folder, database, print, lambda: None)
 
 
 @contextmanager
@@ -63,13 +63,13 @@ def test_a_lock_that_cannot_be_written_is_not_held(tmp_path: Path) -> None:
 
 def test_a_second_driver_is_refused_by_name(tmp_path: Path) -> None:
     with another(tmp_path) as process:
-        with pytest.raises(MixUnlearnError) as refused, driver(tmp_path):
+        with pytest.raises(MixUnlearnError) as refused, lock(tmp_path):
             pass
         said = str(refused.value)
         assert f"process {process.pid} on {socket.gethostname()} since 20" in said
         assert "\n" not in said
         # The refused one has changed nothing: the next is told the same.
-        with pytest.raises(MixUnlearnError, match=f"process {process.pid}"), driver(tmp_path):
+        with pytest.raises(MixUnlearnError, match=f"process {process.pid}"), lock(tmp_path):
             pass
 
 
@@ -77,9 +77,9 @@ def test_the_study_of_a_killed_driver_is_free_at_once(tmp_path: Path) -> None:
     with another(tmp_path) as process:
         process.send_signal(signal.SIGKILL)
         process.wait()
-        with driver(tmp_path):
+        with lock(tmp_path):
             assert json.loads((tmp_path / "driver.lock").read_text())["pid"] == os.getpid()
-    with driver(tmp_path), driver(tmp_path / "other"):
+    with lock(tmp_path), lock(tmp_path / "other"):
         pass
 
 
@@ -100,31 +100,31 @@ def test_a_shared_database_refuses_drivers_of_other_homes(tmp_path: Path, postgr
     with another(tmp_path / "a", postgres) as process:
         with (
             pytest.raises(MixUnlearnError, match=f"process {process.pid} on "),
-            driver(tmp_path / "b", postgres),
+            lock(tmp_path / "b", postgres),
         ):
             pass
         process.send_signal(signal.SIGKILL)
         process.wait()
-        with driver(tmp_path / "b", postgres):
+        with lock(tmp_path / "b", postgres):
             pass
 
 
 def test_a_lock_that_a_database_forgot_is_taken_anew(tmp_path: Path, postgres: str) -> None:
-    with driver(tmp_path / "a", postgres) as mine:
+    with lock(tmp_path / "a", postgres) as mine:
         disconnect(postgres)
-        mine.hold()
-        with pytest.raises(MixUnlearnError, match="is driven by"), driver(tmp_path / "b", postgres):
+        mine.check()
+        with pytest.raises(MixUnlearnError, match="is driven by"), lock(tmp_path / "b", postgres):
             pass
 
 
 def test_a_driver_that_lost_its_study_stops(tmp_path: Path, postgres: str) -> None:
-    with driver(tmp_path / "a", postgres) as mine:
+    with lock(tmp_path / "a", postgres) as mine:
         disconnect(postgres)
         with (
             another(tmp_path / "b", postgres) as process,
             pytest.raises(MixUnlearnError, match=f"is driven by process {process.pid} on"),
         ):
-            mine.hold()
+            mine.check()
 
 
 def test_a_database_that_is_away_is_named_without_its_password(tmp_path: Path) -> None:
