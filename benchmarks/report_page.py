@@ -31,8 +31,8 @@ def main() -> None:
     sizes, seconds = {}, {}
     with tempfile.TemporaryDirectory() as folder:
         for count in (FEW, MANY):
-            review, path = make_report_data(count), Path(folder) / f"{count}.html"
-            seconds[count] = [timed(review, path) for _ in range(REPEATS)]
+            report_data, path = make_report_data(count), Path(folder) / f"{count}.html"
+            seconds[count] = [timed(report_data, path) for _ in range(REPEATS)]
             sizes[count] = path.stat().st_size
             say(f"{count} trials: {sizes[count]:,} bytes")
     publish(
@@ -47,10 +47,10 @@ def main() -> None:
     )
 
 
-def timed(review: ReportData, path: Path) -> float:
+def timed(report_data: ReportData, path: Path) -> float:
     """Return how many seconds a page takes."""
     start = time.perf_counter()
-    write_page([review], path)
+    write_page([report_data], path)
     return time.perf_counter() - start
 
 

@@ -118,9 +118,9 @@ def register(
         task = {f"trial {number}": trial_task(study, row, row["epochs"])}
         examined = examine(plan, task, session)
         summary = _crowned(read_summary(plan), row, trial_summary(plan, row, examined), found)
-        review = replace(make_report_data(plan, study, summary), summary=summary)
+        report_data = replace(make_report_data(plan, study, summary), summary=summary)
         tracker, uri = make_tracker(plan, session)
-        log_best(tracker, plan, review, examined, session.progress)
+        log_best(tracker, plan, report_data, examined, session.progress)
         if problems := tracker.close(TRACKING_TIMEOUT_S):
             raise MixUnlearnError(problems[0])
     assert candidate.trial_id is not None

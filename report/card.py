@@ -37,43 +37,43 @@ model = architecture.load(load_file("model.safetensors")).eval()  # [0, 1] -> lo
 ```"""
 
 
-def model_card(review: ReportData) -> str:
+def model_card(report_data: ReportData) -> str:
     """Return the card of a study's best trial as Markdown, without paths of this machine.
 
     Args:
-        review: of a study with a verdict, and at least one trial that did not fail.
+        report_data: of a study with a verdict, and at least one trial that did not fail.
     """
-    best = review.summary["best"][0]
-    name, trial = str(review.summary["name"]), int(best["trial"])
+    best = report_data.summary["best"][0]
+    name, trial = str(report_data.summary["name"]), int(best["trial"])
     sections = {
-        f"{_text(name)}, trial {trial}: an unlearned classifier": _opening(review),
-        "How near it is to retraining": _nearness(review, best),
-        "Limits": _list([*LIMITS, *review.warnings]),
-        "What was forgotten, and how": _table(("", ""), _provenance(review, best)),
+        f"{_text(name)}, trial {trial}: an unlearned classifier": _opening(report_data),
+        "How near it is to retraining": _nearness(report_data, best),
+        "Limits": _list([*LIMITS, *report_data.warnings]),
+        "What was forgotten, and how": _table(("", ""), _provenance(report_data, best)),
         "Hyperparameters": _table(("name", "value"), _parameters(best)),
         "Use": USE.format(name=name),
-        "Reproduce": f"```\n{rerun_command(review, trial)}\n```",
-        "Sources": _list([text for text in review.citations if text]),
+        "Reproduce": f"```\n{rerun_command(report_data, trial)}\n```",
+        "Sources": _list([text for text in report_data.citations if text]),
     }
     marks = ["#"] + ["##"] * (len(sections) - 1)
     filled = zip(marks, sections.items(), strict=True)
     return "\n".join(f"{mark} {title}\n\n{text}\n" for mark, (title, text) in filled if text)
 
 
-def _opening(review: ReportData) -> str:
-    forgotten = _text(review.facts.get("forget set", "part of its training images"))
-    again = mean_and_sd(review.summary["spread"].get("gap/avg"))
-    own = mean_and_sd(review.summary["references"].get("gap/avg"))
+def _opening(report_data: ReportData) -> str:
+    forgotten = _text(report_data.facts.get("forget set", "part of its training images"))
+    again = mean_and_sd(report_data.summary["spread"].get("gap/avg"))
+    own = mean_and_sd(report_data.summary["references"].get("gap/avg"))
     return (
         f"Made to forget {forgotten}. Its configuration, run under fresh seeds, is **{again} pp** "
         f"from models retrained without them (`gap/avg`); those are {own} pp from each other."
     )
 
 
-def _provenance(review: ReportData, best: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    yield "study", review.study
+def _provenance(report_data: ReportData, best: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "study", report_data.study
     yield "trial", f"{best['trial']}, {best['epochs']} epochs"
-    yield from review.facts.items()
+    yield from report_data.facts.items()
 
 
 def _parameters(best: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -81,8 +81,8 @@ def _parameters(best: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(name, str(value)) for name, value in given.items()]
 
 
-def _nearness(review: ReportData, best: Mapping[str, Any]) -> str:
-    summary = review.summary
+def _nearness(report_data: ReportData, best: Mapping[str, Any]) -> str:
+    summary = report_data.summary
     heading = ("on test", "unit", "this model", "gap", "z", "fresh seeds", "references", "original")
     table = _table(heading, [_metric(name, summary, best) for name in _metrics(summary)])
     return (

@@ -11,62 +11,64 @@ LENGTH = 7_800  # characters; MLflow takes 8,000, and passwords are yet to be bl
 LEGEND = "Δ: distance to the references' mean; z: the same in their sd; mean ± sd (n)."
 
 
-def describe(review: ReportData) -> str:
+def describe(report_data: ReportData) -> str:
     """Return a study in Markdown: its verdict, or that there is none yet, and how to go on.
 
     At most `LENGTH` characters: whole lines are left out at the end, where the least is said.
     """
     sections: list[Iterable[str]] = [
-        [f"**{_text(review.study)}**: {_text(headline(review))}"],
-        _table(review),
-        _listed("Bear in mind", [_text(warning) for warning in review.warnings]),
-        _winner(review),
-        _costs(review),
-        _listed("What to type", [f"{what}: `{line}`" for what, line in review.commands.items()]),
-        _facts(review),
+        [f"**{_text(report_data.study)}**: {_text(headline(report_data))}"],
+        _table(report_data),
+        _listed("Bear in mind", [_text(warning) for warning in report_data.warnings]),
+        _winner(report_data),
+        _costs(report_data),
+        _listed(
+            "What to type", [f"{what}: `{line}`" for what, line in report_data.commands.items()]
+        ),
+        _facts(report_data),
     ]
     written = ["\n".join(section) for section in map(list, sections) if section]
     return _fitting("\n\n".join(written).split("\n"))
 
 
-def _table(review: ReportData) -> Iterator[str]:
+def _table(report_data: ReportData) -> Iterator[str]:
     """Yield who scored what on `test`."""
-    names = metrics(review.summary)
+    names = metrics(report_data.summary)
     if not names:
         return
     yield _row(["on test", *(with_unit(name) for name in names)])
     yield "|---" + len(names) * "|---:" + "|"
-    for each in configurations(review.summary):
+    for each in configurations(report_data.summary):
         yield _row([f"{each.name}, {each.detail}", *(_cell(each.cell(name)) for name in names)])
     yield f"\n{LEGEND}"
 
 
-def _winner(review: ReportData) -> Iterator[str]:
+def _winner(report_data: ReportData) -> Iterator[str]:
     """Yield the winner's hyperparameters and how to run it again."""
-    best = next(iter(review.summary.get("best") or []), None)
-    row = next((row for row in review.rows if best and row["trial"] == best["trial"]), None)
+    best = next(iter(report_data.summary.get("best") or []), None)
+    row = next((row for row in report_data.rows if best and row["trial"] == best["trial"]), None)
     if row is not None:
         given = ", ".join(f"{name} = {value}" for name, value in parameters(row).items())
-        again = f"`{rerun_command(review, row['trial'])}`"
+        again = f"`{rerun_command(report_data, row['trial'])}`"
         yield f"**Trial {row['trial']}**: {_text(given)}; {row['epochs']} epochs; again: {again}"
 
 
-def _costs(review: ReportData) -> Iterator[str]:
+def _costs(report_data: ReportData) -> Iterator[str]:
     """Yield how many trials there were, and what they took."""
-    if not review.rows:
+    if not report_data.rows:
         return
-    states = Counter(row["state"] for row in review.rows)
+    states = Counter(row["state"] for row in report_data.rows)
     counts = ", ".join(f"{states[state]} {state}" for state in ("complete", "pruned", "failed"))
-    own = three_digits(sum(row["seconds"] for row in review.rows))
-    sweep = three_digits(review.summary.get("seconds"))
-    trials = f"{len(review.rows)} trials ({counts})"
+    own = three_digits(sum(row["seconds"] for row in report_data.rows))
+    sweep = three_digits(report_data.summary.get("seconds"))
+    trials = f"{len(report_data.rows)} trials ({counts})"
     yield f"**Costs**: {trials} took {own} s in all, the last sweep {sweep} s"
 
 
-def _facts(review: ReportData) -> Iterator[str]:
-    if review.facts:
+def _facts(report_data: ReportData) -> Iterator[str]:
+    if report_data.facts:
         yield from ("| study | |", "|---|---|")
-        yield from (_row(fact) for fact in review.facts.items())
+        yield from (_row(fact) for fact in report_data.facts.items())
 
 
 def _listed(title: str, points: Sequence[str]) -> Iterator[str]:

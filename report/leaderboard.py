@@ -8,7 +8,7 @@ from report.verdict import metrics
 ROWS = 200  # at most
 
 
-def leaderboard(review: ReportData) -> dict[str, list[Any]]:
+def leaderboard(report_data: ReportData) -> dict[str, list[Any]]:
     """Return the best trials, then those that failed, as MLflow has a table.
 
     What matters most stands first: MLflow's pages show only as many columns as fit.
@@ -19,11 +19,11 @@ def leaderboard(review: ReportData) -> dict[str, list[Any]]:
         command to run it again. "data": a list for each of at most `ROWS` trials, null for what it
         lacks.
     """
-    ranked = review.ranked()
-    others = [row for row in review.rows if review.value(row) is None]
-    tested = {best["trial"]: best for best in review.summary.get("best") or []}
-    names = sorted(metrics(review.summary), key=lambda name: name != review.objective)
-    given = list(dict.fromkeys(name for row in review.rows for name in parameters(row)))
+    ranked = report_data.ranked()
+    others = [row for row in report_data.rows if report_data.value(row) is None]
+    tested = {best["trial"]: best for best in report_data.summary.get("best") or []}
+    names = sorted(metrics(report_data.summary), key=lambda name: name != report_data.objective)
+    given = list(dict.fromkeys(name for row in report_data.rows for name in parameters(row)))
     data = []
     for rank, row in enumerate([*ranked, *others][:ROWS], start=1):
         test, params = tested.get(row["trial"], {}), parameters(row)
@@ -31,16 +31,16 @@ def leaderboard(review: ReportData) -> dict[str, list[Any]]:
             [
                 rank if rank <= len(ranked) else None,
                 row["trial"],
-                review.value(row),
+                report_data.value(row),
                 *(test.get(name) for name in names),
                 *(row["state"], row["epochs"]),
                 *(params.get(name) for name in given),
                 row.get("mlflow_run_id"),
-                rerun_command(review, row["trial"]),
+                rerun_command(report_data, row["trial"]),
             ]
         )
     columns = [
-        *("rank", "trial", f"{review.objective} on val"),
+        *("rank", "trial", f"{report_data.objective} on val"),
         *(f"{name} on test" for name in names),
         *("state", "epochs"),
         *given,

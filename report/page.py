@@ -70,17 +70,17 @@ class Chart:
     webgl: bool
 
 
-def write_page(reviews: Sequence[ReportData], path: Path) -> None:
+def write_page(studies: Sequence[ReportData], path: Path) -> None:
     """Write one page on one study or several; a reader sees the old page or the new one.
 
     Args:
-        reviews: of at least one study.
+        studies: report data of at least one study.
         path: the file; its folder is made when missing.
 
     Raises:
         OSError: it cannot be written.
     """
-    content = page(reviews).encode()
+    content = page(studies).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -93,7 +93,7 @@ def write_page(reviews: Sequence[ReportData], path: Path) -> None:
         unfinished.unlink(missing_ok=True)
 
 
-def page(reviews: Sequence[ReportData]) -> str:
+def page(studies: Sequence[ReportData]) -> str:
     """Return the page as HTML."""
     environment = Environment(
         loader=FileSystemLoader(HERE),
@@ -102,12 +102,12 @@ def page(reviews: Sequence[ReportData]) -> str:
         trim_blocks=True,
     )
     script = (HERE / "page.js").read_text("utf-8")
-    studies = [_study(review, f"study-{number}") for number, review in enumerate(reviews, start=1)]
-    title, subtitle = _title(studies)
+    sections = [_study(each, f"study-{number}") for number, each in enumerate(studies, start=1)]
+    title, subtitle = _title(sections)
     return environment.get_template("page.html.j2").render(
         title=title,
         subtitle=subtitle,
-        studies=studies,
+        studies=sections,
         policy=_policy(_plotly()[0], script),
         style=Markup((HERE / "page.css").read_text("utf-8")),
         script=Markup(script),
@@ -150,42 +150,44 @@ def _title(studies: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
 # --- a study --------------------------------------------------------------------------------
 
 
-def _study(review: ReportData, anchor: str) -> dict[str, Any]:
+def _study(report_data: ReportData, anchor: str) -> dict[str, Any]:
     """Return what the template shows of a study."""
-    summary = review.summary
-    columns = _columns(review)
+    summary = report_data.summary
+    columns = _columns(report_data)
     return {
         "id": anchor,
-        "name": review.study,
-        "title": summary.get("name") or review.study,
-        "method": next((str(row.get("method") or ABSENT) for row in review.rows), ABSENT),
-        "beside": _beside(review),
-        **_verdict(review),
-        "warnings": [*review.warnings, *filter(None, [review.importance.warning])],
-        "notes": _notes(review),
+        "name": report_data.study,
+        "title": summary.get("name") or report_data.study,
+        "method": next((str(row.get("method") or ABSENT) for row in report_data.rows), ABSENT),
+        "beside": _beside(report_data),
+        **_verdict(report_data),
+        "warnings": [*report_data.warnings, *filter(None, [report_data.importance.warning])],
+        "notes": _notes(report_data),
         "samples": _samples(summary),
-        "panels": _panels(review, anchor),
-        "picture": review.mixtures and _picture(review.mixtures),
-        "picture_words": review.mixtures and _picture_words(review.mixtures),
-        "objective": review.objective,
-        "rows": _packed(json.dumps(_table(review, columns), separators=(",", ":"))),
-        "hidden_columns": any(name.startswith(DERIVED) for row in review.rows[:1] for name in row),
-        "export": f"mixunlearn export {review.study} --format csv{review.home}",
-        "commands": review.commands,
-        "facts": review.facts,
-        "experiment": review.experiment,
-        "citations": [citation for citation in review.citations if citation],
+        "panels": _panels(report_data, anchor),
+        "picture": report_data.mixtures and _picture(report_data.mixtures),
+        "picture_words": report_data.mixtures and _picture_words(report_data.mixtures),
+        "objective": report_data.objective,
+        "rows": _packed(json.dumps(_table(report_data, columns), separators=(",", ":"))),
+        "hidden_columns": any(
+            name.startswith(DERIVED) for row in report_data.rows[:1] for name in row
+        ),
+        "export": f"mixunlearn export {report_data.study} --format csv{report_data.home}",
+        "commands": report_data.commands,
+        "facts": report_data.facts,
+        "experiment": report_data.experiment,
+        "citations": [citation for citation in report_data.citations if citation],
     }
 
 
-def _beside(review: ReportData) -> list[str]:
+def _beside(report_data: ReportData) -> list[str]:
     """Return the cells that a study has beside others."""
-    summary = review.summary
+    summary = report_data.summary
     best: Mapping[str, Any] = next(iter(summary.get("best") or []), {})
     spread, references = summary.get("spread") or {}, summary.get("references") or {}
     original, default = summary.get("original") or {}, summary.get("default") or {}
     return [
-        str(len(review.rows)),
+        str(len(report_data.rows)),
         three_digits(best.get("gap/avg")),
         mean_and_sd(spread.get("gap/avg")),
         mean_and_sd(references.get("gap/avg")),
@@ -195,13 +197,13 @@ def _beside(review: ReportData) -> list[str]:
     ]
 
 
-def _verdict(review: ReportData) -> dict[str, Any]:
-    summary = review.summary
+def _verdict(report_data: ReportData) -> dict[str, Any]:
+    summary = report_data.summary
     shown = metrics(summary)
     spread, references = summary.get("spread") or {}, summary.get("references") or {}
     near = within(spread.get("gap/avg"), references.get("gap/avg"))
     return {
-        "headline": headline(review),
+        "headline": headline(report_data),
         "judgement": {True: "within", False: "beyond", None: ""}[near],
         "metrics": [_heading(metric) for metric in shown],
         "configurations": [
@@ -221,15 +223,17 @@ def _heading(metric: str) -> dict[str, Any]:
     return {"parts": re.findall(r"[^/_]+(?:/|_s$|_)?", metric), "unit": unit(metric)}
 
 
-def _notes(review: ReportData) -> list[str]:
+def _notes(report_data: ReportData) -> list[str]:
     """Return what a reader must know of the numbers."""
-    states = [str(row["state"]) for row in review.rows]
+    states = [str(row["state"]) for row in report_data.rows]
     counted = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     notes = [f"Trials: {len(states)} ({counted}).", PHASES]
-    if review.own:
-        own = ", ".join(three_digits(value) for value in sorted(review.own))
-        notes.append(f"On val, the references' own {review.objective}, each against others: {own}.")
-    if any("mia/asr" in row for row in review.rows):
+    if report_data.own:
+        own = ", ".join(three_digits(value) for value in sorted(report_data.own))
+        notes.append(
+            f"On val, the references' own {report_data.objective}, each against others: {own}."
+        )
+    if any("mia/asr" in row for row in report_data.rows):
         notes.append(ATTACK)
     return notes
 
@@ -252,9 +256,9 @@ def _samples(summary: Mapping[str, Any]) -> list[dict[str, str]]:
 # --- figures --------------------------------------------------------------------------------
 
 
-def _panels(review: ReportData, anchor: str) -> dict[str, list[Chart]]:
+def _panels(report_data: ReportData, anchor: str) -> dict[str, list[Chart]]:
     """Return the charts by the question they answer."""
-    panels = figures(review)
+    panels = figures(report_data)
     answered = {name for names in QUESTIONS.values() for name in names}
     asked = {**QUESTIONS, "search": [name for name in panels if name not in answered]}
     return {
@@ -296,38 +300,40 @@ def _picture_words(mixtures: Mixtures) -> str:
 # --- the table of trials --------------------------------------------------------------------
 
 
-def _columns(review: ReportData) -> list[str]:
+def _columns(report_data: ReportData) -> list[str]:
     """Return the columns to show: all but what can be computed from others or is said elsewhere."""
-    names = dict.fromkeys(name for row in review.rows for name in row)
-    known = [name for name in names if name not in APART and name != review.objective]
+    names = dict.fromkeys(name for row in report_data.rows for name in row)
+    known = [name for name in names if name not in APART and name != report_data.objective]
     params = sorted(
         (name for name in known if name.startswith(PARAMS)),
-        key=lambda name: name.removeprefix(PARAMS) not in review.axes,  # what varies comes first
+        key=lambda name: (
+            name.removeprefix(PARAMS) not in report_data.axes
+        ),  # what varies comes first
     )
     measured = [name for name in known if not name.startswith((PARAMS, *DERIVED))]
-    errors = ["error"] if any(row.get("error") for row in review.rows) else []
-    return [*LEADING, review.objective, *params, *measured, *errors]
+    errors = ["error"] if any(row.get("error") for row in report_data.rows) else []
+    return [*LEADING, report_data.objective, *params, *measured, *errors]
 
 
-def _table(review: ReportData, columns: Sequence[str]) -> dict[str, Any]:
+def _table(report_data: ReportData, columns: Sequence[str]) -> dict[str, Any]:
     """Return the trials column by column, as page.js reads them."""
-    links = {trial: url for trial, url in review.links.items() if url.startswith(PAGES)}
+    links = {trial: url for trial, url in report_data.links.items() if url.startswith(PAGES)}
     return {
-        "columns": [_column(review, name) for name in columns],
-        "links": [links.get(row["trial"]) for row in review.rows],
-        "commands": [rerun_command(review, row["trial"]) for row in review.rows],
+        "columns": [_column(report_data, name) for name in columns],
+        "links": [links.get(row["trial"]) for row in report_data.rows],
+        "commands": [rerun_command(report_data, row["trial"]) for row in report_data.rows],
     }
 
 
-def _column(review: ReportData, name: str) -> dict[str, Any]:
-    values = [_plain(row.get(name)) for row in review.rows]
+def _column(report_data: ReportData, name: str) -> dict[str, Any]:
+    values = [_plain(row.get(name)) for row in report_data.rows]
     short = name.removeprefix(PARAMS)
     return {
         "name": short,
         "label": "error" if name == "error" else with_unit(short) if short == name else short,
         "text": any(isinstance(value, str) for value in values),
         "wide": name == "error",
-        "first": name == review.objective,
+        "first": name == report_data.objective,
         "values": values,
     }
 

@@ -164,6 +164,6 @@ def parameters(row: Row) -> dict[str, Any]:
     return {name.removeprefix(PARAMS): value for name, value in found.items() if value is not None}
 
 
-def rerun_command(review: ReportData, trial: int) -> str:
+def rerun_command(report_data: ReportData, trial: int) -> str:
     """Return what to type to run a trial again and compare."""
-    return f"mixunlearn rerun {review.study}/{trial}{review.home}"
+    return f"mixunlearn rerun {report_data.study}/{trial}{report_data.home}"

@@ -86,9 +86,9 @@ def with_unit(metric: str) -> str:
     return f"{metric} ({unit(metric)})" if unit(metric) else metric
 
 
-def headline(review: ReportData) -> str:
+def headline(report_data: ReportData) -> str:
     """Return what won, by how much, and whether it can be told from retraining."""
-    summary = review.summary
+    summary = report_data.summary
     if not summary.get("best"):
         return NONE_SUCCEEDED if summary.get("trials") else UNDECIDED
     best = summary["best"][0]
@@ -97,8 +97,9 @@ def headline(review: ReportData) -> str:
     gap = f"{three_digits(best.get('gap/avg'))} percentage points"
     if again:
         gap = f"{mean_and_sd(again)} percentage points under fresh seeds"
+    trials = len(report_data.rows)
     return (
-        f"Trial {best['trial']} of {len(review.rows)} is nearest to retraining: its average gap "
+        f"Trial {best['trial']} of {trials} is nearest to retraining: its average gap "
         f"on test is {gap}{_compared(summary)}. {_judgement(again, references.get('gap/avg'))}"
         f"{_otherwise(summary)}"
     )

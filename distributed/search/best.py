@@ -21,18 +21,18 @@ from report.report_data import ReportData
 def log_best(
     tracker: Tracker,
     plan: Plan,
-    review: ReportData,
+    report_data: ReportData,
     examined: Mapping[str, Entry],
     progress: Progress,
 ) -> None:
     """Save the best trial's model, once, and register it as the experiment's candidate."""
-    best: Mapping[str, Any] = next(iter(review.summary["best"]), {})
+    best: Mapping[str, Any] = next(iter(report_data.summary["best"]), {})
     entry = examined.get(f"trial {best.get('trial')}")
     if entry is None:
         return
     # Each in a folder of its own: one that MLflow still waits for is not replaced by the next.
     folder = plan.folder / "model" / f"trial-{best['trial']}"
-    about = tags(plan) | model_tags(review)
+    about = tags(plan) | model_tags(report_data)
     if not (folder / MLMODEL).is_file():
         progress.show(f"saving the model of trial {best['trial']}")
         architecture = plan.bank.architecture
@@ -41,7 +41,7 @@ def log_best(
             folder,
             architecture=architecture,
             classes=plan.dataset.classes,
-            card=model_card(review),
+            card=model_card(report_data),
             metadata=about,
         )
         if reason:
@@ -49,15 +49,15 @@ def log_best(
     tracker.log_model(best["trial"], folder, plan.experiment.name, about)
 
 
-def model_tags(review: ReportData) -> dict[str, str]:
+def model_tags(report_data: ReportData) -> dict[str, str]:
     """Return what is told of the best trial's model: whose it is, and how near it is."""
-    number = review.summary["best"][0]["trial"]
-    again = review.summary["spread"]["gap/avg"]
+    number = report_data.summary["best"][0]["trial"]
+    again = report_data.summary["spread"]["gap/avg"]
     gaps = {GAP: again["mean"], f"{GAP}_sd": again["sd"], f"{GAP}_n": again["n"]}
     return {
-        STUDY: review.study,
+        STUDY: report_data.study,
         TRIAL: str(number),
-        TRIAL_ID: _trial_id(review.rows, number),
+        TRIAL_ID: _trial_id(report_data.rows, number),
         **{name: str(value) for name, value in gaps.items() if value is not None},
     }
 

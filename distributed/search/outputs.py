@@ -29,21 +29,21 @@ def publish(plan: Plan) -> None:
             plan.shared.write(path.relative_to(plan.folder).as_posix(), path.read_bytes())
 
 
-def write_report(plan: Plan, review: ReportData) -> None:
+def write_report(plan: Plan, report_data: ReportData) -> None:
     """Write summary, leaderboard, pictures and report.html into the study's folder."""
     plots = plan.folder / "plots"
     plots.mkdir(exist_ok=True)
     gap_by_trial(
-        review.rows,
-        objective=review.objective,
+        report_data.rows,
+        objective=report_data.objective,
         path=plots / "gap_by_trial.png",
-        band=review.band,
-        original=review.original,
+        band=report_data.band,
+        original=report_data.original,
     )
-    metrics_against_references(review.summary, plots / "metrics_against_references.png")
-    write_json(review.summary, plan.folder / SUMMARY)
-    write_json(leaderboard(review), plan.folder / LEADERBOARD)
-    write_page([review], plan.folder / PAGE)
+    metrics_against_references(report_data.summary, plots / "metrics_against_references.png")
+    write_json(report_data.summary, plan.folder / SUMMARY)
+    write_json(leaderboard(report_data), plan.folder / LEADERBOARD)
+    write_page([report_data], plan.folder / PAGE)
 
 
 def write_json(content: Mapping[str, Any], path: Path) -> None:

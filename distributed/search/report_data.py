@@ -56,7 +56,7 @@ def make_report_data(plan: Plan, study: Study, summary: Mapping[str, Any]) -> Re
     experiment = plan.experiment
     objective = experiment.search.objective
     original = references.compare(plan.bank.evaluation(plan.bank.original, "val"))
-    review = ReportData(
+    report_data = ReportData(
         summary=summary or {"study": plan.study},
         rows=rows,
         curves={row["trial"]: _curve(study, row["trial"]) for row in rows},
@@ -74,23 +74,23 @@ def make_report_data(plan: Plan, study: Study, summary: Mapping[str, Any]) -> Re
         warnings=list(_warnings(plan, summary)),
         citations=list(filter(None, map(_source, (METHODS[experiment.method], attack_success)))),
     )
-    return linked(plan, review, known_run_ids(plan.folder / "trials.parquet"))
+    return linked(plan, report_data, known_run_ids(plan.folder / "trials.parquet"))
 
 
-def linked(plan: Plan, review: ReportData, runs: Mapping[int, str]) -> ReportData:
-    """Return a review that names MLflow's runs, with their pages where MLflow is a server.
+def linked(plan: Plan, report_data: ReportData, runs: Mapping[int, str]) -> ReportData:
+    """Return report data that names MLflow's runs, with their pages where MLflow is a server.
 
     Args:
         plan: of the study.
-        review: of it.
+        report_data: of it.
         runs: ids by trial.
     """
     tracking = plan.experiment.tracking
     uri = redact(resolve(tracking.uri, tracking.storage, plan.home)[0])
     pages = f"{uri.rstrip('/')}/#/runs/" if uri.startswith(REMOTE) else ""
     return replace(
-        review,
-        rows=[{**row, "mlflow_run_id": runs.get(row["trial"])} for row in review.rows],
+        report_data,
+        rows=[{**row, "mlflow_run_id": runs.get(row["trial"])} for row in report_data.rows],
         links={trial: pages + run for trial, run in runs.items() if pages},
     )
 

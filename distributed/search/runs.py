@@ -169,10 +169,10 @@ def log_references(plan: Plan, tracker: Tracker) -> None:
 
 
 def track_summary(
-    tracker: Tracker, plan: Plan, review: ReportData, examined: Mapping[str, Entry]
+    tracker: Tracker, plan: Plan, report_data: ReportData, examined: Mapping[str, Entry]
 ) -> None:
     """Log the best trials' models and all that the study came to, and end its run."""
-    summary = review.summary
+    summary = report_data.summary
     for trial in summary["best"]:
         if (entry := examined.get(f"trial {trial['trial']}")) is not None:
             tracker.log_artifact(trial["trial"], entry.path, "model")
@@ -180,7 +180,7 @@ def track_summary(
         if (plan.folder / name).exists():
             tracker.log_artifact(None, plan.folder / name)
     tracker.log_table(plan.folder / LEADERBOARD)
-    tracker.set_tags(None, {DESCRIPTION: describe(review)})
+    tracker.set_tags(None, {DESCRIPTION: describe(report_data)})
     tracker.finish_study("complete", best_metrics(summary))
 
 

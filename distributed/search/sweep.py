@@ -98,10 +98,10 @@ def run_sweep(
         )
         if part_of is None:
             runs = {**callback.run_ids, **tracker.run_ids(TRACKING_TIMEOUT_S)}
-            review = linked(plan, make_report_data(plan, study, summary), runs)
-            write_report(plan, review)
-            log_best(tracker, plan, review, examined, session.progress)
-            track_summary(tracker, plan, review, examined)
+            report_data = linked(plan, make_report_data(plan, study, summary), runs)
+            write_report(plan, report_data)
+            log_best(tracker, plan, report_data, examined, session.progress)
+            track_summary(tracker, plan, report_data, examined)
         else:
             write_json(summary, plan.folder / SUMMARY)
             tracker.finish_study("complete", best_metrics(summary))
@@ -149,11 +149,11 @@ def sync(plan: Plan, session: Session) -> tuple[int, list[str]]:
         summary = read_summary(plan)
         if summary and not evaluator.missing(tasks):
             runs = {**callback.run_ids, **tracker.run_ids(SYNC_TIMEOUT_S)}
-            review = linked(plan, make_report_data(plan, study, summary), runs)
-            write_report(plan, review)
+            report_data = linked(plan, make_report_data(plan, study, summary), runs)
+            write_report(plan, report_data)
             examined = evaluator.results(tasks)
-            log_best(tracker, plan, review, examined, session.progress)
-            track_summary(tracker, plan, review, examined)
+            log_best(tracker, plan, report_data, examined, session.progress)
+            track_summary(tracker, plan, report_data, examined)
     if plan.shared:
         publish(plan)
     return len(callback.rows), problems

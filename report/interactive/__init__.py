@@ -26,9 +26,9 @@ RECIPES: Mapping[str, Recipe] = {
 }
 
 
-def figures(review: ReportData) -> dict[str, Panel]:
+def figures(report_data: ReportData) -> dict[str, Panel]:
     """Return all figures by name, in the order in which a reviewer asks for them."""
-    return {name: recipe.panel(review) for name, recipe in RECIPES.items()}
+    return {name: recipe.panel(report_data) for name, recipe in RECIPES.items()}
 
 
 __all__ = ["DARK", "LIGHT", "RECIPES", "Panel", "figures"]

@@ -45,19 +45,22 @@ LINES = 300  # that can still be told apart
 ENOUGH = 12  # trials from which on a contour is more than a guess
 
 
-def parallel_coordinates(review: ReportData) -> go.Figure:
+def parallel_coordinates(report_data: ReportData) -> go.Figure:
     """Draw each trial as a line across its hyperparameters and its objective.
 
     Hyperparameters that a trial does not have, and an objective that it lacks, have ticks of
     their own. Of very many trials the best `LINES` are drawn: more are slow, and a blur.
     """
-    review = _readable(review)
-    trials = trials_of(review)
+    report_data = _readable(report_data)
+    trials = trials_of(report_data)
     value = value_scale(trials.value_N)
-    colours = coloraxis(review, value)
+    colours = coloraxis(report_data, value)
     scales = {
-        **{parameter_title(review, n): parameter_scale(review, trials, n) for n in varying(review)},
-        review.objective: value,
+        **{
+            parameter_title(report_data, n): parameter_scale(report_data, trials, n)
+            for n in varying(report_data)
+        },
+        report_data.objective: value,
     }
     lines = {
         "type": "parcoords",
@@ -83,19 +86,19 @@ def _dimension(scale: Scale, title: str) -> dict[str, Any]:
     }
 
 
-def _readable(review: ReportData) -> ReportData:
-    """Return a review of as many trials as lines can be told apart, the best ones."""
-    few = len(review.rows) <= LINES
-    return review if few else replace(review, rows=review.ranked()[:LINES])
+def _readable(report_data: ReportData) -> ReportData:
+    """Return report data of as many trials as lines can be told apart, the best ones."""
+    few = len(report_data.rows) <= LINES
+    return report_data if few else replace(report_data, rows=report_data.ranked()[:LINES])
 
 
-def _nothing_varies(review: ReportData) -> str:
-    return "" if varying(review) else "No hyperparameter has taken more than one value yet."
+def _nothing_varies(report_data: ReportData) -> str:
+    return "" if varying(report_data) else "No hyperparameter has taken more than one value yet."
 
 
-def _parallel_caption(review: ReportData) -> str:
-    drawn = counted(review)
-    if len(review.rows) > LINES:
+def _parallel_caption(report_data: ReportData) -> str:
+    drawn = counted(report_data)
+    if len(report_data.rows) > LINES:
         drawn = f"The best {LINES} of {drawn}"
     return (
         f"{drawn} as lines across the hyperparameters that vary, the best most "
@@ -104,12 +107,12 @@ def _parallel_caption(review: ReportData) -> str:
     )
 
 
-def importance(review: ReportData) -> go.Figure:
+def importance(report_data: ReportData) -> go.Figure:
     """Draw what share of the objective's variation each hyperparameter explains."""
-    names = list(review.importance.shares)[::-1]  # Plotly's rows go up
+    names = list(report_data.importance.shares)[::-1]  # Plotly's rows go up
     if not names:
-        return saying(_no_importance(review))
-    shares = [review.importance.shares[name] for name in names]
+        return saying(_no_importance(report_data))
+    shares = [report_data.importance.shares[name] for name in names]
     means, lows, highs = np.array([[share.mean, share.low, share.high] for share in shares]).T
     bars = {"type": "bar", "x": means, "y": names, "orientation": "h", "marker": {"color": BLUE}}
     points = {  # since bars cannot take the colour of the page's text for their intervals
@@ -122,54 +125,54 @@ def importance(review: ReportData) -> go.Figure:
         "customdata": np.column_stack([lows, highs]),
         "hovertemplate": "%{y}: %{x:.2~p} (%{customdata[0]:.2~p} to %{customdata[1]:.2~p})" + END,
     }
-    title = {"text": f"share of the variation of {review.objective}"}
+    title = {"text": f"share of the variation of {report_data.objective}"}
     axis = {"range": [0, 1], "tickformat": ".0%", "title": title}
     layout = {"showlegend": False, "xaxis": axis, "yaxis": {"showgrid": False}}
     return plotly_figure([{**bars, "hoverinfo": "skip"}, points], 110 + 30 * len(names), **layout)
 
 
-def _no_importance(review: ReportData) -> str:
-    if review.importance.shares:
+def _no_importance(report_data: ReportData) -> str:
+    if report_data.importance.shares:
         return ""
-    trials = review.importance.trials or len(review.ranked())
-    return review.importance.warning or f"Too few trials to say what mattered: {trials}."
+    trials = report_data.importance.trials or len(report_data.ranked())
+    return report_data.importance.warning or f"Too few trials to say what mattered: {trials}."
 
 
-def _importance_caption(review: ReportData) -> str:
-    found = review.importance
+def _importance_caption(report_data: ReportData) -> str:
+    found = report_data.importance
     method = f" by {found.method}" if found.method else ""
     text = (
-        f"Share of the variation of {review.objective} that a hyperparameter explains{method}, "
-        f"from {number_of(found.trials)}; intervals: 5th to 95th percentile."
+        f"Share of the variation of {report_data.objective} that a hyperparameter explains{method}"
+        f", from {number_of(found.trials)}; intervals: 5th to 95th percentile."
     )
     return f"{text} {found.warning}".strip()
 
 
-def slices(review: ReportData) -> go.Figure:
+def slices(report_data: ReportData) -> go.Figure:
     """Draw the objective against each of the most important hyperparameters, six at most."""
-    trials = trials_of(review)
-    names = list(varying(review))[:MOST]
+    trials = trials_of(report_data)
+    names = list(varying(report_data))[:MOST]
     lines = max(1, -(-len(names) // ABREAST))
     traces: list[Trace] = []
     axes: dict[str, Any] = {}
     for place, name in enumerate(names, start=1):
-        scale, first = parameter_scale(review, trials, name), place % ABREAST == 1
-        title = objective_title(review) if first else ""
-        across = scale_axis(scale, parameter_title(review, name))
+        scale, first = parameter_scale(report_data, trials, name), place % ABREAST == 1
+        title = objective_title(report_data) if first else ""
+        across = scale_axis(scale, parameter_title(report_data, name))
         across["ticktext"] = [text.replace(NOT_USED, "not<br>used") for text in across["ticktext"]]
         up = {**value_axis(title, trials.value_N.tolist()), "showticklabels": first}
         axes |= {f"xaxis{place}": across, f"yaxis{place}": {**up, "matches": "y"}}
-        traces += _slice(review, trials, name, scale, place)
+        traces += _slice(report_data, trials, name, scale, place)
     axes.get("yaxis1", {}).pop("matches", None)  # the first is what the others match
     grid = {"rows": lines, "columns": ABREAST, "pattern": "independent", "xgap": 0.1, "ygap": 0.35}
     return plotly_figure(traces, 80 + 270 * lines, grid=grid, **axes)
 
 
 def _slice(
-    review: ReportData, trials: Trials, name: str, scale: Scale, place: int
+    report_data: ReportData, trials: Trials, name: str, scale: Scale, place: int
 ) -> Iterator[Trace]:
     """Yield the points of one slice; where a place stands for no number, its tick says for what."""
-    value = f"<br>{review.objective} %{{y:.4~g}}{END}"
+    value = f"<br>{report_data.objective} %{{y:.4~g}}{END}"
     common: Trace = dict(subplot(place))
     number = f"<br>{name} %{{x:.4~g}}" if scale.numeric else ""
     explained: set[str] = set() if place == 1 else set(STATES)
@@ -183,40 +186,45 @@ def _slice(
     yield from highlights(trials, scale.values_N, trials.value_N, value, **common)
 
 
-def _no_slices(review: ReportData) -> str:
-    return _nothing_varies(review) or ("" if review.ranked() else "No trial has a value yet.")
+def _no_slices(report_data: ReportData) -> str:
+    return _nothing_varies(report_data) or (
+        "" if report_data.ranked() else "No trial has a value yet."
+    )
 
 
-def _slices_caption(review: ReportData) -> str:
-    shown = min(MOST, len(varying(review)))
-    which = "most important" if review.importance.shares else "first"
-    without = len(review.rows) - len(review.ranked())
+def _slices_caption(report_data: ReportData) -> str:
+    shown = min(MOST, len(varying(report_data)))
+    which = "most important" if report_data.importance.shares else "first"
+    without = len(report_data.rows) - len(report_data.ranked())
     left = f" {number_of(without)} without a value cannot be shown." if without else ""
+    trials = number_of(len(report_data.ranked()))
     return (
-        f"{review.objective} of {number_of(len(review.ranked()))} against each of the {shown} "
+        f"{report_data.objective} of {trials} against each of the {shown} "
         f"{which} hyperparameters, lower is better; star: best, square: default.{left}"
     )
 
 
-def contour(review: ReportData) -> go.Figure:
+def contour(report_data: ReportData) -> go.Figure:
     """Draw the objective over the two most important numbers, interpolated between trials only.
 
     Trials are averaged in cells of a twentieth of each axis, then interpolated linearly.
     """
-    trials, pair = trials_of(review), _pair(review)
+    trials, pair = trials_of(report_data), _pair(report_data)
     if not pair:
-        return saying(_no_contour(review))
+        return saying(_no_contour(report_data))
     value = value_scale(trials.value_N)
-    x, y = (parameter_scale(review, trials, name) for name in pair)
-    axes = [scale_axis(s, parameter_title(review, n)) for s, n in zip((x, y), pair, strict=True)]
-    text = f"trial %{{customdata[0]}}<br>{review.objective} %{{customdata[1]:.4~g}}{END}"
+    x, y = (parameter_scale(report_data, trials, name) for name in pair)
+    axes = [
+        scale_axis(s, parameter_title(report_data, n)) for s, n in zip((x, y), pair, strict=True)
+    ]
+    text = f"trial %{{customdata[0]}}<br>{report_data.objective} %{{customdata[1]:.4~g}}{END}"
     custom_N2 = small(np.column_stack([trials.number_N, trials.value_N]))
     traces = list(_surface(x, y, value))
     for state, chosen_N in trials.states(trials.valued_N):
         more = {"customdata": custom_N2[chosen_N], "hovertemplate": text}
         traces.append(marks(trials, state, chosen_N, x.values_N, y.values_N, **more))
     traces += highlights(trials, x.values_N, y.values_N, END)
-    colours = coloraxis(review, value)
+    colours = coloraxis(report_data, value)
     return plotly_figure(traces, 520, xaxis=axes[0], yaxis=axes[1], coloraxis=colours)
 
 
@@ -257,28 +265,28 @@ def _averaged(unit_N2: Floats, value_N: Floats) -> tuple[Floats, Floats]:
     return np.column_stack([x_C, y_C]), value_C
 
 
-def _pair(review: ReportData) -> list[str]:
+def _pair(report_data: ReportData) -> list[str]:
     """Return the two numbers to draw, none if there are not two."""
-    numbers = [name for name, axis in varying(review).items() if axis.low is not None]
+    numbers = [name for name, axis in varying(report_data).items() if axis.low is not None]
     return numbers[:2] if len(numbers) > 1 else []
 
 
-def _no_contour(review: ReportData) -> str:
-    if not _pair(review):
+def _no_contour(report_data: ReportData) -> str:
+    if not _pair(report_data):
         return "Fewer than two numeric hyperparameters vary."
-    return "" if review.ranked() else "No trial has a value yet."
+    return "" if report_data.ranked() else "No trial has a value yet."
 
 
-def _contour_caption(review: ReportData) -> str:
-    pair = _pair(review)
-    both = sum(all(known(row.get(PARAMS + name)) for name in pair) for row in review.ranked())
+def _contour_caption(report_data: ReportData) -> str:
+    pair = _pair(report_data)
+    both = sum(all(known(row.get(PARAMS + name)) for name in pair) for row in report_data.ranked())
     how = (
         "interpolated between them; outside of them nothing is claimed"
         if both >= ENOUGH
         else f"too few to interpolate between ({ENOUGH} are needed)"
     )
     return (
-        f"{review.objective} over {' and '.join(pair)} in {number_of(both)}, {how}. All other "
+        f"{report_data.objective} over {' and '.join(pair)} in {number_of(both)}, {how}. All other "
         "hyperparameters vary as well: read it as a tendency. Star: best, square: default."
     )
 

@@ -1,4 +1,4 @@
-"""A figure with its words, and how one is made of a review."""
+"""A figure with its words, and how one is made of report data."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,9 +39,11 @@ class Recipe:
     caption: Callable[[ReportData], str]
     missing: Callable[[ReportData], str]
 
-    def panel(self, review: ReportData) -> Panel:
-        """Return the panel of a review."""
-        reason = self.missing(review)
+    def panel(self, report_data: ReportData) -> Panel:
+        """Return the panel of report data."""
+        reason = self.missing(report_data)
         if reason:
             return Panel(title=self.title, caption=reason, figure=None)
-        return Panel(title=self.title, caption=self.caption(review), figure=self.draw(review))
+        return Panel(
+            title=self.title, caption=self.caption(report_data), figure=self.draw(report_data)
+        )

@@ -34,7 +34,7 @@ SIZES = ((200, 1.0), (MANY, 0.75), (10**9, 0.5))  # of marks, by the number of t
 
 @dataclass(frozen=True, kw_only=True)
 class Trials:
-    """The N finished trials of a review as columns, by number.
+    """The N finished trials of report data as columns, by number.
 
     Args:
         rows: as they are.
@@ -60,22 +60,22 @@ class Trials:
                 yield state, chosen_N
 
 
-def trials_of(review: ReportData) -> Trials:
-    """Return the finished trials of a review."""
-    rows = sorted(review.rows, key=lambda row: int(row["trial"]))
+def trials_of(report_data: ReportData) -> Trials:
+    """Return the finished trials of report data."""
+    rows = sorted(report_data.rows, key=lambda row: int(row["trial"]))
     return Trials(
         rows=rows,
         number_N=np.array([row["trial"] for row in rows], dtype=np.float64),
         state_N=np.array([row["state"] for row in rows], dtype=np.str_),
-        value_N=np.array([review.value(row) for row in rows], dtype=np.float64),
+        value_N=np.array([report_data.value(row) for row in rows], dtype=np.float64),
     )
 
 
-def counted(review: ReportData) -> str:
+def counted(report_data: ReportData) -> str:
     """Return for example `16 trials (9 complete, 6 pruned, 1 failed)`."""
-    found = Counter(str(row["state"]) for row in review.rows)
+    found = Counter(str(row["state"]) for row in report_data.rows)
     states = ", ".join(f"{found[state]} {state}" for state in STATES if found[state])
-    return f"{number_of(len(review.rows))} ({states})"
+    return f"{number_of(len(report_data.rows))} ({states})"
 
 
 def number_of(trials: int) -> str:
@@ -83,11 +83,13 @@ def number_of(trials: int) -> str:
     return f"{trials} trial{'s' if trials != 1 else ''}"
 
 
-def varying(review: ReportData) -> dict[str, Axis]:
+def varying(report_data: ReportData) -> dict[str, Axis]:
     """Return the hyperparameters that took more than one value, the most important first."""
-    taken = {name: {row.get(PARAMS + name) for row in review.rows} for name in review.axes}
-    names = [*review.importance.shares, *review.axes]
-    return {name: review.axes[name] for name in names if len(taken.get(name, ())) > 1}
+    taken = {
+        name: {row.get(PARAMS + name) for row in report_data.rows} for name in report_data.axes
+    }
+    names = [*report_data.importance.shares, *report_data.axes]
+    return {name: report_data.axes[name] for name in names if len(taken.get(name, ())) > 1}
 
 
 def plotly_figure(traces: Sequence[Trace], height: int, **layout: Any) -> go.Figure:  # noqa: ANN401
@@ -220,9 +222,9 @@ def scale_axis(scale: Scale, title: str) -> dict[str, Any]:
     }
 
 
-def objective_title(review: ReportData) -> str:
+def objective_title(report_data: ReportData) -> str:
     """Return the objective with its unit."""
-    name, unit = review.objective, unit_name(review.objective)
+    name, unit = report_data.objective, unit_name(report_data.objective)
     return f"{name} ({unit})" if unit else name
 
 
@@ -233,35 +235,35 @@ def value_scale(value_N: Floats) -> Scale:
     return placed(axis, value_N.tolist(), absent=NO_VALUE, above=True)
 
 
-def parameter_scale(review: ReportData, trials: Trials, name: str) -> Scale:
+def parameter_scale(report_data: ReportData, trials: Trials, name: str) -> Scale:
     """Return where the trials' values of a hyperparameter lie."""
     values = [row.get(PARAMS + name) for row in trials.rows]
-    return placed(review.axes[name], values, absent=NOT_USED)
+    return placed(report_data.axes[name], values, absent=NOT_USED)
 
 
-def parameter_title(review: ReportData, name: str) -> str:
+def parameter_title(report_data: ReportData, name: str) -> str:
     """Return a hyperparameter with its unit."""
-    unit = review.axes[name].unit
+    unit = report_data.axes[name].unit
     return f"{name} ({unit})" if unit else name
 
 
-def coloraxis(review: ReportData, value: Scale) -> dict[str, Any]:
+def coloraxis(report_data: ReportData, value: Scale) -> dict[str, Any]:
     """Return the colours of positions with their sign changed: Plotly draws the highest on top."""
     found = value.at_N[value.used_N]
     low, high = (float(found.min()), float(found.max())) if found.size else (0.0, 1.0)
     ticks = zip(value.ticks_T.tolist(), value.labels, strict=True)
     inside = {-at: label for at, label in ticks if label != NO_VALUE}
     bar = {"tickvals": list(inside), "ticktext": list(inside.values())}
-    title = {"text": objective_title(review), "side": "right"}
+    title = {"text": objective_title(report_data), "side": "right"}
     ends = {"cmin": -high, "cmax": -low, "reversescale": True}
     return {**ends, "colorbar": {**bar, "title": title}}
 
 
-def band_shapes(review: ReportData, axis: Mapping[str, Any]) -> list[dict[str, Any]]:
+def band_shapes(report_data: ReportData, axis: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return what the references score against each other; zero has no place on a log axis."""
-    if review.band is None:
+    if report_data.band is None:
         return []
-    low, high = review.band
+    low, high = report_data.band
     low = max(low, 10 ** axis["range"][0]) if axis["type"] == "log" else low
     across = {"xref": "paper", "x0": 0, "x1": 1, "y0": low, "y1": max(low, high)}
     return [{**SHADE, **across, "name": "references against each other", "showlegend": True}]

@@ -13,10 +13,10 @@ from report.plots import BESIDE, BLUE, GREEN, Sample, range_of, samples_of
 from report.report_data import ReportData
 
 
-def against_references(review: ReportData) -> go.Figure:
+def against_references(report_data: ReportData) -> go.Figure:
     """Draw, a strip a metric, where each configuration lies beside the retrained references."""
-    metrics = [*review.summary["gap_metrics"], *BESIDE]
-    strips = {metric: samples_of(review.summary, metric) for metric in metrics}
+    metrics = [*report_data.summary["gap_metrics"], *BESIDE]
+    strips = {metric: samples_of(report_data.summary, metric) for metric in metrics}
     strips = {name: found for name, found in strips.items() if any(each.values for each in found)}
     lines = max(1, -(-len(strips) // 2))
     parts: dict[str, list[Any]] = {"traces": [], "shapes": [], "annotations": []}
@@ -90,14 +90,14 @@ def _strip_words(metric: str, samples: Sequence[Sample], place: int) -> list[dic
     return words
 
 
-def _no_verdict(review: ReportData) -> str:
-    if review.summary.get("gap_metrics") and review.summary.get("references"):
+def _no_verdict(report_data: ReportData) -> str:
+    if report_data.summary.get("gap_metrics") and report_data.summary.get("references"):
         return ""
     return "There is no verdict yet: the best trials are examined on test when the sweep ends."
 
 
-def _against_references_caption(review: ReportData) -> str:
-    counts = [found.get("n") or 0 for found in review.summary["references"].values()]
+def _against_references_caption(report_data: ReportData) -> str:
+    counts = [found.get("n") or 0 for found in report_data.summary["references"].values()]
     return (
         "Metrics on test, which the search has not seen, as values or mean ± sd (n). Green is the "
         f"mean ± sd of {max(counts, default=0)} retrained references, hollow points are single "

@@ -35,20 +35,28 @@ from report.report_data import PARAMS, ReportData, Row
 FEW = 8  # trials or epochs up to which each has its tick
 
 
-def best_so_far(review: ReportData) -> go.Figure:
+def best_so_far(report_data: ReportData) -> go.Figure:
     """Draw the objective of each trial in order of number, and the best up to it.
 
     A trial that was stopped early counts: it is a configuration with fewer epochs. Trials without
     a value stand in a strip on top, since at the bottom a failure would look like the best.
     """
-    trials = trials_of(review)
+    trials = trials_of(report_data)
     axis = value_axis(
-        objective_title(review), [*trials.value_N, review.original], review.band or ()
+        objective_title(report_data),
+        [*trials.value_N, report_data.original],
+        report_data.band or (),
     )
-    shapes = band_shapes(review, axis)
-    if review.original is not None:
+    shapes = band_shapes(report_data, axis)
+    if report_data.original is not None:
         line = {"color": GREY, "dash": "dash", "width": 1.5}
-        across = {"xref": "paper", "x0": 0, "x1": 1, "y0": review.original, "y1": review.original}
+        across = {
+            "xref": "paper",
+            "x0": 0,
+            "x1": 1,
+            "y0": report_data.original,
+            "y1": report_data.original,
+        }
         name = {"name": "original, untouched", "showlegend": True, "layer": "below"}
         shapes.append({"type": "line", "line": line, **across, **name})
     layout: dict[str, Any] = {"xaxis": {"title": {"text": "trial"}}, "yaxis": axis}
@@ -58,15 +66,17 @@ def best_so_far(review: ReportData) -> go.Figure:
         axis["domain"] = [0, 0.9]
         strip = {"domain": [0.93, 1], "range": [-1, 1], "tickvals": [0], "ticktext": [NO_VALUE]}
         layout["yaxis2"] = {**strip, "showgrid": False}
-    traces = [*_search_marks(review, trials), *_best_line(review, trials)]
+    traces = [*_search_marks(report_data, trials), *_best_line(report_data, trials)]
     return plotly_figure(traces, 460, shapes=shapes, **layout)
 
 
-def _search_marks(review: ReportData, trials: Trials) -> Iterator[Trace]:
+def _search_marks(report_data: ReportData, trials: Trials) -> Iterator[Trace]:
     """Yield the trials by state, first those with a value, then those in the strip above."""
-    parts = [f"<br>{name} %{{customdata[{place}]}}" for place, name in enumerate(review.axes, 1)]
+    parts = [
+        f"<br>{name} %{{customdata[{place}]}}" for place, name in enumerate(report_data.axes, 1)
+    ]
     parameters = f"<br>%{{customdata[0]}} epochs{''.join(parts)}{END}"
-    value = f"{review.objective} %{{y:.4~g}}"
+    value = f"{report_data.objective} %{{y:.4~g}}"
     rail_N = np.zeros(len(trials.rows))
     explained: set[str] = set()
     for shown_N, y_N, axis, text in (
@@ -76,7 +86,7 @@ def _search_marks(review: ReportData, trials: Trials) -> Iterator[Trace]:
         for state, chosen_N in trials.states(shown_N):
             places = np.flatnonzero(chosen_N).tolist()
             more = {
-                "customdata": [_details(review, trials.rows[place]) for place in places],
+                "customdata": [_details(report_data, trials.rows[place]) for place in places],
                 "hovertemplate": f"trial %{{x}}, {state}<br>{text}{parameters}",
                 "yaxis": axis,
                 "showlegend": state not in explained,
@@ -85,9 +95,9 @@ def _search_marks(review: ReportData, trials: Trials) -> Iterator[Trace]:
             yield marks(trials, state, chosen_N, trials.number_N, y_N, **more)
 
 
-def _details(review: ReportData, row: Row) -> list[Any]:
+def _details(report_data: ReportData, row: Row) -> list[Any]:
     """Return epochs and hyperparameters as the hover has them, numbers with four digits."""
-    return [row.get("epochs"), *(_brief(row.get(PARAMS + name)) for name in review.axes)]
+    return [row.get("epochs"), *(_brief(row.get(PARAMS + name)) for name in report_data.axes)]
 
 
 def _brief(value: object) -> object:
@@ -96,7 +106,7 @@ def _brief(value: object) -> object:
     return float(f"{value:.4g}") if isinstance(value, float) else written(value)
 
 
-def _best_line(review: ReportData, trials: Trials) -> Iterator[Trace]:
+def _best_line(report_data: ReportData, trials: Trials) -> Iterator[Trace]:
     """Yield a step line of where the best falls, up to half a trial beyond the last."""
     number_N, value_N = trials.number_N[trials.valued_N], trials.value_N[trials.valued_N]
     if not number_N.size:
@@ -110,49 +120,53 @@ def _best_line(review: ReportData, trials: Trials) -> Iterator[Trace]:
         "mode": "lines",
         "line": {"shape": "hv", "width": 2},
         "name": "best so far",
-        "hovertemplate": f"best so far: {review.objective} %{{y:.4~g}}{END}",
+        "hovertemplate": f"best so far: {report_data.objective} %{{y:.4~g}}{END}",
     }
 
 
-def _no_trials(review: ReportData) -> str:
-    return "" if review.rows else "No trial has ended yet."
+def _no_trials(report_data: ReportData) -> str:
+    return "" if report_data.rows else "No trial has ended yet."
 
 
-def _best_so_far_caption(review: ReportData) -> str:
-    text = f"{counted(review)} on val by number, lower is better; the line is the best so far."
-    if len(review.ranked()) < len(review.rows):
+def _best_so_far_caption(report_data: ReportData) -> str:
+    text = f"{counted(report_data)} on val by number, lower is better; the line is the best so far."
+    if len(report_data.ranked()) < len(report_data.rows):
         text += " Trials without a value are marked on top."
-    if review.band is not None:
+    if report_data.band is not None:
         text += (
-            f" Green is what {len(review.own)} retrained references score against each other: "
+            f" Green is what {len(report_data.own)} retrained references score against each other: "
             "within it a trial cannot be told from retraining."
         )
     return text
 
 
-def learning_curves(review: ReportData) -> go.Figure:
+def learning_curves(report_data: ReportData) -> go.Figure:
     """Draw the objective of every trial by epoch, one trace a state, and mark where they ended."""
-    states = {int(row["trial"]): str(row["state"]) for row in review.rows}
-    values = [finite(value) for curve in review.curves.values() for value in curve.values()]
-    axis = value_axis(objective_title(review), values, review.band or ())
+    states = {int(row["trial"]): str(row["state"]) for row in report_data.rows}
+    values = [finite(value) for curve in report_data.curves.values() for value in curve.values()]
+    axis = value_axis(objective_title(report_data), values, report_data.band or ())
     traces: list[Trace] = []
-    kind = kind_of(len(review.curves))
+    kind = kind_of(len(report_data.curves))
     for state in reversed(STATES):
-        chosen = [n for n in sorted(review.curves) if states.get(n, "unfinished") == state]
-        traces += [{"type": kind, **t} for t in _curves(review, chosen, state)] if chosen else []
-    best = [row["trial"] for row in review.ranked() if row["trial"] in review.curves][:1]
-    traces += [{"type": kind, **_best_curve(review, trial)} for trial in best]
+        chosen = [n for n in sorted(report_data.curves) if states.get(n, "unfinished") == state]
+        traces += (
+            [{"type": kind, **t} for t in _curves(report_data, chosen, state)] if chosen else []
+        )
+    best = [row["trial"] for row in report_data.ranked() if row["trial"] in report_data.curves][:1]
+    traces += [{"type": kind, **_best_curve(report_data, trial)} for trial in best]
     epochs: dict[str, Any] = {"title": {"text": "epoch"}}
-    if max((epoch for curve in review.curves.values() for epoch in curve), default=0) <= FEW:
+    if max((epoch for curve in report_data.curves.values() for epoch in curve), default=0) <= FEW:
         epochs["dtick"] = 1
-    return plotly_figure(traces, 460, xaxis=epochs, yaxis=axis, shapes=band_shapes(review, axis))
+    return plotly_figure(
+        traces, 460, xaxis=epochs, yaxis=axis, shapes=band_shapes(report_data, axis)
+    )
 
 
-def _curves(review: ReportData, chosen: Sequence[int], state: str) -> list[Trace]:
+def _curves(report_data: ReportData, chosen: Sequence[int], state: str) -> list[Trace]:
     """Return the curves of some trials as one trace, and their ends as another."""
-    count = len(review.curves)
+    count = len(report_data.curves)
     size = size_among(count)
-    epoch_P, value_P, trial_P = _joined(review, chosen)
+    epoch_P, value_P, trial_P = _joined(report_data, chosen)
     finite_P = np.flatnonzero(np.isfinite(value_P))
     last = finite_P[np.diff(trial_P[finite_P], append=-1) != 0]
     common = {
@@ -177,8 +191,8 @@ def _curves(review: ReportData, chosen: Sequence[int], state: str) -> list[Trace
     ]
 
 
-def _best_curve(review: ReportData, trial: int) -> Trace:
-    epoch_P, value_P, _ = _joined(review, [trial])
+def _best_curve(report_data: ReportData, trial: int) -> Trace:
+    epoch_P, value_P, _ = _joined(report_data, [trial])
     return {
         "x": epoch_P,
         "y": value_P,
@@ -191,25 +205,26 @@ def _best_curve(review: ReportData, trial: int) -> Trace:
 
 
 def _joined(
-    review: ReportData, chosen: Sequence[int]
+    report_data: ReportData, chosen: Sequence[int]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     """Return epochs, values and numbers of trials, with a NaN between one curve and the next."""
     points: list[tuple[int, float | None, int]] = []
     for number in chosen:
-        curve = sorted(review.curves[number].items())
+        curve = sorted(report_data.curves[number].items())
         points += [(epoch, finite(value), number) for epoch, value in curve]
-        points.append((max(review.curves[number], default=1), None, number))
+        points.append((max(report_data.curves[number], default=1), None, number))
     epochs, values, numbers = zip(*points, strict=True)
     return np.array(epochs), small(np.array(values, dtype=np.float64)), np.array(numbers)
 
 
-def _no_curves(review: ReportData) -> str:
-    return "" if any(review.curves.values()) else "No epoch has been recorded yet."
+def _no_curves(report_data: ReportData) -> str:
+    return "" if any(report_data.curves.values()) else "No epoch has been recorded yet."
 
 
-def _curves_caption(review: ReportData) -> str:
+def _curves_caption(report_data: ReportData) -> str:
+    trials = number_of(len(report_data.curves))
     return (
-        f"{review.objective} on val after each epoch of {number_of(len(review.curves))}, lower is "
+        f"{report_data.objective} on val after each epoch of {trials}, lower is "
         "better; a mark shows where and how a trial ended, the thick line is the best."
     )
 

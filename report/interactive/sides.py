@@ -29,7 +29,7 @@ from report.notation import finite
 from report.report_data import Axis, ReportData
 
 
-def forgetting_against_retaining(review: ReportData) -> go.Figure:
+def forgetting_against_retaining(report_data: ReportData) -> go.Figure:
     """Draw how near each trial is to the references in what it retains and in what it forgot.
 
     Across: the gap of `acc/val_retain`; where a task has no such metric, since all its classes are
@@ -37,7 +37,7 @@ def forgetting_against_retaining(review: ReportData) -> go.Figure:
     `acc/train_forget`, `acc/val_forget` and `mia/asr` there are. These are the sides of the paper's
     table for either kind of task. The line is the Pareto front: no trial is better in both.
     """
-    trials, sides = trials_of(review), _sides(review)
+    trials, sides = trials_of(report_data), _sides(report_data)
     gaps = [_mean_gap(trials, side) for side in sides]
     (x_axis, x_N), (y_axis, y_N) = (
         _gap_axis(gap_N, side) for gap_N, side in zip(gaps, sides, strict=True)
@@ -58,11 +58,11 @@ def forgetting_against_retaining(review: ReportData) -> go.Figure:
     return plotly_figure(traces, 520, xaxis=x_axis, yaxis=y_axis)
 
 
-def _sides(review: ReportData) -> tuple[list[str], list[str]]:
+def _sides(report_data: ReportData) -> tuple[list[str], list[str]]:
     """Return the metrics that tell of retaining, and those that tell of forgetting."""
 
     def measured(metric: str) -> bool:
-        return any(finite(row.get(f"gap/{metric}")) is not None for row in review.rows)
+        return any(finite(row.get(f"gap/{metric}")) is not None for row in report_data.rows)
 
     def found(*metrics: str) -> list[str]:
         return list(filter(measured, metrics))
@@ -114,17 +114,17 @@ def pareto_front(x_N: Floats, y_N: Floats) -> npt.NDArray[np.int64]:
     return np.array(front, dtype=np.int64)
 
 
-def _no_sides(review: ReportData) -> str:
-    trials = trials_of(review)
-    retain_N, forget_N = (_mean_gap(trials, side) for side in _sides(review))
+def _no_sides(report_data: ReportData) -> str:
+    trials = trials_of(report_data)
+    retain_N, forget_N = (_mean_gap(trials, side) for side in _sides(report_data))
     if (np.isfinite(retain_N + forget_N) & trials.valued_N).any():
         return ""
     return "No trial has both a gap of what it retains and a gap of what it forgets."
 
 
-def _sides_caption(review: ReportData) -> str:
+def _sides_caption(report_data: ReportData) -> str:
     return (
-        f"{number_of(len(review.ranked()))} on val: how far from the references in what is "
+        f"{number_of(len(report_data.ranked()))} on val: how far from the references in what is "
         "retained (across) and in what is forgotten (up); the lower left corner is best. Along "
         "the dotted Pareto front one side is bought with the other. Star: best, square: default."
     )

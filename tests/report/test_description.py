@@ -21,7 +21,7 @@ def row(number: int, gap: float | None, state: str = "complete") -> dict[str, An
 
 
 @pytest.fixture
-def review(summary: dict[str, Any]) -> ReportData:
+def report_data(summary: dict[str, Any]) -> ReportData:
     gaps = {best["trial"]: float(rank) for rank, best in enumerate(summary["best"], start=1)}
     rows = [row(number, gaps.get(number, 50.0)) for number in range(15)]
     return ReportData(
@@ -42,8 +42,8 @@ def table_row(text: str, start: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
-def test_a_study_is_described_by_its_verdict(review: ReportData) -> None:
-    text = describe(review)
+def test_a_study_is_described_by_its_verdict(report_data: ReportData) -> None:
+    text = describe(report_data)
     assert text.startswith("**3f2a91bc**: Trial 11 of 16 is nearest to retraining")
     assert table_row(text, "references, retrained")[1] == "0.0 ± 0.0 (3)"
     assert table_row(text, "original")[1] == "99.8 (Δ 99.8)"
@@ -60,40 +60,42 @@ def test_a_study_is_described_by_its_verdict(review: ReportData) -> None:
     assert table_row(text, "forget set") == ["forget set", "423 images of class 0"]
 
 
-def test_a_study_that_has_just_begun_says_how_to_go_on(review: ReportData) -> None:
-    text = describe(replace(review, summary={"study": "3f2a91bc"}, rows=[]))
+def test_a_study_that_has_just_begun_says_how_to_go_on(report_data: ReportData) -> None:
+    text = describe(replace(report_data, summary={"study": "3f2a91bc"}, rows=[]))
     assert text.startswith("**3f2a91bc**: There is no verdict yet")
     assert "- go on: `mixunlearn sweep here`" in text
     assert table_row(text, "data")[1] == "mnist5k, images of 1×28×28"
     assert "best 1" not in text
 
 
-def test_a_description_is_cut_between_lines(review: ReportData) -> None:
+def test_a_description_is_cut_between_lines(report_data: ReportData) -> None:
     facts = {f"fact {number}": "x" * 90 for number in range(200)}
-    text = describe(replace(review, facts=facts))
+    text = describe(replace(report_data, facts=facts))
     assert LENGTH - 110 < len(text) <= LENGTH
     *rows, last = text.splitlines()
     assert last == "…"
     assert rows[-1].endswith("x |")
-    assert describe(replace(review, facts={"one": "x" * 9_000})).endswith(
+    assert describe(replace(report_data, facts={"one": "x" * 9_000})).endswith(
         "| study | |\n|---|---|\n…"
     )
 
 
-def test_what_a_user_named_is_not_taken_for_markdown(review: ReportData) -> None:
-    text = describe(replace(review, facts={"forget set": "class a|b\n<img src=x> **c** `d`"}))
+def test_what_a_user_named_is_not_taken_for_markdown(report_data: ReportData) -> None:
+    text = describe(replace(report_data, facts={"forget set": "class a|b\n<img src=x> **c** `d`"}))
     assert "| forget set | class a\\|b &lt;img src=x> \\*\\*c\\*\\* 'd' |" in text
 
 
-def test_a_study_without_a_result_is_described(review: ReportData, summary: dict[str, Any]) -> None:
+def test_a_study_without_a_result_is_described(
+    report_data: ReportData, summary: dict[str, Any]
+) -> None:
     failed = {**summary, "best": [], "spread": [], "default": None}
-    text = describe(replace(review, summary=failed, rows=[row(0, None, "failed")]))
+    text = describe(replace(report_data, summary=failed, rows=[row(0, None, "failed")]))
     assert "No trial has a result." in text
     assert table_row(text, "original")[1] == "99.8 (Δ 99.8)"
 
 
-def test_the_leaderboard_has_the_best_first_and_failures_last(review: ReportData) -> None:
-    table = json.loads(json.dumps(leaderboard(review), allow_nan=False))
+def test_the_leaderboard_has_the_best_first_and_failures_last(report_data: ReportData) -> None:
+    table = json.loads(json.dumps(leaderboard(report_data), allow_nan=False))
     assert table["columns"][:4] == ["rank", "trial", "gap/avg on val", "gap/avg on test"]
     found = [dict(zip(table["columns"], each, strict=True)) for each in table["data"]]
     assert [each["trial"] for each in found[:5]] == [11, 7, 14, 3, 9]
@@ -108,6 +110,6 @@ def test_the_leaderboard_has_the_best_first_and_failures_last(review: ReportData
     assert found[7]["mia/asr on test"] is None  # not examined
 
 
-def test_a_long_leaderboard_is_cut(review: ReportData) -> None:
+def test_a_long_leaderboard_is_cut(report_data: ReportData) -> None:
     rows = [row(number, float(number)) for number in range(ROWS + 50)]
-    assert len(leaderboard(replace(review, rows=rows))["data"]) == ROWS
+    assert len(leaderboard(replace(report_data, rows=rows))["data"]) == ROWS

@@ -55,7 +55,7 @@ def trial(
     }
 
 
-def review(rows: Sequence[Mapping[str, Any]], **more: Any) -> ReportData:
+def report_data(rows: Sequence[Mapping[str, Any]], **more: Any) -> ReportData:
     curves = {row["trial"]: {1: 9.0, 2: row["gap/avg"]} for row in rows}
     given: dict[str, Any] = {"summary": {}, "curves": curves, "axes": AXES, "objective": "gap/avg"}
     return ReportData(rows=rows, ended=[row["trial"] for row in rows], **{**given, **more})
@@ -84,7 +84,7 @@ def many(count: int, **more: Any) -> ReportData:
     for row in rows:
         row["params/lr"] = float(10 ** draw.uniform(-6, -2))
         row["params/depth"] = float(draw.uniform())
-    return review(rows, **more)
+    return report_data(rows, **more)
 
 
 def named(figure: go.Figure, name: str) -> list[Any]:
@@ -118,19 +118,19 @@ def test_the_best_so_far_is_the_running_minimum() -> None:
 
 
 def test_a_pruned_trial_may_be_the_best_and_a_failed_one_never() -> None:
-    figure = best_so_far(review(search()))
+    figure = best_so_far(report_data(search()))
     (line,) = named(figure, "best so far")
     assert xy(line) == [(0, 4.0), (1, 3.0), (2, 1.5), (6.5, 1.5)]
     (failed,) = named(figure, "failed")
     assert set(failed.x) == {3, 5}
     assert failed.yaxis == "y2"  # the strip above
     for draw in (slices, contour, learning_curves):
-        stars = named(draw(review(search())), "best")
+        stars = named(draw(report_data(search())), "best")
         assert {star.name for star in stars} == {"best (trial 2)"}
 
 
 def test_a_complete_trial_without_a_number_is_marked_above() -> None:
-    figure = best_so_far(review([trial(0, 2.0), trial(1, math.nan), trial(2, None)]))
+    figure = best_so_far(report_data([trial(0, 2.0), trial(1, math.nan), trial(2, None)]))
     above, below = sorted(named(figure, "complete"), key=lambda trace: trace.yaxis, reverse=True)
     assert (list(below.x), list(above.x)) == ([0], [1, 2])
     assert [below.showlegend, above.showlegend] == [True, False]
@@ -138,7 +138,7 @@ def test_a_complete_trial_without_a_number_is_marked_above() -> None:
 
 
 def test_hovering_a_trial_tells_epochs_and_hyperparameters() -> None:
-    (complete,) = named(best_so_far(review(search())), "complete")
+    (complete,) = named(best_so_far(report_data(search())), "complete")
     first, second = complete.customdata[:2]
     assert list(first) == [3, 1e-6, 1e-4, 0.0, "1", "mixblock"]
     assert list(second) == [3, 1e-5, "not used", 0.7, "2", "mixup"]
@@ -150,7 +150,7 @@ def test_hovering_a_trial_tells_epochs_and_hyperparameters() -> None:
 def test_the_axis_is_logarithmic_where_a_linear_one_would_hide_the_good_trials(
     original: float, kind: str
 ) -> None:
-    figure = best_so_far(review(search(), original=original, own=(0.0, 0.4)))
+    figure = best_so_far(report_data(search(), original=original, own=(0.0, 0.4)))
     axis = figure.layout.yaxis
     assert axis.type == kind
     band, line = figure.layout.shapes
@@ -169,18 +169,18 @@ def dimension(figure: go.Figure, label: str) -> Any:
 
 
 def test_ticks_of_a_logarithmic_axis_are_in_the_parameters_own_unit() -> None:
-    lr = dimension(parallel_coordinates(review(search())), "lr (1/step)")
+    lr = dimension(parallel_coordinates(report_data(search())), "lr (1/step)")
     assert lr.ticktext == ("1e-6", "1e-5", "0.0001", "0.001", "0.01")
     assert list(lr.tickvals) == pytest.approx([-6, -5, -4, -3, -2])
     assert list(lr["values"]) == pytest.approx([-6, -5, -4, -3, -6, -5, -4])
-    across = slices(review(search())).layout.xaxis
+    across = slices(report_data(search())).layout.xaxis
     assert (across.type, across.title.text) == ("log", "lr (1/step)")
     assert dict(zip(across.ticktext, across.tickvals, strict=True))["1e-5"] == pytest.approx(1e-5)
     assert across.range[0] < -6 < -2 < across.range[1]
 
 
 def test_a_choice_is_drawn_by_its_options_in_order() -> None:
-    figure = parallel_coordinates(review(search()))
+    figure = parallel_coordinates(report_data(search()))
     interval = dimension(figure, "interval")
     assert interval.ticktext == ("1", "2", "8")
     assert list(interval["values"]) == [0, 1, 2, 0, 1, 2, 0]
@@ -189,18 +189,18 @@ def test_a_choice_is_drawn_by_its_options_in_order() -> None:
 
 def test_a_choice_beyond_the_options_and_numbers_as_text_are_drawn_too() -> None:
     rows = [trial(0, 1.0), trial(1, 2.0, **{"params/mixing": "none", "params/depth": "deep"})]
-    figure = parallel_coordinates(review(rows))
+    figure = parallel_coordinates(report_data(rows))
     assert dimension(figure, "mixing").ticktext == ("mixblock", "mixup", "none")
     assert dimension(figure, "depth").ticktext == ("0", "deep")
 
 
 def test_a_parameter_that_a_trial_does_not_have_is_visible() -> None:
-    lr_gen = dimension(parallel_coordinates(review(search())), "lr_gen")
+    lr_gen = dimension(parallel_coordinates(report_data(search())), "lr_gen")
     ticks = dict(zip(lr_gen.ticktext, lr_gen.tickvals, strict=True))
     missing = [value for number, value in enumerate(lr_gen["values"]) if number % 2]
     assert missing == pytest.approx([ticks["not used"]] * 3)
     assert lr_gen.range[0] < ticks["not used"] < math.log10(1e-5)
-    figure = slices(review(search()))
+    figure = slices(report_data(search()))
     apart = [trace for trace in figure.data if "lr_gen not used" in (trace.hovertemplate or "")]
     assert [list(trace.customdata) for trace in apart] == [[1]]  # 3 and 5 failed
     axis = figure.layout.xaxis2
@@ -209,7 +209,7 @@ def test_a_parameter_that_a_trial_does_not_have_is_visible() -> None:
 
 
 def test_no_trial_is_missing_from_the_parallel_coordinates() -> None:
-    figure = parallel_coordinates(review(search()))
+    figure = parallel_coordinates(report_data(search()))
     value = dimension(figure, "gap/avg")
     at = dict(zip(value.ticktext, value.tickvals, strict=True))["no value"]
     assert list(value["values"]) == pytest.approx([4.0, 3.0, 1.5, at, 2.0, at, 2.5])
@@ -234,7 +234,7 @@ def test_of_very_many_trials_the_best_are_drawn_as_lines() -> None:
 
 def test_what_does_not_vary_is_left_out() -> None:
     rows = [{**row, "params/depth": 0.5} for row in search()]
-    (lines,) = parallel_coordinates(review(rows)).data
+    (lines,) = parallel_coordinates(report_data(rows)).data
     assert [each.label for each in lines.dimensions] == [
         "lr (1/step)",
         "lr_gen",
@@ -247,7 +247,7 @@ def test_what_does_not_vary_is_left_out() -> None:
 def test_the_most_important_come_first() -> None:
     shares = {"mixing": Share(mean=0.6, low=0.4, high=0.8), "depth": Share(mean=0.1, low=0, high=1)}
     found = Importance(shares=shares, trials=7, method="fANOVA", warning="Only 7 trials.")
-    shown = review(search(), importance=found)
+    shown = report_data(search(), importance=found)
     assert slices(shown).layout.xaxis.title.text == "mixing"
     bars, intervals = importance(shown).data
     assert list(bars.y) == ["depth", "mixing"]  # upwards
@@ -260,14 +260,14 @@ def test_the_most_important_come_first() -> None:
 
 
 def test_importance_without_shares_says_so() -> None:
-    shown = review(search())
+    shown = report_data(search())
     (words,) = importance(shown).layout.annotations
     assert words.text == "Too few trials to say what mattered: 5."
     assert figures(shown)["importance"].figure is None
 
 
 def test_default_and_best_are_marked_in_every_slice() -> None:
-    figure = slices(review(search()))
+    figure = slices(report_data(search()))
     stars, squares = named(figure, "best (trial 2)"), named(figure, "default (trial 0)")
     assert len(stars) == len(squares) == len(AXES)
     assert [star.showlegend for star in stars] == [True, *[False] * (len(AXES) - 1)]
@@ -289,7 +289,7 @@ def numbers(*places: tuple[float, float]) -> ReportData:
         {**trial(n, 1 + x + y), "params/lr": 10 ** (-6 + 4 * x), "params/depth": y}
         for n, (x, y) in enumerate(places)
     ]
-    return review(rows, axes={name: AXES[name] for name in ("lr", "depth")})
+    return report_data(rows, axes={name: AXES[name] for name in ("lr", "depth")})
 
 
 def test_a_contour_interpolates_inside_and_claims_nothing_outside() -> None:
@@ -320,7 +320,7 @@ def test_few_trials_or_trials_on_a_line_are_drawn_as_points() -> None:
 def test_curves_of_a_state_are_one_trace_with_gaps_between_trials() -> None:
     curves = {0: {1: 5.0, 2: 4.0}, 1: {1: 6.0}, 2: {2: 2.0, 1: 3.0, 3: math.nan}, 9: {1: 8.0}}
     rows = [trial(0, 4.0), trial(1, 6.0, "pruned"), trial(2, 2.0)]
-    figure = learning_curves(review(rows, curves=curves))
+    figure = learning_curves(report_data(rows, curves=curves))
     complete = next(t for t in figure.data if t.legendgroup == "complete" and t.mode == "lines")
     assert list(complete.x[:2]) == [1, 2]
     gaps = np.isnan(complete.y)
@@ -394,7 +394,7 @@ def test_sides_of_a_class_task() -> None:
         sides(2, "failed", acc__val_retain=0, acc__train_forget=0, acc__val_forget=0, mia__asr=0),
         sides(3, acc__val_retain=0.0, acc__train_forget=1.0),  # its attack did not work
     ]
-    figure = forgetting_against_retaining(review([{**row, **common} for row in rows]))
+    figure = forgetting_against_retaining(report_data([{**row, **common} for row in rows]))
     (complete,) = named(figure, "complete")
     assert xy(complete) == [(1.0, 4.0), (3.0, 2.0)]
     assert not named(figure, "failed")
@@ -409,7 +409,7 @@ def test_sides_of_a_class_task() -> None:
 
 def test_sides_of_a_task_that_retains_all_classes() -> None:
     rows = [sides(0, acc__train_retain=1.0, acc__val=3.0, acc__train_forget=2.0, mia__asr=6.0)]
-    figure = forgetting_against_retaining(review(rows))
+    figure = forgetting_against_retaining(report_data(rows))
     (complete,) = named(figure, "complete")
     assert xy(complete) == [(2.0, 4.0)]
     assert figure.layout.xaxis.title.text.startswith("mean gap of acc/train_retain, acc/val<")
@@ -418,7 +418,7 @@ def test_sides_of_a_task_that_retains_all_classes() -> None:
 def test_a_gap_of_zero_has_its_place_on_a_logarithmic_axis() -> None:
     gaps = (0.0, 0.1, 50.0, 2.0)
     rows = [sides(n, acc__val_retain=gap, mia__asr=1.0) for n, gap in enumerate(gaps)]
-    figure = forgetting_against_retaining(review(rows))
+    figure = forgetting_against_retaining(report_data(rows))
     axis = figure.layout.xaxis
     assert axis.type == "log"
     ticks = dict(zip(axis.ticktext, axis.tickvals, strict=True))
@@ -433,7 +433,7 @@ def test_a_gap_of_zero_has_its_place_on_a_logarithmic_axis() -> None:
 
 
 def test_strips_show_every_reference_and_every_fresh_seed(summary: dict[str, Any]) -> None:
-    figure = against_references(review(search(), summary=summary))
+    figure = against_references(report_data(search(), summary=summary))
     asr = [trace for trace in figure.data if trace.xaxis == "x4"]  # the fourth metric
     values = {trace.hovertemplate.partition(":")[0]: list(trace.x) for trace in asr}
     assert values["references"] == [37.2, 39.8, 41.1]
@@ -457,12 +457,12 @@ def in_part(summary: dict[str, Any]) -> dict[str, Any]:
 
 
 STUDIES: dict[str, Callable[[], ReportData]] = {
-    "no trial": lambda: review([], summary={"study": "3f2a91bc"}),
-    "one trial": lambda: review([trial(0, 1.0)]),
-    "one failed trial": lambda: review([trial(0, None, "failed")]),
-    "all failed": lambda: review([trial(n, None, "failed") for n in range(4)], own=(0.2, 0.4)),
-    "no numbers": lambda: review([trial(n, math.nan) for n in range(4)], original=5.0),
-    "equal values": lambda: review([trial(n, 0.0) for n in range(20)], original=0.0),
+    "no trial": lambda: report_data([], summary={"study": "3f2a91bc"}),
+    "one trial": lambda: report_data([trial(0, 1.0)]),
+    "one failed trial": lambda: report_data([trial(0, None, "failed")]),
+    "all failed": lambda: report_data([trial(n, None, "failed") for n in range(4)], own=(0.2, 0.4)),
+    "no numbers": lambda: report_data([trial(n, math.nan) for n in range(4)], original=5.0),
+    "equal values": lambda: report_data([trial(n, 0.0) for n in range(20)], original=0.0),
     "no axes": lambda: replace(many(20), axes={}),
     "no curves": lambda: replace(many(20), curves={}),
     "empty curves": lambda: replace(many(20), curves={0: {}, 1: {1: 2.0}}),
@@ -493,12 +493,12 @@ def test_what_cannot_be_shown_says_why() -> None:
 
 
 def test_a_verdict_without_a_best_trial_is_shown(summary: dict[str, Any]) -> None:
-    panel = figures(review([], summary=in_part(summary)))["against_references"]
+    panel = figures(report_data([], summary=in_part(summary)))["against_references"]
     assert strict(panel.figure)["data"]
 
 
 def test_captions_count_the_trials() -> None:
-    captions = {name: panel.caption for name, panel in figures(review(search())).items()}
+    captions = {name: panel.caption for name, panel in figures(report_data(search())).items()}
     assert "7 trials (4 complete, 1 pruned, 2 failed)" in captions["best_so_far"]
     assert "2 trials without a value cannot be shown" in captions["slices"]
     assert "5 trials" in captions["slices"]

@@ -81,7 +81,7 @@ def mixtures(evil: str = "") -> Mixtures:
     )
 
 
-def review(summary: dict[str, Any], trials: int = 16, *, evil: str = "") -> ReportData:
+def report_data(summary: dict[str, Any], trials: int = 16, *, evil: str = "") -> ReportData:
     rows = [row(number, evil=evil) for number in range(trials)]
     name = f"small-1234abcd{evil}"
     return ReportData(
@@ -153,13 +153,13 @@ def unpacked(html: str, name: str) -> Any:
 
 
 def test_its_sections_are_the_reviewers_questions(summary: dict[str, Any]) -> None:
-    headings = Elements(page([review(summary)])).headings
+    headings = Elements(page([report_data(summary)])).headings
     assert [text for level, text in headings if level == 2] == QUESTIONS
     assert all(below - above <= 1 for (above, _), (below, _) in pairwise(headings))
 
 
 def test_the_verdict_is_a_sentence_and_a_table(summary: dict[str, Any]) -> None:
-    html = page([review(summary)])
+    html = page([report_data(summary)])
     assert "Trial 11 of 16 is nearest to retraining" in html
     assert "1.07 ± 0.25 (3) percentage points under fresh seeds" in html
     assert "farther than retrained models are" in html
@@ -169,13 +169,13 @@ def test_the_verdict_is_a_sentence_and_a_table(summary: dict[str, Any]) -> None:
 
 def test_a_gap_within_that_of_the_references_is_said_to_be(summary: dict[str, Any]) -> None:
     summary["spread"]["gap/avg"] = {"mean": 0.5, "sd": 0.1, "n": 3, "values": [0.4, 0.5, 0.6]}
-    html = page([review(summary)])
+    html = page([report_data(summary)])
     assert "cannot tell it from a retrained model" in html
     assert 'class="verdict within"' in html
 
 
 def test_no_text_becomes_markup(summary: dict[str, Any]) -> None:
-    html, harmless = page([review(summary, evil=EVIL)]), page([review(summary)])
+    html, harmless = page([report_data(summary, evil=EVIL)]), page([report_data(summary)])
     assert "<img src=x" not in html
     assert "{{ 7*7 }}" in html
     counted = [[tag for tag, _ in Elements(each).found] for each in (html, harmless)]
@@ -183,7 +183,7 @@ def test_no_text_becomes_markup(summary: dict[str, Any]) -> None:
 
 
 def test_a_browser_may_run_its_own_scripts_alone(summary: dict[str, Any]) -> None:
-    elements = Elements(page([review(summary)]))
+    elements = Elements(page([report_data(summary)]))
     (policy,) = (meta["content"] for meta in elements.named("meta") if "http-equiv" in meta)
     assert policy
     assert policy.startswith("default-src 'none'; script-src 'sha256-")
@@ -196,7 +196,7 @@ def test_a_browser_may_run_its_own_scripts_alone(summary: dict[str, Any]) -> Non
 
 
 def test_every_anchor_is_there_once(summary: dict[str, Any]) -> None:
-    one = review(summary)
+    one = report_data(summary)
     elements = Elements(page([one, one]))
     ids = [attributes["id"] for _, attributes in elements.found if "id" in attributes]
     assert len(ids) == len(set(ids))
@@ -206,8 +206,8 @@ def test_every_anchor_is_there_once(summary: dict[str, Any]) -> None:
 
 
 def test_several_studies_stand_side_by_side(summary: dict[str, Any]) -> None:
-    other = review({**summary, "spread": None, "default": None, "seconds": 12.0}, trials=5)
-    html = page([review(summary), other])
+    other = report_data({**summary, "spread": None, "default": None, "seconds": 12.0}, trials=5)
+    html = page([report_data(summary), other])
     headings = Elements(html).headings
     assert [text for level, text in headings if level == 3] == [*QUESTIONS, *QUESTIONS]
     table = html.partition("Studies side by side</h2>")[2].partition("</table>")[0]
@@ -235,14 +235,14 @@ def test_without_a_verdict_it_says_so(trials: int) -> None:
 
 def test_if_all_trials_failed_it_says_so(summary: dict[str, Any]) -> None:
     failed = [{**row(9), "trial": number} for number in range(3)]
-    none = review({**summary, "best": [], "spread": [], "default": None})
+    none = report_data({**summary, "best": [], "spread": [], "default": None})
     html = page([replace(none, rows=failed, curves={}, mixtures=None)])
     assert "No trial has a result." in html
 
 
 def test_the_table_of_trials_holds_plain_values(summary: dict[str, Any]) -> None:
     rows = [{**row(number), "gap/avg": math.inf, PARAMS + "real": True} for number in range(6)]
-    table = unpacked(page([replace(review(summary), rows=rows)]), "study-1-rows")
+    table = unpacked(page([replace(report_data(summary), rows=rows)]), "study-1-rows")
     columns = {column["name"]: column for column in table["columns"]}
     assert columns["gap/avg"]["values"] == [None] * 6
     assert columns["real"]["values"] == ["True"] * 6
@@ -258,7 +258,7 @@ def test_a_page_that_cannot_be_written_leaves_nothing(
     target = tmp_path / "report.html"
     target.mkdir()
     with pytest.raises(IsADirectoryError):
-        write_page([review(summary)], target)
+        write_page([report_data(summary)], target)
     assert list(tmp_path.iterdir()) == [target]
 
 
@@ -300,7 +300,7 @@ def reader(browser: "Browser") -> Iterator[Reader]:
 @pytest.fixture
 def file(summary: dict[str, Any], tmp_path: Path) -> Path:
     path = tmp_path / "report.html"
-    write_page([review(summary)], path)
+    write_page([report_data(summary)], path)
     return path
 
 
@@ -366,7 +366,7 @@ def check_copying(page: "Page") -> None:
 def test_many_trials_are_shown_by_the_hundred(
     reader: Reader, summary: dict[str, Any], tmp_path: Path
 ) -> None:
-    many = replace(review(summary, 250), curves={}, axes={}, mixtures=None)
+    many = replace(report_data(summary, 250), curves={}, axes={}, mixtures=None)
     write_page([many], tmp_path / "many.html")
     page = reader.open(tmp_path / "many.html")
     assert page.locator(".count").inner_text() == "1–100 of 250 trials"
@@ -381,7 +381,7 @@ def test_many_trials_are_shown_by_the_hundred(
 
 @pytest.mark.browser
 def test_no_name_does_any_harm(reader: Reader, summary: dict[str, Any], tmp_path: Path) -> None:
-    write_page([review(summary, evil=EVIL)], tmp_path / "evil.html")
+    write_page([report_data(summary, evil=EVIL)], tmp_path / "evil.html")
     page = reader.open(tmp_path / "evil.html")
     draw_all(page)
     assert page.title() == f"Unlearning: small{EVIL}"
