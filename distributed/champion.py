@@ -14,7 +14,7 @@ from distributed.search.report_data import make_report_data
 from distributed.search.runs import TRACKING_TIMEOUT_S, make_tracker
 from distributed.search.session import Session
 from distributed.search.summary import trial_summary
-from distributed.search.sweep import examine
+from distributed.search.sweep import evaluate_on_test
 from distributed.search.test_evaluation import trial_task
 from distributed.study.trials_table import Row
 from distributed.tracking.promotion import promote
@@ -116,7 +116,7 @@ def register(
         study = part.open(plan, part.lock(plan))
         row = next(row for row in study.rows() if row["trial"] == number)
         task = {f"trial {number}": trial_task(study, row, row["epochs"])}
-        examined = examine(plan, task, session)
+        examined = evaluate_on_test(plan, task, session)
         summary = _crowned(read_summary(plan), row, trial_summary(plan, row, examined), found)
         report_data = replace(make_report_data(plan, study, summary), summary=summary)
         tracker, uri = make_tracker(plan, session)

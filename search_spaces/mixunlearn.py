@@ -8,6 +8,22 @@ from search_spaces.space import Choice, Conflict, Float, Space, Value
 VARIANT = "variant for ablations; the default is the paper's"
 GENERATOR: Mapping[str, tuple[Value, ...]] = {"mixing": ("mixblock",)}
 MIXTURES: Mapping[str, tuple[Value, ...]] = {"mixing": ("mixblock", "mixup")}
+MIXING = Choice(
+    options=("mixblock", "mixup", "none"), default="mixblock", source=VARIANT, held=True
+)
+LR_GEN = Float(
+    low=1e-5, high=1e-2, log=True, default=1e-3, source=OURS, unit="1/step", when=GENERATOR
+)
+GEN_INTERVAL = Choice(
+    options=(1, 2, 4, 8), default=4, source="arXiv 2502.10288 (4)", unit="steps", when=GENERATOR
+)
+ADVERSARY = Choice(
+    options=("unlearner", "original", "ema", "none"),
+    default="unlearner",
+    source="arXiv 2502.10288 (unlearner); authors' code (original)",
+    when=GENERATOR,
+    held=True,
+)
 NO_LOSS = Conflict(values={"mixing": "none", "real": False}, reason="nothing is left to learn from")
 
 
@@ -20,33 +36,17 @@ def space(stages: Sequence[str], default_stage: str) -> Space:
     """
     return Space(
         NO_LOSS,
-        mixing=Choice(
-            options=("mixblock", "mixup", "none"), default="mixblock", source=VARIANT, held=True
-        ),
+        mixing=MIXING,
         real=Choice(options=(True, False), default=True, source=VARIANT, held=True),
         lr=learning_rate(),
-        lr_gen=Float(
-            low=1e-5,
-            high=1e-2,
-            log=True,
-            default=1e-3,
-            source=OURS,
-            unit="1/step",
-            when=GENERATOR,
-        ),
+        lr_gen=LR_GEN,
         omega=Float(low=0.05, high=20, log=True, default=1, source=OURS, when={"real": (True,)}),
         tau_gen=_temperature(0.1, 20, 1, when=GENERATOR),
         tau_mix=_temperature(0.1, 20, 1, when=MIXTURES),
         tau_real=_temperature(0.5, 50, 5, when={"real": (True,)}),
         alpha=alpha(MIXTURES),
         sharpen_T=SHARPEN_T,
-        gen_interval=Choice(
-            options=(1, 2, 4, 8),
-            default=4,
-            source="arXiv 2502.10288 (4)",
-            unit="steps",
-            when=GENERATOR,
-        ),
+        gen_interval=GEN_INTERVAL,
         stage=Choice(
             options=tuple(stages),
             default=default_stage,
@@ -54,13 +54,7 @@ def space(stages: Sequence[str], default_stage: str) -> Space:
             when=GENERATOR,
         ),
         pairing=PAIRING,
-        adversary=Choice(
-            options=("unlearner", "original", "ema", "none"),
-            default="unlearner",
-            source="arXiv 2502.10288 (unlearner); authors' code (original)",
-            when=GENERATOR,
-            held=True,
-        ),
+        adversary=ADVERSARY,
         lam_concat=Choice(
             options=(True, False), default=True, source="authors' code", when=GENERATOR, held=True
         ),

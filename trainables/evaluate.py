@@ -1,4 +1,4 @@
-"""The final examination: one configuration on `test`, from its checkpoint or from scratch."""
+"""Evaluation on `test` of one configuration, from its checkpoint or from scratch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ from trainables.hardware import claim
 
 @dataclass(frozen=True, kw_only=True)
 class TestTask:
-    """What is to be examined.
+    """What is to be evaluated on `test`.
 
     Args:
         method: a key of `METHODS`.
         parameters: its hyperparameters.
         seed: of the trial.
-        epochs: after how many epochs to examine.
+        epochs: after how many epochs to run_test_task.
         trial: its number, whose checkpoints may spare some epochs; `None`: from scratch.
     """
 
@@ -48,10 +48,10 @@ class Result:
     weights: Mapping[str, npt.NDArray[Any]]
 
 
-def examine(
+def run_test_task(
     problem: Problem, judge: Judge, task: TestTask, cpus: float, checkpoints: Files
 ) -> Result:
-    """Unlearn as long as the task says, and judge the model once, at the end."""
+    """Unlearn as long as the task says, and evaluate the model once, at the end."""
     device = claim(cpus)
     trial = Trial(problem, task.method, task.parameters, task.seed, device)
     if task.trial is not None:
@@ -71,4 +71,4 @@ def _array(tensor: torch.Tensor) -> npt.NDArray[Any]:
     return array
 
 
-evaluate_remotely = ray.remote(examine)
+evaluate_remotely = ray.remote(run_test_task)

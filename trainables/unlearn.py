@@ -15,20 +15,21 @@ from ray.tune import Trainable
 from mixunlearn.errors import CorruptError
 from mixunlearn.files import Files
 from mixunlearn.problem import Problem
+from mixunlearn.resume import FAILURE, continues
 from mixunlearn.trial import DivergedError, Trial
 from trainables.checkpoint import identity, latest, load_state, save_state
 from trainables.hardware import claim, cpus_of
 
 IDENTITY = ("seed", "trial")  # keys of the configuration that are no hyperparameters
-FAILURE, TRACE = "failure", "trace"  # keys of a result: why the trial failed, and where
+TRACE = "trace"  # key of a result: where the trial failed
 PATIENCE_S = 5.0  # at least, beyond its limit: then a trial that does not end its epoch is killed
 
 
 class UnlearnTrainable(Trainable):
     """Runs a `Trial`; the configuration is flat: hyperparameters, `trial` and `seed`.
 
-    A trial that an earlier sweep began goes on from its last whole checkpoint. The epoch judged
-    there is reported once more, because whether to go on after it may not have been decided.
+    A trial that an earlier sweep began continues from its last whole checkpoint, see
+    `mixunlearn.resume`.
     """
 
     def setup(
@@ -69,7 +70,7 @@ class UnlearnTrainable(Trainable):
         self.result: dict[str, Any] = {}
         self.again: dict[str, Any] = {}  # a result to report once more
         state = latest(self.checkpoints, f"{new_config['trial']:04d}", self.identity)
-        if state is not None and FAILURE not in state["result"]:
+        if continues(state):
             self._restore(state)
             self.again = dict(self.result)
         return True

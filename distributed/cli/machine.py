@@ -16,7 +16,9 @@ from distributed.cli.options import (
     Home,
     Json,
     Outcome,
+    RetryFailed,
     Settings,
+    Trials,
     Unused,
     Verbose,
     home_folder,
@@ -131,11 +133,9 @@ def submit(
     experiment: Annotated[
         Path | None, typer.Argument(metavar="[EXPERIMENT]", help="YAML file in the checkout.")
     ] = None,
-    trials: Annotated[int | None, typer.Option(help="The study's total of trials.")] = None,
+    trials: Trials = None,
     settings: Settings = None,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Run the failed trials again.")
-    ] = False,
+    retry_failed: RetryFailed = False,
     follow: Annotated[bool, typer.Option(help="Show the job's log until it ends.")] = True,
     status: Annotated[
         str | None, typer.Option("--status", metavar="JOB", help="Say how a job does.")

@@ -45,6 +45,10 @@ Json: TypeAlias = Annotated[
     bool, typer.Option("--json", help="End standard output with the result as a JSON line.")
 ]
 Verbose: TypeAlias = Annotated[bool, typer.Option("-v", "--verbose", help="Show tracebacks.")]
+Trials: TypeAlias = Annotated[int | None, typer.Option(help="The study's total of trials.")]
+RetryFailed: TypeAlias = Annotated[
+    bool, typer.Option("--retry-failed", help="Run the failed trials again.")
+]
 DryRun: TypeAlias = Annotated[
     bool, typer.Option("--dry-run", help="Print the plan and the whole experiment, do nothing.")
 ]

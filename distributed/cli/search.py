@@ -15,7 +15,9 @@ from distributed.cli.options import (
     Home,
     Json,
     Outcome,
+    RetryFailed,
     Settings,
+    Trials,
     Verbose,
     complain,
     home_folder,
@@ -39,11 +41,9 @@ if TYPE_CHECKING:
 
 def sweep(
     experiment: ExperimentFile,
-    trials: Annotated[int | None, typer.Option(help="The study's total of trials.")] = None,
+    trials: Trials = None,
     settings: Settings = None,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Run trials that failed once more.")
-    ] = False,
+    retry_failed: RetryFailed = False,
     promote: Annotated[
         bool, typer.Option("--promote", help="Make the best model `champion`, unless it is worse.")
     ] = False,

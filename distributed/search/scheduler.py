@@ -1,6 +1,6 @@
 """Tune's schedulers, told what earlier sweeps of the study saw, and how to end in order."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,27 +15,29 @@ from distributed.config.experiment import Search
 from distributed.runtime.signals import Stop
 from distributed.search.unsaved import Unsaved
 from distributed.study.study import Study
+from mixunlearn.resume import EpochLog, Report
 
 REDUCTION_FACTOR = 2  # of ASHA: half of the trials goes on at each rung
 EPOCH = "epoch"  # of a trial, also after an interruption; Tune's own count begins anew
 
 
-class Continued(Unsaved):
+class Resumed(Unsaved):
     """Makes a scheduler decide as if the study had never been interrupted.
 
     Its decisions depend on all epochs it has seen: those of earlier sweeps are told first, those
-    that a trial repeats after falling back to its checkpoint are not told twice. Once a stop was
-    asked for, trials are paused, which saves them, and none is started.
+    that a trial repeats after falling back to its checkpoint are not told twice, see
+    `mixunlearn.resume`. Once a stop is requested, trials are paused, which writes a checkpoint,
+    and no trial is started.
     """
 
     study: Study
     stop: Stop
 
-    def follow(self, study: Study, stop: Stop) -> "Continued":
-        """Take over what the study knows; return the scheduler."""
+    def resume(self, study: Study, stop: Stop) -> "Resumed":
+        """Learn all epochs of earlier sweeps from the study; return the scheduler."""
         self.study, self.stop = study, stop
-        self._told: dict[int, int] = {}  # trial -> its last epoch
-        self._decided: dict[int, str] = {}  # trial -> what was decided then
+        self._told = EpochLog()
+        self._decided: dict[int, str] = {}  # trial -> what was decided after its latest epoch
         for row in study.rows():
             past = _Past(row["trial"])
             super().on_trial_add(_NOBODY, past)  # type: ignore[misc]
@@ -48,13 +50,14 @@ class Continued(Unsaved):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: Mapping[str, Any]) -> str:
         """Decide whether a trial goes on."""
         number, epoch = trial.config["trial"], result[EPOCH]
-        if epoch > self._told.get(number, 0):
+        report = self._told.kind(number, epoch)
+        if report is Report.NEW:
             self._catch_up(tune_controller, trial, epoch)
-            self._told[number] = epoch
+            self._told.add(number, epoch)
             self._decided[number] = super().on_trial_result(tune_controller, trial, result)  # type: ignore[misc]
-        # A worker may die before it is told: the epoch it repeats is decided on as before.
-        repeated = epoch < self._told[number]
-        decision = TrialScheduler.CONTINUE if repeated else self._decided[number]
+        # A worker may die before it is told: an epoch that comes again is decided as before.
+        earlier = report is Report.EARLIER_AGAIN
+        decision = TrialScheduler.CONTINUE if earlier else self._decided[number]
         if decision == TrialScheduler.CONTINUE and self.stop.asked:
             return str(TrialScheduler.PAUSE)
         return str(decision)
@@ -77,10 +80,10 @@ class Continued(Unsaved):
         """Tell the epochs before this one that the study has and the scheduler has not."""
         number = trial.config["trial"]
         for past, metrics in self.study.history(number).items():
-            if self._told.get(number, 0) < past < epoch:
+            if self._told.kind(number, past) is Report.NEW and past < epoch:
                 known = {name: value for name, value in metrics.items() if value is not None}
                 super().on_trial_result(tune_controller, trial, {**known, EPOCH: past})  # type: ignore[misc]
-                self._told[number] = past
+                self._told.add(number, past)
 
 
 class _Past:
@@ -93,33 +96,46 @@ class _Past:
 _NOBODY = SimpleNamespace(get_live_trials=list)  # a controller under which nothing runs
 
 
-class Asha(Continued, AsyncHyperBandScheduler):
+class Asha(Resumed, AsyncHyperBandScheduler):
     """Asynchronous successive halving."""
 
 
-class Median(Continued, MedianStoppingRule):
+class Median(Resumed, MedianStoppingRule):
     """Stops trials that are worse than the median of the others."""
 
 
-class Fifo(Continued, FIFOScheduler):
+class Fifo(Resumed, FIFOScheduler):
     """Lets every trial run to its end."""
 
 
-def make_scheduler(search: Search, epochs: int, study: Study, stop: Stop) -> Continued:
-    """Return the scheduler of an experiment; the epoch is the fidelity, up to `epochs`."""
-    aim = {"metric": search.objective, "mode": "min"}
-    scheduler: Continued
-    match search.scheduler:
-        case "asha":
-            scheduler = Asha(
-                time_attr=EPOCH,
-                max_t=epochs,
-                grace_period=1,
-                reduction_factor=REDUCTION_FACTOR,
-                **aim,
-            )
-        case "median":
-            scheduler = Median(time_attr=EPOCH, grace_period=1, min_samples_required=3, **aim)
-        case _:
-            scheduler = Fifo()
-    return scheduler.follow(study, stop)
+def _asha(objective: str, epochs: int) -> Resumed:
+    return Asha(
+        time_attr=EPOCH,
+        max_t=epochs,
+        grace_period=1,
+        reduction_factor=REDUCTION_FACTOR,
+        metric=objective,
+        mode="min",
+    )
+
+
+def _median(objective: str, epochs: int) -> Resumed:
+    return Median(
+        time_attr=EPOCH, grace_period=1, min_samples_required=3, metric=objective, mode="min"
+    )
+
+
+SCHEDULERS: Mapping[str, Callable[[str, int], Resumed]] = {  # by objective and epochs
+    "asha": _asha,
+    "median": _median,
+    "none": lambda objective, epochs: Fifo(),
+}
+
+
+def make_scheduler(search: Search, epochs: int, study: Study, stop: Stop) -> Resumed:
+    """Return the scheduler of an experiment; the epoch is the fidelity, up to `epochs`.
+
+    Raises:
+        KeyError: `SCHEDULERS` has none of this name.
+    """
+    return SCHEDULERS[search.scheduler](search.objective, epochs).resume(study, stop)

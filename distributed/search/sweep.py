@@ -65,43 +65,35 @@ def run_sweep(
 
     Raises:
         MixUnlearnError: a reference could not be trained, the disk is full, Ray is away, another
-            driver has the study.
+            process has the study.
         Interrupted: a stop was asked for; all that was finished is kept.
     """
     start = time.monotonic()
     lock = session.lock(plan)
     plan = plan.keep()
     with tracked(plan, session, part_of=part_of) as (tracker, uri):
-        # Ray takes seconds to start: only once there is something for it to do.
-        if plan.bank.missing():
-            plan = session.connect(plan, "starting Ray")
-            fill_bank(plan, session)
+        plan = _train_missing(plan, session)
         log_references(plan, tracker)
         study = session.open(plan, lock)
         if retry_failed:
             session.progress.say(f"trials: {study.retry_failed()} that failed run again")
         callback = make_callback(plan, study, tracker, session)
-        callback.repeat()
-        if callback.count.total > callback.count.done:
-            plan = session.connect(plan, "starting the trials")
-            write_json(environment(), plan.folder / ENVIRONMENT)
-            search(plan, study, plan.problem(), callback, session)
+        callback.resume()
+        plan = _run_missing(plan, study, callback, session)
         judge = plan.bank.judge("test")
-        examined = examine(plan, test_tasks(plan, study, callback.rows), session)
+        evaluated = evaluate_on_test(plan, test_tasks(plan, study, callback.rows), session)
         summary = summarise(
             plan,
             callback.rows,
             judge,
-            examined,
+            evaluated,
             tracking_uri=redact(uri),
             seconds=time.monotonic() - start,
         )
         if part_of is None:
             runs = {**callback.run_ids, **tracker.run_ids(TRACKING_TIMEOUT_S)}
             report_data = linked(plan, make_report_data(plan, study, summary), runs)
-            write_report(plan, report_data)
-            log_best(tracker, plan, report_data, examined, session.progress)
-            track_summary(tracker, plan, report_data, examined)
+            _report(plan, report_data, evaluated, tracker, session)
         else:
             write_json(summary, plan.folder / SUMMARY)
             tracker.finish_study("complete", best_metrics(summary))
@@ -111,15 +103,47 @@ def run_sweep(
     return summary
 
 
-def examine(plan: Plan, tasks: Mapping[str, TestTask], session: Session) -> dict[str, Entry]:
-    """Examine on `test` what has not been yet; return all results.
+def _train_missing(plan: Plan, session: Session) -> Plan:
+    """Train the references that are missing; Ray, which takes seconds to start, only for those."""
+    if plan.bank.missing():
+        plan = session.connect(plan, "starting Ray")
+        fill_bank(plan, session)
+    return plan
+
+
+def _run_missing(plan: Plan, study: Study, callback: TrialCallback, session: Session) -> Plan:
+    """Run the trials that are missing, if there are any."""
+    if callback.count.total > callback.count.done:
+        plan = session.connect(plan, "starting the trials")
+        write_json(environment(), plan.folder / ENVIRONMENT)
+        search(plan, study, plan.problem(), callback, session)
+    return plan
+
+
+def _report(
+    plan: Plan,
+    report_data: ReportData,
+    evaluated: Mapping[str, Entry],
+    tracker: Tracker,
+    session: Session,
+) -> None:
+    """Write the study's results as files, and send them to MLflow with the best model."""
+    write_report(plan, report_data)
+    log_best(tracker, plan, report_data, evaluated, session.progress)
+    track_summary(tracker, plan, report_data, evaluated)
+
+
+def evaluate_on_test(
+    plan: Plan, tasks: Mapping[str, TestTask], session: Session
+) -> dict[str, Entry]:
+    """Evaluate on `test` what has not been evaluated yet; return all results.
 
     Raises:
         Interrupted: a stop was asked for.
     """
     evaluator = TestEvaluator(plan)
     if missing := evaluator.missing(tasks):
-        session.progress.show(f"test: examining {len(missing)} models", event=True)
+        session.progress.show(f"test: evaluating {len(missing)} models", event=True)
         plan, stop = session.connect(plan, "starting Ray"), session.stop
         judge = plan.bank.judge("test")
         evaluator.run(missing, plan.problem(), judge, lambda: stop.asked is not None)
@@ -134,7 +158,7 @@ def sync(plan: Plan, session: Session) -> tuple[int, list[str]]:
         The number of its finished trials, and what MLflow did not take.
 
     Raises:
-        MixUnlearnError: a driver has the study.
+        MixUnlearnError: another process has the study.
     """
     lock, problems = session.lock(plan), list[str]()
     with tracked(plan, session, problems, SYNC_TIMEOUT_S) as (tracker, _):
@@ -142,7 +166,7 @@ def sync(plan: Plan, session: Session) -> tuple[int, list[str]]:
         if not plan.bank.missing():
             log_references(plan, tracker)
         callback = make_callback(plan, study, tracker, session)
-        callback.repeat()
+        callback.resume()
         callback.write_table()
         evaluator = TestEvaluator(plan)
         tasks = test_tasks(plan, study, callback.rows)
@@ -150,10 +174,7 @@ def sync(plan: Plan, session: Session) -> tuple[int, list[str]]:
         if summary and not evaluator.missing(tasks):
             runs = {**callback.run_ids, **tracker.run_ids(SYNC_TIMEOUT_S)}
             report_data = linked(plan, make_report_data(plan, study, summary), runs)
-            write_report(plan, report_data)
-            examined = evaluator.results(tasks)
-            log_best(tracker, plan, report_data, examined, session.progress)
-            track_summary(tracker, plan, report_data, examined)
+            _report(plan, report_data, evaluator.results(tasks), tracker, session)
     if plan.shared:
         publish(plan)
     return len(callback.rows), problems

@@ -21,8 +21,9 @@ from distributed.study.trials_table import known_run_ids, ranked, replacing, wri
 from distributed.tracking.tags import CODE, TRIAL_ID
 from distributed.tracking.tracker import Tracker
 from mixunlearn.errors import MixUnlearnError
+from mixunlearn.resume import FAILURE
 from search_spaces import Space
-from trainables.unlearn import FAILURE, TRACE
+from trainables.unlearn import TRACE
 
 NAMED, NAME_LENGTH = 4, 80  # parameters in the name of a run; characters
 METRIC_PREFIXES = ("acc/", "backdoor/", "mia/", "div/", "time/", "train/", "gap/", "z/")
@@ -126,7 +127,7 @@ class TrialCallback(Unsaved, tune.Callback):
         self._finish(trial, "failed", reason)
         self._show(trials, event=True)
 
-    def repeat(self) -> None:
+    def resume(self) -> None:
         """Tell MLflow all that the study knows of finished trials; what it has, it is not sent.
 
         An earlier driver may have died before it told everything.

@@ -30,43 +30,20 @@ def search(
     Raises:
         Interrupted: a stop was asked for; running trials are saved.
     """
-    experiment, stop = plan.experiment, session.stop
-    resources = experiment.resources
-    ends = {EPOCH: plan.epochs}
-    if resources.trial_seconds:
-        ends["seconds"] = resources.trial_seconds  # type: ignore[assignment]
-    trainable = tune.with_parameters(
-        UnlearnTrainable,
-        problem=problem,
-        method=experiment.method,
-        objective=experiment.search.objective,
-        checkpoints=plan.checkpoints,
-        limit=resources.trial_seconds,
-    )
+    resources, stop = plan.experiment.resources, session.stop
     tuner = tune.Tuner(
-        tune.with_resources(trainable, {"cpu": resources.cpu, "gpu": resources.gpu}),
+        tune.with_resources(
+            _trainable(plan, problem), {"cpu": resources.cpu, "gpu": resources.gpu}
+        ),
         tune_config=tune.TuneConfig(
             search_alg=StudySearcher(study, lambda: not stop.asked),
-            scheduler=make_scheduler(experiment.search, plan.epochs, study, stop),
+            scheduler=make_scheduler(plan.experiment.search, plan.epochs, study, stop),
             num_samples=callback.count.total - callback.count.done,
             max_concurrent_trials=_at_once(plan, session),
             reuse_actors=True,
             trial_dirname_creator=_folder_of,
         ),
-        run_config=tune.RunConfig(
-            name=run_name(),
-            storage_path=plan.checkpoints.path,
-            storage_filesystem=plan.checkpoints.filesystem,
-            callbacks=[callback],
-            stop=ends,
-            failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
-            checkpoint_config=tune.CheckpointConfig(
-                num_to_keep=1,
-                checkpoint_frequency=max(1, plan.epochs // CHECKPOINTS),
-                checkpoint_at_end=True,
-            ),
-            verbose=0,
-        ),
+        run_config=_run_config(plan, callback),
     )
     with stop.patiently():
         try:
@@ -76,6 +53,39 @@ def search(
     if callback.count.done < callback.count.total:
         done = f"{callback.count.done} of {callback.count.total} trials"
         raise MixUnlearnError(f"Ray ended after {done}; the same command goes on")
+
+
+def _trainable(plan: Plan, problem: Problem) -> Any:  # noqa: ANN401 - Ray has no types
+    """Return what runs a trial, with all that trials share."""
+    return tune.with_parameters(
+        UnlearnTrainable,
+        problem=problem,
+        method=plan.experiment.method,
+        objective=plan.experiment.search.objective,
+        checkpoints=plan.checkpoints,
+        limit=plan.experiment.resources.trial_seconds,
+    )
+
+
+def _run_config(plan: Plan, callback: TrialCallback) -> tune.RunConfig:
+    """Return where Tune keeps checkpoints, how often, and when a trial ends."""
+    ends: dict[str, float] = {EPOCH: plan.epochs}
+    if limit := plan.experiment.resources.trial_seconds:
+        ends["seconds"] = limit
+    return tune.RunConfig(
+        name=run_name(),
+        storage_path=plan.checkpoints.path,
+        storage_filesystem=plan.checkpoints.filesystem,
+        callbacks=[callback],
+        stop=ends,
+        failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
+        checkpoint_config=tune.CheckpointConfig(
+            num_to_keep=1,
+            checkpoint_frequency=max(1, plan.epochs // CHECKPOINTS),
+            checkpoint_at_end=True,
+        ),
+        verbose=0,
+    )
 
 
 def _unwrapped(error: Exception) -> Exception:

@@ -9,10 +9,15 @@ from typing import Any
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from mixunlearn.resume import State, state_of
 from search_spaces.space import Value
 
 CONFIG, CODE, EPOCH, ROW, AT = "config", "code", "epoch:", "row", "at"
-STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+STATES = {  # as Optuna has them
+    State.COMPLETE: TrialState.COMPLETE,
+    State.PRUNED: TrialState.PRUNED,
+    State.FAILED: TrialState.FAIL,
+}
 
 Metrics = Mapping[str, float | None]
 
@@ -48,6 +53,11 @@ class Attempt:
     code: str = ""
 
     @property
+    def state(self) -> State:
+        """Return its state, see `mixunlearn.resume`."""
+        return state_of(self.row)
+
+    @property
     def number(self) -> int:
         """Return the trial's number, which all its attempts share."""
         return int(self.config["trial"])
@@ -76,11 +86,6 @@ def attempt_of(frozen: FrozenTrial) -> Attempt:
     )
 
 
-def has_failed(attempt: Attempt) -> bool:
-    """Return whether an attempt ended as failed."""
-    return attempt.row is not None and attempt.row["state"] == "failed"
-
-
 def objective_curve(attempt: Attempt, objective: str) -> dict[int, float]:
     """Return the objective by epoch, where it is a number."""
     values = {epoch: metrics.get(objective) for epoch, metrics in attempt.history.items()}
@@ -89,7 +94,7 @@ def objective_curve(attempt: Attempt, objective: str) -> dict[int, float]:
 
 def objective_value(attempt: Attempt, objective: str) -> float | None:
     """Return how a trial ended, in the objective; `None` if it failed or still runs."""
-    if attempt.row is None or attempt.row["state"] == "failed":
+    if attempt.row is None or attempt.state is State.FAILED:
         return None
     value: float | None = attempt.row.get(objective)
     return value

@@ -1,7 +1,7 @@
 """What is tried next: Optuna's samplers, and our parameters as Optuna's distributions."""
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import optuna
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
@@ -66,14 +66,14 @@ class Sampling:
         trial = self._trials.pop(attempt.number)
         for epoch, found in objective_curve(attempt, objective).items():
             trial.report(found, epoch)
-        state, value = STATES[attempt.row["state"]], attempt.row.get(objective)
+        state, value = STATES[attempt.state], attempt.row.get(objective)
         self._study.tell(trial, value if state is TrialState.COMPLETE else None, state=state)
 
-    def recall(self, attempts: Iterable[Attempt], objective: str) -> None:
-        """Take over the trials of earlier sweeps.
+    def resume(self, attempts: Iterable[Attempt], objective: str) -> None:
+        """Learn the trials of earlier sweeps from the record, see `mixunlearn.resume`.
 
         The state of CMA-ES follows from the order in which trials were proposed and ended, so it
-        proposes them once more; the other samplers only look at what came of them.
+        proposes them again; the other samplers only look at the results.
         """
         known = list(attempts)
         if self.sampler == "cmaes":
@@ -112,28 +112,32 @@ class Sampling:
 
 
 def make_sampler(name: str, seed: int) -> BaseSampler:
-    """Return one of Optuna's samplers, by the name used in experiments."""
+    """Return one of Optuna's samplers, by the name used in experiments.
+
+    Raises:
+        KeyError: `SAMPLERS` has none of this name.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        match name:
-            case "random":
-                return RandomSampler(seed=seed)
-            case "cmaes":
-                return CmaEsSampler(
-                    seed=seed, n_startup_trials=STARTUP_TRIALS, warn_independent_sampling=False
-                )
-            case "gp":
-                return GPSampler(
-                    seed=seed, n_startup_trials=STARTUP_TRIALS, warn_independent_sampling=False
-                )
-        # The liar keeps trials that run at the same time apart.
-        return TPESampler(
-            seed=seed,
-            n_startup_trials=STARTUP_TRIALS,
-            multivariate=True,
-            group=True,
-            constant_liar=True,
-        )
+        return SAMPLERS[name](seed)
+
+
+SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {  # by seed
+    "tpe": lambda seed: TPESampler(
+        seed=seed,
+        n_startup_trials=STARTUP_TRIALS,
+        multivariate=True,
+        group=True,
+        constant_liar=True,  # keeps trials that run at the same time apart
+    ),
+    "random": lambda seed: RandomSampler(seed=seed),
+    "cmaes": lambda seed: CmaEsSampler(
+        seed=seed, n_startup_trials=STARTUP_TRIALS, warn_independent_sampling=False
+    ),
+    "gp": lambda seed: GPSampler(
+        seed=seed, n_startup_trials=STARTUP_TRIALS, warn_independent_sampling=False
+    ),
+}
 
 
 def suggest(trial: Trial, space: Space, facts: Mapping[str, Value]) -> dict[str, Value]:

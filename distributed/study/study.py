@@ -30,7 +30,6 @@ from distributed.study.attempt import (
     Metrics,
     attempt_of,
     finite_or_none,
-    has_failed,
     objective_value,
 )
 from distributed.study.importance import ENOUGH, RESAMPLED, RESAMPLES, explained_shares
@@ -38,6 +37,7 @@ from distributed.study.lock import StudyLock
 from distributed.study.sampling import Sampling
 from distributed.study.storage import open_record, root_cause
 from mixunlearn.errors import MixUnlearnError
+from mixunlearn.resume import State, state_of
 from mixunlearn.signature import seed_for, signature
 from search_spaces import Space
 from search_spaces.space import Value
@@ -86,9 +86,9 @@ class Study:
         self._storage, self._key = open_record(storage, name)
         self._ended: list[Attempt] = []  # in that order, also those before a trial's last
         self._attempts = self._read()
-        self._waiting = [attempt for attempt in self._attempts.values() if attempt.row is None]
+        self._waiting = [attempt for attempt in self._attempts.values() if not attempt.state.ended]
         self._sampling = Sampling(space, facts, sampler, seed, start)
-        self._sampling.recall(self._attempts.values(), objective)
+        self._sampling.resume(self._attempts.values(), objective)
 
     def close(self) -> None:
         """Give the connections to the storage back."""
@@ -140,7 +140,7 @@ class Study:
 
     def retry_failed(self) -> int:
         """Make failed trials run again under their number and seed; return how many."""
-        failed = [attempt for attempt in self._attempts.values() if has_failed(attempt)]
+        failed = [attempt for attempt in self._attempts.values() if attempt.state is State.FAILED]
         for last in failed:
             self._waiting.append(self._begin(last.config, last.drawn, last.distributions))
         self._waiting.sort(key=lambda attempt: attempt.number)
@@ -283,7 +283,7 @@ class Study:
 
         def write() -> None:
             with suppress(UpdateFinishedTrialError):  # told before the database went away
-                self._storage.set_trial_state_values(key, STATES[row["state"]], values)
+                self._storage.set_trial_state_values(key, STATES[state_of(row)], values)
 
         self._write(write)
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from distributed.config.experiment import Search
 from distributed.runtime.signals import Stop
-from distributed.search.scheduler import EPOCH, Continued, make_scheduler
+from distributed.search.scheduler import EPOCH, SCHEDULERS, Resumed, make_scheduler
 from distributed.study.study import Study
 from search_spaces import SPACES
 
@@ -44,9 +44,7 @@ class Sweep:
     def __init__(self, folder: Path, kind: str, stop: Stop | None = None) -> None:
         self.study = open_study(folder)
         search = Search(epochs=EPOCHS, scheduler=kind)  # type: ignore[arg-type]
-        self.scheduler: Continued = make_scheduler(
-            search, search.epochs, self.study, stop or Stop()
-        )
+        self.scheduler: Resumed = make_scheduler(search, search.epochs, self.study, stop or Stop())
         self.decisions: list[tuple[int, int, str]] = []
 
     def trial(self, *, start: int = 1, die_after: int | None = None) -> None:
@@ -146,3 +144,13 @@ def test_a_trial_that_ends_without_a_value_counts_for_nothing(
     scheduler.on_trial_add(CONTROLLER, trial)
     scheduler.on_trial_complete(CONTROLLER, trial, {"gap/avg": value, EPOCH: 1})
     assert all(not recorded for _, recorded in scheduler._brackets[0]._rungs)
+
+
+def test_an_experiment_may_name_the_schedulers_that_there_are() -> None:
+    assert get_args(Search.model_fields["scheduler"].annotation) == tuple(SCHEDULERS)
+
+
+def test_an_unknown_scheduler_is_an_error_not_another_one(tmp_path: Path) -> None:
+    search = Search.model_construct(scheduler="hyperband", objective="gap/avg")
+    with pytest.raises(KeyError, match="hyperband"):
+        make_scheduler(search, 3, open_study(tmp_path), Stop())

@@ -3,14 +3,16 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
+from distributed.config.experiment import Search
 from distributed.search.searcher import StudySearcher
+from distributed.study import sampling
 from distributed.study.importance import ENOUGH, RESAMPLES
 from distributed.study.study import Study
 from mixunlearn.errors import MixUnlearnError
@@ -331,3 +333,12 @@ def test_trials_are_known_in_the_order_in_which_they_ended(tmp_path: Path) -> No
         study.finish(number, "complete", seconds=1.0, error=None)
     assert list(study.ended()) == [1, 0]
     assert list(open_study(tmp_path).ended()) == [1, 0]
+
+
+def test_an_experiment_may_name_the_samplers_that_there_are() -> None:
+    assert get_args(Search.model_fields["sampler"].annotation) == tuple(sampling.SAMPLERS)
+
+
+def test_an_unknown_sampler_is_an_error_not_another_one() -> None:
+    with pytest.raises(KeyError, match="bayes"):
+        sampling.make_sampler("bayes", 0)

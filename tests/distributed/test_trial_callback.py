@@ -44,7 +44,7 @@ def told(folder: Path, place: Place, then: Callable[[TrialCallback], None]) -> N
     study, tracker = open_study(folder), place.tracker("study")
     tracker.start_study("study", {}, {}, "")
     callback = make_callback(folder, study, tracker)
-    callback.repeat()
+    callback.resume()
     then(callback)
     study.close()
     assert tracker.close(PATIENCE_S) == []

@@ -30,7 +30,7 @@ from tests.drills.process import LEAVING_S, Command, DrillError
 DONE, FAILED, BAD_INPUT, TRIALS_FAILED = 0, 1, 2, 4
 RESULTS = "unlearned"  # the kind of the store's entries that belong to one study
 PROGRESS = r"^(models|trials): \d+ of|^test: "
-EXAMINING = r"^test: examining"
+EVALUATING = r"^test: evaluating"
 # More than half of the processors: no second trial has room. All of them would be slow beside
 # other runs: threads that wait for each other.
 ALONE = (os.cpu_count() or 1) / 2 + 0.5
@@ -312,9 +312,9 @@ class Ground:
         command = self.start(words, folder / "undisturbed.err", {})
         expect(command, DONE)
         rows, summary = read_study(study_folder(home))
-        marks = (command.when(r"^trials: 1 of"), command.when(EXAMINING), command.ended)
-        first, examining, end = (mark - command.began for mark in marks if mark)
-        return Undisturbed(home=home, rows=rows, summary=summary, spans=(first, examining, end))
+        marks = (command.when(r"^trials: 1 of"), command.when(EVALUATING), command.ended)
+        first, evaluating, end = (mark - command.began for mark in marks if mark)
+        return Undisturbed(home=home, rows=rows, summary=summary, spans=(first, evaluating, end))
 
     def _write(self, setting: Setting, path: Path) -> None:
         path.write_text(yaml.safe_dump(setting.experiment(self.size)))
@@ -353,13 +353,13 @@ def strike(command: Command, phase: str, scene: Scene, rng: random.Random) -> st
     Phases: "start-up" (until the first trial has ended; "references" where these are trained
     before), "trials", "final" (the examination).
     """
-    first, examining, end = scene.undisturbed.spans
+    first, evaluating, end = scene.undisturbed.spans
     total = len(scene.undisturbed.rows)
     pattern, length = {
         "start-up": (r"", first),
         "references": (r"", first),
-        "final": (EXAMINING, end - examining),
-    }.get(phase, (rf"^trials: {rng.randint(1, total - 1)} of", (examining - first) / total))
+        "final": (EVALUATING, end - evaluating),
+    }.get(phase, (rf"^trials: {rng.randint(1, total - 1)} of", (evaluating - first) / total))
     wait = rng.uniform(0, length)
     reached = not pattern or command.await_line(pattern)
     time.sleep(wait if reached else 0)

@@ -19,7 +19,8 @@ from mixunlearn.problem import Problem
 from mixunlearn.store import Store
 from mixunlearn.trial import Trial
 from trainables.checkpoint import identity, latest
-from trainables.evaluate import Result, TestTask, evaluate_remotely, examine
+from trainables.evaluate import Result, evaluate_remotely, run_test_task
+from trainables.evaluate import TestTask as Task
 from trainables.reference import ReferenceTrainable
 from trainables.unlearn import UnlearnTrainable
 
@@ -195,12 +196,12 @@ def test_an_examination_goes_on_from_a_checkpoint_to_the_same_model(
     parameters = {name: value for name, value in FIRST.items() if name not in ("trial", "seed")}
     here(problem, FIRST, tmp_path)
     tasks = [
-        TestTask(method="mixunlearn", parameters=parameters, seed=1, epochs=EPOCHS + 1, trial=trial)
+        Task(method="mixunlearn", parameters=parameters, seed=1, epochs=EPOCHS + 1, trial=trial)
         for trial in (0, None)
     ]
     judge, files = bank.judge("test"), Files.of(tmp_path)
     resumed: Result = ray.get(evaluate_remotely.remote(problem, judge, tasks[0], 1, files))
-    whole = examine(problem, judge, tasks[1], 1, files)
+    whole = run_test_task(problem, judge, tasks[1], 1, files)
     assert latest(Files.of(tmp_path), "0000", identity("mixunlearn", parameters, 1))
     assert numbers(dict(resumed.metrics)) == numbers(dict(whole.metrics))
     assert all((resumed.weights[name] == whole.weights[name]).all() for name in whole.weights)
