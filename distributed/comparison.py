@@ -15,9 +15,9 @@ from distributed.experiment import REMEDIES, Experiment, Section, make_experimen
 from distributed.plan import Plan, make_plan
 from distributed.settings import put, read_file
 from mixunlearn.data.names import known_names
-from mixunlearn.data.tasks import level
 from mixunlearn.errors import InputError
 from mixunlearn.methods import METHODS
+from mixunlearn.tasks.keys import level
 from search_spaces.space import Choice, Space
 
 KNOBS = 6  # of a method at most: more of them would need more trials than the others get

@@ -13,13 +13,13 @@ from distributed.addresses import redact
 from distributed.settings import put, read_file
 from mixunlearn.data.names import known_names
 from mixunlearn.data.sources import LARGEST_SIZE, SOURCES
-from mixunlearn.data.tasks import level
 from mixunlearn.errors import InputError
 from mixunlearn.methods import METHODS
 from mixunlearn.models import find_factory
 from mixunlearn.models.pretrained import PUBLISHED
 from mixunlearn.models.torchvision import PREFIX
 from mixunlearn.signature import signature
+from mixunlearn.tasks.keys import level
 
 Count: TypeAlias = Annotated[int, Field(ge=1)]
 Positive: TypeAlias = Annotated[float, Field(gt=0)]

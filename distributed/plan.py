@@ -18,14 +18,12 @@ import yaml
 
 from distributed.addresses import nearest_folder, resolve, sqlite_path
 from distributed.experiment import Experiment, check_tracking, read_experiment
-from distributed.forget_set import forget_set
 from distributed.results import replacing
 from mixunlearn.bank import PHASES, Bank
 from mixunlearn.data import arrow, sources
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.names import known_names
 from mixunlearn.data.splits import Splits, make_splits
-from mixunlearn.data.spoilt import spoilt
 from mixunlearn.errors import InputError, MixUnlearnError
 from mixunlearn.evaluation import evaluation_set
 from mixunlearn.files import Files
@@ -33,6 +31,8 @@ from mixunlearn.methods import METHODS
 from mixunlearn.models import Pretrained
 from mixunlearn.problem import Architecture, Problem
 from mixunlearn.store import Store
+from mixunlearn.tasks.corruption import spoilt
+from mixunlearn.tasks.wording import forget_set
 from mixunlearn.training import Recipe
 from search_spaces import SPACES, Choice, Space
 from search_spaces.space import Value

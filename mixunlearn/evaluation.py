@@ -15,14 +15,14 @@ import torch
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.batches import Indices
 from mixunlearn.data.splits import Splits
-from mixunlearn.data.spoilt import triggered
-from mixunlearn.data.tasks import Task
 from mixunlearn.inference import predict
 from mixunlearn.metrics.accuracy import accuracy
 from mixunlearn.metrics.gap import Evaluation, ReferenceSet
 from mixunlearn.metrics.membership import attack_success
 from mixunlearn.models import StagedModel
 from mixunlearn.signature import seed_for
+from mixunlearn.tasks.corruption import triggered
+from mixunlearn.tasks.keys import Task
 
 Phase = Literal["val", "test"]
 Images = npt.NDArray[np.uint8]

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.hardness import hardness
 from mixunlearn.data.names import known_names
-from mixunlearn.data.tasks import Task, check_task, level
 from mixunlearn.errors import InputError
 from mixunlearn.signature import seed_for, signature
+from mixunlearn.tasks.keys import Task, check_task, level
 
 Rows = NDArray[np.int64]
 
@@ -66,7 +66,7 @@ def make_splits(
 
     Args:
         dataset: the labelled images.
-        task: as for `mixunlearn.data.tasks.check_task`.
+        task: as for `mixunlearn.tasks.keys.check_task`.
         seed: of every draw.
         limit: `{"train": n, "test": n}`, random samples to use instead of the whole parts.
 

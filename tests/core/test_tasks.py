@@ -15,14 +15,14 @@ from mixunlearn.data import hardness
 from mixunlearn.data.arrow import Dataset, make_dataset
 from mixunlearn.data.sources import SOURCES
 from mixunlearn.data.splits import Splits, make_splits
-from mixunlearn.data.spoilt import spoilt
-from mixunlearn.data.tasks import KINDS, level
 from mixunlearn.errors import InputError
 from mixunlearn.evaluation import evaluation_set
 from mixunlearn.inference import predict
 from mixunlearn.problem import Architecture
 from mixunlearn.signature import signature
 from mixunlearn.store import Store
+from mixunlearn.tasks.corruption import spoilt
+from mixunlearn.tasks.keys import KINDS, level
 from mixunlearn.training import Recipe
 
 CPU = torch.device("cpu")

@@ -17,10 +17,10 @@ from distributed.experiment import (
     read_tracking,
 )
 from distributed.plan import Plan, make_plan, resolved
-from mixunlearn.data.tasks import KINDS
 from mixunlearn.errors import InputError
 from mixunlearn.methods import METHODS
 from mixunlearn.models import build_model
+from mixunlearn.tasks.keys import KINDS
 from mixunlearn.training import Recipe
 from search_spaces import SPACES
 

@@ -12,9 +12,9 @@ from distributed.disk import estimate
 from distributed.experiment import TASKS, make_experiment
 from distributed.plan import Plan, find_study, make_plan, resolved
 from distributed.recorder import METRIC_PREFIXES
-from mixunlearn.data.tasks import KINDS
 from mixunlearn.errors import InputError
 from mixunlearn.methods import METHODS
+from mixunlearn.tasks.keys import KINDS
 from report.notation import unit
 
 Planned = Callable[..., Plan]

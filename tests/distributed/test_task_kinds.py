@@ -94,5 +94,5 @@ def test_a_kind_keeps_its_names(home: Path, task: dict[str, Any], names: str) ->
 
 def test_every_kind_is_pinned() -> None:
     assert {task["kind"] for task, _ in PINNED} == set(
-        "class data random ids noisy backdoor semi hard".split()
+        ["class", "data", "random", "ids", "noisy", "backdoor", "semi", "hard"]
     )

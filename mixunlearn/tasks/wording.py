@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from mixunlearn.data.splits import Splits
-from mixunlearn.data.tasks import Task
+from mixunlearn.tasks.keys import Task
 
 SHOWN = 8  # ids listed
 

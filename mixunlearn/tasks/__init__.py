@@ -1,0 +1,1 @@
+"""Kinds of unlearning tasks: what is to be forgotten."""
