@@ -17,7 +17,7 @@ from distributed.settings import put, read_file
 from mixunlearn.data.names import known_names
 from mixunlearn.errors import InputError
 from mixunlearn.methods import METHODS
-from mixunlearn.tasks.keys import level
+from mixunlearn.tasks.written import level
 from search_spaces.space import Choice, Space
 
 KNOBS = 6  # of a method at most: more of them would need more trials than the others get

@@ -31,8 +31,6 @@ from mixunlearn.methods import METHODS
 from mixunlearn.models import Pretrained
 from mixunlearn.problem import Architecture, Problem
 from mixunlearn.store import Store
-from mixunlearn.tasks.corruption import spoilt
-from mixunlearn.tasks.wording import forget_set
 from mixunlearn.training import Recipe
 from search_spaces import SPACES, Choice, Space
 from search_spaces.space import Value
@@ -73,7 +71,7 @@ class Plan:
     @property
     def study(self) -> str:
         """Return the study's name: equal settings, equal name."""
-        ids = self.splits.task.ids or ()
+        ids = self.splits.task.asked
         weights = self.bank.architecture.weights
         signature = self.experiment.signature(self.dataset.digest, ids, weights)
         return f"{self.experiment.name}-{signature}"
@@ -160,7 +158,7 @@ class Plan:
     @property
     def forget_set(self) -> str:
         """Return what is to be forgotten, in words."""
-        return forget_set(self.splits, self.dataset.classes)
+        return self.splits.words(self.dataset.classes)
 
     @property
     def workers(self) -> str:
@@ -251,7 +249,7 @@ def make_plan(experiment: Experiment, home: Path, *, command: str, local: bool =
     limit = data.limit.model_dump(exclude_none=True)
     task = experiment.task.model_dump(exclude_none=True)
     splits = make_splits(source, task, seed=data.seed, limit=limit)
-    dataset = spoilt(source, splits)
+    dataset = splits.corrupted(source)
     pretrained = read_pretrained(experiment)
     model = architecture(experiment, dataset, pretrained).initial(0, pretrained)
     stages = model.stages_with(wished_stages(experiment))

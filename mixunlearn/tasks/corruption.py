@@ -1,58 +1,37 @@
-"""Data sets as an error or an attacker left them: what the models of some tasks are trained on.
+"""Data sets as an error or an attacker left them, for the kinds of tasks that have such.
 
-Shapes: N images, F channels, H W pixels.
+Shape suffixes: N images, F channels, H W pixels.
 """
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mixunlearn.data.arrow import Dataset, make_dataset
-from mixunlearn.data.splits import Splits
-from mixunlearn.signature import seed_for
-
-WHITE = 255
+from mixunlearn.data.labelled import Images, Rows
 
 
-def spoilt(dataset: Dataset, splits: Splits) -> Dataset:
-    """Return the data set that the models of a task are trained on; most tasks change nothing.
-
-    `noisy`: each image of D_f has a label drawn from the wrong ones. `backdoor`: each has the
-    trigger and the target's label. All else stays as it is, so images for tuning and for the
-    report have true labels and no trigger. Equal arguments, equal data set.
+def replaced(
+    dataset: Dataset, rows_N: Rows, labels_N: Rows | int, images_NFHW: Images | None = None
+) -> Dataset:
+    """Return a data set with other labels in some rows; all else stays as it is.
 
     Args:
-        dataset: the images as the source has them, which `splits` were made of.
-        splits: who is to be forgotten, in which task.
+        dataset: the images as the source has them; it is not changed.
+        rows_N: which rows.
+        labels_N: their labels.
+        images_NFHW: their images, uint8; `None` leaves them as they are.
     """
-    task, forget_N = splits.task, splits.forget_N
-    images_NFHW, labels_N = dataset.images_NFHW, dataset.labels_N.copy()
-    if task.kind == "noisy":
-        labels_N[forget_N] = _wrong(splits.truth_N, len(dataset.classes), splits.key)
-    elif task.target is not None and task.size is not None:
-        images_NFHW, labels_N[forget_N] = images_NFHW.copy(), task.target
-        images_NFHW[forget_N] = triggered(images_NFHW[forget_N], task.size)
-    else:
-        return dataset
+    all_images_NFHW, all_labels_N = dataset.images_NFHW, dataset.labels_N.copy()
+    all_labels_N[rows_N] = labels_N
+    if images_NFHW is not None:
+        all_images_NFHW = all_images_NFHW.copy()
+        all_images_NFHW[rows_N] = images_NFHW
     return make_dataset(
-        images_NFHW,
-        labels_N,
+        all_images_NFHW,
+        all_labels_N,
         classes=dataset.classes,
         n_train=dataset.n_train,
         source=dataset.source,
     )
 
 
-def triggered(images_NFHW: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Return images with the trigger: a white square of `size` pixels, bottom right.
-
-    Source: the square of Gu, Dolan-Gavitt, Garg. BadNets. arXiv 1708.06733.
-    """
-    changed_NFHW = images_NFHW.copy()
-    changed_NFHW[:, :, -size:, -size:] = WHITE
-    return changed_NFHW
-
-
-def _wrong(truth_N: NDArray[np.int64], classes: int, key: str) -> NDArray[np.int64]:
-    """Return labels drawn uniformly from those that are not the true ones."""
-    rng = np.random.default_rng(seed_for("wrong labels", key))
-    return (truth_N + rng.integers(1, classes, len(truth_N))) % classes
+def without_wrong_labels(dataset: Dataset) -> str | None:
+    """Return why no label of a data set can be wrong, `None` if one can."""
+    return "there is only one class: no label can be wrong" if len(dataset.classes) == 1 else None

@@ -1,46 +1,19 @@
-"""What is to be forgotten, in words."""
+"""Words that several kinds of tasks share."""
 
 from collections.abc import Sequence
 
-from mixunlearn.data.splits import Splits
-from mixunlearn.tasks.keys import Task
 
-SHOWN = 8  # ids listed
-
-
-def forget_set(splits: Splits, names: Sequence[str]) -> str:
-    """Return what is to be forgotten, in words.
+def share_in_words(forget: int, fraction: float) -> str:
+    """Return how many images are forgotten, and which share that is.
 
     Args:
-        splits: of which task, and how many images.
-        names: of the classes.
+        forget: number of images of D_f.
+        fraction: in (0, 1].
     """
-    task, number = splits.task, len(splits.forget_N)
-    words = _of_task(task.forgetting, number, names)
-    if task.labelled is not None:
-        words += f"; methods know {len(splits.known_N)} of {len(splits.retain_N)} retained labels"
-    return words
+    return f"{forget} images: {fraction:.0%} of the training images"
 
 
-def _of_task(task: Task, number: int, names: Sequence[str]) -> str:
-    chosen, target = _listed(task.classes or (), names), names[task.target or 0]
-    if task.ids is not None:
-        listed = ", ".join(map(str, task.ids[:SHOWN]))
-        return f"{number} images asked for: {listed}" + (", ..." if number > SHOWN else "")
-    if task.fraction is None:
-        return f"all {number} training images of class {chosen}"
-    share = f"{number} images: {task.fraction:.0%} of the training images"
-    trigger = f"a trigger of {task.size}×{task.size} pixels"
-    more = {
-        "data": f" of {chosen}",
-        "noisy": f" of {chosen}, which were taught with wrong labels",
-        "backdoor": f" of all but {target}, which were taught as {target}, with {trigger}",
-        "hard": f", those of {task.order} {task.by}",
-    }
-    return share + more.get(task.kind, "")
-
-
-def _listed(classes: Sequence[int], names: Sequence[str]) -> str:
+def listed(classes: Sequence[int], names: Sequence[str]) -> str:
     """Return the names of classes, or which half of them it is."""
     middle, indices = len(names) // 2, list(range(len(names)))
     if len(names) > 2:  # noqa: PLR2004 - a half of one class is better named

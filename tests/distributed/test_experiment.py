@@ -8,7 +8,6 @@ import yaml
 from safetensors.torch import save_file
 
 from distributed.experiment import (
-    TASKS,
     Experiment,
     check_tracking,
     make_experiment,
@@ -20,7 +19,7 @@ from distributed.plan import Plan, make_plan, resolved
 from mixunlearn.errors import InputError
 from mixunlearn.methods import METHODS
 from mixunlearn.models import build_model
-from mixunlearn.tasks.keys import KINDS
+from mixunlearn.tasks import TASKS
 from mixunlearn.training import Recipe
 from search_spaces import SPACES
 
@@ -65,7 +64,8 @@ def test_defaults_are_filled_in(tmp_path: Path) -> None:
 
 def test_defaults_are_those_of_the_core() -> None:
     for kind, task in TASKS.items():
-        assert task.model_validate({"kind": kind}).model_dump() == {"kind": kind, **KINDS[kind]}
+        defaults = {name: key.default for name, key in task.schema().items()}
+        assert changed(f"task.kind={kind}").task.model_dump() == {"kind": kind, **defaults}
     references = make_experiment(yaml.safe_load(SMALLEST)).references
     recipe = Recipe(epochs=references.epochs)
     assert references.model_dump(exclude={"seeds", "epochs"}) == {

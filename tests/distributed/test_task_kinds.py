@@ -10,6 +10,7 @@ from distributed.experiment import make_experiment
 from distributed.plan import Plan, make_plan, resolved
 from mixunlearn.evaluation import evaluation_set
 from mixunlearn.signature import signature
+from mixunlearn.tasks import TASKS
 
 ROWS = ("forget_N", "retain_N", "val_N", "test_N", "truth_N", "known_N")
 
@@ -93,6 +94,4 @@ def test_a_kind_keeps_its_names(home: Path, task: dict[str, Any], names: str) ->
 
 
 def test_every_kind_is_pinned() -> None:
-    assert {task["kind"] for task, _ in PINNED} == set(
-        ["class", "data", "random", "ids", "noisy", "backdoor", "semi", "hard"]
-    )
+    assert {task["kind"] for task, _ in PINNED} == set(TASKS)
