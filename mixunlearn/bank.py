@@ -13,8 +13,9 @@ import torch
 
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.batches import Indices, Samples
+from mixunlearn.data.labelled import LabelledImages
 from mixunlearn.data.splits import Splits
-from mixunlearn.evaluation import VERSION, Judge, LabelledImages, Phase, evaluation_set
+from mixunlearn.evaluation import VERSION, Judge, Phase, evaluation_set
 from mixunlearn.inference import predict
 from mixunlearn.metrics.gap import Evaluation, ReferenceSet
 from mixunlearn.models import Pretrained, StagedModel
@@ -46,7 +47,7 @@ class Bank:
 
     Args:
         store: where they are kept.
-        dataset: what they are trained on; for some tasks it is `spoilt`.
+        dataset: what they are trained on; see `Splits.corrupted`.
         splits: which part of it.
         architecture: of all models.
         recipe: how all are trained.

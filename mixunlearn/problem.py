@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from mixunlearn.data.batches import Indices, Samples
-from mixunlearn.evaluation import Judge, LabelledImages
+from mixunlearn.data.labelled import LabelledImages
+from mixunlearn.evaluation import Judge
 from mixunlearn.methods import Context
 from mixunlearn.models import Pretrained, StagedModel, build_model
 from mixunlearn.models.ensemble import Ensemble, split_members
@@ -152,7 +153,7 @@ class Problem:
                 labels_N=_tensor(held_out.labels_N).to(device) if self.with_labels else None,
             ),
             classes=self.architecture.classes,
-            forgotten=tuple(self.judge.images.forgotten),
+            forgotten=self.judge.images.forgotten,
             seed=seed,
         )
 

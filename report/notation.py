@@ -3,10 +3,12 @@
 import math
 from collections.abc import Mapping
 
+from mixunlearn.tasks.written import own_groups
+
 ABSENT = "–"
 MINUS = "−"
 
-UNITS = {"acc": "%", "backdoor": "%", "mia": "%", "div": "nats", "time": "s"}
+UNITS = {"acc": "%", "mia": "%", "div": "nats", "time": "s"}
 UNIT_NAMES = {"%": "percent", "pp": "percentage points", "s": "seconds", "×": "times retraining"}
 
 # (from this size on, format); limits sit where rounding would add a digit.
@@ -36,7 +38,8 @@ def unit(metric: str) -> str:
         return "×"
     if metric.endswith("_auc"):
         return ""
-    return UNITS.get(metric.partition("/")[0], "")
+    group = metric.partition("/")[0]
+    return UNITS.get(group) or ("%" if group in own_groups() else "")
 
 
 def unit_name(metric: str) -> str:

@@ -14,9 +14,9 @@ from distributed.config.experiment import Experiment, make_experiment
 from distributed.plan.make import make_plan
 from distributed.plan.plan import Plan
 from mixunlearn.data.names import known_names
-from mixunlearn.data.tasks import level
 from mixunlearn.errors import InputError
 from mixunlearn.methods import METHODS
+from mixunlearn.tasks.written import level
 from search_spaces.space import Choice, Space
 
 KNOBS = 6  # of a method at most: more of them would need more trials than the others get

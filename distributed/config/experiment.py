@@ -1,25 +1,37 @@
 """The experiment: what a user writes down, checked and typed before anything runs."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer
-from pydantic_core import ErrorDetails
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    field_serializer,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, PydanticKnownError
 
 from distributed.config.yaml_file import put, read_file
 from distributed.runtime.text import redact
 from mixunlearn.data.names import known_names
 from mixunlearn.data.sources import LARGEST_SIZE, SOURCES
-from mixunlearn.data.tasks import level
 from mixunlearn.errors import InputError
 from mixunlearn.methods import METHODS
 from mixunlearn.models import find_factory
 from mixunlearn.models.pretrained import PUBLISHED
 from mixunlearn.models.torchvision import PREFIX
 from mixunlearn.signature import signature
+from mixunlearn.tasks import TASKS
+from mixunlearn.tasks import Task as Kind
+from mixunlearn.tasks.keys import Key
+from mixunlearn.tasks.written import level
 
 Count: TypeAlias = Annotated[int, Field(ge=1)]
 Positive: TypeAlias = Annotated[float, Field(gt=0)]
@@ -70,85 +82,39 @@ class Model(Section):
     weights: str | None = None
 
 
-class ClassTask(Section):
-    """Forget all training images of some classes."""
+class Task(Section):
+    """What is to be forgotten: a kind of `mixunlearn.tasks.TASKS`, with the keys of that kind."""
 
-    kind: Literal["class"]
-    classes: list[Any] = [0]  # what is in it is checked against the data, whose classes have names
+    model_config = ConfigDict(extra="allow")  # after `_of_kind` they are those of the kind
 
+    kind: str
 
-class DataTask(Section):
-    """Forget a fraction of the training images of some classes (default: the upper half)."""
-
-    kind: Literal["data"]
-    classes: list[Any] | None = None
-    fraction: Fraction = 0.4
-
-
-class RandomTask(Section):
-    """Forget a fraction of all training images."""
-
-    kind: Literal["random"]
-    fraction: Fraction = 0.1
-
-
-class IdsTask(Section):
-    """Forget the training images of a list of row numbers, or of a file of them."""
-
-    kind: Literal["ids"]
-    ids: Any = None  # must be there; checked against the data, like classes
+    @model_validator(mode="before")
+    @classmethod
+    def _of_kind(cls, task: object) -> object:
+        """Return the task with its defaults; values are checked as far as it goes without data."""
+        if isinstance(task, Task):
+            return task
+        if not isinstance(task, dict):
+            raise PydanticKnownError("model_attributes_type")
+        kind = task.get("kind")
+        if not isinstance(kind, str) or kind not in TASKS:
+            raise PydanticKnownError("enum", {"expected": ", ".join(TASKS)})
+        return _section(TASKS[kind]).model_validate(task).model_dump()
 
 
-class NoisyTask(Section):
-    """Teach wrong labels to a fraction of some classes (default: the lower half); forget those."""
-
-    kind: Literal["noisy"]
-    classes: list[Any] | None = None
-    fraction: Fraction = 0.6
-
-
-class BackdoorTask(Section):
-    """Put a trigger and the target's label on a fraction of other images; forget those."""
-
-    kind: Literal["backdoor"]
-    target: Any = 0
-    fraction: Fraction = 0.1
-    size: Count = 3
+@cache
+def _section(kind: type[Kind]) -> type[Section]:
+    """Return what may be written for a kind of task, for pydantic."""
+    keys: dict[str, Any] = {name: _field(key) for name, key in kind.schema().items()}
+    return create_model("Task", __base__=Section, kind=(str, ...), **keys)
 
 
-class SemiTask(Section):
-    """Forget as a class or a data task does; methods know a fraction of the retained labels."""
-
-    kind: Literal["semi"]
-    of: Literal["class", "data"] = "data"
-    classes: list[Any] | None = None
-    fraction: Fraction | None = None
-    labelled: Fraction = 0.1
-
-
-class HardTask(Section):
-    """Forget the fraction of all training images that is memorised most, or least."""
-
-    kind: Literal["hard"]
-    fraction: Fraction = 0.1
-    by: Literal["memorisation", "loss"] = "memorisation"
-    order: Literal["highest", "lowest"] = "highest"
-
-
-TASKS: Mapping[str, type[Section]] = {
-    "class": ClassTask,
-    "data": DataTask,
-    "random": RandomTask,
-    "ids": IdsTask,
-    "noisy": NoisyTask,
-    "backdoor": BackdoorTask,
-    "semi": SemiTask,
-    "hard": HardTask,
-}
-Task: TypeAlias = Annotated[
-    ClassTask | DataTask | RandomTask | IdsTask | NoisyTask | BackdoorTask | SemiTask | HardTask,
-    Field(discriminator="kind"),
-]
+def _field(key: Key) -> tuple[Any, Any]:
+    """Return the type and the default of a key."""
+    bounds: dict[str, Any] = dict(key.bounds)
+    written = key.written | None if key.default is None else key.written
+    return written, Field(key.default, **bounds)
 
 
 class References(Section):
@@ -241,8 +207,9 @@ class Experiment(Section):
         content["data"] |= {"train": None, "test": None, "digest": digest}
         for key in ("root", "size", "download"):  # what they change shows in the digest
             del content["data"][key]
-        if "ids" in content["task"]:
-            content["task"]["ids"] = list(ids)
+        for name, written in TASKS[self.task.kind].schema().items():
+            if written.lists_rows:
+                content["task"][name] = list(ids)
         content["model"]["weights"] = weights
         if weights is None:  # as before there were any
             del content["model"]["weights"]
@@ -298,7 +265,7 @@ def make_experiment(content: dict[str, Any]) -> Experiment:
     try:
         experiment = Experiment.model_validate(content)
     except ValidationError as error:
-        raise _first_error(error.errors()) from error
+        raise _first_error(error.errors(), content.get("task")) from error
     _check_names(experiment)
     _check_model(experiment.model)
     _check_method(experiment)
@@ -423,21 +390,20 @@ def _check_apart(study: str | None, tracking: str | None) -> None:
         raise InputError("storage.study", redact(study), remedy)
 
 
-def _first_error(errors: Sequence[ErrorDetails]) -> InputError:
-    """Return one thing pydantic found as one line of ours."""
+def _first_error(errors: Sequence[ErrorDetails], task: Any) -> InputError:  # noqa: ANN401
+    """Return one thing pydantic found as one line of ours; `task` is what was written for it."""
     # A key is often missing because it is there misspelt.
     error = next((error for error in errors if error["type"] == "extra_forbidden"), errors[0])
     location = [str(part) for part in error["loc"]]
-    # pydantic puts the kind of task between.
-    kind = location.pop(1) if location[0] == "task" and len(location) > 1 else None
     key, value = ".".join(location), error["input"]
     match error["type"]:
         case "extra_forbidden":
-            remedy = _no_task_key(location[-1], kind) if kind else f"unknown key; {_nearest(key)}"
+            of_task = location[0] == "task" and len(location) > 1
+            remedy = _no_task_key(location[1], task["kind"]) if of_task else _nearest(key)
             return InputError(key, value, remedy)
         case "missing":
             return InputError(key, None, "missing; presets in experiments/ show it")
-        case "union_tag_invalid" | "union_tag_not_found":
+        case "enum":
             return InputError("task.kind", value.get("kind"), f"must be one of {', '.join(TASKS)}")
     remedy = REMEDIES.get(error["type"], error["msg"]).format(**error.get("ctx", {}))
     return InputError(key, value, remedy)
@@ -445,19 +411,20 @@ def _first_error(errors: Sequence[ErrorDetails]) -> InputError:
 
 def _no_task_key(name: str, kind: str) -> str:
     """Return what to do about a key that tasks of a kind do not have."""
-    others = [other for other, task in TASKS.items() if name in task.model_fields]
+    others = [other for other, task in TASKS.items() if name in task.schema()]
     if others:
         return f"a {kind} task has no such key; it is one of {', '.join(others)} tasks"
-    return f"a {kind} task has no such key; {known_names(name, TASKS[kind].model_fields)}"
+    known = known_names(name, ["kind", *TASKS[kind].schema()])
+    return f"a {kind} task has no such key; {known}"
 
 
 def _nearest(key: str) -> str:
-    return f"did you mean {get_close_matches(key, _keys(), n=1, cutoff=0.0)[0]}?"
+    return f"unknown key; did you mean {get_close_matches(key, _keys(), n=1, cutoff=0.0)[0]}?"
 
 
 def _keys() -> list[str]:
     """Return all keys of an experiment file, dotted."""
-    keys = {f"task.{name}" for task in TASKS.values() for name in task.model_fields}
+    keys = {f"task.{name}" for task in TASKS.values() for name in task.schema()}
     for name, field in Experiment.model_fields.items():
         keys.add(name)
         section = field.annotation

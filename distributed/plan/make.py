@@ -22,7 +22,6 @@ from distributed.plan.requirements import (
 from mixunlearn.data import sources
 from mixunlearn.data.names import known_names
 from mixunlearn.data.splits import make_splits
-from mixunlearn.data.spoilt import spoilt
 from mixunlearn.errors import InputError
 from mixunlearn.files import Files
 from search_spaces import SPACES
@@ -52,7 +51,7 @@ def make_plan(experiment: Experiment, home: Path, *, command: str, local: bool =
     limit = data.limit.model_dump(exclude_none=True)
     task = experiment.task.model_dump(exclude_none=True)
     splits = make_splits(source, task, seed=data.seed, limit=limit)
-    dataset = spoilt(source, splits)
+    dataset = splits.corrupted(source)
     pretrained = read_pretrained(experiment)
     model = architecture(experiment, dataset, pretrained).initial(0, pretrained)
     stages = model.stages_with(wished_stages(experiment))

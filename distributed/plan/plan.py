@@ -12,7 +12,6 @@ import torch
 import yaml
 
 from distributed.config.experiment import Experiment
-from distributed.plan.forget_set import forget_set
 from distributed.plan.location import FILE_RECORDS, record_address
 from distributed.plan.model import architecture
 from distributed.runtime.addresses import resolve
@@ -64,7 +63,7 @@ class Plan:
     @property
     def study(self) -> str:
         """Return the study's name: equal settings, equal name."""
-        ids = self.splits.task.ids or ()
+        ids = self.splits.task.asked
         weights = self.bank.architecture.weights
         signature = self.experiment.signature(self.dataset.digest, ids, weights)
         return f"{self.experiment.name}-{signature}"
@@ -151,7 +150,7 @@ class Plan:
     @property
     def forget_set(self) -> str:
         """Return what is to be forgotten, in words."""
-        return forget_set(self.splits, self.dataset.classes)
+        return self.splits.words(self.dataset.classes)
 
     @property
     def workers(self) -> str:

@@ -22,11 +22,12 @@ from distributed.tracking.tags import CODE, TRIAL_ID
 from distributed.tracking.tracker import Tracker
 from mixunlearn.errors import MixUnlearnError
 from mixunlearn.resume import FAILURE
+from mixunlearn.tasks.written import own_groups
 from search_spaces import Space
 from trainables.unlearn import TRACE
 
 NAMED, NAME_LENGTH = 4, 80  # parameters in the name of a run; characters
-METRIC_PREFIXES = ("acc/", "backdoor/", "mia/", "div/", "time/", "train/", "gap/", "z/")
+METRIC_GROUPS = {"acc", "mia", "div", "time", "train", "gap", "z"}  # beside those of tasks
 
 
 class TrialCallback(Unsaved, tune.Callback):
@@ -92,7 +93,7 @@ class TrialCallback(Unsaved, tune.Callback):
         self._heard[number] = time.monotonic()
         if FAILURE in result:  # the epoch did not end: it has no metrics
             return
-        metrics = {name: result[name] for name in result if name.startswith(METRIC_PREFIXES)}
+        metrics = {name: result[name] for name in result if is_metric(name)}
         self.study.report(number, epoch, metrics)
         self.tracker.log_epoch(number, epoch, metrics, self.study.time_ms(number, epoch))
         self.epochs_done += 1
@@ -182,7 +183,7 @@ class TrialCallback(Unsaved, tune.Callback):
 
     def _close(self, row: Mapping[str, Any]) -> None:
         number, state, error = row["trial"], row["state"], row["error"]
-        metrics = {name: row[name] for name in row if name.startswith(METRIC_PREFIXES)}
+        metrics = {name: row[name] for name in row if is_metric(name)}
         metrics["time/trial_s"] = row["seconds"]
         reason = error or ""
         if state == "pruned" and not error:
@@ -245,6 +246,12 @@ class SoFar:
         if not self._values:
             return {}
         return {"so_far/best": self._values[0], "so_far/median": median(self._values)}
+
+
+def is_metric(name: str) -> bool:
+    """Return whether a value that a trial reports is recorded: `group/metric` of a known group."""
+    group, slash, _ = name.partition("/")
+    return bool(slash) and (group in METRIC_GROUPS or group in own_groups())
 
 
 def run_name(number: int, method: str, parameters: Mapping[str, Any], space: Space) -> str:

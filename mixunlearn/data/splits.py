@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixunlearn.data.arrow import Dataset
-from mixunlearn.data.hardness import hardness
+from mixunlearn.data.labelled import Rows
 from mixunlearn.data.names import known_names
-from mixunlearn.data.tasks import Task, check_task, level
 from mixunlearn.errors import InputError
 from mixunlearn.signature import seed_for, signature
-
-Rows = NDArray[np.int64]
+from mixunlearn.tasks import Task
+from mixunlearn.tasks.written import check_task
 
 VAL_BESIDE_TEST = 0.1  # of the training part, when the source has its own test part
 VAL, TEST = 0.2, 0.2  # of all images, when it has none
@@ -35,7 +34,6 @@ class Splits:
         test_N: images only a report may look at.
         truth_N: labels of `forget_N` as the source has them, whatever a task makes of them.
         known_N: those of `retain_N` whose labels a method may see.
-        forgotten: classes that are forgotten whole, () if there are none such.
         task: what was asked for.
         key: 8 hex digits that name data, task, seed and limit.
     """
@@ -46,9 +44,30 @@ class Splits:
     test_N: Rows
     truth_N: Rows
     known_N: Rows
-    forgotten: tuple[int, ...]
     task: Task
     key: str
+
+    @property
+    def forgotten(self) -> tuple[int, ...]:
+        """Return the classes that are forgotten whole, () if there are none such."""
+        return self.task.forgotten
+
+    def corrupted(self, dataset: Dataset) -> Dataset:
+        """Return the data set that models of the task are trained on; most tasks change nothing.
+
+        Args:
+            dataset: the images as the source has them, which the splits were made of.
+        """
+        return self.task.corrupted(dataset, self.forget_N, self.key)
+
+    def words(self, names: Sequence[str]) -> str:
+        """Return what is to be forgotten, in words.
+
+        Args:
+            names: of the classes.
+        """
+        sizes = {"forget": self.forget_N, "retain": self.retain_N, "known": self.known_N}
+        return self.task.words(names, **{part: len(rows_N) for part, rows_N in sizes.items()})
 
 
 def make_splits(
@@ -66,7 +85,7 @@ def make_splits(
 
     Args:
         dataset: the labelled images.
-        task: as for `mixunlearn.data.tasks.check_task`.
+        task: as for `mixunlearn.tasks.written.check_task`.
         seed: of every draw.
         limit: `{"train": n, "test": n}`, random samples to use instead of the whole parts.
 
@@ -76,7 +95,7 @@ def make_splits(
     checked = check_task(task, dataset)
     limits = _check_limit(limit or {}, dataset)
     train, val, test = _parts(dataset, checked, seed, limits)
-    forget = np.sort(_forget(dataset, train, checked, seed))
+    forget = np.sort(checked.forget(dataset, np.sort(train), seed))
     retain = np.sort(np.setdiff1d(train, forget, assume_unique=True))
     if not len(retain):
         raise InputError("task", dict(task), "every training image is forgotten: forget fewer")
@@ -86,8 +105,7 @@ def make_splits(
         val_N=np.sort(val),
         test_N=np.sort(test),
         truth_N=dataset.labels_N[forget],
-        known_N=np.sort(_known(dataset, retain, checked, seed)),
-        forgotten=(checked.classes or ()) if level(task) == "class" else (),
+        known_N=np.sort(checked.known(dataset, retain, seed)),
         task=checked,
         key=signature([dataset.digest, checked.content(), int(seed), limits]),
     )
@@ -139,7 +157,7 @@ def _parts(
     A limit does not leave out what was asked for: it is there beside the sample, if not in it.
     """
     labels_N, digest = dataset.labels_N, dataset.digest
-    asked = np.array(task.ids or (), np.int64)
+    asked = np.array(task.asked, np.int64)
     train = _sample(np.arange(dataset.n_train), "train", digest, seed, limits)
     test = _sample(np.arange(dataset.n_train, len(labels_N)), "test", digest, seed, limits)
     free = np.setdiff1d(train, asked, assume_unique=True)
@@ -187,52 +205,3 @@ def _cut_class(members: Rows, shares: Sequence[float]) -> list[Rows]:
     else:
         sizes = [max(1, round(share * len(members))) for share in shares]
     return np.split(members, np.cumsum(sizes))
-
-
-def _forget(dataset: Dataset, train: Rows, task: Task, seed: int) -> Rows:
-    if task.ids is not None:
-        return np.array(task.ids)
-    pool = _pool(dataset, np.sort(train), task)
-    if task.fraction is None:
-        return pool
-    count = round(task.fraction * len(pool))
-    if not count:
-        remedy = f"forgets none of {len(pool)} images: {1 / len(pool):.2g} forgets one"
-        raise InputError("task.fraction", task.fraction, remedy)
-    if task.by is None:
-        return _drawn("forget", dataset, pool, task, seed)[:count]
-    score_N = hardness(dataset, pool, task.by)
-    return pool[np.argsort(score_N if task.order == "lowest" else -score_N, kind="stable")][:count]
-
-
-def _pool(dataset: Dataset, train: Rows, task: Task) -> Rows:
-    """Return the training images of which some may be forgotten."""
-    labels_N, pool = dataset.labels_N[train], train
-    if task.target is not None:
-        pool = train[labels_N != task.target]
-        if not len(pool):
-            remedy = "every training image is of this class: name another, or use more images"
-            raise InputError("task.target", task.target, remedy)
-    if task.classes is not None:
-        pool = train[np.isin(labels_N, task.classes)]
-        if not len(pool):
-            names = ", ".join(dataset.classes[index] for index in task.classes)
-            remedy = f"no training image is of {names}: use other classes or more images"
-            raise InputError("task.classes", list(task.classes), remedy)
-    return pool
-
-
-def _known(dataset: Dataset, retain: Rows, task: Task, seed: int) -> Rows:
-    if task.labelled is None:
-        return retain
-    count = round(task.labelled * len(retain))
-    if not count:
-        remedy = f"knows none of {len(retain)} labels: {1 / len(retain):.2g} knows one"
-        raise InputError("task.labelled", task.labelled, remedy)
-    return _drawn("labelled", dataset, retain, task, seed)[:count]
-
-
-def _drawn(purpose: str, dataset: Dataset, rows: Rows, task: Task, seed: int) -> Rows:
-    content = task.forgetting.content()
-    rng = np.random.default_rng(seed_for(purpose, dataset.digest, content, int(seed)))
-    return rng.permutation(rows)

@@ -135,16 +135,16 @@ def test_a_single_forgotten_image_is_judged_in_both_phases(bank: Bank) -> None:
 
 
 @pytest.mark.parametrize(
-    ("forgotten", "metrics"),
+    ("kind", "metrics"),
     [
-        ((0,), ("acc/train_forget", "acc/val_retain", "acc/val_forget", "mia/asr")),
-        ((), ("acc/train_retain", "acc/train_forget", "acc/val", "mia/asr")),
+        ("class", ("acc/train_forget", "acc/val_retain", "acc/val_forget", "mia/asr")),
+        ("data", ("acc/train_retain", "acc/train_forget", "acc/val", "mia/asr")),
     ],
 )
 def test_the_average_gap_is_over_the_tasks_table(
-    bank: Bank, forgotten: tuple[int, ...], metrics: tuple[str, ...]
+    bank: Bank, kind: str, metrics: tuple[str, ...]
 ) -> None:
-    splits = replace(bank.splits, forgotten=forgotten)
+    splits = make_splits(bank.dataset, {"kind": kind})
     assert evaluation_set(bank.dataset, splits, "val").gap_metrics == metrics
 
 

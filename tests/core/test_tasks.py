@@ -15,14 +15,14 @@ from mixunlearn.data import hardness
 from mixunlearn.data.arrow import Dataset, make_dataset
 from mixunlearn.data.sources import SOURCES
 from mixunlearn.data.splits import Splits, make_splits
-from mixunlearn.data.spoilt import spoilt
-from mixunlearn.data.tasks import KINDS, level
 from mixunlearn.errors import InputError
 from mixunlearn.evaluation import evaluation_set
 from mixunlearn.inference import predict
 from mixunlearn.problem import Architecture
 from mixunlearn.signature import signature
 from mixunlearn.store import Store
+from mixunlearn.tasks import TASKS
+from mixunlearn.tasks.written import level
 from mixunlearn.training import Recipe
 
 CPU = torch.device("cpu")
@@ -45,7 +45,7 @@ def make_bank(
     splits = make_splits(digits, task, limit={"train": 900})
     return Bank(
         store=Store(root),
-        dataset=spoilt(digits, splits),
+        dataset=splits.corrupted(digits),
         splits=splits,
         architecture=Architecture(name="cnn", width=8, image_shape=(1, 8, 8), classes=10),
         recipe=Recipe(epochs=epochs, lr=3e-3),
@@ -84,7 +84,7 @@ def test_the_first_tasks_keep_their_keys(
     bank = replace(
         make_bank(digits, task),
         splits=splits,
-        dataset=spoilt(digits, splits),
+        dataset=splits.corrupted(digits),
         references=2,
         stages=("pool1", "pool2"),
     )
@@ -187,7 +187,7 @@ def test_bad_files_of_ids(
 
 def test_wrong_labels_are_taught_for_a_share_of_the_lower_half(digits: Dataset) -> None:
     splits = make_splits(digits, {"kind": "noisy"})
-    changed = spoilt(digits, splits)
+    changed = splits.corrupted(digits)
     pool = training(splits)[digits.labels_N[training(splits)] < 5]
     assert len(splits.forget_N) == round(0.6 * len(pool))
     assert np.isin(splits.forget_N, pool).all()
@@ -202,7 +202,7 @@ def test_the_label_of_two_is_the_other() -> None:
     images, labels = np.zeros((40, 1, 2, 2), np.uint8), np.arange(40) % 2
     dataset = make_dataset(images, labels, classes="ab", n_train=40, source="made")
     splits = make_splits(dataset, {"kind": "noisy"})
-    assert (spoilt(dataset, splits).labels_N[splits.forget_N] == 1).all()
+    assert (splits.corrupted(dataset).labels_N[splits.forget_N] == 1).all()
 
 
 # Triggers
@@ -212,7 +212,7 @@ def test_the_label_of_two_is_the_other() -> None:
 def test_a_trigger_is_a_white_square_in_the_corner(digits: Dataset, size: int) -> None:
     task = {"kind": "backdoor", "target": 7, "fraction": 0.2, "size": size}
     splits = make_splits(digits, task)
-    changed = spoilt(digits, splits)
+    changed = splits.corrupted(digits)
     pool = training(splits)[digits.labels_N[training(splits)] != 7]
     assert len(splits.forget_N) == round(0.2 * len(pool))
     assert np.isin(splits.forget_N, pool).all()
@@ -229,9 +229,9 @@ def test_only_what_is_forgotten_is_spoilt_and_always_alike(
     digits: Dataset, task: dict[str, object]
 ) -> None:
     splits = make_splits(digits, task, seed=3)
-    changed, again = (spoilt(digits, splits) for _ in range(2))
+    changed, again = (splits.corrupted(digits) for _ in range(2))
     assert changed.digest == again.digest != digits.digest
-    assert spoilt(digits, make_splits(digits, task, seed=4)).digest != changed.digest
+    assert make_splits(digits, task, seed=4).corrupted(digits).digest != changed.digest
     others = np.setdiff1d(np.arange(len(digits.labels_N)), splits.forget_N)
     np.testing.assert_array_equal(changed.labels_N[others], digits.labels_N[others])
     np.testing.assert_array_equal(changed.images_NFHW[others], digits.images_NFHW[others])
@@ -239,8 +239,8 @@ def test_only_what_is_forgotten_is_spoilt_and_always_alike(
 
 
 def test_other_tasks_spoil_nothing(digits: Dataset) -> None:
-    for kind in KINDS.keys() - {"noisy", "backdoor", "ids"}:
-        assert spoilt(digits, make_splits(digits, {"kind": kind})) is digits
+    for kind in TASKS.keys() - {"noisy", "backdoor", "ids"}:
+        assert make_splits(digits, {"kind": kind}).corrupted(digits) is digits
 
 
 def test_a_backdoor_opens_the_original_and_no_reference(digits: Dataset) -> None:
@@ -374,7 +374,7 @@ def test_images_with_wrong_labels_are_among_the_hardest(
     digits: Dataset, by: str, fraction: float
 ) -> None:
     noisy = make_splits(digits, {"kind": "noisy", "classes": [0], "fraction": 0.1})
-    mislabelled = spoilt(digits, noisy)
+    mislabelled = noisy.corrupted(digits)
     task = {"kind": "hard", "fraction": fraction, "by": by}
     hardest = make_splits(mislabelled, task)
     easiest = make_splits(mislabelled, {**task, "order": "lowest"})

@@ -8,7 +8,6 @@ import yaml
 from safetensors.torch import save_file
 
 from distributed.config.experiment import (
-    TASKS,
     Experiment,
     check_tracking,
     make_experiment,
@@ -18,10 +17,10 @@ from distributed.config.experiment import (
 )
 from distributed.plan.make import make_plan
 from distributed.plan.plan import Plan, resolved
-from mixunlearn.data.tasks import KINDS
 from mixunlearn.errors import InputError
 from mixunlearn.methods import METHODS
 from mixunlearn.models import build_model
+from mixunlearn.tasks import TASKS
 from mixunlearn.training import Recipe
 from search_spaces import SPACES
 
@@ -66,7 +65,8 @@ def test_defaults_are_filled_in(tmp_path: Path) -> None:
 
 def test_defaults_are_those_of_the_core() -> None:
     for kind, task in TASKS.items():
-        assert task.model_validate({"kind": kind}).model_dump() == {"kind": kind, **KINDS[kind]}
+        defaults = {name: key.default for name, key in task.schema().items()}
+        assert changed(f"task.kind={kind}").task.model_dump() == {"kind": kind, **defaults}
     references = make_experiment(yaml.safe_load(SMALLEST)).references
     recipe = Recipe(epochs=references.epochs)
     assert references.model_dump(exclude={"seeds", "epochs"}) == {

@@ -1,0 +1,207 @@
+"""What a kind of task says of itself: the verbs that data, evaluation and experiments ask.
+
+Shape suffixes: N samples, F channels, H W pixels.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar, Self, get_type_hints
+
+from mixunlearn.data.arrow import Dataset
+from mixunlearn.data.labelled import Images, LabelledImages, Rows
+from mixunlearn.data.names import known_names
+from mixunlearn.errors import InputError
+from mixunlearn.tasks.keys import Key
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Measure:
+    """A metric of a task's own: which share of some images a model takes for given classes.
+
+    Args:
+        name: of the metric, `group/metric`; one of the task's `metrics`.
+        labels_N: the classes, int64. The metric is in percent.
+        images_NFHW: returns the images, uint8; `None` for those of D_f that are evaluated.
+    """
+
+    name: str
+    labels_N: Rows
+    images_NFHW: Callable[[], Images] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(ABC):
+    """A checked unlearning task: equal tasks are equal values, however they were written.
+
+    A subclass is one kind of task, a frozen keyword-only dataclass. Its fields are its keys, in the
+    order they are shown in, each annotated with the type it has once checked and with what it may
+    be written as: `fraction: Annotated[float, Fraction(default=0.1)]`.
+
+    Attributes:
+        metrics: the names of the metrics that `measures` adds.
+
+    Args:
+        kind: the name it has in `TASKS`.
+    """
+
+    metrics: ClassVar[tuple[str, ...]] = ()
+
+    kind: str
+
+    # What users write
+
+    @classmethod
+    def schema(cls) -> dict[str, Key]:
+        """Return the keys of the kind by name, with what may be written for each."""
+        hints = get_type_hints(cls, include_extras=True)
+        return {
+            field.name: key
+            for field in fields(cls)
+            for key in getattr(hints[field.name], "__metadata__", ())
+            if isinstance(key, Key)
+        }
+
+    @classmethod
+    def level(cls, written: Mapping[str, object]) -> str:
+        """Return as what kind of task a method sees one: "class" where whole classes are forgotten.
+
+        Args:
+            written: as the user wrote it, not checked yet.
+        """
+        return str(written.get("kind"))
+
+    @classmethod
+    def checked(cls, kind: str, written: Mapping[str, object], dataset: Dataset) -> Self:
+        """Return the task with its defaults filled in.
+
+        Args:
+            kind: its name in `TASKS`.
+            written: keys of the kind with what the user wrote; absent ones have their defaults.
+            dataset: the labelled images.
+
+        Raises:
+            InputError: a key or a value is not one there can be.
+        """
+        keys = cls.schema()
+        for name, value in written.items():
+            if name not in keys:
+                remedy = f"a {kind} task has no such key; {known_names(name, keys)}"
+                raise InputError(f"task.{name}", value, remedy)
+        values = cls.values(written, dataset)
+        reason = cls.unfit(dataset)
+        if reason is not None:
+            raise InputError("task.kind", kind, reason)
+        return cls(kind=kind, **values)
+
+    @classmethod
+    def values(cls, written: Mapping[str, object], dataset: Dataset) -> dict[str, Any]:
+        """Return the checked value of each key; override it where they depend on each other.
+
+        Args:
+            written: as for `checked`.
+            dataset: the labelled images.
+
+        Raises:
+            InputError: a value is not one there can be.
+        """
+        return {
+            name: key.check(name, written.get(name, key.default), dataset)
+            for name, key in cls.schema().items()
+        }
+
+    @classmethod
+    def unfit(cls, dataset: Dataset) -> str | None:
+        """Return why a data set makes no sense for the task, `None` if it does; most take any."""
+        return None
+
+    # What is forgotten
+
+    @property
+    def asked(self) -> tuple[int, ...]:
+        """Return the training images that were asked for by row: they are used for nothing else."""
+        lists = [getattr(self, name) for name, key in self.schema().items() if key.lists_rows]
+        return tuple(row for rows in lists for row in rows)
+
+    @property
+    def forgotten(self) -> tuple[int, ...]:
+        """Return the classes that are forgotten whole."""
+        return ()
+
+    @abstractmethod
+    def forget(self, dataset: Dataset, train_N: Rows, seed: int) -> Rows:
+        """Return the rows of D_f, in any order; equal arguments, equal rows.
+
+        Args:
+            dataset: the images as the source has them.
+            train_N: the rows of all that are trained on, sorted.
+            seed: of the draw.
+
+        Raises:
+            InputError: there is nothing to forget.
+        """
+
+    def known(self, dataset: Dataset, retain_N: Rows, seed: int) -> Rows:
+        """Return the rows of D_r whose labels methods may see, in any order.
+
+        Args:
+            dataset: the images as the source has them.
+            retain_N: the rows of D_r, sorted.
+            seed: of the draw.
+
+        Raises:
+            InputError: there are none.
+        """
+        return retain_N
+
+    def corrupted(self, dataset: Dataset, forget_N: Rows, key: str) -> Dataset:
+        """Return the data set that models are trained on; most tasks change nothing.
+
+        Nothing but images and labels of D_f may change. Equal arguments, equal data set.
+
+        Args:
+            dataset: the images as the source has them.
+            forget_N: the rows of D_f.
+            key: of the splits, for seeds.
+        """
+        return dataset
+
+    # How it is judged
+
+    def gap_metrics(self, held_out: str) -> tuple[str, ...]:
+        """Return the metrics that make `gap/avg`: those of the paper's table for the task.
+
+        Args:
+            held_out: accuracy on held-out images, "acc/val" or "acc/test".
+        """
+        if self.forgotten:
+            return ("acc/train_forget", f"{held_out}_retain", f"{held_out}_forget", "mia/asr")
+        return ("acc/train_retain", "acc/train_forget", held_out, "mia/asr")
+
+    def measures(self, held_out: LabelledImages, truth_N: Rows) -> Sequence[Measure]:
+        """Return what is measured for this task beside what is measured for all.
+
+        Args:
+            held_out: images the model never saw, as the source has them.
+            truth_N: labels of the evaluated images of D_f, as the source has them.
+        """
+        return ()
+
+    # What is said of it
+
+    @abstractmethod
+    def words(self, names: Sequence[str], *, forget: int, retain: int, known: int) -> str:
+        """Return what is to be forgotten, in words.
+
+        Args:
+            names: of the classes.
+            forget: number of images of D_f.
+            retain: number of images of D_r.
+            known: number of labels of D_r that methods may see.
+        """
+
+    def content(self) -> dict[str, object]:
+        """Return plain data that names the task, for keys and seeds."""
+        # Splits of the first kinds must keep their keys: these had both names, whatever they were.
+        first: dict[str, object] = {"classes": None, "fraction": None}
+        return first | {name: value for name, value in asdict(self).items() if value is not None}

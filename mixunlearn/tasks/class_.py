@@ -1,0 +1,41 @@
+"""Whole classes: all training images of some."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from mixunlearn.data.arrow import Dataset
+from mixunlearn.data.labelled import Rows
+from mixunlearn.tasks.base import Task
+from mixunlearn.tasks.draws import of_classes
+from mixunlearn.tasks.keys import Classes
+from mixunlearn.tasks.wording import listed
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassTask(Task):
+    """Forget all training images of some classes.
+
+    Args:
+        classes: sorted.
+    """
+
+    classes: Annotated[tuple[int, ...], Classes(default=[0], leaves_one=True)]
+
+    @classmethod
+    def level(cls, written: Mapping[str, object]) -> str:
+        """Return "class"."""
+        return "class"
+
+    @property
+    def forgotten(self) -> tuple[int, ...]:
+        """Return the classes."""
+        return self.classes
+
+    def forget(self, dataset: Dataset, train_N: Rows, seed: int) -> Rows:
+        """Return all images of the classes; nothing is drawn."""
+        return of_classes(dataset, train_N, self.classes)
+
+    def words(self, names: Sequence[str], *, forget: int, retain: int, known: int) -> str:
+        """Return how many images of which classes."""
+        return f"all {forget} training images of class {listed(self.classes, names)}"

@@ -1,0 +1,35 @@
+"""Some images of some classes, at random."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from mixunlearn.data.arrow import Dataset
+from mixunlearn.data.labelled import Rows
+from mixunlearn.tasks.base import Task
+from mixunlearn.tasks.draws import of_classes, share, shuffled
+from mixunlearn.tasks.keys import Classes, Fraction
+from mixunlearn.tasks.wording import listed, share_in_words
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataTask(Task):
+    """Forget a fraction of the training images of some classes; by default the paper's.
+
+    Args:
+        classes: sorted.
+        fraction: of their images, in (0, 1].
+    """
+
+    classes: Annotated[tuple[int, ...], Classes(half="upper")]
+    fraction: Annotated[float, Fraction(default=0.4)]
+
+    def forget(self, dataset: Dataset, train_N: Rows, seed: int) -> Rows:
+        """Return images drawn from those of the classes."""
+        pool_N = of_classes(dataset, train_N, self.classes)
+        count = share(self.fraction, pool_N)
+        return shuffled(pool_N, dataset, self.content(), seed)[:count]
+
+    def words(self, names: Sequence[str], *, forget: int, retain: int, known: int) -> str:
+        """Return how many images of which classes."""
+        return f"{share_in_words(forget, self.fraction)} of {listed(self.classes, names)}"

@@ -1,0 +1,58 @@
+"""Ways to choose images that several kinds of tasks share."""
+
+from typing import Any
+
+import numpy as np
+
+from mixunlearn.data.arrow import Dataset
+from mixunlearn.data.labelled import Rows
+from mixunlearn.errors import InputError
+from mixunlearn.signature import seed_for
+
+
+def of_classes(dataset: Dataset, train_N: Rows, classes: tuple[int, ...]) -> Rows:
+    """Return the training images of some classes.
+
+    Args:
+        dataset: where the images are.
+        train_N: rows of the training images.
+        classes: the classes.
+
+    Raises:
+        InputError: there are none.
+    """
+    pool_N = train_N[np.isin(dataset.labels_N[train_N], classes)]
+    if not len(pool_N):
+        names = ", ".join(dataset.classes[index] for index in classes)
+        remedy = f"no training image is of {names}: use other classes or more images"
+        raise InputError("task.classes", list(classes), remedy)
+    return pool_N
+
+
+def share(fraction: float, pool_N: Rows) -> int:
+    """Return how many images a fraction of some is, to be forgotten.
+
+    Raises:
+        InputError: it is none.
+    """
+    count = round(fraction * len(pool_N))
+    if not count:
+        remedy = f"forgets none of {len(pool_N)} images: {1 / len(pool_N):.2g} forgets one"
+        raise InputError("task.fraction", fraction, remedy)
+    return count
+
+
+def shuffled(
+    rows_N: Rows, dataset: Dataset, content: dict[str, Any], seed: int, purpose: str = "forget"
+) -> Rows:
+    """Return rows in random order, the same for equal arguments.
+
+    Args:
+        rows_N: the rows, sorted.
+        dataset: whose digest counts.
+        content: of the task.
+        seed: of the splits.
+        purpose: what the order is for, so that no draw depends on another.
+    """
+    rng = np.random.default_rng(seed_for(purpose, dataset.digest, content, int(seed)))
+    return rng.permutation(rows_N)

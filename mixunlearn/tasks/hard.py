@@ -1,0 +1,42 @@
+"""What is memorised most, or least."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+
+from mixunlearn.data.arrow import Dataset
+from mixunlearn.data.labelled import Rows
+from mixunlearn.tasks.base import Task
+from mixunlearn.tasks.draws import share
+from mixunlearn.tasks.keys import Fraction, OneOf
+from mixunlearn.tasks.wording import share_in_words
+
+
+@dataclass(frozen=True, kw_only=True)
+class HardTask(Task):
+    """Forget the fraction of all training images that is memorised most, or least.
+
+    Args:
+        fraction: in (0, 1].
+        by: measure of `mixunlearn.data.hardness` that images are ranked by.
+        order: whether the "highest" or the "lowest" are forgotten.
+    """
+
+    fraction: Annotated[float, Fraction(default=0.1)]
+    by: Annotated[str, OneOf(options=("memorisation", "loss"), default="memorisation")]
+    order: Annotated[str, OneOf(options=("highest", "lowest"), default="highest")]
+
+    def forget(self, dataset: Dataset, train_N: Rows, seed: int) -> Rows:
+        """Return the first images by rank; nothing is drawn, equal scores rank by row."""
+        from mixunlearn.data.hardness import hardness  # noqa: PLC0415 - torch, needed here alone
+
+        count = share(self.fraction, train_N)
+        score_N = hardness(dataset, train_N, self.by)
+        ranked_N = np.argsort(score_N if self.order == "lowest" else -score_N, kind="stable")
+        return train_N[ranked_N][:count]
+
+    def words(self, names: Sequence[str], *, forget: int, retain: int, known: int) -> str:
+        """Return how many images, and by which rank."""
+        return f"{share_in_words(forget, self.fraction)}, those of {self.order} {self.by}"

@@ -1,0 +1,203 @@
+"""The keys a task can have: what a user may write for each, checked against the data there are."""
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Integral
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal, TypeGuard
+
+from mixunlearn.data.arrow import Dataset
+from mixunlearn.data.requests import read_request
+from mixunlearn.errors import InputError
+
+SHOWN = 20  # class names listed in an error message
+
+
+@dataclass(frozen=True, kw_only=True)
+class Key(ABC):
+    """One key of a task.
+
+    Attributes:
+        bounds: limits of what a user may write, by pydantic's names: gt, ge, lt, le.
+        lists_rows: whether it lists rows of the data set, or names a file of them. Then a study
+            is named by the rows, not by what was written.
+
+    Args:
+        default: what it is if the user leaves it out; `None` where `check` computes it from the
+            data, or refuses it.
+    """
+
+    bounds: ClassVar[Mapping[str, float]] = MappingProxyType({})
+    lists_rows: ClassVar[bool] = False
+
+    default: Any = None
+
+    @property
+    def written(self) -> Any:  # noqa: ANN401 - a type, of which Python has none
+        """Return the type of what a user may write, as far as it is known without the data."""
+        return Any
+
+    @abstractmethod
+    def check(self, name: str, value: object, dataset: Dataset) -> Any:  # noqa: ANN401 - any key's
+        """Return the value as the task keeps it: plain data, of one form for equal meanings.
+
+        Args:
+            name: of the key, for the error message.
+            value: what the user wrote, or the default.
+            dataset: the labelled images.
+
+        Raises:
+            InputError: it is not one there can be.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classes(Key):
+    """Some classes by their numbers; kept sorted, as a tuple.
+
+    Args:
+        half: which half of the classes it is if the user leaves it out and there is no default.
+        leaves_one: whether at least one class must not be among them.
+    """
+
+    half: Literal["lower", "upper"] = "upper"
+    leaves_one: bool = False
+
+    @property
+    def written(self) -> Any:  # noqa: ANN401
+        """Return a list: what is in it only the data can tell."""
+        return list[Any]
+
+    def check(self, name: str, value: object, dataset: Dataset) -> tuple[int, ...]:
+        """Return the sorted classes; see `Key.check`."""
+        key, number = f"task.{name}", len(dataset.classes)
+        classes = self._half(number) if value is None else value
+        if isinstance(classes, str) or not isinstance(classes, Sequence):
+            raise InputError(key, classes, "must be a list of numbers, for example [0]")
+        if not classes:
+            raise InputError(key, classes, "is empty: name at least one class")
+        checked = {check_class(name, index, dataset.classes) for index in classes}
+        if len(checked) < len(classes):
+            raise InputError(key, classes, "names a class twice: name each once")
+        if self.leaves_one and len(checked) == number:
+            raise InputError(key, classes, "all classes are forgotten: leave at least one")
+        return tuple(sorted(checked))
+
+    def _half(self, number: int) -> list[int]:
+        lower, upper = range(max(1, number // 2)), range(number // 2, number)
+        return list(lower if self.half == "lower" else upper)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneClass(Key):
+    """One class by its number."""
+
+    def check(self, name: str, value: object, dataset: Dataset) -> int:
+        """Return the class; see `Key.check`."""
+        return check_class(name, value, dataset.classes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fraction(Key):
+    """A share in (0, 1]."""
+
+    bounds: ClassVar[Mapping[str, float]] = MappingProxyType({"gt": 0, "le": 1})
+
+    @property
+    def written(self) -> Any:  # noqa: ANN401
+        """Return a number."""
+        return float
+
+    def check(self, name: str, value: object, dataset: Dataset) -> float:
+        """Return the share; see `Key.check`."""
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1:
+            return float(value)
+        remedy = "must be a number above 0, at most 1, for example 0.1"
+        raise InputError(f"task.{name}", value, remedy)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side(Key):
+    """The side of a square within an image, in pixels."""
+
+    bounds: ClassVar[Mapping[str, float]] = MappingProxyType({"ge": 1})
+
+    @property
+    def written(self) -> Any:  # noqa: ANN401
+        """Return a whole number."""
+        return int
+
+    def check(self, name: str, value: object, dataset: Dataset) -> int:
+        """Return the number of pixels; see `Key.check`."""
+        height, width = dataset.images_NFHW.shape[2:]
+        if _is_whole(value) and 0 < value <= min(height, width):
+            return int(value)
+        remedy = f"must be a whole number in 1..{min(height, width)}: images are {height}x{width}"
+        raise InputError(f"task.{name}", value, remedy)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneOf(Key):
+    """One of some words.
+
+    Args:
+        options: the words.
+    """
+
+    options: tuple[str, ...]
+
+    @property
+    def written(self) -> Any:  # noqa: ANN401
+        """Return one of the words."""
+        return Literal[self.options]
+
+    def check(self, name: str, value: object, dataset: Dataset) -> str:
+        """Return the word; see `Key.check`."""
+        if isinstance(value, str) and value in self.options:
+            return value
+        raise InputError(f"task.{name}", value, f"must be {' or '.join(self.options)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowList(Key):
+    """Rows of training images, or a file of them; kept sorted, as a tuple."""
+
+    lists_rows: ClassVar[bool] = True
+
+    def check(self, name: str, value: object, dataset: Dataset) -> tuple[int, ...]:
+        """Return the sorted rows; see `Key.check`."""
+        key, listed = f"task.{name}", read_request(value) if isinstance(value, str) else value
+        if not isinstance(listed, Sequence):
+            remedy = "must be a list of row numbers, for example [17], or a file of them"
+            raise InputError(key, value, remedy)
+        if not listed:
+            raise InputError(key, value, "is empty: name at least one training image")
+        for index in listed:
+            if not _is_whole(index) or not 0 <= index < dataset.n_train:
+                there = f"they are the rows 0..{dataset.n_train - 1}"
+                raise InputError(key, index, f"no training image has this id; {there}")
+        index, times = Counter(listed).most_common(1)[0]
+        if times > 1:
+            raise InputError(key, index, f"is there {times} times: name each image once")
+        return tuple(sorted(map(int, listed)))
+
+
+def check_class(name: str, index: object, names: Sequence[str]) -> int:
+    """Return the number of a class.
+
+    Raises:
+        InputError: there is no such class, or it was called by its name.
+    """
+    if isinstance(index, str) and index in names:
+        raise InputError(f"task.{name}", index, f"is a name: write {names.index(index)} for it")
+    if _is_whole(index) and 0 <= index < len(names):
+        return int(index)
+    listed = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+    remedy = f"classes are the numbers 0..{len(names) - 1} ({listed})"
+    raise InputError(f"task.{name}", index, remedy)
+
+
+def _is_whole(value: object) -> TypeGuard[int]:
+    return isinstance(value, Integral) and not isinstance(value, bool)

@@ -1,0 +1,74 @@
+"""Wrong labels: images that were taught with one.
+
+Shape suffix: N images.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import numpy as np
+
+from mixunlearn.data.arrow import Dataset
+from mixunlearn.data.labelled import LabelledImages, Rows
+from mixunlearn.signature import seed_for
+from mixunlearn.tasks.base import Measure, Task
+from mixunlearn.tasks.corruption import replaced, without_wrong_labels
+from mixunlearn.tasks.draws import of_classes, share, shuffled
+from mixunlearn.tasks.keys import Classes, Fraction
+from mixunlearn.tasks.wording import listed, share_in_words
+
+CLEAN = "acc/train_forget_clean"  # on D_f, against the labels it should have had
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoisyTask(Task):
+    """Teach wrong labels to a fraction of some classes; forget those images.
+
+    The defaults are the paper's. All else stays as it is, so images for tuning and for the report
+    have true labels.
+
+    Args:
+        classes: sorted.
+        fraction: of their images, in (0, 1].
+    """
+
+    metrics: ClassVar[tuple[str, ...]] = (CLEAN,)
+
+    classes: Annotated[tuple[int, ...], Classes(half="lower")]
+    fraction: Annotated[float, Fraction(default=0.6)]
+
+    @classmethod
+    def unfit(cls, dataset: Dataset) -> str | None:
+        """Return a reason where there is only one class."""
+        return without_wrong_labels(dataset)
+
+    def forget(self, dataset: Dataset, train_N: Rows, seed: int) -> Rows:
+        """Return images drawn from those of the classes."""
+        pool_N = of_classes(dataset, train_N, self.classes)
+        count = share(self.fraction, pool_N)
+        return shuffled(pool_N, dataset, self.content(), seed)[:count]
+
+    def corrupted(self, dataset: Dataset, forget_N: Rows, key: str) -> Dataset:
+        """Return the data set with a label in D_f that is drawn uniformly from the wrong ones."""
+        rng, classes = np.random.default_rng(seed_for("wrong labels", key)), len(dataset.classes)
+        shifts_N = rng.integers(1, classes, len(forget_N))
+        return replaced(dataset, forget_N, (dataset.labels_N[forget_N] + shifts_N) % classes)
+
+    def gap_metrics(self, held_out: str) -> tuple[str, ...]:
+        """Return the paper's, with being right in place of repeating the label that was taught.
+
+        A model that is right about an image is not wrong about it in the way it was taught; the
+        reverse says less. So being right stands for D_f, once.
+        """
+        return ("acc/train_retain", CLEAN, held_out, "mia/asr")
+
+    def measures(self, held_out: LabelledImages, truth_N: Rows) -> Sequence[Measure]:
+        """Return the accuracy on D_f against the true labels."""
+        return (Measure(name=CLEAN, labels_N=truth_N),)
+
+    def words(self, names: Sequence[str], *, forget: int, retain: int, known: int) -> str:
+        """Return how many images of which classes."""
+        chosen = listed(self.classes, names)
+        share_of = share_in_words(forget, self.fraction)
+        return f"{share_of} of {chosen}, which were taught with wrong labels"

@@ -1,0 +1,81 @@
+"""Few labels left: the forget set of another task, but methods know few labels of D_r."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from mixunlearn.data.arrow import Dataset
+from mixunlearn.data.labelled import Rows
+from mixunlearn.errors import InputError
+from mixunlearn.tasks.base import Task
+from mixunlearn.tasks.class_ import ClassTask
+from mixunlearn.tasks.data import DataTask
+from mixunlearn.tasks.draws import shuffled
+from mixunlearn.tasks.keys import Classes, Fraction, OneOf
+
+OF: dict[str, type[Task]] = {"class": ClassTask, "data": DataTask}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SemiTask(Task):
+    """Forget as a class or a data task does; methods know a fraction of the retained labels.
+
+    Args:
+        of: the kind of task whose forget set it has, a key of `OF`.
+        classes: sorted, as that kind has them.
+        fraction: as that kind has it, or `None`.
+        labelled: share of the retained labels that a method knows, in (0, 1].
+    """
+
+    of: Annotated[str, OneOf(options=tuple(OF), default="data")]
+    classes: Annotated[tuple[int, ...], Classes()]
+    fraction: Annotated[float | None, Fraction()]
+    labelled: Annotated[float, Fraction(default=0.1)]
+
+    @classmethod
+    def level(cls, written: Mapping[str, object]) -> str:
+        """Return the kind that the forget set is of."""
+        return str(written.get("of") or cls.schema()["of"].default)
+
+    @classmethod
+    def values(cls, written: Mapping[str, object], dataset: Dataset) -> dict[str, Any]:
+        """Return the checked keys; those of the other kind have its defaults."""
+        keys = cls.schema()
+        own = {
+            name: keys[name].check(name, written.get(name, keys[name].default), dataset)
+            for name in ("of", "labelled")
+        }
+        other = OF[own["of"]]
+        theirs = {name: value for name, value in written.items() if name not in own}
+        if "fraction" in theirs and "fraction" not in other.schema():
+            remedy = f"with of: {own['of']} all images of the classes are forgotten; leave it out"
+            raise InputError("task.fraction", theirs["fraction"], remedy)
+        return {"fraction": None, **other.values(theirs, dataset), **own}
+
+    @property
+    def forgetting(self) -> Task:
+        """Return the task whose forget set this one has: equal images, drawn alike."""
+        kind = OF[self.of]
+        return kind(kind=self.of, **{name: getattr(self, name) for name in kind.schema()})
+
+    @property
+    def forgotten(self) -> tuple[int, ...]:
+        """Return the classes, where they are forgotten whole."""
+        return self.forgetting.forgotten
+
+    def forget(self, dataset: Dataset, train_N: Rows, seed: int) -> Rows:
+        """Return the images that the other task forgets."""
+        return self.forgetting.forget(dataset, train_N, seed)
+
+    def known(self, dataset: Dataset, retain_N: Rows, seed: int) -> Rows:
+        """Return images drawn from D_r."""
+        count = round(self.labelled * len(retain_N))
+        if not count:
+            remedy = f"knows none of {len(retain_N)} labels: {1 / len(retain_N):.2g} knows one"
+            raise InputError("task.labelled", self.labelled, remedy)
+        return shuffled(retain_N, dataset, self.forgetting.content(), seed, "labelled")[:count]
+
+    def words(self, names: Sequence[str], *, forget: int, retain: int, known: int) -> str:
+        """Return what the other task says, and how many labels are known."""
+        words = self.forgetting.words(names, forget=forget, retain=retain, known=known)
+        return f"{words}; methods know {known} of {retain} retained labels"

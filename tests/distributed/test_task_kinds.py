@@ -1,0 +1,98 @@
+"""Every kind of task keeps what names its studies, splits and models, and what is shown of it."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distributed.config.experiment import make_experiment
+from distributed.plan.make import make_plan
+from distributed.plan.plan import Plan, resolved
+from mixunlearn.evaluation import evaluation_set
+from mixunlearn.signature import signature
+from mixunlearn.tasks import TASKS
+
+ROWS = ("forget_N", "retain_N", "val_N", "test_N", "truth_N", "known_N")
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return tmp_path / "runs"
+
+
+def planned(home: Path, task: dict[str, Any]) -> Plan:
+    model = {"name": "cnn", "width": 8}
+    content = {"name": "x", "data": {"source": "digits"}, "model": model, "task": task}
+    return make_plan(make_experiment(content), home, command="a test")
+
+
+def shown(plan: Plan) -> list[object]:
+    """Return what people and MLflow see of a task."""
+    judged = [evaluation_set(plan.dataset, plan.splits, phase) for phase in ("val", "test")]
+    return [
+        resolved(plan.experiment),
+        plan.experiment.model_dump_json(),
+        plan.forget_set,
+        plan.bank.val_metrics,
+        [[images.gap_metrics, list(images.resolution().items())] for images in judged],
+    ]
+
+
+def found(plan: Plan) -> tuple[str, str, str, str, str]:
+    """Return what names the study, its splits, their rows, its models, and what is shown."""
+    splits, bank = plan.splits, plan.bank
+    rows = [getattr(splits, name).tolist() for name in ROWS]
+    entries = [list(entry) for member in bank.members for entry in bank._entries(member)]
+    shown_text = hashlib.sha256(repr(shown(plan)).encode()).hexdigest()[:8]
+    names = (signature([rows, list(splits.forgotten)]), signature(entries), shown_text)
+    return (plan.study.removeprefix("x-"), splits.key, *names)
+
+
+PINNED: list[tuple[dict[str, Any], str]] = [
+    ({"kind": "class"}, "57ad1209 dc1e924b 1bae8706 ffe9de95 ce7b3c5b"),
+    ({"kind": "class", "classes": [7, 2]}, "0c6f3d18 c5946c44 6f0b884f 9255f0dc 17da0389"),
+    ({"kind": "data"}, "d8a6772f ea2e0c00 3ffce4d3 0ac0808f f13aead7"),
+    (
+        {"kind": "data", "classes": [8, 3, 5], "fraction": 0.2},
+        "46b7ad30 29957427 1c4890e3 68206893 4b5ac376",
+    ),
+    ({"kind": "random"}, "c96d1844 1b491eb4 74e3dd1e dd765d5d f42722e1"),
+    ({"kind": "random", "fraction": 0.25}, "e3ac4f8a 671390ae 34599cc1 15534e01 b3853b7a"),
+    ({"kind": "ids", "ids": [40, 7, 1200]}, "55d623b6 b80c885f dca63fdc 9c0cab2a 37180b58"),
+    ({"kind": "noisy"}, "276bd171 f69a7dcd 833be0ea b2e0b62a 5dd4b7e4"),
+    (
+        {"kind": "noisy", "classes": [1, 9], "fraction": 1},
+        "d32c2c0f 5542dc3f c463b63d d75bbe56 5ca2014e",
+    ),
+    ({"kind": "backdoor"}, "19bf8683 380b17be 3f306b10 d6578b10 69185b7a"),
+    (
+        {"kind": "backdoor", "target": 4, "fraction": 0.3, "size": 2},
+        "89968938 71cb8733 dd93af0b b0322321 adce78e6",
+    ),
+    ({"kind": "semi"}, "91feead9 9ab61d2e b92a55fa 34bb68db 044b4e95"),
+    (
+        {"kind": "semi", "of": "data", "classes": [2], "fraction": 0.5, "labelled": 0.3},
+        "31727424 9635f795 02691164 0e8bddb5 3797a0e1",
+    ),
+    ({"kind": "semi", "of": "class"}, "aff882c1 3995524e 04305185 596476f6 1eb5f487"),
+    (
+        {"kind": "semi", "of": "class", "classes": [6, 1], "labelled": 0.05},
+        "4a486052 527e7747 c350c11b 662f776a 712b015d",
+    ),
+    ({"kind": "hard"}, "89dc2a24 fd56ba2c c5e404be bccab637 970306a2"),
+    (
+        {"kind": "hard", "fraction": 0.2, "by": "loss", "order": "lowest"},
+        "f51ca0b8 f7f7b531 46a97ae3 17f6b52d 1cdbce2e",
+    ),
+]
+
+
+@pytest.mark.parametrize(("task", "names"), PINNED, ids=str)
+def test_a_kind_keeps_its_names(home: Path, task: dict[str, Any], names: str) -> None:
+    assert found(planned(home, task)) == tuple(names.split())
+
+
+def test_every_kind_is_pinned() -> None:
+    assert {task["kind"] for task, _ in PINNED} == set(TASKS)
