@@ -21,7 +21,7 @@ from distributed.search.session import Session, open_study
 from distributed.search.summary import distribution
 from distributed.search.sweep import run_sweep
 from distributed.search.test_evaluation import TestEvaluator
-from distributed.search.trials import fill_bank
+from distributed.search.trials import fill_references
 from distributed.study.trials_table import Row, parameters, ranked
 from distributed.tracking.promotion import promote
 from mixunlearn.errors import MixUnlearnError
@@ -211,8 +211,8 @@ class Part:
         """Return the problem of tonight's forget set, its references trained."""
         start = time.monotonic()
         drawn = self._plan([], draw=self.found["draw"]).mapped()
-        fill_bank(drawn, self.work.session)
-        own = drawn.bank.judge("test").references.own_gaps()
+        fill_references(drawn, self.work.session)
+        own = drawn.references.judge("test").references.own_gaps()
         self.found["references"] = distribution(own)
         self._spent("references", start)
         return drawn
@@ -242,7 +242,7 @@ class Part:
                 f"{self.experiment.name}: {who}, {len(missing)} seeds", event=True
             )
             drawn = session.connect(drawn, "starting Ray")
-            problem, judge = drawn.problem(), drawn.bank.judge("test")
+            problem, judge = drawn.problem(), drawn.references.judge("test")
             TestEvaluator(drawn, weights=False).run(missing, problem, judge, self._enough)
             session.stop.check()
         evaluator = TestEvaluator(drawn)

@@ -116,7 +116,7 @@ def _plan(file: Path, settings: list[str], home: Path | None, address: str | Non
     command = f"mixunlearn references {file}"
     experiment = read_experiment(file, settings)
     plan = make_plan(experiment, home_folder(home), command=command, local=local(address))
-    if plan.bank.missing():
+    if plan.references.missing():
         require_answer(address)
     return plan
 

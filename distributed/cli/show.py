@@ -20,21 +20,21 @@ def console() -> Console:
 
 def announcement(plan: "Plan") -> list[str]:
     """Return what is going to be done, a line each."""
-    experiment, splits, bank = plan.experiment, plan.splits, plan.bank
+    experiment, splits, references = plan.experiment, plan.splits, plan.references
     shape = "×".join(map(str, plan.dataset.images_NFHW.shape[1:]))
     sizes = {
         part: len(getattr(splits, f"{part}_N")) for part in ("forget", "retain", "val", "test")
     }
     parts = ", ".join(f"{size} {part}" for part, size in sizes.items())
-    missing = len(bank.missing())
+    missing = len(references.missing())
     search = experiment.search
     return [
         f"study       {plan.study} in {plan.folder}",
         f"data        {experiment.data.source}, images of {shape}, {len(plan.dataset.classes)} "
         f"classes: {parts}",
         f"forget      {plan.forget_set}",
-        f"models      1 original and {bank.references} references of {experiment.model.name}: "
-        f"{missing} to train, {len(bank.members) - missing} cached",
+        f"models      1 original and {references.references} references of {experiment.model.name}: "
+        f"{missing} to train, {len(references.members) - missing} cached",
         f"trials      {search.trials} of {experiment.method} (label-{experiment.labels}), at "
         f"most {search.epochs} epochs, {search.sampler} + {search.scheduler}, minimising "
         f"{search.objective} on val; {plan.workers}",
@@ -69,7 +69,7 @@ def print_plan(plan: "Plan") -> Outcome:
         console().print(line, soft_wrap=True)
     console().print(f"disk        at most {total:.0f} MiB: {parts}", soft_wrap=True)
     console().print(f"\n{resolved(plan.experiment)}", soft_wrap=True)
-    missing = [f"{member.role} {member.seed}" for member in plan.bank.missing()]
+    missing = [f"{member.role} {member.seed}" for member in plan.references.missing()]
     result = {
         "study": plan.study,
         "folder": str(plan.folder),
@@ -98,13 +98,13 @@ def print_references(plan: "Plan", trained: int) -> Outcome:
 
     table = Table("metric", "mean", "sd", "n", title=f"references of {plan.experiment.name}, test")
     metrics: dict[str, Any] = {}
-    own = plan.bank.judge("test").references
+    own = plan.references.judge("test").references
     for name in [*own.evaluations[0].metrics, "div/js"]:
         found = metrics[name] = distribution(own.values(name))
         cells = ["–" if found[key] is None else f"{found[key]:.2f}" for key in ("mean", "sd")]
         table.add_row(name, *cells, str(found["n"]))
     console().print(table)
-    keys = {f"{member.role} {member.seed}": plan.bank.key(member) for member in plan.bank.members}
+    keys = {f"{member.role} {member.seed}": plan.references.key(member) for member in plan.references.members}
     return Outcome(result={"trained": trained, "models": keys, "references": metrics})
 
 

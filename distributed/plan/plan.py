@@ -16,7 +16,7 @@ from distributed.plan.location import FILE_RECORDS, record_address
 from distributed.plan.model import architecture
 from distributed.runtime.addresses import resolve
 from distributed.study.trials_table import replacing
-from mixunlearn.bank import Bank
+from mixunlearn.references import ReferenceStore
 from mixunlearn.data import arrow, sources
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.splits import Splits
@@ -34,7 +34,7 @@ BEST = 5  # trials that are examined on `test` in the end
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A checked experiment with its data, splits, search space and bank.
+    """A checked experiment with its data, splits, search space and reference store.
 
     Args:
         experiment: what the user wrote.
@@ -64,7 +64,7 @@ class Plan:
     def study(self) -> str:
         """Return the study's name: equal settings, equal name."""
         ids = self.splits.task.asked
-        weights = self.bank.architecture.weights
+        weights = self.references.architecture.weights
         signature = self.experiment.signature(self.dataset.digest, ids, weights)
         return f"{self.experiment.name}-{signature}"
 
@@ -122,9 +122,9 @@ class Plan:
         return self.space.defaults(self.facts)
 
     @cached_property
-    def bank(self) -> Bank:
+    def references(self) -> ReferenceStore:
         """Return the originals and references of the task."""
-        return Bank(
+        return ReferenceStore(
             store=Store(
                 self.home.resolve() / "store",
                 remote=self.files / "store" if self.experiment.storage.files else None,
@@ -145,7 +145,7 @@ class Plan:
         Raises:
             MissingError: the original or a reference is missing.
         """
-        return self.bank.problem(with_labels=self.experiment.labels == "aware")
+        return self.references.problem(with_labels=self.experiment.labels == "aware")
 
     @property
     def forget_set(self) -> str:
@@ -179,7 +179,7 @@ class Plan:
         """
         plan = self.mapped()
         ids = {f"{part}_N": getattr(self.splits, f"{part}_N") for part in PARTS}
-        self.bank.store.write("splits", {"key": self.splits.key}, tensors=ids)
+        self.references.store.write("splits", {"key": self.splits.key}, tensors=ids)
         self.folder.mkdir(parents=True, exist_ok=True)
         with replacing(self.folder / "experiment.yaml") as temporary:
             temporary.write_text(resolved(self.experiment))

@@ -13,7 +13,7 @@ import torch
 from distributed.config.experiment import Experiment, check_tracking
 from distributed.plan.plan import Plan
 from distributed.runtime.addresses import nearest_folder
-from mixunlearn.bank import PHASES
+from mixunlearn.references import PHASES
 from mixunlearn.data.names import known_names
 from mixunlearn.errors import InputError, MixUnlearnError
 from mixunlearn.evaluation import evaluation_set
@@ -62,8 +62,8 @@ def require_measurable(plan: Plan) -> None:
 
 def require_objective(plan: Plan) -> None:
     """Check that the objective is a gap that trials report."""
-    metrics = ["avg", *plan.bank.val_metrics]
-    if plan.bank.references == 1:
+    metrics = ["avg", *plan.references.val_metrics]
+    if plan.references.references == 1:
         metrics.remove("div/js")  # it has no gap: there is no other reference to compare with
     known = [f"gap/{name}" for name in metrics]
     objective = plan.experiment.search.objective

@@ -35,7 +35,7 @@ def log_best(
     about = tags(plan) | model_tags(report_data)
     if not (folder / MLMODEL).is_file():
         progress.show(f"saving the model of trial {best['trial']}")
-        architecture = plan.bank.architecture
+        architecture = plan.references.architecture
         reason = save_model(
             architecture.load(entry.tensors),
             folder,

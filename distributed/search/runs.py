@@ -151,18 +151,18 @@ def whole_experiment(plan: Plan) -> dict[str, str]:
 
 def log_references(plan: Plan, tracker: Tracker) -> None:
     """Log originals and references as runs that all studies share."""
-    bank = plan.bank
+    references = plan.references
     shared = (TASK, MODEL, DATA, SPLITS)
     known = {name: value for name, value in tags(plan).items() if name in shared}
-    for member in bank.members:
-        metrics: dict[str, float] = {"time/train_s": bank.seconds(member)}
+    for member in references.members:
+        metrics: dict[str, float] = {"time/train_s": references.seconds(member)}
         for phase in ("val", "test"):
-            metrics |= bank.evaluation(member, phase).metrics
+            metrics |= references.evaluation(member, phase).metrics
         tracker.log_reference(
             # The same original has other metrics where other images are forgotten.
-            f"{bank.key(member)}-{plan.splits.key}",
+            f"{references.key(member)}-{plan.splits.key}",
             f"{member.role}-{member.seed} {plan.experiment.model.name} {plan.dataset.source}",
-            flat(bank.payload(member)),
+            flat(references.payload(member)),
             metrics,
             {**known, ROLE: member.role},
         )

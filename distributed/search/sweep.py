@@ -32,7 +32,7 @@ from distributed.search.session import Session, open_study
 from distributed.search.summary import summarise
 from distributed.search.test_evaluation import TestEvaluator, test_tasks
 from distributed.search.trial_callback import TrialCallback
-from distributed.search.trials import fill_bank, search
+from distributed.search.trials import fill_references, search
 from distributed.study.study import Study
 from distributed.tracking.tracker import Tracker
 from mixunlearn.store import Entry
@@ -41,10 +41,10 @@ from trainables.evaluate import TestTask
 
 
 def run_references(plan: Plan, session: Session) -> int:
-    """Train what the bank does not hold yet; return how many models that were."""
+    """Train the references that are missing; return how many models that were."""
     session.lock(plan)
     plan = plan.keep()
-    return fill_bank(plan, session)
+    return fill_references(plan, session)
 
 
 def run_sweep(
@@ -80,7 +80,7 @@ def run_sweep(
         callback = make_callback(plan, study, tracker, session)
         callback.resume()
         plan = _run_missing(plan, study, callback, session)
-        judge = plan.bank.judge("test")
+        judge = plan.references.judge("test")
         evaluated = evaluate_on_test(plan, test_tasks(plan, study, callback.rows), session)
         summary = summarise(
             plan,
@@ -105,9 +105,9 @@ def run_sweep(
 
 def _train_missing(plan: Plan, session: Session) -> Plan:
     """Train the references that are missing; Ray, which takes seconds to start, only for those."""
-    if plan.bank.missing():
+    if plan.references.missing():
         plan = session.connect(plan, "starting Ray")
-        fill_bank(plan, session)
+        fill_references(plan, session)
     return plan
 
 
@@ -145,7 +145,7 @@ def evaluate_on_test(
     if missing := evaluator.missing(tasks):
         session.progress.show(f"test: evaluating {len(missing)} models", event=True)
         plan, stop = session.connect(plan, "starting Ray"), session.stop
-        judge = plan.bank.judge("test")
+        judge = plan.references.judge("test")
         evaluator.run(missing, plan.problem(), judge, lambda: stop.asked is not None)
         stop.check()
     return evaluator.results(tasks)
@@ -163,7 +163,7 @@ def sync(plan: Plan, session: Session) -> tuple[int, list[str]]:
     lock, problems = session.lock(plan), list[str]()
     with tracked(plan, session, problems, SYNC_TIMEOUT_S) as (tracker, _):
         study = session.open(plan, lock)
-        if not plan.bank.missing():
+        if not plan.references.missing():
             log_references(plan, tracker)
         callback = make_callback(plan, study, tracker, session)
         callback.resume()

@@ -101,15 +101,15 @@ def _unwrapped(error: Exception) -> Exception:
     return error
 
 
-def fill_bank(plan: Plan, session: Session) -> int:
-    """Train what the bank does not hold yet; return how many models that were."""
-    if not plan.bank.missing():
+def fill_references(plan: Plan, session: Session) -> int:
+    """Train the references that are missing; return how many models that were."""
+    if not plan.references.missing():
         return 0
     plan = session.connect(plan, "starting Ray")
     # In a folder of their own: the runs of trials are listed more often.
     checkpoints = plan.files / "studies" / plan.study / "models"
     count = _at_once(plan, session)
-    return fill(plan.bank, plan.experiment.resources, count, checkpoints, session.progress)
+    return fill(plan.references, plan.experiment.resources, count, checkpoints, session.progress)
 
 
 def _at_once(plan: Plan, session: Session) -> int | None:
