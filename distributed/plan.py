@@ -20,7 +20,6 @@ from distributed.addresses import nearest_folder, resolve, sqlite_path
 from distributed.experiment import Experiment, check_tracking, read_experiment
 from distributed.forget_set import forget_set
 from distributed.results import replacing
-from mixunlearn.bank import PHASES, Bank
 from mixunlearn.data import arrow, sources
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.names import known_names
@@ -32,6 +31,7 @@ from mixunlearn.files import Files
 from mixunlearn.methods import METHODS
 from mixunlearn.models import Pretrained
 from mixunlearn.problem import Architecture, Problem
+from mixunlearn.references import PHASES, Bank
 from mixunlearn.store import Store
 from mixunlearn.training import Recipe
 from search_spaces import SPACES, Choice, Space

@@ -9,9 +9,9 @@ from ray import tune
 from distributed.experiment import Resources
 from distributed.progress import Count, Progress
 from distributed.unsaved import Unsaved
-from mixunlearn.bank import Bank, Member
 from mixunlearn.errors import MixUnlearnError
 from mixunlearn.files import Files
+from mixunlearn.references import Bank, Member
 from trainables.reference import ReferenceTrainable
 
 MAX_FAILURES = 2  # of a worker, before its training is given up

@@ -24,10 +24,10 @@ from pyarrow.fs import S3FileSystem
 
 from distributed import cli, tracking
 from distributed.cluster import connected
-from mixunlearn.bank import Bank
 from mixunlearn.data.sources import SOURCES
 from mixunlearn.data.splits import make_splits
 from mixunlearn.problem import Architecture, Problem
+from mixunlearn.references import Bank
 from mixunlearn.store import Store
 from mixunlearn.training import Recipe
 from tests.databases import Copies

@@ -6,9 +6,9 @@ from typing import Any
 
 from ray.tune import Trainable
 
-from mixunlearn.bank import Bank, Member
 from mixunlearn.errors import CorruptError
 from mixunlearn.files import Files
+from mixunlearn.references import Bank, Member
 from trainables.checkpoint import latest, load_state, save_state
 from trainables.hardware import claim, cpus_of
 

@@ -14,7 +14,6 @@ from torch.func import functional_call, vmap
 from torchvision.models import get_model_weights
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from mixunlearn.bank import Bank
 from mixunlearn.errors import InputError
 from mixunlearn.generator import MixBlock
 from mixunlearn.inference import predict
@@ -22,6 +21,7 @@ from mixunlearn.methods.retrain import Retrain
 from mixunlearn.models import Pretrained, StagedModel, build_model
 from mixunlearn.models.maps import as_map, few
 from mixunlearn.models.wrapped import Wrapped
+from mixunlearn.references import Bank
 
 CPU = torch.device("cpu")
 CLASSES = 5

@@ -10,7 +10,6 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from mixunlearn.bank import Bank
 from mixunlearn.data import hardness
 from mixunlearn.data.arrow import Dataset, make_dataset
 from mixunlearn.data.sources import SOURCES
@@ -21,6 +20,7 @@ from mixunlearn.errors import InputError
 from mixunlearn.evaluation import evaluation_set
 from mixunlearn.inference import predict
 from mixunlearn.problem import Architecture
+from mixunlearn.references import Bank
 from mixunlearn.signature import signature
 from mixunlearn.store import Store
 from mixunlearn.training import Recipe

@@ -13,9 +13,9 @@ import ray
 import torch
 from ray import tune
 
-from mixunlearn.bank import Bank
 from mixunlearn.files import Files
 from mixunlearn.problem import Problem
+from mixunlearn.references import Bank
 from mixunlearn.store import Store
 from mixunlearn.trial import Trial
 from trainables.checkpoint import identity, latest

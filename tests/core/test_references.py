@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from mixunlearn.bank import Bank
 from mixunlearn.data import arrow
 from mixunlearn.data.arrow import make_dataset
 from mixunlearn.data.splits import make_splits
 from mixunlearn.errors import MissingError
 from mixunlearn.evaluation import evaluation_set
 from mixunlearn.problem import Architecture
+from mixunlearn.references import Bank
 from mixunlearn.store import Store
 from mixunlearn.trial import DivergedError, Trial
 
