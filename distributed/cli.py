@@ -643,28 +643,29 @@ def _plan(file: Path, settings: list[str], home: Path | None, address: str | Non
     command = f"mixunlearn references {file}"
     experiment = read_experiment(file, settings)
     plan = make_plan(experiment, _home(home), command=command, local=local(address))
-    if plan.bank.missing():
+    if plan.references.missing():
         require_answer(address)
     return plan
 
 
 def _announcement(plan: "Plan") -> list[str]:
     """Return what is going to be done, a line each."""
-    experiment, splits, bank = plan.experiment, plan.splits, plan.bank
+    experiment, splits, references = plan.experiment, plan.splits, plan.references
     shape = "×".join(map(str, plan.dataset.images_NFHW.shape[1:]))
     sizes = {
         part: len(getattr(splits, f"{part}_N")) for part in ("forget", "retain", "val", "test")
     }
     parts = ", ".join(f"{size} {part}" for part, size in sizes.items())
-    missing = len(bank.missing())
+    missing = len(references.missing())
     search = experiment.search
     return [
         f"study       {plan.study} in {plan.folder}",
         f"data        {experiment.data.source}, images of {shape}, {len(plan.dataset.classes)} "
         f"classes: {parts}",
         f"forget      {plan.forget_set}",
-        f"models      1 original and {bank.references} references of {experiment.model.name}: "
-        f"{missing} to train, {len(bank.members) - missing} cached",
+        f"models      1 original and {references.references} references of "
+        f"{experiment.model.name}: "
+        f"{missing} to train, {len(references.members) - missing} cached",
         f"trials      {search.trials} of {experiment.method} (label-{experiment.labels}), at "
         f"most {search.epochs} epochs, {search.sampler} + {search.scheduler}, minimising "
         f"{search.objective} on val; {plan.workers}",
@@ -699,7 +700,7 @@ def _dry_run(plan: "Plan") -> Outcome:
         _out().print(line, soft_wrap=True)
     _out().print(f"disk        at most {total:.0f} MiB: {parts}", soft_wrap=True)
     _out().print(f"\n{resolved(plan.experiment)}", soft_wrap=True)
-    missing = [f"{member.role} {member.seed}" for member in plan.bank.missing()]
+    missing = [f"{member.role} {member.seed}" for member in plan.references.missing()]
     result = {
         "study": plan.study,
         "folder": str(plan.folder),
@@ -780,13 +781,16 @@ def _print_references(plan: "Plan", trained: int) -> Outcome:
 
     table = Table("metric", "mean", "sd", "n", title=f"references of {plan.experiment.name}, test")
     metrics: dict[str, Any] = {}
-    own = plan.bank.judge("test").references
+    own = plan.references.judge("test").references
     for name in [*own.evaluations[0].metrics, "div/js"]:
         found = metrics[name] = distribution(own.values(name))
         cells = ["–" if found[key] is None else f"{found[key]:.2f}" for key in ("mean", "sd")]
         table.add_row(name, *cells, str(found["n"]))
     _out().print(table)
-    keys = {f"{member.role} {member.seed}": plan.bank.key(member) for member in plan.bank.members}
+    keys = {
+        f"{member.role} {member.seed}": plan.references.key(member)
+        for member in plan.references.members
+    }
     return Outcome(result={"trained": trained, "models": keys, "references": metrics})
 
 

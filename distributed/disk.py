@@ -26,7 +26,7 @@ def estimate(plan: Plan, slots: int) -> dict[str, int]:
         slots: how many trials run at once.
     """
     experiment = plan.experiment
-    model = plan.bank.architecture.build(0)
+    model = plan.references.architecture.build(0)
     tensors = model.state_dict().values()
     weights = sum(tensor.nbytes for tensor in tensors)
     search = experiment.search
@@ -39,7 +39,7 @@ def estimate(plan: Plan, slots: int) -> dict[str, int]:
             dataset.images_NFHW.nbytes + dataset.labels_N.nbytes
             for dataset in {plan.source, plan.dataset}  # one, unless the task spoils some
         ),
-        "models": weights * (len(plan.bank.members) + examined),
+        "models": weights * (len(plan.references.members) + examined),
         "teacher's outputs": taught * _taught_bytes(plan, model),
         "checkpoints": held * _checkpoint_bytes(plan, model),
         "records": search.trials * plan.epochs * EPOCH_BYTES,
@@ -66,12 +66,12 @@ def _checkpoint_bytes(plan: Plan, model: StagedModel) -> int:
     method.prepare(
         Context(
             original=model.requires_grad_(False).eval(),
-            fresh=plan.bank.architecture.build,
-            initial=plan.bank.architecture.build,
+            fresh=plan.references.architecture.build,
+            initial=plan.references.architecture.build,
             forget=samples,
             retain=samples,
             held_out=samples,
-            classes=plan.bank.architecture.classes,
+            classes=plan.references.architecture.classes,
             forgotten=plan.splits.forgotten,
             seed=0,
         )

@@ -29,7 +29,7 @@ class Examiner:
 
     def missing(self, tasks: Mapping[str, Examination]) -> dict[str, Examination]:
         """Return the tasks whose results are not stored yet; equal ones once."""
-        store = self.plan.bank.store
+        store = self.plan.references.store
         payloads = {name: self._payload(task) for name, task in tasks.items()}
         equal = {signature(payload): name for name, payload in payloads.items()}
         return {
@@ -74,7 +74,7 @@ class Examiner:
             MixUnlearnError: one cannot be removed.
         """
         kept = {signature(self._payload(task)) for task in tasks.values()}
-        self.plan.bank.store.discard(
+        self.plan.references.store.discard(
             "unlearned",
             lambda payload: payload["study"] == self.plan.study and signature(payload) not in kept,
         )
@@ -85,14 +85,14 @@ class Examiner:
         Raises:
             MissingError: one was not run.
         """
-        store, command = self.plan.bank.store, self.plan.command
+        store, command = self.plan.references.store, self.plan.command
         return {
             name: store.read("unlearned", self._payload(task), command=command)
             for name, task in tasks.items()
         }
 
     def _keep(self, task: Examination, result: Result) -> None:
-        self.plan.bank.store.write(
+        self.plan.references.store.write(
             "unlearned",
             self._payload(task),
             tensors=result.weights if self.weights else {},

@@ -20,7 +20,7 @@ from distributed.results import Row, parameters, ranked
 from distributed.retention import tidy
 from distributed.stop import Interrupted, Stop
 from distributed.summary import distribution
-from distributed.sweep import Session, fill_bank, open_study, run_sweep
+from distributed.sweep import Session, fill_references, open_study, run_sweep
 from mixunlearn.errors import MixUnlearnError
 from mixunlearn.evaluation import VERSION
 from mixunlearn.metrics.gap import DECIMALS
@@ -208,8 +208,8 @@ class Part:
         """Return the problem of tonight's forget set, its references trained."""
         start = time.monotonic()
         drawn = self._plan([], draw=self.found["draw"]).mapped()
-        fill_bank(drawn, self.work.session)
-        own = drawn.bank.judge("test").references.own_gaps()
+        fill_references(drawn, self.work.session)
+        own = drawn.references.judge("test").references.own_gaps()
         self.found["references"] = distribution(own)
         self._spent("references", start)
         return drawn
@@ -239,7 +239,7 @@ class Part:
                 f"{self.experiment.name}: {who}, {len(missing)} seeds", event=True
             )
             drawn = session.connect(drawn, "starting Ray")
-            problem, judge = drawn.problem(), drawn.bank.judge("test")
+            problem, judge = drawn.problem(), drawn.references.judge("test")
             Examiner(drawn, weights=False).run(missing, problem, judge, self._enough)
             session.stop.check()
         examiner = Examiner(drawn)

@@ -31,7 +31,7 @@ from mixunlearn.files import Files
 from mixunlearn.methods import METHODS
 from mixunlearn.models import Pretrained
 from mixunlearn.problem import Architecture, Problem
-from mixunlearn.references import PHASES, Bank
+from mixunlearn.references import PHASES, ReferenceStore
 from mixunlearn.store import Store
 from mixunlearn.training import Recipe
 from search_spaces import SPACES, Choice, Space
@@ -44,7 +44,7 @@ FULL = {errno.ENOSPC, errno.EDQUOT}
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A checked experiment with its data, splits, search space and bank.
+    """A checked experiment with its data, splits, search space and reference store.
 
     Args:
         experiment: what the user wrote.
@@ -74,7 +74,7 @@ class Plan:
     def study(self) -> str:
         """Return the study's name: equal settings, equal name."""
         ids = self.splits.task.ids or ()
-        weights = self.bank.architecture.weights
+        weights = self.references.architecture.weights
         signature = self.experiment.signature(self.dataset.digest, ids, weights)
         return f"{self.experiment.name}-{signature}"
 
@@ -132,9 +132,9 @@ class Plan:
         return self.space.defaults(self.facts)
 
     @cached_property
-    def bank(self) -> Bank:
+    def references(self) -> ReferenceStore:
         """Return the originals and references of the task."""
-        return Bank(
+        return ReferenceStore(
             store=Store(
                 self.home.resolve() / "store",
                 remote=self.files / "store" if self.experiment.storage.files else None,
@@ -155,7 +155,7 @@ class Plan:
         Raises:
             MissingError: the original or a reference is missing.
         """
-        return self.bank.problem(with_labels=self.experiment.labels == "aware")
+        return self.references.problem(with_labels=self.experiment.labels == "aware")
 
     @property
     def forget_set(self) -> str:
@@ -189,7 +189,7 @@ class Plan:
         """
         plan = self.mapped()
         ids = {f"{part}_N": getattr(self.splits, f"{part}_N") for part in PARTS}
-        self.bank.store.write("splits", {"key": self.splits.key}, tensors=ids)
+        self.references.store.write("splits", {"key": self.splits.key}, tensors=ids)
         self.folder.mkdir(parents=True, exist_ok=True)
         with replacing(self.folder / "experiment.yaml") as temporary:
             temporary.write_text(resolved(self.experiment))
@@ -476,8 +476,8 @@ def require_measurable(plan: Plan) -> None:
 
 def require_objective(plan: Plan) -> None:
     """Check that the objective is a gap that trials report."""
-    metrics = ["avg", *plan.bank.val_metrics]
-    if plan.bank.references == 1:
+    metrics = ["avg", *plan.references.val_metrics]
+    if plan.references.references == 1:
         metrics.remove("div/js")  # it has no gap: there is no other reference to compare with
     known = [f"gap/{name}" for name in metrics]
     objective = plan.experiment.search.objective

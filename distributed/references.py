@@ -1,4 +1,4 @@
-"""Training what the bank of originals and references does not hold yet, on Ray."""
+"""Training what the store of originals and references does not hold yet, on Ray."""
 
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -11,19 +11,23 @@ from distributed.progress import Count, Progress
 from distributed.unsaved import Unsaved
 from mixunlearn.errors import MixUnlearnError
 from mixunlearn.files import Files
-from mixunlearn.references import Bank, Member
+from mixunlearn.references import Member, ReferenceStore
 from trainables.reference import ReferenceTrainable
 
 MAX_FAILURES = 2  # of a worker, before its training is given up
 
 
 def fill(
-    bank: Bank, resources: Resources, slots: int | None, checkpoints: Files, progress: Progress
+    references: ReferenceStore,
+    resources: Resources,
+    slots: int | None,
+    checkpoints: Files,
+    progress: Progress,
 ) -> int:
     """Train, in parallel, what is missing; return how many models that were.
 
     Args:
-        bank: to be filled.
+        references: to be filled.
         resources: of one training.
         slots: how many at once; `None`: as many as there is room for.
         checkpoints: where Tune's runs are kept until all went well.
@@ -32,11 +36,11 @@ def fill(
     Raises:
         MixUnlearnError: a training failed, or its result is not to be seen from here.
     """
-    missing = bank.missing()
+    missing = references.missing()
     if not missing:
         return 0
     trainable = tune.with_resources(
-        tune.with_parameters(ReferenceTrainable, bank=bank, checkpoints=checkpoints),
+        tune.with_parameters(ReferenceTrainable, references=references, checkpoints=checkpoints),
         {"cpu": resources.cpu, "gpu": resources.gpu},
     )
     tuner = tune.Tuner(
@@ -45,13 +49,13 @@ def fill(
         tune_config=tune.TuneConfig(
             max_concurrent_trials=slots,
             reuse_actors=True,
-            trial_dirname_creator=lambda trial: bank.key(Member(**trial.config["member"])),
+            trial_dirname_creator=lambda trial: references.key(Member(**trial.config["member"])),
         ),
         run_config=tune.RunConfig(
             name=run_name(),
             storage_path=checkpoints.path,
             storage_filesystem=checkpoints.filesystem,
-            callbacks=[_Announcer(len(missing), bank.recipe.epochs, progress)],
+            callbacks=[_Announcer(len(missing), references.recipe.epochs, progress)],
             failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
             checkpoint_config=tune.CheckpointConfig(num_to_keep=1, checkpoint_frequency=1),
             verbose=0,
@@ -61,7 +65,7 @@ def fill(
     if errors:
         reason = str(errors[0]).strip().splitlines()[-1]
         raise MixUnlearnError(f"training a reference failed: {reason}; the same command goes on")
-    if bank.missing():
+    if references.missing():
         remedy = "set storage.files, or put --home on a folder that all nodes share"
         raise MixUnlearnError(f"models were trained that the store here does not have: {remedy}")
     checkpoints.delete()

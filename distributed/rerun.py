@@ -13,7 +13,7 @@ from distributed.experiment import Resources
 from distributed.plan import Plan, require_resources
 from distributed.progress import Progress
 from distributed.recorded import Recorded, find_trial
-from distributed.sweep import Session, fill_bank
+from distributed.sweep import Session, fill_references
 from distributed.version import code_version
 from mixunlearn.errors import MixUnlearnError
 from mixunlearn.metrics.gap import ReferenceSet
@@ -149,10 +149,10 @@ def repeat(target: str, settings: Sequence[str], home: Path, session: Session) -
     code = code_version()
     if recorded.code not in {None, code}:
         session.progress.say(f"recorded with the code {recorded.code}; this is {code}")
-    if plan.bank.missing():
+    if plan.references.missing():
         plan = _filled(plan, session)
     metrics, failure = run_again(plan, recorded, session.progress)
-    pairs = _pairs(recorded.metrics, metrics, plan.bank.judge("val").references)
+    pairs = _pairs(recorded.metrics, metrics, plan.references.judge("val").references)
     if metrics and not pairs:
         raise MixUnlearnError(f"{target} holds no metric of the trial: there is nothing to compare")
     return Comparison(recorded=recorded, pairs=pairs, failure=failure, code=code)
@@ -211,7 +211,7 @@ def _filled(plan: Plan, session: Session) -> Plan:
     """Train the missing references; return the plan with all of them."""
     session.hold(plan)
     plan = plan.mapped()  # because workers read it too
-    fill_bank(plan, session)
+    fill_references(plan, session)
     return plan
 
 

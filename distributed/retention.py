@@ -39,7 +39,7 @@ def tidy(plan: Plan, drawn: Plan, seeds: Iterable[int]) -> None:
         seeds: the night's.
     """
     kept = set(seeds)
-    drawn.bank.store.discard(
+    drawn.references.store.discard(
         "unlearned",
         lambda payload: payload["study"] == drawn.study and payload["seed"] not in kept,
     )

@@ -50,10 +50,10 @@ def make_review(plan: Plan, study: Study, summary: Mapping[str, Any]) -> Review:
     rows = study.rows()
     if not rows:
         raise MissingError(f"no trial of {plan.study} has finished yet: {_resume(plan)}")
-    references = plan.bank.judge("val").references
+    references = plan.references.judge("val").references
     experiment = plan.experiment
     objective = experiment.search.objective
-    original = references.compare(plan.bank.evaluation(plan.bank.original, "val"))
+    original = references.compare(plan.references.evaluation(plan.references.original, "val"))
     review = Review(
         summary=summary or {"study": plan.study},
         rows=rows,

@@ -36,7 +36,7 @@ def summarise(
     """
     objective = plan.experiment.search.objective
     best = ranked(rows, objective)[:BEST]
-    original = plan.bank.evaluation(plan.bank.original, "test")
+    original = plan.references.evaluation(plan.references.original, "test")
     default = default_row(rows, plan.default)
     spread = [
         entry.record["metrics"] for name, entry in examined.items() if name.startswith("seed ")

@@ -111,10 +111,10 @@ class Session:
 
 
 def run_references(plan: Plan, session: Session) -> int:
-    """Train what the bank does not hold yet; return how many models that were."""
+    """Train what the reference store does not hold yet; return how many models that were."""
     session.hold(plan)
     plan = plan.keep()
-    return fill_bank(plan, session)
+    return fill_references(plan, session)
 
 
 def run_sweep(
@@ -143,9 +143,9 @@ def run_sweep(
     plan = plan.keep()
     with tracked(plan, session, part_of=part_of) as (tracker, uri):
         # Ray takes seconds to start: only once there is something for it to do.
-        if plan.bank.missing():
+        if plan.references.missing():
             plan = session.connect(plan, "starting Ray")
-            fill_bank(plan, session)
+            fill_references(plan, session)
         log_references(plan, tracker)
         study = session.open(plan, driver)
         if retry_failed:
@@ -156,7 +156,7 @@ def run_sweep(
             plan = session.connect(plan, "starting the trials")
             write_json(environment(), plan.folder / ENVIRONMENT)
             search(plan, study, plan.problem(), recorder, session)
-        judge = plan.bank.judge("test")
+        judge = plan.references.judge("test")
         examined = examine(plan, final_tasks(plan, study, recorder.rows), session)
         summary = summarise(
             plan,
@@ -247,7 +247,7 @@ def examine(plan: Plan, tasks: Mapping[str, Examination], session: Session) -> d
     if missing := examiner.missing(tasks):
         session.progress.show(f"test: examining {len(missing)} models", event=True)
         plan, stop = session.connect(plan, "starting Ray"), session.stop
-        judge = plan.bank.judge("test")
+        judge = plan.references.judge("test")
         examiner.run(missing, plan.problem(), judge, lambda: stop.asked is not None)
         stop.check()
     return examiner.results(tasks)
@@ -265,7 +265,7 @@ def sync(plan: Plan, session: Session) -> tuple[int, list[str]]:
     driver, problems = session.hold(plan), list[str]()
     with tracked(plan, session, problems, SYNC_TIMEOUT_S) as (tracker, _):
         study = session.open(plan, driver)
-        if not plan.bank.missing():
+        if not plan.references.missing():
             log_references(plan, tracker)
         recorder = make_recorder(plan, study, tracker, session)
         recorder.repeat()
@@ -443,18 +443,18 @@ def whole_experiment(plan: Plan) -> dict[str, str]:
 
 def log_references(plan: Plan, tracker: Tracker) -> None:
     """Log originals and references as runs that all studies share."""
-    bank = plan.bank
+    references = plan.references
     shared = ("mixunlearn.task", "mixunlearn.model", "mixunlearn.data", "mixunlearn.splits")
     known = {name: value for name, value in tags(plan).items() if name in shared}
-    for member in bank.members:
-        metrics: dict[str, float] = {"time/train_s": bank.seconds(member)}
+    for member in references.members:
+        metrics: dict[str, float] = {"time/train_s": references.seconds(member)}
         for phase in ("val", "test"):
-            metrics |= bank.evaluation(member, phase).metrics
+            metrics |= references.evaluation(member, phase).metrics
         tracker.log_reference(
             # The same original has other metrics where other images are forgotten.
-            f"{bank.key(member)}-{plan.splits.key}",
+            f"{references.key(member)}-{plan.splits.key}",
             f"{member.role}-{member.seed} {plan.experiment.model.name} {plan.dataset.source}",
-            flat(bank.payload(member)),
+            flat(references.payload(member)),
             metrics,
             {**known, "mixunlearn.role": member.role},
         )
@@ -538,7 +538,7 @@ def log_best(
     about = tags(plan) | model_tags(review)
     if not (folder / MLMODEL).is_file():
         progress.show(f"saving the model of trial {best['trial']}")
-        architecture = plan.bank.architecture
+        architecture = plan.references.architecture
         reason = save_model(
             architecture.load(entry.tensors),
             folder,
@@ -597,15 +597,15 @@ def _unwrapped(error: Exception) -> Exception:
     return error
 
 
-def fill_bank(plan: Plan, session: Session) -> int:
-    """Train what the bank does not hold yet; return how many models that were."""
-    if not plan.bank.missing():
+def fill_references(plan: Plan, session: Session) -> int:
+    """Train what the reference store does not hold yet; return how many models that were."""
+    if not plan.references.missing():
         return 0
     plan = session.connect(plan, "starting Ray")
     # In a folder of their own: the runs of trials are listed more often.
     checkpoints = plan.files / "studies" / plan.study / "models"
     count = _at_once(plan, session)
-    return fill(plan.bank, plan.experiment.resources, count, checkpoints, session.progress)
+    return fill(plan.references, plan.experiment.resources, count, checkpoints, session.progress)
 
 
 def _at_once(plan: Plan, session: Session) -> int | None:

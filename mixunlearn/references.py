@@ -1,4 +1,4 @@
-"""The bank of originals and references: trained once, kept by content, judged on both phases.
+"""The store of originals and references: trained once, kept by content, judged on both phases.
 
 Shape suffixes: N samples, C classes.
 """
@@ -29,7 +29,7 @@ PHASES: tuple[Phase, ...] = ("val", "test")
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """One model of the bank.
+    """One model of the reference store.
 
     Args:
         role: "original" (trained on all data) or "reference" (without the forget set).
@@ -41,7 +41,7 @@ class Member:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bank:
+class ReferenceStore:
     """Originals and references of one task, in a store.
 
     Args:
@@ -52,7 +52,7 @@ class Bank:
         recipe: how all are trained.
         references: how many references, at least 1.
         stages: the feature stages a generator may read from the original.
-        command: the command that fills the bank, for error messages.
+        command: the command that fills the reference store, for error messages.
         pretrained: what all models start from; `None` is from scratch.
     """
 

@@ -1,4 +1,4 @@
-"""The bank of originals and references, and what is judged by it."""
+"""The store of originals and references, and what is judged by it."""
 
 import pickle
 from dataclasses import replace
@@ -14,20 +14,20 @@ from mixunlearn.data.splits import make_splits
 from mixunlearn.errors import MissingError
 from mixunlearn.evaluation import evaluation_set
 from mixunlearn.problem import Architecture
-from mixunlearn.references import Bank
+from mixunlearn.references import ReferenceStore
 from mixunlearn.store import Store
 from mixunlearn.trial import DivergedError, Trial
 
 CPU = torch.device("cpu")
 
 
-def test_nothing_is_missing_once_it_is_filled(bank: Bank) -> None:
-    assert bank.missing() == []
-    assert [member.role for member in bank.members] == ["original", "reference", "reference"]
+def test_nothing_is_missing_once_it_is_filled(references: ReferenceStore) -> None:
+    assert references.missing() == []
+    assert [member.role for member in references.members] == ["original", "reference", "reference"]
 
 
-def test_more_references_are_the_only_ones_missing(bank: Bank) -> None:
-    missing = replace(bank, references=4).missing()
+def test_more_references_are_the_only_ones_missing(references: ReferenceStore) -> None:
+    missing = replace(references, references=4).missing()
     assert [(member.role, member.seed) for member in missing] == [
         ("reference", 2),
         ("reference", 3),
@@ -36,24 +36,24 @@ def test_more_references_are_the_only_ones_missing(bank: Bank) -> None:
 
 @pytest.mark.parametrize("kind", ["models", "evaluations", "teachers"])
 def test_what_is_damaged_is_missing_and_made_again(
-    bank: Bank, tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+    references: ReferenceStore, tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    other = replace(bank, store=Store(tmp_path))
+    other = replace(references, store=Store(tmp_path))
     (tmp_path / kind).mkdir()
-    model, seconds = bank.load(bank.original), bank.seconds(bank.original)
-    other.keep(bank.original, model, seconds)
+    model, seconds = references.load(references.original), references.seconds(references.original)
+    other.keep(references.original, model, seconds)
     tensors = next((tmp_path / kind).glob("*/tensors.safetensors"))
     whole = tensors.read_bytes()
     tensors.write_bytes(whole[:-1])
-    assert bank.original in other.missing()
-    assert other.trained(bank.original) == (kind != "models")
+    assert references.original in other.missing()
+    assert other.trained(references.original) == (kind != "models")
     assert len(caplog.records) == 1
-    other.keep(bank.original, model, seconds)
-    assert bank.original not in other.missing()
+    other.keep(references.original, model, seconds)
+    assert references.original not in other.missing()
     assert tensors.read_bytes() == whole
 
 
-def test_a_problem_travels_without_pixels(bank: Bank, tmp_path: Path) -> None:
+def test_a_problem_travels_without_pixels(references: ReferenceStore, tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (600, 1, 64, 64), np.uint8)
     labels = np.arange(600) % 10
     made = make_dataset(images, labels, classes=tuple("0123456789"), n_train=600, source="made")
@@ -61,7 +61,7 @@ def test_a_problem_travels_without_pixels(bank: Bank, tmp_path: Path) -> None:
     dataset = arrow.read(tmp_path / "made.arrow")
     shape = Architecture(name="convnet", width=4, image_shape=(1, 64, 64), classes=10)
     mapped = replace(
-        bank,
+        references,
         store=Store(tmp_path / "store"),
         dataset=dataset,
         splits=make_splits(dataset, {"kind": "class", "classes": [0]}),
@@ -77,8 +77,8 @@ def test_a_problem_travels_without_pixels(bank: Bank, tmp_path: Path) -> None:
     assert len(pickle.dumps(problem)) - weights < images.nbytes / 50
 
 
-def test_samples_are_gathered_once_and_again_in_another_process(bank: Bank) -> None:
-    retain = bank.problem(with_labels=True).retain.samples
+def test_samples_are_gathered_once_and_again_in_another_process(references: ReferenceStore) -> None:
+    retain = references.problem(with_labels=True).retain.samples
     assert retain.images_NFHW is retain.images_NFHW
     back = pickle.loads(pickle.dumps(retain))
     assert set(vars(back)) == {"dataset", "ids_N"}
@@ -87,50 +87,56 @@ def test_samples_are_gathered_once_and_again_in_another_process(bank: Bank) -> N
 
 
 @pytest.mark.parametrize("change", ["recipe", "architecture", "splits"])
-def test_other_settings_are_other_models(bank: Bank, change: str) -> None:
+def test_other_settings_are_other_models(references: ReferenceStore, change: str) -> None:
     others = {
-        "recipe": replace(bank, recipe=replace(bank.recipe, epochs=7)),
-        "architecture": replace(bank, architecture=replace(bank.architecture, width=4)),
-        "splits": replace(bank, splits=replace(bank.splits, retain_N=bank.splits.retain_N[1:])),
+        "recipe": replace(references, recipe=replace(references.recipe, epochs=7)),
+        "architecture": replace(references, architecture=replace(references.architecture, width=4)),
+        "splits": replace(
+            references, splits=replace(references.splits, retain_N=references.splits.retain_N[1:])
+        ),
     }
     assert len(others[change].missing()) == 3
 
 
-def test_a_missing_reference_is_an_error_and_never_a_number(bank: Bank) -> None:
+def test_a_missing_reference_is_an_error_and_never_a_number(references: ReferenceStore) -> None:
     with pytest.raises(MissingError, match="mixunlearn references X"):
-        replace(bank, references=3).judge("val")
+        replace(references, references=3).judge("val")
 
 
-def test_an_empty_store_has_no_problem(bank: Bank) -> None:
+def test_an_empty_store_has_no_problem(references: ReferenceStore) -> None:
     with pytest.raises(MissingError, match=r"teachers .* is missing"):
-        replace(bank, store=Store(bank.store.root / "none")).problem(with_labels=True)
+        replace(references, store=Store(references.store.root / "none")).problem(with_labels=True)
 
 
-def test_references_never_saw_the_forget_set(bank: Bank) -> None:
-    references = bank.judge("test").references
-    assert max(references.values("acc/train_forget")) == 0
-    assert min(references.values("acc/test_retain")) > 80
-    assert bank.evaluation(bank.original, "test").metrics["acc/train_forget"] > 90
+def test_references_never_saw_the_forget_set(references: ReferenceStore) -> None:
+    retrained = references.judge("test").references
+    assert max(retrained.values("acc/train_forget")) == 0
+    assert min(retrained.values("acc/test_retain")) > 80
+    assert references.evaluation(references.original, "test").metrics["acc/train_forget"] > 90
 
 
-def test_the_phases_share_no_image(bank: Bank) -> None:
-    val, test = (evaluation_set(bank.dataset, bank.splits, phase) for phase in ("val", "test"))
+def test_the_phases_share_no_image(references: ReferenceStore) -> None:
+    val, test = (
+        evaluation_set(references.dataset, references.splits, phase) for phase in ("val", "test")
+    )
 
     def images(phase: object) -> set[bytes]:
         parts = (getattr(phase, name) for name in ("forget", "retain", "held_out"))
         return {image.tobytes() for part in parts for image in part.images_NFHW}
 
     shared = images(val) & images(test)
-    twins = len(bank.dataset.images_NFHW) - len(np.unique(bank.dataset.images_NFHW, axis=0))
+    twins = len(references.dataset.images_NFHW) - len(
+        np.unique(references.dataset.images_NFHW, axis=0)
+    )
     assert len(shared) <= twins
     sizes = len(val.forget.labels_N) + len(test.forget.labels_N)
-    assert sizes == len(bank.splits.forget_N)
+    assert sizes == len(references.splits.forget_N)
 
 
-def test_a_single_forgotten_image_is_judged_in_both_phases(bank: Bank) -> None:
-    splits = replace(bank.splits, forget_N=bank.splits.forget_N[:1])
+def test_a_single_forgotten_image_is_judged_in_both_phases(references: ReferenceStore) -> None:
+    splits = replace(references.splits, forget_N=references.splits.forget_N[:1])
     for phase in ("val", "test"):
-        found = evaluation_set(bank.dataset, splits, phase)
+        found = evaluation_set(references.dataset, splits, phase)
         assert len(found.forget.labels_N) == 1
 
 
@@ -142,45 +148,47 @@ def test_a_single_forgotten_image_is_judged_in_both_phases(bank: Bank) -> None:
     ],
 )
 def test_the_average_gap_is_over_the_tasks_table(
-    bank: Bank, forgotten: tuple[int, ...], metrics: tuple[str, ...]
+    references: ReferenceStore, forgotten: tuple[int, ...], metrics: tuple[str, ...]
 ) -> None:
-    splits = replace(bank.splits, forgotten=forgotten)
-    assert evaluation_set(bank.dataset, splits, "val").gap_metrics == metrics
+    splits = replace(references.splits, forgotten=forgotten)
+    assert evaluation_set(references.dataset, splits, "val").gap_metrics == metrics
 
 
-def test_a_trial_reports_val_and_never_test(bank: Bank) -> None:
-    trial = Trial(bank.problem(with_labels=True), "mixunlearn", {}, 0, CPU)
+def test_a_trial_reports_val_and_never_test(references: ReferenceStore) -> None:
+    trial = Trial(references.problem(with_labels=True), "mixunlearn", {}, 0, CPU)
     names = trial.epoch().keys()
     assert {"acc/val", "acc/val_retain", "mia/asr", "div/js", "gap/avg", "z/mia/asr"} <= names
     assert {"train/loss", "time/unlearn_s", "time/ratio_to_retrain"} <= names
     assert not any("test" in name for name in names)
-    assert set(bank.val_metrics) == {
+    assert set(references.val_metrics) == {
         name for name in names if name.startswith(("acc/", "mia/", "div/"))
     }
 
 
-def test_a_trial_that_diverges_says_so(bank: Bank) -> None:
-    problem = bank.problem(with_labels=True)
+def test_a_trial_that_diverges_says_so(references: ReferenceStore) -> None:
+    problem = references.problem(with_labels=True)
     broken = {name: np.full_like(array, np.nan) for name, array in problem.original.items()}
     trial = Trial(replace(problem, original=broken), "finetune", {}, 0, CPU)
     with pytest.raises(DivergedError, match="lower the learning rate"):
         trial.epoch()
 
 
-def test_an_interrupted_training_goes_on_as_if_it_were_not(bank: Bank) -> None:
-    member = bank.members[1]
-    whole, before, after = (bank.training(member, CPU) for _ in range(3))
+def test_an_interrupted_training_goes_on_as_if_it_were_not(references: ReferenceStore) -> None:
+    member = references.members[1]
+    whole, before, after = (references.training(member, CPU) for _ in range(3))
     losses = [whole.epoch()["loss"] for _ in range(3)]
     before.epoch()
     after.load_state_dict(before.state_dict())
     assert [after.epoch()["loss"] for _ in range(2)] == losses[1:]
 
 
-def test_the_learning_rate_falls_to_nothing_along_a_cosine(bank: Bank) -> None:
-    training = bank.training(bank.members[0], CPU)
+def test_the_learning_rate_falls_to_nothing_along_a_cosine(references: ReferenceStore) -> None:
+    training = references.training(references.members[0], CPU)
     rates = []
-    for _ in range(bank.recipe.epochs):
+    for _ in range(references.recipe.epochs):
         training.epoch()
-        rates.append(training.optimizer.param_groups[0]["lr"] / bank.recipe.lr)
-    expected = (1 + np.cos(np.pi * np.arange(bank.recipe.epochs) / bank.recipe.epochs)) / 2
+        rates.append(training.optimizer.param_groups[0]["lr"] / references.recipe.lr)
+    expected = (
+        1 + np.cos(np.pi * np.arange(references.recipe.epochs) / references.recipe.epochs)
+    ) / 2
     assert rates == pytest.approx(expected)
