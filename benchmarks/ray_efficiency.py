@@ -135,12 +135,7 @@ def plan_in(home: Path, settings: Mapping[str, object], uri: str | None = None) 
 
 def fill(plan: Plan) -> None:
     """Train original and references without Ray: they are not measured."""
-    for member in plan.references.missing():
-        training = plan.references.training(member, torch.device("cpu"))
-        start = time.perf_counter()
-        for _ in range(plan.references.recipe.epochs):
-            training.epoch()
-        plan.references.keep(member, training.model, time.perf_counter() - start)
+    plan.references.fill()
 
 
 def plain_trials(home: Path, settings: Mapping[str, object], processes: int) -> list[float]:

@@ -133,11 +133,7 @@ def make_reference_store(
         stages=STAGES[model],
         command="mixunlearn references X",
     )
-    for member in filled.missing():
-        training = filled.training(member, torch.device("cpu"))
-        for _ in range(epochs):
-            training.epoch()
-        filled.keep(member, training.model, seconds=1.0)
+    filled.fill()
     return filled
 
 

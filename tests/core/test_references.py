@@ -14,7 +14,7 @@ from mixunlearn.data.splits import make_splits
 from mixunlearn.errors import MissingError
 from mixunlearn.evaluation import evaluation_set
 from mixunlearn.problem import Architecture
-from mixunlearn.references import ReferenceStore
+from mixunlearn.references import Member, ReferenceStore
 from mixunlearn.store import Store
 from mixunlearn.trial import DivergedError, Trial
 
@@ -192,3 +192,41 @@ def test_the_learning_rate_falls_to_nothing_along_a_cosine(references: Reference
         1 + np.cos(np.pi * np.arange(references.recipe.epochs) / references.recipe.epochs)
     ) / 2
     assert rates == pytest.approx(expected)
+
+
+def test_filling_trains_what_is_missing_and_tells_of_each_epoch(
+    references: ReferenceStore, tmp_path: Path
+) -> None:
+    few = replace(
+        references,
+        store=Store(tmp_path),
+        recipe=replace(references.recipe, epochs=2),
+        references=1,
+    )
+    told: list[tuple[str, int]] = []
+
+    def tell(member: Member, epoch: int, loss: float) -> None:
+        assert 0 < loss < 10
+        told.append((member.role, epoch))
+
+    assert few.fill(CPU, tell) == 2
+    assert told == [("original", 1), ("original", 2), ("reference", 1), ("reference", 2)]
+    assert few.missing() == []
+    assert few.seconds(few.original) > 0
+    assert replace(few, references=2).fill() == 1
+    assert few.fill() == 0
+
+
+def test_filling_trains_no_model_that_lacks_only_its_evaluation(
+    references: ReferenceStore, tmp_path: Path
+) -> None:
+    other = replace(references, store=Store(tmp_path))
+    for member in references.members:
+        other.keep(member, references.load(member), 7.0)
+    other.store.discard("evaluations", lambda _: True)
+    assert other.missing() == other.members
+    assert other.fill() == 0
+    assert other.missing() == []
+    assert other.seconds(other.original) == 7
+    expected = references.evaluation(references.original, "val").metrics
+    assert other.evaluation(other.original, "val").metrics == expected
