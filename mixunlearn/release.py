@@ -8,19 +8,16 @@ NAME = "mixunlearn"
 UNKNOWN = "0+unknown"
 
 
-def find_version(project: Path) -> str:
-    """Return the version that was installed, else that of a checkout.
-
-    Args:
-        project: the checkout's `pyproject.toml`; read if nothing was installed.
-    """
+def installed_version() -> str | None:
+    """Return the version that was installed, `None` if none was."""
     try:
         return version(NAME)
     except PackageNotFoundError:
-        return _version_in(project)
+        return None
 
 
-def _version_in(project: Path) -> str:
+def version_of_checkout(project: Path) -> str:
+    """Return the version that a `pyproject.toml` states, "0+unknown" if it states none of ours."""
     try:
         described = tomllib.loads(project.read_text()).get("project", {})
     except (OSError, ValueError):
@@ -29,4 +26,6 @@ def _version_in(project: Path) -> str:
     return str(described["version"]) if described.get("name") == NAME else UNKNOWN
 
 
-__version__ = find_version(Path(__file__).parents[1] / "pyproject.toml")
+__version__ = installed_version() or version_of_checkout(
+    Path(__file__).parents[1] / "pyproject.toml"
+)
