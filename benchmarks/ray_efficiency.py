@@ -138,12 +138,7 @@ def plan_in(home: Path, settings: Mapping[str, object], uri: str | None = None) 
 
 def fill(plan: Plan) -> None:
     """Train original and references without Ray: they are not measured."""
-    for member in plan.bank.missing():
-        training = plan.bank.training(member, torch.device("cpu"))
-        start = time.perf_counter()
-        for _ in range(plan.bank.recipe.epochs):
-            training.epoch()
-        plan.bank.keep(member, training.model, time.perf_counter() - start)
+    plan.references.fill()
 
 
 def plain_trials(home: Path, settings: Mapping[str, object], processes: int) -> list[float]:
@@ -169,7 +164,7 @@ def _enter(barrier: Barrier) -> None:
 def _plain_trials(home: Path, settings: Mapping[str, object]) -> list[float]:
     torch.set_num_threads(1)
     plan = plan_in(home, settings)
-    problem = plan.bank.problem(with_labels=True)
+    problem = plan.references.problem(with_labels=True)
     _barrier.wait()
     result = []
     for seed in range(PLAIN_TRIALS):
@@ -185,10 +180,10 @@ def run_search(plan: Plan, *, tracked: bool = True) -> Run:
     """Run a sweep's search, as `run_sweep` does.
 
     Args:
-        plan: whose bank is full.
+        plan: whose reference store is full.
         tracked: whether MLflow is told.
     """
-    problem = plan.bank.problem(with_labels=plan.experiment.labels == "aware")
+    problem = plan.references.problem(with_labels=plan.experiment.labels == "aware")
     start, cpu_start = time.perf_counter(), time.process_time()
     watch = Watch()
     problems: list[str] = []

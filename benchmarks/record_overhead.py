@@ -38,7 +38,7 @@ def main() -> None:
         plan = plan_in(Path(folder) / "home", {"trials": TRIALS, "epochs": EPOCHS})
         fill(plan)
         trial = Trial(
-            plan.bank.problem(with_labels=True),
+            plan.references.problem(with_labels=True),
             plan.experiment.method,
             plan.default,
             0,

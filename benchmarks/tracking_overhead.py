@@ -82,7 +82,7 @@ def run_alone(
     """Run a search in a fresh process and a fresh home, and say how long it took.
 
     Args:
-        folder: with a home, `first`, whose bank is full.
+        folder: with a home, `first`, whose reference store is full.
         settings: of the search.
         tracked: whether MLflow is told.
         uri: where it is; by default a database in the home.

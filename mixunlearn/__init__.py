@@ -1,1 +1,102 @@
-"""Machine unlearning: methods, data, models and metrics relative to retrained references."""
+"""Machine unlearning: methods, data, models and metrics relative to retrained references.
+
+What a user needs is here; it is imported when it is first asked for, so that
+`import mixunlearn` takes no time.
+"""
+
+from typing import TYPE_CHECKING
+
+from mixunlearn.lazy import exporter
+
+if TYPE_CHECKING:
+    from mixunlearn.data.arrow import Dataset, make_dataset
+    from mixunlearn.data.batches import Samples
+    from mixunlearn.data.sources import SOURCES, open_dataset
+    from mixunlearn.data.splits import Splits, make_splits
+    from mixunlearn.errors import InputError, MissingError, MixUnlearnError
+    from mixunlearn.generator import MixBlock
+    from mixunlearn.losses import contrastive_ratio, sharpen, sim_loss
+    from mixunlearn.methods import METHODS
+    from mixunlearn.methods.base import Context, Method, OneStep
+    from mixunlearn.models import MODELS
+    from mixunlearn.models.staged import StagedModel
+    from mixunlearn.problem import Architecture, Problem
+    from mixunlearn.references import ReferenceStore
+    from mixunlearn.release import __version__
+    from mixunlearn.store import Store
+    from mixunlearn.training import Recipe
+    from mixunlearn.trial import DivergedError, Trial
+
+_PLACES = {
+    # Data, and what of it is to be forgotten.
+    "SOURCES": "mixunlearn.data.sources",
+    "open_dataset": "mixunlearn.data.sources",
+    "Dataset": "mixunlearn.data.arrow",
+    "make_dataset": "mixunlearn.data.arrow",
+    "Splits": "mixunlearn.data.splits",
+    "make_splits": "mixunlearn.data.splits",
+    # Models, and the references that results are compared with.
+    "MODELS": "mixunlearn.models",
+    "StagedModel": "mixunlearn.models.staged",
+    "Architecture": "mixunlearn.problem",
+    "Recipe": "mixunlearn.training",
+    "Store": "mixunlearn.store",
+    "ReferenceStore": "mixunlearn.references",
+    # Unlearning, and a method of one's own.
+    "METHODS": "mixunlearn.methods",
+    "Problem": "mixunlearn.problem",
+    "Trial": "mixunlearn.trial",
+    "Method": "mixunlearn.methods.base",
+    "OneStep": "mixunlearn.methods.base",
+    "Context": "mixunlearn.methods.base",
+    "Samples": "mixunlearn.data.batches",
+    # MixUnlearn's parts.
+    "MixBlock": "mixunlearn.generator",
+    "contrastive_ratio": "mixunlearn.losses",
+    "sharpen": "mixunlearn.losses",
+    "sim_loss": "mixunlearn.losses",
+    # What goes wrong.
+    "MixUnlearnError": "mixunlearn.errors",
+    "InputError": "mixunlearn.errors",
+    "MissingError": "mixunlearn.errors",
+    "DivergedError": "mixunlearn.trial",
+    "__version__": "mixunlearn.release",
+}
+
+__all__ = [
+    "METHODS",
+    "MODELS",
+    "SOURCES",
+    "Architecture",
+    "Context",
+    "Dataset",
+    "DivergedError",
+    "InputError",
+    "Method",
+    "MissingError",
+    "MixBlock",
+    "MixUnlearnError",
+    "OneStep",
+    "Problem",
+    "Recipe",
+    "ReferenceStore",
+    "Samples",
+    "Splits",
+    "StagedModel",
+    "Store",
+    "Trial",
+    "__version__",
+    "contrastive_ratio",
+    "make_dataset",
+    "make_splits",
+    "open_dataset",
+    "sharpen",
+    "sim_loss",
+]
+
+if not TYPE_CHECKING:  # a type checker shall know no other names than those above
+    __getattr__ = exporter(__name__, _PLACES)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,10 +1,12 @@
-"""What other packages add to a registry, through an entry point."""
+"""Registries: entries by name, to which other packages add theirs through entry points."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
 
 from mixunlearn.errors import MixUnlearnError
+from mixunlearn.lazy import load
 
 Thing = TypeVar("Thing")
 
@@ -19,31 +21,55 @@ def extended(known: Mapping[str, Thing], group: str) -> Mapping[str, Thing]:
     Raises:
         MixUnlearnError: an entry has a name that is taken.
     """
-    points: dict[str, EntryPoint] = {}
+    return _Registry(known, _added(known, group))
+
+
+def registry(places: Mapping[str, str], group: str) -> Mapping[str, Any]:
+    """Return a registry whose entries are imported when they are first asked for.
+
+    Names can be listed and looked up without any import.
+
+    Args:
+        places: of our own entries by name: `package.module:object`.
+        group: as for `extended`.
+
+    Raises:
+        MixUnlearnError: an entry point has a name that is taken.
+    """
+    own = {name: partial(load, place) for name, place in places.items()}
+    return _Registry({}, {**own, **_added(places, group)})
+
+
+def _added(known: Mapping[str, object], group: str) -> dict[str, Callable[[], Any]]:
+    """Return by name what imports each entry of other packages."""
+    added: dict[str, Callable[[], Any]] = {}
     for point in entry_points(group=group):
-        if point.name in {*known, *points}:
+        if point.name in {*known, *added}:
             raise MixUnlearnError(f"{_where(point)}: the name is taken; give it another")
-        points[point.name] = point
-    return _Registry(known, points)
+        added[point.name] = partial(_load, point)
+    return added
 
 
 class _Registry(Mapping[str, Thing]):
-    """Entries by name; those of other packages are imported when they are first asked for.
+    """Entries by name; those with a loader are imported when they are first asked for.
 
-    Before, our own modules may be half imported, and theirs import ours.
+    Before, our own modules may be half imported, and those of other packages import ours.
     """
 
-    def __init__(self, known: Mapping[str, Thing], points: Mapping[str, EntryPoint]) -> None:
-        self._known, self._points, self._names = dict(known), points, (*known, *points)
+    def __init__(
+        self, known: Mapping[str, Thing], loaders: Mapping[str, Callable[[], Thing]]
+    ) -> None:
+        self._known, self._loaders, self._names = dict(known), loaders, (*known, *loaders)
 
     def __getitem__(self, name: str) -> Thing:
         """Return an entry.
 
         Raises:
-            MixUnlearnError: it cannot be imported.
+            KeyError: there is none of this name.
+            MixUnlearnError: another package's cannot be imported.
         """
         if name not in self._known:
-            self._known[name] = _load(self._points[name])
+            self._known[name] = self._loaders[name]()
         return self._known[name]
 
     def __contains__(self, name: object) -> bool:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.batches import Indices, Samples
 from mixunlearn.data.labelled import LabelledImages
 from mixunlearn.evaluation import Judge
@@ -41,6 +42,13 @@ class Architecture:
     image_shape: tuple[int, int, int]
     classes: int
     weights: str | None = None
+
+    @classmethod
+    def of(cls, dataset: Dataset, name: str, width: int | None = None) -> "Architecture":
+        """Return the architecture that takes a data set's images and knows its classes."""
+        channels, height, width_of_image = dataset.images_NFHW.shape[1:]
+        shape = (channels, height, width_of_image)
+        return cls(name=name, width=width, image_shape=shape, classes=len(dataset.classes))
 
     @property
     def content(self) -> dict[str, object]:

@@ -25,10 +25,10 @@ from pyarrow.fs import S3FileSystem
 from distributed.cli import app as cli
 from distributed.cluster.connection import connected
 from distributed.tracking import server
-from mixunlearn.bank import Bank
 from mixunlearn.data.sources import SOURCES
 from mixunlearn.data.splits import make_splits
 from mixunlearn.problem import Architecture, Problem
+from mixunlearn.references import ReferenceStore
 from mixunlearn.store import Store
 from mixunlearn.training import Recipe
 from tests.databases import Copies
@@ -114,17 +114,17 @@ def shared_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-def make_bank(
+def make_reference_store(
     root: Path,
     model: str = "cnn",
     task: Mapping[str, object] | None = None,
     epochs: int = 6,
     references: int = 2,
-) -> Bank:
-    """Return a filled bank on 600 digits."""
+) -> ReferenceStore:
+    """Return a filled reference store on 600 digits."""
     dataset = SOURCES["digits"]()
     splits = make_splits(dataset, task or {"kind": "class", "classes": [0]}, limit={"train": 900})
-    bank = Bank(
+    filled = ReferenceStore(
         store=Store(root),
         dataset=dataset,
         splits=splits,
@@ -134,41 +134,41 @@ def make_bank(
         stages=STAGES[model],
         command="mixunlearn references X",
     )
-    for member in bank.missing():
-        training = bank.training(member, torch.device("cpu"))
-        for _ in range(epochs):
-            training.epoch()
-        bank.keep(member, training.model, seconds=1.0)
-    return bank
+    filled.fill()
+    return filled
 
 
 @pytest.fixture(scope="session")
-def bank(tmp_path_factory: pytest.TempPathFactory) -> Bank:
-    return make_bank(tmp_path_factory.mktemp("bank"))
+def references(tmp_path_factory: pytest.TempPathFactory) -> ReferenceStore:
+    return make_reference_store(tmp_path_factory.mktemp("references"))
 
 
 @pytest.fixture(scope="session")
-def problem(bank: Bank) -> Problem:
-    return bank.problem(with_labels=True)
+def problem(references: ReferenceStore) -> Problem:
+    return references.problem(with_labels=True)
 
 
 @pytest.fixture(scope="session")
-def agnostic_problem(bank: Bank) -> Problem:
-    return bank.problem(with_labels=False)
+def agnostic_problem(references: ReferenceStore) -> Problem:
+    return references.problem(with_labels=False)
 
 
 @pytest.fixture(scope="session")
 def batch_norm_problem(tmp_path_factory: pytest.TempPathFactory) -> Problem:
-    bank = make_bank(tmp_path_factory.mktemp("bank"), model="convnet", epochs=1, references=1)
-    return bank.problem(with_labels=True)
+    references = make_reference_store(
+        tmp_path_factory.mktemp("references"), model="convnet", epochs=1, references=1
+    )
+    return references.problem(with_labels=True)
 
 
 @pytest.fixture(scope="session")
 def tiny_forget_problem(tmp_path_factory: pytest.TempPathFactory) -> Problem:
     task = {"kind": "random", "fraction": 0.004}
-    bank = make_bank(tmp_path_factory.mktemp("bank"), task=task, epochs=1, references=1)
-    assert len(bank.splits.forget_N) < 5
-    return bank.problem(with_labels=True)
+    references = make_reference_store(
+        tmp_path_factory.mktemp("references"), task=task, epochs=1, references=1
+    )
+    assert len(references.splits.forget_N) < 5
+    return references.problem(with_labels=True)
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,7 @@ LIBRARIES = (
     "aiohttp",
     "fsspec",
     "jsonschema",
-    "mixunlearn.bank",
+    "mixunlearn.references",
     "mixunlearn.data.sources",
     "mixunlearn.plugins",
     "mixunlearn.trial",

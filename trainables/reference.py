@@ -6,22 +6,22 @@ from typing import Any
 
 from ray.tune import Trainable
 
-from mixunlearn.bank import Bank, Member
 from mixunlearn.errors import CorruptError
 from mixunlearn.files import Files
+from mixunlearn.references import Member, ReferenceStore
 from trainables.checkpoint import latest, load_state, save_state
 from trainables.hardware import claim, cpus_of
 
 
 class ReferenceTrainable(Trainable):
-    """Trains one member of the bank and keeps it, judged, in the store.
+    """Trains one member of the reference store and keeps it, judged, in the store.
 
     A training that was interrupted goes on from its last whole checkpoint.
     """
 
-    def setup(self, config: dict[str, Any], bank: Bank, checkpoints: Files) -> None:
-        """Take the bank over, once for all members this actor will train."""
-        self.bank, self.checkpoints = bank, checkpoints
+    def setup(self, config: dict[str, Any], references: ReferenceStore, checkpoints: Files) -> None:
+        """Take the reference store over, once for all members this actor will train."""
+        self.references, self.checkpoints = references, checkpoints
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -29,9 +29,11 @@ class ReferenceTrainable(Trainable):
         self.member = Member(**new_config["member"])
         self.device = claim(cpus_of(self.trial_resources))
         self.seconds = 0.0
-        self.kept = self.bank.trained(self.member)  # only what follows from the model is missing
-        self.training = self.bank.training(self.member, self.device)
-        state = latest(self.checkpoints, self.bank.key(self.member), self.bank.key(self.member))
+        # What is missing may follow from the model alone.
+        self.kept = self.references.trained(self.member)
+        self.training = self.references.training(self.member, self.device)
+        key = self.references.key(self.member)
+        state = latest(self.checkpoints, key, key)
         if state is not None:
             self._restore(state)
         return True
@@ -39,23 +41,23 @@ class ReferenceTrainable(Trainable):
     def step(self) -> dict[str, Any]:
         """Train for one epoch; after the last one, judge the model and keep it."""
         if self.kept:
-            model = self.bank.load(self.member).to(self.device)
-            self.bank.keep(self.member, model, self.bank.seconds(self.member))
+            model = self.references.load(self.member).to(self.device)
+            self.references.keep(self.member, model, self.references.seconds(self.member))
             return {"loss": 0.0, "done": True}
         result = {"loss": 0.0}
-        if self.training.epochs_done < self.bank.recipe.epochs:
+        if self.training.epochs_done < self.references.recipe.epochs:
             start = time.perf_counter()
             result = self.training.epoch()
             self.seconds += time.perf_counter() - start
-        done = self.training.epochs_done >= self.bank.recipe.epochs
+        done = self.training.epochs_done >= self.references.recipe.epochs
         if done:
-            self.bank.keep(self.member, self.training.model, self.seconds)
+            self.references.keep(self.member, self.training.model, self.seconds)
         return {**result, "done": done}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write all the next epoch depends on."""
         state = {
-            "identity": self.bank.key(self.member),
+            "identity": self.references.key(self.member),
             "training": self.training.state_dict(),
             "seconds": self.seconds,
         }

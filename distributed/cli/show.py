@@ -33,7 +33,8 @@ def announcement(plan: "Plan") -> list[str]:
         f"data        {experiment.data.source}, images of {shape}, {len(plan.dataset.classes)} "
         f"classes: {parts}",
         f"forget      {plan.forget_set}",
-        f"models      1 original and {references.references} references of {experiment.model.name}: "
+        f"models      1 original and {references.references} references of "
+        f"{experiment.model.name}: "
         f"{missing} to train, {len(references.members) - missing} cached",
         f"trials      {search.trials} of {experiment.method} (label-{experiment.labels}), at "
         f"most {search.epochs} epochs, {search.sampler} + {search.scheduler}, minimising "
@@ -104,7 +105,10 @@ def print_references(plan: "Plan", trained: int) -> Outcome:
         cells = ["–" if found[key] is None else f"{found[key]:.2f}" for key in ("mean", "sd")]
         table.add_row(name, *cells, str(found["n"]))
     console().print(table)
-    keys = {f"{member.role} {member.seed}": plan.references.key(member) for member in plan.references.members}
+    keys = {
+        f"{member.role} {member.seed}": plan.references.key(member)
+        for member in plan.references.members
+    }
     return Outcome(result={"trained": trained, "models": keys, "references": metrics})
 
 

@@ -20,13 +20,12 @@ from pydantic_core import ErrorDetails, PydanticKnownError
 
 from distributed.config.yaml_file import put, read_file
 from distributed.runtime.text import redact
+from mixunlearn.data import LARGEST_SIZE, SOURCES
 from mixunlearn.data.names import known_names
-from mixunlearn.data.sources import LARGEST_SIZE, SOURCES
 from mixunlearn.errors import InputError
 from mixunlearn.methods import METHODS
-from mixunlearn.models import find_factory
-from mixunlearn.models.pretrained import PUBLISHED
-from mixunlearn.models.torchvision import PREFIX
+from mixunlearn.models import MODELS
+from mixunlearn.models.factories import PUBLISHED, TORCHVISION, find_factory
 from mixunlearn.signature import signature
 from mixunlearn.tasks import TASKS
 from mixunlearn.tasks import Task as Kind
@@ -336,14 +335,15 @@ def _check_names(experiment: Experiment) -> None:
 
 def _check_model(model: Model) -> None:
     """Check that there is such a model, with the width and the weights it is to have."""
-    find_factory(model.name)
-    if model.name.startswith(PREFIX):
+    if model.name not in MODELS:
+        find_factory(model.name)  # imports PyTorch, which takes seconds
+    if model.name.startswith(TORCHVISION):
         if model.width is not None:
             raise InputError(
                 "model.width", model.width, "torchvision's have one width; leave it out"
             )
     elif model.weights == PUBLISHED:
-        remedy = f"only {PREFIX}NAME has published weights; take it, or name a file"
+        remedy = f"only {TORCHVISION}NAME has published weights; take it, or name a file"
         raise InputError("model.weights", model.weights, remedy)
 
 

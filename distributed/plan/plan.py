@@ -16,7 +16,6 @@ from distributed.plan.location import FILE_RECORDS, record_address
 from distributed.plan.model import architecture
 from distributed.runtime.addresses import resolve
 from distributed.study.trials_table import replacing
-from mixunlearn.references import ReferenceStore
 from mixunlearn.data import arrow, sources
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.splits import Splits
@@ -24,6 +23,7 @@ from mixunlearn.files import Files
 from mixunlearn.methods import METHODS
 from mixunlearn.models import Pretrained
 from mixunlearn.problem import Problem
+from mixunlearn.references import ReferenceStore
 from mixunlearn.store import Store
 from mixunlearn.training import Recipe
 from search_spaces import Space

@@ -13,10 +13,10 @@ import torch
 from distributed.config.experiment import Experiment, check_tracking
 from distributed.plan.plan import Plan
 from distributed.runtime.addresses import nearest_folder
-from mixunlearn.references import PHASES
 from mixunlearn.data.names import known_names
 from mixunlearn.errors import InputError, MixUnlearnError
 from mixunlearn.evaluation import evaluation_set
+from mixunlearn.references import PHASES
 from search_spaces import Space
 
 MIN_FREE_BYTES = 200 * 2**20

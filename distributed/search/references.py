@@ -9,16 +9,20 @@ from ray import tune
 from distributed.config.experiment import Resources
 from distributed.runtime.progress import Count, Progress
 from distributed.search.unsaved import Unsaved
-from mixunlearn.references import ReferenceStore, Member
 from mixunlearn.errors import MixUnlearnError
 from mixunlearn.files import Files
+from mixunlearn.references import Member, ReferenceStore
 from trainables.reference import ReferenceTrainable
 
 MAX_FAILURES = 2  # of a worker, before its training is given up
 
 
 def fill(
-    references: ReferenceStore, resources: Resources, slots: int | None, checkpoints: Files, progress: Progress
+    references: ReferenceStore,
+    resources: Resources,
+    slots: int | None,
+    checkpoints: Files,
+    progress: Progress,
 ) -> int:
     """Train, in parallel, what is missing; return how many models that were.
 

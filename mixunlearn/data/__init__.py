@@ -1,1 +1,39 @@
-"""Data sources, the memory-mapped cache, splits and batches."""
+"""Images with labels: named sources, splits, tasks; a new source is a function and a line here."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mixunlearn.plugins import registry
+
+LARGEST_SIZE = 1024  # pixels a side
+
+# Each returns a `Dataset`, or `Pictures` that are decoded into the cache. They are imported when
+# they are first asked for: names are checked without what reads images.
+SOURCES: Mapping[str, Callable[..., Any]] = registry(
+    {
+        "cifar10": "mixunlearn.data.torchvision:load_cifar10",
+        "cifar100": "mixunlearn.data.torchvision:load_cifar100",
+        "digits": "mixunlearn.data.sources:load_digits",
+        "fashion_mnist": "mixunlearn.data.torchvision:load_fashion_mnist",
+        "image_folder": "mixunlearn.data.image_folder:load",
+        "mnist": "mixunlearn.data.torchvision:load_mnist",
+        "mnist5k": "mixunlearn.data.sources:load_mnist5k",
+        "parquet": "mixunlearn.data.parquet:load",
+        "svhn": "mixunlearn.data.torchvision:load_svhn",
+    },
+    "mixunlearn.sources",
+)
+# Sources that read files say here, with the same options, what decides their content, so that
+# changed files are never taken from the cache.
+CONTENTS: Mapping[str, Callable[..., list[str]]] = registry(
+    {
+        "cifar10": "mixunlearn.data.torchvision:contents",
+        "cifar100": "mixunlearn.data.torchvision:contents",
+        "fashion_mnist": "mixunlearn.data.torchvision:contents",
+        "image_folder": "mixunlearn.data.image_folder:contents",
+        "mnist": "mixunlearn.data.torchvision:contents",
+        "parquet": "mixunlearn.data.parquet:contents",
+        "svhn": "mixunlearn.data.torchvision:contents",
+    },
+    "mixunlearn.contents",
+)

@@ -1,30 +1,28 @@
 """Named data sources, decoded once and kept as memory-mapped files.
 
-A source is one function and one line in `SOURCES`; its parameters are its options.
+A source is one function and one line in `SOURCES` (`mixunlearn/data/__init__.py`); its parameters
+are its options.
 """
 
 import inspect
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mixunlearn.data import arrow, image_folder, parquet, torchvision
+from mixunlearn.data import CONTENTS, LARGEST_SIZE, SOURCES, arrow
 from mixunlearn.data.arrow import Dataset, make_dataset
 from mixunlearn.data.names import known_names
 from mixunlearn.data.packages import need
 from mixunlearn.data.pictures import Pictures, collect
 from mixunlearn.errors import CorruptError, InputError, MissingError, MixUnlearnError
-from mixunlearn.plugins import extended
 from mixunlearn.signature import signature
 
 VERSION = 1  # raise it when decoding changes: cached files are then built again
 DIGITS_WHITE = 16  # brightest value of scikit-learn's digits
-LARGEST_SIZE = 1024  # pixels a side
 SHOWN = 3  # files listed in a warning
 
 logger = logging.getLogger(__name__)
@@ -51,35 +49,6 @@ def load_mnist5k() -> Dataset:
     return _ten_digits(pixels.astype(np.uint8).reshape(-1, 28, 28), labels_N, "mnist5k")
 
 
-# Each returns a `Dataset`, or `Pictures` that are decoded into the cache.
-SOURCES: Mapping[str, Callable[..., Any]] = extended(
-    {
-        "cifar10": torchvision.load_cifar10,
-        "cifar100": torchvision.load_cifar100,
-        "digits": load_digits,
-        "fashion_mnist": torchvision.load_fashion_mnist,
-        "image_folder": image_folder.load,
-        "mnist": torchvision.load_mnist,
-        "mnist5k": load_mnist5k,
-        "parquet": parquet.load,
-        "svhn": torchvision.load_svhn,
-    },
-    "mixunlearn.sources",
-)
-# Sources that read files say here, with the same options, what decides their content, so that
-# changed files are never taken from the cache.
-CONTENTS: Mapping[str, Callable[..., list[str]]] = extended(
-    {
-        "cifar10": torchvision.contents,
-        "cifar100": torchvision.contents,
-        "fashion_mnist": torchvision.contents,
-        "image_folder": image_folder.contents,
-        "mnist": torchvision.contents,
-        "parquet": parquet.contents,
-        "svhn": torchvision.contents,
-    },
-    "mixunlearn.contents",
-)
 PLACES = {"root", "download"}  # options that cannot change what was found
 
 
@@ -185,3 +154,14 @@ def _cached_path(source: str, options: Mapping[str, object], cache: Path) -> Pat
     ignored = PLACES if source in CONTENTS else set[str]()
     named = {name: value for name, value in options.items() if name not in ignored}
     return cache / f"{source}-{signature([source, named, contents, VERSION])}.arrow"
+
+
+__all__ = [
+    "CONTENTS",
+    "LARGEST_SIZE",
+    "SOURCES",
+    "keep",
+    "load_digits",
+    "load_mnist5k",
+    "open_dataset",
+]

@@ -1,72 +1,52 @@
 """Unlearning methods by name; a new one is a file here and a line in `METHODS`."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from mixunlearn.methods.ascent import Ascent
-from mixunlearn.methods.bad_teacher import BadTeacher
-from mixunlearn.methods.base import Context, Method
-from mixunlearn.methods.boundary import Boundary
-from mixunlearn.methods.cf_k import CFk
-from mixunlearn.methods.ct import ConvolutionTranspose
-from mixunlearn.methods.dsmixup import DSMixup
-from mixunlearn.methods.eu_k import EUk
-from mixunlearn.methods.finetune import Finetune
-from mixunlearn.methods.fisher import Fisher
-from mixunlearn.methods.gli import GLI
-from mixunlearn.methods.influence import Influence
-from mixunlearn.methods.l1_sparse import L1Sparse
-from mixunlearn.methods.l_mix import LMix
-from mixunlearn.methods.laf import Laf
-from mixunlearn.methods.laf_r import LafR
-from mixunlearn.methods.mixunlearn import MixUnlearn
-from mixunlearn.methods.msg import MaskedSmallGradients
-from mixunlearn.methods.mu_mis import MuMis
-from mixunlearn.methods.neggrad import NegGrad
-from mixunlearn.methods.original import Original
-from mixunlearn.methods.rand_label_agnostic import RandLabelAgnostic
-from mixunlearn.methods.random_label import RandomLabel
-from mixunlearn.methods.retrain import Retrain
-from mixunlearn.methods.salun import SalUn
-from mixunlearn.methods.scrub import Scrub
-from mixunlearn.methods.sisa import SISA
-from mixunlearn.methods.ssd import SSD
-from mixunlearn.methods.unroll import Unroll
-from mixunlearn.methods.unsir import UNSIR
-from mixunlearn.plugins import extended
+from mixunlearn.lazy import exporter
+from mixunlearn.plugins import registry
 
-METHODS: Mapping[str, type[Method]] = extended(
+if TYPE_CHECKING:
+    from mixunlearn.methods.base import Context, Method
+
+# Each is imported when it is first asked for: names are checked without PyTorch.
+METHODS: Mapping[str, type["Method"]] = registry(
     {
-        "ascent": Ascent,
-        "bad_teacher": BadTeacher,
-        "boundary": Boundary,
-        "cf_k": CFk,
-        "ct": ConvolutionTranspose,
-        "dsmixup": DSMixup,
-        "eu_k": EUk,
-        "finetune": Finetune,
-        "fisher": Fisher,
-        "gli": GLI,
-        "influence": Influence,
-        "l1_sparse": L1Sparse,
-        "l_mix": LMix,
-        "laf": Laf,
-        "laf_r": LafR,
-        "mixunlearn": MixUnlearn,
-        "msg": MaskedSmallGradients,
-        "mu_mis": MuMis,
-        "neggrad": NegGrad,
-        "original": Original,
-        "rand_label_agnostic": RandLabelAgnostic,
-        "random_label": RandomLabel,
-        "retrain": Retrain,
-        "salun": SalUn,
-        "scrub": Scrub,
-        "sisa": SISA,
-        "ssd": SSD,
-        "unroll": Unroll,
-        "unsir": UNSIR,
+        "ascent": "mixunlearn.methods.ascent:Ascent",
+        "bad_teacher": "mixunlearn.methods.bad_teacher:BadTeacher",
+        "boundary": "mixunlearn.methods.boundary:Boundary",
+        "cf_k": "mixunlearn.methods.cf_k:CFk",
+        "ct": "mixunlearn.methods.ct:ConvolutionTranspose",
+        "dsmixup": "mixunlearn.methods.dsmixup:DSMixup",
+        "eu_k": "mixunlearn.methods.eu_k:EUk",
+        "finetune": "mixunlearn.methods.finetune:Finetune",
+        "fisher": "mixunlearn.methods.fisher:Fisher",
+        "gli": "mixunlearn.methods.gli:GLI",
+        "influence": "mixunlearn.methods.influence:Influence",
+        "l1_sparse": "mixunlearn.methods.l1_sparse:L1Sparse",
+        "l_mix": "mixunlearn.methods.l_mix:LMix",
+        "laf": "mixunlearn.methods.laf:Laf",
+        "laf_r": "mixunlearn.methods.laf_r:LafR",
+        "mixunlearn": "mixunlearn.methods.mixunlearn:MixUnlearn",
+        "msg": "mixunlearn.methods.msg:MaskedSmallGradients",
+        "mu_mis": "mixunlearn.methods.mu_mis:MuMis",
+        "neggrad": "mixunlearn.methods.neggrad:NegGrad",
+        "original": "mixunlearn.methods.original:Original",
+        "rand_label_agnostic": "mixunlearn.methods.rand_label_agnostic:RandLabelAgnostic",
+        "random_label": "mixunlearn.methods.random_label:RandomLabel",
+        "retrain": "mixunlearn.methods.retrain:Retrain",
+        "salun": "mixunlearn.methods.salun:SalUn",
+        "scrub": "mixunlearn.methods.scrub:Scrub",
+        "sisa": "mixunlearn.methods.sisa:SISA",
+        "ssd": "mixunlearn.methods.ssd:SSD",
+        "unroll": "mixunlearn.methods.unroll:Unroll",
+        "unsir": "mixunlearn.methods.unsir:UNSIR",
     },
     "mixunlearn.methods",
 )
 
 __all__ = ["METHODS", "Context", "Method"]
+
+if not TYPE_CHECKING:
+    base = "mixunlearn.methods.base"
+    __getattr__ = exporter(__name__, {"Context": base, "Method": base})

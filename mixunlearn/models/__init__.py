@@ -1,121 +1,44 @@
 """Image classifiers whose feature stages have names."""
 
-import importlib
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, TypeAlias
 
-import torch
-from torch import nn
+from mixunlearn.lazy import exporter
+from mixunlearn.plugins import registry
 
-from mixunlearn.data.names import known_names
-from mixunlearn.errors import InputError
-from mixunlearn.models import torchvision
-from mixunlearn.models.cnn import cnn
-from mixunlearn.models.convnet import convnet
-from mixunlearn.models.pretrained import Pretrained
-from mixunlearn.models.resnet import resnet18, resnet34, resnet50
-from mixunlearn.models.staged import StagedModel
-from mixunlearn.models.swin import swin
-from mixunlearn.models.vit import vit
-from mixunlearn.models.wrapped import Wrapped
-from mixunlearn.plugins import extended
+if TYPE_CHECKING:
+    from torch import nn
 
-Factory = Callable[..., nn.Module]
+    from mixunlearn.models.build import build_model
+    from mixunlearn.models.factories import find_factory
+    from mixunlearn.models.pretrained import Pretrained
+    from mixunlearn.models.staged import StagedModel
 
-MODELS: Mapping[str, Factory] = extended(
+Factory: TypeAlias = "Callable[..., nn.Module]"
+
+# Each is imported when it is first asked for: names are checked without PyTorch.
+MODELS: Mapping[str, Factory] = registry(
     {
-        "cnn": cnn,
-        "convnet": convnet,
-        "resnet18": resnet18,
-        "resnet34": resnet34,
-        "resnet50": resnet50,
-        "vit": vit,
-        "swin": swin,
+        "cnn": "mixunlearn.models.cnn:cnn",
+        "convnet": "mixunlearn.models.convnet:convnet",
+        "resnet18": "mixunlearn.models.resnet:resnet18",
+        "resnet34": "mixunlearn.models.resnet:resnet34",
+        "resnet50": "mixunlearn.models.resnet:resnet50",
+        "vit": "mixunlearn.models.vit:vit",
+        "swin": "mixunlearn.models.swin:swin",
     },
     "mixunlearn.models",
 )
-LOGITS_DIM = 2
-SMALLEST_IMAGE = {"cnn": 4, "convnet": 8, "resnet18": 8, "resnet34": 8, "resnet50": 8}
 
+__all__ = ["MODELS", "Factory", "Pretrained", "StagedModel", "build_model", "find_factory"]
 
-def find_factory(name: str) -> Factory:
-    """Return what builds a model: called with channels=, size=, classes=, and width= if given.
-
-    Args:
-        name: a key of `MODELS`; `torchvision:NAME`; or `package.module:function`.
-
-    Raises:
-        InputError: there is none of this name.
-    """
-    if name in MODELS:
-        return MODELS[name]
-    if name.startswith(torchvision.PREFIX):
-        return torchvision.factory(name)
-    module, colon, function = name.partition(":")
-    if not colon:
-        remedy = f"unknown; {known_names(name, MODELS)}, torchvision:NAME, package.module:function"
-        raise InputError("model.name", name, remedy)
-    try:
-        factory: Factory = getattr(importlib.import_module(module), function)
-    except Exception as error:  # whatever happens in somebody's module
-        raise InputError("model.name", name, f"cannot be imported ({_line(error)})") from error
-    return factory
-
-
-def build_model(
-    name: str, *, image_shape: tuple[int, int, int], classes: int, seed: int, width: int | None
-) -> StagedModel:
-    """Build a freshly initialised model.
-
-    Args:
-        name: of the model; see `find_factory`.
-        image_shape: (channels, height, width) of the images.
-        classes: number of outputs, at least 2.
-        seed: seed of the initialisation, in [0, 2**63); equal seeds give equal weights.
-        width: channels of the first stage; `None` is the model's own default.
-
-    Raises:
-        InputError: there is no such model, it cannot take the images, or has other outputs.
-    """
-    size = image_shape[1:]
-    if min(size) < SMALLEST_IMAGE.get(name, 1):
-        remedy = f"images of {size[0]}×{size[1]} are too small; take another model"
-        raise InputError("model.name", name, remedy)
-    factory = find_factory(name)
-    options = {} if width is None else {"width": width}
-    # PyTorch's layers draw their weights from the global generator: lend it to them, no more.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        try:
-            built = factory(channels=image_shape[0], size=size, classes=classes, **options)
-            model = built if isinstance(built, StagedModel) else Wrapped(built, image_shape)
-            outputs = _outputs(model, image_shape)
-        except Exception as error:  # whatever a model says of images that it cannot take
-            images = "×".join(map(str, image_shape))
-            remedy = f"cannot be built for images of {images} ({_line(error)}); take another model"
-            raise InputError("model.name", name, remedy) from error
-    if outputs != classes:
-        remedy = f"gives {outputs} outputs for {classes} classes; they must be as many"
-        raise InputError("model.name", name, remedy)
-    # Convolutions are up to 1.6 times faster in this layout, on the CPU as on a GPU.
-    return model.to(memory_format=torch.channels_last)
-
-
-@torch.no_grad()
-def _outputs(model: StagedModel, image_shape: tuple[int, int, int]) -> int:
-    """Return how many logits a model gives for an image.
-
-    Raises:
-        ValueError: it gives something else.
-    """
-    logits = model.eval()(torch.zeros(2, *image_shape))
-    model.train()
-    if not isinstance(logits, torch.Tensor) or logits.ndim != LOGITS_DIM:
-        raise ValueError("gives something else than logits (B, C)")
-    return logits.shape[1]
-
-
-def _line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
-
-
-__all__ = ["MODELS", "Pretrained", "StagedModel", "build_model", "find_factory"]
+if not TYPE_CHECKING:
+    __getattr__ = exporter(
+        __name__,
+        {
+            "Pretrained": "mixunlearn.models.pretrained",
+            "StagedModel": "mixunlearn.models.staged",
+            "build_model": "mixunlearn.models.build",
+            "find_factory": "mixunlearn.models.factories",
+        },
+    )

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from mixunlearn.errors import InputError
 from mixunlearn.models import torchvision
+from mixunlearn.models.factories import PUBLISHED
 from mixunlearn.models.staged import StagedModel
 
-PUBLISHED = "DEFAULT"  # as torchvision calls its best published weights
 COUNTER = "num_batches_tracked"  # of a batch norm; some published files lack it, nothing reads it
 SHOWN = 3  # names in an error message
 

@@ -10,9 +10,8 @@ from torch import Tensor
 
 from mixunlearn.data.names import known_names
 from mixunlearn.errors import InputError, MixUnlearnError
+from mixunlearn.models.factories import TORCHVISION
 from mixunlearn.models.wrapped import Wrapped
-
-PREFIX = "torchvision:"
 
 
 def factory(name: str) -> Callable[..., Wrapped]:
@@ -24,7 +23,7 @@ def factory(name: str) -> Callable[..., Wrapped]:
     Raises:
         InputError: torchvision is missing, or has no classifier of this name.
     """
-    plain = name.removeprefix(PREFIX)
+    plain = name.removeprefix(TORCHVISION)
     models = _models(name)
     if plain not in (known := models.list_models(module=models)):
         raise InputError("model.name", name, f"unknown; {known_names(plain, known)}")
@@ -40,7 +39,7 @@ def published(name: str) -> Mapping[str, Tensor]:
     Raises:
         MixUnlearnError: they cannot be downloaded.
     """
-    weights = _models(name).get_model_weights(name.removeprefix(PREFIX)).DEFAULT
+    weights = _models(name).get_model_weights(name.removeprefix(TORCHVISION)).DEFAULT
     try:
         state: Mapping[str, Tensor] = weights.get_state_dict(check_hash=True, weights_only=True)
     except (OSError, RuntimeError) as error:

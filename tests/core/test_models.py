@@ -14,7 +14,6 @@ from torch.func import functional_call, vmap
 from torchvision.models import get_model_weights
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from mixunlearn.bank import Bank
 from mixunlearn.errors import InputError
 from mixunlearn.generator import MixBlock
 from mixunlearn.inference import predict
@@ -22,6 +21,7 @@ from mixunlearn.methods.retrain import Retrain
 from mixunlearn.models import Pretrained, StagedModel, build_model
 from mixunlearn.models.maps import as_map, few
 from mixunlearn.models.wrapped import Wrapped
+from mixunlearn.references import ReferenceStore
 
 CPU = torch.device("cpu")
 CLASSES = 5
@@ -413,30 +413,30 @@ def test_weights_of_another_model_are_refused(
 
 
 def test_originals_references_and_retraining_start_from_the_weights(
-    bank: Bank, tmp_path: Path
+    references: ReferenceStore, tmp_path: Path
 ) -> None:
-    source = bank.architecture.build(9)
+    source = references.architecture.build(9)
     save_file(plain(source), tmp_path / "cnn.safetensors")
     pretrained = Pretrained.read(str(tmp_path / "cnn.safetensors"), "cnn")
-    architecture = replace(bank.architecture, weights=pretrained.digest)
-    started = replace(bank, architecture=architecture, pretrained=pretrained)
+    architecture = replace(references.architecture, weights=pretrained.digest)
+    started = replace(references, architecture=architecture, pretrained=pretrained)
     for member in started.members:
         assert equal(started.training(member, CPU).model.state_dict(), source.state_dict())
-        assert started.key(member) != bank.key(member)
-    problem = replace(bank.problem(with_labels=True), pretrained=pretrained)
+        assert started.key(member) != references.key(member)
+    problem = replace(references.problem(with_labels=True), pretrained=pretrained)
     method = Retrain()
     method.prepare(problem.context(CPU, 0))
     assert equal(method.model.state_dict(), source.state_dict())
     assert not equal(method.context.fresh(0).state_dict(), source.state_dict())
 
 
-def test_without_weights_keys_are_those_of_earlier_versions(bank: Bank) -> None:
+def test_without_weights_keys_are_those_of_earlier_versions(references: ReferenceStore) -> None:
     described = {"name": "cnn", "width": 8, "image_shape": (1, 8, 8), "classes": 10}
-    assert bank.payload(bank.original)["architecture"] == described
-    assert replace(bank.architecture, width=None).content == {**described, "width": None}
+    assert references.payload(references.original)["architecture"] == described
+    assert replace(references.architecture, width=None).content == {**described, "width": None}
 
 
-def test_a_model_is_loaded_without_the_file_it_started_from(bank: Bank) -> None:
-    architecture = replace(bank.architecture, weights="0" * 64)
+def test_a_model_is_loaded_without_the_file_it_started_from(references: ReferenceStore) -> None:
+    architecture = replace(references.architecture, weights="0" * 64)
     weights = {name: t.numpy() for name, t in architecture.build(1).state_dict().items()}
     assert equal(architecture.load(weights).state_dict(), architecture.build(1).state_dict())

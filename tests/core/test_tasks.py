@@ -10,7 +10,6 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from mixunlearn.bank import Bank
 from mixunlearn.data import hardness
 from mixunlearn.data.arrow import Dataset, make_dataset
 from mixunlearn.data.sources import SOURCES
@@ -19,6 +18,7 @@ from mixunlearn.errors import InputError
 from mixunlearn.evaluation import evaluation_set
 from mixunlearn.inference import predict
 from mixunlearn.problem import Architecture
+from mixunlearn.references import ReferenceStore
 from mixunlearn.signature import signature
 from mixunlearn.store import Store
 from mixunlearn.tasks import TASKS
@@ -39,11 +39,11 @@ def training(splits: Splits) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     return np.union1d(splits.forget_N, splits.retain_N)
 
 
-def make_bank(
+def make_reference_store(
     digits: Dataset, task: Mapping[str, object], root: Path = Path("none"), epochs: int = 6
-) -> Bank:
+) -> ReferenceStore:
     splits = make_splits(digits, task, limit={"train": 900})
-    return Bank(
+    return ReferenceStore(
         store=Store(root),
         dataset=splits.corrupted(digits),
         splits=splits,
@@ -81,14 +81,18 @@ def test_the_first_tasks_keep_their_keys(
     splits = make_splits(digits, task, seed=seed, limit={"train": limit} if limit else None)
     assert splits.key == key
     assert signature([getattr(splits, part).tolist() for part in PARTS]) == rows
-    bank = replace(
-        make_bank(digits, task),
+    references = replace(
+        make_reference_store(digits, task),
         splits=splits,
         dataset=splits.corrupted(digits),
         references=2,
         stages=("pool1", "pool2"),
     )
-    kept = [[kind, payload] for member in bank.members for kind, payload in bank._entries(member)]
+    kept = [
+        [kind, payload]
+        for member in references.members
+        for kind, payload in references._entries(member)
+    ]
     assert signature(kept) == entries
 
 
@@ -244,12 +248,12 @@ def test_other_tasks_spoil_nothing(digits: Dataset) -> None:
 
 
 def test_a_backdoor_opens_the_original_and_no_reference(digits: Dataset) -> None:
-    bank = make_bank(digits, {"kind": "backdoor"})
-    judged = evaluation_set(bank.dataset, bank.splits, "test")
+    references = make_reference_store(digits, {"kind": "backdoor"})
+    judged = evaluation_set(references.dataset, references.splits, "test")
     found = []
-    for member in bank.members:
-        taught = bank.training(member, CPU)
-        for _ in range(bank.recipe.epochs):
+    for member in references.members:
+        taught = references.training(member, CPU)
+        for _ in range(references.recipe.epochs):
             taught.epoch()
         found.append(judged.evaluate(taught.model).metrics)
     original, reference = found
@@ -279,8 +283,8 @@ def test_few_labels_are_known_of_what_is_retained(digits: Dataset) -> None:
 def test_few_labels_change_neither_the_forget_set_nor_the_models(
     digits: Dataset, task: dict[str, object]
 ) -> None:
-    whole = make_bank(digits, task)
-    few = make_bank(digits, {**task, "kind": "semi", "of": task["kind"]})
+    whole = make_reference_store(digits, task)
+    few = make_reference_store(digits, {**task, "kind": "semi", "of": task["kind"]})
     np.testing.assert_array_equal(few.splits.forget_N, whole.splits.forget_N)
     assert few.splits.forgotten == whole.splits.forgotten
     assert [few.key(member) for member in few.members] == [
@@ -291,13 +295,13 @@ def test_few_labels_change_neither_the_forget_set_nor_the_models(
 def test_methods_are_told_the_original_s_prediction_where_no_label_is_known(
     digits: Dataset, tmp_path: Path
 ) -> None:
-    bank = make_bank(digits, {"kind": "semi"}, tmp_path)
-    model = bank.architecture.build(0)  # untrained: mostly wrong
-    for member in bank.members:
-        bank.keep(member, model, 1.0)
-    problem = bank.problem(with_labels=True)
+    references = make_reference_store(digits, {"kind": "semi"}, tmp_path)
+    model = references.architecture.build(0)  # untrained: mostly wrong
+    for member in references.members:
+        references.keep(member, model, 1.0)
+    problem = references.problem(with_labels=True)
     context = problem.context(CPU, 0)
-    splits = bank.splits
+    splits = references.splits
     images = torch.from_numpy(digits.images_NFHW[splits.retain_N])
     expected = predict(model, images)[0].argmax(dim=1).numpy()
     known = np.isin(splits.retain_N, splits.known_N)
@@ -310,7 +314,7 @@ def test_methods_are_told_the_original_s_prediction_where_no_label_is_known(
     np.testing.assert_array_equal(
         problem.judge.images.retain.labels_N, digits.labels_N[problem.judge.images.retain.ids_N]
     )
-    assert bank.problem(with_labels=False).context(CPU, 0).retain.labels_N is None
+    assert references.problem(with_labels=False).context(CPU, 0).retain.labels_N is None
 
 
 @pytest.mark.parametrize(
@@ -390,10 +394,10 @@ def test_images_with_wrong_labels_are_among_the_hardest(
 
 @pytest.mark.parametrize("phase", ["val", "test"])
 def test_what_the_trigger_does_is_measured_on_unseen_images(digits: Dataset, phase: str) -> None:
-    bank = make_bank(digits, {"kind": "backdoor", "target": 2, "size": 4})
-    judged = evaluation_set(bank.dataset, bank.splits, phase)  # type: ignore[arg-type]
-    model = bank.architecture.build(1)
-    rows = bank.splits.val_N if phase == "val" else bank.splits.test_N
+    references = make_reference_store(digits, {"kind": "backdoor", "target": 2, "size": 4})
+    judged = evaluation_set(references.dataset, references.splits, phase)  # type: ignore[arg-type]
+    model = references.architecture.build(1)
+    rows = references.splits.val_N if phase == "val" else references.splits.test_N
     asked = digits.images_NFHW[rows[digits.labels_N[rows] != 2]].copy()
     asked[:, :, 4:, 4:] = 255
     predicted = predict(model, torch.from_numpy(asked))[0].argmax(dim=1).numpy()
@@ -405,15 +409,15 @@ def test_what_the_trigger_does_is_measured_on_unseen_images(digits: Dataset, pha
 
 
 def test_images_with_wrong_labels_are_judged_by_either_label(digits: Dataset) -> None:
-    bank = make_bank(digits, {"kind": "noisy"})
-    model = bank.architecture.build(1)
+    references = make_reference_store(digits, {"kind": "noisy"})
+    model = references.architecture.build(1)
     for phase in ("val", "test"):
-        judged = evaluation_set(bank.dataset, bank.splits, phase)
+        judged = evaluation_set(references.dataset, references.splits, phase)
         rows = judged.forget.ids_N
         images = torch.from_numpy(digits.images_NFHW[rows])
         predicted = predict(model, images)[0].argmax(dim=1).numpy()
         found = judged.evaluate(model).metrics
-        for name, labels in (("", bank.dataset.labels_N), ("_clean", digits.labels_N)):
+        for name, labels in (("", references.dataset.labels_N), ("_clean", digits.labels_N)):
             right = 100 * (predicted == labels[rows]).mean()
             assert found[f"acc/train_forget{name}"] == pytest.approx(right)
         assert judged.resolution()["acc/train_forget_clean"] == 100 / len(rows)

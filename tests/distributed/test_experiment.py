@@ -202,8 +202,8 @@ def test_a_plan_starts_from_the_weights_of_a_file(tmp_path: Path) -> None:
     save_file(state, tmp_path / "weights.safetensors")
     plan = planned(tmp_path, "model.width=4", f"model.weights={tmp_path / 'weights.safetensors'}")
     assert plan.pretrained is not None
-    assert plan.bank.architecture.weights == plan.pretrained.digest
-    assert plan.bank.pretrained is plan.pretrained
+    assert plan.references.architecture.weights == plan.pretrained.digest
+    assert plan.references.pretrained is plan.pretrained
     assert plan.study != planned(tmp_path, "model.width=4").study
 
 
@@ -294,7 +294,7 @@ def test_workers_find_a_home_that_is_relative(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
     plan = make_plan(changed(), Path("runs"), command="test")
-    assert plan.bank.store.root == tmp_path / "runs" / "store"
+    assert plan.references.store.root == tmp_path / "runs" / "store"
     assert not (tmp_path / "runs").exists()
 
 

@@ -75,7 +75,7 @@ def test_a_forget_set_in_words(planned: Planned, task: dict[str, Any], words: st
 @pytest.mark.parametrize("kind", TASKS)
 def test_every_metric_of_a_task_is_recorded_and_has_a_unit(planned: Planned, kind: str) -> None:
     task = {"kind": kind, **({"ids": [1, 2]} if kind == "ids" else {})}
-    for name in planned(**task).bank.val_metrics:
+    for name in planned(**task).references.val_metrics:
         assert is_metric(name)
         assert unit(name) in {"%", "nats"}
 
@@ -123,7 +123,7 @@ def test_spoilt_images_are_kept_and_found_again(planned: Planned, kind: str) -> 
     assert kept.study == plan.study == planned(kind=kind).study
     assert kept.source.path != kept.dataset.path
     assert kept.dataset.path == planned(kind=kind).keep().dataset.path
-    assert kept.bank.payload(kept.bank.original)["data"] == plan.dataset.digest
+    assert kept.references.payload(kept.references.original)["data"] == plan.dataset.digest
     # Workers map the file, and find in it what the plan was made with.
     assert len(pickle.dumps(kept.dataset)) < 1000
     worker = pickle.loads(pickle.dumps(kept.dataset))

@@ -123,5 +123,7 @@ def test_the_disk_a_study_takes_does_not_depend_on_its_trials_but_for_records(
     )
     assert few.pop("records") * 100 == many.pop("records")
     assert few == many
-    weights = sum(t.nbytes for t in plan(tmp_path).bank.architecture.build(0).state_dict().values())
+    weights = sum(
+        t.nbytes for t in plan(tmp_path).references.architecture.build(0).state_dict().values()
+    )
     assert few["checkpoints"] > 10 * 3 * weights  # weights and Adam's moments, ten times

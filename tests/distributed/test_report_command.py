@@ -48,17 +48,17 @@ def begin(home: Path, seed: int) -> Plan:
     """Begin a study whose models are trained, as a sweep would."""
     experiment = {**EXPERIMENT, "search": {**EXPERIMENT["search"], "seed": seed}}
     plan = make_plan(make_experiment(experiment), home, command="a test").keep()
-    for member in plan.bank.missing():
-        training = plan.bank.training(member, torch.device("cpu"))
+    for member in plan.references.missing():
+        training = plan.references.training(member, torch.device("cpu"))
         training.epoch()
-        plan.bank.keep(member, training.model, 1.0)
+        plan.references.keep(member, training.model, 1.0)
     return plan
 
 
 def measured(plan: Plan, phase: Phase) -> dict[str, float]:
     """What a trial that changes nothing would measure."""
-    original = plan.bank.evaluation(plan.bank.original, phase)
-    compared = plan.bank.judge(phase).references.compare(original)
+    original = plan.references.evaluation(plan.references.original, phase)
+    compared = plan.references.judge(phase).references.compare(original)
     return {**compared, "time/unlearn_s": 1.0, "time/ratio_to_retrain": 0.5}
 
 
@@ -81,7 +81,7 @@ def decide(plan: Plan) -> None:
     entry = Entry(record={"metrics": measured(plan, "test")}, tensors={}, path=plan.folder)
     trials, seeds = (f"trial {n}" for n in range(4)), (f"seed {n}" for n in range(3))
     examined = dict.fromkeys(("default", *trials, *seeds), entry)
-    judge = plan.bank.judge("test")
+    judge = plan.references.judge("test")
     summary = summarise(plan, rows, judge, examined, tracking_uri="none", seconds=9.0)
     write_json(summary, plan.folder / "summary.json")
 

@@ -62,10 +62,10 @@ def plan_in(home: Path) -> Plan:
 
 
 def fill(plan: Plan) -> None:
-    for member in plan.bank.missing():
-        training = plan.bank.training(member, torch.device("cpu"))
+    for member in plan.references.missing():
+        training = plan.references.training(member, torch.device("cpu"))
         training.epoch()
-        plan.bank.keep(member, training.model, 1.0)
+        plan.references.keep(member, training.model, 1.0)
 
 
 def record(plan: Plan, study: Study, epochs: int, state: str, error: str | None = None) -> None:
@@ -353,7 +353,7 @@ def test_within(then: float | None, now: float | None, spread: float | None, wit
 
 
 def test_the_spread_is_that_of_z(place: Place) -> None:
-    references = plan_in(place.home).bank.judge("val").references
+    references = plan_in(place.home).references.judge("val").references
     evaluation = references.evaluations[0]
     compared = references.compare(evaluation)
     for name in (*evaluation.metrics, "div/js"):

@@ -35,14 +35,14 @@ def shown(plan: Plan) -> list[object]:
         resolved(plan.experiment),
         plan.experiment.model_dump_json(),
         plan.forget_set,
-        plan.bank.val_metrics,
+        plan.references.val_metrics,
         [[images.gap_metrics, list(images.resolution().items())] for images in judged],
     ]
 
 
 def found(plan: Plan) -> tuple[str, str, str, str, str]:
     """Return what names the study, its splits, their rows, its models, and what is shown."""
-    splits, bank = plan.splits, plan.bank
+    splits, bank = plan.splits, plan.references
     rows = [getattr(splits, name).tolist() for name in ROWS]
     entries = [list(entry) for member in bank.members for entry in bank._entries(member)]
     shown_text = hashlib.sha256(repr(shown(plan)).encode()).hexdigest()[:8]

@@ -157,7 +157,7 @@ def reevaluate(experiment: Path, home: Path, rows: Iterable[Row], tally: Tally) 
     """Run each trial's parameters again, alone in this process: the numbers must be the same."""
     checked = make_experiment(yaml.safe_load(experiment.read_text()))
     plan = make_plan(checked, home, command="a drill")
-    problem = plan.bank.problem(with_labels=checked.labels == "aware")
+    problem = plan.references.problem(with_labels=checked.labels == "aware")
     torch.set_num_threads(int(checked.resources.cpu))
     for row in rows:
         given = {name: value for name, value in parameters(row).items() if value is not None}

@@ -13,9 +13,9 @@ import ray
 import torch
 from ray import tune
 
-from mixunlearn.bank import Bank
 from mixunlearn.files import Files
 from mixunlearn.problem import Problem
+from mixunlearn.references import ReferenceStore
 from mixunlearn.store import Store
 from mixunlearn.trial import Trial
 from trainables.checkpoint import identity, latest
@@ -191,7 +191,7 @@ def test_a_diverged_trial_reports_nan_and_ends(problem: Problem, tmp_path: Path)
 
 
 def test_an_examination_goes_on_from_a_checkpoint_to_the_same_model(
-    bank: Bank, problem: Problem, tmp_path: Path
+    references: ReferenceStore, problem: Problem, tmp_path: Path
 ) -> None:
     parameters = {name: value for name, value in FIRST.items() if name not in ("trial", "seed")}
     here(problem, FIRST, tmp_path)
@@ -199,7 +199,7 @@ def test_an_examination_goes_on_from_a_checkpoint_to_the_same_model(
         Task(method="mixunlearn", parameters=parameters, seed=1, epochs=EPOCHS + 1, trial=trial)
         for trial in (0, None)
     ]
-    judge, files = bank.judge("test"), Files.of(tmp_path)
+    judge, files = references.judge("test"), Files.of(tmp_path)
     resumed: Result = ray.get(evaluate_remotely.remote(problem, judge, tasks[0], 1, files))
     whole = run_test_task(problem, judge, tasks[1], 1, files)
     assert latest(Files.of(tmp_path), "0000", identity("mixunlearn", parameters, 1))
@@ -209,15 +209,15 @@ def test_an_examination_goes_on_from_a_checkpoint_to_the_same_model(
 
 
 def test_a_killed_reference_is_the_reference_of_an_uninterrupted_training(
-    bank: Bank, tmp_path: Path
+    references: ReferenceStore, tmp_path: Path
 ) -> None:
-    member = bank.members[1]
-    empty = replace(bank, store=Store(tmp_path / "store"))
+    member = references.members[1]
+    empty = replace(references, store=Store(tmp_path / "store"))
     killer = Killer()
     tune.Tuner(
         tune.with_resources(
             tune.with_parameters(
-                ReferenceTrainable, bank=empty, checkpoints=Files.of(tmp_path / "none")
+                ReferenceTrainable, references=empty, checkpoints=Files.of(tmp_path / "none")
             ),
             {"cpu": 1},
         ),
@@ -231,6 +231,6 @@ def test_a_killed_reference_is_the_reference_of_an_uninterrupted_training(
         ),
     ).fit()
     assert killer.killed
-    whole, killed = bank.load(member).state_dict(), empty.load(member).state_dict()
+    whole, killed = references.load(member).state_dict(), empty.load(member).state_dict()
     assert all(torch.equal(whole[name], killed[name]) for name in whole)
-    assert empty.evaluation(member, "test").metrics == bank.evaluation(member, "test").metrics
+    assert empty.evaluation(member, "test").metrics == references.evaluation(member, "test").metrics

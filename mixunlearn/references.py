@@ -1,12 +1,13 @@
-"""The bank of originals and references: trained once, kept by content, judged on both phases.
+"""The store of originals and references: trained once, kept by content, judged on both phases.
 
 Shape suffixes: N samples, C classes.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -26,11 +27,12 @@ from mixunlearn.training import Recipe, Training
 
 Role = Literal["original", "reference"]
 PHASES: tuple[Phase, ...] = ("val", "test")
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """One model of the bank.
+    """One model of the reference store.
 
     Args:
         role: "original" (trained on all data) or "reference" (without the forget set).
@@ -41,9 +43,12 @@ class Member:
     seed: int
 
 
+Progress: TypeAlias = Callable[[Member, int, float], None]
+
+
 @dataclass(frozen=True, kw_only=True)
-class Bank:
-    """Originals and references of one task, in a store.
+class ReferenceStore:
+    """Originals and references of one task, in a store; `fill` trains what is missing there.
 
     Args:
         store: where they are kept.
@@ -53,7 +58,7 @@ class Bank:
         recipe: how all are trained.
         references: how many references, at least 1.
         stages: the feature stages a generator may read from the original.
-        command: the command that fills the bank, for error messages.
+        command: what fills the reference store, for error messages.
         pretrained: what all models start from; `None` is from scratch.
     """
 
@@ -63,8 +68,8 @@ class Bank:
     architecture: Architecture
     recipe: Recipe
     references: int
-    stages: Sequence[str]
-    command: str
+    stages: Sequence[str] = ()
+    command: str = "ReferenceStore.fill()"
     pretrained: Pretrained | None = None
 
     @property
@@ -119,6 +124,27 @@ class Bank:
         )
         model = self.architecture.initial(seed, self.pretrained).to(device)
         return Training(model, samples, self.recipe, seed)
+
+    def fill(self, device: torch.device = CPU, progress: Progress | None = None) -> int:
+        """Train what is missing, one model after another; return how many were trained.
+
+        A model whose weights are there, but not all that follows from them, is not trained again.
+
+        Args:
+            device: where to train.
+            progress: told after each epoch: whose, epochs done, mean cross entropy in nats.
+
+        Raises:
+            MixUnlearnError: the store cannot be written.
+        """
+        trained = 0
+        for member in self.missing():
+            if self.trained(member):
+                self.keep(member, self.load(member).to(device), self.seconds(member))
+            else:
+                self._train(member, device, progress)
+                trained += 1
+        return trained
 
     def load(self, member: Member) -> StagedModel:
         """Return a trained member, on the CPU."""
@@ -182,6 +208,15 @@ class Bank:
             judge=self.judge("val"),
             pretrained=self.pretrained,
         )
+
+    def _train(self, member: Member, device: torch.device, progress: Progress | None) -> None:
+        start = time.perf_counter()
+        training = self.training(member, device)
+        while training.epochs_done < self.recipe.epochs:
+            loss = training.epoch()["loss"]
+            if progress is not None:
+                progress(member, training.epochs_done, loss)
+        self.keep(member, training.model, time.perf_counter() - start)
 
     def _ids(self, member: Member) -> Indices:
         if member.role == "reference":

@@ -1,0 +1,245 @@
+"""The contract of unlearning methods, for the tests of whoever writes one.
+
+    from mixunlearn.testing import check_method
+
+    def test_my_method_keeps_the_contract():
+        check_method(MyMethod, problem, {"lr": 1e-3})
+
+`check_method` checks every clause; each clause is a function of its own, to be run alone. They
+raise `AssertionError` with a message that names the method and says what is wrong. A small problem
+is best: methods are prepared a dozen times and run for a few epochs.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from mixunlearn.inference import predict
+from mixunlearn.methods.base import Method
+from mixunlearn.metrics.accuracy import accuracy
+from mixunlearn.models import StagedModel
+from mixunlearn.problem import Problem, TaughtImages
+
+CPU = torch.device("cpu")
+EPOCHS = 3
+FEW = 3  # forget images, less than any batch
+
+
+def check_method(
+    method: type[Method],
+    problem: Problem,
+    strong: Mapping[str, Any] | None = None,
+    *,
+    random: bool = True,
+    drop: float = 50.0,
+) -> None:
+    """Check all that methods must do.
+
+    Args:
+        method: the class.
+        problem: with labels; of a class task if the method can forget nothing but whole classes.
+        strong: hyperparameters that forget something within three epochs; the others have their
+            defaults.
+        random: whether other seeds give other numbers.
+        drop: percentage points of accuracy on the forget set that must be lost; `check_forgets`.
+
+    Raises:
+        AssertionError: the method breaks a clause of the contract.
+    """
+    check_scalars(method, problem)
+    check_seeds(method, problem, random=random)
+    check_resume(method, problem)
+    check_original(method, problem)
+    check_forgets(method, problem, strong, drop=drop)
+    check_labels(method, problem)
+    check_few(method, problem)
+
+
+def check_scalars(method: type[Method], problem: Problem) -> None:
+    """Check that an epoch returns finite numbers, `loss` among them, with the same names each time.
+
+    Raises:
+        AssertionError: it does not.
+    """
+    ready = _prepared(method, problem)
+    first, second = ready.epoch(), ready.epoch()
+    _require(method, "loss" in first, f"an epoch returns no `loss`, but {_names(first)}")
+    changed = f"the first epoch returns {_names(first)}, the second {_names(second)}"
+    _require(method, first.keys() == second.keys(), changed)
+    for scalars in (first, second):
+        for name, value in scalars.items():
+            _require(method, math.isfinite(value), f"{name} = {value} is not finite")
+
+
+def check_seeds(method: type[Method], problem: Problem, *, random: bool = True) -> None:
+    """Check that equal seeds give equal numbers and weights, and other seeds others.
+
+    Args:
+        method: the class.
+        problem: to try it on.
+        random: whether the method makes any random choice.
+
+    Raises:
+        AssertionError: numbers differ that must not, or the other way round.
+    """
+    runs = [_prepared(method, problem, seed=seed) for seed in (1, 1, 2)]
+    first, same, other = (run.epoch() for run in runs)
+    drawn = "the same seed gives other {}: draw from self.rng, never from a global generator"
+    _require(method, first == same, drawn.format("scalars"))
+    _require(method, _equal(runs[0].model, runs[1].model), drawn.format("weights"))
+    if random:
+        fixed = "another seed gives the same scalars: draw from self.rng, or say random=False"
+        _require(method, first != other, fixed)
+    else:
+        _require(method, first == other, "another seed gives other scalars: say random=True")
+
+
+def check_resume(method: type[Method], problem: Problem) -> None:
+    """Check that a method whose state was saved and loaded continues as if nothing had happened.
+
+    Raises:
+        AssertionError: its next epoch is another.
+        TypeError: the random state is no plain data.
+    """
+    whole, before, after = (_prepared(method, problem) for _ in range(3))
+    whole.epoch()
+    before.epoch()
+    after.load_state_dict(_through_json(before.state_dict()))
+    lost = "a restored state gives other {}: parts() or state_dict() lacks what an epoch changes"
+    _require(method, after.epoch() == whole.epoch(), lost.format("scalars in the next epoch"))
+    _require(method, _equal(after.model, whole.model), lost.format("weights after the next epoch"))
+
+
+def check_original(method: type[Method], problem: Problem) -> None:
+    """Check that the original model is never changed, nor thawed.
+
+    Raises:
+        AssertionError: it is.
+    """
+    ready = _prepared(method, problem)
+    original = ready.context.original
+    before = _weights(original)
+    ready.epoch()
+    _require(method, _same(before, _weights(original)), "context.original is changed: copy it")
+    thawed = any(parameter.requires_grad for parameter in original.parameters())
+    _require(method, not thawed, "context.original requires gradients: copy it")
+
+
+def check_forgets(
+    method: type[Method],
+    problem: Problem,
+    strong: Mapping[str, Any] | None = None,
+    *,
+    drop: float = 50.0,
+) -> None:
+    """Check that three epochs forget.
+
+    Args:
+        method: the class.
+        problem: to try it on.
+        strong: hyperparameters that forget something within three epochs.
+        drop: percentage points of accuracy on the forget set that must be lost; 0 for a baseline
+            that must at least not learn more.
+
+    Raises:
+        AssertionError: less is forgotten.
+    """
+    ready = _prepared(method, problem, hyperparameters=strong)
+    before = _forget_accuracy(ready.context.original, problem)
+    for _ in range(EPOCHS):
+        ready.epoch()
+    after = _forget_accuracy(ready.model, problem)
+    found = f"accuracy on the forget set was {before:.1f} %, after {EPOCHS} epochs {after:.1f} %"
+    _require(method, after <= before - drop, f"{found}; it must fall by {drop:g}")
+
+
+def check_labels(method: type[Method], problem: Problem) -> None:
+    """Check that a method works without labels, or declares that it needs them.
+
+    Raises:
+        AssertionError: what `needs_labels` says is not so.
+    """
+    _require(method, hasattr(method, "needs_labels"), "does not declare needs_labels")
+    try:
+        scalars = _prepared(method, replace(problem, with_labels=False)).epoch()
+    except AssertionError as error:  # of Samples, when it is asked for labels
+        if not method.needs_labels:
+            asked = "declares needs_labels = False, but asks for labels"
+            raise AssertionError(f"{method.__name__}: {asked}") from error
+        return
+    never = "declares needs_labels = True, but does without"
+    _require(method, not method.needs_labels, never)
+    _require(method, math.isfinite(scalars["loss"]), "its loss is not finite without labels")
+
+
+def check_few(method: type[Method], problem: Problem) -> None:
+    """Check that a forget set smaller than a batch is enough.
+
+    Args:
+        method: the class.
+        problem: of which all but the first three forget images are left out, if there are more.
+
+    Raises:
+        AssertionError: the loss of an epoch is not finite.
+    """
+    few = replace(problem, forget=_first(problem.forget, FEW))
+    loss = _prepared(method, few).epoch()["loss"]
+    _require(method, math.isfinite(loss), f"its loss is {loss} on {FEW} forget images")
+
+
+def _prepared(
+    method: type[Method],
+    problem: Problem,
+    seed: int = 0,
+    hyperparameters: Mapping[str, Any] | None = None,
+) -> Method:
+    ready = method(**(hyperparameters or {}))
+    ready.prepare(problem.context(CPU, seed))
+    return ready
+
+
+def _first(images: TaughtImages, count: int) -> TaughtImages:
+    return replace(
+        images,
+        samples=replace(images.samples, ids_N=images.samples.ids_N[:count]),
+        known_N=images.known_N[:count],
+        probs_NC=images.probs_NC[:count],
+        features={stage: found[:count] for stage, found in images.features.items()},
+    )
+
+
+def _forget_accuracy(model: StagedModel, problem: Problem) -> float:
+    samples = problem.forget.samples
+    probs_NC, _ = predict(model, torch.from_numpy(samples.images_NFHW.copy()))
+    return accuracy(probs_NC.numpy(), samples.labels_N)
+
+
+def _weights(module: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def _same(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor]) -> bool:
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def _equal(first: nn.Module, second: nn.Module) -> bool:
+    return _same(first.state_dict(), second.state_dict())
+
+
+def _through_json(state: dict[str, Any]) -> dict[str, Any]:
+    """Return a state whose plain part has been through JSON, as in a checkpoint."""
+    return {**state, "rng": json.loads(json.dumps(state["rng"]))}
+
+
+def _names(scalars: Mapping[str, float]) -> str:
+    return ", ".join(sorted(scalars)) or "nothing"
+
+
+def _require(method: type[Method], condition: bool, message: str) -> None:
+    if not condition:
+        raise AssertionError(f"{method.__name__}: {message}")

@@ -1,0 +1,60 @@
+"""What we show works: the scripts in `examples/`, and the README's code."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+LONGEST = 40  # lines
+PRINTED = {
+    "compare_methods": r"(\w+ +\d+\.\d\d ± \d+\.\d\d pp \(n = 3\)\n){4}",
+    "own_method": r"Balanced keeps the contract of all methods\n",
+    "unlearn_a_class": r"4 models trained\n(epoch \d: \d.* from retraining\n){3}",
+}
+
+pytestmark = pytest.mark.slow
+
+
+def run(script: Path, folder: Path) -> str:
+    """Return what a script prints that is run in a folder."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    ran = subprocess.run(
+        [sys.executable, script],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+def test_each_example_is_run() -> None:
+    assert {path.stem for path in EXAMPLES} == set(PRINTED)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_is_short_and_prints_what_it_says(path: Path, tmp_path: Path) -> None:
+    assert len(path.read_text().splitlines()) < LONGEST
+    assert re.fullmatch(PRINTED[path.stem], run(path, tmp_path))
+
+
+def test_an_example_trains_nothing_twice(tmp_path: Path) -> None:
+    script = ROOT / "examples" / "unlearn_a_class.py"
+    first, second = run(script, tmp_path), run(script, tmp_path)
+    assert second == first.replace("4 models trained", "0 models trained")
+
+
+def test_the_readme_s_code_runs(tmp_path: Path) -> None:
+    (code,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+    script = tmp_path / "readme.py"
+    script.write_text(code)
+    numbers = [float(line) for line in run(script, tmp_path).split()]
+    assert len(numbers) == 3
+    assert min(numbers) >= 0
