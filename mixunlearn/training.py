@@ -10,8 +10,8 @@ import torch
 from torch.nn import functional as F
 
 from mixunlearn.data.batches import Samples, shuffled
-from mixunlearn.methods.base import adam
 from mixunlearn.models import StagedModel
+from mixunlearn.optimization import adam
 from mixunlearn.signature import seed_for
 
 

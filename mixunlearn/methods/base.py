@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
@@ -13,8 +13,7 @@ from torch.nn import functional as F
 
 from mixunlearn.data.batches import Indices, Samples, pairs
 from mixunlearn.models import StagedModel
-
-AnyOptimizer = TypeVar("AnyOptimizer", bound=torch.optim.Optimizer)
+from mixunlearn.optimization import adam
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,23 +206,3 @@ class OneStep(Method):
     def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
         """Do not call: there are no steps."""
         raise NotImplementedError
-
-
-def lean(kind: type[AnyOptimizer]) -> type[AnyOptimizer]:
-    """Return one of PyTorch's optimizers without the compiler, whose import takes two seconds.
-
-    Every new worker would pay them. The wrappers left out here do nothing but keep the compiler
-    from following.
-    """
-    names = ("add_param_group", "zero_grad", "state_dict", "load_state_dict", "step")
-    plain = {name: getattr(kind, name) for name in names}
-    plain = {name: getattr(verb, "__wrapped__", verb) for name, verb in plain.items()}
-    return type(kind.__name__, (kind,), {**plain, "step": torch.no_grad()(plain["step"])})
-
-
-Adam, SGD = lean(torch.optim.Adam), lean(torch.optim.SGD)
-
-
-def adam(model: torch.nn.Module, lr: float, weight_decay: float = 0.0) -> torch.optim.Adam:
-    """Return Adam as one fused kernel: a step of the small models is mostly overhead."""
-    return Adam(model.parameters(), lr=lr, weight_decay=weight_decay, fused=True)

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from mixunlearn.data.batches import shuffled
 from mixunlearn.losses import contrastive_ratio
-from mixunlearn.methods.base import Context, Stateful, adam
+from mixunlearn.methods.base import Context, Stateful
 from mixunlearn.methods.scheduled import Scheduled
+from mixunlearn.optimization import adam
 from mixunlearn.representation import representation, representations
 from mixunlearn.signature import seed_for
 from mixunlearn.vae import VAE

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mixunlearn.methods.base import Context, Stateful, adam
+from mixunlearn.methods.base import Context, Stateful
 from mixunlearn.methods.laf import Laf
+from mixunlearn.optimization import adam
 from mixunlearn.representation import classifier, representation
 
 

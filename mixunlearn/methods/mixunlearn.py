@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from mixunlearn.generator import MixBlock, mix
-from mixunlearn.methods.base import Context, Stateful, adam
+from mixunlearn.methods.base import Context, Stateful
 from mixunlearn.methods.mixture import MixtureMethod
 from mixunlearn.models import StagedModel
+from mixunlearn.optimization import adam
 from mixunlearn.signature import seed_for
 
 EMA_DECAY = 0.999

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mixunlearn.methods.base import Adam, Context, adam
+from mixunlearn.methods.base import Context
 from mixunlearn.methods.scheduled import Scheduled
+from mixunlearn.optimization import Adam, adam
 
 Labelled = tuple[Tensor, Tensor]  # images (N, F, H, W) and their classes (N,), int64
 
