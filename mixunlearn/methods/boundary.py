@@ -69,7 +69,7 @@ class Boundary(Method):
         else:
             shadow_B = torch.full_like(forget_B, self.context.classes)
             loss = F.cross_entropy(self.widened(images), shadow_B)
-        self.descend(loss)
+        self.step(loss)
         return {"loss": loss.detach()}
 
     def widened(self, images: Tensor) -> Tensor:
