@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from mixunlearn.data.batches import Samples, shuffled
-from mixunlearn.methods.base import adam
 from mixunlearn.models import StagedModel
+from mixunlearn.optimization import adam, take_step
+from mixunlearn.precision import FLOAT32, Precision
 from mixunlearn.signature import seed_for
 
 
@@ -40,10 +42,20 @@ class Training:
         samples: with labels, on the model's device.
         recipe: how.
         seed: the order of the samples follows from it.
+        precision: of each step.
     """
 
-    def __init__(self, model: StagedModel, samples: Samples, recipe: Recipe, seed: int) -> None:
+    def __init__(
+        self,
+        model: StagedModel,
+        samples: Samples,
+        recipe: Recipe,
+        seed: int,
+        *,
+        precision: Precision = FLOAT32,
+    ) -> None:
         self.model, self.samples, self.recipe = model, samples, recipe
+        self.precision = precision
         self.optimizer = adam(model, recipe.lr, recipe.weight_decay)
         self.rng = np.random.default_rng(seed_for("training order", seed))
         self.epochs_done = 0
@@ -54,17 +66,19 @@ class Training:
         progress = self.epochs_done / self.recipe.epochs
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.lr * (1 + math.cos(math.pi * progress)) / 2
-        labels_N = self.samples.labels_N
-        assert labels_N is not None
-        losses = []
-        for indices_B in shuffled(self.rng, len(self.samples), self.recipe.batch, labels_N.device):
-            loss = F.cross_entropy(self.model(self.samples.batch(indices_B)), labels_N[indices_B])
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            self.optimizer.step()
-            losses.append(loss.detach())
+        device = self.samples.images_NFHW.device
+        order = shuffled(self.rng, len(self.samples), self.recipe.batch, device)
+        with self.precision.forward(device):
+            losses = [self.step(indices_B) for indices_B in order]
         self.epochs_done += 1
         return {"loss": torch.stack(losses).mean().item()}
+
+    def step(self, indices_B: Tensor) -> Tensor:
+        """Take one step of cross entropy on a batch; return the loss in nats, detached."""
+        logits = self.model(self.samples.batch(indices_B))
+        loss = F.cross_entropy(logits, self.samples.labels(indices_B))
+        take_step(loss, self.optimizer, precision=self.precision)
+        return loss.detach()
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything the next epoch depends on."""

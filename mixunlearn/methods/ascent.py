@@ -25,5 +25,5 @@ class Ascent(Method):
     def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
         """Take one step up the cross entropy of the forget half of the batch."""
         loss = -self.cross_entropy(self.context.forget, forget_B)
-        self.descend(loss)
+        self.step(loss)
         return {"loss": loss.detach()}

@@ -40,7 +40,7 @@ class BadTeacher(Method):
         loss_retain = distillation_kl(retain_logits, good, self.temperature)
         loss_forget = distillation_kl(forget_logits, bad, self.temperature)
         loss = loss_retain + loss_forget
-        self.descend(loss)
+        self.step(loss)
         return {
             "loss": loss.detach(),
             "loss_retain": loss_retain.detach(),

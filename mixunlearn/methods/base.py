@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from mixunlearn.data.batches import Indices, Samples, pairs
 from mixunlearn.models import StagedModel
-
-AnyOptimizer = TypeVar("AnyOptimizer", bound=torch.optim.Optimizer)
+from mixunlearn.optimization import adam, take_step
+from mixunlearn.precision import FLOAT32, Precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +32,7 @@ class Context:
         classes: number of classes.
         forgotten: the classes that a class task forgets whole, () for other tasks.
         seed: all the method's random choices follow from it.
+        precision: of each step.
     """
 
     original: StagedModel
@@ -43,6 +44,7 @@ class Context:
     classes: int
     forgotten: tuple[int, ...]
     seed: int
+    precision: Precision = FLOAT32
 
     @property
     def device(self) -> torch.device:
@@ -116,10 +118,11 @@ class Method(ABC):
         """Make one pass over D_r or D_f and return the mean of each step's scalars."""
         self.model.train()
         scalars: dict[str, list[Tensor]] = {}
-        for step, (forget_B, retain_B) in enumerate(self.pairs()):
-            self.step = step
-            for name, scalar in self.update(forget_B, retain_B).items():
-                scalars.setdefault(name, []).append(scalar)
+        with self.context.precision.forward(self.context.device):
+            for number, (forget_B, retain_B) in enumerate(self.pairs()):
+                self.step_number = number
+                for name, scalar in self.update(forget_B, retain_B).items():
+                    scalars.setdefault(name, []).append(scalar)
         # Read once an epoch: reading a number each step would stall a GPU.
         return {name: torch.stack(values).mean().item() for name, values in scalars.items()}
 
@@ -157,17 +160,22 @@ class Method(ABC):
         """Return the unlearner's mean cross entropy on a batch, in nats."""
         return F.cross_entropy(self.model(samples.batch(indices_B)), samples.labels(indices_B))
 
-    def descend(self, loss: Tensor) -> None:
-        """Take one optimizer step on the unlearner, where `gradient_masks` allow it.
+    def step(self, loss: Tensor, *, optimizer: torch.optim.Optimizer | None = None) -> None:
+        """Take one step down the gradient of a loss, where `gradient_masks` allow it.
 
         A weight whose gradient was always zero is not moved by Adam.
+
+        Args:
+            loss: a scalar.
+            optimizer: of the weights to change; `None` is the unlearner's own.
         """
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        for name, parameter in self.model.named_parameters() if self.gradient_masks else ():
-            if name in self.gradient_masks and parameter.grad is not None:
-                parameter.grad.mul_(self.gradient_masks[name])
-        self.optimizer.step()
+        masks = self.gradient_masks.items()
+        take_step(
+            loss,
+            self.optimizer if optimizer is None else optimizer,
+            precision=self.context.precision,
+            gradient_masks=((self.model.get_parameter(name), mask) for name, mask in masks),
+        )
 
     def parts(self) -> dict[str, Stateful]:
         """Return by name all that training changes, beside the random generator."""
@@ -207,23 +215,3 @@ class OneStep(Method):
     def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
         """Do not call: there are no steps."""
         raise NotImplementedError
-
-
-def lean(kind: type[AnyOptimizer]) -> type[AnyOptimizer]:
-    """Return one of PyTorch's optimizers without the compiler, whose import takes two seconds.
-
-    Every new worker would pay them. The wrappers left out here do nothing but keep the compiler
-    from following.
-    """
-    names = ("add_param_group", "zero_grad", "state_dict", "load_state_dict", "step")
-    plain = {name: getattr(kind, name) for name in names}
-    plain = {name: getattr(verb, "__wrapped__", verb) for name, verb in plain.items()}
-    return type(kind.__name__, (kind,), {**plain, "step": torch.no_grad()(plain["step"])})
-
-
-Adam, SGD = lean(torch.optim.Adam), lean(torch.optim.SGD)
-
-
-def adam(model: torch.nn.Module, lr: float, weight_decay: float = 0.0) -> torch.optim.Adam:
-    """Return Adam as one fused kernel: a step of the small models is mostly overhead."""
-    return Adam(model.parameters(), lr=lr, weight_decay=weight_decay, fused=True)

@@ -11,9 +11,10 @@ from torch.nn import functional as F
 
 from mixunlearn.data.batches import Samples
 from mixunlearn.errors import InputError
-from mixunlearn.methods.base import Context, Method, Stateful, adam
+from mixunlearn.methods.base import Context, Method, Stateful
 from mixunlearn.methods.relabelling import best_wrong
 from mixunlearn.models import StagedModel
+from mixunlearn.optimization import adam
 from mixunlearn.representation import classifier
 from mixunlearn.signature import seed_for
 
@@ -68,7 +69,7 @@ class Boundary(Method):
         else:
             shadow_B = torch.full_like(forget_B, self.context.classes)
             loss = F.cross_entropy(self.widened(images), shadow_B)
-        self.descend(loss)
+        self.step(loss)
         return {"loss": loss.detach()}
 
     def widened(self, images: Tensor) -> Tensor:

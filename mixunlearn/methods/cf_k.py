@@ -33,7 +33,7 @@ class CFk(Finetune):
 
     def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
         """Take one step of cross entropy on the retain half of the batch."""
-        if self.step == 0:
+        if self.step_number == 0:
             for module in self.frozen:  # or batch norm's statistics would go on changing
                 module.eval()
         return super().update(forget_B, retain_B)

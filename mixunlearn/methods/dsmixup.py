@@ -56,7 +56,7 @@ class DSMixup(ShardedMethod):
         logits = member(lam * retain.batch(first_B) + (1 - lam) * retain.batch(second_B))
         parts = (F.cross_entropy(logits, retain.labels(part_B)) for part_B in (first_B, second_B))
         loss = torch.stack(list(parts)) @ torch.tensor([lam, 1 - lam], device=logits.device)
-        self.descend(loss)
+        self.step(loss)
         return loss.detach()
 
     def mixtures(self) -> list[tuple[Tensor, Tensor]]:

@@ -19,5 +19,5 @@ class Finetune(Method):
     def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
         """Take one step of cross entropy on the retain half of the batch."""
         loss = self.cross_entropy(self.context.retain, retain_B)
-        self.descend(loss)
+        self.step(loss)
         return {"loss": loss.detach()}

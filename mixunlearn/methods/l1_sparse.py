@@ -33,5 +33,5 @@ class L1Sparse(Scheduled):
         norm = torch.stack([weight.abs().sum() for weight in self.model.parameters()]).sum()
         gamma = self.gamma * max(0.0, 1 - self.epochs_done / self.decay_epochs)
         loss = loss_retain + gamma * norm
-        self.descend(loss)
+        self.step(loss)
         return {"loss": loss.detach(), "loss_retain": loss_retain.detach(), "l1": norm.detach()}

@@ -32,7 +32,7 @@ class LMix(MixtureMethod):
         loss_mix = self.mixed_loss(u_mix, forget_B, retain_B, lam, self.tau)
         loss_real = self.real_loss(u_forget, u_retain, forget_B, retain_B, self.tau)
         loss = loss_mix + loss_real
-        self.descend(loss)
+        self.step(loss)
         return {
             "loss": loss.detach(),
             "loss_mix": loss_mix.detach(),

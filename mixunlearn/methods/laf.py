@@ -11,8 +11,10 @@ from torch import Tensor
 
 from mixunlearn.data.batches import shuffled
 from mixunlearn.losses import contrastive_ratio
-from mixunlearn.methods.base import Context, Stateful, adam
+from mixunlearn.methods.base import Context, Stateful
 from mixunlearn.methods.scheduled import Scheduled
+from mixunlearn.optimization import adam, take_step
+from mixunlearn.precision import Precision
 from mixunlearn.representation import representation, representations
 from mixunlearn.signature import seed_for
 from mixunlearn.vae import VAE
@@ -65,22 +67,21 @@ class Laf(Scheduled):
     def epoch(self) -> dict[str, float]:
         """Make one pass over D_r; before the first, let the autoencoders learn."""
         if self.epochs_done == 0:
-            fit(self.vae, torch.cat((self.forget_NE, self.retain_NE)), self.rng)
-            fit(self.forget_vae, self.forget_NE, self.rng)
+            precision = self.context.precision
+            fit(self.vae, torch.cat((self.forget_NE, self.retain_NE)), self.rng, precision)
+            fit(self.forget_vae, self.forget_NE, self.rng, precision)
         return super().epoch()
 
     def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
         """Take a step of L_UE and one of L_RA."""
         forget_BE, retain_BE = self.both(forget_B, retain_B)
         loss_ue = misfit(self.vae, retain_BE) - misfit(self.forget_vae, forget_BE)
-        self.optimizer_ue.zero_grad(set_to_none=True)
-        loss_ue.backward()  # type: ignore[no-untyped-call]
-        self.optimizer_ue.step()
+        self.step(loss_ue, optimizer=self.optimizer_ue)
         forget_BE, retain_BE = self.both(forget_B, retain_B)
         known = self.retain_NE[retain_B].float(), self.forget_NE[forget_B].float()
         ratio = contrastive_ratio(retain_BE, known[0], forget_BE, known[1], 1, 1, self.tau)
         loss_ra = ratio / len(retain_B)
-        self.descend(loss_ra)
+        self.step(loss_ra)
         return {
             "loss": (loss_ue + loss_ra).detach(),
             "loss_ue": loss_ue.detach(),
@@ -114,15 +115,14 @@ def untrained(x_NE: Tensor, latent: int, seed: int) -> VAE:
         return VAE(x_NE.shape[1], latent).to(x_NE.device).requires_grad_(False)
 
 
-def fit(vae: VAE, x_NE: Tensor, rng: np.random.Generator) -> None:
+def fit(vae: VAE, x_NE: Tensor, rng: np.random.Generator, precision: Precision) -> None:
     """Let an autoencoder learn representations, and freeze it again."""
     optimizer = adam(vae.requires_grad_(True), VAE_LR)
     for _ in range(VAE_EPOCHS):
         noise = rng.standard_normal((len(x_NE), vae.latent), dtype=np.float32)
         noise_NL = torch.from_numpy(noise).to(x_NE.device)
-        for indices_B in shuffled(rng, len(x_NE), VAE_BATCH, x_NE.device):
-            loss = vae.loss(x_NE[indices_B].float(), noise_NL[indices_B])
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+        with precision.forward(x_NE.device):
+            for indices_B in shuffled(rng, len(x_NE), VAE_BATCH, x_NE.device):
+                loss = vae.loss(x_NE[indices_B].float(), noise_NL[indices_B])
+                take_step(loss, optimizer, precision=precision)
     vae.requires_grad_(False)

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mixunlearn.methods.base import Context, Stateful, adam
+from mixunlearn.methods.base import Context, Stateful
 from mixunlearn.methods.laf import Laf
+from mixunlearn.optimization import adam
 from mixunlearn.representation import classifier, representation
 
 
@@ -40,9 +41,7 @@ class LafR(Laf):
         with torch.no_grad():
             retain_BE = representation(self.model, retain.batch(retain_B))
         loss = F.cross_entropy(self.head(retain_BE), retain.labels(retain_B))
-        self.optimizer_head.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer_head.step()
+        self.step(loss, optimizer=self.optimizer_head)
         return scalars | {"loss_head": loss.detach()}
 
     def parts(self) -> dict[str, Stateful]:

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from mixunlearn.generator import MixBlock, mix
-from mixunlearn.methods.base import Context, Stateful, adam
+from mixunlearn.methods.base import Context, Stateful
 from mixunlearn.methods.mixture import MixtureMethod
 from mixunlearn.models import StagedModel
+from mixunlearn.optimization import adam
 from mixunlearn.signature import seed_for
 
 EMA_DECAY = 0.999
@@ -75,7 +76,7 @@ class MixUnlearn(MixtureMethod):
         forget = self.context.forget.batch(forget_B)
         retain = self.context.retain.batch(retain_B)
         scalars: dict[str, Tensor] = {}
-        if self.mixing == "mixblock" and self.step % self.gen_interval == 0:
+        if self.mixing == "mixblock" and self.step_number % self.gen_interval == 0:
             scalars = self.update_generator(forget, retain, forget_B, retain_B)
         return scalars | self.update_unlearner(forget, retain, forget_B, retain_B)
 
@@ -93,9 +94,7 @@ class MixUnlearn(MixtureMethod):
         loss = loss if self.adversary == "none" else -loss
         if self.mask_weight:
             loss = loss + self.mask_weight * (masks[:, 0].mean() - lam).abs()
-        self.generator_optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.generator_optimizer.step()
+        self.step(loss, optimizer=self.generator_optimizer)
         self.model.train().requires_grad_(True)
         return {"loss_gen": loss.detach(), "mask_forget": masks[:, 0].mean().detach()}
 
@@ -117,7 +116,7 @@ class MixUnlearn(MixtureMethod):
             loss_real = self.real_loss(u_forget, u_retain, forget_B, retain_B, self.tau_real)
             losses["loss_real"] = self.omega * loss_real
         loss = torch.stack(list(losses.values())).sum()
-        self.descend(loss)
+        self.step(loss)
         if self.adversary == "ema" and self.mixing == "mixblock":
             self.update_ema()
         return {"loss": loss.detach(), **{name: part.detach() for name, part in losses.items()}}

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mixunlearn.methods.base import SGD, Context
+from mixunlearn.methods.base import Context
 from mixunlearn.methods.finetune import Finetune
 from mixunlearn.methods.gradients import mean_gradient
+from mixunlearn.optimization import SGD
 from mixunlearn.signature import seed_for
 
 SLOWER = 0.1

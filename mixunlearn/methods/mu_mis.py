@@ -46,7 +46,7 @@ class MuMis(Method):
         own = sensitivity(logits_BC, classes_B, images)
         other = sensitivity(logits_BC, self.others(classes_B), images)
         loss = own - other
-        self.descend(loss)
+        self.step(loss)
         return {
             "loss": loss.detach(),
             "sensitivity": own.detach(),

@@ -28,7 +28,7 @@ class NegGrad(Method):
         retain_loss = F.cross_entropy(retain_logits, self.context.retain.labels(retain_B))
         forget_loss = F.cross_entropy(forget_logits, self.context.forget.labels(forget_B))
         loss = retain_loss - self.beta * forget_loss
-        self.descend(loss)
+        self.step(loss)
         return {
             "loss": loss.detach(),
             "loss_retain": retain_loss.detach(),

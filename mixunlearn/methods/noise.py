@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mixunlearn.methods.base import Adam, Context, adam
+from mixunlearn.methods.base import Context
 from mixunlearn.methods.scheduled import Scheduled
+from mixunlearn.optimization import Adam, adam
 
 Labelled = tuple[Tensor, Tensor]  # images (N, F, H, W) and their classes (N,), int64
 
@@ -66,7 +67,7 @@ class NoiseMethod(Scheduled, ABC):
             noise, noise_classes_B = self.draw(self.forgotten, len(retain_B))
             images, classes_B = torch.cat((noise, images)), torch.cat((noise_classes_B, classes_B))
         loss = F.cross_entropy(self.model(images), classes_B)
-        self.descend(loss)
+        self.step(loss)
         return {"loss": loss.detach()}
 
     def learn(self, classes: Sequence[int], *, wrong: bool) -> Labelled:
@@ -81,12 +82,11 @@ class NoiseMethod(Scheduled, ABC):
         z_NFHW = torch.from_numpy(self.rng.standard_normal(shape)).float().to(context.device)
         z_NFHW.requires_grad_()
         optimizer = Adam([z_NFHW], lr=self.lr_noise)
-        for _ in range(self.noise_steps):
-            loss = F.cross_entropy(context.original((z_NFHW + 1) / 2), classes_N)
-            norm = z_NFHW.square().sum(dim=(1, 2, 3)).mean()
-            optimizer.zero_grad(set_to_none=True)
-            ((-loss if wrong else loss) + self.penalty * norm).backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+        with context.precision.forward(context.device):
+            for _ in range(self.noise_steps):
+                loss = F.cross_entropy(context.original((z_NFHW + 1) / 2), classes_N)
+                norm = z_NFHW.square().sum(dim=(1, 2, 3)).mean()
+                self.step((-loss if wrong else loss) + self.penalty * norm, optimizer=optimizer)
         return (z_NFHW.detach() + 1) / 2, classes_N
 
     def draw(self, noise: Labelled, count: int) -> Labelled:

@@ -38,7 +38,7 @@ class Relabelling(Method, ABC):
         loss_forget = F.cross_entropy(forget_logits, self.forget_targets_N[forget_B])
         loss_retain = F.cross_entropy(retain_logits, self.retain_targets_N[retain_B])
         loss = loss_forget + loss_retain
-        self.descend(loss)
+        self.step(loss)
         return {
             "loss": loss.detach(),
             "loss_retain": loss_retain.detach(),

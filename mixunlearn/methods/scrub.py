@@ -73,15 +73,20 @@ class Scrub(Scheduled):
         """Push away from the original on D_f, draw near on D_r, and choose what to deliver."""
         delivered, self.model = self.model, self.student
         if self.epochs_done < self.msteps:
-            self.model.train()
-            count, device = len(self.context.forget), self.context.device
-            for forget_B in shuffled(self.rng, count, self.batch, device):
-                self.descend(-self.disagreement(self.context.forget, forget_B)[0])
+            self.push_away()
         scalars = super().epoch()
         self.model = delivered
         if self.rewind:
             self.deliver()
         return scalars
+
+    def push_away(self) -> None:
+        """Make one pass over D_f that takes the student away from the original."""
+        self.model.train()
+        forget, device = self.context.forget, self.context.device
+        with self.context.precision.forward(device):
+            for forget_B in shuffled(self.rng, len(forget), self.batch, device):
+                self.step(-self.disagreement(forget, forget_B)[0])
 
     def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
         """Take one step towards the original and the labels on the retain half of the batch."""
@@ -89,7 +94,7 @@ class Scrub(Scheduled):
         kl, logits = self.disagreement(retain, retain_B)
         cross_entropy = F.cross_entropy(logits, retain.labels(retain_B))
         loss = self.alpha * kl + self.gamma * cross_entropy
-        self.descend(loss)
+        self.step(loss)
         return {"loss": loss.detach(), "kl": kl.detach(), "cross_entropy": cross_entropy.detach()}
 
     def disagreement(self, samples: Samples, indices_B: Tensor) -> tuple[Tensor, Tensor]:

@@ -104,11 +104,12 @@ class ShardedMethod(Method, ABC):
         """
         self.model.train()
         count, full = len(self.untouched), len(self.context.retain)
-        losses = [
-            self.fit(member, shard)
-            for member, shard in zip(self.members[:count], self.untouched, strict=True)
-        ]
-        losses += self.retrain(self.members[count:])
+        with self.context.precision.forward(self.context.device):
+            losses = [
+                self.fit(member, shard)
+                for member, shard in zip(self.members[:count], self.untouched, strict=True)
+            ]
+            losses += self.retrain(self.members[count:])
         return {
             "loss": torch.cat(losses).mean().item(),
             "retrained_share": self.images_retrained / full,
@@ -131,7 +132,7 @@ class ShardedMethod(Method, ABC):
         """Take one step of cross entropy on retained images; return the loss."""
         retain = self.context.retain
         loss = F.cross_entropy(member(retain.batch(retain_B)), retain.labels(retain_B))
-        self.descend(loss)
+        self.step(loss)
         return loss.detach()
 
     @property

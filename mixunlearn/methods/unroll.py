@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import torch
 
-from mixunlearn.methods.base import SGD, Context
+from mixunlearn.methods.base import Context
 from mixunlearn.methods.finetune import Finetune
 from mixunlearn.methods.gradients import mean_gradient
+from mixunlearn.optimization import SGD
 
 
 @dataclass(kw_only=True)

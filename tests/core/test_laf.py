@@ -11,6 +11,7 @@ from mixunlearn.errors import InputError
 from mixunlearn.methods.laf import Laf, fit, misfit, untrained
 from mixunlearn.methods.laf_r import LafR
 from mixunlearn.models.chain import Chain
+from mixunlearn.precision import FLOAT32
 from mixunlearn.problem import Problem
 from mixunlearn.representation import classifier, representation, representations
 from mixunlearn.vae import VAE
@@ -66,7 +67,7 @@ def test_an_autoencoder_fits_its_own_better_than_others() -> None:
     own, other = random(300, 16) * 0.2 + 1, random(299, 16) * 0.2 - 1
     vae = untrained(own, 4, seed=0)
     before = misfit(vae, own).item()
-    fit(vae, own, np.random.default_rng(0))
+    fit(vae, own, np.random.default_rng(0), FLOAT32)
     assert misfit(vae, own).item() < before
     assert misfit(vae, own).item() < misfit(vae, other).item() - 0.2
     assert not any(weight.requires_grad for weight in vae.parameters())

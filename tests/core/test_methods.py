@@ -184,7 +184,7 @@ class TestMixUnlearn:
         for method in (adversarial, cooperative):
             assert isinstance(method, MixUnlearn)
             images = self.images(method, forget_B, retain_B)
-            method.step = 0
+            method.step_number = 0
             losses.append(method.update_generator(*images, forget_B, retain_B)["loss_gen"])
         assert losses[0].item() == pytest.approx(-losses[1].item())
 
@@ -197,7 +197,7 @@ class TestMixUnlearn:
         update = MixUnlearn.update_generator
 
         def spy(self: MixUnlearn, *arguments: Any) -> dict[str, torch.Tensor]:
-            steps.append(self.step)
+            steps.append(self.step_number)
             return update(self, *arguments)
 
         monkeypatch.setattr(MixUnlearn, "update_generator", spy)

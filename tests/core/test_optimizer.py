@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from mixunlearn.methods.base import adam
+from mixunlearn.optimization import adam
 
 STEPS = 5
 
@@ -39,7 +39,7 @@ def test_it_takes_the_steps_of_pytorchs_adam() -> None:
 
 def test_it_does_not_load_the_compiler() -> None:
     script = (
-        "import sys, torch; from mixunlearn.methods.base import adam\n"
+        "import sys, torch; from mixunlearn.optimization import adam\n"
         "model = torch.nn.Linear(2, 1); optimizer = adam(model, 1e-3)\n"
         "model(torch.ones(1, 2)).sum().backward(); optimizer.step(); optimizer.zero_grad()\n"
         "optimizer.load_state_dict(optimizer.state_dict()); print('torch._dynamo' in sys.modules)"

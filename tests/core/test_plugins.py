@@ -30,7 +30,7 @@ OUTSIDER = """
 
         def update(self, forget_B, retain_B):
             loss = self.share * self.cross_entropy(self.context.retain, retain_B)
-            self.descend(loss)
+            self.step(loss)
             return {"loss": loss.detach()}
 
 

@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Any, Literal, TypeAlias
 
 VARIABLE = "DRILL_FAULTS"
-TARGET, METHODS = "trainables.unlearn", "mixunlearn.methods.base"
+TARGET, OPTIMIZERS = "trainables.unlearn", "mixunlearn.optimization"
 SMALLER = 0.2  # of the learning rate
 SITE = Path(__file__).resolve().parent / "site"
 ALWAYS = 1000
@@ -80,7 +80,7 @@ def install() -> None:
 
 def worsen() -> None:
     """Let methods' optimizers take smaller steps than they are told, as with a worse default."""
-    _change(METHODS, _take_smaller_steps)
+    _change(OPTIMIZERS, _take_smaller_steps)
 
 
 def _take_smaller_steps(module: ModuleType) -> None:

@@ -1,0 +1,59 @@
+"""Optimizers, and the one place where a step is taken."""
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from mixunlearn.precision import FLOAT32, Precision
+
+AnyOptimizer = TypeVar("AnyOptimizer", bound=torch.optim.Optimizer)
+
+
+def lean(kind: type[AnyOptimizer]) -> type[AnyOptimizer]:
+    """Return one of PyTorch's optimizers without the compiler, whose import takes two seconds.
+
+    Every new worker would pay them. The wrappers left out here do nothing but keep the compiler
+    from following.
+    """
+    names = ("add_param_group", "zero_grad", "state_dict", "load_state_dict", "step")
+    plain = {name: getattr(kind, name) for name in names}
+    plain = {name: getattr(verb, "__wrapped__", verb) for name, verb in plain.items()}
+    return type(kind.__name__, (kind,), {**plain, "step": torch.no_grad()(plain["step"])})
+
+
+Adam, SGD = lean(torch.optim.Adam), lean(torch.optim.SGD)
+
+
+def adam(model: torch.nn.Module, lr: float, weight_decay: float = 0.0) -> torch.optim.Adam:
+    """Return Adam as one fused kernel: a step of the small models is mostly overhead.
+
+    The learning rate is a number, not a tensor: it is part of every checkpoint, and as a float32
+    tensor (the only one that the fused kernel takes on a GPU) it would be rounded.
+    """
+    return Adam(model.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
+
+
+def take_step(
+    loss: Tensor,
+    optimizer: torch.optim.Optimizer,
+    *,
+    precision: Precision = FLOAT32,
+    gradient_masks: Iterable[tuple[Tensor, Tensor]] = (),
+) -> None:
+    """Take one step of an optimizer down the gradient of a loss.
+
+    Args:
+        loss: a scalar, computed within `precision.forward`.
+        optimizer: of the weights to change. Gradients of all its weights are cleared before.
+        precision: how the loss is differentiated.
+        gradient_masks: weights with the factors, of the same shape, that their gradients are
+            multiplied with; a weight without a gradient is left alone.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    precision.backward(loss)
+    for weight, mask in gradient_masks:
+        if weight.grad is not None:
+            weight.grad.mul_(mask)
+    optimizer.step()

@@ -1,0 +1,121 @@
+"""Steps are taken in one place, in the precision that a context or a training asks for."""
+
+import ast
+import math
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from mixunlearn.data.batches import Samples
+from mixunlearn.errors import InputError
+from mixunlearn.methods import METHODS
+from mixunlearn.methods.base import OneStep
+from mixunlearn.models import build_model
+from mixunlearn.optimization import SGD, take_step
+from mixunlearn.precision import FLOAT32, Precision
+from mixunlearn.problem import Problem
+from mixunlearn.training import Recipe, Training
+
+CPU = torch.device("cpu")
+CORE = Path(__file__).parents[2] / "mixunlearn"
+WITH_STEPS = [name for name, method in METHODS.items() if not issubclass(method, OneStep)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Autocast(Precision):
+    """bfloat16 as PyTorch offers it: what a precision of the future may do."""
+
+    def forward(self, device: torch.device) -> AbstractContextManager[object]:
+        return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
+
+    def backward(self, loss: torch.Tensor) -> None:
+        kind = loss.device.type
+        assert torch.is_autocast_enabled(kind)  # the loss was computed within `forward`
+        with torch.autocast(kind, enabled=False):
+            super().backward(loss)
+
+
+def test_there_is_float32() -> None:
+    assert Precision() == FLOAT32 == Precision(name="float32")
+
+
+def test_another_name_is_an_error_that_says_which_there_are() -> None:
+    with pytest.raises(InputError) as caught:
+        Precision(name="bfloat16")
+    assert str(caught.value) == "precision = 'bfloat16': unknown; choose float32"
+
+
+def test_a_step_follows_the_gradient_where_masks_allow_it() -> None:
+    weight, unused = (torch.tensor([1.0, 2.0, 3.0], requires_grad=True) for _ in range(2))
+    weight.grad = torch.full((3,), 100.0)  # of a step before
+    optimizer = SGD([weight, unused], lr=0.5)
+    masks = [(weight, torch.tensor([1.0, 0.1, 0.0])), (unused, torch.zeros(3))]
+    take_step((weight * torch.tensor([2.0, 4.0, 8.0])).sum(), optimizer, gradient_masks=masks)
+    torch.testing.assert_close(weight.detach(), torch.tensor([0.0, 1.8, 3.0]))
+    assert unused.tolist() == [1.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize("name", WITH_STEPS)
+def test_each_method_computes_in_the_precision_of_its_context(name: str, problem: Problem) -> None:
+    losses = []
+    for precision in (FLOAT32, Autocast()):
+        method = METHODS[name]()
+        method.prepare(replace(problem.context(CPU, 0), precision=precision))
+        losses.append(method.epoch()["loss"])
+        assert all(weight.dtype == torch.float32 for weight in method.model.parameters())
+    assert math.isfinite(losses[1])
+    assert losses[0] != losses[1]
+
+
+def test_a_training_computes_in_its_precision() -> None:
+    generator = torch.Generator().manual_seed(0)
+    samples = Samples(
+        images_NFHW=torch.randint(256, (40, 1, 8, 8), dtype=torch.uint8, generator=generator),
+        labels_N=torch.randint(10, (40,), generator=generator),
+    )
+    losses = []
+    for precision in (FLOAT32, Autocast()):
+        model = build_model("cnn", image_shape=(1, 8, 8), classes=10, seed=0, width=8)
+        training = Training(model, samples, Recipe(epochs=1), seed=0, precision=precision)
+        losses.append(training.epoch()["loss"])
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+
+
+def verbs_of_a_step(source: str) -> Iterator[str]:
+    """Yield the calls that make up a step of an optimizer; `self.step(loss)` is a method's."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            own = ast.unparse(node.func.value) in {"self", "super()"}
+            if node.func.attr in {"backward", "zero_grad"} or (
+                node.func.attr == "step" and not own
+            ):
+                yield node.func.attr
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("self.step(loss, optimizer=self.head)", []),
+        ("self.optimizer.step()", ["step"]),
+        ("(loss + norm).backward()", ["backward"]),
+        ("torch.autograd.backward(loss)", ["backward"]),
+        ("optimizer.zero_grad(set_to_none=True)", ["zero_grad"]),
+    ],
+)
+def test_a_step_elsewhere_would_be_found(source: str, found: list[str]) -> None:
+    assert list(verbs_of_a_step(source)) == found
+
+
+def test_a_step_is_taken_in_one_place() -> None:
+    found = {
+        (str(path.relative_to(CORE)), verb)
+        for path in CORE.rglob("*.py")
+        for verb in verbs_of_a_step(path.read_text())
+    }
+    step = {("optimization.py", verb) for verb in ("zero_grad", "backward", "step")}
+    assert found == step | {("precision.py", "backward")}
