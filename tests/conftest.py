@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.warm import COLD, PARENT
+from tests.warm import COLD, PARENT, PATIENCE
 
 if TYPE_CHECKING:
     from execnet.xspec import XSpec
 
 pytest_plugins = ["tests.fixtures"]
-
-COLD_FACTOR = 3  # how much longer a test may take where every process imports everything itself
 
 PARENT.copying = not COLD
 
@@ -25,7 +23,7 @@ PARENT.copying = not COLD
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(specs: list["XSpec"]) -> None:
     """Let processes that run tests be forks as well: each would import everything."""
-    for spec in specs:
+    for spec in () if COLD else specs:
         spec.python = PARENT.python
 
 
@@ -42,7 +40,7 @@ def give_time(items: list[pytest.Item]) -> None:
     for item in items:
         mark = item.get_closest_marker("timeout")
         limit = float(mark.args[0] if mark else item.config.getini("timeout"))
-        item.add_marker(pytest.mark.timeout(COLD_FACTOR * limit), append=False)
+        item.add_marker(pytest.mark.timeout(PATIENCE * limit), append=False)
 
 
 def pytest_collection_finish() -> None:

@@ -44,6 +44,7 @@ def is_cold(platform: str, environment: Mapping[str, str]) -> bool:
 
 
 COLD = is_cold(sys.platform, os.environ)
+PATIENCE = 3 if COLD else 1  # how many times longer than a warm start everything may take
 # What Ray's command needs in its environment for its workers to be forks.
 BY_PIPE: dict[str, str] = {} if COLD else PIPE
 
