@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from distributed.addresses import one_line, redact, sqlite_path
 from distributed.outbox import STUDY
-from distributed.tracking import DESCRIPTION, reachable, set_defaults
+from distributed.tracking import DESCRIPTION, import_mlflow, reachable, set_defaults
 from mixunlearn.data.batches import PIXEL_MAX
 from mixunlearn.errors import MissingError, MixUnlearnError
 from mixunlearn.files import publish
@@ -121,7 +121,8 @@ def _export(
     program: Classifier, folder: Path, architecture: Architecture, metadata: Mapping[str, object]
 ) -> str | None:
     """Write what MLflow runs; where that cannot be, what it shows; return why it cannot be."""
-    from mlflow.models import Model  # noqa: PLC0415 (takes seconds: never at start-up)
+    import_mlflow()  # the thread that tells MLflow of the sweep may be importing it
+    from mlflow.models import Model  # noqa: PLC0415
 
     signature = _signature(architecture)
     try:

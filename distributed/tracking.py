@@ -7,6 +7,7 @@ nothing. What is on them, and how to search it: docs/tracking.md.
 
 import contextlib
 import getpass
+import importlib
 import json
 import logging
 import math
@@ -155,6 +156,14 @@ def set_defaults() -> None:
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
+def import_mlflow() -> None:
+    """Import MLflow whole; where another thread is importing it, wait until it has.
+
+    `from mlflow.models import Model` alone does not wait: it fails on what is not there yet.
+    """
+    importlib.import_module("mlflow")  # takes seconds: never at start-up
+
+
 def make_database(path: Path, artifacts: str | None) -> None:
     """Make a SQLite database of MLflow's that is not there yet, whole or not at all.
 
@@ -168,6 +177,7 @@ def make_database(path: Path, artifacts: str | None) -> None:
     Raises:
         Exception: what kept MLflow from making it.
     """
+    import_mlflow()
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # noqa: PLC0415
 
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
