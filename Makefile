@@ -6,7 +6,7 @@ INSTALLED := .venv/installed
 BENCHMARKS := $(filter-out %/__init__.py,$(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := environment
-.PHONY: environment sweep test check drills month bench docs clean
+.PHONY: environment sweep test test-cold check drills month bench docs clean
 
 environment: $(INSTALLED)
 
@@ -24,6 +24,11 @@ sweep: $(INSTALLED)
 # make test ARGS="tests/core -x"
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# The same tests without the fork server (tests/warm.py): every process imports what it needs itself, which takes long.
+# Meant for once a night, and for before a release.
+test-cold: $(INSTALLED)
+	TESTS_COLD=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(INSTALLED)
 	$(BIN)/ruff check

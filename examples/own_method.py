@@ -20,7 +20,7 @@ class Balanced(Method):
         """Take one step on a batch of pairs."""
         forget = self.cross_entropy(self.context.forget, forget_B)
         loss = self.cross_entropy(self.context.retain, retain_B) - self.weight * forget
-        self.descend(loss)
+        self.step(loss)
         return {"loss": loss.detach(), "loss_forget": forget.detach()}
 
 

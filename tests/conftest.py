@@ -1,28 +1,29 @@
-"""How tests are divided among processes; what they share is in `tests.fixtures`."""
+"""How tests are divided among processes, and how long each may take.
 
+What all folders share is in `tests.fixtures`, which imports nothing heavy; the rest is in the
+folders' own conftest.py, so that a test of a pure function waits for no Ray, MLflow and Optuna.
+"""
+
+import sys
 from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.warm import PARENT
+from tests.warm import COLD, PARENT, PATIENCE
 
 if TYPE_CHECKING:
     from execnet.xspec import XSpec
 
-PARENT.copying = True
+pytest_plugins = ["tests.fixtures"]
 
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Import what tests need, but not where tests are only given out to other processes."""
-    if hasattr(config, "workerinput") or not getattr(config.option, "numprocesses", None):
-        config.pluginmanager.import_plugin("tests.fixtures")
+PARENT.copying = not COLD
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(specs: list["XSpec"]) -> None:
     """Let processes that run tests be forks as well: each would import everything."""
-    for spec in specs:
+    for spec in () if COLD else specs:
         spec.python = PARENT.python
 
 
@@ -30,6 +31,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that have most slow tests: then all processes end together."""
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: -slow[item.path])
+    if COLD:
+        give_time(items)
+
+
+def give_time(items: list[pytest.Item]) -> None:
+    """Lengthen the time limit of every test."""
+    for item in items:
+        mark = item.get_closest_marker("timeout")
+        limit = float(mark.args[0] if mark else item.config.getini("timeout"))
+        item.add_marker(pytest.mark.timeout(PATIENCE * limit), append=False)
+
+
+def pytest_collection_finish() -> None:
+    """Let each process compute in one thread, for several share the processors."""
+    if torch := sys.modules.get("torch"):  # most tests import it; for the others it takes seconds
+        torch.set_num_threads(1)
 
 
 def pytest_unconfigure() -> None:

@@ -15,6 +15,10 @@ from pathlib import Path
 LIMIT = 2**17  # bytes of a message; a message is never divided
 JOB = "01000000"  # the first of a Ray
 WITH, WITHOUT = "ray", "no-ray"  # where forks are asked for that have Ray imported, or have not
+COMMAND = "mixunlearn"  # a fork that is to be the command, not a script
+SHARED = "TESTS_PYTHON"  # where forks find what stands for Python
+# Agents of a node hear of its end by their standard input, for a fork has another parent.
+PIPE = {"RAY_enable_pipe_based_agent_to_parent_health_check": "1"}
 SETUP, WORKER = "/setup_worker.py", "/default_worker.py"
 CONTEXT = "--serialized-runtime-env-context="  # to Ray's setup
 FORKED = (

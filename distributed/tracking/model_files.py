@@ -20,7 +20,7 @@ from safetensors.numpy import save
 from torch import Tensor, nn
 
 from distributed.runtime.text import one_line
-from distributed.tracking.server import set_defaults
+from distributed.tracking.server import import_mlflow, set_defaults
 from mixunlearn.data.batches import PIXEL_MAX
 from mixunlearn.errors import MixUnlearnError
 from mixunlearn.files import publish
@@ -107,7 +107,8 @@ def _export(
     program: Classifier, folder: Path, architecture: Architecture, metadata: Mapping[str, object]
 ) -> str | None:
     """Write what MLflow runs; where that cannot be, what it shows; return why it cannot be."""
-    from mlflow.models import Model  # noqa: PLC0415 (takes seconds: never at start-up)
+    import_mlflow()  # the thread that sends to MLflow may be importing it
+    from mlflow.models import Model  # noqa: PLC0415
 
     signature = _signature(architecture)
     try:

@@ -1,6 +1,7 @@
 """The place where MLflow keeps runs: whether it answers, and a database for it."""
 
 import contextlib
+import importlib
 import logging
 import os
 from pathlib import Path
@@ -93,6 +94,14 @@ def set_defaults() -> None:
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
+def import_mlflow() -> None:
+    """Import MLflow whole; where another thread is importing it, wait until it has.
+
+    `from mlflow.models import Model` alone does not wait: it fails on what is not there yet.
+    """
+    importlib.import_module("mlflow")  # takes seconds: never at start-up
+
+
 def make_database(path: Path, artifacts: str | None) -> None:
     """Make a SQLite database of MLflow's that is not there yet, whole or not at all.
 
@@ -106,6 +115,7 @@ def make_database(path: Path, artifacts: str | None) -> None:
     Raises:
         Exception: what kept MLflow from making it.
     """
+    import_mlflow()
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # noqa: PLC0415
 
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

@@ -27,7 +27,7 @@ class Sound(Method):
     def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
         retain = self.cross_entropy(self.context.retain, retain_B)
         loss = retain - self.weight * self.cross_entropy(self.context.forget, forget_B)
-        self.descend(loss)
+        self.step(loss)
         return {"loss": loss.detach()}
 
 
@@ -102,7 +102,7 @@ class Undeclared(Method):
 
     def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
         loss = -self.cross_entropy(self.context.forget, forget_B)
-        self.descend(loss)
+        self.step(loss)
         return {"loss": loss.detach()}
 
 
@@ -118,7 +118,7 @@ class Modest(Sound):
     def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
         forget, retain = self.logits(forget_B, retain_B)
         loss = torch.logsumexp(forget, 1).mean() - retain.amax(1).mean()
-        self.descend(loss + 10 * forget.square().mean())
+        self.step(loss + 10 * forget.square().mean())
         return {"loss": loss.detach()}
 
 

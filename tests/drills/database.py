@@ -12,7 +12,7 @@ from shutil import rmtree
 
 from tests.drills.ground import PAIR, SINGLE, Ground, Outcome, expect, strike, went_on
 from tests.drills.servers import Server, free_port
-from tests.fixtures import postgres_programs, unprivileged
+from tests.postgres import postgres_programs, unprivileged
 
 OUTAGE_S = 5.0
 

@@ -18,10 +18,12 @@ from tests.drills.ground import (
     went_on,
 )
 from tests.drills.process import Command, DrillError
+from tests.warm import PATIENCE
 
 PHASES = ("trials", "start-up", "trials, twice", "final", "references")
 STOPS = ("trials", "trials", "trials", "final", "start-up", "trials")
 GRACEFUL_S, AT_ONCE_S = 30.0, 5.0
+REFUSED_S = 60.0 * PATIENCE
 GOES_ON = "go on with: |the same command goes on"
 REFUSAL = r"is driven by process \d+ on \S+ since \d{4}-"
 
@@ -102,7 +104,7 @@ def _sort(first: Command, second: Command) -> tuple[Command, Command]:
     Raises:
         DrillError: none is, or not as it should be.
     """
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + REFUSED_S
     while time.monotonic() < deadline:
         for refused, holder in ((second, first), (first, second)):
             if refused.process.poll() is not None:

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.warm import PARENT
+from tests.warm import PARENT, PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 # What the drills set for one command must not come from the shell they were started in.
 FOREIGN = ("MLFLOW_TRACKING_URI", "RAY_ADDRESS", "MIXUNLEARN_HOME", "DRILL_FAULTS")
-PATIENCE_S = 480.0  # for a whole command on a busy machine
+PATIENCE_S = 480.0 * PATIENCE  # for a whole command on a busy machine
 LEAVING_S = 90.0  # for Ray's processes, after the driver's end: its agents take a minute
 
 

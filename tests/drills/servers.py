@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.drills.process import DrillError, end, members, name_of
+from tests.warm import PATIENCE
 
-START_S = 60.0
+START_S = 60.0 * PATIENCE
 
 
 def free_port(host: str = "127.0.0.1") -> int:

@@ -27,7 +27,7 @@ from sqlalchemy import create_engine, text
 from distributed.study.trials_table import read_trials
 from tests.drills.process import ROOT, end, members, name_of
 from tests.drills.servers import Server, answers, free_port
-from tests.fixtures import started_postgres
+from tests.postgres import started_postgres
 
 HEAD, SECOND = "127.0.0.2", "127.0.0.3"
 KEYS = {

@@ -1,0 +1,54 @@
+"""What tests of sweeps share: the command, a Ray, databases of MLflow's and of studies."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from distributed.cli import app as cli
+from distributed.tracking import server
+from tests.databases import Copies
+from tests.fixtures import Command, Run
+from tests.postgres import started_postgres
+from tests.warm import COLD
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.import_plugin("tests.local_ray")
+
+
+@pytest.fixture
+def mixunlearn(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+    """Run the console script's command in this process."""
+
+    def run(*words: str) -> Run:
+        monkeypatch.setattr("sys.argv", ["mixunlearn", *words])
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        capfd.readouterr()
+        code = cli.main()
+        captured = capfd.readouterr()
+        return Run(code=code, out=captured.out, err=captured.err)
+
+    return run
+
+
+@pytest.fixture(scope="session", autouse=True)
+def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """New databases of MLflow's are copies of one it has made, unless TESTS_COLD=1."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not COLD:
+            patch.setattr(server, "make_database", Copies(tmp_path_factory.mktemp("databases")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The address of an empty database on a PostgreSQL of our own, on this machine only."""
+    folder = Path(tempfile.mkdtemp(prefix="postgres-"))  # one an other user can get into
+    try:
+        with started_postgres(folder) as address:
+            yield address
+    finally:
+        shutil.rmtree(folder)
