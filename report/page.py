@@ -11,7 +11,6 @@ import gzip
 import hashlib
 import io
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ import plotly
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from mixunlearn.atomic import replacing
 from report.interactive import DARK, LIGHT, Panel, figures
 from report.notation import ABSENT, finite, mean_and_sd, three_digits, unit
 from report.plots import DPI, generator_figure
@@ -81,16 +81,8 @@ def write_page(studies: Sequence[ReportData], path: Path) -> None:
         OSError: it cannot be written.
     """
     content = page(studies).encode()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with unfinished.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def page(studies: Sequence[ReportData]) -> str:

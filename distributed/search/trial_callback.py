@@ -17,9 +17,10 @@ from distributed.search.scheduler import EPOCH
 from distributed.search.unsaved import Unsaved
 from distributed.study.sampling import constant
 from distributed.study.study import FULL, Study
-from distributed.study.trials_table import known_run_ids, ranked, replacing, write_trials
+from distributed.study.trials_table import known_run_ids, ranked, write_trials
 from distributed.tracking.tags import CODE, TRIAL_ID
 from distributed.tracking.tracker import Tracker
+from mixunlearn.atomic import replacing
 from mixunlearn.errors import MixUnlearnError
 from search_spaces import Space
 from trainables.unlearn import FAILURE, TRACE
@@ -202,9 +203,7 @@ class TrialCallback(Unsaved, tune.Callback):
         return self.table.parent / "errors" / trial_folder(number) / "error.txt"
 
     def _keep_trace(self, number: int, text: str) -> None:
-        path = self._trace(number)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
+        with replacing(self._trace(number)) as temporary:
             temporary.write_text(redact(text), errors="replace")
 
     def _tidy(self) -> None:

@@ -3,10 +3,7 @@
 import logging
 import math
 import numbers
-import os
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,6 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from distributed.runtime.text import one_line
+
+# It moved; modules outside of this package still ask for it here.
+from mixunlearn.atomic import replacing as replacing  # noqa: PLC0414 (told to mypy)
 from mixunlearn.errors import MissingError, MixUnlearnError
 
 log = logging.getLogger(__name__)
@@ -49,11 +49,8 @@ def write_trials(rows: Sequence[Mapping[str, object]], path: Path) -> None:
         OSError: the file cannot be written; what was there before is still there.
     """
     table = trials_table(rows)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        pq.write_table(table, file)
-        file.flush()
-        os.fsync(file.fileno())
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary)
 
 
 def trials_table(rows: Sequence[Mapping[str, object]]) -> pa.Table:
@@ -108,17 +105,6 @@ def ranked(rows: Sequence[Row], objective: str) -> list[Row]:
 def parameters(row: Row) -> dict[str, Any]:
     """Return a row's hyperparameters."""
     return {name.removeprefix("params/"): row[name] for name in row if name.startswith("params/")}
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a name beside `path`; what was written there takes its place, or vanishes on error."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _names(rows: Sequence[Mapping[str, object]]) -> list[str]:
