@@ -1,7 +1,8 @@
 """How metrics are written for people: units, digits and signs, the same in tables and plots."""
 
-import math
 from collections.abc import Mapping
+
+from mixunlearn.plain import finite as finite  # noqa: PLC0414 (pages ask for it here)
 
 ABSENT = "–"
 MINUS = "−"
@@ -14,13 +15,6 @@ THREE_DIGITS = ((99.95, ".0f"), (9.995, ".1f"), (0.0995, ".2f"), (0.0, "#.3g"))
 TWO_DIGITS = ((99.95, ".0f"), (9.95, ".1f"), (0.95, ".1f"), (1e-4, "#.2g"), (0.0, ".1f"))
 DIFFERENCE = ((99.95, ".0f"), (0.095, ".1f"), (1e-300, ".1g"), (0.0, ".1f"))
 SCORE = ((99.95, ".0f"), (0.0, ".1f"))
-
-
-def finite(value: object) -> float | None:
-    """Return `value` as a float, or None when it is absent, not a number, or not finite."""
-    if not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
 
 
 def unit(metric: str) -> str:

@@ -23,8 +23,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from mixunlearn.atomic import replacing
+from mixunlearn.plain import finite
 from report.interactive import DARK, LIGHT, Panel, figures
-from report.notation import ABSENT, finite, mean_and_sd, three_digits, unit
+from report.notation import ABSENT, mean_and_sd, three_digits, unit
 from report.plots import DPI, generator_figure
 from report.report_data import PARAMS, Mixtures, ReportData, rerun_command
 from report.verdict import configurations, headline, metrics, sample, with_unit, within
@@ -318,7 +319,7 @@ def _table(report_data: ReportData, columns: Sequence[str]) -> dict[str, Any]:
 
 
 def _column(report_data: ReportData, name: str) -> dict[str, Any]:
-    values = [_plain(row.get(name)) for row in report_data.rows]
+    values = [_cell(row.get(name)) for row in report_data.rows]
     short = name.removeprefix(PARAMS)
     return {
         "name": short,
@@ -330,8 +331,11 @@ def _column(report_data: ReportData, name: str) -> dict[str, Any]:
     }
 
 
-def _plain(value: object) -> object:
-    """Return a value as JSON has it; numbers rounded, `None` for what is missing or not finite."""
+def _cell(value: object) -> object:
+    """Return a value as a page shows it: numbers rounded, all else as text, `None` for nothing.
+
+    What is missing or not finite is nothing; a truth value is a word, other than in `plain`.
+    """
     if isinstance(value, bool) or value is None:
         return None if value is None else str(value)
     if isinstance(value, int | float):

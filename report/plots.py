@@ -18,7 +18,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from mixunlearn.atomic import replacing
-from report.notation import ABSENT, finite, mean_and_sd, three_digits, unit_name
+from mixunlearn.plain import finite
+from report.notation import ABSENT, mean_and_sd, three_digits, unit_name
 from report.report_data import Masks, Mixtures, Pixels
 
 DPI = 150

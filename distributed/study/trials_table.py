@@ -15,6 +15,7 @@ from distributed.runtime.text import one_line
 # It moved; modules outside of this package still ask for it here.
 from mixunlearn.atomic import replacing as replacing  # noqa: PLC0414 (told to mypy)
 from mixunlearn.errors import MissingError, MixUnlearnError
+from mixunlearn.plain import unwrapped
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +120,7 @@ def _group(name: str) -> int:
 
 
 def _column(name: str, rows: Sequence[Mapping[str, object]]) -> pa.Array:
-    values = [_plain(row.get(name)) for row in rows]
+    values = [_cell(row.get(name)) for row in rows]
     if name.startswith(PARAMS):
         return _parameter(values)
     try:
@@ -130,11 +131,13 @@ def _column(name: str, rows: Sequence[Mapping[str, object]]) -> pa.Array:
         raise MixUnlearnError(f"the column {name!r} of the trials is not sound: {error}") from error
 
 
-def _plain(value: object) -> object:
-    """Return `value` without NumPy's type and with NaN as None."""
-    item = getattr(value, "item", None)
-    plain = item() if callable(item) else value
-    return None if isinstance(plain, float) and math.isnan(plain) else plain
+def _cell(value: object) -> object:
+    """Return `value` without NumPy's type and with NaN as None.
+
+    Infinity stays, other than in `plain`: Parquet can hold it. So do lists, which become text.
+    """
+    found = unwrapped(value)
+    return None if isinstance(found, float) and math.isnan(found) else found
 
 
 def _number(value: object) -> float:
