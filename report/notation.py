@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 
+from mixunlearn.metrics.table import metric_named
 from mixunlearn.plain import finite as finite  # noqa: PLC0414 (pages ask for it here)
 
 ABSENT = "–"
 MINUS = "−"
 
-UNITS = {"acc": "%", "backdoor": "%", "mia": "%", "div": "nats", "time": "s"}
 UNIT_NAMES = {"%": "percent", "pp": "percentage points", "s": "seconds", "×": "times retraining"}
 
 # (from this size on, format); limits sit where rounding would add a digit.
@@ -23,14 +23,8 @@ def unit(metric: str) -> str:
     Args:
         metric: a name of the contract, for example `acc/test` or `gap/div/js`.
     """
-    if metric.startswith("gap/"):
-        of_metric = unit(metric.removeprefix("gap/"))
-        return "pp" if of_metric == "%" or metric == "gap/avg" else of_metric
-    if metric.startswith("time/ratio"):
-        return "×"
-    if metric.endswith("_auc"):
-        return ""
-    return UNITS.get(metric.partition("/")[0], "")
+    known = metric_named(metric)
+    return known.unit if known else ""
 
 
 def unit_name(metric: str) -> str:

@@ -23,6 +23,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from mixunlearn.atomic import replacing
+from mixunlearn.metrics.table import RELATIVE
 from mixunlearn.plain import finite
 from report.interactive import DARK, LIGHT, Panel, figures
 from report.notation import ABSENT, mean_and_sd, three_digits, unit
@@ -35,7 +36,6 @@ HEIGHT = 450  # of a figure that does not say, in pixels
 DIGITS = 6  # that numbers of the table of trials keep: what is exported has them all
 LEADING = ("trial", "state", "epochs", "seconds")  # columns, before the objective
 APART = ("study", "trial_id", "method", "mlflow_run_id", "error", *LEADING)
-DERIVED = ("gap/", "z/")
 PAGES = ("http://", "https://")
 ATTACK = (
     "mia/asr is the success of LAF's membership attack in percent, the mean of 5 draws of its "
@@ -163,7 +163,7 @@ def _study(report_data: ReportData, anchor: str) -> dict[str, Any]:
         "objective": report_data.objective,
         "rows": _packed(json.dumps(_table(report_data, columns), separators=(",", ":"))),
         "hidden_columns": any(
-            name.startswith(DERIVED) for row in report_data.rows[:1] for name in row
+            name.startswith(RELATIVE) for row in report_data.rows[:1] for name in row
         ),
         "export": f"mixunlearn export {report_data.study} --format csv{report_data.home}",
         "commands": report_data.commands,
@@ -303,7 +303,7 @@ def _columns(report_data: ReportData) -> list[str]:
             name.removeprefix(PARAMS) not in report_data.axes
         ),  # what varies comes first
     )
-    measured = [name for name in known if not name.startswith((PARAMS, *DERIVED))]
+    measured = [name for name in known if not name.startswith((PARAMS, *RELATIVE))]
     errors = ["error"] if any(row.get("error") for row in report_data.rows) else []
     return [*LEADING, report_data.objective, *params, *measured, *errors]
 

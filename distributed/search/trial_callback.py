@@ -22,11 +22,11 @@ from distributed.tracking.tags import CODE, TRIAL_ID
 from distributed.tracking.tracker import Tracker
 from mixunlearn.atomic import replacing
 from mixunlearn.errors import MixUnlearnError
+from mixunlearn.metrics.table import is_metric
 from search_spaces import Space
 from trainables.unlearn import FAILURE, TRACE
 
 NAMED, NAME_LENGTH = 4, 80  # parameters in the name of a run; characters
-METRIC_PREFIXES = ("acc/", "backdoor/", "mia/", "div/", "time/", "train/", "gap/", "z/")
 
 
 class TrialCallback(Unsaved, tune.Callback):
@@ -92,7 +92,7 @@ class TrialCallback(Unsaved, tune.Callback):
         self._heard[number] = time.monotonic()
         if FAILURE in result:  # the epoch did not end: it has no metrics
             return
-        metrics = {name: result[name] for name in result if name.startswith(METRIC_PREFIXES)}
+        metrics = {name: result[name] for name in result if is_metric(name)}
         self.study.report(number, epoch, metrics)
         self.tracker.log_epoch(number, epoch, metrics, self.study.time_ms(number, epoch))
         self.epochs_done += 1
@@ -182,7 +182,7 @@ class TrialCallback(Unsaved, tune.Callback):
 
     def _close(self, row: Mapping[str, Any]) -> None:
         number, state, error = row["trial"], row["state"], row["error"]
-        metrics = {name: row[name] for name in row if name.startswith(METRIC_PREFIXES)}
+        metrics = {name: row[name] for name in row if is_metric(name)}
         metrics["time/trial_s"] = row["seconds"]
         reason = error or ""
         if state == "pruned" and not error:

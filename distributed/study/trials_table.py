@@ -15,6 +15,7 @@ from distributed.runtime.text import one_line
 # It moved; modules outside of this package still ask for it here.
 from mixunlearn.atomic import replacing as replacing  # noqa: PLC0414 (told to mypy)
 from mixunlearn.errors import MissingError, MixUnlearnError
+from mixunlearn.metrics.table import RELATIVE
 from mixunlearn.plain import unwrapped
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ FIXED = {
     "error": pa.string(),
 }
 LAST = 2  # of the fixed columns stand at the end
-PARAMS, GAP, Z = "params/", "gap/", "z/"
+PARAMS = "params/"
 
 
 def write_trials(rows: Sequence[Mapping[str, object]], path: Path) -> None:
@@ -105,7 +106,7 @@ def ranked(rows: Sequence[Row], objective: str) -> list[Row]:
 
 def parameters(row: Row) -> dict[str, Any]:
     """Return a row's hyperparameters."""
-    return {name.removeprefix("params/"): row[name] for name in row if name.startswith("params/")}
+    return {name.removeprefix(PARAMS): row[name] for name in row if name.startswith(PARAMS)}
 
 
 def _names(rows: Sequence[Mapping[str, object]]) -> list[str]:
@@ -116,7 +117,8 @@ def _names(rows: Sequence[Mapping[str, object]]) -> list[str]:
 
 def _group(name: str) -> int:
     """Return the place of a column's group: parameters, metrics, gaps, z values."""
-    return {PARAMS: 0, GAP: 2, Z: 3}.get(name.partition("/")[0] + "/", 1)
+    places = {PARAMS: 0} | {prefix: place for place, prefix in enumerate(RELATIVE, start=2)}
+    return places.get(name.partition("/")[0] + "/", 1)
 
 
 def _column(name: str, rows: Sequence[Mapping[str, object]]) -> pa.Array:
