@@ -5,7 +5,6 @@ its marker, is there: it is uploaded last.
 """
 
 import hashlib
-import os
 import re
 import shutil
 import uuid
@@ -19,6 +18,7 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import fs
 
+from mixunlearn.atomic import sync
 from mixunlearn.errors import InputError, MissingError, MixUnlearnError
 
 OBJECT_STORES = ("s3", "gcs", "abfs")  # where one PUT shows all of a file or nothing
@@ -266,15 +266,6 @@ def discard(folder: Path) -> None:
     with suppress(FileNotFoundError):  # another process was faster
         folder.rename(aside)
     shutil.rmtree(aside, ignore_errors=True)
-
-
-def sync(path: Path) -> None:
-    """Return when a file or folder is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def version(path: Path) -> tuple[int, int, int]:

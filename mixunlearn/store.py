@@ -21,7 +21,7 @@ from safetensors.numpy import load_file, save_file
 
 from mixunlearn.errors import CorruptError, MissingError, MixUnlearnError
 from mixunlearn.files import Files, digest, discard, publish
-from mixunlearn.signature import signature
+from mixunlearn.signature import canonical, signature
 
 TENSORS, RECORD, MANIFEST = "tensors.safetensors", "record.json", "manifest.json"
 KIND = re.compile(r"[A-Za-z0-9_-]+")
@@ -230,7 +230,7 @@ def _flaw(path: Path, payload: Mapping[str, object]) -> str | None:
         return f"cannot be read ({error})"
     if broken:
         return f"{broken[0]} was changed"
-    same = signature(stored) == path.name and stored == _plain(payload)
+    same = signature(stored) == path.name and canonical(stored) == canonical(payload)
     return None if same else "belongs to other settings"
 
 
@@ -240,10 +240,6 @@ def _unwritable(path: Path, error: OSError) -> MixUnlearnError:
 
 def _contiguous(tensors: Arrays) -> dict[str, npt.NDArray[Any]]:
     return {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-
-
-def _plain(value: Mapping[str, object]) -> object:
-    return json.loads(json.dumps(value))
 
 
 def _write_json(path: Path, value: object) -> None:

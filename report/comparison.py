@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from report.notation import finite
+from mixunlearn.plain import finite
 
 GAP, TIME, RATIO = "gap/avg", "time/unlearn_s", "time/ratio_to_retrain"
 DRAWS = 2000  # of the bootstrap

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 
 from mixunlearn.data.names import known_names
 from mixunlearn.errors import InputError, MissingError
-from report.notation import ABSENT, MINUS, finite, unit
+from mixunlearn.plain import plain
+from report.notation import ABSENT, MINUS, unit
 from report.verdict import Cell, Configuration, configurations, metrics
 
 Summary = Mapping[str, Any]
@@ -60,13 +61,8 @@ def _csv(trials: pa.Table, _: Summary) -> bytes:
 
 
 def _json(trials: pa.Table, _: Summary) -> bytes:
-    rows = [{name: _plain(value) for name, value in row.items()} for row in trials.to_pylist()]
+    rows = plain(trials.to_pylist())  # infinity is null
     return (json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
-
-
-def _plain(value: object) -> object:
-    """Return a value as JSON has it: infinity is null."""
-    return finite(value) if isinstance(value, float) else value
 
 
 def _parquet(trials: pa.Table, _: Summary) -> bytes:

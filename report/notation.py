@@ -1,14 +1,13 @@
 """How metrics are written for people: units, digits and signs, the same in tables and plots."""
 
-import math
 from collections.abc import Mapping
 
-from mixunlearn.tasks.written import own_groups
+from mixunlearn.metrics.table import metric_named
+from mixunlearn.plain import finite as finite  # noqa: PLC0414 (pages ask for it here)
 
 ABSENT = "–"
 MINUS = "−"
 
-UNITS = {"acc": "%", "mia": "%", "div": "nats", "time": "s"}
 UNIT_NAMES = {"%": "percent", "pp": "percentage points", "s": "seconds", "×": "times retraining"}
 
 # (from this size on, format); limits sit where rounding would add a digit.
@@ -18,28 +17,14 @@ DIFFERENCE = ((99.95, ".0f"), (0.095, ".1f"), (1e-300, ".1g"), (0.0, ".1f"))
 SCORE = ((99.95, ".0f"), (0.0, ".1f"))
 
 
-def finite(value: object) -> float | None:
-    """Return `value` as a float, or None when it is absent, not a number, or not finite."""
-    if not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
-
-
 def unit(metric: str) -> str:
     """Return the unit of a metric: "%", "pp", "nats", "s", "×", or "" for none.
 
     Args:
         metric: a name of the contract, for example `acc/test` or `gap/div/js`.
     """
-    if metric.startswith("gap/"):
-        of_metric = unit(metric.removeprefix("gap/"))
-        return "pp" if of_metric == "%" or metric == "gap/avg" else of_metric
-    if metric.startswith("time/ratio"):
-        return "×"
-    if metric.endswith("_auc"):
-        return ""
-    group = metric.partition("/")[0]
-    return UNITS.get(group) or ("%" if group in own_groups() else "")
+    known = metric_named(metric)
+    return known.unit if known else ""
 
 
 def unit_name(metric: str) -> str:

@@ -11,7 +11,6 @@ import gzip
 import hashlib
 import io
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,8 +22,11 @@ import plotly
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from mixunlearn.atomic import replacing
+from mixunlearn.metrics.table import RELATIVE
+from mixunlearn.plain import finite
 from report.interactive import DARK, LIGHT, Panel, figures
-from report.notation import ABSENT, finite, mean_and_sd, three_digits, unit
+from report.notation import ABSENT, mean_and_sd, three_digits, unit
 from report.plots import DPI, generator_figure
 from report.report_data import PARAMS, Mixtures, ReportData, rerun_command
 from report.verdict import configurations, headline, metrics, sample, with_unit, within
@@ -34,7 +36,6 @@ HEIGHT = 450  # of a figure that does not say, in pixels
 DIGITS = 6  # that numbers of the table of trials keep: what is exported has them all
 LEADING = ("trial", "state", "epochs", "seconds")  # columns, before the objective
 APART = ("study", "trial_id", "method", "mlflow_run_id", "error", *LEADING)
-DERIVED = ("gap/", "z/")
 PAGES = ("http://", "https://")
 ATTACK = (
     "mia/asr is the success of LAF's membership attack in percent, the mean of 5 draws of its "
@@ -81,16 +82,8 @@ def write_page(studies: Sequence[ReportData], path: Path) -> None:
         OSError: it cannot be written.
     """
     content = page(studies).encode()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with unfinished.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def page(studies: Sequence[ReportData]) -> str:
@@ -170,7 +163,7 @@ def _study(report_data: ReportData, anchor: str) -> dict[str, Any]:
         "objective": report_data.objective,
         "rows": _packed(json.dumps(_table(report_data, columns), separators=(",", ":"))),
         "hidden_columns": any(
-            name.startswith(DERIVED) for row in report_data.rows[:1] for name in row
+            name.startswith(RELATIVE) for row in report_data.rows[:1] for name in row
         ),
         "export": f"mixunlearn export {report_data.study} --format csv{report_data.home}",
         "commands": report_data.commands,
@@ -310,7 +303,7 @@ def _columns(report_data: ReportData) -> list[str]:
             name.removeprefix(PARAMS) not in report_data.axes
         ),  # what varies comes first
     )
-    measured = [name for name in known if not name.startswith((PARAMS, *DERIVED))]
+    measured = [name for name in known if not name.startswith((PARAMS, *RELATIVE))]
     errors = ["error"] if any(row.get("error") for row in report_data.rows) else []
     return [*LEADING, report_data.objective, *params, *measured, *errors]
 
@@ -326,7 +319,7 @@ def _table(report_data: ReportData, columns: Sequence[str]) -> dict[str, Any]:
 
 
 def _column(report_data: ReportData, name: str) -> dict[str, Any]:
-    values = [_plain(row.get(name)) for row in report_data.rows]
+    values = [_cell(row.get(name)) for row in report_data.rows]
     short = name.removeprefix(PARAMS)
     return {
         "name": short,
@@ -338,8 +331,11 @@ def _column(report_data: ReportData, name: str) -> dict[str, Any]:
     }
 
 
-def _plain(value: object) -> object:
-    """Return a value as JSON has it; numbers rounded, `None` for what is missing or not finite."""
+def _cell(value: object) -> object:
+    """Return a value as a page shows it: numbers rounded, all else as text, `None` for nothing.
+
+    What is missing or not finite is nothing; a truth value is a word, other than in `plain`.
+    """
     if isinstance(value, bool) or value is None:
         return None if value is None else str(value)
     if isinstance(value, int | float):

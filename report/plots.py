@@ -4,7 +4,6 @@ Figures are built as objects, without pyplot's global state, so that threads may
 """
 
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from report.notation import ABSENT, finite, mean_and_sd, three_digits, unit_name
+from mixunlearn.atomic import replacing
+from mixunlearn.plain import finite
+from report.notation import ABSENT, mean_and_sd, three_digits, unit_name
 from report.report_data import Masks, Mixtures, Pixels
 
 DPI = 150
@@ -400,13 +401,5 @@ def new_figure(*, width: float, height: float) -> Figure:
 
 def _write(figure: Figure, path: Path) -> None:
     """Write the whole PNG or nothing: a reader never sees half a picture."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with unfinished.open("wb") as file:
-            figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from report.notation import finite
+from mixunlearn.plain import finite
 
 Row: TypeAlias = Mapping[str, Any]
 Pixels: TypeAlias = npt.NDArray[np.uint8]

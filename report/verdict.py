@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from report.notation import difference, finite, mean_and_sd, score, three_digits, unit
+from mixunlearn.plain import finite
+from report.notation import difference, mean_and_sd, score, three_digits, unit
 from report.report_data import ReportData
 from report.tables import BESIDE
 

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from mixunlearn.atomic import replacing
 from mixunlearn.errors import CorruptError, MixUnlearnError
 from mixunlearn.files import Files, digest
 from mixunlearn.signature import signature
@@ -38,9 +39,8 @@ def save_state(state: dict[str, Any], folder: Path) -> None:
     save_file(tensors, folder / TENSORS)
     (folder / TREE).write_text(tree)
     digests = {name: digest(folder / name) for name in (TENSORS, TREE)}
-    temporary = folder / f".{MANIFEST}"
-    temporary.write_text(json.dumps(digests))
-    temporary.replace(folder / MANIFEST)
+    with replacing(folder / MANIFEST) as temporary:
+        temporary.write_text(json.dumps(digests))
 
 
 def load_state(folder: Path) -> Any:  # noqa: ANN401 - as nested as what was saved

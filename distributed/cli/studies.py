@@ -178,10 +178,9 @@ def _put(content: bytes) -> None:
 
 def _replace(path: Path, content: bytes) -> None:
     """Write a file whole, or leave what was there."""
-    from distributed.study.trials_table import replacing
+    from mixunlearn.atomic import replacing
 
     with _writing(path), replacing(path) as temporary:
-        path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(content)
 
 

@@ -18,9 +18,10 @@ from distributed.search.outputs import read_summary
 from distributed.search.runs import own_run
 from distributed.search.session import Session
 from distributed.search.sweep import run_sweep
-from distributed.study.trials_table import read_trials, replacing
+from distributed.study.trials_table import read_trials
 from distributed.tracking.tags import PARENT
 from distributed.tracking.tracker import Tracker
+from mixunlearn.atomic import replacing
 from mixunlearn.errors import MixUnlearnError
 from report.comparison import Result, Table, tables
 from report.comparison_page import latex, write_comparison

@@ -15,7 +15,7 @@ from distributed.config.experiment import Experiment
 from distributed.plan.location import FILE_RECORDS, record_address
 from distributed.plan.model import architecture
 from distributed.runtime.addresses import resolve
-from distributed.study.trials_table import replacing
+from mixunlearn.atomic import replacing
 from mixunlearn.data import arrow, sources
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.splits import Splits
@@ -180,7 +180,6 @@ class Plan:
         plan = self.mapped()
         ids = {f"{part}_N": getattr(self.splits, f"{part}_N") for part in PARTS}
         self.references.store.write("splits", {"key": self.splits.key}, tensors=ids)
-        self.folder.mkdir(parents=True, exist_ok=True)
         with replacing(self.folder / "experiment.yaml") as temporary:
             temporary.write_text(resolved(self.experiment))
         return plan

@@ -1,6 +1,5 @@
 """A trial run again, in this process, and what came of it beside what was recorded."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from distributed.search.session import Session
 from distributed.search.trials import fill_references
 from mixunlearn.errors import MixUnlearnError
 from mixunlearn.metrics.gap import ReferenceSet
+from mixunlearn.plain import plain
 from mixunlearn.trial import Trial
 from trainables.unlearn import reason
 
@@ -178,7 +178,7 @@ def run_again(
             progress.show(f"epoch {trial.epochs_done + 1} of {last}")
             found = trial.epoch()
             if trial.epochs_done <= recorded.epochs:
-                metrics = _plain(found)
+                metrics = plain(found)  # as they are recorded
     except Exception as error:
         return metrics, reason(error)
     if recorded.failure and metrics and metrics.get(search.objective) is None:
@@ -226,8 +226,3 @@ def _pairs(then: Metrics, now: Metrics, references: ReferenceSet) -> dict[str, P
         name: Pair(then=then[name], now=now[name], spread=spread(references, name))
         for name in names
     }
-
-
-def _plain(metrics: Mapping[str, float]) -> Metrics:
-    """Return metrics as they are recorded: what is no number is `None`."""
-    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from distributed.plan.plan import Plan
-from distributed.study.trials_table import replacing
+from mixunlearn.atomic import replacing
 from report.leaderboard import leaderboard
 from report.page import write_page
 from report.plots import gap_by_trial, metrics_against_references

@@ -1,6 +1,5 @@
 """The verdict of a sweep as plain data: what `--json` prints, and tables and plots show."""
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ from distributed.search.test_evaluation import default_row
 from distributed.study.trials_table import Row, parameters, ranked
 from mixunlearn.evaluation import Judge
 from mixunlearn.metrics.gap import ReferenceSet
+from mixunlearn.plain import plain
 from mixunlearn.store import Entry
 
 
@@ -60,7 +60,7 @@ def summarise(
         },
         "seconds": seconds,
     }
-    return dict(_plain(summary))
+    return dict(plain(summary))
 
 
 def distribution(values: Sequence[float]) -> dict[str, Any]:
@@ -98,15 +98,3 @@ def _spread(metrics: Sequence[Mapping[str, float]]) -> dict[str, Any]:
         "seeds": len(metrics),
         **{name: distribution([one[name] for one in metrics]) for name in metrics[0]},
     }
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401 - JSON
-    """Return a value as JSON has it: no NaN, no infinity."""
-    match value:
-        case dict():
-            return {key: _plain(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_plain(item) for item in value]
-        case float() if not math.isfinite(value):
-            return None
-    return value

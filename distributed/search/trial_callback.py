@@ -17,17 +17,17 @@ from distributed.search.scheduler import EPOCH
 from distributed.search.unsaved import Unsaved
 from distributed.study.sampling import constant
 from distributed.study.study import FULL, Study
-from distributed.study.trials_table import known_run_ids, ranked, replacing, write_trials
+from distributed.study.trials_table import known_run_ids, ranked, write_trials
 from distributed.tracking.tags import CODE, TRIAL_ID
 from distributed.tracking.tracker import Tracker
+from mixunlearn.atomic import replacing
 from mixunlearn.errors import MixUnlearnError
+from mixunlearn.metrics.table import is_metric
 from mixunlearn.resume import FAILURE
-from mixunlearn.tasks.written import own_groups
 from search_spaces import Space
 from trainables.unlearn import TRACE
 
 NAMED, NAME_LENGTH = 4, 80  # parameters in the name of a run; characters
-METRIC_GROUPS = {"acc", "mia", "div", "time", "train", "gap", "z"}  # beside those of tasks
 
 
 class TrialCallback(Unsaved, tune.Callback):
@@ -204,9 +204,7 @@ class TrialCallback(Unsaved, tune.Callback):
         return self.table.parent / "errors" / trial_folder(number) / "error.txt"
 
     def _keep_trace(self, number: int, text: str) -> None:
-        path = self._trace(number)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
+        with replacing(self._trace(number)) as temporary:
             temporary.write_text(redact(text), errors="replace")
 
     def _tidy(self) -> None:
@@ -246,12 +244,6 @@ class SoFar:
         if not self._values:
             return {}
         return {"so_far/best": self._values[0], "so_far/median": median(self._values)}
-
-
-def is_metric(name: str) -> bool:
-    """Return whether a value that a trial reports is recorded: `group/metric` of a known group."""
-    group, slash, _ = name.partition("/")
-    return bool(slash) and (group in METRIC_GROUPS or group in own_groups())
 
 
 def run_name(number: int, method: str, parameters: Mapping[str, Any], space: Space) -> str:

@@ -1,6 +1,5 @@
 """One run of a trial, as Optuna's storage has it."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -98,8 +97,3 @@ def objective_value(attempt: Attempt, objective: str) -> float | None:
         return None
     value: float | None = attempt.row.get(objective)
     return value
-
-
-def finite_or_none(metrics: Mapping[str, float]) -> dict[str, float | None]:
-    """Return metrics as JSON has them: no NaN, no infinity."""
-    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}

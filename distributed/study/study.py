@@ -29,7 +29,6 @@ from distributed.study.attempt import (
     Attempt,
     Metrics,
     attempt_of,
-    finite_or_none,
     objective_value,
 )
 from distributed.study.importance import ENOUGH, RESAMPLED, RESAMPLES, explained_shares
@@ -37,6 +36,7 @@ from distributed.study.lock import StudyLock
 from distributed.study.sampling import Sampling
 from distributed.study.storage import open_record, root_cause
 from mixunlearn.errors import MixUnlearnError
+from mixunlearn.plain import plain
 from mixunlearn.resume import State, state_of
 from mixunlearn.signature import seed_for, signature
 from search_spaces import Space
@@ -181,25 +181,21 @@ class Study:
 
     def report(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
         """Record a trial's metrics after an epoch, numbered from 1."""
-        attempt, plain, now = (
-            self._attempts[number],
-            finite_or_none(metrics),
-            time.time_ns() // 1_000_000,
-        )
+        attempt, known, now = self._attempts[number], plain(metrics), time.time_ns() // 1_000_000
         # A trial that went on from its last checkpoint may report an epoch once more.
         again = epoch in attempt.history
         self._write(
             lambda: self._storage.set_trial_user_attr(
-                attempt.key, f"{EPOCH}{epoch}", {**plain, AT: now}
+                attempt.key, f"{EPOCH}{epoch}", {**known, AT: now}
             )
         )
-        value = plain.get(self.objective)
+        value = known.get(self.objective)
         if value is not None and not again:
             # Not read by us: for the dashboards that draw an Optuna study.
             self._write(
                 lambda: self._storage.set_trial_intermediate_value(attempt.key, epoch, value)
             )
-        attempt.history[epoch], attempt.times[epoch] = plain, now
+        attempt.history[epoch], attempt.times[epoch] = known, now
 
     def finish(
         self, number: int, state: str, *, seconds: float, error: str | None

@@ -3,10 +3,7 @@
 import logging
 import math
 import numbers
-import os
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,7 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from distributed.runtime.text import one_line
+
+# It moved; modules outside of this package still ask for it here.
+from mixunlearn.atomic import replacing as replacing  # noqa: PLC0414 (told to mypy)
 from mixunlearn.errors import MissingError, MixUnlearnError
+from mixunlearn.metrics.table import RELATIVE
+from mixunlearn.plain import unwrapped
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +36,7 @@ FIXED = {
     "error": pa.string(),
 }
 LAST = 2  # of the fixed columns stand at the end
-PARAMS, GAP, Z = "params/", "gap/", "z/"
+PARAMS = "params/"
 
 
 def write_trials(rows: Sequence[Mapping[str, object]], path: Path) -> None:
@@ -49,11 +51,8 @@ def write_trials(rows: Sequence[Mapping[str, object]], path: Path) -> None:
         OSError: the file cannot be written; what was there before is still there.
     """
     table = trials_table(rows)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        pq.write_table(table, file)
-        file.flush()
-        os.fsync(file.fileno())
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary)
 
 
 def trials_table(rows: Sequence[Mapping[str, object]]) -> pa.Table:
@@ -107,18 +106,7 @@ def ranked(rows: Sequence[Row], objective: str) -> list[Row]:
 
 def parameters(row: Row) -> dict[str, Any]:
     """Return a row's hyperparameters."""
-    return {name.removeprefix("params/"): row[name] for name in row if name.startswith("params/")}
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a name beside `path`; what was written there takes its place, or vanishes on error."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    return {name.removeprefix(PARAMS): row[name] for name in row if name.startswith(PARAMS)}
 
 
 def _names(rows: Sequence[Mapping[str, object]]) -> list[str]:
@@ -129,11 +117,12 @@ def _names(rows: Sequence[Mapping[str, object]]) -> list[str]:
 
 def _group(name: str) -> int:
     """Return the place of a column's group: parameters, metrics, gaps, z values."""
-    return {PARAMS: 0, GAP: 2, Z: 3}.get(name.partition("/")[0] + "/", 1)
+    places = {PARAMS: 0} | {prefix: place for place, prefix in enumerate(RELATIVE, start=2)}
+    return places.get(name.partition("/")[0] + "/", 1)
 
 
 def _column(name: str, rows: Sequence[Mapping[str, object]]) -> pa.Array:
-    values = [_plain(row.get(name)) for row in rows]
+    values = [_cell(row.get(name)) for row in rows]
     if name.startswith(PARAMS):
         return _parameter(values)
     try:
@@ -144,11 +133,13 @@ def _column(name: str, rows: Sequence[Mapping[str, object]]) -> pa.Array:
         raise MixUnlearnError(f"the column {name!r} of the trials is not sound: {error}") from error
 
 
-def _plain(value: object) -> object:
-    """Return `value` without NumPy's type and with NaN as None."""
-    item = getattr(value, "item", None)
-    plain = item() if callable(item) else value
-    return None if isinstance(plain, float) and math.isnan(plain) else plain
+def _cell(value: object) -> object:
+    """Return `value` without NumPy's type and with NaN as None.
+
+    Infinity stays, other than in `plain`: Parquet can hold it. So do lists, which become text.
+    """
+    found = unwrapped(value)
+    return None if isinstance(found, float) and math.isnan(found) else found
 
 
 def _number(value: object) -> float:

@@ -6,8 +6,6 @@ sent again.
 """
 
 import json
-import math
-import numbers
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +16,7 @@ from pydantic import Field
 
 from distributed.runtime.text import cut, redact
 from distributed.tracking.tags import CUT, DROPPED, KEY, REFERENCES, STEP, STUDY, TRIAL, USED_BY
+from mixunlearn.plain import finite
 
 PARAM_LENGTH = 6000  # of a parameter's value; MLflow refuses longer ones
 TAG_LENGTH = 8000  # of a tag's value; MLflow refuses longer ones
@@ -150,7 +149,7 @@ class PendingRun:
             time_ms = max(time_ms, self._time_ms + 1)
         self._time_ms = time_ms
         for name, value in metrics.items():
-            number = _finite(value)
+            number = finite(value)
             if number is None:
                 self._drop(name, value)
             elif self._is_new(name, number, step):
@@ -303,9 +302,3 @@ def _fitting(runs: dict[str, str]) -> str:
     while len(text := json.dumps(runs)) > TAG_LENGTH:
         runs.pop(next(iter(runs)))
     return text
-
-
-def _finite(value: object) -> float | None:
-    if isinstance(value, numbers.Real) and math.isfinite(value):
-        return float(value)
-    return None

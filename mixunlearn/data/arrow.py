@@ -9,9 +9,8 @@ Shapes: N images, F channels, H W pixels.
 import hashlib
 import json
 import os
-import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache as remember
 from pathlib import Path
@@ -22,6 +21,7 @@ import pyarrow as pa
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from mixunlearn.atomic import replacing
 from mixunlearn.errors import CorruptError, MissingError, MixUnlearnError
 from mixunlearn.files import version
 from mixunlearn.signature import canonical
@@ -112,7 +112,7 @@ def write(dataset: Dataset, path: Path) -> None:
     Raises:
         MixUnlearnError: the file cannot be written.
     """
-    with _replacing(path, "free space there or choose another --home") as sink:
+    with _new_file(path, "free space there or choose another --home") as sink:
         _write_batch(dataset, sink)
 
 
@@ -225,22 +225,13 @@ def _read_only(array: Array) -> Array:
 
 
 @contextmanager
-def _replacing(path: Path, remedy: str) -> Iterator[IO[bytes]]:
+def _new_file(path: Path, remedy: str) -> Iterator[IO[bytes]]:
     """Yield what to write to; it becomes `path` when it is complete."""
-    # Several processes, on several machines, may write the same file at once.
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as sink:
+        with replacing(path) as temporary, temporary.open("wb") as sink:
             yield sink
-            sink.flush()
-            os.fsync(sink.fileno())
-        temporary.replace(path)
     except OSError as error:
         raise MixUnlearnError(f"{path} cannot be written ({error}): {remedy}") from error
-    finally:
-        with suppress(OSError):  # or the reason above would be lost
-            temporary.unlink(missing_ok=True)
 
 
 class _Around:
@@ -362,7 +353,7 @@ def _copied(copy: Path, digest: str, origin: Origin) -> Dataset:
             found = _mapped(copy, digest)
             if found is None:
                 content = _received(digest, origin)
-                with _replacing(copy, remedy) as sink:
+                with _new_file(copy, remedy) as sink:
                     sink.write(content)
                 found = _map(copy)
         return found

@@ -21,6 +21,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from mixunlearn.atomic import replacing
 from mixunlearn.data import arrow
 from mixunlearn.data.arrow import Dataset, make_dataset
 from mixunlearn.data.names import printable
@@ -165,9 +166,8 @@ class _Growing:
         file.flush()
         os.fsync(file.fileno())
         note = {"start": self.start, "done": self.done, "skipped": list(self.skipped.items())}
-        temporary = self.note.with_suffix(".tmp")
-        temporary.write_text(json.dumps(note))
-        temporary.replace(self.note)
+        with replacing(self.note) as temporary:
+            temporary.write_text(json.dumps(note))
 
     def _dataset(self) -> Dataset:
         """Return the data set of the decoded pictures, mapped from the file."""

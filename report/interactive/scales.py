@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.ticker import MaxNLocator
 
-from report.notation import finite
+from mixunlearn.plain import finite
 from report.plots import WIDE
 from report.report_data import Axis
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import plotly.graph_objects as go
 
+from mixunlearn.plain import finite
 from report.interactive.panel import Recipe
 from report.interactive.pieces import (
     Trace,
@@ -29,7 +30,6 @@ from report.interactive.pieces import (
 )
 from report.interactive.scales import known, written
 from report.interactive.theme import BEST, END, GREY, NO_VALUE, NOT_USED, STATES
-from report.notation import finite
 from report.report_data import PARAMS, ReportData, Row
 
 FEW = 8  # trials or epochs up to which each has its tick

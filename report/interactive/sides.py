@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import plotly.graph_objects as go
 
+from mixunlearn.plain import finite
 from report.interactive.panel import Recipe
 from report.interactive.pieces import (
     Trace,
@@ -25,7 +26,6 @@ from report.interactive.pieces import (
 )
 from report.interactive.scales import Floats, logarithmic, placed
 from report.interactive.theme import END
-from report.notation import finite
 from report.report_data import Axis, ReportData
 
 

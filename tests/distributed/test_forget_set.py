@@ -12,9 +12,9 @@ from distributed.config.experiment import make_experiment
 from distributed.plan.disk import estimate
 from distributed.plan.make import find_study, make_plan
 from distributed.plan.plan import Plan, resolved
-from distributed.search.trial_callback import is_metric
 from mixunlearn.errors import InputError
 from mixunlearn.methods import METHODS
+from mixunlearn.metrics.table import is_metric
 from mixunlearn.tasks import TASKS
 from report.notation import unit
 

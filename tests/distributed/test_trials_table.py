@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from distributed.study.trials_table import FIXED, read_trials, write_trials
+from distributed.study.trials_table import FIXED, read_trials, trials_table, write_trials
 from mixunlearn.errors import MissingError, MixUnlearnError
 
 ROW: dict[str, object] = {
@@ -92,6 +92,32 @@ def test_no_rows_still_have_columns(tmp_path: Path) -> None:
     write_trials([], path)
     assert read_trials(path) == []
     assert list(column_types(path)) == list(FIXED)
+
+
+@pytest.mark.parametrize(
+    ("value", "cell"),
+    [
+        (3, 3.0),
+        (True, 1.0),
+        (None, None),
+        (float("nan"), None),
+        (np.float32("nan"), None),
+        (float("inf"), float("inf")),
+        (-float("inf"), -float("inf")),
+        (np.float64("inf"), float("inf")),
+        (np.longdouble(0.25), 0.25),
+        (np.int64(3), 3.0),
+    ],
+)
+def test_a_metric_is_null_for_nan_and_keeps_infinity(value: object, cell: float | None) -> None:
+    column = trials_table([trial(0, **{"acc/val": value})])["acc/val"]
+    assert str(column.type) == "double"
+    assert column.to_pylist() == [cell]
+
+
+def test_a_list_is_kept_as_it_is_written() -> None:
+    rows = [trial(0, **{"params/layers": (1, float("nan"))})]
+    assert trials_table(rows)["params/layers"].to_pylist() == ["(1, nan)"]
 
 
 @pytest.mark.parametrize("bad", [{"acc/val": "high"}, {"epochs": "six"}, {"study": 3}])

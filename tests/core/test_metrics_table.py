@@ -1,0 +1,96 @@
+"""The table of metrics: each metric that is reported is in it, with the right resolution."""
+
+from typing import get_args
+
+import pytest
+import torch
+
+from mixunlearn.data.arrow import Dataset
+from mixunlearn.data.sources import SOURCES
+from mixunlearn.data.splits import make_splits
+from mixunlearn.evaluation import Judge, Phase, evaluation_set
+from mixunlearn.metrics.gap import ReferenceSet
+from mixunlearn.metrics.table import PREFIXES, RELATIVE, is_metric, metric_named
+from mixunlearn.problem import Architecture, Problem
+from mixunlearn.tasks import TASKS
+from mixunlearn.trial import Trial
+
+NEEDED: dict[str, dict[str, object]] = {"ids": {"ids": [3, 41, 599]}}  # keys without a default
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return SOURCES["digits"]()  # type: ignore[no-any-return]
+
+
+def judge_of(kind: str, phase: Phase, digits: Dataset) -> Judge:
+    task = {"kind": kind, **NEEDED.get(kind, {})}
+    images = evaluation_set(digits, make_splits(digits, task), phase)
+    shape = Architecture(name="cnn", width=2, image_shape=(1, 8, 8), classes=10)
+    references = ReferenceSet(
+        evaluations=[images.evaluate(shape.build(seed)) for seed in range(3)],
+        seconds=[1.0, 2.0, 3.0],
+        gap_metrics=images.gap_metrics,
+        resolution=images.resolution(),
+    )
+    return Judge(images=images, references=references)
+
+
+@pytest.mark.parametrize("phase", get_args(Phase))
+@pytest.mark.parametrize("kind", TASKS)
+def test_each_metric_of_each_kind_of_task_is_in_the_table(
+    kind: str, phase: Phase, digits: Dataset
+) -> None:
+    judge = judge_of(kind, phase, digits)
+    shape = Architecture(name="cnn", width=2, image_shape=(1, 8, 8), classes=10)
+    reported = judge.judge(shape.build(3), seconds=1.0)
+    assert [name for name in reported if metric_named(name) is None] == []
+    assert all(map(is_metric, reported))
+    # What moves in steps is a share of samples, and the other way round.
+    own = {name for name in reported if not name.startswith(RELATIVE)}
+    shares = {name for name in own if (known := metric_named(name)) and known.share}
+    assert set(judge.references.resolution) == shares
+    assert {metric_named(name).unit for name in shares} == {"%"}  # type: ignore[union-attr]
+
+
+def test_each_metric_of_a_trial_is_in_the_table(problem: Problem) -> None:
+    reported = Trial(problem, "mixunlearn", {}, 0, torch.device("cpu")).epoch()
+    assert [name for name in reported if metric_named(name) is None] == []
+
+
+@pytest.mark.parametrize("name", ["trial", "params/lr", "acc", "acc_val/x", "", "/", "z", "TIME/s"])
+def test_what_is_no_metric_is_not_in_the_table(name: str) -> None:
+    assert metric_named(name) is None
+    assert not is_metric(name)
+
+
+def test_prefixes_and_relative_metrics_follow_from_the_table() -> None:
+    """They decide what is recorded and how the columns of trials.parquet are ordered."""
+    recorded = {"acc/", "mia/", "div/", "time/", "train/", "gap/", "z/"}
+    assert set(PREFIXES) == recorded
+    assert RELATIVE == ("gap/", "z/")
+
+
+@pytest.mark.parametrize(
+    ("name", "unit", "better"),
+    [
+        ("acc/test_retain", "%", "nearer"),
+        ("backdoor/success", "%", "nearer"),
+        ("mia/asr", "%", "nearer"),
+        ("mia/loss_auc", "", "nearer"),
+        ("div/js", "nats", "nearer"),
+        ("time/unlearn_s", "s", "lower"),
+        ("time/ratio_to_retrain", "×", "lower"),
+        ("train/loss", "", None),
+        ("gap/acc/val", "pp", "lower"),
+        ("gap/div/js", "nats", "lower"),
+        ("gap/mia/loss_auc", "", "lower"),
+        ("gap/new/metric", "", "lower"),
+        ("gap/avg", "pp", "lower"),
+        ("z/mia/asr", "", "nearer"),
+    ],
+)
+def test_unit_and_direction(name: str, unit: str, better: str | None) -> None:
+    found = metric_named(name)
+    assert found is not None
+    assert (found.unit, found.better) == (unit, better)
