@@ -6,7 +6,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from mixunlearn.precision import FLOAT32, Precision
+from mixunlearn.precision import Precision
 
 AnyOptimizer = TypeVar("AnyOptimizer", bound=torch.optim.Optimizer)
 
@@ -39,7 +39,7 @@ def take_step(
     loss: Tensor,
     optimizer: torch.optim.Optimizer,
     *,
-    precision: Precision = FLOAT32,
+    precision: Precision,
     gradient_masks: Iterable[tuple[Tensor, Tensor]] = (),
 ) -> None:
     """Take one step of an optimizer down the gradient of a loss.

@@ -116,7 +116,7 @@ class Method(ABC):
 
     def epoch(self) -> dict[str, float]:
         """Make one pass over D_r or D_f and return the mean of each step's scalars."""
-        self.model.train()
+        self.set_mode()
         scalars: dict[str, list[Tensor]] = {}
         with self.context.precision.forward(self.context.device):
             for number, (forget_B, retain_B) in enumerate(self.pairs()):
@@ -125,6 +125,10 @@ class Method(ABC):
                     scalars.setdefault(name, []).append(scalar)
         # Read once an epoch: reading a number each step would stall a GPU.
         return {name: torch.stack(values).mean().item() for name, values in scalars.items()}
+
+    def set_mode(self) -> None:
+        """Put the unlearner into the mode that all steps of an epoch need: training mode."""
+        self.model.train()
 
     def pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the epoch's batches: forget indices (B,) and retain indices (B,)."""

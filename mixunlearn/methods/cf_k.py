@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import nn
 
 from mixunlearn.methods.base import Context
 from mixunlearn.methods.finetune import Finetune
@@ -31,12 +31,11 @@ class CFk(Finetune):
             for weight in module.parameters(recurse=False):
                 weight.requires_grad_(True)
 
-    def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
-        """Take one step of cross entropy on the retain half of the batch."""
-        if self.step_number == 0:
-            for module in self.frozen:  # or batch norm's statistics would go on changing
-                module.eval()
-        return super().update(forget_B, retain_B)
+    def set_mode(self) -> None:
+        """Put the last k layers alone into training mode."""
+        super().set_mode()
+        for module in self.frozen:  # or batch norm's statistics would go on changing
+            module.eval()
 
 
 def split(model: nn.Module, k: int) -> tuple[list[nn.Module], list[nn.Module]]:

@@ -34,7 +34,6 @@ class GLI(NoiseMethod):
         """Return noise of the classes that are kept."""
         return self.draw(self.remembered, len(retain_B))
 
-    def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
-        """Take one step, in evaluation mode."""
+    def set_mode(self) -> None:
+        """Put the unlearner into evaluation mode."""
         self.model.eval()
-        return super().update(forget_B, retain_B)

@@ -3,6 +3,7 @@
 from abc import ABC
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -46,16 +47,16 @@ class MixtureMethod(Method, ABC):
         """Return the (predicted) classes where a pair's must differ."""
         return self.classes
 
-    def draw_lambda(self) -> float:
-        """Return λ ~ Beta(α, α)."""
-        return float(self.rng.beta(self.alpha, self.alpha))
+    def draw_lambda(self) -> Tensor:
+        """Return λ ~ Beta(α, α); see the function of the same name."""
+        return draw_lambda(self.rng, self.alpha, self.context.device)
 
     def outputs(self, *images: Tensor) -> tuple[Tensor, ...]:
         """Return `u(x)`, the unlearner's softmax, of batches of B images in one pass."""
         return torch.softmax(self.model(torch.cat(images)), dim=1).chunk(len(images))
 
     def mixed_loss(
-        self, u_mix: Tensor, forget_B: Tensor, retain_B: Tensor, lam: float, tau: float
+        self, u_mix: Tensor, forget_B: Tensor, retain_B: Tensor, lam: Tensor, tau: float
     ) -> Tensor:
         """Return `R(u_mix, p_r, u_mix, p_f; 1−λ, λ, τ) / B`, the L_mix of section 4."""
         p_forget, p_retain = self.forget_targets_NC[forget_B], self.retain_targets_NC[retain_B]
@@ -67,6 +68,20 @@ class MixtureMethod(Method, ABC):
         """Return `R(u_r, p_r, u_f, p_f; 1, 1, τ) / B`, the L_real of section 4."""
         p_forget, p_retain = self.forget_targets_NC[forget_B], self.retain_targets_NC[retain_B]
         return contrastive_ratio(u_retain, p_retain, u_forget, p_forget, 1, 1, tau) / len(u_retain)
+
+
+def draw_lambda(rng: np.random.Generator, alpha: float, device: torch.device) -> Tensor:
+    """Return λ ~ Beta(α, α) in [0, 1], a scalar tensor.
+
+    It is float64, so that λ and 1 − λ are each rounded once, where they meet float32. It lies on
+    the device, so that a step that was compiled or recorded with one λ can be taken with another.
+
+    Args:
+        rng: where it is drawn from.
+        alpha: α > 0.
+        device: where the images lie.
+    """
+    return torch.tensor(rng.beta(alpha, alpha), dtype=torch.float64, device=device)
 
 
 def targets(samples: Samples, classes: int, temperature: float) -> Tensor:

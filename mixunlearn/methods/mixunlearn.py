@@ -1,5 +1,7 @@
 """Adversarial Mixup Unlearning: a generator mixes what the unlearner must learn to forget."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -69,7 +71,7 @@ class MixUnlearn(MixtureMethod):
             generator = MixBlock(channels, lam_concat=self.lam_concat)
         self.generator = generator.to(context.device)
         self.generator_optimizer = adam(self.generator, self.lr_gen)
-        self.ema = deepcopy(self.model).requires_grad_(False)
+        self.ema = deepcopy(self.model).eval().requires_grad_(False)
 
     def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
         """Take one step of the unlearner, and of the generator when it is due."""
@@ -86,22 +88,30 @@ class MixUnlearn(MixtureMethod):
         """Take one step of the generator; the unlearner stays as it is, to the bit."""
         lam = self.draw_lambda()
         masks = self.masks(forget_B, retain_B, lam, forget.shape[2:])
-        adversary = self.opponent()
-        # In training mode batch norm would take the mixtures into the unlearner's statistics.
-        adversary.eval().requires_grad_(False)
-        u_mix = torch.softmax(adversary(mix(masks, forget, retain)), dim=1)
+        with self.opponent() as adversary:
+            u_mix = torch.softmax(adversary(mix(masks, forget, retain)), dim=1)
         loss = self.mixed_loss(u_mix, forget_B, retain_B, lam, self.tau_gen)
         loss = loss if self.adversary == "none" else -loss
         if self.mask_weight:
-            loss = loss + self.mask_weight * (masks[:, 0].mean() - lam).abs()
+            loss = loss + self.mask_weight * (masks[:, 0].mean() - lam.to(masks.dtype)).abs()
         self.step(loss, optimizer=self.generator_optimizer)
-        self.model.train().requires_grad_(True)
         return {"loss_gen": loss.detach(), "mask_forget": masks[:, 0].mean().detach()}
 
     def update_unlearner(
         self, forget: Tensor, retain: Tensor, forget_B: Tensor, retain_B: Tensor
     ) -> dict[str, Tensor]:
         """Take one step of the unlearner; the generator stays as it is, to the bit."""
+        losses = self.losses(forget, retain, forget_B, retain_B)
+        loss = torch.stack(list(losses.values())).sum()
+        self.step(loss)
+        if self.adversary == "ema" and self.mixing == "mixblock":
+            self.update_ema()
+        return {"loss": loss.detach(), **{name: part.detach() for name, part in losses.items()}}
+
+    def losses(
+        self, forget: Tensor, retain: Tensor, forget_B: Tensor, retain_B: Tensor
+    ) -> dict[str, Tensor]:
+        """Return the summands of the unlearner's loss that the variant has, by name."""
         lam = self.draw_lambda()
         images = [retain, forget] if self.real else []
         if self.mixing != "none":
@@ -115,15 +125,11 @@ class MixUnlearn(MixtureMethod):
             u_retain, u_forget = outputs[:2]
             loss_real = self.real_loss(u_forget, u_retain, forget_B, retain_B, self.tau_real)
             losses["loss_real"] = self.omega * loss_real
-        loss = torch.stack(list(losses.values())).sum()
-        self.step(loss)
-        if self.adversary == "ema" and self.mixing == "mixblock":
-            self.update_ema()
-        return {"loss": loss.detach(), **{name: part.detach() for name, part in losses.items()}}
+        return losses
 
     @torch.no_grad()
     def mixture(
-        self, forget: Tensor, retain: Tensor, forget_B: Tensor, retain_B: Tensor, lam: float
+        self, forget: Tensor, retain: Tensor, forget_B: Tensor, retain_B: Tensor, lam: Tensor
     ) -> Tensor:
         """Return the mixed images of a batch, without a gradient to the generator."""
         if self.mixing == "mixup":
@@ -152,18 +158,29 @@ class MixUnlearn(MixtureMethod):
         masks = self.masks(forget_B, retain_B, lam_B, forget.shape[2:])
         return masks[:, 0], mix(masks, forget, retain)
 
-    def masks(
-        self, forget_B: Tensor, retain_B: Tensor, lam: float | Tensor, size: torch.Size
-    ) -> Tensor:
+    def masks(self, forget_B: Tensor, retain_B: Tensor, lam: Tensor, size: torch.Size) -> Tensor:
         """Return the generator's masks, shape (B, 2, H, W)."""
         h_forget = self.context.forget.features[self.stage][forget_B]
         h_retain = self.context.retain.features[self.stage][retain_B]
         masks: Tensor = self.generator(h_forget, h_retain, lam, (size[0], size[1]))
         return masks
 
-    def opponent(self) -> StagedModel:
-        """Return the model whose outputs the generator's loss is computed on."""
-        return {"original": self.context.original, "ema": self.ema}.get(self.adversary, self.model)
+    @contextmanager
+    def opponent(self) -> Iterator[StagedModel]:
+        """Yield the model whose outputs the generator's loss is computed on, frozen.
+
+        The original and the average always are; the unlearner is within the context.
+        """
+        frozen = {"original": self.context.original, "ema": self.ema}
+        if self.adversary in frozen:
+            yield frozen[self.adversary]
+            return
+        # In training mode batch norm would take the mixtures into the unlearner's statistics.
+        self.model.eval().requires_grad_(False)
+        try:
+            yield self.model
+        finally:
+            self.model.train().requires_grad_(True)
 
     @torch.no_grad()
     def update_ema(self) -> None:

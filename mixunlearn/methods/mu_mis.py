@@ -36,9 +36,12 @@ class MuMis(Method):
         else:
             self.classes_N = forget.labels_N
 
+    def set_mode(self) -> None:
+        """Put the unlearner into evaluation mode: forget images set no statistics of batch norm."""
+        self.model.eval()
+
     def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
         """Take one step on the forget half of the batch."""
-        self.model.eval()  # or forget images alone would set batch norm's statistics
         classes_B = self.classes_N[forget_B]
         images = self.context.forget.batch(forget_B).requires_grad_()
         with sdpa_kernel(SDPBackend.MATH):  # the only attention with second derivatives

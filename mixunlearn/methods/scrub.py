@@ -82,7 +82,7 @@ class Scrub(Scheduled):
 
     def push_away(self) -> None:
         """Make one pass over D_f that takes the student away from the original."""
-        self.model.train()
+        self.set_mode()
         forget, device = self.context.forget, self.context.device
         with self.context.precision.forward(device):
             for forget_B in shuffled(self.rng, len(forget), self.batch, device):

@@ -102,7 +102,7 @@ class ShardedMethod(Method, ABC):
         `images_retrained` is the number of images a pass shows to models that start anew,
         `images_full` that of a pass over D_r, and `retrained_share` their ratio.
         """
-        self.model.train()
+        self.set_mode()
         count, full = len(self.untouched), len(self.context.retain)
         with self.context.precision.forward(self.context.device):
             losses = [

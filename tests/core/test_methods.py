@@ -230,7 +230,7 @@ class TestMixUnlearn:
         method = prepared("mixunlearn", problem, mixing="mixup")
         assert isinstance(method, MixUnlearn)
         forget, retain = torch.ones(2, 1, 8, 8), torch.zeros(2, 1, 8, 8)
-        mixed = method.mixture(forget, retain, torch.arange(2), torch.arange(2), 0.3)
+        mixed = method.mixture(forget, retain, torch.arange(2), torch.arange(2), torch.tensor(0.3))
         torch.testing.assert_close(mixed, torch.full((2, 1, 8, 8), 0.3))
 
     def test_without_sharpening_targets_are_the_originals_predictions(

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from mixunlearn.data.batches import Samples
 from mixunlearn.errors import InputError
-from mixunlearn.methods import METHODS
+from mixunlearn.methods import METHODS, Context
 from mixunlearn.methods.base import OneStep
 from mixunlearn.models import build_model
 from mixunlearn.optimization import SGD, take_step
@@ -54,17 +55,36 @@ def test_a_step_follows_the_gradient_where_masks_allow_it() -> None:
     weight.grad = torch.full((3,), 100.0)  # of a step before
     optimizer = SGD([weight, unused], lr=0.5)
     masks = [(weight, torch.tensor([1.0, 0.1, 0.0])), (unused, torch.zeros(3))]
-    take_step((weight * torch.tensor([2.0, 4.0, 8.0])).sum(), optimizer, gradient_masks=masks)
+    loss = (weight * torch.tensor([2.0, 4.0, 8.0])).sum()
+    take_step(loss, optimizer, precision=FLOAT32, gradient_masks=masks)
     torch.testing.assert_close(weight.detach(), torch.tensor([0.0, 1.8, 3.0]))
     assert unused.tolist() == [1.0, 2.0, 3.0]
 
 
+@pytest.fixture(scope="module")
+def context(problem: Problem) -> Context:
+    """Two steps an epoch."""
+    whole = problem.context(CPU, 0)
+    return replace(whole, forget=first(whole.forget, 40), retain=first(whole.retain, 64))
+
+
+def first(samples: Samples, count: int) -> Samples:
+    assert samples.labels_N is not None
+    assert samples.probs_NC is not None
+    return Samples(
+        images_NFHW=samples.images_NFHW[:count],
+        labels_N=samples.labels_N[:count],
+        probs_NC=samples.probs_NC[:count],
+        features={name: found[:count] for name, found in samples.features.items()},
+    )
+
+
 @pytest.mark.parametrize("name", WITH_STEPS)
-def test_each_method_computes_in_the_precision_of_its_context(name: str, problem: Problem) -> None:
+def test_each_method_computes_in_the_precision_of_its_context(name: str, context: Context) -> None:
     losses = []
     for precision in (FLOAT32, Autocast()):
         method = METHODS[name]()
-        method.prepare(replace(problem.context(CPU, 0), precision=precision))
+        method.prepare(replace(context, precision=precision))
         losses.append(method.epoch()["loss"])
         assert all(weight.dtype == torch.float32 for weight in method.model.parameters())
     assert math.isfinite(losses[1])
@@ -84,6 +104,30 @@ def test_a_training_computes_in_its_precision() -> None:
         losses.append(training.epoch()["loss"])
     assert losses[0] != losses[1]
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
+
+
+@pytest.mark.parametrize("name", WITH_STEPS)
+def test_no_step_changes_the_mode_of_the_model(
+    name: str, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The generator of MixUnlearn needs the unlearner frozen, if that is its adversary.
+    parameters: dict[str, Any] = {"adversary": "original"} if name == "mixunlearn" else {}
+    method = METHODS[name](**parameters)
+    method.prepare(
+        replace(context, retain=first(context.retain, 12), forget=first(context.forget, 12))
+    )
+    method.batch = 2
+    modes: list[bool] = []
+    set_mode = torch.nn.Module.train
+
+    def spy(module: torch.nn.Module, mode: bool = True) -> torch.nn.Module:
+        if module is method.model:
+            modes.append(mode)
+        return set_mode(module, mode)
+
+    monkeypatch.setattr(torch.nn.Module, "train", spy)
+    method.epoch()
+    assert 1 <= len(modes) <= 2  # an epoch of SCRUB has two passes
 
 
 def verbs_of_a_step(source: str) -> Iterator[str]:
