@@ -1,4 +1,4 @@
-"""Methods of other packages: found through entry points, or an error of one line."""
+"""Methods and tasks of other packages: found through entry points, or an error of one line."""
 
 import json
 import os
@@ -51,6 +51,103 @@ TRAIN = """
     print(json.dumps([known, default, trial.unlearn()]))
 """
 
+TASK_POINT = {"mixunlearn.tasks": "dark = outsider:Dark"}
+TASK = """
+    from collections.abc import Sequence
+    from dataclasses import dataclass
+    from typing import Annotated, ClassVar
+
+    import numpy as np
+
+    from mixunlearn.tasks import Measure, Task
+    from mixunlearn.tasks.corruption import replaced
+    from mixunlearn.tasks.draws import share
+    from mixunlearn.tasks.keys import Fraction, OneOf
+
+
+    def flipped(images_NFHW):
+        return images_NFHW[:, :, ::-1].copy()
+
+
+    @dataclass(frozen=True, kw_only=True)
+    class Dark(Task):
+        metrics: ClassVar[tuple[str, ...]] = ("dark/flipped",)
+
+        fraction: Annotated[float, Fraction(default=0.2)]
+        of: Annotated[str, OneOf(options=("pixels", "peaks"), default="pixels")]
+
+        def forget(self, dataset, train_N, seed):
+            images = dataset.images_NFHW[train_N].reshape(len(train_N), -1)
+            light_N = images.mean(axis=1) if self.of == "pixels" else images.max(axis=1)
+            return train_N[np.argsort(light_N, kind="stable")][: share(self.fraction, train_N)]
+
+        def corrupted(self, dataset, forget_N, key):
+            upside_down = flipped(dataset.images_NFHW[forget_N])
+            return replaced(dataset, forget_N, dataset.labels_N[forget_N], upside_down)
+
+        def gap_metrics(self, held_out):
+            return (*super().gap_metrics(held_out), "dark/flipped")
+
+        def measures(self, held_out, truth_N):
+            return (
+                Measure(
+                    name="dark/flipped",
+                    labels_N=held_out.labels_N,
+                    images_NFHW=lambda: flipped(held_out.images_NFHW),
+                ),
+            )
+
+        def words(self, names, *, forget, retain, known):
+            return f"the {forget} images of darkest {self.of}"
+"""
+UNLEARN = """
+    import outsider  # first, as its own tests would
+    import json, sys, torch
+    import numpy as np
+    from pathlib import Path
+    from mixunlearn.bank import Bank
+    from mixunlearn.data.sources import SOURCES
+    from mixunlearn.data.splits import make_splits
+    from mixunlearn.problem import Architecture
+    from mixunlearn.store import Store
+    from mixunlearn.tasks.written import level
+    from mixunlearn.training import Recipe
+    from mixunlearn.trial import Trial
+
+    digits = SOURCES["digits"]()
+    task = {"kind": "dark", "fraction": 0.1}
+    splits = make_splits(digits, task, limit={"train": 300})
+    changed = splits.corrupted(digits)
+    bank = Bank(
+        store=Store(Path(sys.argv[1])),
+        dataset=changed,
+        splits=splits,
+        architecture=Architecture(name="cnn", width=4, image_shape=(1, 8, 8), classes=10),
+        recipe=Recipe(epochs=1),
+        references=2,
+        stages=(),
+        command="a test",
+    )
+    for member in bank.members:
+        training = bank.training(member, torch.device("cpu"))
+        training.epoch()
+        bank.keep(member, training.model, 1.0)
+    trial = Trial(bank.problem(with_labels=True), "finetune", {}, 0, torch.device("cpu"))
+    light_N = digits.images_NFHW.mean(axis=(1, 2, 3))
+    training_N = np.union1d(splits.forget_N, splits.retain_N)
+    rows = splits.forget_N
+    print(json.dumps({
+        "known": list(bank.val_metrics),
+        "level": level(task),
+        "shares": [len(rows) / len(training_N), float(light_N[splits.retain_N].min())],
+        "lightest": float(light_N[rows].max()),
+        "flipped": bool((changed.images_NFHW[rows, :, ::-1] == digits.images_NFHW[rows]).all()),
+        "content": splits.task.content(),
+        "words": splits.words(digits.classes),
+        "epoch": trial.epoch(),
+    }))
+"""
+
 
 def install(folder: Path, points: Mapping[str, str], code: str = OUTSIDER) -> Path:
     """Make a folder as pip would for a package `outsider` with these entry points."""
@@ -78,6 +175,26 @@ def test_a_method_of_another_package_is_one_of_ours(tmp_path: Path, problem_file
     assert known == [True, True]
     assert default == {"share": 0.5}
     assert losses["train/loss"] > 0
+
+
+def test_a_task_of_another_package_is_one_of_ours(tmp_path: Path) -> None:
+    ran = python(UNLEARN, install(tmp_path, TASK_POINT, TASK), str(tmp_path / "store"))
+    assert ran.returncode == 0, ran.stderr
+    found = json.loads(ran.stdout)
+    share, darkest_retained = found["shares"]
+    assert share == pytest.approx(0.1, abs=0.005)
+    assert found["lightest"] <= darkest_retained
+    assert found["flipped"]
+    content = {"kind": "dark", "classes": None, "fraction": 0.1, "of": "pixels"}
+    assert found["content"] == content
+    assert found["words"] == "the 18 images of darkest pixels"
+    assert found["level"] == "dark"
+    assert found["known"][-2:] == ["dark/flipped", "div/js"]
+    epoch = found["epoch"]
+    usual = ("acc/train_retain", "acc/train_forget", "acc/val", "mia/asr", "dark/flipped")
+    assert 0 <= epoch["dark/flipped"] <= 100
+    assert epoch["gap/avg"] == pytest.approx(sum(epoch[f"gap/{name}"] for name in usual) / 5)
+    assert "z/dark/flipped" in epoch
 
 
 PLAN = """

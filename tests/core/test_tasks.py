@@ -1,7 +1,8 @@
 """Tasks: the right images with the right labels, the same for the same content, judged as said."""
 
+import pickle
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +116,23 @@ def test_keys_see_each_value_of_a_task(digits: Dataset) -> None:
         {"kind": "hard", "order": "lowest"},
     ]
     assert len({make_splits(digits, task).key for task in tasks}) == len(tasks)
+
+
+@pytest.mark.parametrize(
+    "task",
+    [{"kind": "semi", "of": "class"}, {"kind": "ids", "ids": [1, 2]}]
+    + [{"kind": kind} for kind in TASKS if kind != "ids"],
+    ids=str,
+)
+def test_what_a_kind_says_of_itself_agrees(digits: Dataset, task: dict[str, object]) -> None:
+    splits, kind = make_splits(digits, task), TASKS[str(task["kind"])]
+    judged = evaluation_set(splits.corrupted(digits), splits, "val")
+    assert tuple(measure.name for measure in judged.measures) == kind.metrics
+    assert set(kind.metrics) <= set(judged.gap_metrics) <= judged.resolution().keys()
+    assert (level(task) == "class") == bool(splits.forgotten)
+    assert [field.name for field in fields(splits.task)] == ["kind", *kind.schema()]
+    assert splits.task.asked == tuple(task.get("ids", ()))  # type: ignore[arg-type]
+    assert pickle.loads(pickle.dumps(splits.task)) == splits.task
 
 
 # Lists of ids

@@ -1,6 +1,7 @@
-"""Every kind of task keeps what names its studies, splits and models, and what is shown of it."""
+"""Kinds of tasks: ours keep what names their studies, and those of other packages work as ours."""
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from distributed.plan.plan import Plan, resolved
 from mixunlearn.evaluation import evaluation_set
 from mixunlearn.signature import signature
 from mixunlearn.tasks import TASKS
+from tests.core.test_plugins import TASK, TASK_POINT, install, python
 
 ROWS = ("forget_N", "retain_N", "val_N", "test_N", "truth_N", "known_N")
 
@@ -96,3 +98,66 @@ def test_a_kind_keeps_its_names(home: Path, task: dict[str, Any], names: str) ->
 
 def test_every_kind_is_pinned() -> None:
     assert {task["kind"] for task, _ in PINNED} == set(TASKS)
+
+
+# A kind of another package
+
+PLAN = """
+    import json, sys
+    from pathlib import Path
+    from distributed.experiment import make_experiment
+    from distributed.plan import make_plan, resolved
+    from distributed.recorder import is_metric
+    from mixunlearn.errors import InputError
+    from report.notation import unit
+
+    def experiment(**task):
+        model = {"name": "cnn", "width": 4}
+        data = {"source": "digits", "limit": {"train": 300}}
+        return make_experiment({"name": "x", "data": data, "model": model, "task": task})
+
+    def refused(**task):
+        try:
+            experiment(**task)
+        except InputError as error:
+            return str(error)
+
+    plan = make_plan(experiment(kind="dark"), Path(sys.argv[1]), command="a test")
+    print(json.dumps({
+        "task": experiment(kind="dark", of="peaks").task.model_dump(),
+        "names": len({plan.study, make_plan(experiment(kind="dark", of="peaks"), plan.home,
+            command="a test").study}),
+        "resolved": resolved(plan.experiment),
+        "words": plan.forget_set,
+        "metric": [is_metric("dark/flipped"), unit("dark/flipped"), unit("gap/dark/flipped")],
+        "refused": [
+            refused(kind="dark", fraction=2),
+            refused(kind="dark", of="edges"),
+            refused(kind="dark", size=3),
+            refused(kind="dark", off="pixels"),
+            refused(kind="darker"),
+            refused(kind="random", of="data"),
+        ],
+    }))
+"""
+
+
+def test_an_experiment_takes_a_kind_of_another_package(home: Path, tmp_path: Path) -> None:
+    ran = python(PLAN, install(tmp_path, TASK_POINT, TASK), str(home))
+    assert ran.returncode == 0, ran.stderr
+    found = json.loads(ran.stdout)
+    assert found["task"] == {"kind": "dark", "fraction": 0.2, "of": "peaks"}
+    assert found["names"] == 2
+    assert "task:\n  kind: dark\n  fraction: 0.2\n  of: pixels\n" in found["resolved"]
+    assert found["words"] == "the 36 images of darkest pixels"
+    assert found["metric"] == [True, "%", "pp"]
+    assert found["refused"] == [
+        "task.fraction = 2: must be at most 1",
+        "task.of = 'edges': must be 'pixels' or 'peaks'",
+        "task.size = 3: a dark task has no such key; it is one of backdoor tasks",
+        "task.off = 'pixels': a dark task has no such key; did you mean 'of'? There are: kind, "
+        "fraction, of",
+        "task.kind = 'darker': must be one of class, data, random, ids, noisy, backdoor, semi, "
+        "hard, dark",
+        "task.of = 'data': a random task has no such key; it is one of semi, dark tasks",
+    ]
