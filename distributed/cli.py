@@ -27,7 +27,7 @@ from mixunlearn.errors import InputError, MissingError, MixUnlearnError
 
 if TYPE_CHECKING:
     from distributed.comparison import Cell, Comparison, Plans
-    from distributed.nights import Nights
+    from distributed.nightly.records import Nights
     from distributed.plan import Plan
     from distributed.rerun import Comparison as Repeated
     from distributed.sweep import Session
@@ -225,8 +225,8 @@ def nightly(
 
     def command() -> Outcome:
         from distributed.cluster import local
-        from distributed.nightly import run_nights
-        from distributed.nights import Nights, read_nightly
+        from distributed.nightly.records import Nights, read_nightly
+        from distributed.nightly.run import run_nights
 
         wanted, experiments = read_nightly(plan, settings or [])
         place = _home(home)
@@ -548,7 +548,7 @@ def _date(text: str | None) -> date | None:
 
 def _history(nights: "Nights") -> Outcome:
     """Print all nights of a plan."""
-    from report.nightly_page import trend
+    from report.nightly.page import trend
 
     records = [record for night in nights.dates() if (record := nights.read(night))]
     if not records:
@@ -559,7 +559,7 @@ def _history(nights: "Nights") -> Outcome:
 
 def _of_night(record: Mapping[str, Any], nights: "Nights") -> Outcome:
     """Print a night's verdict and where its page is; regressed comes before all else."""
-    from report.nightly_page import PAGE, headline, trend
+    from report.nightly.page import PAGE, headline, trend
 
     _out().print(trend([record]))
     _out().print(headline(record))

@@ -52,7 +52,7 @@ LIBRARIES = (
     "torchvision",
     "typer",
 )
-WITH_RAY = "distributed.nightly", "distributed.sweep"
+WITH_RAY = "distributed.nightly.run", "distributed.sweep"
 HERE = Path(__file__).resolve()
 ROOT = HERE.parents[1]
 COMMAND = "mixunlearn"

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from distributed.nights import Nights, migrated, read_nightly
+from distributed.nightly.records import Nights, migrated, read_nightly
 from distributed.plan import BEST
 from mixunlearn.errors import CorruptError, InputError
 from tests.drills.process import Command as Process

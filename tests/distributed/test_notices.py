@@ -22,9 +22,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from pydantic import ValidationError
 
-from distributed import notices
 from distributed.experiment import REMEDIES
-from distributed.notices import PASSWORD, WEBHOOK, Notices, check, due, tell
+from distributed.nightly import notices
+from distributed.nightly.notices import PASSWORD, WEBHOOK, Notices, check, due, tell
 from mixunlearn.errors import InputError
 
 SECRET = "T0SECRET/B0SECRET"

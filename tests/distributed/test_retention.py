@@ -12,10 +12,10 @@ from mlflow.entities import ViewType
 from distributed import tracking
 from distributed.addresses import embedded
 from distributed.experiment import Experiment, make_experiment
-from distributed.nights import Nightly, Nights
+from distributed.nightly.records import Nightly, Nights
+from distributed.nightly.retention import prune
 from distributed.outbox import STUDY
 from distributed.registry import forget
-from distributed.retention import prune
 from mixunlearn.store import Store
 
 FIRST = date(2026, 11, 1)

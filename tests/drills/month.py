@@ -25,7 +25,7 @@ import yaml
 from rich.console import Console
 from sklearn.datasets import load_digits
 
-from distributed.retention import size_of
+from distributed.nightly.retention import size_of
 from tests.drills.faults import SITE
 from tests.drills.process import LEAVING_S, ROOT, Command
 

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from distributed.addresses import one_line, redact
-from distributed.champion import Configuration, adopted, alias_of, register
 from distributed.experiment import Experiment
 from distributed.final import Examiner
-from distributed.nights import Nightly
+from distributed.nightly.champion import Configuration, adopted, alias_of, register
+from distributed.nightly.records import Nightly
+from distributed.nightly.retention import tidy
 from distributed.plan import Plan, make_plan
 from distributed.registry import promote
 from distributed.results import Row, parameters, ranked
-from distributed.retention import tidy
 from distributed.stop import Interrupted, Stop
 from distributed.summary import distribution
 from distributed.sweep import Session, fill_bank, open_study, run_sweep

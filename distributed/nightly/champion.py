@@ -6,7 +6,7 @@ from datetime import date
 from typing import Any
 
 from distributed.final import trial_task
-from distributed.nights import key_of
+from distributed.nightly.records import key_of
 from distributed.outbox import STEP, STUDY, TRIAL
 from distributed.plan import Plan
 from distributed.recorded import parameters_of

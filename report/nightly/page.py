@@ -24,8 +24,8 @@ from rich.text import Text
 
 from mixunlearn.metrics.nights import SURE
 from report.card import ESCAPES
-from report.nightly_figure import points_of, trend_figure
-from report.nightly_record import UNDECIDED, Record, numbers_in, parts_of, text_of, verdict_of
+from report.nightly.figure import points_of, trend_figure
+from report.nightly.record import UNDECIDED, Record, numbers_in, parts_of, text_of, verdict_of
 from report.notation import ABSENT, MINUS, finite, mean_and_sd, three_digits
 from report.plots import DPI
 from report.tables import FirstThatFits
@@ -33,7 +33,7 @@ from report.tables import FirstThatFits
 Row: TypeAlias = Sequence[str]
 
 PAGE, MARKDOWN = "night.html", "night.md"
-TEMPLATE = "nightly.html.j2"
+TEMPLATE = "page.html.j2"
 HERE = Path(__file__).parent
 PAGES = ("http://", "https://")
 IN_URLS = ":/?#[]@!$&'()*+,;=%~"  # what stays as it is in an address; < and > would end it
@@ -534,7 +534,7 @@ def _page(nights: Sequence[Record]) -> str:
         closing=_closing(night),
         links=_links(night),
         legend=LEGEND,
-        style=Markup((HERE / "page.css").read_text("utf-8")),
+        style=Markup((HERE.parent / "page.css").read_text("utf-8")),
     )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from distributed.addresses import one_line, redact, resolve
 from distributed.experiment import Experiment
 from distributed.final import Examiner, final_tasks
-from distributed.nights import Nightly, Nights, Record
+from distributed.nightly.records import Nightly, Nights, Record
 from distributed.plan import Plan
 from distributed.registry import forget
 from distributed.results import ranked
@@ -21,7 +21,7 @@ from distributed.sweep import PAGE as REPORT
 from distributed.sweep import SPOOL, open_study
 from mixunlearn.errors import MixUnlearnError
 from mixunlearn.store import Store
-from report.nightly_page import MARKDOWN, PAGE
+from report.nightly.page import MARKDOWN, PAGE
 
 # Of a study; what goes on another time starts anew, and `mixunlearn report` draws the page again.
 LARGE = ("checkpoints", "models", "model", "plots", REPORT)

@@ -11,18 +11,19 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
-from distributed import addresses, notices
+from distributed import addresses
 from distributed.addresses import one_line, redact
 from distributed.driver import LOCK, FileLock
 from distributed.experiment import Experiment
-from distributed.night import Part, Work
-from distributed.nights import SCHEMA, Nightly, Nights, Record, of_experiment
-from distributed.retention import prune, size_of
+from distributed.nightly import notices
+from distributed.nightly.night import Part, Work
+from distributed.nightly.records import SCHEMA, Nightly, Nights, Record, of_experiment
+from distributed.nightly.retention import prune, size_of
 from distributed.summary import distribution
 from distributed.sweep import Session, own_run
 from distributed.version import environment
 from mixunlearn.metrics.nights import Word
-from report.nightly_page import MARKDOWN, PAGE, headline, markdown, write_night
+from report.nightly.page import MARKDOWN, PAGE, headline, markdown, write_night
 
 RUNNING, DONE, FAILED = "running", "done", "failed"
 WORST: Sequence[Word | None] = ("regressed", None, "inconclusive", "improved", "unchanged")
