@@ -23,7 +23,7 @@ from tests.drills.process import Command as Process
 from tests.drills.process import members, name_of
 from tests.fixtures import Command, Run
 
-OLD_HOME = Path(__file__).parents[1] / "golden" / "home_schema_1.tar.xz"
+GOLDEN = Path(__file__).parents[1] / "golden"
 EXPERIMENT: dict[str, Any] = {
     "name": "tiny",
     "data": {"source": "digits", "limit": {"train": 900}},
@@ -275,27 +275,58 @@ class TestNights:
         assert "regressed" in run.out
 
 
-@pytest.fixture(scope="module")
-def old_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A plan, and what the first version with nights left after two: no pictures, no pages.
+def unpack(schema: int, folder: Path) -> None:
+    """Write a plan, and the home that two nights left when records had this schema.
 
-    The home has a disk of its own, if it may be mounted.
+    The home has no pictures, pages and checkpoints.
     """
-    folder = tmp_path_factory.mktemp("old")
     written(folder)
     tiny = {**EXPERIMENT, "model": {"name": "convnet", "width": 4}}
     (folder / "tiny.yaml").write_text(yaml.safe_dump(tiny))
     home = folder / "home"
-    home.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=320m", "tmpfs", str(home)]
-    mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
-    with tarfile.open(OLD_HOME) as archive:
+    with tarfile.open(GOLDEN / f"home_schema_{schema}.tar.xz") as archive:
         archive.extractall(home, filter="data")
     script = home / "mlflow.sql"
     with closing(sqlite3.connect(home / "mlflow.db")) as database:
         # MLflow writes down where files lie; the home has moved.
         database.executescript(script.read_text().replace("HOME", str(home)))
     script.unlink()
+
+
+def assert_continued(then: dict[str, Any], run: Run, home: Path) -> None:
+    """Check a third night: no model is trained again, no trial lost, the nights are one history.
+
+    Args:
+        then: record of the second night, as the earlier version wrote it.
+        run: of the third night.
+        home: of all three.
+    """
+    assert run.code == 0, run.err
+    assert "models:" not in run.err
+    (before,), (part,) = then["experiments"], run.result["experiments"]
+    for name in ("study", "base", "data", "recipe", "reign", "generation"):
+        assert part[name] == before.get(name, 0), name
+    assert part["trials"] == {"before": 4, "ran": 2, "failed": 0}
+    assert part["champion"] == before["champion"]
+    assert part["shift"] is not None
+    client = MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    nights = client.get_experiment_by_name("nightly plan")
+    assert nights
+    assert len(client.search_runs([nights.experiment_id])) == 3
+
+
+@pytest.fixture(scope="module")
+def old_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A plan, and what the first version with nights left after two.
+
+    The home has a disk of its own, if it may be mounted.
+    """
+    folder = tmp_path_factory.mktemp("old")
+    home = folder / "home"
+    home.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=320m", "tmpfs", str(home)]
+    mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
+    unpack(1, folder)
     yield folder
     if mounted:
         subprocess.run(["umount", "--lazy", str(home)], check=True)
@@ -331,27 +362,14 @@ class TestMisfortunes:
         assert "space" in run.err.splitlines()[-1]
         assert "Traceback" not in run.err
 
-    def test_a_home_of_an_older_version_is_gone_on_with(self) -> None:
+    def test_a_home_of_the_first_version_is_continued(self) -> None:
         old = self.nights.of(date(2026, 11, 2)) / "night.json"
         then = json.loads(old.read_text())
         assert then["schema"] == 1
         run = self.mixunlearn(*self.words(3))
-        assert run.code == 0, run.err
-        (before,), (part,) = then["experiments"], run.result["experiments"]
+        assert_continued(then, run, self.home)
         assert run.result["schema"] == 2
-        # No model was trained again, no trial forgotten, and the nights are one history.
-        assert "models:" not in run.err
-        assert part["study"] == before["study"]
-        assert part["trials"] == {"before": 4, "ran": 2, "failed": 0}
-        for name in ("key", "version"):
-            assert part["champion"][name] == before["champion"][name]
-        assert part["reign"] == before["reign"]
-        assert part["shift"] is not None
         assert json.loads(old.read_text()) == then
-        client = MlflowClient(f"sqlite:///{self.home / 'mlflow.db'}")
-        nights = client.get_experiment_by_name("nightly plan")
-        assert nights
-        assert len(client.search_runs([nights.experiment_id])) == 3
 
     def test_a_head_that_dies_costs_one_night(self, tmp_path: Path) -> None:
         # Ray's own patience with a dead head is a minute.
@@ -373,6 +391,31 @@ class TestMisfortunes:
         (part,) = run.result["experiments"]
         assert part["trials"]["failed"] == 0
         assert part["trials"]["before"] >= 7  # what ran in the night before is not lost
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.usefixtures("shared_ray")
+@pytest.mark.filterwarnings("ignore:.*noload.*:DeprecationWarning")
+def test_a_home_of_the_second_version_is_continued(tmp_path: Path, mixunlearn: Command) -> None:
+    unpack(2, tmp_path)
+    files = sorted((tmp_path / "home" / "nightly" / "plan").glob("*/night.json"))
+    records = [file.read_bytes() for file in files]
+    first, second = map(json.loads, records)
+    assert first["schema"] == second["schema"] == 2
+
+    def night(*words: str) -> Run:
+        where = ["--home", str(tmp_path / "home"), "--json"]
+        return mixunlearn("nightly", str(tmp_path / "plan.yaml"), *words, *where)
+
+    known = night("--date", "2026-11-02")
+    assert (known.code, known.result["verdict"]) == (0, second["verdict"])
+    third = night("--date", "2026-11-03")
+    assert_continued(second, third, tmp_path / "home")
+    history = night("--history").result["nights"]
+    verdicts = [first["verdict"], second["verdict"], third.result["verdict"]]
+    assert [each["verdict"] for each in history] == verdicts
+    assert [file.read_bytes() for file in files] == records
 
 
 class TestPlan:
