@@ -548,7 +548,7 @@ def _date(text: str | None) -> date | None:
 
 def _history(nights: "Nights") -> Outcome:
     """Print all nights of a plan."""
-    from report.nightly.page import trend
+    from report.nightly.content import trend
 
     records = [record for night in nights.dates() if (record := nights.read(night))]
     if not records:
@@ -559,7 +559,7 @@ def _history(nights: "Nights") -> Outcome:
 
 def _of_night(record: Mapping[str, Any], nights: "Nights") -> Outcome:
     """Print a night's verdict and where its page is; regressed comes before all else."""
-    from report.nightly.page import PAGE, headline, trend
+    from report.nightly.content import PAGE, headline, trend
 
     _out().print(trend([record]))
     _out().print(headline(record))

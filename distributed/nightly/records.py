@@ -17,7 +17,7 @@ from distributed.experiment import (
     Section,
     read_experiment,
 )
-from distributed.nightly.notices import Mail, Notices
+from distributed.nightly.notices.delivery import Mail, Notices
 from distributed.results import replacing
 from distributed.settings import put, read_file
 from mixunlearn.data.names import known_names

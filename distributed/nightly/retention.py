@@ -21,7 +21,7 @@ from distributed.sweep import PAGE as REPORT
 from distributed.sweep import SPOOL, open_study
 from mixunlearn.errors import MixUnlearnError
 from mixunlearn.store import Store
-from report.nightly.page import MARKDOWN, PAGE
+from report.nightly.content import MARKDOWN, PAGE
 
 # Of a study; what goes on another time starts anew, and `mixunlearn report` draws the page again.
 LARGE = ("checkpoints", "models", "model", "plots", REPORT)

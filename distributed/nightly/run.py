@@ -15,15 +15,15 @@ from distributed import addresses
 from distributed.addresses import one_line, redact
 from distributed.driver import LOCK, FileLock
 from distributed.experiment import Experiment
-from distributed.nightly import notices
 from distributed.nightly.night import Part, Work
+from distributed.nightly.notices import delivery as notices
 from distributed.nightly.records import SCHEMA, Nightly, Nights, Record, of_experiment
 from distributed.nightly.retention import prune, size_of
 from distributed.summary import distribution
 from distributed.sweep import Session, own_run
 from distributed.version import environment
 from mixunlearn.metrics.nights import Word
-from report.nightly.page import MARKDOWN, PAGE, headline, markdown, write_night
+from report.nightly.content import MARKDOWN, PAGE, headline, markdown, write_night
 
 RUNNING, DONE, FAILED = "running", "done", "failed"
 WORST: Sequence[Word | None] = ("regressed", None, "inconclusive", "improved", "unchanged")

@@ -23,8 +23,8 @@ from cryptography.x509.oid import NameOID
 from pydantic import ValidationError
 
 from distributed.experiment import REMEDIES
-from distributed.nightly import notices
-from distributed.nightly.notices import PASSWORD, WEBHOOK, Notices, check, due, tell
+from distributed.nightly.notices import delivery as notices
+from distributed.nightly.notices.delivery import PASSWORD, WEBHOOK, Notices, check, due, tell
 from mixunlearn.errors import InputError
 
 SECRET = "T0SECRET/B0SECRET"

@@ -18,9 +18,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import StepPatch
 from rich.console import Console
 
-from report.nightly import page as nightly_page
+from report.nightly import content as nightly_page
+from report.nightly.content import MARKDOWN, PAGE, headline, markdown, trend, write_night
 from report.nightly.figure import BESIDE, trend_figure
-from report.nightly.page import MARKDOWN, PAGE, headline, markdown, trend, write_night
 from report.plots import GREEN, VERMILION
 
 GAPS = [2.0, 2.2, 2.4, 2.6, 2.8]
