@@ -548,7 +548,7 @@ def _date(text: str | None) -> date | None:
 
 def _history(nights: "Nights") -> Outcome:
     """Print all nights of a plan."""
-    from report.nightly.content import trend
+    from report.nightly.history import trend
 
     records = [record for night in nights.dates() if (record := nights.read(night))]
     if not records:
@@ -559,11 +559,13 @@ def _history(nights: "Nights") -> Outcome:
 
 def _of_night(record: Mapping[str, Any], nights: "Nights") -> Outcome:
     """Print a night's verdict and where its page is; regressed comes before all else."""
-    from report.nightly.content import PAGE, headline, trend
+    from report.nightly.headline import headline
+    from report.nightly.history import trend
+    from report.nightly.page import NIGHT_PAGE
 
     _out().print(trend([record]))
     _out().print(headline(record))
-    _out().print(f"page: {nights.folder / record['date'] / PAGE}", soft_wrap=True)
+    _out().print(f"page: {nights.folder / record['date'] / NIGHT_PAGE}", soft_wrap=True)
     failed = any(part.get("trials", {}).get("failed") for part in record["experiments"])
     if record["verdict"] == "regressed":
         code = REGRESSED

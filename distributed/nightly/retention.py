@@ -21,7 +21,7 @@ from distributed.sweep import PAGE as REPORT
 from distributed.sweep import SPOOL, open_study
 from mixunlearn.errors import MixUnlearnError
 from mixunlearn.store import Store
-from report.nightly.content import MARKDOWN, PAGE
+from report.nightly.page import NIGHT_MARKDOWN, NIGHT_PAGE
 
 # Of a study; what goes on another time starts anew, and `mixunlearn report` draws the page again.
 LARGE = ("checkpoints", "models", "model", "plots", REPORT)
@@ -72,7 +72,7 @@ def prune(
     dates = nights.dates()
     old = dates[: -nightly.keep]
     for night in old:
-        for name in (PAGE, MARKDOWN):
+        for name in (NIGHT_PAGE, NIGHT_MARKDOWN):
             (nights.of(night) / name).unlink(missing_ok=True)
     living = _living(home, nightly.keep)
     left = defaultdict[str, set[str]](set)

@@ -23,7 +23,9 @@ from distributed.summary import distribution
 from distributed.sweep import Session, own_run
 from distributed.version import environment
 from mixunlearn.metrics.nights import Word
-from report.nightly.content import MARKDOWN, PAGE, headline, markdown, write_night
+from report.nightly.headline import headline
+from report.nightly.markdown import markdown
+from report.nightly.page import NIGHT_MARKDOWN, NIGHT_PAGE, write_night
 
 RUNNING, DONE, FAILED = "running", "done", "failed"
 WORST: Sequence[Word | None] = ("regressed", None, "inconclusive", "improved", "unchanged")
@@ -212,7 +214,7 @@ def _track(
     ) as (tracker, run):
         record["links"] = {"mlflow": _page_of(uri, run)}
         write_night([*before, record], folder)
-        for name in (PAGE, MARKDOWN):
+        for name in (NIGHT_PAGE, NIGHT_MARKDOWN):
             tracker.log_artifact(None, folder / name)
         state = "failed" if record["error"] else "complete"
         tracker.finish_study(state, dict(_metrics(record)))
