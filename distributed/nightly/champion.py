@@ -1,12 +1,12 @@
-"""Who holds the title: a configuration, the registered model it is from, and its alias."""
+"""Who is champion: the configuration in use, its registered model, and that model's alias."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
 from distributed.final import trial_task
-from distributed.nightly.records import key_of
+from distributed.nightly.records import Configuration, PartRecord
 from distributed.outbox import STEP, STUDY, TRIAL
 from distributed.plan import Plan
 from distributed.recorded import parameters_of
@@ -26,43 +26,57 @@ from distributed.tracking import read_run
 from mixunlearn.errors import InputError, MixUnlearnError
 
 
-@dataclass(frozen=True, kw_only=True)
-class Configuration:
-    """What unlearns: a method with its hyperparameters, for so many epochs.
+def current_champion(
+    plan: Plan,
+    last: PartRecord | None,
+    night: date,
+    *,
+    restore: bool,
+    note: Callable[[str], None],
+) -> Configuration | None:
+    """Return who is champion: by the last night, or by the alias if somebody moved it.
 
     Args:
-        method: a key of `METHODS`.
-        parameters: its hyperparameters.
-        epochs: how long.
-        trial: where it was found, STUDY/NUMBER.
-        trial_id: of that trial; `None` if it is not known.
-        since: date of the night that it was first seen.
-        version: of its registered model; `None` if it has no alias (yet).
+        plan: of the night's search.
+        last: the last night with a champion.
+        night: the date.
+        restore: whether a champion without the alias is to get it back.
+        note: told what goes otherwise than planned.
+
+    Raises:
+        MixUnlearnError: the alias names a version that is no trial of the experiment.
     """
+    held = last.title_holder if last else None
+    try:
+        alias = alias_of(plan)
+    except MixUnlearnError as error:
+        note(f"the registry was not asked: {error}")
+        return held
+    moved = bool(held and held.version and alias and alias.trial_id != held.trial_id)
+    if held is None or moved:
+        return _adopted_from(plan, alias, night, note) if alias else None
+    if alias is None or alias.trial_id != held.trial_id:
+        return with_alias(plan, held, note) if restore else held
+    return replace(held, version=alias.version)
 
-    method: str
-    parameters: Mapping[str, Any]
-    epochs: int
-    trial: str
-    trial_id: str | None
-    since: str
-    version: str | None
 
-    @property
-    def key(self) -> str:
-        """Return what names the configuration, wherever it was found."""
-        return key_of(self.method, self.parameters, self.epochs)
+def with_alias(plan: Plan, held: Configuration, note: Callable[[str], None]) -> Configuration:
+    """Give the alias to a champion that has lost it, or never had it.
 
-    def plain(self) -> dict[str, Any]:
-        """Return it as a record has it."""
-        return {**asdict(self), "parameters": dict(self.parameters), "key": self.key}
-
-    @classmethod
-    def read(cls, record: Mapping[str, Any] | None) -> "Configuration | None":
-        """Return what `plain` wrote."""
-        if record is None:
-            return None
-        return cls(**{name: record[name] for name in record if name != "key"})
+    Args:
+        plan: of the experiment.
+        held: the champion; without a trial's id it stays without an alias.
+        note: told what was done, or what prevented it.
+    """
+    if held.trial_id is None:
+        return held
+    try:
+        note(promote(plan.tracking_uri, plan.experiment.name, held.trial_id, proven=True))
+        alias = alias_of(plan)
+    except MixUnlearnError as error:
+        note(f"the champion has no alias: {error}")
+        return held
+    return replace(held, version=alias.version if alias else None)
 
 
 def alias_of(plan: Plan) -> Alias | None:
@@ -72,6 +86,14 @@ def alias_of(plan: Plan) -> Alias | None:
         MixUnlearnError: MLflow is away.
     """
     return find_alias(plan.tracking_uri, plan.experiment.name)
+
+
+def _adopted_from(
+    plan: Plan, alias: Alias, night: date, note: Callable[[str], None]
+) -> Configuration:
+    found = adopted(plan, alias, night)
+    note(f"version {alias.version} is the champion: the registry says so")
+    return found
 
 
 def adopted(plan: Plan, alias: Alias, night: date) -> Configuration:
@@ -86,7 +108,7 @@ def adopted(plan: Plan, alias: Alias, night: date) -> Configuration:
         found = parameters_of(run, plan.space)
     except (InputError, KeyError, ValueError) as error:
         what = f"version {alias.version} of {plan.experiment.name} is no trial of this experiment"
-        remedy = "give the alias `champion` to another version, or take it away"
+        remedy = "give the alias `champion` to another version, or delete it"
         raise MixUnlearnError(f"{what} ({error}); {remedy}") from error
     return Configuration(
         method=plan.experiment.method,
@@ -99,16 +121,30 @@ def adopted(plan: Plan, alias: Alias, night: date) -> Configuration:
     )
 
 
-def register(
-    plan: Plan, candidate: Configuration, found: Mapping[str, Any], session: Session
-) -> str:
-    """Register a candidate's model and give it the alias `champion`; return what was done.
+def crown(plan: Plan, found: PartRecord, session: Session) -> PartRecord:
+    """Make the candidate champion; the alias follows, tonight or when MLflow is back.
 
     Args:
         plan: of the study it was found in.
-        candidate: the winner of a duel.
-        found: of the night: what it scored.
+        found: the night's part, with a candidate that won its duel.
         session: to work in.
+
+    Returns:
+        The part, its promotion done.
+    """
+    candidate = found.candidate
+    assert candidate is not None
+    try:
+        said = _register(plan, candidate, found, session)
+        alias = alias_of(plan)
+    except MixUnlearnError as error:
+        said, alias = f"{candidate.trial} is the champion; its alias has to wait: {error}", None
+    candidate = replace(candidate, version=alias.version if alias else None)
+    return replace(found, candidate=candidate, promotion="done", promoted=said)
+
+
+def _register(plan: Plan, candidate: Configuration, found: PartRecord, session: Session) -> str:
+    """Register a candidate's model and give it the alias `champion`; return what was done.
 
     Raises:
         MixUnlearnError: MLflow is away, or another driver has the study.
@@ -130,8 +166,8 @@ def register(
 
 
 def _crowned(
-    summary: Mapping[str, Any], row: Row, trial: Mapping[str, Any], found: Mapping[str, Any]
+    summary: Mapping[str, Any], row: Row, trial: Mapping[str, Any], found: PartRecord
 ) -> dict[str, Any]:
     """Return a study's summary with a trial in the first place, as the night measured it."""
-    again = {"trial": row["trial"], "seeds": len(found["rival_gaps"]), **found["rival_metrics"]}
+    again = {"trial": row["trial"], "seeds": len(found.rival_gaps), **found.rival_metrics}
     return {**summary, "best": [trial], "spread": again}

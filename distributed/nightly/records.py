@@ -1,216 +1,280 @@
-"""A plan of nights as a user writes it down, and the records that nights leave behind."""
+"""The record of a night: what is decided, measured and judged, as types and as JSON.
 
-import json
+A night is resumed, and later nights are judged, from records alone.
+"""
+
+import datetime
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime, timedelta
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
-from zoneinfo import ZoneInfo
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal, TypeAlias
 
-from pydantic import Field, ValidationError
+from pydantic import TypeAdapter
 
-from distributed.experiment import (
-    REMEDIES,
-    Count,
-    Experiment,
-    Positive,
-    Section,
-    read_experiment,
-)
-from distributed.nightly.notices.delivery import Mail, Notices
-from distributed.results import replacing
-from distributed.settings import put, read_file
-from mixunlearn.data.names import known_names
-from mixunlearn.errors import CorruptError, InputError
+from distributed.nightly.migration import SCHEMA, migrated
+from mixunlearn.metrics.nights import State as DuelState
+from mixunlearn.metrics.nights import Word
 from mixunlearn.signature import signature
 
-SCHEMA = 2  # of a record; raise it with a step in `migrated`
-RECORD = "night.json"
-Record: TypeAlias = dict[str, Any]
+Json: TypeAlias = dict[str, Any]
+NightState: TypeAlias = Literal["running", "done", "failed"]
+Promotion: TypeAlias = Literal["none", "due", "done"]
 
 
-class Budget(Section):
-    """What a night may cost, for each experiment.
-
-    Args:
-        trials: how many a night adds to the search.
-        hours: after which the search is stopped in order; what was measured is judged.
-    """
-
-    trials: Annotated[int, Field(ge=0)] = 8
-    hours: Positive | None = None
-
-
-class Nightly(Section):
-    """What is done every night.
+@dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """What unlearns: a method with its hyperparameters, for a number of epochs.
 
     Args:
-        name: of the plan; its experiment in MLflow.
-        experiments: files, relative to the plan's own.
-        budget: what a night may cost.
-        seeds: fresh ones a night, for champion and candidate alike.
-        draws: forget sets in rotation, one a night, none of them the one that is searched on.
-            Each has references of its own, trained when it is first needed.
-        window: nights of history that a night is compared with.
-        margin: of `gap/avg`, in percentage points: what matters.
-        error: probability of a false alarm in 30 quiet nights, of all experiments together.
-        time_zone: in which a night has its date.
-        missed: whether nights that were missed are made up for.
-        promote: whether a candidate that won takes the champion's place.
-        keep: nights whose pages, models and checkpoints stay; numbers stay for ever.
-        renew: trials of a study, after which the search begins another one with the best of it.
-        tell: who is told.
+        method: a key of `METHODS`.
+        parameters: its hyperparameters.
+        epochs: how long.
+        trial: where it was found, STUDY/NUMBER.
+        trial_id: of that trial; `None` if it is not known.
+        since: date of the night on which it was first seen.
+        version: of its registered model; `None` if it has no alias (yet).
     """
 
-    name: Annotated[str, Field(max_length=60, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    experiments: Annotated[list[str], Field(min_length=1)]
-    budget: Budget = Budget()
-    seeds: Annotated[int, Field(ge=2)] = 5
-    draws: Count = 3
-    window: Annotated[int, Field(ge=5)] = 60
-    margin: Positive = 1.0
-    error: Annotated[float, Field(gt=0, le=0.5)] = 0.05
-    time_zone: str = "UTC"
-    missed: Literal["skip", "catch_up"] = "skip"
-    promote: bool = False
-    keep: Count = 30
-    renew: Count = 1000
-    tell: Notices = Notices()
+    method: str
+    parameters: Mapping[str, Any]
+    epochs: int
+    trial: str
+    trial_id: str | None = None
+    since: str | None = None
+    version: str | None = None
 
     @property
-    def share(self) -> float:
-        """Return the error of one test: each experiment has two, drift and duel."""
-        return self.error / (2 * len(self.experiments))
+    def key(self) -> str:
+        """Return eight hex digits that name the configuration, wherever it was found."""
+        return signature([self.method, dict(self.parameters), self.epochs])
 
-    def today(self, now: datetime) -> date:
-        """Return the date of a moment in the plan's time zone."""
-        return now.astimezone(ZoneInfo(self.time_zone)).date()
+    @property
+    def study(self) -> str:
+        """Return the study in which it was found."""
+        return self.trial.rpartition("/")[0]
 
-
-def read_nightly(path: Path, settings: Sequence[str] = ()) -> tuple[Nightly, list[Experiment]]:
-    """Return the plan of a YAML file, with `key=value` settings put over it, and its experiments.
-
-    Raises:
-        InputError: no such file, not YAML, or a key or value that means nothing.
-    """
-    content = read_file(path)
-    put(content, settings)
-    try:
-        nightly = Nightly.model_validate(content)
-    except ValidationError as error:
-        raise _refused(error) from error
-    try:
-        ZoneInfo(nightly.time_zone)
-    except (OSError, ValueError, KeyError) as error:
-        remedy = "no such time zone; write one as Europe/Paris or UTC"
-        raise InputError("time_zone", nightly.time_zone, remedy) from error
-    experiments = [read_experiment(path.parent / name) for name in nightly.experiments]
-    names = [experiment.name for experiment in experiments]
-    if len(set(names)) < len(names):
-        raise InputError("experiments", names, "two have one name: name each its own")
-    return nightly, experiments
+    def as_json(self) -> Json:
+        """Return it as a record's file has it."""
+        return {**asdict(self), "key": self.key}
 
 
-def _refused(error: ValidationError) -> InputError:
-    """Return one thing pydantic found as one line of ours."""
-    found = error.errors()[0]
-    location = [str(part) for part in found["loc"]]
-    key = ".".join(location)
-    sections: Mapping[str, type[Section]] = {"budget": Budget, "tell": Notices, "tell.mail": Mail}
-    if found["type"] == "extra_forbidden":
-        fields = sections.get(".".join(location[:-1]), Nightly).model_fields
-        return InputError(key, found["input"], f"unknown key; {known_names(location[-1], fields)}")
-    if found["type"] == "missing":
-        return InputError(key, None, "missing; experiments/nightly/ shows it")
-    remedy = REMEDIES.get(found["type"], found["msg"]).format(**found.get("ctx", {}))
-    return InputError(key, found["input"], remedy)
-
-
-# --- records ---------------------------------------------------------------------------------
-
-
-class Nights:
-    """The nights of a plan: a folder each, named by its date, under the home.
+@dataclass(frozen=True, kw_only=True)
+class TrialCounts:
+    """The trials of a study.
 
     Args:
-        home: where results are kept.
-        name: of the plan.
+        before: number of the first one of this night.
+        ran: how many ran this night.
+        failed: how many of those failed.
     """
 
-    def __init__(self, home: Path, name: str) -> None:
-        self.folder = home / "nightly" / name
+    before: int
+    ran: int = 0
+    failed: int = 0
 
-    def of(self, night: date) -> Path:
-        """Return the folder of a night."""
-        return self.folder / night.isoformat()
 
-    def read(self, night: date) -> Record | None:
-        """Return the record of a night; `None`: there is none.
+@dataclass(frozen=True, kw_only=True)
+class ShiftRecord:
+    """The champion's gap against its prediction, in percentage points; positive is worse.
+
+    Args:
+        mean: the shift.
+        low, high: its interval, 5 % to each side.
+    """
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class CusumRecord:
+    """The CUSUM of shifts.
+
+    Args:
+        level: in standard scores, at least 0.
+        limit: beyond which is an alarm; `None`: there is none yet.
+        nights: for how many nights the champion has been worse; 0 without an alarm.
+    """
+
+    level: float
+    limit: float | None
+    nights: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DuelRecord:
+    """A candidate against the champion, in percentage points; positive is better.
+
+    Args:
+        mean: of the paired differences.
+        low, high: its bounds; `None` with one pair.
+        pairs: how many.
+        state: how the duel stands.
+        nights: over how many nights.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    pairs: int
+    state: DuelState
+    nights: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartRecord:
+    """What a night found of one experiment; `None` and empty: not known yet.
+
+    Args:
+        name: of the experiment.
+        base: study of the experiment as written, before any renewal.
+        start: configurations that the night's study starts with.
+        generation: how many studies the search had before this one.
+        study: that is searched; known once the night has decided what it starts from.
+        data: digest of the data set.
+        recipe: signature of how references are trained.
+        draw: number of the night's forget set.
+        trials: of the study.
+        champion: what is in use; `None`: nothing yet.
+        references: distribution of the references' own gaps: mean, sd, n, values.
+        gaps: of the champion, one a seed, in percentage points.
+        metrics: distributions of what the champion scored on `test`.
+        best: the best trials of the search.
+        candidate: the champion's opponent.
+        rival_gaps, rival_metrics: what the candidate scored, as `gaps` and `metrics`.
+        reign: nights of one reign are compared: one champion, data, recipe and evaluation.
+        shift, cusum, duel: what the verdict follows from.
+        verdict: `None`: not judged.
+        why: the verdict's reason, or the error that prevented one.
+        promotion: whether the candidate gets the champion's place: "due" until it is registered.
+        promoted: what was done for that, in a sentence.
+        causes: known differences from the night before.
+        notes: what went otherwise than planned.
+        spent: seconds by activity.
+        disk_bytes: of the whole home, at the night's end.
+    """
+
+    name: str
+    base: str | None = None
+    start: Sequence[Mapping[str, Any]] = field(default_factory=list)
+    generation: int = 0
+    study: str | None = None
+    data: str | None = None
+    recipe: str | None = None
+    draw: int | None = None
+    trials: TrialCounts | None = None
+    champion: Configuration | None = None
+    references: Mapping[str, Any] = field(default_factory=dict)
+    gaps: Sequence[float] = field(default_factory=list)
+    metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    best: Sequence[Configuration] = field(default_factory=list)
+    candidate: Configuration | None = None
+    rival_gaps: Sequence[float] = field(default_factory=list)
+    rival_metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    reign: str | None = None
+    shift: ShiftRecord | None = None
+    cusum: CusumRecord | None = None
+    duel: DuelRecord | None = None
+    verdict: Word | None = None
+    why: str | None = None
+    promotion: Promotion = "none"
+    promoted: str | None = None
+    causes: Sequence[str] = field(default_factory=list)
+    notes: Sequence[str] = field(default_factory=list)
+    spent: Mapping[str, float] = field(default_factory=dict)
+    disk_bytes: int | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Return whether nothing is left to do tonight."""
+        return self.verdict is not None and self.promotion != "due"
+
+    @property
+    def title_holder(self) -> Configuration | None:
+        """Return who is champion after this night: the candidate, if it won its place."""
+        return self.champion if self.promotion == "none" else self.candidate
+
+    @property
+    def studies(self) -> Sequence[str]:
+        """Return the studies it mentions."""
+        named = [each.study for each in (self.champion, self.candidate) if each]
+        return [self.study, *named] if self.study else named
+
+    def noted(self, line: str) -> "PartRecord":
+        """Return it with one more note."""
+        return replace(self, notes=[*self.notes, line])
+
+    def with_spent(self, activity: str, seconds: float) -> "PartRecord":
+        """Return it with so many more seconds spent on an activity."""
+        spent = dict(self.spent)
+        spent[activity] = round(spent.get(activity, 0.0) + seconds, 3)
+        return replace(self, spent=spent)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NightRecord:
+    """What a night found.
+
+    Args:
+        plan: name of the nightly plan.
+        date: of the night.
+        attempt: 1, and one more each time the night is forced.
+        state: where the night stands.
+        began, ended: local times, ISO 8601.
+        seconds: that it took, without pauses between its processes.
+        verdict: the most notable one of all experiments.
+        error: why an experiment could not be run.
+        margin: of the plan, in percentage points.
+        environment: versions of code, packages and machine.
+        experiments: a part each.
+        told: what came of each notice.
+        links: addresses of pages on this night, by name.
+        schema: of the record.
+    """
+
+    plan: str
+    date: datetime.date
+    attempt: int = 1
+    state: NightState = "running"
+    began: str | None = None
+    ended: str | None = None
+    seconds: float = 0.0
+    verdict: Word | None = None
+    error: str | None = None
+    margin: float | None = None
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    experiments: Sequence[PartRecord] = field(default_factory=list)
+    told: Sequence[str] = field(default_factory=list)
+    links: Mapping[str, str | None] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    def part(self, name: str) -> PartRecord | None:
+        """Return what the night found of an experiment; `None` if nothing."""
+        return next((part for part in self.experiments if part.name == name), None)
+
+    def with_part(self, part: PartRecord) -> "NightRecord":
+        """Return it with a part in place of the one of the same name."""
+        others = [each for each in self.experiments if each.name != part.name]
+        return replace(self, experiments=[*others, part])
+
+    def as_json(self) -> Json:
+        """Return it as its file has it: plain data, all keys, and each configuration's key."""
+        plain: Json = _RECORD.dump_python(self, mode="json")
+        for part, known in zip(self.experiments, plain["experiments"], strict=True):
+            known["best"] = [each.as_json() for each in part.best]
+            for name in ("champion", "candidate"):
+                configuration: Configuration | None = getattr(part, name)
+                known[name] = configuration and configuration.as_json()
+        return plain
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "NightRecord":
+        """Return the record in a file's content, of this schema or an earlier one.
 
         Raises:
-            CorruptError: it cannot be read, or a newer version wrote it.
+            KeyError, TypeError, ValueError: it is no such record, or a newer version wrote it.
         """
-        path = self.of(night) / RECORD
-        if not path.exists():
-            return None
-        try:
-            return migrated(json.loads(path.read_text()))
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            remedy = "put it right, or remove it: the night is then made anew"
-            raise CorruptError(f"{path} cannot be read ({error}); {remedy}") from error
-
-    def write(self, record: Mapping[str, Any]) -> None:
-        """Write the record of a night, whole or not at all."""
-        folder = self.of(date.fromisoformat(record["date"]))
-        folder.mkdir(parents=True, exist_ok=True)
-        with replacing(folder / RECORD) as temporary:
-            temporary.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
-
-    def before(self, night: date) -> list[Record]:
-        """Return the records of earlier nights, oldest first."""
-        dates = [found for found in self.dates() if found < night]
-        return [record for found in dates if (record := self.read(found)) is not None]
-
-    def dates(self) -> list[date]:
-        """Return the dates of all nights, oldest first."""
-        found = []
-        for path in self.folder.glob(f"*/{RECORD}"):
-            try:
-                found.append(date.fromisoformat(path.parent.name))
-            except ValueError:  # not a folder of ours
-                continue
-        return sorted(found)
-
-    def missed(self, night: date, most: int) -> list[date]:
-        """Return the dates between the last night and this one, at most so many, oldest first."""
-        earlier = [found for found in self.dates() if found < night]
-        if not earlier:
-            return []
-        days = (night - earlier[-1]).days
-        return [night - timedelta(days=ago) for ago in range(min(days - 1, most), 0, -1)]
+        return _RECORD.validate_python(migrated(content))
 
 
-def migrated(record: Record) -> Record:
-    """Return a record as this version writes it.
-
-    Raises:
-        ValueError: a newer version wrote it.
-    """
-    schema = record["schema"]
-    if schema > SCHEMA:
-        raise ValueError(f"schema {schema}, and this version knows up to {SCHEMA}")
-    if schema == 1:  # a search had one study
-        parts = [{**part, "generation": 0} for part in record["experiments"]]
-        record = {**record, "schema": 2, "experiments": parts}
-    return record
-
-
-def of_experiment(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """Return what a night found of an experiment; empty if nothing."""
-    found = (each for each in record["experiments"] if each["name"] == name)
-    return next(found, {})
-
-
-def key_of(method: str, parameters: Mapping[str, Any], epochs: int) -> str:
-    """Return what names a configuration, wherever it was found."""
-    return signature([method, dict(parameters), epochs])
+_RECORD = TypeAdapter(NightRecord)

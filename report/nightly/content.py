@@ -143,7 +143,7 @@ def _against_margin(low: float | None, high: float | None, margin: float | None)
     """Return in words where an interval lies; positive is worse."""
     if low is None or high is None or margin is None:
         return ""
-    said = "not told from the margin"
+    said = "cannot be told apart from the margin"
     if -margin < low and high < margin:
         said = "within the margin"
     elif low >= margin:
@@ -202,7 +202,7 @@ def _differing(champion: Record, candidate: Record) -> list[Cells]:
 
 def _changes(experiment: Record) -> Topic:
     causes = lines_of(experiment.get("causes"))
-    nothing = [] if causes else ["Nothing that is known, since the night before."]
+    nothing = [] if causes else ["No known change since the night before."]
     return Topic(title="What changed", lines=nothing, items=causes)
 
 
@@ -235,7 +235,7 @@ def closing_topics(night: Record) -> list[Topic]:
     ]
     return [
         Topic(title="The night", rows=rows),
-        Topic(title="Who was told", items=lines_of(night.get("told"))),
+        Topic(title="Notices", items=lines_of(night.get("told"))),
     ]
 
 

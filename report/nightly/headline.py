@@ -13,7 +13,7 @@ def headline(night: Record) -> str:
 def _outcome(night: Record) -> str:
     found = _verdicts(night)
     if night.get("state") == "failed":
-        error = text_of(night.get("error"), "the reason was not written down")
+        error = text_of(night.get("error"), "no reason was recorded")
         return f"failed: {error}" + (f" (before that: {found})" if found else "")
     if night.get("state") == "running":
         return "still running" + (f" (so far: {found})" if found else "")

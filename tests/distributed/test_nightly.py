@@ -16,7 +16,15 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from distributed.nightly.records import Nights, migrated, read_nightly
+from distributed.config.nightly import read_nightly
+from distributed.nightly.migration import SCHEMA, migrated
+from distributed.nightly.nights import Nights
+from distributed.nightly.records import (
+    Configuration,
+    NightRecord,
+    PartRecord,
+    TrialCounts,
+)
 from distributed.plan import BEST
 from mixunlearn.errors import CorruptError, InputError
 from tests.drills.process import Command as Process
@@ -76,9 +84,10 @@ class TestNights:
         return self.mixunlearn(*arguments, "--home", str(self.home), *words)
 
     def part(self, day: int) -> dict[str, Any]:
+        """Return what a night found, as its file has it."""
         record = self.nights.read(date(2026, 11, day))
         assert record
-        (part,) = record["experiments"]
+        (part,) = record.as_json()["experiments"]
         found: dict[str, Any] = part
         return found
 
@@ -86,8 +95,9 @@ class TestNights:
         """Let an earlier night have been another one."""
         record = self.nights.read(date(2026, 11, day))
         assert record
-        record["experiments"][0] |= changes
-        self.nights.write(record)
+        content = record.as_json()
+        content["experiments"][0] |= changes
+        self.nights.write(NightRecord.from_json(content))
 
     def aliases(self) -> dict[str, str]:
         client = MlflowClient(f"sqlite:///{self.home / 'mlflow.db'}")
@@ -107,7 +117,7 @@ class TestNights:
         assert "inconclusive" in (folder / "night.html").read_text()
         assert "plan" in (self.home / "told.md").read_text()
 
-    def test_the_same_night_again_is_only_told(self) -> None:
+    def test_a_finished_night_is_only_repeated(self) -> None:
         before = (self.nights.of(date(2026, 11, 1)) / "night.json").read_bytes()
         run = self.night(1)
         assert (run.code, run.result) == (0, json.loads(before))
@@ -125,6 +135,7 @@ class TestNights:
         assert part["duel"]["pairs"] == 2
         assert part["shift"]["low"] < part["shift"]["mean"] < part["shift"]["high"]
         assert part["causes"] == []
+        assert (part["promotion"], part["promoted"]) == ("none", None)
         assert run.result["verdict"] in {"unchanged", "inconclusive"}
         client = MlflowClient(f"sqlite:///{self.home / 'mlflow.db'}")
         experiment = client.get_experiment_by_name("nightly plan")
@@ -142,7 +153,7 @@ class TestNights:
         assert after["gaps"] != before["gaps"]
         assert after["trials"] == {"before": 4, "ran": 0, "failed": 0}
 
-    def test_a_regression_is_told_by_the_exit_code(self) -> None:
+    def test_a_regression_sets_the_exit_code(self) -> None:
         real = {day: self.part(day)["gaps"] for day in (1, 2)}
         for day in real:
             self.change(day, gaps=[-200.0, -200.5])
@@ -167,6 +178,7 @@ class TestNights:
         assert part["candidate"]["key"] == rival
         assert part["duel"]["nights"] >= 2
         assert part["duel"]["state"] == "won"
+        assert part["promotion"] == "done"
         assert part["promoted"]
         aliases = self.aliases()
         assert aliases["previous"] == title
@@ -238,7 +250,7 @@ class TestNights:
         # Champion and candidate under tonight's seeds, and under no other's.
         assert len({payload["seed"] for payload in kept if payload["study"] != study}) == 2
 
-    def test_a_long_search_begins_anew_with_the_best(self) -> None:
+    def test_a_long_search_starts_a_new_study_with_the_best(self) -> None:
         before = self.part(12)
         total = before["trials"]["before"] + before["trials"]["ran"]
         run = self.night(13, "--set", f"renew={total}", "--set", "budget.trials=1")
@@ -349,7 +361,7 @@ class TestMisfortunes:
         where = ["--date", f"2026-11-{day:02d}", "--json", "--home", str(self.home)]
         return ["nightly", str(self.path), *where]
 
-    def test_a_full_disk_is_said_and_the_night_goes_on_when_there_is_room(self) -> None:
+    def test_a_full_disk_is_reported_and_the_night_is_resumed_when_there_is_room(self) -> None:
         if not self.home.is_mount():
             pytest.skip("no file system can be mounted here")
         ballast = self.home / "ballast"
@@ -368,7 +380,7 @@ class TestMisfortunes:
         assert then["schema"] == 1
         run = self.mixunlearn(*self.words(3))
         assert_continued(then, run, self.home)
-        assert run.result["schema"] == 2
+        assert run.result["schema"] == SCHEMA
         assert json.loads(old.read_text()) == then
 
     def test_a_head_that_dies_costs_one_night(self, tmp_path: Path) -> None:
@@ -385,7 +397,7 @@ class TestMisfortunes:
         command.clear(patience_s=0)
         record = self.nights.read(date(2026, 11, 4))
         assert record
-        assert record["state"] == "running"  # the same command would go on with it
+        assert record.state == "running"  # the same command would resume it
         run = self.mixunlearn(*self.words(5))
         assert run.code == 0, run.err
         (part,) = run.result["experiments"]
@@ -461,22 +473,82 @@ class TestPlan:
         assert [plan.name for plan in plans] == ["digits", "mnist"]
 
 
+FIRST = date(2026, 11, 1)
+
+
+def content_of(schema: int) -> list[dict[str, Any]]:
+    """Return the records of a kept home, as their files have them."""
+    with tarfile.open(GOLDEN / f"home_schema_{schema}.tar.xz") as archive:
+        names = sorted(name for name in archive.getnames() if name.endswith("night.json"))
+        files = [archive.extractfile(name) for name in names]
+        return [json.loads(file.read()) for file in files if file]
+
+
 class TestRecords:
+    @pytest.mark.parametrize("schema", [1, 2])
+    def test_a_record_of_an_earlier_schema_is_read_whole(self, schema: int) -> None:
+        for content in content_of(schema):
+            record = NightRecord.from_json(content).as_json()
+            assert (content["schema"], record["schema"]) == (schema, SCHEMA)
+            (old,), (part,) = content.pop("experiments"), record.pop("experiments")
+            assert {name: record[name] for name in content} == {**content, "schema": SCHEMA}
+            assert {name: part[name] for name in old} == old
+            assert (part["generation"], part["promotion"]) == (0, "none")
+
+    @pytest.mark.parametrize(
+        ("old", "promotion", "promoted"),
+        [(None, "none", None), ("", "due", None), ("s/1 is champion", "done", "s/1 is champion")],
+    )
+    def test_what_was_promoted_is_migrated(
+        self, old: str | None, promotion: str, promoted: str | None
+    ) -> None:
+        (content, *_) = content_of(2)
+        content["experiments"][0]["promoted"] = old
+        (part,) = NightRecord.from_json(content).experiments
+        assert (part.promotion, part.promoted) == (promotion, promoted)
+        assert part.complete == (promotion != "due")
+
+    def test_an_experiment_that_failed_left_little(self) -> None:
+        (content, *_) = content_of(2)
+        content["experiments"] = [{"name": "tiny", "verdict": None, "why": "no such class"}]
+        record = NightRecord.from_json(content)
+        assert record.part("tiny") == PartRecord(name="tiny", why="no such class")
+        assert record.part("other") is None
+
+    def test_a_record_is_read_as_it_was_written(self, tmp_path: Path) -> None:
+        champion = Configuration(
+            method="finetune", parameters={"lr": 1e-4, "batch": 32}, epochs=2, trial="s/1"
+        )
+        part = PartRecord(
+            name="tiny",
+            trials=TrialCounts(before=2),
+            champion=champion,
+            gaps=[2.5, 3.0],
+            best=[champion],
+        )
+        record = NightRecord(plan="plan", date=FIRST, experiments=[part], told=["file: a.md"])
+        nights = Nights(tmp_path, "plan")
+        nights.write(record)
+        assert nights.read(FIRST) == record
+        assert record.as_json()["experiments"][0]["champion"]["key"] == champion.key
+
     def test_a_record_of_a_newer_version_is_refused(self) -> None:
         with pytest.raises(ValueError, match="schema 99"):
             migrated({"schema": 99})
 
-    def test_a_damaged_record_is_named(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("text", ['{"schema": 3', "[]", "{}", '{"schema": 3, "date": 7}'])
+    def test_a_damaged_record_is_named(self, tmp_path: Path, text: str) -> None:
         nights = Nights(tmp_path, "plan")
-        nights.write({"schema": 2, "date": "2026-11-01"})
-        path = nights.of(date(2026, 11, 1)) / "night.json"
-        path.write_text(path.read_text()[:10])
-        with pytest.raises(CorruptError, match=r"night\.json"):
-            nights.read(date(2026, 11, 1))
+        nights.write(NightRecord(plan="plan", date=FIRST))
+        path = nights.of(FIRST) / "night.json"
+        path.write_text(text)
+        with pytest.raises(CorruptError, match=r"night\.json") as caught:
+            nights.read(FIRST)
+        assert "\n" not in str(caught.value)
 
     def test_missed_nights_end_where_the_window_does(self, tmp_path: Path) -> None:
         nights = Nights(tmp_path, "plan")
         assert nights.missed(date(2026, 11, 5), 3) == []
-        nights.write({"schema": 2, "date": "2026-10-01"})
+        nights.write(NightRecord(plan="plan", date=date(2026, 10, 1)))
         assert nights.missed(date(2026, 10, 2), 3) == []
         assert nights.missed(date(2026, 11, 5), 2) == [date(2026, 11, 3), date(2026, 11, 4)]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from distributed.cluster import ROOT
-from distributed.nightly.night import limited
+from distributed.nightly.time_limit import limited
 from distributed.stop import Interrupted, Stop, ignored
 
 BUSY = """

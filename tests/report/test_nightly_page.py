@@ -80,7 +80,7 @@ def night(day: int = 0, *experiments: dict[str, Any], **more: Any) -> dict[str, 
         "error": None,
         "margin": 1.0,
         "experiments": list(given),
-        "told": ["webhook: not told: 503"],
+        "told": ["webhook: not sent: 503"],
         "links": {"mlflow": "http://127.0.0.1:5000/"},
     }
     return {**found, **more}
@@ -122,7 +122,7 @@ def test_the_headline_names_what_is_not_unchanged() -> None:
 
 def test_the_headline_of_a_night_that_is_not_done() -> None:
     assert headline(failed()) == "digits, 2026-11-01: failed: the disk is full; free 2 GB"
-    assert headline(failed(error=None)).endswith("failed: the reason was not written down")
+    assert headline(failed(error=None)).endswith("failed: no reason was recorded")
     half = night(0, experiment("a", verdict="regressed"), experiment("b", verdict=None))
     half |= {"state": "failed", "error": "one\nline"}
     assert headline(half).endswith("failed: one line (before that: regressed (a))")
@@ -164,7 +164,7 @@ def test_both_forms_say_the_same(tmp_path: Path) -> None:
             "123 MB",
             "Nothing was promoted.",
             "the export was put off",
-            "webhook: not told: 503",
+            "webhook: not sent: 503",
             "http://127.0.0.1:5000/",
         ):
             assert said in form, said
@@ -198,7 +198,7 @@ def test_a_duel_in_words(duel: dict[str, Any], said: str) -> None:
     [
         (1.0, 2.0, "worse by more than the margin"),
         (-2.0, -1.2, "better by more than the margin"),
-        (-0.5, 1.5, "not told from the margin"),
+        (-0.5, 1.5, "cannot be told apart from the margin"),
     ],
 )
 def test_a_shift_against_the_margin(low: float, high: float, said: str) -> None:
@@ -206,7 +206,7 @@ def test_a_shift_against_the_margin(low: float, high: float, said: str) -> None:
     assert said in markdown([night(0, experiment(shift=shift))])
 
 
-def test_alarm_promotion_and_failed_trials_are_told() -> None:
+def test_alarm_promotion_and_failed_trials_are_shown() -> None:
     found = experiment(
         cusum={"level": 7.3, "limit": 4.9, "nights": 3},
         promoted="9f8e7d6c takes the place of 1a2b3c4d",

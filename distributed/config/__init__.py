@@ -1,0 +1,1 @@
+"""What users write down, checked: unknown keys and impossible values are refused in one line."""
