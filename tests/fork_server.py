@@ -48,7 +48,7 @@ LIBRARIES = (
     "torchvision",
     "typer",
 )
-WITH_RAY = "distributed.nightly", "distributed.search.sweep"
+WITH_RAY = "distributed.nightly.run", "distributed.search.sweep"
 ROOT = Path(__file__).resolve().parents[1]
 CODE: list[int | str | None] = []  # with which this process ends
 AUTH = {"RAY_AUTH_MODE": "token"}  # as the command has it, before it imports Ray

@@ -26,7 +26,8 @@ from distributed.cli.show import console
 from mixunlearn.errors import InputError, MissingError
 
 if TYPE_CHECKING:
-    from distributed.nights import Nights
+    from distributed.nightly.nights import Nights
+    from distributed.nightly.records import NightRecord
 
 
 def nightly(
@@ -49,16 +50,17 @@ def nightly(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Measure the champion anew, search on, let the best candidate duel with it; print the verdict.
+    """Measure the champion again, search on, duel with the best candidate; print the verdict.
 
-    Once a date: the same command again goes on with a night that was cut off, or repeats what it
-    found. Exit codes: 3 regressed, 1 failed, 4 trials failed.
+    Once a date: the same command resumes a night that was cut off, or prints a finished one.
+    Exit codes: 3 regressed, 1 failed, 4 trials failed.
     """
 
     def command() -> Outcome:
         from distributed.cluster.connection import local
-        from distributed.nightly import run_nights
-        from distributed.nights import Nights, read_nightly
+        from distributed.config.nightly import read_nightly
+        from distributed.nightly.nights import Nights
+        from distributed.nightly.run import run_nights
 
         wanted, experiments = read_nightly(plan, settings or [])
         place = home_folder(home)
@@ -91,28 +93,32 @@ def _date(text: str | None) -> date | None:
 
 def _history(nights: "Nights") -> Outcome:
     """Print all nights of a plan."""
-    from report.nightly_page import trend
+    from report.nightly.history import trend
 
-    records = [record for night in nights.dates() if (record := nights.read(night))]
+    found = [record for night in nights.dates() if (record := nights.read(night))]
+    records = [record.as_json() for record in found]
     if not records:
         raise MissingError(f"no night in {nights.folder}: `mixunlearn nightly PLAN` runs one")
     console().print(trend(records))
     return Outcome(result={"nights": [_brief(record) for record in records]})
 
 
-def _of_night(record: Mapping[str, Any], nights: "Nights") -> Outcome:
+def _of_night(record: "NightRecord", nights: "Nights") -> Outcome:
     """Print a night's verdict and where its page is; regressed comes before all else."""
-    from report.nightly_page import PAGE, headline, trend
+    from report.nightly.headline import headline
+    from report.nightly.history import trend
+    from report.nightly.page import NIGHT_PAGE
 
-    console().print(trend([record]))
-    console().print(headline(record))
-    console().print(f"page: {nights.folder / record['date'] / PAGE}", soft_wrap=True)
-    failed = any(part.get("trials", {}).get("failed") for part in record["experiments"])
-    if record["verdict"] == "regressed":
+    plain = record.as_json()
+    console().print(trend([plain]))
+    console().print(headline(plain))
+    console().print(f"page: {nights.of(record.date) / NIGHT_PAGE}", soft_wrap=True)
+    failed = any(part.trials and part.trials.failed for part in record.experiments)
+    if record.verdict == "regressed":
         code = REGRESSED
     else:
-        code = FAILED if record["error"] else TRIALS_FAILED if failed else DONE
-    return Outcome(result=record, code=code)
+        code = FAILED if record.error else TRIALS_FAILED if failed else DONE
+    return Outcome(result=plain, code=code)
 
 
 def _brief(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Whether anything really moved from night to night: drift, duel, verdict.
 
-**Drift.** Each night the champion unlearns anew under S fresh seeds; forget sets come in rotation.
+**Drift.** Each night the champion unlearns again under S fresh seeds; forget sets come in rotation.
 What a night should have given is predicted from the earlier nights under the same forget set, and
 the error of that prediction, divided by its standard error, follows Student's t as long as nothing
 changed; turned into a normal score it is a recursive residual (Brown, Durbin & Evans 1975,
@@ -10,7 +10,7 @@ skewness of earlier nights is taken into account, as that of a Pearson III distr
 root is nearly normal (Wilson & Hilferty 1931, PNAS 17(12), 684-688). The scores of quiet nights are
 independent and standard normal, whatever the true mean and spread, so that an upper CUSUM of them
 (Page 1954, Biometrika 41, 100-115) raises false alarms at a rate that can be computed (Brook &
-Evans 1972, Biometrika 59(3), 539-549). It is told to look for a shift by the margin.
+Evans 1972, Biometrika 59(3), 539-549). It is tuned to find a shift by the margin.
 
 **Duel.** Champion and candidate unlearn under the same seeds; their paired differences over all
 nights of the duel are tested each night at a level that all nights of a month share (Bonferroni).

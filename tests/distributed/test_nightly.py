@@ -16,14 +16,22 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from distributed.nights import Nights, migrated, read_nightly
+from distributed.config.nightly import read_nightly
+from distributed.nightly.migration import SCHEMA, migrated
+from distributed.nightly.nights import Nights
+from distributed.nightly.records import (
+    Configuration,
+    NightRecord,
+    PartRecord,
+    TrialCounts,
+)
 from distributed.plan.plan import BEST
 from mixunlearn.errors import CorruptError, InputError
 from tests.drills.process import Command as Process
 from tests.drills.process import members, name_of
 from tests.fixtures import Command, Run
 
-OLD_HOME = Path(__file__).parents[1] / "golden" / "home_schema_1.tar.xz"
+GOLDEN = Path(__file__).parents[1] / "golden"
 EXPERIMENT: dict[str, Any] = {
     "name": "tiny",
     "data": {"source": "digits", "limit": {"train": 900}},
@@ -76,9 +84,10 @@ class TestNights:
         return self.mixunlearn(*arguments, "--home", str(self.home), *words)
 
     def part(self, day: int) -> dict[str, Any]:
+        """Return what a night found, as its file has it."""
         record = self.nights.read(date(2026, 11, day))
         assert record
-        (part,) = record["experiments"]
+        (part,) = record.as_json()["experiments"]
         found: dict[str, Any] = part
         return found
 
@@ -86,8 +95,9 @@ class TestNights:
         """Let an earlier night have been another one."""
         record = self.nights.read(date(2026, 11, day))
         assert record
-        record["experiments"][0] |= changes
-        self.nights.write(record)
+        content = record.as_json()
+        content["experiments"][0] |= changes
+        self.nights.write(NightRecord.from_json(content))
 
     def aliases(self) -> dict[str, str]:
         client = MlflowClient(f"sqlite:///{self.home / 'mlflow.db'}")
@@ -107,7 +117,7 @@ class TestNights:
         assert "inconclusive" in (folder / "night.html").read_text()
         assert "plan" in (self.home / "told.md").read_text()
 
-    def test_the_same_night_again_is_only_told(self) -> None:
+    def test_a_finished_night_is_only_repeated(self) -> None:
         before = (self.nights.of(date(2026, 11, 1)) / "night.json").read_bytes()
         run = self.night(1)
         assert (run.code, run.result) == (0, json.loads(before))
@@ -125,6 +135,7 @@ class TestNights:
         assert part["duel"]["pairs"] == 2
         assert part["shift"]["low"] < part["shift"]["mean"] < part["shift"]["high"]
         assert part["causes"] == []
+        assert (part["promotion"], part["promoted"]) == ("none", None)
         assert run.result["verdict"] in {"unchanged", "inconclusive"}
         client = MlflowClient(f"sqlite:///{self.home / 'mlflow.db'}")
         experiment = client.get_experiment_by_name("nightly plan")
@@ -142,7 +153,7 @@ class TestNights:
         assert after["gaps"] != before["gaps"]
         assert after["trials"] == {"before": 4, "ran": 0, "failed": 0}
 
-    def test_a_regression_is_told_by_the_exit_code(self) -> None:
+    def test_a_regression_sets_the_exit_code(self) -> None:
         real = {day: self.part(day)["gaps"] for day in (1, 2)}
         for day in real:
             self.change(day, gaps=[-200.0, -200.5])
@@ -167,6 +178,7 @@ class TestNights:
         assert part["candidate"]["key"] == rival
         assert part["duel"]["nights"] >= 2
         assert part["duel"]["state"] == "won"
+        assert part["promotion"] == "done"
         assert part["promoted"]
         aliases = self.aliases()
         assert aliases["previous"] == title
@@ -238,7 +250,7 @@ class TestNights:
         # Champion and candidate under tonight's seeds, and under no other's.
         assert len({payload["seed"] for payload in kept if payload["study"] != study}) == 2
 
-    def test_a_long_search_begins_anew_with_the_best(self) -> None:
+    def test_a_long_search_starts_a_new_study_with_the_best(self) -> None:
         before = self.part(12)
         total = before["trials"]["before"] + before["trials"]["ran"]
         run = self.night(13, "--set", f"renew={total}", "--set", "budget.trials=1")
@@ -275,27 +287,58 @@ class TestNights:
         assert "regressed" in run.out
 
 
-@pytest.fixture(scope="module")
-def old_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A plan, and what the first version with nights left after two: no pictures, no pages.
+def unpack(schema: int, folder: Path) -> None:
+    """Write a plan, and the home that two nights left when records had this schema.
 
-    The home has a disk of its own, if it may be mounted.
+    The home has no pictures, pages and checkpoints.
     """
-    folder = tmp_path_factory.mktemp("old")
     written(folder)
     tiny = {**EXPERIMENT, "model": {"name": "convnet", "width": 4}}
     (folder / "tiny.yaml").write_text(yaml.safe_dump(tiny))
     home = folder / "home"
-    home.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=320m", "tmpfs", str(home)]
-    mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
-    with tarfile.open(OLD_HOME) as archive:
+    with tarfile.open(GOLDEN / f"home_schema_{schema}.tar.xz") as archive:
         archive.extractall(home, filter="data")
     script = home / "mlflow.sql"
     with closing(sqlite3.connect(home / "mlflow.db")) as database:
         # MLflow writes down where files lie; the home has moved.
         database.executescript(script.read_text().replace("HOME", str(home)))
     script.unlink()
+
+
+def assert_continued(then: dict[str, Any], run: Run, home: Path) -> None:
+    """Check a third night: no model is trained again, no trial lost, the nights are one history.
+
+    Args:
+        then: record of the second night, as the earlier version wrote it.
+        run: of the third night.
+        home: of all three.
+    """
+    assert run.code == 0, run.err
+    assert "models:" not in run.err
+    (before,), (part,) = then["experiments"], run.result["experiments"]
+    for name in ("study", "base", "data", "recipe", "reign", "generation"):
+        assert part[name] == before.get(name, 0), name
+    assert part["trials"] == {"before": 4, "ran": 2, "failed": 0}
+    assert part["champion"] == before["champion"]
+    assert part["shift"] is not None
+    client = MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    nights = client.get_experiment_by_name("nightly plan")
+    assert nights
+    assert len(client.search_runs([nights.experiment_id])) == 3
+
+
+@pytest.fixture(scope="module")
+def old_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A plan, and what the first version with nights left after two.
+
+    The home has a disk of its own, if it may be mounted.
+    """
+    folder = tmp_path_factory.mktemp("old")
+    home = folder / "home"
+    home.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=320m", "tmpfs", str(home)]
+    mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
+    unpack(1, folder)
     yield folder
     if mounted:
         subprocess.run(["umount", "--lazy", str(home)], check=True)
@@ -318,7 +361,7 @@ class TestMisfortunes:
         where = ["--date", f"2026-11-{day:02d}", "--json", "--home", str(self.home)]
         return ["nightly", str(self.path), *where]
 
-    def test_a_full_disk_is_said_and_the_night_goes_on_when_there_is_room(self) -> None:
+    def test_a_full_disk_is_reported_and_the_night_is_resumed_when_there_is_room(self) -> None:
         if not self.home.is_mount():
             pytest.skip("no file system can be mounted here")
         ballast = self.home / "ballast"
@@ -331,27 +374,14 @@ class TestMisfortunes:
         assert "space" in run.err.splitlines()[-1]
         assert "Traceback" not in run.err
 
-    def test_a_home_of_an_older_version_is_gone_on_with(self) -> None:
+    def test_a_home_of_the_first_version_is_continued(self) -> None:
         old = self.nights.of(date(2026, 11, 2)) / "night.json"
         then = json.loads(old.read_text())
         assert then["schema"] == 1
         run = self.mixunlearn(*self.words(3))
-        assert run.code == 0, run.err
-        (before,), (part,) = then["experiments"], run.result["experiments"]
-        assert run.result["schema"] == 2
-        # No model was trained again, no trial forgotten, and the nights are one history.
-        assert "models:" not in run.err
-        assert part["study"] == before["study"]
-        assert part["trials"] == {"before": 4, "ran": 2, "failed": 0}
-        for name in ("key", "version"):
-            assert part["champion"][name] == before["champion"][name]
-        assert part["reign"] == before["reign"]
-        assert part["shift"] is not None
+        assert_continued(then, run, self.home)
+        assert run.result["schema"] == SCHEMA
         assert json.loads(old.read_text()) == then
-        client = MlflowClient(f"sqlite:///{self.home / 'mlflow.db'}")
-        nights = client.get_experiment_by_name("nightly plan")
-        assert nights
-        assert len(client.search_runs([nights.experiment_id])) == 3
 
     def test_a_head_that_dies_costs_one_night(self, tmp_path: Path) -> None:
         # Ray's own patience with a dead head is a minute.
@@ -367,12 +397,37 @@ class TestMisfortunes:
         command.clear(patience_s=0)
         record = self.nights.read(date(2026, 11, 4))
         assert record
-        assert record["state"] == "running"  # the same command would go on with it
+        assert record.state == "running"  # the same command would resume it
         run = self.mixunlearn(*self.words(5))
         assert run.code == 0, run.err
         (part,) = run.result["experiments"]
         assert part["trials"]["failed"] == 0
         assert part["trials"]["before"] >= 7  # what ran in the night before is not lost
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.usefixtures("shared_ray")
+@pytest.mark.filterwarnings("ignore:.*noload.*:DeprecationWarning")
+def test_a_home_of_the_second_version_is_continued(tmp_path: Path, mixunlearn: Command) -> None:
+    unpack(2, tmp_path)
+    files = sorted((tmp_path / "home" / "nightly" / "plan").glob("*/night.json"))
+    records = [file.read_bytes() for file in files]
+    first, second = map(json.loads, records)
+    assert first["schema"] == second["schema"] == 2
+
+    def night(*words: str) -> Run:
+        where = ["--home", str(tmp_path / "home"), "--json"]
+        return mixunlearn("nightly", str(tmp_path / "plan.yaml"), *words, *where)
+
+    known = night("--date", "2026-11-02")
+    assert (known.code, known.result["verdict"]) == (0, second["verdict"])
+    third = night("--date", "2026-11-03")
+    assert_continued(second, third, tmp_path / "home")
+    history = night("--history").result["nights"]
+    verdicts = [first["verdict"], second["verdict"], third.result["verdict"]]
+    assert [each["verdict"] for each in history] == verdicts
+    assert [file.read_bytes() for file in files] == records
 
 
 class TestPlan:
@@ -418,22 +473,82 @@ class TestPlan:
         assert [plan.name for plan in plans] == ["digits", "mnist"]
 
 
+FIRST = date(2026, 11, 1)
+
+
+def content_of(schema: int) -> list[dict[str, Any]]:
+    """Return the records of a kept home, as their files have them."""
+    with tarfile.open(GOLDEN / f"home_schema_{schema}.tar.xz") as archive:
+        names = sorted(name for name in archive.getnames() if name.endswith("night.json"))
+        files = [archive.extractfile(name) for name in names]
+        return [json.loads(file.read()) for file in files if file]
+
+
 class TestRecords:
+    @pytest.mark.parametrize("schema", [1, 2])
+    def test_a_record_of_an_earlier_schema_is_read_whole(self, schema: int) -> None:
+        for content in content_of(schema):
+            record = NightRecord.from_json(content).as_json()
+            assert (content["schema"], record["schema"]) == (schema, SCHEMA)
+            (old,), (part,) = content.pop("experiments"), record.pop("experiments")
+            assert {name: record[name] for name in content} == {**content, "schema": SCHEMA}
+            assert {name: part[name] for name in old} == old
+            assert (part["generation"], part["promotion"]) == (0, "none")
+
+    @pytest.mark.parametrize(
+        ("old", "promotion", "promoted"),
+        [(None, "none", None), ("", "due", None), ("s/1 is champion", "done", "s/1 is champion")],
+    )
+    def test_what_was_promoted_is_migrated(
+        self, old: str | None, promotion: str, promoted: str | None
+    ) -> None:
+        (content, *_) = content_of(2)
+        content["experiments"][0]["promoted"] = old
+        (part,) = NightRecord.from_json(content).experiments
+        assert (part.promotion, part.promoted) == (promotion, promoted)
+        assert part.complete == (promotion != "due")
+
+    def test_an_experiment_that_failed_left_little(self) -> None:
+        (content, *_) = content_of(2)
+        content["experiments"] = [{"name": "tiny", "verdict": None, "why": "no such class"}]
+        record = NightRecord.from_json(content)
+        assert record.part("tiny") == PartRecord(name="tiny", why="no such class")
+        assert record.part("other") is None
+
+    def test_a_record_is_read_as_it_was_written(self, tmp_path: Path) -> None:
+        champion = Configuration(
+            method="finetune", parameters={"lr": 1e-4, "batch": 32}, epochs=2, trial="s/1"
+        )
+        part = PartRecord(
+            name="tiny",
+            trials=TrialCounts(before=2),
+            champion=champion,
+            gaps=[2.5, 3.0],
+            best=[champion],
+        )
+        record = NightRecord(plan="plan", date=FIRST, experiments=[part], told=["file: a.md"])
+        nights = Nights(tmp_path, "plan")
+        nights.write(record)
+        assert nights.read(FIRST) == record
+        assert record.as_json()["experiments"][0]["champion"]["key"] == champion.key
+
     def test_a_record_of_a_newer_version_is_refused(self) -> None:
         with pytest.raises(ValueError, match="schema 99"):
             migrated({"schema": 99})
 
-    def test_a_damaged_record_is_named(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("text", ['{"schema": 3', "[]", "{}", '{"schema": 3, "date": 7}'])
+    def test_a_damaged_record_is_named(self, tmp_path: Path, text: str) -> None:
         nights = Nights(tmp_path, "plan")
-        nights.write({"schema": 2, "date": "2026-11-01"})
-        path = nights.of(date(2026, 11, 1)) / "night.json"
-        path.write_text(path.read_text()[:10])
-        with pytest.raises(CorruptError, match=r"night\.json"):
-            nights.read(date(2026, 11, 1))
+        nights.write(NightRecord(plan="plan", date=FIRST))
+        path = nights.of(FIRST) / "night.json"
+        path.write_text(text)
+        with pytest.raises(CorruptError, match=r"night\.json") as caught:
+            nights.read(FIRST)
+        assert "\n" not in str(caught.value)
 
     def test_missed_nights_end_where_the_window_does(self, tmp_path: Path) -> None:
         nights = Nights(tmp_path, "plan")
         assert nights.missed(date(2026, 11, 5), 3) == []
-        nights.write({"schema": 2, "date": "2026-10-01"})
+        nights.write(NightRecord(plan="plan", date=date(2026, 10, 1)))
         assert nights.missed(date(2026, 10, 2), 3) == []
         assert nights.missed(date(2026, 11, 5), 2) == [date(2026, 11, 3), date(2026, 11, 4)]

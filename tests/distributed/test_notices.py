@@ -22,10 +22,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from pydantic import ValidationError
 
-from distributed import notices
 from distributed.config.experiment import REMEDIES
-from distributed.notices import PASSWORD, WEBHOOK, Notices, check, due, tell
+from distributed.config.notices import Notices
+from distributed.nightly.notices import delivery, webhook
+from distributed.nightly.notices import mail as mail_channel
+from distributed.nightly.notices.delivery import PASSWORD, WEBHOOK
+from distributed.nightly.notices.news import due
+from distributed.nightly.notices.tell import check, tell
+from distributed.nightly.records import NightRecord, NightState, PartRecord
 from mixunlearn.errors import InputError
+from mixunlearn.metrics.nights import Word
 
 SECRET = "T0SECRET/B0SECRET"
 HUNTER = "hunter2-hunter2"
@@ -37,7 +43,7 @@ CLOSES = -1
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pauses; nothing of this machine's environment."""
-    monkeypatch.setattr(notices, "PAUSES_S", (0.0, 0.0))
+    monkeypatch.setattr(delivery, "PAUSES_S", (0.0, 0.0))
     for name in (PASSWORD, WEBHOOK, "http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
@@ -77,11 +83,11 @@ def serve(server: socketserver.BaseServer) -> None:
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
 
 
-# --- a web server that answers as it is told
+# --- a web server that answers as the test says
 
 
 class Web(ThreadingHTTPServer):
-    """Answers with the next of its statuses, the last one for ever."""
+    """Answers with the next of its statuses, the last one repeatedly."""
 
     def __init__(self, certificate: Path) -> None:
         super().__init__(("127.0.0.1", 0), Visit)
@@ -136,21 +142,21 @@ def web(monkeypatch: pytest.MonkeyPatch, certificate: Path) -> Iterator[Web]:
         server.shutdown()
 
 
-def told_web(tmp_path: Path, text: str = "All is well.") -> str:
+def post_to(tmp_path: Path, text: str = "All is well.") -> str:
     (line,) = tell(Notices(webhook=True), subject="digits: improved", text=text, home=tmp_path)
     assert "SECRET" not in line
     assert "\n" not in line
     return line
 
 
-def test_a_webhook_is_told(web: Web, tmp_path: Path) -> None:
-    assert told_web(tmp_path) == "webhook: told"
+def test_a_webhook_gets_the_notice(web: Web, tmp_path: Path) -> None:
+    assert post_to(tmp_path) == "webhook: sent"
     said = {"text": "digits: improved\nAll is well."}
     assert web.heard == [("POST", f"/services/{SECRET}", said)]
 
 
 def test_a_text_is_cut_and_calls_nobody(web: Web, tmp_path: Path) -> None:
-    told_web(tmp_path, "<!channel> & " + "x" * 5000)
+    post_to(tmp_path, "<!channel> & " + "x" * 5000)
     text = web.heard[0][2]["text"]
     assert "&lt;!channel&gt; &amp; xxx" in text
     assert text.endswith("x…")
@@ -158,21 +164,21 @@ def test_a_text_is_cut_and_calls_nobody(web: Web, tmp_path: Path) -> None:
 
 
 def test_passwords_within_a_text_are_left_out(web: Web, tmp_path: Path) -> None:
-    told_web(tmp_path, f"postgresql://ann:{HUNTER}@host/name is down \udcff")
+    post_to(tmp_path, f"postgresql://ann:{HUNTER}@host/name is down \udcff")
     assert web.heard[0][2]["text"].endswith("postgresql://ann:***@host/name is down ?")
 
 
 @pytest.mark.parametrize("first", [500, 503, 408, 429, CLOSES])
 def test_what_may_pass_is_tried_again(web: Web, tmp_path: Path, first: int) -> None:
     web.statuses = [first, 200]
-    assert told_web(tmp_path) == "webhook: told"
+    assert post_to(tmp_path) == "webhook: sent"
     assert len(web.heard) == 2
 
 
 def test_three_tries_are_enough(web: Web, tmp_path: Path) -> None:
     web.statuses = [500]
-    line = "webhook: not told: 127.0.0.1 answers 500 Internal Server Error"
-    assert told_web(tmp_path) == line
+    line = "webhook: not sent: 127.0.0.1 answers 500 Internal Server Error"
+    assert post_to(tmp_path) == line
     assert len(web.heard) == 3
 
 
@@ -181,45 +187,45 @@ def test_what_cannot_change_is_not_tried_again(
     web: Web, tmp_path: Path, status: int, name: str
 ) -> None:
     web.statuses = [status]
-    assert told_web(tmp_path) == f"webhook: not told: 127.0.0.1 answers {name}"
+    assert post_to(tmp_path) == f"webhook: not sent: 127.0.0.1 answers {name}"
     assert len(web.heard) == 1
 
 
 @pytest.mark.parametrize("place", ["/elsewhere", "file:///etc/passwd", "ftp://127.0.0.1/x"])
 def test_no_redirect_is_followed(web: Web, tmp_path: Path, place: str) -> None:
     web.statuses, web.headers = [302], {"Location": place}
-    line = told_web(tmp_path)
-    assert line.startswith("webhook: not told: 127.0.0.1 answers 302 Found; put its new address")
+    line = post_to(tmp_path)
+    assert line.startswith("webhook: not sent: 127.0.0.1 answers 302 Found; put its new address")
     assert [verb for verb, *_ in web.heard] == ["POST"]
 
 
 def test_a_server_that_hangs_is_given_up(
     web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notices, "TIMEOUT_S", 0.05)
+    monkeypatch.setattr(webhook, "TIMEOUT_S", 0.05)
     web.statuses = [HANGS]
-    assert told_web(tmp_path) == "webhook: not told: 127.0.0.1: timed out"
+    assert post_to(tmp_path) == "webhook: not sent: 127.0.0.1: timed out"
 
 
 def test_a_notice_takes_its_time_and_no_more(
     web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the time-out of one wait: a server may send a byte now and then."""
-    monkeypatch.setattr(notices, "LIMIT_S", 0.05)
+    monkeypatch.setattr(delivery, "LIMIT_S", 0.05)
     web.statuses = [HANGS]
-    assert told_web(tmp_path) == "webhook: not told: no end within 0.05 seconds"
+    assert post_to(tmp_path) == "webhook: not sent: no end within 0.05 seconds"
 
 
 def test_nobody_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socketserver.TCPServer(("127.0.0.1", 0), Visit) as server:
         port = server.server_address[1]
     monkeypatch.setenv(WEBHOOK, f"http://127.0.0.1:{port}/{SECRET}")
-    assert told_web(tmp_path) == "webhook: not told: 127.0.0.1: Connection refused"
+    assert post_to(tmp_path) == "webhook: not sent: 127.0.0.1: Connection refused"
 
 
 def test_what_is_no_answer_is_not_repeated(web: Web, tmp_path: Path) -> None:
     web.statuses = [CLOSES]
-    assert told_web(tmp_path) == "webhook: not told: 127.0.0.1: BadStatusLine"
+    assert post_to(tmp_path) == "webhook: not sent: 127.0.0.1: BadStatusLine"
 
 
 def test_a_certificate_is_looked_at(
@@ -228,13 +234,13 @@ def test_a_certificate_is_looked_at(
     web.encrypt()
     address = f"https://127.0.0.1:{web.server_port}/{SECRET}"
     monkeypatch.setenv(WEBHOOK, address)
-    assert "certificate verify failed" in told_web(tmp_path)
+    assert "certificate verify failed" in post_to(tmp_path)
     assert not web.heard
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    assert told_web(tmp_path) == "webhook: told"
+    assert post_to(tmp_path) == "webhook: sent"
 
 
-# --- a mail server that answers as it is told
+# --- a mail server that answers as the test says
 
 
 class Post(socketserver.ThreadingTCPServer):
@@ -335,7 +341,7 @@ def trusted(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
 
 
-def told_by_mail(who: Notices, tmp_path: Path, subject: str = "digits: improved") -> str:
+def sent_by_mail(who: Notices, tmp_path: Path, subject: str = "digits: improved") -> str:
     (line,) = tell(who, subject=subject, text="Alles gut, für heute.\n.\nJa.", home=tmp_path)
     assert HUNTER not in line
     assert "\n" not in line
@@ -344,7 +350,7 @@ def told_by_mail(who: Notices, tmp_path: Path, subject: str = "digits: improved"
 
 def test_a_mail_arrives(post: Post, tmp_path: Path) -> None:
     who = post.mail(starttls=False, to=[TO, "e@f.example"])
-    assert told_by_mail(who, tmp_path) == "mail: c@d.example, e@f.example"
+    assert sent_by_mail(who, tmp_path) == "mail: c@d.example, e@f.example"
     ((to, mail),) = post.mails
     assert to == [TO, "e@f.example"]
     assert (mail["From"], mail["To"]) == ("a@b.example", "c@d.example, e@f.example")
@@ -359,21 +365,21 @@ def test_a_password_is_sent_encrypted(
     post: Post, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(PASSWORD, HUNTER)
-    assert told_by_mail(post.mail(user="ann"), tmp_path) == f"mail: {TO}"
+    assert sent_by_mail(post.mail(user="ann"), tmp_path) == f"mail: {TO}"
     assert post.users == [f"\0ann\0{HUNTER}"]
     assert post.heard[:4] == ["EHLO", "STARTTLS", "EHLO*", "AUTH*"]
 
 
-def test_a_server_that_cannot_encrypt_is_told_nothing(post: Post, tmp_path: Path) -> None:
+def test_a_server_that_cannot_encrypt_is_sent_nothing(post: Post, tmp_path: Path) -> None:
     post.offers = []
-    line = told_by_mail(post.mail(), tmp_path)
-    assert line == "mail: not told: STARTTLS extension not supported by server."
+    line = sent_by_mail(post.mail(), tmp_path)
+    assert line == "mail: not sent: STARTTLS extension not supported by server."
     assert "MAIL" not in post.heard
     assert post.heard.count("EHLO") == 1
 
 
-def test_a_mail_server_of_unknown_name_is_told_nothing(post: Post, tmp_path: Path) -> None:
-    assert "certificate verify failed" in told_by_mail(post.mail(), tmp_path)
+def test_a_mail_server_of_unknown_name_is_sent_nothing(post: Post, tmp_path: Path) -> None:
+    assert "certificate verify failed" in sent_by_mail(post.mail(), tmp_path)
     assert post.heard.count("STARTTLS") == 1
 
 
@@ -382,10 +388,10 @@ def test_a_mail_server_of_unknown_name_is_told_nothing(post: Post, tmp_path: Pat
 def test_a_port_that_is_encrypted_from_the_start(
     post: Post, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encrypted: bool
 ) -> None:
-    monkeypatch.setattr(notices, "TLS_PORT", post.server_address[1])
+    monkeypatch.setattr(mail_channel, "TLS_PORT", post.server_address[1])
     if encrypted:
         post.socket = post.context.wrap_socket(post.socket, server_side=True)
-    line = told_by_mail(post.mail(), tmp_path)
+    line = sent_by_mail(post.mail(), tmp_path)
     assert (line == f"mail: {TO}") == encrypted
     assert bool(post.mails) == encrypted
 
@@ -393,35 +399,35 @@ def test_a_port_that_is_encrypted_from_the_start(
 @pytest.mark.parametrize("verb", ["CONNECT", "MAIL", "RCPT", "MAILED"])
 def test_a_mail_server_that_is_busy_is_asked_again(post: Post, tmp_path: Path, verb: str) -> None:
     post.answers = {verb: ["421 busy"]}
-    assert told_by_mail(post.mail(starttls=False), tmp_path) == f"mail: {TO}"
+    assert sent_by_mail(post.mail(starttls=False), tmp_path) == f"mail: {TO}"
     assert len({mail["Message-ID"] for _, mail in post.mails}) == 1
 
 
 def test_a_mail_server_that_stays_busy_is_asked_three_times(post: Post, tmp_path: Path) -> None:
     post.answers = {"MAIL": ["450 later"] * 9}
-    assert told_by_mail(post.mail(starttls=False), tmp_path) == "mail: not told: 450 later"
+    assert sent_by_mail(post.mail(starttls=False), tmp_path) == "mail: not sent: 450 later"
     assert post.heard.count("MAIL") == 3
 
 
 @pytest.mark.parametrize(
     ("verb", "line"),
     [
-        ("CONNECT", "mail: not told: 550 no such place"),
-        ("MAIL", "mail: not told: 550 no such place"),
-        ("RCPT", f"mail: not told: {TO}: 550 no such place"),
-        ("MAILED", "mail: not told: 550 no such place"),
+        ("CONNECT", "mail: not sent: 550 no such place"),
+        ("MAIL", "mail: not sent: 550 no such place"),
+        ("RCPT", f"mail: not sent: {TO}: 550 no such place"),
+        ("MAILED", "mail: not sent: 550 no such place"),
     ],
 )
 def test_a_refusal_is_final(post: Post, tmp_path: Path, verb: str, line: str) -> None:
     post.answers = {verb: ["550 no such place"]}
-    assert told_by_mail(post.mail(starttls=False), tmp_path) == line
+    assert sent_by_mail(post.mail(starttls=False), tmp_path) == line
     assert post.heard.count("MAIL") == (verb != "CONNECT")
 
 
 def test_one_refused_address_does_not_stop_the_others(post: Post, tmp_path: Path) -> None:
     post.answers = {"RCPT": ["550 who?"]}
-    line = told_by_mail(post.mail(starttls=False, to=["x@y.example", TO]), tmp_path)
-    assert line == f"mail: {TO}; not told: x@y.example: 550 who?"
+    line = sent_by_mail(post.mail(starttls=False, to=["x@y.example", TO]), tmp_path)
+    assert line == f"mail: {TO}; not sent: x@y.example: 550 who?"
 
 
 @pytest.mark.usefixtures("trusted")
@@ -430,21 +436,21 @@ def test_a_wrong_password_is_not_repeated_by_anybody(
 ) -> None:
     monkeypatch.setenv(PASSWORD, HUNTER)
     post.answers = {"AUTH": [f"535 {HUNTER} is wrong"]}
-    line = told_by_mail(post.mail(user="ann"), tmp_path)
-    assert line == f"mail: not told: user or {PASSWORD} is refused"
+    line = sent_by_mail(post.mail(user="ann"), tmp_path)
+    assert line == f"mail: not sent: user or {PASSWORD} is refused"
     post.answers = {"MAIL": [f"550 not with {HUNTER}"]}
-    assert told_by_mail(post.mail(user="ann"), tmp_path) == "mail: not told: 550 not with ***"
+    assert sent_by_mail(post.mail(user="ann"), tmp_path) == "mail: not sent: 550 not with ***"
 
 
 def test_a_sent_mail_stays_sent_however_they_part(post: Post, tmp_path: Path) -> None:
     post.answers = {"QUIT": ["500 no"]}
-    assert told_by_mail(post.mail(starttls=False), tmp_path) == f"mail: {TO}"
+    assert sent_by_mail(post.mail(starttls=False), tmp_path) == f"mail: {TO}"
     assert len(post.mails) == 1
 
 
 def test_a_subject_is_one_line(post: Post, tmp_path: Path) -> None:
     subject = "digits:\r\nBcc: x@y.example\u2028improved"
-    told_by_mail(post.mail(starttls=False), tmp_path, subject)
+    sent_by_mail(post.mail(starttls=False), tmp_path, subject)
     ((to, mail),) = post.mails
     assert to == [TO]
     assert mail["Subject"] == "digits: Bcc: x@y.example improved"
@@ -467,20 +473,20 @@ def test_a_file_that_cannot_be_written_does_not_stop_the_others(web: Web, tmp_pa
     (tmp_path / "notices.md").mkdir()
     who = Notices(file="notices.md", webhook=True)
     lines = tell(who, subject="s", text="t", home=tmp_path)
-    assert lines == ["file: not told: notices.md: is a directory", "webhook: told"]
+    assert lines == ["file: not sent: notices.md: is a directory", "webhook: sent"]
     assert len(web.heard) == 1
 
 
-def test_all_are_told_in_order(web: Web, post: Post, tmp_path: Path) -> None:
+def test_all_are_notified_in_order(web: Web, post: Post, tmp_path: Path) -> None:
     mail = post.mail(starttls=False).mail
     lines = tell(
         Notices(file="n.md", mail=mail, webhook=True), subject="s", text="t", home=tmp_path
     )
-    assert lines == ["file: n.md", f"mail: {TO}", "webhook: told"]
+    assert lines == ["file: n.md", f"mail: {TO}", "webhook: sent"]
     assert len(web.heard) == len(post.mails) == 1
 
 
-def test_nobody_is_told(tmp_path: Path) -> None:
+def test_nobody_is_notified(tmp_path: Path) -> None:
     assert tell(Notices(), subject="s", text="t", home=tmp_path) == []
     assert not list(tmp_path.iterdir())
 
@@ -488,8 +494,8 @@ def test_nobody_is_told(tmp_path: Path) -> None:
 def test_what_went_missing_since_the_start_is_said(post: Post, tmp_path: Path) -> None:
     who = Notices(mail=post.mail(user="ann", starttls=False).mail, webhook=True)
     mail, webhook = tell(who, subject="s", text="t", home=tmp_path)
-    assert mail.startswith("mail: not told: tell.mail.user = 'ann': set MIXUNLEARN_SMTP_PASSWORD")
-    assert webhook.startswith("webhook: not told: tell.webhook = True: set MIXUNLEARN_WEBHOOK")
+    assert mail.startswith("mail: not sent: tell.mail.user = 'ann': set MIXUNLEARN_SMTP_PASSWORD")
+    assert webhook.startswith("webhook: not sent: tell.webhook = True: set MIXUNLEARN_WEBHOOK")
 
 
 # --- bad input
@@ -590,9 +596,17 @@ def test_what_is_complete_passes(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- news
 
 
-def night(verdict: str | None, state: str = "done", **experiments: str | None) -> dict[str, Any]:
-    each = [{"name": name, "verdict": word} for name, word in experiments.items()]
-    return {"state": state, "verdict": verdict, "experiments": each}
+def night(
+    verdict: Word | None, state: NightState = "done", **experiments: Word | None
+) -> NightRecord:
+    parts = [PartRecord(name=name, verdict=word) for name, word in experiments.items()]
+    return NightRecord(
+        plan="plan",
+        date=datetime.date(2026, 11, 1),
+        state=state,
+        verdict=verdict,
+        experiments=parts,
+    )
 
 
 QUIET = night("unchanged", a="unchanged", b="unchanged")
@@ -617,6 +631,6 @@ QUIET = night("unchanged", a="unchanged", b="unchanged")
         ),
     ],
 )
-def test_what_is_news(now: dict[str, Any], before: dict[str, Any] | None, news: bool) -> None:
+def test_what_is_news(now: NightRecord, before: NightRecord | None, news: bool) -> None:
     assert due("news", now, before) == news
     assert due("always", now, before)

@@ -3,15 +3,16 @@
 import json
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
 from distributed.config.experiment import Experiment, make_experiment
-from distributed.nights import Nightly, Nights
-from distributed.retention import prune
+from distributed.config.nightly import Nightly
+from distributed.nightly.nights import Nights
+from distributed.nightly.records import Configuration, NightRecord, PartRecord
+from distributed.nightly.retention import prune
 from distributed.runtime.addresses import embedded
 from distributed.tracking import server
 from distributed.tracking.deletion import delete_old_versions
@@ -110,17 +111,12 @@ def test_where_mlflow_has_nothing_nothing_is_made(home: Path) -> None:
 
 
 def night(nights: Nights, day: int, study: str, champion: str) -> None:
-    part: dict[str, Any] = {
-        "name": "tiny",
-        "study": study,
-        "champion": {"trial": f"{champion}/0"},
-        "candidate": None,
-        "generation": 0,
-    }
-    when = (FIRST + timedelta(days=day)).isoformat()
-    nights.write({"schema": 2, "date": when, "experiments": [part]})
+    reigning = Configuration(method="finetune", parameters={}, epochs=1, trial=f"{champion}/0")
+    part = PartRecord(name="tiny", study=study, champion=reigning)
+    when = FIRST + timedelta(days=day)
+    nights.write(NightRecord(plan="plan", date=when, experiments=[part]))
     for name in ("night.html", "night.md"):
-        (nights.of(FIRST + timedelta(days=day)) / name).write_text("a page")
+        (nights.of(when) / name).write_text("a page")
 
 
 @pytest.fixture

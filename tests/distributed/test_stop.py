@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from distributed.cluster.connection import ROOT
-from distributed.night import limited
+from distributed.nightly.time_limit import limited
 from distributed.runtime.signals import Interrupted, Stop, ignored
 
 BUSY = """

@@ -105,9 +105,10 @@ def test_every_kind_is_pinned() -> None:
 PLAN = """
     import json, sys
     from pathlib import Path
-    from distributed.experiment import make_experiment
-    from distributed.plan import make_plan, resolved
-    from distributed.recorder import is_metric
+    from distributed.config.experiment import make_experiment
+    from distributed.plan.make import make_plan
+    from distributed.plan.plan import resolved
+    from distributed.search.trial_callback import is_metric
     from mixunlearn.errors import InputError
     from report.notation import unit
 

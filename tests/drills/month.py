@@ -1,9 +1,9 @@
 """A month of nights: `python -m tests.drills.month`.
 
 30 nights on digits, each the real command on its date. From night 12 on, the optimizer takes
-smaller steps than it is told, as a library with a worse default would; on night 20 the data change;
-in the middle of night 25 the driver is killed, and the same command is given again. All else is
-noise. Searches begin anew every ten nights and five nights are kept whole: what bounds the disk
+smaller steps than its setting, as a library with a worse default would; on night 20 the data
+change; during night 25 the driver is killed, and the same command is run again. All else is noise.
+Searches start a new study every ten nights and five nights are kept whole: what bounds the disk
 over years is at work within the month. Ends standard output with verdict, time and disk of every
 night, as one line of JSON.
 """
@@ -25,7 +25,7 @@ import yaml
 from rich.console import Console
 from sklearn.datasets import load_digits
 
-from distributed.retention import size_of
+from distributed.nightly.retention import size_of
 from tests.drills.faults import SITE
 from tests.drills.process import LEAVING_S, ROOT, Command
 
@@ -56,7 +56,7 @@ PLAN = {
 
 
 def main() -> int:
-    """Run the month and print what came of it."""
+    """Run the month and print its result."""
     parser = argparse.ArgumentParser(prog="python -m tests.drills.month", description=__doc__)
     parser.add_argument("--nights", type=int, default=NIGHTS)
     parser.add_argument("--folder", type=Path, help="for all files; by default a temporary one")
@@ -76,7 +76,7 @@ def main() -> int:
 
 
 def night(number: int, folder: Path) -> dict[str, Any]:
-    """Run one night, killed and given again if it is the one; return what came of it."""
+    """Run one night, killed and resumed if it is the one; return its result."""
     write_data(folder / "d.parquet", changed=number >= CHANGED)
     day = FIRST + timedelta(days=number - 1)
     words = ["nightly", str(folder / "month.yaml"), "--date", day.isoformat(), "--json"]

@@ -18,9 +18,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import StepPatch
 from rich.console import Console
 
-from report import nightly_page
-from report.nightly_figure import BESIDE, trend_figure
-from report.nightly_page import MARKDOWN, PAGE, headline, markdown, trend, write_night
+from report.nightly import page as page_module
+from report.nightly.figure import BESIDE, trend_figure
+from report.nightly.headline import headline
+from report.nightly.history import trend
+from report.nightly.markdown import markdown
+from report.nightly.page import NIGHT_MARKDOWN, NIGHT_PAGE, write_night
 from report.plots import GREEN, VERMILION
 
 GAPS = [2.0, 2.2, 2.4, 2.6, 2.8]
@@ -77,7 +80,7 @@ def night(day: int = 0, *experiments: dict[str, Any], **more: Any) -> dict[str, 
         "error": None,
         "margin": 1.0,
         "experiments": list(given),
-        "told": ["webhook: not told: 503"],
+        "told": ["webhook: not sent: 503"],
         "links": {"mlflow": "http://127.0.0.1:5000/"},
     }
     return {**found, **more}
@@ -101,8 +104,8 @@ def nothing() -> dict[str, Any]:
 
 def written(nights: Sequence[dict[str, Any]], folder: Path) -> str:
     write_night(nights, folder)
-    assert sorted(path.name for path in folder.iterdir()) == [PAGE, MARKDOWN]
-    return (folder / PAGE).read_text()
+    assert sorted(path.name for path in folder.iterdir()) == [NIGHT_PAGE, NIGHT_MARKDOWN]
+    return (folder / NIGHT_PAGE).read_text()
 
 
 # --- the verdict -----------------------------------------------------------------------------
@@ -119,7 +122,7 @@ def test_the_headline_names_what_is_not_unchanged() -> None:
 
 def test_the_headline_of_a_night_that_is_not_done() -> None:
     assert headline(failed()) == "digits, 2026-11-01: failed: the disk is full; free 2 GB"
-    assert headline(failed(error=None)).endswith("failed: the reason was not written down")
+    assert headline(failed(error=None)).endswith("failed: no reason was recorded")
     half = night(0, experiment("a", verdict="regressed"), experiment("b", verdict=None))
     half |= {"state": "failed", "error": "one\nline"}
     assert headline(half).endswith("failed: one line (before that: regressed (a))")
@@ -129,7 +132,7 @@ def test_the_headline_of_a_night_that_is_not_done() -> None:
 
 def test_the_verdict_comes_first_in_both_forms(tmp_path: Path) -> None:
     worse = night(0, experiment(verdict="regressed", why="worse for 3 nights"))
-    page, text = written([worse], tmp_path), (tmp_path / MARKDOWN).read_text()
+    page, text = written([worse], tmp_path), (tmp_path / NIGHT_MARKDOWN).read_text()
     assert text.startswith("# digits, 2026-11-01: regressed (digits-class)\n")
     body = page.partition("<main>")[2].lstrip()
     assert body.startswith('<h1 class="verdict regressed">digits, 2026-11-01: regressed')
@@ -143,7 +146,7 @@ def test_the_verdict_comes_first_in_both_forms(tmp_path: Path) -> None:
 def test_both_forms_say_the_same(tmp_path: Path) -> None:
     earlier = [night(0), failed(1)]
     page = written([*earlier, night(2)], tmp_path)
-    for form in (page, (tmp_path / MARKDOWN).read_text()):
+    for form in (page, (tmp_path / NIGHT_MARKDOWN).read_text()):
         for said in (
             "1a2b3c4d mixunlearn, epochs 6, since 2026-11-01, version 3, trial s-1/4",
             "2.40 ± 0.32 (5) pp",
@@ -161,7 +164,7 @@ def test_both_forms_say_the_same(tmp_path: Path) -> None:
             "123 MB",
             "Nothing was promoted.",
             "the export was put off",
-            "webhook: not told: 503",
+            "webhook: not sent: 503",
             "http://127.0.0.1:5000/",
         ):
             assert said in form, said
@@ -195,7 +198,7 @@ def test_a_duel_in_words(duel: dict[str, Any], said: str) -> None:
     [
         (1.0, 2.0, "worse by more than the margin"),
         (-2.0, -1.2, "better by more than the margin"),
-        (-0.5, 1.5, "not told from the margin"),
+        (-0.5, 1.5, "cannot be told apart from the margin"),
     ],
 )
 def test_a_shift_against_the_margin(low: float, high: float, said: str) -> None:
@@ -203,7 +206,7 @@ def test_a_shift_against_the_margin(low: float, high: float, said: str) -> None:
     assert said in markdown([night(0, experiment(shift=shift))])
 
 
-def test_alarm_promotion_and_failed_trials_are_told() -> None:
+def test_alarm_promotion_and_failed_trials_are_shown() -> None:
     found = experiment(
         cusum={"level": 7.3, "limit": 4.9, "nights": 3},
         promoted="9f8e7d6c takes the place of 1a2b3c4d",
@@ -255,7 +258,7 @@ def test_a_failed_night_shows_those_before(tmp_path: Path) -> None:
     assert "No experiment was run." in page
     assert "<details open>" in page
     assert "2.40 ± 0.32 (5)" in page
-    assert "| 2026-11-02 | failed |" in (tmp_path / MARKDOWN).read_text()
+    assert "| 2026-11-02 | failed |" in (tmp_path / NIGHT_MARKDOWN).read_text()
 
 
 # --- what a page may do ----------------------------------------------------------------------
@@ -276,7 +279,7 @@ def test_what_others_wrote_is_text(tmp_path: Path) -> None:
     assert "<script" not in page
     assert "javascript:" not in page
     assert "&lt;script&gt;" in page
-    assert "<script" not in (tmp_path / MARKDOWN).read_text()
+    assert "<script" not in (tmp_path / NIGHT_MARKDOWN).read_text()
     assert "<script" not in written(nights[:1], tmp_path)
 
 
@@ -311,8 +314,8 @@ def test_old_files_stay_when_writing_fails(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         write_night([night(1)], tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [PAGE, MARKDOWN]
-    assert (tmp_path / PAGE).read_text() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == [NIGHT_PAGE, NIGHT_MARKDOWN]
+    assert (tmp_path / NIGHT_PAGE).read_text() == before
 
 
 def test_nothing_is_written_when_the_figure_cannot_be_drawn(
@@ -321,7 +324,7 @@ def test_nothing_is_written_when_the_figure_cannot_be_drawn(
     def broken(*_: object) -> Figure:
         raise ValueError("no figure")
 
-    monkeypatch.setattr(nightly_page, "trend_figure", broken)
+    monkeypatch.setattr(page_module, "trend_figure", broken)
     with pytest.raises(ValueError, match="no figure"):
         write_night([night(0)], tmp_path / "new")
     assert not (tmp_path / "new").exists()

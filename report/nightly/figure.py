@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
-from report.nightly_record import UNDECIDED, Record, numbers_in, parts_of, text_of, verdict_of
+from report.nightly.record import UNDECIDED, Record, numbers_in, parts_of, text_of, verdict_of
 from report.notation import ABSENT
 from report.plots import BLUE, GREEN, INK, PALE, VERMILION, new_figure
 

@@ -1,7 +1,7 @@
-"""What old nights leave: their numbers for ever, all else for a while.
+"""What old nights leave: their numbers are never removed, all else is after a while.
 
-A home, a store and MLflow stay of a size that follows from the plan: what is removed here was
-either written down as numbers in the records of nights, or can be made again.
+The size of a home, a store and MLflow is bounded by the plan: what is removed here is either in the
+records of nights as numbers, or can be made again.
 """
 
 import shutil
@@ -11,7 +11,9 @@ from contextlib import closing
 from pathlib import Path
 
 from distributed.config.experiment import Experiment
-from distributed.nights import Nightly, Nights, Record
+from distributed.config.nightly import Nightly
+from distributed.nightly.nights import Nights
+from distributed.nightly.records import NightRecord
 from distributed.plan.plan import Plan
 from distributed.runtime.addresses import resolve
 from distributed.runtime.text import one_line, redact
@@ -23,17 +25,17 @@ from distributed.study.trials_table import ranked
 from distributed.tracking.deletion import delete_old_versions
 from mixunlearn.errors import MixUnlearnError
 from mixunlearn.store import Store
-from report.nightly_page import MARKDOWN, PAGE
+from report.nightly.page import NIGHT_MARKDOWN, NIGHT_PAGE
 
-# Of a study; what goes on another time starts anew, and `mixunlearn report` draws the page again.
+# Of a study. Trials that are resumed later start again; `mixunlearn report` draws the page again.
 LARGE = ("checkpoints", "models", "model", "plots", REPORT)
 
 
 def tidy(plan: Plan, drawn: Plan, seeds: Iterable[int]) -> None:
     """Remove what a night's search and its measurements leave beside their numbers.
 
-    These are the models of trials that are no longer among the best, once MLflow has them, and the
-    results under other seeds than tonight's, which earlier records have.
+    Removed are the models of trials that are no longer among the best, once MLflow has them, and
+    results under seeds of earlier nights, which are in those nights' records.
 
     Args:
         plan: of the study that is searched.
@@ -45,7 +47,7 @@ def tidy(plan: Plan, drawn: Plan, seeds: Iterable[int]) -> None:
         "unlearned",
         lambda payload: payload["study"] == drawn.study and payload["seed"] not in kept,
     )
-    if (plan.folder / SPOOL).exists():  # what waits for MLflow lies in the files
+    if (plan.folder / SPOOL).exists():  # what waits for MLflow is in these files
         return
     with closing(open_study(plan)) as study:
         rows = study.rows()
@@ -60,7 +62,7 @@ def tidy(plan: Plan, drawn: Plan, seeds: Iterable[int]) -> None:
 def prune(
     nights: Nights, nightly: Nightly, experiments: Sequence[Experiment], home: Path
 ) -> list[str]:
-    """Remove the pages of old nights, and all but the numbers of studies left behind.
+    """Remove the pages of old nights, and all but the numbers of abandoned studies.
 
     Args:
         nights: the records, which all stay.
@@ -69,22 +71,19 @@ def prune(
         home: where results are kept.
 
     Returns:
-        Why something could not be removed, in one line each; the next night tries again.
+        Why something could not be removed, in one line each; the next night retries.
     """
     dates = nights.dates()
     old = dates[: -nightly.keep]
     for night in old:
-        for name in (PAGE, MARKDOWN):
+        for name in (NIGHT_PAGE, NIGHT_MARKDOWN):
             (nights.of(night) / name).unlink(missing_ok=True)
-    living = _living(home, nightly.keep)
-    left = defaultdict[str, set[str]](set)
-    for name, study in _studies(nights.read(night) for night in old):
-        left[name] |= {study} - living
+    abandoned = _abandoned((nights.read(night) for night in old), _in_use(home, nightly.keep))
     try:
-        _remove(set().union(*left.values()), home)
+        _remove(set().union(*abandoned.values()), home)
         for experiment in experiments:
             uri, _ = resolve(experiment.tracking.uri, experiment.tracking.storage, home)
-            delete_old_versions(uri, experiment.name, left[experiment.name], keep=nightly.keep)
+            delete_old_versions(uri, experiment.name, abandoned[experiment.name], keep=nightly.keep)
     except (MixUnlearnError, OSError) as error:
         return [redact(one_line(error))]
     return []
@@ -95,7 +94,17 @@ def size_of(folder: Path) -> int:
     return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _living(home: Path, keep: int) -> set[str]:
+def _abandoned(
+    records: Iterable[NightRecord | None], in_use: Set[str]
+) -> defaultdict[str, set[str]]:
+    """Return the studies of each experiment that nights mention and that are not in use."""
+    found = defaultdict[str, set[str]](set)
+    for name, study in _studies(records):
+        found[name] |= {study} - in_use
+    return found
+
+
+def _in_use(home: Path, keep: int) -> set[str]:
     """Return the studies that the last nights of any plan mention: several may share one."""
     plans = [Nights(home, path.name) for path in (home / "nightly").iterdir() if path.is_dir()]
     kept = (plan.read(night) for plan in plans for night in plan.dates()[-keep:])
@@ -114,12 +123,9 @@ def _remove(studies: Set[str], home: Path) -> None:
         Store(home / "store").discard("unlearned", lambda payload: payload["study"] in studies)
 
 
-def _studies(records: Iterable[Record | None]) -> Iterator[tuple[str, str]]:
+def _studies(records: Iterable[NightRecord | None]) -> Iterator[tuple[str, str]]:
     """Yield the studies that nights mention, each with its experiment's name."""
     for record in records:
-        for part in record["experiments"] if record else ():
-            if part.get("study"):
-                yield part["name"], part["study"]
-            for who in ("champion", "candidate"):
-                if part.get(who):
-                    yield part["name"], part[who]["trial"].rpartition("/")[0]
+        for part in record.experiments if record else ():
+            for study in part.studies:
+                yield part.name, study

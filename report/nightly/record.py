@@ -1,4 +1,4 @@
-"""The record of a night, read for those who show it: whatever it lacks is put into words."""
+"""Reads the record of a night, as plain JSON: whatever it lacks is put into words."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias

@@ -1,0 +1,130 @@
+"""A nightly plan as a user writes it."""
+
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
+from pathlib import Path
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import Field, ValidationError
+
+from distributed.config.experiment import (
+    REMEDIES,
+    Count,
+    Experiment,
+    Positive,
+    Section,
+    read_experiment,
+)
+from distributed.config.notices import Mail, Notices
+from distributed.config.yaml_file import put, read_file
+from mixunlearn.data.names import known_names
+from mixunlearn.errors import InputError
+
+
+class Budget(Section):
+    """What a night may cost, for each experiment.
+
+    Args:
+        trials: how many a night adds to the search.
+        hours: after which the search is stopped gracefully; what was measured is judged.
+    """
+
+    trials: Annotated[int, Field(ge=0)] = 8
+    hours: Positive | None = None
+
+
+class Nightly(Section):
+    """What is done every night.
+
+    Args:
+        name: of the plan; also of its experiment in MLflow.
+        experiments: files, relative to the plan's own.
+        budget: what a night may cost.
+        seeds: fresh ones a night, for champion and candidate alike.
+        draws: forget sets in rotation, one a night, none of them the one that is searched on.
+            Each has references of its own, trained when it is first needed.
+        window: nights of history that a night is compared with.
+        margin: the change of `gap/avg` that matters, in percentage points.
+        error: probability of a false alarm in 30 quiet nights, of all experiments together.
+        time_zone: in which a night has its date.
+        missed: whether nights that were missed are run first.
+        promote: whether a candidate that won takes the champion's place.
+        keep: nights whose pages, models and checkpoints stay; numbers are never removed.
+        renew: trials of a study, after which the search starts a new one with the best of it.
+        tell: who is notified.
+    """
+
+    name: Annotated[str, Field(max_length=60, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    experiments: Annotated[list[str], Field(min_length=1)]
+    budget: Budget = Budget()
+    seeds: Annotated[int, Field(ge=2)] = 5
+    draws: Count = 3
+    window: Annotated[int, Field(ge=5)] = 60
+    margin: Positive = 1.0
+    error: Annotated[float, Field(gt=0, le=0.5)] = 0.05
+    time_zone: str = "UTC"
+    missed: Literal["skip", "catch_up"] = "skip"
+    promote: bool = False
+    keep: Count = 30
+    renew: Count = 1000
+    tell: Notices = Notices()
+
+    @property
+    def share(self) -> float:
+        """Return the error of one test: each experiment has two, drift and duel."""
+        return self.error / (2 * len(self.experiments))
+
+    def today(self, now: datetime) -> date:
+        """Return the date of a moment in the plan's time zone."""
+        return now.astimezone(ZoneInfo(self.time_zone)).date()
+
+
+SECTIONS: Mapping[str, type[Section]] = {
+    "": Nightly,
+    "budget": Budget,
+    "tell": Notices,
+    "tell.mail": Mail,
+}
+
+
+def read_nightly(path: Path, settings: Sequence[str] = ()) -> tuple[Nightly, list[Experiment]]:
+    """Return the plan in a YAML file, overridden by `key=value` settings, and its experiments.
+
+    Raises:
+        InputError: no such file, not YAML, or an unknown key or impossible value.
+    """
+    content = read_file(path)
+    put(content, settings)
+    try:
+        nightly = Nightly.model_validate(content)
+    except ValidationError as error:
+        raise _refused(error) from error
+    _check_time_zone(nightly.time_zone)
+    experiments = [read_experiment(path.parent / name) for name in nightly.experiments]
+    names = [experiment.name for experiment in experiments]
+    if len(set(names)) < len(names):
+        raise InputError("experiments", names, "two have one name: give each its own")
+    return nightly, experiments
+
+
+def _check_time_zone(name: str) -> None:
+    try:
+        ZoneInfo(name)
+    except (OSError, ValueError, KeyError) as error:
+        remedy = "no such time zone; write one as Europe/Paris or UTC"
+        raise InputError("time_zone", name, remedy) from error
+
+
+def _refused(error: ValidationError) -> InputError:
+    """Return the first problem that pydantic found, in one line."""
+    found = error.errors()[0]
+    *outer, last = (str(part) for part in found["loc"])
+    key = ".".join([*outer, last])
+    if found["type"] == "extra_forbidden":
+        fields = SECTIONS.get(".".join(outer), Nightly).model_fields
+        return InputError(key, found["input"], f"unknown key; {known_names(last, fields)}")
+    if found["type"] == "missing":
+        return InputError(key, None, "missing; experiments/nightly/ shows it")
+    remedy = REMEDIES.get(found["type"], found["msg"]).format(**found.get("ctx", {}))
+    return InputError(key, found["input"], remedy)

@@ -1,0 +1,171 @@
+"""Who is champion: the configuration in use, its registered model, and that model's alias."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import date
+from typing import Any
+
+from distributed.nightly.records import Configuration, PartRecord
+from distributed.plan.plan import Plan
+from distributed.rerun.trial_lookup import parameters_of
+from distributed.search.best import log_best
+from distributed.search.outputs import read_summary
+from distributed.search.report_data import make_report_data
+from distributed.search.runs import TRACKING_TIMEOUT_S, make_tracker
+from distributed.search.session import Session
+from distributed.search.summary import trial_summary
+from distributed.search.sweep import evaluate_on_test
+from distributed.search.test_evaluation import trial_task
+from distributed.study.trials_table import Row
+from distributed.tracking.promotion import promote
+from distributed.tracking.registration import Alias, find_alias
+from distributed.tracking.server import read_run
+from distributed.tracking.tags import STEP, STUDY, TRIAL
+from mixunlearn.errors import InputError, MixUnlearnError
+
+
+def current_champion(
+    plan: Plan,
+    last: PartRecord | None,
+    night: date,
+    *,
+    restore: bool,
+    note: Callable[[str], None],
+) -> Configuration | None:
+    """Return who is champion: by the last night, or by the alias if somebody moved it.
+
+    Args:
+        plan: of the night's search.
+        last: the last night with a champion.
+        night: the date.
+        restore: whether a champion without the alias is to get it back.
+        note: told what goes otherwise than planned.
+
+    Raises:
+        MixUnlearnError: the alias names a version that is no trial of the experiment.
+    """
+    held = last.title_holder if last else None
+    try:
+        alias = alias_of(plan)
+    except MixUnlearnError as error:
+        note(f"the registry was not asked: {error}")
+        return held
+    moved = bool(held and held.version and alias and alias.trial_id != held.trial_id)
+    if held is None or moved:
+        return _adopted_from(plan, alias, night, note) if alias else None
+    if alias is None or alias.trial_id != held.trial_id:
+        return with_alias(plan, held, note) if restore else held
+    return replace(held, version=alias.version)
+
+
+def with_alias(plan: Plan, held: Configuration, note: Callable[[str], None]) -> Configuration:
+    """Give the alias to a champion that has lost it, or never had it.
+
+    Args:
+        plan: of the experiment.
+        held: the champion; without a trial's id it stays without an alias.
+        note: told what was done, or what prevented it.
+    """
+    if held.trial_id is None:
+        return held
+    try:
+        note(promote(plan.tracking_uri, plan.experiment.name, held.trial_id, proven=True))
+        alias = alias_of(plan)
+    except MixUnlearnError as error:
+        note(f"the champion has no alias: {error}")
+        return held
+    return replace(held, version=alias.version if alias else None)
+
+
+def alias_of(plan: Plan) -> Alias | None:
+    """Return the version with the alias `champion` of the experiment's model, if there is one.
+
+    Raises:
+        MixUnlearnError: MLflow is away.
+    """
+    return find_alias(plan.tracking_uri, plan.experiment.name)
+
+
+def _adopted_from(
+    plan: Plan, alias: Alias, night: date, note: Callable[[str], None]
+) -> Configuration:
+    found = adopted(plan, alias, night)
+    note(f"version {alias.version} is the champion: the registry says so")
+    return found
+
+
+def adopted(plan: Plan, alias: Alias, night: date) -> Configuration:
+    """Return the configuration of a registered model that somebody made champion.
+
+    Raises:
+        MixUnlearnError: its trial cannot be read, or is of another method or space.
+    """
+    try:
+        run = read_run(plan.tracking_uri, alias.run_id)
+        trial, epochs = f"{run.tags[STUDY]}/{run.tags[TRIAL]}", int(run.tags[STEP])
+        found = parameters_of(run, plan.space)
+    except (InputError, KeyError, ValueError) as error:
+        what = f"version {alias.version} of {plan.experiment.name} is no trial of this experiment"
+        remedy = "give the alias `champion` to another version, or delete it"
+        raise MixUnlearnError(f"{what} ({error}); {remedy}") from error
+    return Configuration(
+        method=plan.experiment.method,
+        parameters=found,
+        epochs=epochs,
+        trial=trial,
+        trial_id=alias.trial_id or None,
+        since=night.isoformat(),
+        version=alias.version,
+    )
+
+
+def crown(plan: Plan, found: PartRecord, session: Session) -> PartRecord:
+    """Make the candidate champion; the alias follows, tonight or when MLflow is back.
+
+    Args:
+        plan: of the study it was found in.
+        found: the night's part, with a candidate that won its duel.
+        session: to work in.
+
+    Returns:
+        The part, its promotion done.
+    """
+    candidate = found.candidate
+    assert candidate is not None
+    try:
+        said = _register(plan, candidate, found, session)
+        alias = alias_of(plan)
+    except MixUnlearnError as error:
+        said, alias = f"{candidate.trial} is the champion; its alias has to wait: {error}", None
+    candidate = replace(candidate, version=alias.version if alias else None)
+    return replace(found, candidate=candidate, promotion="done", promoted=said)
+
+
+def _register(plan: Plan, candidate: Configuration, found: PartRecord, session: Session) -> str:
+    """Register a candidate's model and give it the alias `champion`; return what was done.
+
+    Raises:
+        MixUnlearnError: MLflow is away, or another driver has the study.
+    """
+    number = int(candidate.trial.rpartition("/")[2])
+    with session.part() as part:
+        study = part.open(plan, part.lock(plan))
+        row = next(row for row in study.rows() if row["trial"] == number)
+        task = {f"trial {number}": trial_task(study, row, row["epochs"])}
+        examined = evaluate_on_test(plan, task, session)
+        summary = _crowned(read_summary(plan), row, trial_summary(plan, row, examined), found)
+        review = replace(make_report_data(plan, study, summary), summary=summary)
+        tracker, uri = make_tracker(plan, session)
+        log_best(tracker, plan, review, examined, session.progress)
+        if problems := tracker.close(TRACKING_TIMEOUT_S):
+            raise MixUnlearnError(problems[0])
+    assert candidate.trial_id is not None
+    return promote(uri, plan.experiment.name, candidate.trial_id, proven=True)
+
+
+def _crowned(
+    summary: Mapping[str, Any], row: Row, trial: Mapping[str, Any], found: PartRecord
+) -> dict[str, Any]:
+    """Return a study's summary with a trial in the first place, as the night measured it."""
+    again = {"trial": row["trial"], "seeds": len(found.rival_gaps), **found.rival_metrics}
+    return {**summary, "best": [trial], "spread": again}

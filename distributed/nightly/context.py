@@ -1,0 +1,55 @@
+"""What all experiments of one night share."""
+
+import time
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+from distributed.config.nightly import Nightly
+from distributed.search.session import Session
+from mixunlearn.signature import seed_for
+
+
+@dataclass(frozen=True, kw_only=True)
+class NightContext:
+    """What all experiments of one night share.
+
+    Args:
+        nightly: the plan.
+        night: its date.
+        home: where results are kept.
+        session: to run in.
+        command: to name in error messages.
+        local: whether trials run on this machine.
+        attempt: 1, and one more each time the night is forced.
+        began: seconds of the monotonic clock.
+    """
+
+    nightly: Nightly
+    night: date
+    home: Path
+    session: Session
+    command: str
+    local: bool
+    attempt: int = 1
+    began: float = field(default_factory=time.monotonic)
+
+    def left(self) -> float | None:
+        """Return the seconds that are left; `None` without a limit."""
+        hours = self.nightly.budget.hours
+        return None if hours is None else self.began + hours * 3600 - time.monotonic()
+
+    def enough(self) -> bool:
+        """Return whether a stop was asked for, or the time is over."""
+        left = self.left()
+        return self.session.stop.asked is not None or (left is not None and left < 0)
+
+    def seed(self, experiment: str, index: int) -> int:
+        """Return one of the night's fresh seeds.
+
+        Args:
+            experiment: its name.
+            index: from 0 on, below the plan's `seeds`.
+        """
+        night = self.night.isoformat()
+        return seed_for("night", self.nightly.name, experiment, night, self.attempt, index)

@@ -1,0 +1,89 @@
+"""What a configuration scores under the night's fresh seeds, on the night's forget set."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from distributed.nightly.context import NightContext
+from distributed.nightly.records import Configuration
+from distributed.plan.plan import Plan
+from distributed.search.summary import distribution
+from distributed.search.test_evaluation import TestEvaluator
+from trainables.evaluate import TestTask
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """What a configuration scored on `test`.
+
+    Args:
+        metrics: a mapping a seed, by name.
+        left_out: how many seeds there was no time for.
+    """
+
+    metrics: Sequence[Mapping[str, float]]
+    left_out: int
+
+    @property
+    def gaps(self) -> list[float]:
+        """Return `gap/avg` by seed, in percentage points."""
+        return [each["gap/avg"] for each in self.metrics]
+
+    @property
+    def distributions(self) -> dict[str, Mapping[str, Any]]:
+        """Return each metric's distribution over the seeds."""
+        names = sorted(self.metrics[0]) if self.metrics else []
+        return {
+            name: distribution([each[name] for each in self.metrics if name in each])
+            for name in names
+        }
+
+
+def measure(
+    context: NightContext, drawn: Plan, configuration: Configuration, who: str
+) -> Measurement:
+    """Measure a configuration; results that are stored already are not computed again.
+
+    Args:
+        context: of the night.
+        drawn: plan of the night's forget set.
+        configuration: to unlearn with.
+        who: for the progress display.
+
+    Raises:
+        Interrupted: a stop was asked for.
+    """
+    tasks = _tasks(context, drawn, configuration)
+    if missing := TestEvaluator(drawn).missing(tasks):
+        _evaluate(context, drawn, missing, who)
+    evaluator = TestEvaluator(drawn)
+    left = evaluator.missing(tasks)
+    kept = {name: task for name, task in tasks.items() if name not in left}
+    entries = evaluator.results(kept).values()
+    return Measurement(metrics=[each.record["metrics"] for each in entries], left_out=len(left))
+
+
+def _tasks(context: NightContext, drawn: Plan, configuration: Configuration) -> dict[str, TestTask]:
+    """Return one task a seed."""
+    return {
+        str(index): TestTask(
+            method=configuration.method,
+            parameters=configuration.parameters,
+            seed=context.seed(drawn.experiment.name, index),
+            epochs=configuration.epochs,
+            trial=None,
+        )
+        for index in range(context.nightly.seeds)
+    }
+
+
+def _evaluate(
+    context: NightContext, drawn: Plan, missing: Mapping[str, TestTask], who: str
+) -> None:
+    session = context.session
+    line = f"{drawn.experiment.name}: {who}, {len(missing)} seeds"
+    session.progress.show(line, event=True)
+    drawn = session.connect(drawn, "starting Ray")
+    problem, judge = drawn.problem(), drawn.references.judge("test")
+    TestEvaluator(drawn, weights=False).run(missing, problem, judge, context.enough)
+    session.stop.check()

@@ -1,0 +1,29 @@
+"""Records of earlier versions, migrated when they are read; their files stay as they are."""
+
+from collections.abc import Mapping
+from typing import Any
+
+SCHEMA = 3  # of a record; raise it with a step in `migrated`
+
+
+def migrated(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a record's content as this version writes it.
+
+    Raises:
+        ValueError: a newer version wrote it.
+    """
+    schema = content["schema"]
+    if schema > SCHEMA:
+        raise ValueError(f"schema {schema}, and this version knows up to {SCHEMA}")
+    parts = content.get("experiments", ())
+    if schema == 1:  # a search had one study
+        parts = [{**part, "generation": 0} for part in parts]
+    if schema <= 2:  # noqa: PLR2004 - an empty `promoted` said that the promotion was due
+        parts = [_with_promotion(part) for part in parts]
+    return {**content, "schema": SCHEMA, "experiments": parts}
+
+
+def _with_promotion(part: Mapping[str, Any]) -> dict[str, Any]:
+    promoted = part.get("promoted")
+    promotion = "none" if promoted is None else "done" if promoted else "due"
+    return {**part, "promotion": promotion, "promoted": promoted or None}

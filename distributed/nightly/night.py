@@ -1,0 +1,248 @@
+"""One experiment on one night: the champion measured again, the search, a duel, a verdict."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from distributed.config.experiment import Experiment
+from distributed.nightly.champion import crown, current_champion, with_alias
+from distributed.nightly.context import NightContext
+from distributed.nightly.judgement import judge
+from distributed.nightly.measurement import Measurement, measure
+from distributed.nightly.records import Configuration, PartRecord, TrialCounts
+from distributed.nightly.retention import tidy
+from distributed.nightly.search_plan import (
+    drawn_plan,
+    finished_trials,
+    next_trial,
+    origin,
+    search_plan,
+)
+from distributed.nightly.time_limit import TIME, limited
+from distributed.plan.plan import Plan
+from distributed.runtime.signals import Interrupted
+from distributed.runtime.text import one_line, redact
+from distributed.search.summary import distribution
+from distributed.search.sweep import run_sweep
+from distributed.search.trials import fill_references
+from distributed.study.trials_table import Row, parameters, ranked
+from mixunlearn.errors import MixUnlearnError
+from mixunlearn.evaluation import VERSION
+from mixunlearn.signature import signature
+
+RESERVE = 1.5  # what the duel may take, in times that the champion took
+SPARE_S = 60.0  # for all that follows the search
+WARM = 3  # of the last nights' best trials, to start another study with
+
+
+@dataclass(kw_only=True)
+class ExperimentNight:
+    """One experiment on one night.
+
+    Args:
+        context: of the night.
+        experiment: as the user wrote it.
+        past: what earlier nights found of it, oldest first.
+        found: what this night has found so far.
+        keep: writes that into the night's record.
+    """
+
+    context: NightContext
+    experiment: Experiment
+    past: Sequence[PartRecord]
+    found: PartRecord
+    keep: Callable[[PartRecord], None]
+
+    def run(self) -> None:
+        """Do all there is to do, in order; what is done is kept at once."""
+        plan = self._begin()
+        drawn = self._drawn()
+        champion = self.found.champion
+        if champion is None:
+            champion = self._appoint(plan, self._search(plan))
+            self._measure_champion(drawn, champion)
+        else:
+            self._measure_champion(drawn, champion)
+            self._duel(self._search(plan), drawn, champion)
+        self.found = replace(self.found, reign=self._reign(champion))
+        self.found = judge(self.found, self.past, self.context.nightly)
+        self.keep(self.found)
+        if self.found.promotion == "due":
+            self.found = crown(plan, self.found, self.context.session)
+            self.keep(self.found)
+        self._tidy(plan, drawn)
+
+    # --- what the night starts from ---
+
+    def _begin(self) -> Plan:
+        """Decide what the night starts from, unless it was; return the plan of its search."""
+        last = next((night for night in reversed(self.past) if night.champion), None)
+        if self.found.base is None:
+            self._originate(last)
+        plan = self._plan()
+        if self.found.trials is None:
+            counts = TrialCounts(before=next_trial(plan))
+            self.found = replace(self.found, trials=counts)
+        if self.found.study is None:
+            champion = self._champion(plan, last)
+            self.found = replace(self.found, champion=champion)
+        plan = self._plan(self._counts.before + self.context.nightly.budget.trials)
+        self.found = replace(
+            self.found,
+            study=plan.study,
+            data=plan.dataset.digest,
+            recipe=signature(self.experiment.references.model_dump()),
+            draw=self.context.night.toordinal() % self.context.nightly.draws,
+        )
+        self.keep(self.found)
+        return plan
+
+    def _originate(self, last: PartRecord | None) -> None:
+        plan = search_plan(self.context, self.experiment, [])
+        start, generation = origin(last, plan, self.context.nightly.renew)
+        self.found = replace(self.found, base=plan.study, start=start, generation=generation)
+
+    def _plan(self, trials: int = 1) -> Plan:
+        """Return the plan of the night's search."""
+        found = self.found
+        return search_plan(
+            self.context, self.experiment, found.start, trials, generation=found.generation
+        )
+
+    def _champion(self, plan: Plan, last: PartRecord | None) -> Configuration | None:
+        restore = self.context.nightly.promote
+        return current_champion(plan, last, self.context.night, restore=restore, note=self._note)
+
+    @property
+    def _counts(self) -> TrialCounts:
+        assert self.found.trials is not None  # since `_begin`
+        return self.found.trials
+
+    # --- what is done ---
+
+    def _drawn(self) -> Plan:
+        """Return the plan of tonight's forget set, its references trained."""
+        assert self.found.draw is not None  # since `_begin`
+        with self._timed("references"):
+            drawn = drawn_plan(self.context, self.experiment, self.found.draw).mapped()
+            fill_references(drawn, self.context.session)
+            own = drawn.references.judge("test").references.own_gaps()
+            self.found = replace(self.found, references=distribution(own))
+        return drawn
+
+    def _measure_champion(self, drawn: Plan, champion: Configuration) -> None:
+        with self._timed("champion"):
+            measured = self._measure(drawn, champion, "champion")
+            self.found = replace(self.found, gaps=measured.gaps, metrics=measured.distributions)
+        self.keep(self.found)
+
+    def _measure(self, drawn: Plan, configuration: Configuration, who: str) -> Measurement:
+        measured = measure(self.context, drawn, configuration, who)
+        if measured.left_out:
+            seeds = self.context.nightly.seeds
+            self._note(f"{who}: {measured.left_out} of {seeds} seeds were left out: {TIME}")
+        return measured
+
+    def _search(self, plan: Plan) -> list[Configuration]:
+        """Search on for the rest of the budget; return the trials that succeeded, best first."""
+        with self._timed("search"):
+            self._sweep(plan)
+            rows = finished_trials(plan)
+            best = ranked(rows, plan.experiment.search.objective)
+            found = [self._configuration(plan, row) for row in best]
+            new = [row for row in rows if row["trial"] >= self._counts.before]
+            failed = sum(row["state"] == "failed" for row in new)
+            counts = replace(self._counts, ran=len(new), failed=failed)
+            self.found = replace(self.found, trials=counts, best=found[:WARM])
+        self.keep(self.found)
+        return found
+
+    def _sweep(self, plan: Plan) -> None:
+        """Run the night's trials within its time; whatever goes wrong, the night has a verdict."""
+        session, left = self.context.session, self.context.left()
+        if left is not None:
+            left -= RESERVE * self.found.spent.get("champion", 0.0) + SPARE_S
+        if not self.context.nightly.budget.trials or (left is not None and left <= 0):
+            return
+        try:
+            with limited(session.stop, left), session.part() as part:
+                run_sweep(plan, part)
+        except Interrupted:
+            raise
+        except MixUnlearnError as error:
+            self._note(f"the search ended early: {error}")
+
+    def _appoint(self, plan: Plan, best: Sequence[Configuration]) -> Configuration:
+        """Return the best trial as champion where there is none.
+
+        Raises:
+            MixUnlearnError: no trial succeeded.
+        """
+        if not best:
+            raise MixUnlearnError("no trial succeeded, so there is no champion")
+        champion = best[0]
+        self._note(f"{champion.trial} is the champion: there was none")
+        if self.context.nightly.promote:
+            champion = with_alias(plan, champion, self._note)
+        self.found = replace(self.found, champion=champion)
+        return champion
+
+    def _duel(self, rivals: Sequence[Configuration], drawn: Plan, champion: Configuration) -> None:
+        """Let the best trial that is not the champion, and has not lost yet, duel with it."""
+        reign = self._reign(champion)
+        excluded = {champion.key}
+        for night in self.past:
+            if night.reign == reign and night.duel and night.duel.state == "lost":
+                assert night.candidate is not None  # who lost
+                excluded.add(night.candidate.key)
+        rival = next((each for each in rivals if each.key not in excluded), None)
+        with self._timed("duel"):
+            self.found = replace(self.found, candidate=None, rival_gaps=[], rival_metrics={})
+            if rival is not None:
+                self._measure_rival(drawn, rival)
+
+    def _measure_rival(self, drawn: Plan, rival: Configuration) -> None:
+        measured = self._measure(drawn, rival, "candidate")
+        self.found = replace(
+            self.found,
+            candidate=rival,
+            rival_gaps=measured.gaps,
+            rival_metrics=measured.distributions,
+        )
+
+    def _tidy(self, plan: Plan, drawn: Plan) -> None:
+        name = self.experiment.name
+        seeds = [self.context.seed(name, each) for each in range(self.context.nightly.seeds)]
+        try:
+            tidy(plan, drawn, seeds)
+        except (MixUnlearnError, OSError) as error:  # the night has its verdict
+            self._note(f"not all files that are no longer needed were removed: {one_line(error)}")
+            self.keep(self.found)
+
+    # --- small things ---
+
+    def _configuration(self, plan: Plan, row: Row) -> Configuration:
+        return Configuration(
+            method=plan.experiment.method,
+            parameters={k: v for k, v in parameters(row).items() if v is not None},
+            epochs=row["epochs"],
+            trial=f"{plan.study}/{row['trial']}",
+            trial_id=row["trial_id"],
+            since=self.context.night.isoformat(),
+            version=None,
+        )
+
+    def _reign(self, champion: Configuration) -> str:
+        """Return what nights must have in common to be compared with each other."""
+        return signature([champion.key, self.found.data, self.found.recipe, VERSION])
+
+    def _note(self, line: str) -> None:
+        self.found = self.found.noted(redact(line))
+
+    @contextmanager
+    def _timed(self, activity: str) -> Iterator[None]:
+        """Add the time of a block to what the activity has taken, unless the block fails."""
+        start = time.monotonic()
+        yield
+        self.found = self.found.with_spent(activity, time.monotonic() - start)

@@ -1,0 +1,73 @@
+"""The nights of a plan on disk: a folder each, named by its date."""
+
+import json
+from datetime import date, timedelta
+from pathlib import Path
+
+from distributed.nightly.records import NightRecord
+from distributed.runtime.text import one_line
+from distributed.study.trials_table import replacing
+from mixunlearn.errors import CorruptError
+
+NIGHT_FILE = "night.json"
+
+
+class Nights:
+    """The nights of a plan, under the home.
+
+    Args:
+        home: where results are kept.
+        name: of the plan.
+    """
+
+    def __init__(self, home: Path, name: str) -> None:
+        self.folder = home / "nightly" / name
+
+    def of(self, night: date) -> Path:
+        """Return the folder of a night."""
+        return self.folder / night.isoformat()
+
+    def read(self, night: date) -> NightRecord | None:
+        """Return the record of a night; `None`: there is none.
+
+        Raises:
+            CorruptError: it cannot be read, or a newer version wrote it.
+        """
+        path = self.of(night) / NIGHT_FILE
+        if not path.exists():
+            return None
+        try:
+            return NightRecord.from_json(json.loads(path.read_text()))
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            remedy = "fix it, or remove it: the night is then run again"
+            raise CorruptError(f"{path} cannot be read ({one_line(error)}); {remedy}") from error
+
+    def write(self, record: NightRecord) -> None:
+        """Write the record of a night atomically."""
+        folder = self.of(record.date)
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(folder / NIGHT_FILE) as temporary:
+            temporary.write_text(json.dumps(record.as_json(), indent=1, allow_nan=False) + "\n")
+
+    def before(self, night: date) -> list[NightRecord]:
+        """Return the records of earlier nights, oldest first."""
+        dates = [found for found in self.dates() if found < night]
+        return [record for found in dates if (record := self.read(found)) is not None]
+
+    def dates(self) -> list[date]:
+        """Return the dates of all nights, oldest first."""
+        found = []
+        for path in self.folder.glob(f"*/{NIGHT_FILE}"):
+            try:
+                found.append(date.fromisoformat(path.parent.name))
+            except ValueError:  # not a folder of ours
+                continue
+        return sorted(found)
+
+    def missed(self, night: date, most: int) -> list[date]:
+        """Return the dates between the last night and this one, at most so many, oldest first."""
+        earlier = [found for found in self.dates() if found < night]
+        if not earlier:
+            return []
+        days = (night - earlier[-1]).days
+        return [night - timedelta(days=ago) for ago in range(min(days - 1, most), 0, -1)]

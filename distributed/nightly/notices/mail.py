@@ -1,0 +1,107 @@
+"""Notices by mail."""
+
+import contextlib
+import os
+import smtplib
+import ssl
+from collections.abc import Iterator, Mapping
+from email.message import EmailMessage
+from email.utils import formatdate, make_msgid
+
+from distributed.config.notices import Mail
+from distributed.nightly.notices.delivery import PASSWORD, RefusedError, scrubbed
+from distributed.runtime.text import cut, redact
+from mixunlearn.errors import InputError
+
+TIMEOUT_S = 10.0  # of each wait for the server
+TLS_PORT = 465  # encrypted from the first byte; other ports begin unencrypted
+ANSWER_LENGTH = 120  # of what the server said
+FINAL = 500  # SMTP's codes from here on are final
+
+
+def password_of(mail: Mail) -> str:
+    """Return the password of the mail's user.
+
+    Raises:
+        InputError: there is none, or it must not be sent.
+    """
+    password = os.environ.get(PASSWORD, "")
+    if not password:
+        raise InputError("tell.mail.user", mail.user, f"set {PASSWORD}, or leave user out")
+    if not f"{mail.user}{password}".isascii() or not password.isprintable():
+        raise InputError("tell.mail.user", mail.user, f"it and {PASSWORD} must be a line of ASCII")
+    if not mail.starttls and mail.port != TLS_PORT:
+        remedy = f"{PASSWORD} would go in the clear; set this to true, or leave user out"
+        raise InputError("tell.mail.starttls", mail.starttls, remedy)
+    return password
+
+
+def new_message_id(mail: Mail) -> str:
+    """Return a fresh `Message-ID` in the sender's domain."""
+    return make_msgid(domain=mail.sender.rpartition("@")[2])
+
+
+def send(mail: Mail, subject: str, text: str, identity: str) -> str:
+    """Send a mail and return who gets it; one refused address does not stop the others.
+
+    Raises:
+        RefusedError: the server takes it for nobody.
+        OSError: the server cannot be reached.
+    """
+    message = EmailMessage()
+    message["From"], message["To"], message["Subject"] = mail.sender, ", ".join(mail.to), subject
+    message["Date"], message["Message-ID"] = formatdate(localtime=True), identity
+    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: nobody's holiday answers it
+    message.set_content(text)
+    try:
+        with _session(mail) as session:
+            refused = session.send_message(message, mail.sender, mail.to)
+    except smtplib.SMTPException as error:
+        raise _refusal(error) from error
+    sent_to = ", ".join(address for address in mail.to if address not in refused)
+    return f"{sent_to}; not sent: {_refusals(refused)}" if refused else sent_to
+
+
+@contextlib.contextmanager
+def _session(mail: Mail) -> Iterator[smtplib.SMTP]:
+    """Open a session with a mail server, encrypted and logged in as the plan says."""
+    context = ssl.create_default_context()
+    server: smtplib.SMTP
+    if mail.port == TLS_PORT:
+        server = smtplib.SMTP_SSL(mail.host, mail.port, timeout=TIMEOUT_S, context=context)
+    else:
+        server = smtplib.SMTP(mail.host, mail.port, timeout=TIMEOUT_S)
+    with contextlib.closing(server):
+        if mail.starttls and mail.port != TLS_PORT:
+            server.starttls(context=context)
+        if mail.user is not None:
+            server.login(mail.user, password_of(mail))
+        yield server
+        with contextlib.suppress(OSError):  # the mail is sent; how the session ends does not matter
+            server.quit()
+
+
+def _refusal(error: smtplib.SMTPException) -> RefusedError:
+    """Return a server's error, reworded where it may repeat the password."""
+    match error:
+        case smtplib.SMTPAuthenticationError():
+            reason, final = f"user or {PASSWORD} is refused", error.smtp_code >= FINAL
+        case smtplib.SMTPRecipientsRefused():
+            codes = [code for code, _ in error.recipients.values()]
+            reason, final = _refusals(error.recipients), min(codes) >= FINAL
+        case smtplib.SMTPResponseException():
+            reason = _answer(error.smtp_code, error.smtp_error)
+            final = error.smtp_code >= FINAL
+        case _:  # the server went away, or it cannot do what is asked of it
+            reason, final = str(error), not isinstance(error, smtplib.SMTPServerDisconnected)
+    return RefusedError(reason, final=final)
+
+
+def _refusals(refused: Mapping[str, tuple[int, bytes]]) -> str:
+    return ", ".join(f"{address}: {_answer(*answer)}" for address, answer in refused.items())
+
+
+def _answer(code: int, said: bytes | str) -> str:
+    text = said.decode(errors="replace") if isinstance(said, bytes) else said
+    # Before it is cut: half a password is no longer found.
+    return cut(" ".join(scrubbed(redact(f"{code} {text}")).split()), ANSWER_LENGTH)

@@ -1,0 +1,189 @@
+"""Nights: the champion measured again, the search continued, a duel, a verdict, a record.
+
+Everything a night decides follows from the records of earlier nights and from the plan; all that
+it measures is cached under its content's key. So a night that was cut off is resumed where it was,
+and the same night twice costs seconds.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import date, datetime
+from pathlib import Path
+
+from distributed.cluster.version import environment
+from distributed.config.experiment import Experiment
+from distributed.config.nightly import Nightly
+from distributed.nightly.causes import causes
+from distributed.nightly.context import NightContext
+from distributed.nightly.night import ExperimentNight
+from distributed.nightly.nights import Nights
+from distributed.nightly.notices.tell import check
+from distributed.nightly.publication import publish
+from distributed.nightly.records import NightRecord, PartRecord
+from distributed.nightly.retention import prune, size_of
+from distributed.runtime.text import one_line, redact
+from distributed.search.session import Session
+from distributed.study.lock import LOCK, FileLock
+from mixunlearn.metrics.nights import Word
+
+MOST_NOTABLE_FIRST: Sequence[Word | None] = (
+    *("regressed", None, "inconclusive", "improved", "unchanged"),
+)
+
+
+class Journal:
+    """The record of a night that is running: whatever an experiment finds is written at once.
+
+    Args:
+        nights: where records are kept.
+        record: of the night as it begins, or is resumed.
+    """
+
+    def __init__(self, nights: Nights, record: NightRecord) -> None:
+        self.nights, self.record = nights, record
+        nights.write(record)
+
+    def keep(self, part: PartRecord) -> None:
+        """Write what the night has found of an experiment so far."""
+        self.record = self.record.with_part(part)
+        self.nights.write(self.record)
+
+
+def run_nights(
+    nightly: Nightly,
+    experiments: Sequence[Experiment],
+    night: date,
+    session: Session,
+    home: Path,
+    *,
+    command: str,
+    local: bool = True,
+    force: bool = False,
+) -> NightRecord:
+    """Run a night, and those missed before it if the plan says so; return the night's record.
+
+    A night that is done already is only returned, unless it is forced.
+
+    Raises:
+        MixUnlearnError: another process runs the plan, or a record is damaged.
+        Interrupted: a stop was asked for; the same command resumes.
+    """
+    check(nightly.tell)
+    nights = Nights(home, nightly.name)
+    lock = FileLock(nights.folder / LOCK, f"nightly {nightly.name}")
+    lock.acquire()
+    session.stack.callback(lock.release)
+
+    context = NightContext(
+        nightly=nightly, night=night, home=home, session=session, command=command, local=local
+    )
+    for missed in nights.missed(night, nightly.window) if nightly.missed == "catch_up" else []:
+        _run_unless_done(replace(context, night=missed), experiments, nights, force=force)
+    return _run_unless_done(context, experiments, nights, force=force)
+
+
+def _run_unless_done(
+    context: NightContext, experiments: Sequence[Experiment], nights: Nights, *, force: bool
+) -> NightRecord:
+    """Run a night, resume it, or return what it found; a forced one is another attempt."""
+    context = replace(context, began=time.monotonic())
+    known = nights.read(context.night)
+    if known is None:
+        return run_night(context, experiments, nights, None)
+    if known.state != "done":
+        return run_night(replace(context, attempt=known.attempt), experiments, nights, known)
+    if not force:
+        return known
+    return run_night(replace(context, attempt=known.attempt + 1), experiments, nights, None)
+
+
+def run_night(
+    context: NightContext,
+    experiments: Sequence[Experiment],
+    nights: Nights,
+    known: NightRecord | None,
+) -> NightRecord:
+    """Run one night, or what is missing of it; write its record and its page, send notices.
+
+    Args:
+        context: of the night.
+        experiments: of the plan.
+        nights: where records are kept.
+        known: what an earlier process did of this night.
+    """
+    before = nights.before(context.night)[-context.nightly.window :]
+    journal = Journal(nights, _begun(context, known))
+    for experiment in experiments:
+        context.session.stop.check()
+        _run_experiment(context, experiment, before, journal)
+    record = _finished(journal.record, before[-1] if before else None, context)
+    folder = nights.of(context.night)
+    record = publish(record, before, context, experiments[0], folder)
+    nights.write(record)  # only now the night is done: what was cut off before is run again
+    for line in prune(nights, context.nightly, experiments, context.home):
+        context.session.progress.say(f"old nights: {line}")
+    return record
+
+
+def _begun(context: NightContext, known: NightRecord | None) -> NightRecord:
+    """Return the record of a night that begins, or is resumed."""
+    now = datetime.now().astimezone().isoformat(timespec="seconds")
+    fresh = NightRecord(
+        plan=context.nightly.name, date=context.night, began=now, links={"mlflow": None}
+    )
+    return replace(
+        known or fresh,
+        attempt=context.attempt,
+        state="running",
+        ended=None,
+        verdict=None,
+        error=None,
+        margin=context.nightly.margin,
+        environment=environment(),
+    )
+
+
+def _run_experiment(
+    context: NightContext,
+    experiment: Experiment,
+    before: Sequence[NightRecord],
+    journal: Journal,
+) -> None:
+    """Run an experiment, or what is missing of it; an error is recorded, and others still run."""
+    name = experiment.name
+    found = journal.record.part(name) or PartRecord(name=name)
+    if found.complete:
+        return
+    night = ExperimentNight(
+        context=context,
+        experiment=experiment,
+        past=[part for each in before if (part := each.part(name))],
+        found=found,
+        keep=journal.keep,
+    )
+    try:
+        night.run()
+    except Exception as error:
+        reason = redact(one_line(error))
+        journal.keep(replace(night.found, verdict=None, why=reason))
+        journal.record = replace(journal.record, error=f"{name}: {reason}")
+        context.session.progress.say(f"{name}: {reason}")
+
+
+def _finished(record: NightRecord, last: NightRecord | None, context: NightContext) -> NightRecord:
+    """Return a record with known causes, the home's size, and the night's verdict."""
+    size = size_of(context.home)
+    parts = [
+        replace(part, causes=causes(record, last, part), disk_bytes=size)
+        for part in record.experiments
+    ]
+    verdicts = [part.verdict for part in parts]
+    return replace(
+        record,
+        experiments=parts,
+        verdict=next((word for word in MOST_NOTABLE_FIRST if word in verdicts), None),
+        state="failed" if record.error else "done",
+        seconds=round(record.seconds + time.monotonic() - context.began, 3),
+        ended=datetime.now().astimezone().isoformat(timespec="seconds"),
+    )

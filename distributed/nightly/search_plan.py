@@ -1,0 +1,106 @@
+"""What a night's study is, and what it starts from."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from typing import Any
+
+from distributed.config.experiment import Experiment
+from distributed.nightly.context import NightContext
+from distributed.nightly.records import PartRecord
+from distributed.plan.make import make_plan
+from distributed.plan.plan import Plan
+from distributed.search.session import open_study
+from distributed.study.trials_table import Row
+
+
+def search_plan(
+    context: NightContext,
+    experiment: Experiment,
+    start: Sequence[Mapping[str, Any]],
+    trials: int = 1,
+    *,
+    generation: int = 0,
+) -> Plan:
+    """Return the plan of the night's search.
+
+    Args:
+        context: of the night.
+        experiment: as the user wrote it.
+        start: configurations to try first.
+        trials: of the study, all nights together.
+        generation: how many studies the search had before; each has a seed of its own.
+    """
+    changes = {
+        "start": [dict(each) for each in start],
+        "trials": max(1, trials),
+        "seed": experiment.search.seed + generation,
+    }
+    return _made(context, experiment, changes, experiment.data.seed)
+
+
+def drawn_plan(context: NightContext, experiment: Experiment, draw: int) -> Plan:
+    """Return the plan of a forget set that no trial is searched on.
+
+    Args:
+        context: of the night.
+        experiment: as the user wrote it.
+        draw: number of the forget set, from 0 on.
+    """
+    changes = {"start": [], "trials": 1, "seed": experiment.search.seed}
+    return _made(context, experiment, changes, experiment.data.seed + 1 + draw)
+
+
+def _made(
+    context: NightContext, experiment: Experiment, search: Mapping[str, Any], data_seed: int
+) -> Plan:
+    changed = {
+        "search": experiment.search.model_copy(update=dict(search)),
+        "data": experiment.data.model_copy(update={"seed": data_seed}),
+    }
+    return make_plan(
+        experiment.model_copy(update=changed),
+        context.home,
+        command=context.command,
+        local=context.local,
+    )
+
+
+def origin(
+    last: PartRecord | None, plan: Plan, renew: int
+) -> tuple[Sequence[Mapping[str, Any]], int]:
+    """Return what the night's study starts with, and how many studies the search had before it.
+
+    Args:
+        last: the last night with a champion.
+        plan: of the experiment as written.
+        renew: trials after which a study is left for a new one.
+    """
+    if last is None or last.base != plan.study:
+        return warm_start(last, plan), 0
+    assert last.trials is not None  # it has a champion, so that its study is known
+    if last.trials.before + last.trials.ran < renew:
+        return last.start, last.generation
+    return warm_start(last, plan), last.generation + 1
+
+
+def warm_start(last: PartRecord | None, plan: Plan) -> list[Mapping[str, Any]]:
+    """Return what a new study is to start with: champion, candidate and best trials, each once."""
+    if last is None:
+        return []
+    known = [each for each in (last.champion, last.candidate, *last.best) if each]
+    names = set(plan.space)
+    fitting = [dict(each.parameters) for each in known if set(each.parameters) <= names]
+    return [each for index, each in enumerate(fitting) if each not in fitting[:index]]
+
+
+def finished_trials(plan: Plan) -> list[Row]:
+    """Return the finished trials of a study; none where it has not begun."""
+    if not plan.folder.exists():
+        return []
+    with closing(open_study(plan)) as study:
+        return [*study.rows()]
+
+
+def next_trial(plan: Plan) -> int:
+    """Return the number of the trial that follows those that have ended."""
+    return max((row["trial"] + 1 for row in finished_trials(plan)), default=0)

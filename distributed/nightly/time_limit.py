@@ -1,0 +1,35 @@
+"""A time limit on work that can be stopped gracefully."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from distributed.runtime.signals import Interrupted, Stop
+
+TIME = "the night's time is over"
+
+
+@contextmanager
+def limited(stop: Stop, seconds: float | None) -> Iterator[None]:
+    """Stop the work within gracefully when its time is over, and continue after it.
+
+    Args:
+        stop: what the work within listens to.
+        seconds: the limit; `None`: there is none.
+
+    Raises:
+        Interrupted: a signal asked for a stop.
+    """
+    timer = threading.Timer(seconds, stop.ask, [TIME]) if seconds is not None else None
+    if timer:
+        timer.daemon = True
+        timer.start()
+    try:
+        yield
+    except Interrupted:
+        if stop.asked != TIME:
+            raise
+    finally:
+        if timer:
+            timer.cancel()
+        stop.withdraw(TIME)

@@ -1,0 +1,245 @@
+"""What is said of a night, whatever it is shown in: a page or Markdown."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+from urllib.parse import quote
+
+from mixunlearn.metrics.nights import SURE
+from report.nightly.record import UNDECIDED, Record, numbers_in, parts_of, text_of, verdict_of
+from report.nightly.wording import (
+    between,
+    counted,
+    distribution,
+    lines_of,
+    minutes,
+    setting,
+    signed,
+    size,
+    with_unit,
+)
+from report.notation import ABSENT, finite, mean_and_sd, three_digits
+
+Cells: TypeAlias = Sequence[str]  # of a table's row
+
+PAGES = ("http://", "https://")
+IN_URLS = ":/?#[]@!$&'()*+,;=%~"  # what stays as it is in an address; < and > would end it
+RELATIVE = ("gap/", "z/")  # metrics that the record has, and a page would be long with
+INTERVAL = f"{100 * (1 - 2 * SURE):.0f} %"
+ABOUT = ("epochs", "since", "version", "trial")  # what a champion's line tells
+NOT_PROMOTED = "Nothing was promoted."
+DUELS = {
+    "won": "the candidate is better",
+    "lost": "the candidate is not better by as much as the margin",
+    "open": "not decided yet",
+}
+LEGEND = (
+    "gap/avg: distance to retrained models on test, in percentage points (pp), smaller is nearer; "
+    "mean ± sd (n) of fresh seeds. A shift is against earlier nights, positive is worse; a duel's "
+    "difference is champion − candidate, positive is better. CUSUM: level / limit."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Topic:
+    """One question about an experiment, answered in sentences, a table, or a list.
+
+    Args:
+        title: the question, in a word or two.
+        lines: sentences, a paragraph each.
+        headings: of the table; none where the first column names what the others say.
+        rows: of the table, as many cells as headings.
+        items: of the list.
+    """
+
+    title: str
+    lines: Sequence[str] = ()
+    headings: Cells = ()
+    rows: Sequence[Cells] = ()
+    items: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentReport:
+    """What a night found of an experiment.
+
+    Args:
+        name: of the experiment.
+        word: its verdict.
+        why: the reason, "" where none was given.
+        topics: the numbers, most important first.
+    """
+
+    name: str
+    word: str
+    why: str
+    topics: Sequence[Topic]
+
+
+def experiment_reports(night: Record) -> list[ExperimentReport]:
+    """Return what a night found, an experiment each."""
+    margin = night.get("margin")
+    return [
+        ExperimentReport(
+            name=text_of(experiment.get("name")),
+            word=verdict_of(night, experiment),
+            why=text_of(experiment.get("why"), ""),
+            topics=_topics(experiment, margin),
+        )
+        for experiment in parts_of(night)
+    ]
+
+
+def _topics(experiment: Record, margin: object) -> list[Topic]:
+    return [
+        Topic(title="Tonight", rows=_numbers(experiment, margin)),
+        _duel(experiment, margin),
+        _changes(experiment),
+        Topic(title="What was spent", rows=_spent(experiment)),
+        Topic(title="Promotion", lines=[text_of(experiment.get("promoted"), NOT_PROMOTED)]),
+        *_remarks(experiment),
+    ]
+
+
+def _numbers(experiment: Record, margin: object) -> list[Cells]:
+    own, values = experiment.get("references") or {}, numbers_in(experiment.get("gaps"))
+    own_gap = mean_and_sd({**own, "n": len(numbers_in(own.get("values"))) or ABSENT})
+    each = ", ".join(map(three_digits, values))
+    rows: list[Cells] = [
+        ("champion", _champion(experiment.get("champion"))),
+        ("gap/avg", with_unit(mean_and_sd(distribution(values)))),
+        ("each seed", each or ABSENT),
+        ("references' own", with_unit(own_gap)),
+        ("against earlier nights", _shift(experiment.get("shift"), margin)),
+        ("CUSUM", _cusum(experiment.get("cusum"))),
+        ("forget set", text_of(experiment.get("draw"))),
+    ]
+    metrics = experiment.get("metrics") or {}
+    plain = {name: each for name, each in metrics.items() if not name.startswith(RELATIVE)}
+    return [*rows, *((text_of(name), mean_and_sd(metric)) for name, metric in plain.items())]
+
+
+def _champion(configuration: Record | None) -> str:
+    if not configuration:
+        return "none yet"
+    known = [f"{name} {text_of(configuration[name])}" for name in ABOUT if configuration.get(name)]
+    return ", ".join([key_of(configuration), *known])
+
+
+def key_of(configuration: Record | None) -> str:
+    """Return a configuration's key and method."""
+    known = configuration or {}
+    return " ".join(text_of(known[each]) for each in ("key", "method") if known.get(each)) or ABSENT
+
+
+def _shift(shift: Record | None, margin: object) -> str:
+    if not shift:
+        return "nothing to compare with yet"
+    where = _against_margin(finite(shift.get("low")), finite(shift.get("high")), finite(margin))
+    return f"{signed(shift.get('mean'))} pp ({INTERVAL}: {between(shift)}){where}"
+
+
+def _against_margin(low: float | None, high: float | None, margin: float | None) -> str:
+    """Return in words where an interval lies; positive is worse."""
+    if low is None or high is None or margin is None:
+        return ""
+    said = "cannot be told apart from the margin"
+    if -margin < low and high < margin:
+        said = "within the margin"
+    elif low >= margin:
+        said = "worse by more than the margin"
+    elif high <= -margin:
+        said = "better by more than the margin"
+    return f": {said} of {three_digits(margin)} pp"
+
+
+def _cusum(cusum: Record | None) -> str:
+    if not cusum:
+        return ABSENT
+    limit, nights = finite(cusum.get("limit")), int(finite(cusum.get("nights")) or 0)
+    known = "no limit yet" if limit is None else f"limit {three_digits(limit)}"
+    alarm = f"alarm for {counted(nights, 'night')}" if nights else "no alarm"
+    return f"{three_digits(cusum.get('level'))}, {known}; {alarm}"
+
+
+def _duel(experiment: Record, margin: object) -> Topic:
+    candidate, found = experiment.get("candidate") or {}, experiment.get("duel") or {}
+    if not candidate and not found:
+        return Topic(title="Duel", lines=["No candidate tonight."])
+    lines = [_duel_words(found, margin)] if found else ["They have not met yet."]
+    champion = experiment.get("champion") or {}
+    named = [("configuration", key_of(champion), key_of(candidate))]
+    gaps = [numbers_in(experiment.get(name)) for name in ("gaps", "rival_gaps")]
+    scores = [mean_and_sd(distribution(each)) for each in gaps]
+    rows = [*named, *_differing(champion, candidate), ("gap/avg tonight (pp)", *scores)]
+    return Topic(title="Duel", lines=lines, headings=("", "champion", "candidate"), rows=rows)
+
+
+def _duel_words(found: Record, margin: object) -> str:
+    state = text_of(found.get("state"), UNDECIDED)
+    words = f"{state[:1].upper()}{state[1:]}: {DUELS.get(state, 'its state is not known')}"
+    if state == "lost" and finite(margin) is not None:
+        words += f" of {three_digits(margin)} pp"
+    known = [finite(found.get(name)) for name in ("low", "high")] != [None, None]
+    bounds = f"bounds {between(found)}" if known else "no bounds yet"
+    pairs, nights = (int(finite(found.get(name)) or 0) for name in ("pairs", "nights"))
+    return (
+        f"{words}. Mean difference {signed(found.get('mean'))} pp ({bounds}) over "
+        f"{counted(pairs, 'pair')} in {counted(nights, 'night')}."
+    )
+
+
+def _differing(champion: Record, candidate: Record) -> list[Cells]:
+    """Return the settings in which two configurations differ."""
+    settings = [
+        {**(each.get("parameters") or {}), "epochs": each.get("epochs")}
+        for each in (champion, candidate)
+    ]
+    names = dict.fromkeys([*settings[0], *settings[1]])
+    values = {name: [each.get(name) for each in settings] for name in names}
+    return [(text_of(name), setting(a), setting(b)) for name, (a, b) in values.items() if a != b]
+
+
+def _changes(experiment: Record) -> Topic:
+    causes = lines_of(experiment.get("causes"))
+    nothing = [] if causes else ["No known change since the night before."]
+    return Topic(title="What changed", lines=nothing, items=causes)
+
+
+def _spent(experiment: Record) -> list[Cells]:
+    seconds = experiment.get("spent") or {}
+    trials = experiment.get("trials") or {}
+    rows = [(text_of(name), f"{three_digits(value)} s") for name, value in seconds.items()]
+    counts = ", ".join(f"{text_of(count)} {name}" for name, count in trials.items())
+    return [*rows, ("trials", counts or ABSENT), ("disk", size(experiment.get("disk_bytes")))]
+
+
+def _remarks(experiment: Record) -> list[Topic]:
+    """Return the notes and the failed trials; nothing where there are none."""
+    failed = (experiment.get("trials") or {}).get("failed")
+    failures = [f"{counted(failed, 'trial')} failed."] if failed else []
+    notes = lines_of(experiment.get("notes"))
+    topics = [Topic(title="Notes", items=notes), Topic(title="Failures", lines=failures)]
+    return [topic for topic in topics if topic.items or topic.lines]
+
+
+def closing_topics(night: Record) -> list[Topic]:
+    """Return what is said of the night as a whole."""
+    began, ended = (text_of(night.get(name)) for name in ("began", "ended"))
+    rows = [
+        ("began", began),
+        ("ended", ended),
+        ("minutes", minutes(night.get("seconds"))),
+        ("attempt", text_of(night.get("attempt"))),
+        ("margin", with_unit(three_digits(night.get("margin")))),
+    ]
+    return [
+        Topic(title="The night", rows=rows),
+        Topic(title="Notices", items=lines_of(night.get("told"))),
+    ]
+
+
+def links_of(night: Record) -> dict[str, str]:
+    """Return addresses of pages by name: nothing else may be followed from a page."""
+    links = {text_of(name): text_of(url, "") for name, url in (night.get("links") or {}).items()}
+    return {name: quote(url, IN_URLS) for name, url in links.items() if url.startswith(PAGES)}

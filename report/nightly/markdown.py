@@ -1,0 +1,65 @@
+"""The last night as Markdown: what its page says, and a table in place of figures."""
+
+from collections.abc import Sequence
+
+from report.card import ESCAPES
+from report.nightly.content import (
+    LEGEND,
+    ExperimentReport,
+    Topic,
+    closing_topics,
+    experiment_reports,
+    links_of,
+)
+from report.nightly.headline import headline
+from report.nightly.history import COLUMNS, history_of
+from report.nightly.record import Record
+
+RECENT = 7  # nights in the table; the page has all
+
+
+def markdown(nights: Sequence[Record]) -> str:
+    """Return the last night as Markdown: what the page says, and a table for its figures.
+
+    Args:
+        nights: in order of date, at least one.
+    """
+    night = nights[-1]
+    reports = [_experiment_text(report) for report in experiment_reports(night)]
+    addresses = [f"{_escaped(name)}: <{url}>" for name, url in links_of(night).items()]
+    recent = Topic(title="Nights", headings=COLUMNS, rows=history_of(nights[-RECENT:]))
+    blocks = [
+        f"# {_escaped(headline(night))}",
+        *(reports or ["No experiment was run."]),
+        "## The night and those before",
+        *(_topic_text(topic) for topic in (recent, *closing_topics(night))),
+        *addresses,
+        _escaped(LEGEND),
+    ]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _experiment_text(report: ExperimentReport) -> str:
+    title = f"## {_escaped(report.name)}: {_escaped(report.word)}"
+    blocks = [title, _escaped(report.why), *map(_topic_text, report.topics)]
+    return "\n\n".join(block for block in blocks if block)
+
+
+def _topic_text(topic: Topic) -> str:
+    blocks = [
+        *map(_escaped, topic.lines),
+        _table_text(topic) if topic.rows else "",
+        "\n".join(f"- {_escaped(item)}" for item in topic.items),
+    ]
+    said = [block for block in blocks if block]
+    return "\n\n".join([f"### {_escaped(topic.title)}", *said]) if said else ""
+
+
+def _table_text(topic: Topic) -> str:
+    width = len(topic.rows[0])
+    lines = [topic.headings or [""] * width, ["---"] * width, *topic.rows]
+    return "\n".join(f"| {' | '.join(map(_escaped, line))} |" for line in lines)
+
+
+def _escaped(text: str) -> str:
+    return text.translate(ESCAPES)

@@ -1,0 +1,90 @@
+"""A night as a page that needs no script and no network, beside its Markdown."""
+
+import base64
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from PIL import Image
+
+from report.nightly.content import LEGEND, closing_topics, experiment_reports, links_of
+from report.nightly.figure import points_of, trend_figure
+from report.nightly.headline import WORST_FIRST, headline, night_word
+from report.nightly.history import COLUMNS, history_of
+from report.nightly.markdown import markdown
+from report.nightly.record import Record
+from report.plots import DPI
+
+NIGHT_PAGE, NIGHT_MARKDOWN = "night.html", "night.md"
+TEMPLATE = "page.html.j2"
+HERE = Path(__file__).parent
+COLOURS = 64  # of a picture in the page
+
+
+def write_night(nights: Sequence[Record], folder: Path) -> None:
+    """Write the page and the Markdown of the last night, each whole or not at all.
+
+    Args:
+        nights: in order of date, at least one; the last is the one to report.
+        folder: where they go; it is made when missing.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    contents = {NIGHT_PAGE: _page(nights), NIGHT_MARKDOWN: markdown(nights)}
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = {name: folder / f".{name}.{os.getpid()}.part" for name in contents}
+    try:
+        for name, text in contents.items():
+            with unfinished[name].open("wb") as file:
+                file.write(text.encode())
+                file.flush()
+                os.fsync(file.fileno())
+        for name, path in unfinished.items():
+            path.replace(folder / name)
+    finally:
+        for path in unfinished.values():
+            path.unlink(missing_ok=True)
+
+
+def _page(nights: Sequence[Record]) -> str:
+    night = nights[-1]
+    environment = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+    reports = experiment_reports(night)
+    return environment.get_template(TEMPLATE).render(
+        headline=headline(night),
+        word=night_word(night),
+        words=WORST_FIRST,
+        reports=reports,
+        pictures={report.name: _picture(nights, report.name) for report in reports},
+        columns=COLUMNS,
+        history=history_of(reversed(nights)),
+        closing=closing_topics(night),
+        links=links_of(night),
+        legend=LEGEND,
+        style=Markup((HERE.parent / "page.css").read_text("utf-8")),
+    )
+
+
+def _picture(nights: Sequence[Record], experiment: str) -> str:
+    """Return the figure as an address of its own bytes; "" where there is nothing to draw."""
+    if not any(point.gaps for point in points_of(nights, experiment)):
+        return ""
+    drawn, packed = io.BytesIO(), io.BytesIO()
+    trend_figure(nights, experiment).savefig(drawn, format="png", dpi=DPI)
+    # A palette is a quarter of the bytes, in a page that may have many such pictures.
+    palette = (
+        Image.open(drawn)
+        .convert("RGB")
+        .quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    )
+    palette.save(packed, format="PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(packed.getvalue()).decode()}"

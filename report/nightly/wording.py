@@ -1,0 +1,64 @@
+"""How numbers and counts of a night are written; what is absent is `–`."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from report.nightly.record import Record, text_of
+from report.notation import ABSENT, MINUS, finite, three_digits
+
+UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (0.0, "bytes"))
+
+
+def lines_of(values: Iterable[object] | None) -> list[str]:
+    """Return values as text, a line each, without those that are absent or empty."""
+    return [said for said in (text_of(value, "") for value in values or ()) if said]
+
+
+def setting(value: object) -> str:
+    """Return a hyperparameter's value with six digits."""
+    return f"{value:.6g}" if isinstance(value, float) else text_of(value)
+
+
+def signed(value: object) -> str:
+    """Return a number with its sign: +0.30, −1.20."""
+    number = finite(value)
+    if number is None:
+        return ABSENT
+    return f"{MINUS if number < 0 else '+'}{three_digits(abs(number))}"
+
+
+def between(bounds: Record) -> str:
+    """Return an interval, its ends under `low` and `high`."""
+    return f"{signed(bounds.get('low'))} to {signed(bounds.get('high'))}"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return "1 night", "2 nights"."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def with_unit(text: str) -> str:
+    """Return a number with the unit of gaps."""
+    return text if text == ABSENT else f"{text} pp"
+
+
+def minutes(seconds: object) -> str:
+    """Return seconds as minutes, with three digits that matter."""
+    known = finite(seconds)
+    return ABSENT if known is None else three_digits(known / 60)
+
+
+def size(count: object) -> str:
+    """Return a number of bytes with its unit."""
+    known = finite(count)
+    if known is None:
+        return ABSENT
+    limit, unit = next(each for each in UNITS if known >= each[0] or not each[0])
+    return f"{three_digits(known / limit)} {unit}" if limit else f"{known:.0f} {unit}"
+
+
+def distribution(values: Sequence[float]) -> dict[str, float | int | None]:
+    """Return mean, sd (n − 1; none for one value) and n."""
+    sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return {"mean": float(np.mean(values)) if values else None, "sd": sd, "n": len(values)}
