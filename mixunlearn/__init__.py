@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from mixunlearn.data.arrow import Dataset, make_dataset
     from mixunlearn.data.batches import Samples
     from mixunlearn.data.sources import SOURCES, open_dataset
-    from mixunlearn.data.splits import Splits, make_splits
     from mixunlearn.errors import InputError, MissingError, MixUnlearnError
     from mixunlearn.generator import MixBlock
     from mixunlearn.losses import contrastive_ratio, sharpen, sim_loss
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from mixunlearn.problem import Architecture, Problem
     from mixunlearn.references import ReferenceStore
     from mixunlearn.release import __version__
+    from mixunlearn.splits import Splits, make_splits
     from mixunlearn.store import Store
     from mixunlearn.training import Recipe
     from mixunlearn.trial import DivergedError, Trial
@@ -33,8 +33,8 @@ _PLACES = {
     "open_dataset": "mixunlearn.data.sources",
     "Dataset": "mixunlearn.data.arrow",
     "make_dataset": "mixunlearn.data.arrow",
-    "Splits": "mixunlearn.data.splits",
-    "make_splits": "mixunlearn.data.splits",
+    "Splits": "mixunlearn.splits",
+    "make_splits": "mixunlearn.splits",
     # Models, and the references that results are compared with.
     "MODELS": "mixunlearn.models",
     "StagedModel": "mixunlearn.models.staged",

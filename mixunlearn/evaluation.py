@@ -14,13 +14,13 @@ import torch
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.batches import Indices
 from mixunlearn.data.labelled import LabelledImages
-from mixunlearn.data.splits import Splits
 from mixunlearn.inference import predict
 from mixunlearn.metrics.accuracy import accuracy
 from mixunlearn.metrics.gap import Evaluation, ReferenceSet
 from mixunlearn.metrics.membership import attack_success
 from mixunlearn.models import StagedModel
 from mixunlearn.signature import seed_for
+from mixunlearn.splits import Splits
 from mixunlearn.tasks import Measure, Task
 
 Phase = Literal["val", "test"]
@@ -167,7 +167,7 @@ def _order(ids: Indices, key: str) -> Indices:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judge:
+class Evaluator:
     """Measures models on one evaluation set, relative to the references.
 
     Args:
@@ -178,7 +178,7 @@ class Judge:
     images: EvaluationSet
     references: ReferenceSet
 
-    def judge(self, model: StagedModel, seconds: float) -> dict[str, float]:
+    def evaluate(self, model: StagedModel, seconds: float) -> dict[str, float]:
         """Return metrics, gaps and z of a model that took `seconds` to unlearn."""
         return {
             **self.references.compare(self.images.evaluate(model)),

@@ -17,7 +17,7 @@ from torch import Tensor
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.batches import Indices, Samples
 from mixunlearn.data.labelled import LabelledImages
-from mixunlearn.evaluation import Judge
+from mixunlearn.evaluation import Evaluator
 from mixunlearn.methods import Context
 from mixunlearn.models import Pretrained, StagedModel, build_model
 from mixunlearn.models.ensemble import Ensemble, split_members
@@ -135,7 +135,7 @@ class Problem:
         retain: D_r.
         with_labels: whether methods may see labels (label-aware).
         pretrained: what originals and references start from; `None` is from scratch.
-        judge: measures a trial after each epoch; on `val`, never on `test`.
+        evaluator: measures a trial after each epoch; on `val`, never on `test`.
     """
 
     architecture: Architecture
@@ -143,12 +143,12 @@ class Problem:
     forget: TaughtImages
     retain: TaughtImages
     with_labels: bool
-    judge: Judge
+    evaluator: Evaluator
     pretrained: Pretrained | None = None
 
     def context(self, device: torch.device, seed: int) -> Context:
         """Return what a method needs, on a device."""
-        held_out = self.judge.images.held_out
+        held_out = self.evaluator.images.held_out
         original = self.architecture.load(self.original).to(device).requires_grad_(False)
         return Context(
             original=original.eval(),
@@ -161,7 +161,7 @@ class Problem:
                 labels_N=_tensor(held_out.labels_N).to(device) if self.with_labels else None,
             ),
             classes=self.architecture.classes,
-            forgotten=self.judge.images.forgotten,
+            forgotten=self.evaluator.images.forgotten,
             seed=seed,
         )
 

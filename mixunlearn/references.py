@@ -15,13 +15,13 @@ import torch
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.batches import Indices, Samples
 from mixunlearn.data.labelled import LabelledImages
-from mixunlearn.data.splits import Splits
-from mixunlearn.evaluation import VERSION, Judge, Phase, evaluation_set
+from mixunlearn.evaluation import VERSION, Evaluator, Phase, evaluation_set
 from mixunlearn.inference import predict
 from mixunlearn.metrics.gap import Evaluation, ReferenceSet
 from mixunlearn.models import Pretrained, StagedModel
 from mixunlearn.problem import Architecture, Arrays, Problem, TaughtImages
 from mixunlearn.signature import seed_for
+from mixunlearn.splits import Splits
 from mixunlearn.store import Entry, Store
 from mixunlearn.training import Recipe, Training
 
@@ -178,7 +178,7 @@ class ReferenceStore:
             metrics=entry.record["metrics"], forget_probs_NC=entry.tensors["forget_probs_NC"]
         )
 
-    def judge(self, phase: Phase) -> Judge:
+    def evaluator(self, phase: Phase) -> Evaluator:
         """Return who measures models in a phase, relative to the references.
 
         Raises:
@@ -186,7 +186,7 @@ class ReferenceStore:
         """
         images = evaluation_set(self.dataset, self.splits, phase)
         references = [member for member in self.members if member.role == "reference"]
-        return Judge(
+        return Evaluator(
             images=images,
             references=ReferenceSet(
                 evaluations=[self.evaluation(member, phase) for member in references],
@@ -205,7 +205,7 @@ class ReferenceStore:
             forget=self._taught("forget", self.splits.forget_N, self.splits.forget_N, taught),
             retain=self._taught("retain", self.splits.retain_N, self.splits.known_N, taught),
             with_labels=with_labels,
-            judge=self.judge("val"),
+            evaluator=self.evaluator("val"),
             pretrained=self.pretrained,
         )
 

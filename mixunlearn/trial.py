@@ -50,7 +50,7 @@ class Trial:
             DivergedError: a loss is not finite.
         """
         losses = self.unlearn()
-        return losses | self.problem.judge.judge(self.method.model, self.seconds)
+        return losses | self.problem.evaluator.evaluate(self.method.model, self.seconds)
 
     def unlearn(self) -> dict[str, float]:
         """Unlearn for one epoch without measuring; return the losses as `train/…`.

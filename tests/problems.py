@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from mixunlearn.data.sources import SOURCES
-from mixunlearn.data.splits import make_splits
 from mixunlearn.problem import Architecture, Problem
 from mixunlearn.references import ReferenceStore
+from mixunlearn.splits import make_splits
 from mixunlearn.store import Store
 from mixunlearn.training import Recipe
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import ray
 import torch
 
-from mixunlearn.evaluation import Judge
+from mixunlearn.evaluation import Evaluator
 from mixunlearn.files import Files
 from mixunlearn.problem import Problem
 from mixunlearn.trial import Trial
@@ -49,7 +49,7 @@ class Result:
 
 
 def run_test_task(
-    problem: Problem, judge: Judge, task: TestTask, cpus: float, checkpoints: Files
+    problem: Problem, evaluator: Evaluator, task: TestTask, cpus: float, checkpoints: Files
 ) -> Result:
     """Unlearn as long as the task says, and evaluate the model once, at the end."""
     device = claim(cpus)
@@ -61,7 +61,7 @@ def run_test_task(
             trial.load_state_dict(state["trial"])
     while trial.epochs_done < task.epochs:
         trial.unlearn()
-    metrics = judge.judge(trial.method.model, trial.seconds)
+    metrics = evaluator.evaluate(trial.method.model, trial.seconds)
     weights = {name: _array(tensor) for name, tensor in trial.method.model.state_dict().items()}
     return Result(metrics=metrics, weights=weights)
 

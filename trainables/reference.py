@@ -39,7 +39,7 @@ class ReferenceTrainable(Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train for one epoch; after the last one, judge the model and keep it."""
+        """Train for one epoch; after the last one, evaluate the model and store it."""
         if self.kept:
             model = self.references.load(self.member).to(self.device)
             self.references.keep(self.member, model, self.references.seconds(self.member))

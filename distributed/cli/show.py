@@ -99,7 +99,7 @@ def print_references(plan: "Plan", trained: int) -> Outcome:
 
     table = Table("metric", "mean", "sd", "n", title=f"references of {plan.experiment.name}, test")
     metrics: dict[str, Any] = {}
-    own = plan.references.judge("test").references
+    own = plan.references.evaluator("test").references
     for name in [*own.evaluations[0].metrics, "div/js"]:
         found = metrics[name] = distribution(own.values(name))
         cells = ["–" if found[key] is None else f"{found[key]:.2f}" for key in ("mean", "sd")]

@@ -9,7 +9,7 @@ from mixunlearn.metrics.gap import DECIMALS
 from mixunlearn.metrics.nights import Drift, Duel, Night, Shift, Word, duel, verdict, watch
 
 
-def judge(found: PartRecord, past: Sequence[PartRecord], nightly: Nightly) -> PartRecord:
+def judged(found: PartRecord, past: Sequence[PartRecord], nightly: Nightly) -> PartRecord:
     """Return a part with drift, duel, verdict and reason.
 
     Args:

@@ -56,10 +56,10 @@ def measure(
     tasks = _tasks(context, drawn, configuration)
     if missing := TestEvaluator(drawn).missing(tasks):
         _evaluate(context, drawn, missing, who)
-    evaluator = TestEvaluator(drawn)
-    left = evaluator.missing(tasks)
+    test_evaluator = TestEvaluator(drawn)
+    left = test_evaluator.missing(tasks)
     kept = {name: task for name, task in tasks.items() if name not in left}
-    entries = evaluator.results(kept).values()
+    entries = test_evaluator.results(kept).values()
     return Measurement(metrics=[each.record["metrics"] for each in entries], left_out=len(left))
 
 
@@ -84,6 +84,6 @@ def _evaluate(
     line = f"{drawn.experiment.name}: {who}, {len(missing)} seeds"
     session.progress.show(line, event=True)
     drawn = session.connect(drawn, "starting Ray")
-    problem, judge = drawn.problem(), drawn.references.judge("test")
-    TestEvaluator(drawn, weights=False).run(missing, problem, judge, context.enough)
+    problem, evaluator = drawn.problem(), drawn.references.evaluator("test")
+    TestEvaluator(drawn, weights=False).run(missing, problem, evaluator, context.enough)
     session.stop.check()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from distributed.config.experiment import Experiment
 from distributed.nightly.champion import crown, current_champion, with_alias
 from distributed.nightly.context import NightContext
-from distributed.nightly.judgement import judge
+from distributed.nightly.judgement import judged
 from distributed.nightly.measurement import Measurement, measure
 from distributed.nightly.records import Configuration, PartRecord, TrialCounts
 from distributed.nightly.retention import tidy
@@ -66,7 +66,7 @@ class ExperimentNight:
             self._measure_champion(drawn, champion)
             self._duel(self._search(plan), drawn, champion)
         self.found = replace(self.found, reign=self._reign(champion))
-        self.found = judge(self.found, self.past, self.context.nightly)
+        self.found = judged(self.found, self.past, self.context.nightly)
         self.keep(self.found)
         if self.found.promotion == "due":
             self.found = crown(plan, self.found, self.context.session)
@@ -127,7 +127,7 @@ class ExperimentNight:
         with self._timed("references"):
             drawn = drawn_plan(self.context, self.experiment, self.found.draw).mapped()
             fill_references(drawn, self.context.session)
-            own = drawn.references.judge("test").references.own_gaps()
+            own = drawn.references.evaluator("test").references.own_gaps()
             self.found = replace(self.found, references=distribution(own))
         return drawn
 

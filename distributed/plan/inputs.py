@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from distributed.plan.plan import PARTS, Plan
-from mixunlearn.data.splits import describe
+from mixunlearn.splits import describe
 
 DIGEST = 32  # characters of the data's digest: MLflow takes 36
 

@@ -8,8 +8,8 @@ from distributed.config.experiment import Data, read_data, read_experiment
 from distributed.plan.requirements import require_home
 from mixunlearn.data import sources
 from mixunlearn.data.names import known_names
-from mixunlearn.data.splits import describe, make_splits
 from mixunlearn.errors import InputError
+from mixunlearn.splits import describe, make_splits
 
 
 def inspect_data(name: str, settings: Sequence[str], home: Path) -> dict[str, Any]:

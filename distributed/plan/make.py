@@ -21,9 +21,9 @@ from distributed.plan.requirements import (
 )
 from mixunlearn.data import sources
 from mixunlearn.data.names import known_names
-from mixunlearn.data.splits import make_splits
 from mixunlearn.errors import InputError
 from mixunlearn.files import Files
+from mixunlearn.splits import make_splits
 from search_spaces import SPACES
 
 

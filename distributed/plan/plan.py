@@ -18,12 +18,12 @@ from distributed.runtime.addresses import resolve
 from mixunlearn.atomic import replacing
 from mixunlearn.data import arrow, sources
 from mixunlearn.data.arrow import Dataset
-from mixunlearn.data.splits import Splits
 from mixunlearn.files import Files
 from mixunlearn.methods import METHODS
 from mixunlearn.models import Pretrained
 from mixunlearn.problem import Problem
 from mixunlearn.references import ReferenceStore
+from mixunlearn.splits import Splits
 from mixunlearn.store import Store
 from mixunlearn.training import Recipe
 from search_spaces import Space

@@ -154,7 +154,7 @@ def repeat(target: str, settings: Sequence[str], home: Path, session: Session) -
     if plan.references.missing():
         plan = _filled(plan, session)
     metrics, failure = run_again(plan, recorded, session.progress)
-    pairs = _pairs(recorded.metrics, metrics, plan.references.judge("val").references)
+    pairs = _pairs(recorded.metrics, metrics, plan.references.evaluator("val").references)
     if metrics and not pairs:
         raise MixUnlearnError(f"{target} holds no metric of the trial: there is nothing to compare")
     return Comparison(recorded=recorded, pairs=pairs, failure=failure, code=code)

@@ -52,7 +52,7 @@ def make_report_data(plan: Plan, study: Study, summary: Mapping[str, Any]) -> Re
     rows = study.rows()
     if not rows:
         raise MissingError(f"no trial of {plan.study} has finished yet: {_resume(plan)}")
-    references = plan.references.judge("val").references
+    references = plan.references.evaluator("val").references
     experiment = plan.experiment
     objective = experiment.search.objective
     original = references.compare(plan.references.evaluation(plan.references.original, "val"))

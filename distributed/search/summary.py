@@ -9,7 +9,7 @@ import numpy as np
 from distributed.plan.plan import BEST, Plan
 from distributed.search.test_evaluation import default_row
 from distributed.study.trials_table import Row, parameters, ranked
-from mixunlearn.evaluation import Judge
+from mixunlearn.evaluation import Evaluator
 from mixunlearn.metrics.gap import ReferenceSet
 from mixunlearn.plain import plain
 from mixunlearn.store import Entry
@@ -18,7 +18,7 @@ from mixunlearn.store import Entry
 def summarise(
     plan: Plan,
     rows: Sequence[Row],
-    judge: Judge,
+    evaluator: Evaluator,
     examined: Mapping[str, Entry],
     *,
     tracking_uri: str,
@@ -29,7 +29,7 @@ def summarise(
     Args:
         plan: of the sweep.
         rows: its finished trials.
-        judge: who measured on `test`.
+        evaluator: who measured on `test`.
         examined: results of the final examination.
         tracking_uri: where MLflow keeps the runs, without a password.
         seconds: the sweep took.
@@ -47,10 +47,10 @@ def summarise(
         "folder": str(plan.folder),
         "tracking_uri": tracking_uri,
         "objective": objective,
-        "gap_metrics": list(judge.images.gap_metrics),
-        "metrics": [*judge.images.resolution(), "div/js"],
-        "references": _references(judge.references),
-        "original": judge.references.compare(original),
+        "gap_metrics": list(evaluator.images.gap_metrics),
+        "metrics": [*evaluator.images.resolution(), "div/js"],
+        "references": _references(evaluator.references),
+        "original": evaluator.references.compare(original),
         "default": default and {**examined["default"].record["metrics"], "trial": default["trial"]},
         "best": [trial_summary(plan, row, examined) for row in best],
         "spread": best and {"trial": best[0]["trial"], **_spread(spread)},

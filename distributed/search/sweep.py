@@ -80,12 +80,12 @@ def run_sweep(
         callback = make_callback(plan, study, tracker, session)
         callback.resume()
         plan = _run_missing(plan, study, callback, session)
-        judge = plan.references.judge("test")
+        evaluator = plan.references.evaluator("test")
         evaluated = evaluate_on_test(plan, test_tasks(plan, study, callback.rows), session)
         summary = summarise(
             plan,
             callback.rows,
-            judge,
+            evaluator,
             evaluated,
             tracking_uri=redact(uri),
             seconds=time.monotonic() - start,
@@ -141,14 +141,14 @@ def evaluate_on_test(
     Raises:
         Interrupted: a stop was asked for.
     """
-    evaluator = TestEvaluator(plan)
-    if missing := evaluator.missing(tasks):
+    test_evaluator = TestEvaluator(plan)
+    if missing := test_evaluator.missing(tasks):
         session.progress.show(f"test: evaluating {len(missing)} models", event=True)
         plan, stop = session.connect(plan, "starting Ray"), session.stop
-        judge = plan.references.judge("test")
-        evaluator.run(missing, plan.problem(), judge, lambda: stop.asked is not None)
+        evaluator = plan.references.evaluator("test")
+        test_evaluator.run(missing, plan.problem(), evaluator, lambda: stop.asked is not None)
         stop.check()
-    return evaluator.results(tasks)
+    return test_evaluator.results(tasks)
 
 
 def sync(plan: Plan, session: Session) -> tuple[int, list[str]]:
@@ -168,13 +168,13 @@ def sync(plan: Plan, session: Session) -> tuple[int, list[str]]:
         callback = make_callback(plan, study, tracker, session)
         callback.resume()
         callback.write_table()
-        evaluator = TestEvaluator(plan)
+        test_evaluator = TestEvaluator(plan)
         tasks = test_tasks(plan, study, callback.rows)
         summary = read_summary(plan)
-        if summary and not evaluator.missing(tasks):
+        if summary and not test_evaluator.missing(tasks):
             runs = {**callback.run_ids, **tracker.run_ids(SYNC_TIMEOUT_S)}
             report_data = linked(plan, make_report_data(plan, study, summary), runs)
-            _report(plan, report_data, evaluator.results(tasks), tracker, session)
+            _report(plan, report_data, test_evaluator.results(tasks), tracker, session)
     if plan.shared:
         publish(plan)
     return len(callback.rows), problems

@@ -7,7 +7,7 @@ import ray
 from distributed.plan.plan import BEST, Plan
 from distributed.study.study import Study
 from distributed.study.trials_table import Row, parameters, ranked
-from mixunlearn.evaluation import VERSION, Judge
+from mixunlearn.evaluation import VERSION, Evaluator
 from mixunlearn.problem import Problem
 from mixunlearn.signature import seed_for, signature
 from mixunlearn.store import Entry
@@ -42,7 +42,7 @@ class TestEvaluator:
         self,
         tasks: Mapping[str, TestTask],
         problem: Problem,
-        judge: Judge,
+        evaluator: Evaluator,
         enough: Callable[[], bool] = lambda: False,
     ) -> None:
         """Run examinations on the cluster, in parallel; store each result as it comes.
@@ -50,12 +50,12 @@ class TestEvaluator:
         Args:
             tasks: what to examine.
             problem: what was unlearned.
-            judge: who measures on `test`.
+            evaluator: measures on `test`.
             enough: asked every second; whether to leave the rest undone.
         """
         resources = self.plan.experiment.resources
         remote = evaluate_remotely.options(num_cpus=resources.cpu, num_gpus=resources.gpu)
-        shared = ray.put(problem), ray.put(judge)
+        shared = ray.put(problem), ray.put(evaluator)
         running = {
             remote.remote(*shared, task, resources.cpu, self.plan.checkpoints): task
             for task in tasks.values()

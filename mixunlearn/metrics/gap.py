@@ -51,7 +51,7 @@ class ReferenceSet:
         return [evaluation.metrics[metric] for evaluation in self.evaluations]
 
     def without(self, index: int) -> "ReferenceSet":
-        """Return the set without one reference, to judge that one by the others."""
+        """Return the set without one reference, to compare that one with the others."""
         kept = [i for i in range(len(self.evaluations)) if i != index]
         return ReferenceSet(
             evaluations=[self.evaluations[i] for i in kept],

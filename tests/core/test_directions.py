@@ -52,8 +52,8 @@ def unlearned(direction: Direction, problem: Problem) -> Method:
 @pytest.mark.parametrize("direction", DIRECTIONS, ids=lambda direction: direction.method)
 def test_metrics_move_as_the_papers_say(direction: Direction, problem: Problem) -> None:
     method = unlearned(direction, problem)
-    before = problem.judge.images.evaluate(method.context.original).metrics
-    after = problem.judge.images.evaluate(method.model).metrics
+    before = problem.evaluator.images.evaluate(method.context.original).metrics
+    after = problem.evaluator.images.evaluate(method.model).metrics
     least, most = direction.forget
     assert least <= after["acc/train_forget"] <= most
     assert least <= after["acc/val_forget"] <= most  # also of the class's images it never saw

@@ -7,11 +7,11 @@ import torch
 
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.sources import SOURCES
-from mixunlearn.data.splits import make_splits
-from mixunlearn.evaluation import Judge, Phase, evaluation_set
+from mixunlearn.evaluation import Evaluator, Phase, evaluation_set
 from mixunlearn.metrics.gap import ReferenceSet
 from mixunlearn.metrics.table import PREFIXES, RELATIVE, is_metric, metric_named
 from mixunlearn.problem import Architecture, Problem
+from mixunlearn.splits import make_splits
 from mixunlearn.tasks import TASKS
 from mixunlearn.trial import Trial
 
@@ -23,7 +23,7 @@ def digits() -> Dataset:
     return SOURCES["digits"]()  # type: ignore[no-any-return]
 
 
-def judge_of(kind: str, phase: Phase, digits: Dataset) -> Judge:
+def judge_of(kind: str, phase: Phase, digits: Dataset) -> Evaluator:
     task = {"kind": kind, **NEEDED.get(kind, {})}
     images = evaluation_set(digits, make_splits(digits, task), phase)
     shape = Architecture(name="cnn", width=2, image_shape=(1, 8, 8), classes=10)
@@ -33,7 +33,7 @@ def judge_of(kind: str, phase: Phase, digits: Dataset) -> Judge:
         gap_metrics=images.gap_metrics,
         resolution=images.resolution(),
     )
-    return Judge(images=images, references=references)
+    return Evaluator(images=images, references=references)
 
 
 @pytest.mark.parametrize("phase", get_args(Phase))
@@ -41,15 +41,15 @@ def judge_of(kind: str, phase: Phase, digits: Dataset) -> Judge:
 def test_each_metric_of_each_kind_of_task_is_in_the_table(
     kind: str, phase: Phase, digits: Dataset
 ) -> None:
-    judge = judge_of(kind, phase, digits)
+    evaluator = judge_of(kind, phase, digits)
     shape = Architecture(name="cnn", width=2, image_shape=(1, 8, 8), classes=10)
-    reported = judge.judge(shape.build(3), seconds=1.0)
+    reported = evaluator.evaluate(shape.build(3), seconds=1.0)
     assert [name for name in reported if metric_named(name) is None] == []
     assert all(map(is_metric, reported))
     # What moves in steps is a share of samples, and the other way round.
     own = {name for name in reported if not name.startswith(RELATIVE)}
     shares = {name for name in own if (known := metric_named(name)) and known.share}
-    assert set(judge.references.resolution) == shares
+    assert set(evaluator.references.resolution) == shares
     assert {metric_named(name).unit for name in shares} == {"%"}  # type: ignore[union-attr]
 
 

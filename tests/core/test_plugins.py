@@ -107,7 +107,7 @@ UNLEARN = """
     from pathlib import Path
     from mixunlearn.bank import Bank
     from mixunlearn.data.sources import SOURCES
-    from mixunlearn.data.splits import make_splits
+    from mixunlearn.splits import make_splits
     from mixunlearn.problem import Architecture
     from mixunlearn.store import Store
     from mixunlearn.tasks.written import level

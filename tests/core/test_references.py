@@ -10,11 +10,11 @@ import torch
 
 from mixunlearn.data import arrow
 from mixunlearn.data.arrow import make_dataset
-from mixunlearn.data.splits import make_splits
 from mixunlearn.errors import MissingError
 from mixunlearn.evaluation import evaluation_set
 from mixunlearn.problem import Architecture
 from mixunlearn.references import Member, ReferenceStore
+from mixunlearn.splits import make_splits
 from mixunlearn.store import Store
 from mixunlearn.trial import DivergedError, Trial
 
@@ -100,7 +100,7 @@ def test_other_settings_are_other_models(references: ReferenceStore, change: str
 
 def test_a_missing_reference_is_an_error_and_never_a_number(references: ReferenceStore) -> None:
     with pytest.raises(MissingError, match="mixunlearn references X"):
-        replace(references, references=3).judge("val")
+        replace(references, references=3).evaluator("val")
 
 
 def test_an_empty_store_has_no_problem(references: ReferenceStore) -> None:
@@ -109,7 +109,7 @@ def test_an_empty_store_has_no_problem(references: ReferenceStore) -> None:
 
 
 def test_references_never_saw_the_forget_set(references: ReferenceStore) -> None:
-    retrained = references.judge("test").references
+    retrained = references.evaluator("test").references
     assert max(retrained.values("acc/train_forget")) == 0
     assert min(retrained.values("acc/test_retain")) > 80
     assert references.evaluation(references.original, "test").metrics["acc/train_forget"] > 90

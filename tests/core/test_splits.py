@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from mixunlearn.data.arrow import Dataset, make_dataset
-from mixunlearn.data.splits import Splits, describe, make_splits
 from mixunlearn.errors import InputError
+from mixunlearn.splits import Splits, describe, make_splits
 
 NAMES = tuple("abcdefghij")
 CLASS: dict[str, object] = {"kind": "class", "classes": [0]}

@@ -14,13 +14,13 @@ import torch
 from mixunlearn.data import hardness
 from mixunlearn.data.arrow import Dataset, make_dataset
 from mixunlearn.data.sources import SOURCES
-from mixunlearn.data.splits import Splits, make_splits
 from mixunlearn.errors import InputError
 from mixunlearn.evaluation import evaluation_set
 from mixunlearn.inference import predict
 from mixunlearn.problem import Architecture
 from mixunlearn.references import ReferenceStore
 from mixunlearn.signature import signature
+from mixunlearn.splits import Splits, make_splits
 from mixunlearn.store import Store
 from mixunlearn.tasks import TASKS
 from mixunlearn.tasks.written import level
@@ -330,7 +330,8 @@ def test_methods_are_told_the_original_s_prediction_where_no_label_is_known(
     assert (expected != digits.labels_N[splits.retain_N]).mean() > 0.5
     np.testing.assert_array_equal(context.forget.labels_N, splits.truth_N)
     np.testing.assert_array_equal(
-        problem.judge.images.retain.labels_N, digits.labels_N[problem.judge.images.retain.ids_N]
+        problem.evaluator.images.retain.labels_N,
+        digits.labels_N[problem.evaluator.images.retain.ids_N],
     )
     assert references.problem(with_labels=False).context(CPU, 0).retain.labels_N is None
 

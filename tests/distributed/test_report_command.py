@@ -58,7 +58,7 @@ def begin(home: Path, seed: int) -> Plan:
 def measured(plan: Plan, phase: Phase) -> dict[str, float]:
     """What a trial that changes nothing would measure."""
     original = plan.references.evaluation(plan.references.original, phase)
-    compared = plan.references.judge(phase).references.compare(original)
+    compared = plan.references.evaluator(phase).references.compare(original)
     return {**compared, "time/unlearn_s": 1.0, "time/ratio_to_retrain": 0.5}
 
 
@@ -81,8 +81,8 @@ def decide(plan: Plan) -> None:
     entry = Entry(record={"metrics": measured(plan, "test")}, tensors={}, path=plan.folder)
     trials, seeds = (f"trial {n}" for n in range(4)), (f"seed {n}" for n in range(3))
     examined = dict.fromkeys(("default", *trials, *seeds), entry)
-    judge = plan.references.judge("test")
-    summary = summarise(plan, rows, judge, examined, tracking_uri="none", seconds=9.0)
+    evaluator = plan.references.evaluator("test")
+    summary = summarise(plan, rows, evaluator, examined, tracking_uri="none", seconds=9.0)
     write_json(summary, plan.folder / "summary.json")
 
 

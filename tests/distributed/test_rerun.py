@@ -353,7 +353,7 @@ def test_within(then: float | None, now: float | None, spread: float | None, wit
 
 
 def test_the_spread_is_that_of_z(place: Place) -> None:
-    references = plan_in(place.home).references.judge("val").references
+    references = plan_in(place.home).references.evaluator("val").references
     evaluation = references.evaluations[0]
     compared = references.compare(evaluation)
     for name in (*evaluation.metrics, "div/js"):

@@ -22,9 +22,9 @@ from distributed.search import trial_callback as callback
 from distributed.search import trials as tune_trials
 from distributed.study.trials_table import read_trials
 from mixunlearn.data.sources import SOURCES
-from mixunlearn.data.splits import make_splits
 from mixunlearn.files import Files
 from mixunlearn.metrics.accuracy import accuracy
+from mixunlearn.splits import make_splits
 from tests.fixtures import S3, Command, Run
 
 pytestmark = [

@@ -173,9 +173,9 @@ def test_a_checkpoint_of_another_trial_is_not_taken(problem: Problem, tmp_path: 
 def test_what_a_method_raises_ends_its_trial_without_another_try(
     problem: Problem, tmp_path: Path
 ) -> None:
-    lacking = replace(problem.judge.references, seconds=[1.0])
-    judge = replace(problem.judge, references=lacking)
-    (result,) = here(replace(problem, judge=judge), FIRST, tmp_path)
+    lacking = replace(problem.evaluator.references, seconds=[1.0])
+    evaluator = replace(problem.evaluator, references=lacking)
+    (result,) = here(replace(problem, evaluator=evaluator), FIRST, tmp_path)
     assert np.isnan(result["gap/avg"])
     assert result["failure"] == "IndexError: list index out of range"
     # Tried again with what it lacked, it does not go on from where it failed.
@@ -199,9 +199,9 @@ def test_an_examination_goes_on_from_a_checkpoint_to_the_same_model(
         Task(method="mixunlearn", parameters=parameters, seed=1, epochs=EPOCHS + 1, trial=trial)
         for trial in (0, None)
     ]
-    judge, files = references.judge("test"), Files.of(tmp_path)
-    resumed: Result = ray.get(evaluate_remotely.remote(problem, judge, tasks[0], 1, files))
-    whole = run_test_task(problem, judge, tasks[1], 1, files)
+    evaluator, files = references.evaluator("test"), Files.of(tmp_path)
+    resumed: Result = ray.get(evaluate_remotely.remote(problem, evaluator, tasks[0], 1, files))
+    whole = run_test_task(problem, evaluator, tasks[1], 1, files)
     assert latest(Files.of(tmp_path), "0000", identity("mixunlearn", parameters, 1))
     assert numbers(dict(resumed.metrics)) == numbers(dict(whole.metrics))
     assert all((resumed.weights[name] == whole.weights[name]).all() for name in whole.weights)
