@@ -88,7 +88,7 @@ def problem(device: torch.device) -> Context:
         labels = torch.from_numpy(rng.integers(low, high, size=count))
         images, labels = images.to(device), labels.to(device)
         probs, features = predict(model, images, model.stage_names)
-        return Samples(images_NFHW=images, labels_N=labels, probs_NC=probs, features=features)
+        return Samples(images_NCHW=images, labels_N=labels, probs_NK=probs, features=features)
 
     return Context(
         original=model,

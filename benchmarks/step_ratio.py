@@ -145,7 +145,7 @@ def random_samples(
     rng = torch.Generator().manual_seed(seed)
     images = torch.randint(256, (count, *case.shape), dtype=torch.uint8, generator=rng)
     return Samples(
-        images_NFHW=images.to(device),
+        images_NCHW=images.to(device),
         labels_N=torch.randint(CLASSES, (count,), generator=rng).to(device),
         features={
             stage: torch.rand((count, *shape), generator=rng).half().to(device)

@@ -1,6 +1,6 @@
 """Evaluation of a model: on `val` while searching, on `test` when reporting, never on both.
 
-Shape suffixes: N samples, F channels, H W pixels, C classes.
+Shape suffixes: N samples, C channels, H W pixels, K classes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -72,13 +72,13 @@ class EvaluationSet:
     def evaluate(self, model: StagedModel) -> Evaluation:
         """Return what a model scores, from one pass over all images."""
         parts = (self.retain, self.forget, self.held_out)
-        own = [measure.images_NFHW() for measure in self.measures if measure.images_NFHW]
-        sets = [*(part.images_NFHW for part in parts), *own]
+        own = [measure.images_NCHW() for measure in self.measures if measure.images_NCHW]
+        sets = [*(part.images_NCHW for part in parts), *own]
         device = next(model.parameters()).device
         images = torch.from_numpy(np.concatenate(sets))
-        probs_NC = predict(model, images.to(device))[0].cpu().numpy()
-        ends = np.cumsum([len(images_NFHW) for images_NFHW in sets])[:-1]
-        retain, forget, held_out, *outputs = np.split(probs_NC, ends)
+        probs_NK = predict(model, images.to(device))[0].cpu().numpy()
+        ends = np.cumsum([len(images_NCHW) for images_NCHW in sets])[:-1]
+        retain, forget, held_out, *outputs = np.split(probs_NK, ends)
         metrics = {
             "acc/train_retain": accuracy(retain, self.retain.labels_N),
             "acc/train_forget": accuracy(forget, self.forget.labels_N),
@@ -86,27 +86,27 @@ class EvaluationSet:
             "mia/asr": attack_success(retain, forget, held_out, self.seed),
             **self._of_task(forget, iter(outputs)),
         }
-        return Evaluation(metrics=metrics, forget_probs_NC=forget)
+        return Evaluation(metrics=metrics, forget_probs_NK=forget)
 
     def _of_task(
-        self, forget_NC: npt.NDArray[np.float32], outputs: Iterator[npt.NDArray[np.float32]]
+        self, forget_NK: npt.NDArray[np.float32], outputs: Iterator[npt.NDArray[np.float32]]
     ) -> dict[str, float]:
         """Return what is measured for this task alone, on D_f or on the task's own images."""
         return {
             measure.name: accuracy(
-                next(outputs) if measure.images_NFHW else forget_NC, measure.labels_N
+                next(outputs) if measure.images_NCHW else forget_NK, measure.labels_N
             )
             for measure in self.measures
         }
 
-    def _held_out(self, probs_NC: npt.NDArray[np.float32]) -> dict[str, float]:
+    def _held_out(self, probs_NK: npt.NDArray[np.float32]) -> dict[str, float]:
         """Return accuracy on held-out images; by retained and forgotten classes if there are."""
         name, labels = f"acc/{self.phase}", self.held_out.labels_N
-        result = {name: accuracy(probs_NC, labels)}
+        result = {name: accuracy(probs_NK, labels)}
         if self.forgotten:
             forgotten = np.isin(labels, self.forgotten)
-            result[f"{name}_retain"] = accuracy(probs_NC[~forgotten], labels[~forgotten])
-            result[f"{name}_forget"] = accuracy(probs_NC[forgotten], labels[forgotten])
+            result[f"{name}_retain"] = accuracy(probs_NK[~forgotten], labels[~forgotten])
+            result[f"{name}_forget"] = accuracy(probs_NK[forgotten], labels[forgotten])
         return result
 
     def resolution(self) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """The generator: a small attention block that mixes a forget and a retain image.
 
-Shape suffixes: B batch, F channels of the features, D inner channels, P positions of the
+Shape suffixes: B batch, C channels of the features, D inner channels, P positions of the
 feature map (height times width), H W pixels of the image.
 """
 
@@ -41,7 +41,7 @@ class MixBlock(nn.Module):
         """Return the masks of a batch of pairs.
 
         Args:
-            h_forget: features of the forget images, shape (B, F, h, w).
+            h_forget: features of the forget images, shape (B, C, h, w).
             h_retain: features of the retain images, same shape.
             lam: λ in (0, 1), one number or shape (B,).
             size: (H, W) of the images to mix.

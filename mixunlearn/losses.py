@@ -1,6 +1,6 @@
 """Losses as pure functions: those of MixUnlearn (arXiv 2502.10288) and what methods share.
 
-Shape suffixes: B batch, C classes.
+Shape suffixes: B batch, K classes.
 """
 
 import torch
@@ -31,8 +31,8 @@ def sim_loss(a: Tensor, b: Tensor) -> Tensor:
     """Return `1 − cos(a, b)` of each row: 0 where alike, at most 1 for probabilities.
 
     Args:
-        a: shape (B, C).
-        b: shape (B, C).
+        a: shape (B, K).
+        b: shape (B, K).
 
     Returns:
         Shape (B,).
@@ -55,9 +55,9 @@ def contrastive_ratio(
     theirs (eq. 4-6 of the paper). The caller divides by the batch size.
 
     Args:
-        retain_out: a_r, probabilities, shape (B, C); `retain_target` p_r likewise.
+        retain_out: a_r, probabilities, shape (B, K); `retain_target` p_r likewise.
         retain_target: see `retain_out`.
-        forget_out: a_f, probabilities, shape (B, C); `forget_target` p_f likewise.
+        forget_out: a_f, probabilities, shape (B, K); `forget_target` p_f likewise.
         forget_target: see `forget_out`.
         retain_weight: w_r, a number or shape (B,).
         forget_weight: w_f, a number or shape (B,).
@@ -80,8 +80,8 @@ def distillation_kl(logits: Tensor, teacher: Tensor, temperature: float) -> Tens
     of one size whatever T is (Hinton et al., 2015, arXiv 1503.02531).
 
     Args:
-        logits: z of the student, shape (B, C).
-        teacher: probabilities of the teacher at temperature 1, shape (B, C).
+        logits: z of the student, shape (B, K).
+        teacher: probabilities of the teacher at temperature 1, shape (B, K).
         temperature: T > 0; above 1 both are softened.
 
     Returns:

@@ -1,6 +1,6 @@
 """An unlearning problem: everything a trial needs; pixels stay in the data set's file.
 
-Shape suffixes: N samples, F channels, H W pixels, C classes.
+Shape suffixes: N samples, C channels, H W pixels, K classes.
 """
 
 import warnings
@@ -46,7 +46,7 @@ class Architecture:
     @classmethod
     def of(cls, dataset: Dataset, name: str, width: int | None = None) -> "Architecture":
         """Return the architecture that takes a data set's images and knows its classes."""
-        channels, height, width_of_image = dataset.images_NFHW.shape[1:]
+        channels, height, width_of_image = dataset.images_NCHW.shape[1:]
         shape = (channels, height, width_of_image)
         return cls(name=name, width=width, image_shape=shape, classes=len(dataset.classes))
 
@@ -97,13 +97,13 @@ class TaughtImages:
         samples: N images with labels.
         known_N: bool, whose labels methods may know; elsewhere they are told the original's
             prediction.
-        probs_NC: the original's softmax outputs, float32.
-        features: stage -> the original's features, float16, (N, F, h, w).
+        probs_NK: the original's softmax outputs, float32.
+        features: stage -> the original's features, float16, (N, C, h, w).
     """
 
     samples: LabelledImages
     known_N: npt.NDArray[np.bool_]
-    probs_NC: npt.NDArray[Any]
+    probs_NK: npt.NDArray[Any]
     features: Arrays
 
     @property
@@ -111,15 +111,15 @@ class TaughtImages:
         """Return the labels that methods see, int64."""
         if self.known_N.all():
             return self.samples.labels_N
-        return np.where(self.known_N, self.samples.labels_N, self.probs_NC.argmax(axis=1))
+        return np.where(self.known_N, self.samples.labels_N, self.probs_NK.argmax(axis=1))
 
     def on(self, device: torch.device, *, with_labels: bool) -> Samples:
         """Return the samples as tensors on a device; on the CPU they share the arrays' memory."""
         labels_N = _tensor(self.labels_N).to(device) if with_labels else None
         return Samples(
-            images_NFHW=_tensor(self.samples.images_NFHW).to(device),
+            images_NCHW=_tensor(self.samples.images_NCHW).to(device),
             labels_N=labels_N,
-            probs_NC=_tensor(self.probs_NC).to(device),
+            probs_NK=_tensor(self.probs_NK).to(device),
             features={name: _tensor(array).to(device) for name, array in self.features.items()},
         )
 
@@ -157,7 +157,7 @@ class Problem:
             forget=self.forget.on(device, with_labels=self.with_labels),
             retain=self.retain.on(device, with_labels=self.with_labels),
             held_out=Samples(
-                images_NFHW=_tensor(held_out.images_NFHW).to(device),
+                images_NCHW=_tensor(held_out.images_NCHW).to(device),
                 labels_N=_tensor(held_out.labels_N).to(device) if self.with_labels else None,
             ),
             classes=self.architecture.classes,

@@ -1,6 +1,6 @@
 """The store of originals and references: trained once, kept by content, judged on both phases.
 
-Shape suffixes: N samples, C classes.
+Shape suffixes: N samples, K classes.
 """
 
 import hashlib
@@ -27,6 +27,7 @@ from mixunlearn.training import Recipe, Training
 
 Role = Literal["original", "reference"]
 PHASES: tuple[Phase, ...] = ("val", "test")
+FORGET_PROBS = "forget_probs_NC"  # in stored evaluations: the name of the first version
 CPU = torch.device("cpu")
 
 
@@ -119,7 +120,7 @@ class ReferenceStore:
         seed = seed_for(member.role, member.seed)
         images = LabelledImages(dataset=self.dataset, ids_N=self._ids(member))
         samples = Samples(
-            images_NFHW=torch.from_numpy(images.images_NFHW).to(device),
+            images_NCHW=torch.from_numpy(images.images_NCHW).to(device),
             labels_N=torch.from_numpy(images.labels_N).to(device),
         )
         model = self.architecture.initial(seed, self.pretrained).to(device)
@@ -161,7 +162,7 @@ class ReferenceStore:
             self.store.write(
                 "evaluations",
                 self._evaluation_payload(member, phase),
-                tensors={"forget_probs_NC": evaluation.forget_probs_NC},
+                tensors={FORGET_PROBS: evaluation.forget_probs_NK},
                 record={"metrics": dict(evaluation.metrics)},
             )
         if member.role == "original":
@@ -175,7 +176,7 @@ class ReferenceStore:
         """Return what a member scores in a phase."""
         entry = self._read("evaluations", self._evaluation_payload(member, phase))
         return Evaluation(
-            metrics=entry.record["metrics"], forget_probs_NC=entry.tensors["forget_probs_NC"]
+            metrics=entry.record["metrics"], forget_probs_NK=entry.tensors[FORGET_PROBS]
         )
 
     def evaluator(self, phase: Phase) -> Evaluator:
@@ -250,9 +251,9 @@ class ReferenceStore:
         device = next(original.parameters()).device
         tensors = {}
         for name, ids in (("forget", self.splits.forget_N), ("retain", self.splits.retain_N)):
-            images = torch.from_numpy(self.dataset.images_NFHW[ids]).to(device)
-            probs_NC, features = predict(original, images, self.stages)
-            tensors[f"{name}/probs"] = probs_NC
+            images = torch.from_numpy(self.dataset.images_NCHW[ids]).to(device)
+            probs_NK, features = predict(original, images, self.stages)
+            tensors[f"{name}/probs"] = probs_NK
             tensors |= {f"{name}/features/{stage}": found for stage, found in features.items()}
         return {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
 
@@ -260,7 +261,7 @@ class ReferenceStore:
         return TaughtImages(
             samples=LabelledImages(dataset=self.dataset, ids_N=ids),
             known_N=np.isin(ids, known),
-            probs_NC=tensors[f"{name}/probs"],
+            probs_NK=tensors[f"{name}/probs"],
             features={stage: tensors[f"{name}/features/{stage}"] for stage in self.stages},
         )
 

@@ -38,6 +38,6 @@ def representation(model: StagedModel, images: Tensor) -> Tensor:
 @torch.no_grad()
 def representations(model: StagedModel, samples: Samples) -> Tensor:
     """Return the representations of all samples, shape (N, E), of a model in evaluation mode."""
-    order = torch.arange(len(samples), device=samples.images_NFHW.device)
+    order = torch.arange(len(samples), device=samples.images_NCHW.device)
     parts = torch.split(order, BATCH)
     return torch.cat([representation(model, samples.batch(indices_B)) for indices_B in parts])

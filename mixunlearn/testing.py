@@ -208,15 +208,15 @@ def _first(images: TaughtImages, count: int) -> TaughtImages:
         images,
         samples=replace(images.samples, ids_N=images.samples.ids_N[:count]),
         known_N=images.known_N[:count],
-        probs_NC=images.probs_NC[:count],
+        probs_NK=images.probs_NK[:count],
         features={stage: found[:count] for stage, found in images.features.items()},
     )
 
 
 def _forget_accuracy(model: StagedModel, problem: Problem) -> float:
     samples = problem.forget.samples
-    probs_NC, _ = predict(model, torch.from_numpy(samples.images_NFHW.copy()))
-    return accuracy(probs_NC.numpy(), samples.labels_N)
+    probs_NK, _ = predict(model, torch.from_numpy(samples.images_NCHW.copy()))
+    return accuracy(probs_NK.numpy(), samples.labels_N)
 
 
 def _weights(module: nn.Module) -> dict[str, torch.Tensor]:

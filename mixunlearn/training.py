@@ -66,7 +66,7 @@ class Training:
         progress = self.epochs_done / self.recipe.epochs
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.lr * (1 + math.cos(math.pi * progress)) / 2
-        device = self.samples.images_NFHW.device
+        device = self.samples.images_NCHW.device
         order = shuffled(self.rng, len(self.samples), self.recipe.batch, device)
         with self.precision.forward(device):
             losses = [self.step(indices_B) for indices_B in order]

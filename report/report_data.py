@@ -1,6 +1,6 @@
 """All that a reviewer asks of a study, as plain data: what pages, plots and MLflow are made of.
 
-Shape suffixes: B pairs, K classes, H W pixels, F channels.
+Shape suffixes: B pairs, K classes, H W pixels, C channels.
 """
 
 from collections.abc import Mapping, Sequence

@@ -21,7 +21,7 @@ def console() -> Console:
 def announcement(plan: "Plan") -> list[str]:
     """Return what is going to be done, a line each."""
     experiment, splits, references = plan.experiment, plan.splits, plan.references
-    shape = "×".join(map(str, plan.dataset.images_NFHW.shape[1:]))
+    shape = "×".join(map(str, plan.dataset.images_NCHW.shape[1:]))
     sizes = {
         part: len(getattr(splits, f"{part}_N")) for part in ("forget", "retain", "val", "test")
     }

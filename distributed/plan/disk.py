@@ -36,7 +36,7 @@ def estimate(plan: Plan, slots: int) -> dict[str, int]:
     taught = len(plan.splits.forget_N) + len(plan.splits.retain_N)
     return {
         "images": sum(
-            dataset.images_NFHW.nbytes + dataset.labels_N.nbytes
+            dataset.images_NCHW.nbytes + dataset.labels_N.nbytes
             for dataset in {plan.source, plan.dataset}  # one, unless the task spoils some
         ),
         "models": weights * (len(plan.references.members) + examined),
@@ -60,7 +60,7 @@ def _checkpoint_bytes(plan: Plan, model: StagedModel) -> int:
     images = _images(plan)
     probs, features = predict(model, images, plan.stages)
     labels = torch.from_numpy(plan.dataset.labels_N[:TASTED].copy())
-    samples = Samples(images_NFHW=images, labels_N=labels, probs_NC=probs, features=features)
+    samples = Samples(images_NCHW=images, labels_N=labels, probs_NK=probs, features=features)
     parameters: dict[str, Any] = dict(plan.default)
     method = METHODS[plan.experiment.method](**parameters)
     method.prepare(
@@ -83,4 +83,4 @@ def _checkpoint_bytes(plan: Plan, model: StagedModel) -> int:
 
 
 def _images(plan: Plan) -> torch.Tensor:
-    return torch.from_numpy(plan.dataset.images_NFHW[:TASTED].copy())
+    return torch.from_numpy(plan.dataset.images_NCHW[:TASTED].copy())

@@ -17,7 +17,7 @@ def inputs(plan: Plan) -> list[dict[str, str]]:
     The context of each is its role: "source", "forget", "retain", "val" or "test".
     """
     dataset, splits = plan.dataset, plan.splits
-    common = {**_source(plan), "schema": json.dumps(_schema(dataset.images_NFHW.shape[1:]))}
+    common = {**_source(plan), "schema": json.dumps(_schema(dataset.images_NCHW.shape[1:]))}
     counts = {"source": np.bincount(dataset.labels_N, minlength=len(dataset.classes)).tolist()}
     counts |= describe(dataset, splits)
     found = []

@@ -46,7 +46,7 @@ def _inspected(data: Data, task: dict[str, object], home: Path) -> dict[str, Any
     return {
         "source": data.source,
         "images": len(dataset.labels_N),
-        "shape": list(dataset.images_NFHW.shape[1:]),
+        "shape": list(dataset.images_NCHW.shape[1:]),
         "classes": list(dataset.classes),
         "digest": dataset.digest,
         "parts": describe(dataset, splits),

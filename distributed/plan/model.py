@@ -22,7 +22,7 @@ def architecture(
     experiment: Experiment, dataset: Dataset, pretrained: Pretrained | None
 ) -> Architecture:
     """Return the model of an experiment, sized for its images."""
-    channels, height, width = dataset.images_NFHW.shape[1:]
+    channels, height, width = dataset.images_NCHW.shape[1:]
     return Architecture(
         name=experiment.model.name,
         width=experiment.model.width,

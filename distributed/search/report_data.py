@@ -191,8 +191,8 @@ def _demonstrated(method: MixUnlearn, plan: Plan) -> Mixtures:
     )
 
 
-def _pixels(images_BFHW: torch.Tensor) -> Any:  # noqa: ANN401 - an array
-    return (images_BFHW * PIXEL_MAX).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+def _pixels(images_BCHW: torch.Tensor) -> Any:  # noqa: ANN401 - an array
+    return (images_BCHW * PIXEL_MAX).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
 
 
 def _model(plan: Plan) -> str:
@@ -203,7 +203,7 @@ def _model(plan: Plan) -> str:
 
 def _facts(plan: Plan) -> dict[str, str]:
     experiment, splits = plan.experiment, plan.splits
-    shape = "×".join(map(str, plan.dataset.images_NFHW.shape[1:]))
+    shape = "×".join(map(str, plan.dataset.images_NCHW.shape[1:]))
     references, resources = experiment.references, experiment.resources
     return {
         "data": f"{experiment.data.source}, images of {shape}, digest {plan.dataset.digest}",

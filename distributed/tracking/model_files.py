@@ -1,7 +1,7 @@
 """Unlearned models as files that MLflow can run, without pickle.
 
 A saved model takes pixels and gives probabilities. It needs PyTorch and MLflow, not this project.
-Shape suffixes: B batch, F channels, H W pixels, C classes.
+Shape suffixes: B batch, C channels, H W pixels, K classes.
 """
 
 import json
@@ -47,9 +47,9 @@ class Classifier(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, pixels_BFHW: Tensor) -> Tensor:
-        """Return probabilities (B, C), float32, of uint8 images (B, F, H, W)."""
-        images = pixels_BFHW.to(torch.float32) / PIXEL_MAX
+    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+        """Return probabilities (B, K), float32, of uint8 images (B, C, H, W)."""
+        images = pixels_BCHW.to(torch.float32) / PIXEL_MAX
         images = images.contiguous(memory_format=torch.channels_last)
         return torch.softmax(self.model(images), dim=1)
 

@@ -3,7 +3,7 @@
 Between processes a mapped data set travels as the name of its file. A machine that does not have
 the file makes a copy of its own, once, from where the data set says it came from.
 
-Shapes: N images, F channels, H W pixels.
+Shapes: N images, C channels, H W pixels.
 """
 
 import hashlib
@@ -43,7 +43,7 @@ class Dataset:
     """Labelled images, the source's training part first.
 
     Attributes:
-        images_NFHW: uint8, read-only.
+        images_NCHW: uint8, read-only.
         labels_N: int64, indexes into `classes`, read-only.
         classes: name of each class.
         n_train: rows [0, n_train) are the source's training part, rows [n_train, N) its
@@ -55,7 +55,7 @@ class Dataset:
         origin: returns the bytes of that file, for machines that do not have it; picklable.
     """
 
-    images_NFHW: NDArray[np.uint8]
+    images_NCHW: NDArray[np.uint8]
     labels_N: NDArray[np.int64]
     classes: tuple[str, ...]
     n_train: int
@@ -79,7 +79,7 @@ class Dataset:
 
 
 def make_dataset(
-    images_NFHW: NDArray[np.uint8],
+    images_NCHW: NDArray[np.uint8],
     labels_N: NDArray[np.integer[Any]],
     *,
     classes: Sequence[str],
@@ -92,16 +92,16 @@ def make_dataset(
     Raises:
         ValueError: the arrays do not make a data set (wrong type, shape, label or `n_train`).
     """
-    images_NFHW = np.ascontiguousarray(images_NFHW)
+    images_NCHW = np.ascontiguousarray(images_NCHW)
     labels = np.ascontiguousarray(labels_N, np.int64)
-    _check(images_NFHW, labels, len(classes), n_train)
+    _check(images_NCHW, labels, len(classes), n_train)
     return Dataset(
-        images_NFHW=_read_only(images_NFHW),
+        images_NCHW=_read_only(images_NCHW),
         labels_N=_read_only(labels),
         classes=tuple(classes),
         n_train=n_train,
         source=source,
-        digest=_digest(images_NFHW, labels, classes, n_train),
+        digest=_digest(images_NCHW, labels, classes, n_train),
         skipped=tuple(skipped),
     )
 
@@ -117,13 +117,13 @@ def write(dataset: Dataset, path: Path) -> None:
 
 
 def pixels_start(shape: tuple[int, int, int]) -> int:
-    """Return at which byte of a data set's file the pixels of its (F, H, W) images begin."""
+    """Return at which byte of a data set's file the pixels of its (C, H, W) images begin."""
     sink = pa.BufferOutputStream()
     image = np.zeros((1, *shape), np.uint8)
     one = make_dataset(image, np.zeros(1, np.int64), classes=("",), n_train=1, source="")
     _write_batch(one, sink)
     content = sink.getvalue()
-    return _view(pa.BufferReader(content)).images_NFHW.ctypes.data - int(content.address)
+    return _view(pa.BufferReader(content)).images_NCHW.ctypes.data - int(content.address)
 
 
 def surround(dataset: Dataset, path: Path) -> None:
@@ -139,7 +139,7 @@ def surround(dataset: Dataset, path: Path) -> None:
         OSError: the file cannot be written.
     """
     with path.open("r+b") as file:
-        _write_batch(dataset, _Around(file, dataset.images_NFHW))
+        _write_batch(dataset, _Around(file, dataset.images_NCHW))
         file.flush()
         os.fsync(file.fileno())
 
@@ -184,13 +184,13 @@ def keep(dataset: Dataset, path: Path) -> Dataset:
 
 
 def _digest(
-    images_NFHW: NDArray[np.uint8],
+    images_NCHW: NDArray[np.uint8],
     labels_N: NDArray[np.int64],
     classes: Sequence[str],
     n_train: int,
 ) -> str:
-    total = hashlib.sha256(canonical([images_NFHW.shape, list(classes), n_train]).encode())
-    total.update(images_NFHW.data)
+    total = hashlib.sha256(canonical([images_NCHW.shape, list(classes), n_train]).encode())
+    total.update(images_NCHW.data)
     total.update(labels_N.astype("<i8", copy=False).data)
     return total.hexdigest()
 
@@ -201,16 +201,16 @@ def _digest_of_version(path: Path, _: tuple[int, int, int]) -> str:
 
 
 def _digest_of(dataset: Dataset) -> str:
-    return _digest(dataset.images_NFHW, dataset.labels_N, dataset.classes, dataset.n_train)
+    return _digest(dataset.images_NCHW, dataset.labels_N, dataset.classes, dataset.n_train)
 
 
 def _check(
-    images_NFHW: NDArray[np.uint8], labels_N: NDArray[np.int64], n_classes: int, n_train: int
+    images_NCHW: NDArray[np.uint8], labels_N: NDArray[np.int64], n_classes: int, n_train: int
 ) -> None:
-    if images_NFHW.dtype != np.uint8 or images_NFHW.ndim != IMAGE_AXES:
-        raise ValueError(f"images are {images_NFHW.dtype} of shape {images_NFHW.shape}")
-    if labels_N.shape != images_NFHW.shape[:1]:
-        raise ValueError(f"{labels_N.shape} labels for {images_NFHW.shape[:1]} images")
+    if images_NCHW.dtype != np.uint8 or images_NCHW.ndim != IMAGE_AXES:
+        raise ValueError(f"images are {images_NCHW.dtype} of shape {images_NCHW.shape}")
+    if labels_N.shape != images_NCHW.shape[:1]:
+        raise ValueError(f"{labels_N.shape} labels for {images_NCHW.shape[:1]} images")
     if not 0 < n_train <= len(labels_N):
         raise ValueError(f"a training part of {n_train} out of {len(labels_N)} rows")
     if labels_N.min() < 0 or labels_N.max() >= n_classes:
@@ -256,7 +256,7 @@ class _Around:
 
 
 def _write_batch(dataset: Dataset, sink: object) -> None:
-    images = dataset.images_NFHW
+    images = dataset.images_NCHW
     header = {
         "shape": images.shape,
         "classes": dataset.classes,
@@ -299,7 +299,7 @@ def _view(file: pa.NativeFile) -> Dataset:
     labels = batch.column("label").to_numpy(zero_copy_only=True)
     _check(images, labels, len(header["classes"]), header["n_train"])
     return Dataset(
-        images_NFHW=images,
+        images_NCHW=images,
         labels_N=labels,
         classes=tuple(header["classes"]),
         n_train=header["n_train"],

@@ -1,6 +1,6 @@
 """Samples as tensors on a device, and the order in which an epoch visits them.
 
-Shape suffixes: N samples, B batch, F channels, H W pixels, C classes.
+Shape suffixes: N samples, B batch, C channels, H W pixels, K classes.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,20 +22,20 @@ class Samples:
     """Images with what is known of them, all on one device.
 
     Args:
-        images_NFHW: uint8.
+        images_NCHW: uint8.
         labels_N: int64, or `None` where labels may not be used (label-agnostic unlearning).
-        probs_NC: the original model's softmax outputs, float32; `None` before it exists.
-        features: stage -> the original model's features, float16, (N, F, h, w).
+        probs_NK: the original model's softmax outputs, float32; `None` before it exists.
+        features: stage -> the original model's features, float16, (N, C, h, w).
     """
 
-    images_NFHW: Tensor
+    images_NCHW: Tensor
     labels_N: Tensor | None = None
-    probs_NC: Tensor | None = None
+    probs_NK: Tensor | None = None
     features: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Return N."""
-        return len(self.images_NFHW)
+        return len(self.images_NCHW)
 
     def labels(self, indices_B: Tensor) -> Tensor:
         """Return the labels of a batch, int64, shape (B,); they must be known."""
@@ -43,13 +43,13 @@ class Samples:
         return self.labels_N[indices_B]
 
     def probs(self, indices_B: Tensor) -> Tensor:
-        """Return what the original says of a batch, shape (B, C); it must be known."""
-        assert self.probs_NC is not None
-        return self.probs_NC[indices_B]
+        """Return what the original says of a batch, shape (B, K); it must be known."""
+        assert self.probs_NK is not None
+        return self.probs_NK[indices_B]
 
     def batch(self, indices_B: Tensor) -> Tensor:
-        """Return images in [0, 1] as float32, shape (B, F, H, W), channels last in memory."""
-        images = self.images_NFHW[indices_B].to(torch.float32).div_(PIXEL_MAX)
+        """Return images in [0, 1] as float32, shape (B, C, H, W), channels last in memory."""
+        images = self.images_NCHW[indices_B].to(torch.float32).div_(PIXEL_MAX)
         return images.contiguous(memory_format=torch.channels_last)
 
 

@@ -6,7 +6,7 @@ How much a forget set is memorised is one of the two things found to decide how 
 unlearn (Zhao et al. arXiv 2406.01257). Measured so, it takes many trainings; cheap proxies have
 done about as well for methods that need it (Zhao, Triantafillou. arXiv 2410.16516).
 
-Shape suffixes: N images, D features, C classes.
+Shape suffixes: N images, D features, K classes.
 """
 
 from collections.abc import Iterator
@@ -44,37 +44,37 @@ def hardness(dataset: Dataset, rows_N: Rows, by: str) -> Floats:
             where the output is above 1. "loss": the squared error of the outputs without the image.
     """
     classes = np.eye(len(dataset.classes))
-    gram_DD, products_DC = _sums(dataset, rows_N, classes)
+    gram_DD, products_DK = _sums(dataset, rows_N, classes)
     penalty = RIDGE * np.trace(gram_DD) / len(gram_DD)
     inverse_DD = np.linalg.inv(gram_DD + penalty * np.eye(len(gram_DD)))
-    weights_DC = inverse_DD @ products_DC
+    weights_DK = inverse_DD @ products_DK
     scores = []
     for features_ND, labels_N in _chunks(dataset, rows_N):
         leverage_N = np.einsum("nd,de,ne->n", features_ND, inverse_DD, features_ND, optimize=True)
-        residuals_NC = classes[labels_N] - features_ND @ weights_DC
-        left_out_NC = residuals_NC / (1 - leverage_N)[:, None]
+        residuals_NK = classes[labels_N] - features_ND @ weights_DK
+        left_out_NK = residuals_NK / (1 - leverage_N)[:, None]
         if by == "loss":
-            scores.append((left_out_NC**2).sum(axis=1))
+            scores.append((left_out_NK**2).sum(axis=1))
         else:
-            scores.append((left_out_NC - residuals_NC)[np.arange(len(labels_N)), labels_N])
+            scores.append((left_out_NK - residuals_NK)[np.arange(len(labels_N)), labels_N])
     return np.concatenate(scores).round(DECIMALS)
 
 
 def _sums(dataset: Dataset, rows_N: Rows, classes: Floats) -> tuple[Floats, Floats]:
     """Return X'X and X'Y."""
-    gram_DD, products_DC = np.zeros(()), np.zeros(())
+    gram_DD, products_DK = np.zeros(()), np.zeros(())
     for features_ND, labels_N in _chunks(dataset, rows_N):
         gram_DD = gram_DD + features_ND.T @ features_ND
-        products_DC = products_DC + features_ND.T @ classes[labels_N]
-    return gram_DD, products_DC
+        products_DK = products_DK + features_ND.T @ classes[labels_N]
+    return gram_DD, products_DK
 
 
 def _chunks(dataset: Dataset, rows_N: Rows) -> Iterator[tuple[Floats, Rows]]:
     """Yield features and labels of some images after the other."""
-    height, width = dataset.images_NFHW.shape[2:]
+    height, width = dataset.images_NCHW.shape[2:]
     size = min(height, SIDE), min(width, SIDE)
     for start in range(0, len(rows_N), CHUNK):
         rows = rows_N[start : start + CHUNK]
-        images = torch.from_numpy(dataset.images_NFHW[rows]).double() / PIXEL_MAX
+        images = torch.from_numpy(dataset.images_NCHW[rows]).double() / PIXEL_MAX
         pixels_ND = F.adaptive_avg_pool2d(images, size).flatten(1).numpy()
         yield np.hstack((pixels_ND, np.ones((len(rows), 1)))), dataset.labels_N[rows]

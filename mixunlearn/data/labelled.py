@@ -1,6 +1,6 @@
 """Samples of a data set by their rows, gathered when they are needed.
 
-Shape suffixes: N samples, F channels, H W pixels.
+Shape suffixes: N samples, C channels, H W pixels.
 """
 
 from dataclasses import dataclass
@@ -28,9 +28,9 @@ class LabelledImages:
     ids_N: Rows
 
     @cached_property
-    def images_NFHW(self) -> Images:
+    def images_NCHW(self) -> Images:
         """Return the images as they are stored, uint8; gathered once."""
-        return self.dataset.images_NFHW[self.ids_N]
+        return self.dataset.images_NCHW[self.ids_N]
 
     @cached_property
     def labels_N(self) -> Rows:

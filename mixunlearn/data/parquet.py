@@ -1,6 +1,6 @@
 """Parquet files of labelled images, in the layout of Hugging Face data sets.
 
-Shapes: N images, F channels, H W pixels.
+Shapes: N images, C channels, H W pixels.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -162,13 +162,13 @@ def _read_images(train: Sequence[Shard], test: Sequence[Shard], image: str) -> N
         raise InputError("data.test", str(test[0].path), f"{both} {remedy}")
     shards = [*train, *test]
     # Allocated once: neither parts nor batches are ever held twice.
-    images_NFHW = np.empty((sum(shard.rows for shard in shards), *shape), np.uint8)
+    images_NCHW = np.empty((sum(shard.rows for shard in shards), *shape), np.uint8)
     filled = 0
     for shard in shards:
-        for batch_BFHW in _decoded(shard, image, shape):
-            images_NFHW[filled : filled + len(batch_BFHW)] = batch_BFHW
-            filled += len(batch_BFHW)
-    return images_NFHW
+        for batch_BCHW in _decoded(shard, image, shape):
+            images_NCHW[filled : filled + len(batch_BCHW)] = batch_BCHW
+            filled += len(batch_BCHW)
+    return images_NCHW
 
 
 def _first_shape(shards: Sequence[Shard], image: str) -> Shape:

@@ -3,7 +3,7 @@
 The file grows under a temporary name, beside a note of what is in it: who kills the process loses
 the part it is at.
 
-Shapes: M pictures, N of them that can be decoded, F channels, H W pixels.
+Shapes: M pictures, N of them that can be decoded, C channels, H W pixels.
 """
 
 import json
@@ -43,7 +43,7 @@ class Pictures:
         classes: name of each class.
         n_train: pictures [0, n_train) are the training part, all others the test part.
         source: name of the source.
-        shape: (F, H, W) of all images.
+        shape: (C, H, W) of all images.
         decode: returns the image of a picture's number, uint8; called by several threads at once.
             A `PixelError` leaves the picture out, any other error ends the import: it goes on
             there the next time.
@@ -64,17 +64,17 @@ class Pictures:
             MixUnlearnError: its file cannot be read, which says nothing of what is in it.
         """
         try:
-            image_FHW = self.decode(picture)
+            image_CHW = self.decode(picture)
         except PixelError as error:
             return error.reason
         except OSError as error:
             remedy = f"cannot be read ({error.strerror}): restore it or its permission"
             name = printable(self.names[picture])
             raise MixUnlearnError(f"{name} {remedy}, and run this again") from error
-        if image_FHW.dtype != np.uint8 or image_FHW.shape != self.shape:
-            found = f"{image_FHW.dtype} of shape {image_FHW.shape}"
+        if image_CHW.dtype != np.uint8 or image_CHW.shape != self.shape:
+            found = f"{image_CHW.dtype} of shape {image_CHW.shape}"
             raise ValueError(f"{self.names[picture]} became {found}, not uint8 of {self.shape}")
-        return image_FHW
+        return image_CHW
 
 
 def collect(pictures: Pictures, path: Path) -> Dataset:

@@ -1,6 +1,6 @@
 """Image columns, in any of their layouts, as uint8 arrays.
 
-Shapes: N images, F channels, H W pixels.
+Shapes: N images, C channels, H W pixels.
 """
 
 from collections.abc import Iterator
@@ -42,14 +42,14 @@ class PixelError(ValueError):
 
 
 def decode(column: pa.Array, folder: Path, expected: Shape | None = None) -> NDArray[np.uint8]:
-    """Return the images of `column` as (N, F, H, W) uint8.
+    """Return the images of `column` as (N, C, H, W) uint8.
 
     Args:
         column: structs of `bytes` and `path`, encoded images, or nested lists of numbers:
             (H, W), (H, W, C) or (C, H, W) where channels are the smaller of first and last.
             Integers lie in 0..255, floats in [0, 1], booleans are black and white.
         folder: where the paths start.
-        expected: (F, H, W) that every image must have; None takes the first image's.
+        expected: (C, H, W) that every image must have; None takes the first image's.
 
     Raises:
         PixelError: an image is missing, broken, of another size or out of range.
@@ -62,9 +62,9 @@ def decode(column: pa.Array, folder: Path, expected: Shape | None = None) -> NDA
         _refuse_nulls(column, 1, "has no image: fill or drop it")
         return _stack(_open_all(iter(column.to_pylist())), expected)
     if _is_list(column.type):
-        images_NFHW = _decode_lists(column)
-        _refuse_other_shape(0, _shape(images_NFHW[0]), expected)
-        return images_NFHW
+        images_NCHW = _decode_lists(column)
+        _refuse_other_shape(0, _shape(images_NCHW[0]), expected)
+        return images_NCHW
     raise PixelError(None, f"holds {column.type}: images are bytes, a struct of bytes, or lists")
 
 
@@ -107,7 +107,7 @@ def linked_files(column: pa.Array, folder: Path) -> list[Path]:
 
 
 def describe_shape(shape: Shape) -> str:
-    """Return (F, H, W) for an error message."""
+    """Return (C, H, W) for an error message."""
     return "x".join(map(str, shape))
 
 
@@ -176,15 +176,15 @@ def _in_colour(image: Image.Image) -> Image.Image:
 
 def _stack(images: Iterator[NDArray[np.uint8]], expected: Shape | None) -> NDArray[np.uint8]:
     same = []
-    for row, image_FHW in enumerate(images):
-        expected = expected or _shape(image_FHW)
-        _refuse_other_shape(row, _shape(image_FHW), expected)
-        same.append(image_FHW)
+    for row, image_CHW in enumerate(images):
+        expected = expected or _shape(image_CHW)
+        _refuse_other_shape(row, _shape(image_CHW), expected)
+        same.append(image_CHW)
     return np.stack(same)
 
 
-def _shape(image_FHW: NDArray[np.uint8]) -> Shape:
-    channels, height, width = image_FHW.shape
+def _shape(image_CHW: NDArray[np.uint8]) -> Shape:
+    channels, height, width = image_CHW.shape
     return channels, height, width
 
 

@@ -4,7 +4,7 @@ torchvision has their addresses and checksums, and downloads. Reading is done he
 unpickle CIFAR's batches, which here come in the binary version, and take MNIST's files without a
 look at their checksums.
 
-Shapes: N images, F channels, H W pixels.
+Shapes: N images, C channels, H W pixels.
 """
 
 import gzip

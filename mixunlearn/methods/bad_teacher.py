@@ -31,12 +31,12 @@ class BadTeacher(Method):
         """Ask the bad teacher once; what the original says is known."""
         super().prepare(context)
         untrained = context.fresh(seed_for("bad teacher", context.seed)).to(context.device)
-        self.bad_probs_NC, _ = predict(untrained, context.forget.images_NFHW)
+        self.bad_probs_NK, _ = predict(untrained, context.forget.images_NCHW)
 
     def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
         """Take one step; both halves go through the model in one pass."""
         forget_logits, retain_logits = self.logits(forget_B, retain_B)
-        good, bad = self.context.retain.probs(retain_B), self.bad_probs_NC[forget_B]
+        good, bad = self.context.retain.probs(retain_B), self.bad_probs_NK[forget_B]
         loss_retain = distillation_kl(retain_logits, good, self.temperature)
         loss_forget = distillation_kl(forget_logits, bad, self.temperature)
         loss = loss_retain + loss_forget

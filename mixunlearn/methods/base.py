@@ -49,7 +49,7 @@ class Context:
     @property
     def device(self) -> torch.device:
         """Where the samples lie and the models compute."""
-        return self.forget.images_NFHW.device
+        return self.forget.images_NCHW.device
 
 
 class Stateful(Protocol):
@@ -154,7 +154,7 @@ class Method(ABC):
         """Take one step on a batch of pairs and return detached scalars, at least `loss`."""
 
     def logits(self, forget_B: Tensor, retain_B: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the unlearner's logits, (B, C) of either half of a batch, from one pass."""
+        """Return the unlearner's logits, (B, K) of either half of a batch, from one pass."""
         context = self.context
         images = torch.cat((context.forget.batch(forget_B), context.retain.batch(retain_B)))
         forget, retain = self.model(images).split((len(forget_B), len(retain_B)))

@@ -1,6 +1,6 @@
 """Boundary unlearning: the decision boundary moves until the forget set lies beyond it.
 
-Shape suffixes: N samples, B batch, C classes, D features.
+Shape suffixes: N samples, B batch, K classes, D features.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Boundary(Method):
 
     "shrink" takes for each image the class that the original is nearest to taking it for: the
     highest wrong one one step of FGSM away. "expand" adds a shadow class, teaches it to D_f, and
-    prunes it: the shadow's weights lie beside the model, which never has more than C classes.
+    prunes it: the shadow's weights lie beside the model, which never has more than K classes.
 
     Ours: where whole classes are forgotten, none of them is the nearest. Deviation: Adam for the
     authors' SGD.
@@ -73,10 +73,10 @@ class Boundary(Method):
         return {"loss": loss.detach()}
 
     def widened(self, images: Tensor) -> Tensor:
-        """Return logits with the shadow class as the last one, shape (B, C + 1)."""
+        """Return logits with the shadow class as the last one, shape (B, K + 1)."""
 
-        def widen(_: nn.Module, features: tuple[Tensor], logits_BC: Tensor) -> Tensor:
-            return torch.cat((logits_BC, self.shadow(features[0])), dim=1)
+        def widen(_: nn.Module, features: tuple[Tensor], logits_BK: Tensor) -> Tensor:
+            return torch.cat((logits_BK, self.shadow(features[0])), dim=1)
 
         with self.last.register_forward_hook(widen):
             logits: Tensor = self.model(images)
@@ -101,7 +101,7 @@ def nearest(
         forgotten: classes that are forgotten whole.
     """
     found = []
-    order_N = torch.arange(len(samples), device=samples.images_NFHW.device)
+    order_N = torch.arange(len(samples), device=samples.images_NCHW.device)
     for indices_B in torch.split(order_N, BATCH):
         images, labels_B = samples.batch(indices_B), samples.labels(indices_B)
         loss = F.cross_entropy(model(images.requires_grad_()), labels_B, reduction="sum")

@@ -1,7 +1,7 @@
 """Gradients of the cross entropy over whole sets, and the Fisher information made of them.
 
 The model is put into evaluation mode: no sample sees the statistics of its batch, and none changes
-those of the model. Shape suffixes: N samples, B batch, F channels, H W pixels.
+those of the model. Shape suffixes: N samples, B batch, C channels, H W pixels.
 """
 
 from collections.abc import Iterator
@@ -53,11 +53,11 @@ def diagonal_fisher(model: StagedModel, samples: Samples) -> Weights:
     """
     weights = {name: weight.detach() for name, weight in _weights(model).items()}
 
-    def loss(weights: Weights, image_FHW: Tensor, label: Tensor) -> Tensor:
-        return _losses(model, weights, image_FHW[None], label[None]).sum()
+    def loss(weights: Weights, image_CHW: Tensor, label: Tensor) -> Tensor:
+        return _losses(model, weights, image_CHW[None], label[None]).sum()
 
-    def squares(image_FHW: Tensor, label: Tensor) -> Weights:
-        gradient = grad(loss)(weights, image_FHW, label)
+    def squares(image_CHW: Tensor, label: Tensor) -> Weights:
+        gradient = grad(loss)(weights, image_CHW, label)
         return {name: value.square() for name, value in gradient.items()}
 
     def summed(images: Tensor, labels_B: Tensor) -> Weights:
@@ -121,7 +121,7 @@ def _batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield images and labels of some samples, or of all, in order."""
     if indices_N is None:
-        indices_N = torch.arange(len(samples), device=samples.images_NFHW.device)
+        indices_N = torch.arange(len(samples), device=samples.images_NCHW.device)
     for indices_B in torch.split(indices_N, batch):
         yield samples.batch(indices_B), samples.labels(indices_B)
 

@@ -34,13 +34,13 @@ class MixtureMethod(Method, ABC):
     def prepare(self, context: Context) -> None:
         """Compute the targets once; they never change."""
         super().prepare(context)
-        self.forget_targets_NC = targets(context.forget, context.classes, self.sharpen_T)
-        self.retain_targets_NC = targets(context.retain, context.classes, self.sharpen_T)
+        self.forget_targets_NK = targets(context.forget, context.classes, self.sharpen_T)
+        self.retain_targets_NK = targets(context.retain, context.classes, self.sharpen_T)
         self.classes = None
         if self.pairing == "different_class":
             self.classes = (
-                likely_classes(self.forget_targets_NC),
-                likely_classes(self.retain_targets_NC),
+                likely_classes(self.forget_targets_NK),
+                likely_classes(self.retain_targets_NK),
             )
 
     def pairing_classes(self) -> tuple[Indices, Indices] | None:
@@ -59,14 +59,14 @@ class MixtureMethod(Method, ABC):
         self, u_mix: Tensor, forget_B: Tensor, retain_B: Tensor, lam: Tensor, tau: float
     ) -> Tensor:
         """Return `R(u_mix, p_r, u_mix, p_f; 1−λ, λ, τ) / B`, the L_mix of section 4."""
-        p_forget, p_retain = self.forget_targets_NC[forget_B], self.retain_targets_NC[retain_B]
+        p_forget, p_retain = self.forget_targets_NK[forget_B], self.retain_targets_NK[retain_B]
         return contrastive_ratio(u_mix, p_retain, u_mix, p_forget, 1 - lam, lam, tau) / len(u_mix)
 
     def real_loss(
         self, u_forget: Tensor, u_retain: Tensor, forget_B: Tensor, retain_B: Tensor, tau: float
     ) -> Tensor:
         """Return `R(u_r, p_r, u_f, p_f; 1, 1, τ) / B`, the L_real of section 4."""
-        p_forget, p_retain = self.forget_targets_NC[forget_B], self.retain_targets_NC[retain_B]
+        p_forget, p_retain = self.forget_targets_NK[forget_B], self.retain_targets_NK[retain_B]
         return contrastive_ratio(u_retain, p_retain, u_forget, p_forget, 1, 1, tau) / len(u_retain)
 
 
@@ -93,15 +93,15 @@ def targets(samples: Samples, classes: int, temperature: float) -> Tensor:
         temperature: of the sharpening, in (0, 1]; unused with labels.
 
     Returns:
-        Shape (N, C), float32. Source: arXiv 2502.10288, section 3.
+        Shape (N, K), float32. Source: arXiv 2502.10288, section 3.
     """
     if samples.labels_N is not None:
         return F.one_hot(samples.labels_N, classes).to(torch.float32)
-    assert samples.probs_NC is not None
-    return sharpen(samples.probs_NC, temperature)
+    assert samples.probs_NK is not None
+    return sharpen(samples.probs_NK, temperature)
 
 
-def likely_classes(targets_NC: Tensor) -> Indices:
+def likely_classes(targets_NK: Tensor) -> Indices:
     """Return each sample's class, or the one the original model takes it for."""
-    classes: Indices = targets_NC.argmax(dim=1).cpu().numpy()
+    classes: Indices = targets_NK.argmax(dim=1).cpu().numpy()
     return classes

@@ -149,7 +149,7 @@ class MixUnlearn(MixtureMethod):
 
         Returns:
             M_f, the forget image's share of each pixel, (B, H, W); the mixed images in [0, 1],
-            (B, F, H, W).
+            (B, C, H, W).
         """
         forget, retain = (
             self.context.forget.batch(forget_B),

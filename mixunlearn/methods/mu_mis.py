@@ -31,8 +31,8 @@ class MuMis(Method):
         super().prepare(context)
         forget = context.forget
         if forget.labels_N is None:
-            assert forget.probs_NC is not None
-            self.classes_N = forget.probs_NC.argmax(dim=1)
+            assert forget.probs_NK is not None
+            self.classes_N = forget.probs_NK.argmax(dim=1)
         else:
             self.classes_N = forget.labels_N
 
@@ -45,9 +45,9 @@ class MuMis(Method):
         classes_B = self.classes_N[forget_B]
         images = self.context.forget.batch(forget_B).requires_grad_()
         with sdpa_kernel(SDPBackend.MATH):  # the only attention with second derivatives
-            logits_BC = self.model(images)
-        own = sensitivity(logits_BC, classes_B, images)
-        other = sensitivity(logits_BC, self.others(classes_B), images)
+            logits_BK = self.model(images)
+        own = sensitivity(logits_BK, classes_B, images)
+        other = sensitivity(logits_BK, self.others(classes_B), images)
         loss = own - other
         self.step(loss)
         return {
@@ -63,14 +63,14 @@ class MuMis(Method):
         return (classes_B + torch.from_numpy(steps).to(classes_B.device)) % classes
 
 
-def sensitivity(logits_BC: Tensor, classes_B: Tensor, images: Tensor) -> Tensor:
+def sensitivity(logits_BK: Tensor, classes_B: Tensor, images: Tensor) -> Tensor:
     """Return `‖∇ₓ z_c(x)‖²`, mean of the batch, such that it can be differentiated once more.
 
     Args:
-        logits_BC: z, of a model that keeps its samples apart, as in evaluation mode.
+        logits_BK: z, of a model that keeps its samples apart, as in evaluation mode.
         classes_B: c.
-        images: x, shape (B, F, H, W), which the logits were computed from.
+        images: x, shape (B, C, H, W), which the logits were computed from.
     """
-    chosen = logits_BC.gather(1, classes_B[:, None]).sum()
+    chosen = logits_BK.gather(1, classes_B[:, None]).sum()
     (slope,) = torch.autograd.grad(chosen, images, create_graph=True)
     return slope.square().sum() / len(images)

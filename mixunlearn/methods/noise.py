@@ -1,6 +1,6 @@
 """What methods share that forget classes by noise the original model is maximally wrong about.
 
-Shape suffixes: N noise images, B batch, F channels, H W pixels.
+Shape suffixes: N noise images, B batch, C channels, H W pixels.
 """
 
 from abc import ABC, abstractmethod
@@ -15,7 +15,7 @@ from mixunlearn.methods.base import Context
 from mixunlearn.methods.scheduled import Scheduled
 from mixunlearn.optimization import Adam, adam
 
-Labelled = tuple[Tensor, Tensor]  # images (N, F, H, W) and their classes (N,), int64
+Labelled = tuple[Tensor, Tensor]  # images (N, C, H, W) and their classes (N,), int64
 
 
 @dataclass(kw_only=True)
@@ -78,16 +78,16 @@ class NoiseMethod(Scheduled, ABC):
         """
         context = self.context
         classes_N = torch.tensor(classes, device=context.device).repeat_interleave(self.batch)
-        shape = (len(classes_N), *context.forget.images_NFHW.shape[1:])
-        z_NFHW = torch.from_numpy(self.rng.standard_normal(shape)).float().to(context.device)
-        z_NFHW.requires_grad_()
-        optimizer = Adam([z_NFHW], lr=self.lr_noise)
+        shape = (len(classes_N), *context.forget.images_NCHW.shape[1:])
+        z_NCHW = torch.from_numpy(self.rng.standard_normal(shape)).float().to(context.device)
+        z_NCHW.requires_grad_()
+        optimizer = Adam([z_NCHW], lr=self.lr_noise)
         with context.precision.forward(context.device):
             for _ in range(self.noise_steps):
-                loss = F.cross_entropy(context.original((z_NFHW + 1) / 2), classes_N)
-                norm = z_NFHW.square().sum(dim=(1, 2, 3)).mean()
+                loss = F.cross_entropy(context.original((z_NCHW + 1) / 2), classes_N)
+                norm = z_NCHW.square().sum(dim=(1, 2, 3)).mean()
                 self.step((-loss if wrong else loss) + self.penalty * norm, optimizer=optimizer)
-        return (z_NFHW.detach() + 1) / 2, classes_N
+        return (z_NCHW.detach() + 1) / 2, classes_N
 
     def draw(self, noise: Labelled, count: int) -> Labelled:
         """Return some of the noise images, drawn with replacement."""

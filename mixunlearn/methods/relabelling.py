@@ -1,6 +1,6 @@
 """What methods share that teach the forget set other classes than its own.
 
-Shape suffixes: N samples, B batch, C classes.
+Shape suffixes: N samples, B batch, K classes.
 """
 
 from abc import ABC, abstractmethod
@@ -30,7 +30,7 @@ class Relabelling(Method, ABC):
 
     @abstractmethod
     def targets(self, context: Context) -> tuple[Tensor, Tensor]:
-        """Return the targets of D_f and of D_r: classes, (N,), or probabilities, (N, C)."""
+        """Return the targets of D_f and of D_r: classes, (N,), or probabilities, (N, K)."""
 
     def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
         """Take one step; both halves go through the model in one pass."""
@@ -60,22 +60,22 @@ def random_wrong(
     Returns:
         Shape (N,), int64.
     """
-    scores_NC = torch.from_numpy(rng.random((len(classes_N), classes)))
-    return best_wrong(scores_NC.to(classes_N.device), classes_N, forgotten)
+    scores_NK = torch.from_numpy(rng.random((len(classes_N), classes)))
+    return best_wrong(scores_NK.to(classes_N.device), classes_N, forgotten)
 
 
-def best_wrong(scores_NC: Tensor, classes_N: Tensor, forgotten: Sequence[int]) -> Tensor:
+def best_wrong(scores_NK: Tensor, classes_N: Tensor, forgotten: Sequence[int]) -> Tensor:
     """Return the class with the highest score that is neither a sample's own nor forgotten.
 
     Args:
-        scores_NC: finite.
+        scores_NK: finite.
         classes_N: the samples' own classes, int64.
         forgotten: classes that are forgotten whole.
 
     Returns:
         Shape (N,), int64; a sample's own class if all others are forgotten.
     """
-    lowest = torch.finfo(scores_NC.dtype).min
-    wrong_NC = scores_NC.scatter(1, classes_N[:, None], lowest)
-    wrong_NC[:, list(forgotten)] = -torch.inf
-    return wrong_NC.argmax(dim=1)
+    lowest = torch.finfo(scores_NK.dtype).min
+    wrong_NK = scores_NK.scatter(1, classes_N[:, None], lowest)
+    wrong_NK[:, list(forgotten)] = -torch.inf
+    return wrong_NK.argmax(dim=1)

@@ -131,11 +131,11 @@ def of_same_classes(held_out: Samples, forget: Samples) -> Samples:
     same_N = torch.isin(held_out.labels_N, forget.labels_N)
     if not same_N.any():
         return held_out
-    return Samples(images_NFHW=held_out.images_NFHW[same_N], labels_N=held_out.labels_N[same_N])
+    return Samples(images_NCHW=held_out.images_NCHW[same_N], labels_N=held_out.labels_N[same_N])
 
 
 def error(model: StagedModel, samples: Samples) -> float:
     """Return the share of samples that a model gets wrong, in [0, 1]."""
     assert samples.labels_N is not None
-    probs_NC, _ = predict(model, samples.images_NFHW)
-    return probs_NC.argmax(dim=1).ne(samples.labels_N).to(torch.float32).mean().item()
+    probs_NK, _ = predict(model, samples.images_NCHW)
+    return probs_NK.argmax(dim=1).ne(samples.labels_N).to(torch.float32).mean().item()

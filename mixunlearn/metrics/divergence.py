@@ -5,9 +5,9 @@ import numpy.typing as npt
 from scipy.special import rel_entr
 
 
-def js_divergence(p_NC: npt.NDArray[np.float32], q_NC: npt.NDArray[np.float32]) -> float:
+def js_divergence(p_NK: npt.NDArray[np.float32], q_NK: npt.NDArray[np.float32]) -> float:
     """Return the Jensen-Shannon divergence in nats, in [0, ln 2], averaged over N rows."""
-    p, q = p_NC.astype(np.float64), q_NC.astype(np.float64)
+    p, q = p_NK.astype(np.float64), q_NK.astype(np.float64)
     middle = (p + q) / 2
     by_row = (rel_entr(p, middle) + rel_entr(q, middle)).sum(axis=1) / 2
     return float(by_row.mean())

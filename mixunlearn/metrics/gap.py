@@ -17,11 +17,11 @@ class Evaluation:
 
     Args:
         metrics: accuracies and attack success in percent, by name.
-        forget_probs_NC: softmax outputs on the evaluated forget images, float32.
+        forget_probs_NK: softmax outputs on the evaluated forget images, float32.
     """
 
     metrics: Mapping[str, float]
-    forget_probs_NC: npt.NDArray[np.float32]
+    forget_probs_NK: npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ class ReferenceSet:
         return float(
             np.mean(
                 [
-                    js_divergence(evaluation.forget_probs_NC, reference.forget_probs_NC)
+                    js_divergence(evaluation.forget_probs_NK, reference.forget_probs_NK)
                     for reference in self.evaluations
                 ]
             )

@@ -10,7 +10,7 @@ DRAWS = 5  # one draw of 150 images scatters by 3 to 5 points, more than retrain
 
 
 def attack_success(
-    retain_NC: Probabilities, forget_NC: Probabilities, held_out_NC: Probabilities, seed: int
+    retain_NK: Probabilities, forget_NK: Probabilities, held_out_NK: Probabilities, seed: int
 ) -> float:
     """Return the success of LAF's attack (ASR) in percent; 50 is chance.
 
@@ -20,9 +20,9 @@ def attack_success(
     result is the mean over 5 draws of all these images.
 
     Args:
-        retain_NC: outputs on retained training images.
-        forget_NC: outputs on the forget set.
-        held_out_NC: outputs on images never trained on.
+        retain_NK: outputs on retained training images.
+        forget_NK: outputs on the forget set.
+        held_out_NK: outputs on images never trained on.
         seed: of the draws.
 
     n is the size of the forget set, or less where retained images or half the held-out ones are
@@ -31,15 +31,15 @@ def attack_success(
     Raises:
         ValueError: fewer than one forget, one retain and two held-out images.
     """
-    n = min(len(forget_NC), len(retain_NC), len(held_out_NC) // 2)
+    n = min(len(forget_NK), len(retain_NK), len(held_out_NK) // 2)
     if n < 1:
         raise ValueError("the attack needs one forget, one retain and two held-out images")
     rng = np.random.default_rng(seed)
     successes = []
     for _ in range(DRAWS):
-        members = retain_NC[rng.permutation(len(retain_NC))[:n]]
-        claimed = forget_NC[rng.permutation(len(forget_NC))[:n]]
-        outsiders = held_out_NC[rng.permutation(len(held_out_NC))[: 2 * n]]
+        members = retain_NK[rng.permutation(len(retain_NK))[:n]]
+        claimed = forget_NK[rng.permutation(len(forget_NK))[:n]]
+        outsiders = held_out_NK[rng.permutation(len(held_out_NK))[: 2 * n]]
         learning = np.concatenate((members, outsiders[:n]))
         asking = np.concatenate((claimed, outsiders[n:]))
         successes.append(_attack(learning, asking))

@@ -62,5 +62,5 @@ def _outputs(model: StagedModel, image_shape: tuple[int, int, int]) -> int:
     logits = model.eval()(torch.zeros(2, *image_shape))
     model.train()
     if not isinstance(logits, torch.Tensor) or logits.ndim != LOGITS_DIM:
-        raise ValueError("gives something else than logits (B, C)")
+        raise ValueError("gives something else than logits (B, K)")
     return logits.shape[1]

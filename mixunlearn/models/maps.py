@@ -1,6 +1,6 @@
 """What in a classifier's inner outputs is a feature map, and which of them are worth a choice.
 
-Shape suffixes: B batch, F channels of the features, P positions, H W pixels of the image.
+Shape suffixes: B batch, C channels of the features, P positions, H W pixels of the image.
 """
 
 from collections import Counter
@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from torch import Tensor
 
-MapShape: TypeAlias = tuple[int, int, int]  # (F, h, w)
+MapShape: TypeAlias = tuple[int, int, int]  # (C, h, w)
 
 MAX_POSITIONS = 32 * 32  # of a stage in the choice: the generator's attention is their square
 MAX_STAGES = 5
@@ -17,10 +17,10 @@ DEPTHS = 4  # stages of a model with one resolution
 
 
 def as_map(output: object, size: tuple[int, int]) -> Tensor | None:
-    """Return an inner output as a feature map (B, F, h, w); `None` if it is none.
+    """Return an inner output as a feature map (B, C, h, w); `None` if it is none.
 
     A map has the image's proportions, at least 2×2 positions and at most the image's. What is
-    taken for one: (B, F, h, w); (B, h, w, F), as in Swin; tokens (B, h·w, F) or, with a class token
+    taken for one: (B, C, h, w); (B, h, w, F), as in Swin; tokens (B, h·w, F) or, with a class token
     before them that is dropped, (B, 1 + h·w, F), as in ViT.
 
     Args:
@@ -55,13 +55,13 @@ def few(maps: Mapping[str, MapShape]) -> tuple[str, ...]:
     return tuple(_last_outer(names) for names in levels.values())[-MAX_STAGES:]
 
 
-def _of_tokens(output_BPF: Tensor, size: tuple[int, int]) -> Tensor | None:
+def _of_tokens(output_BPC: Tensor, size: tuple[int, int]) -> Tensor | None:
     for extra in (0, 1):
-        positions = output_BPF.shape[1] - extra
+        positions = output_BPC.shape[1] - extra
         height = max(round((positions * size[0] / size[1]) ** 0.5), 1)
         shape = (height, positions // height)
         if height * shape[1] == positions and _fits(shape, size):
-            channels_first = output_BPF[:, extra:].transpose(1, 2)
+            channels_first = output_BPC[:, extra:].transpose(1, 2)
             return channels_first.reshape(*channels_first.shape[:2], *shape)
     return None
 

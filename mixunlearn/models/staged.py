@@ -20,14 +20,14 @@ class StagedModel(nn.Module, ABC):
     default_stage: str
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits, shape (B, C), of images in [0, 1], shape (B, channels, H, W)."""
+        """Return logits, shape (B, K), of images in [0, 1], shape (B, channels, H, W)."""
         return self.forward_with_features(images, ())[0]
 
     @abstractmethod
     def forward_with_features(
         self, images: Tensor, names: Iterable[str]
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return logits and the outputs of the named stages, each (B, F, h, w).
+        """Return logits and the outputs of the named stages, each (B, C, h, w).
 
         Raises:
             KeyError: no stage has one of the names.

@@ -30,7 +30,7 @@ class Wrapped(StagedModel):
     trial could be repeated.
 
     Args:
-        network: maps images (B, channels, H, W) to logits (B, C).
+        network: maps images (B, channels, H, W) to logits (B, K).
         image_shape: (channels, H, W) of the images.
         mean: subtracted from images in [0, 1]; one number, or one for each channel.
         sd: what the difference is divided by.
@@ -40,8 +40,8 @@ class Wrapped(StagedModel):
         ValueError: `rgb`, and the images have neither 1 nor 3 channels.
     """
 
-    mean_F11: Tensor
-    sd_F11: Tensor
+    mean_C11: Tensor
+    sd_C11: Tensor
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class Wrapped(StagedModel):
     def _prepared(self, images: Tensor) -> Tensor:
         if self.rgb:
             images = images.expand(-1, RGB, -1, -1)
-        return (images - self.mean_F11) / self.sd_F11
+        return (images - self.mean_C11) / self.sd_C11
 
     @torch.no_grad()
     def _maps(self, images: Tensor) -> dict[str, MapShape]:

@@ -1,6 +1,6 @@
 """A backdoor: images that were taught with a trigger as another class.
 
-Shape suffixes: N images, F channels, H W pixels.
+Shape suffixes: N images, C channels, H W pixels.
 """
 
 from collections.abc import Sequence
@@ -56,8 +56,8 @@ class BackdoorTask(Task):
 
     def corrupted(self, dataset: Dataset, forget_N: Rows, key: str) -> Dataset:
         """Return the data set with the trigger and the target's label in D_f."""
-        images_NFHW = triggered(dataset.images_NFHW[forget_N], self.size)
-        return replaced(dataset, forget_N, self.target, images_NFHW)
+        images_NCHW = triggered(dataset.images_NCHW[forget_N], self.size)
+        return replaced(dataset, forget_N, self.target, images_NCHW)
 
     def gap_metrics(self, held_out: str) -> tuple[str, ...]:
         """Return the paper's, and how often the trigger works."""
@@ -68,10 +68,10 @@ class BackdoorTask(Task):
         other_N = held_out.labels_N != self.target
 
         def baits() -> Images:
-            return triggered(held_out.images_NFHW[other_N], self.size)
+            return triggered(held_out.images_NCHW[other_N], self.size)
 
         targets_N = np.full(other_N.sum(), self.target)
-        return (Measure(name=SUCCESS, labels_N=targets_N, images_NFHW=baits),)
+        return (Measure(name=SUCCESS, labels_N=targets_N, images_NCHW=baits),)
 
     def words(self, names: Sequence[str], *, forget: int, retain: int, known: int) -> str:
         """Return how many images of which classes, with which trigger."""
@@ -80,11 +80,11 @@ class BackdoorTask(Task):
         return f"{share_in_words(forget, self.fraction)} of all but {target}, which were {taught}"
 
 
-def triggered(images_NFHW: Images, size: int) -> Images:
+def triggered(images_NCHW: Images, size: int) -> Images:
     """Return images with the trigger: a white square of `size` pixels, bottom right.
 
     Source: the square of Gu, Dolan-Gavitt, Garg. BadNets. arXiv 1708.06733.
     """
-    changed_NFHW = images_NFHW.copy()
-    changed_NFHW[:, :, -size:, -size:] = WHITE
-    return changed_NFHW
+    changed_NCHW = images_NCHW.copy()
+    changed_NCHW[:, :, -size:, -size:] = WHITE
+    return changed_NCHW

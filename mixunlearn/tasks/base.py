@@ -1,6 +1,6 @@
 """What a kind of task says of itself: the verbs that data, evaluation and experiments ask.
 
-Shape suffixes: N samples, F channels, H W pixels.
+Shape suffixes: N samples, C channels, H W pixels.
 """
 
 from abc import ABC, abstractmethod
@@ -22,12 +22,12 @@ class Measure:
     Args:
         name: of the metric, `group/metric`; one of the task's `metrics`.
         labels_N: the classes, int64. The metric is in percent.
-        images_NFHW: returns the images, uint8; `None` for those of D_f that are evaluated.
+        images_NCHW: returns the images, uint8; `None` for those of D_f that are evaluated.
     """
 
     name: str
     labels_N: Rows
-    images_NFHW: Callable[[], Images] | None = None
+    images_NCHW: Callable[[], Images] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -131,7 +131,7 @@ class Side(Key):
 
     def check(self, name: str, value: object, dataset: Dataset) -> int:
         """Return the number of pixels; see `Key.check`."""
-        height, width = dataset.images_NFHW.shape[2:]
+        height, width = dataset.images_NCHW.shape[2:]
         if _is_whole(value) and 0 < value <= min(height, width):
             return int(value)
         remedy = f"must be a whole number in 1..{min(height, width)}: images are {height}x{width}"

@@ -35,10 +35,10 @@ def test_a_round_trip_changes_nothing(path: Path) -> None:
     dataset = make()
     write(dataset, path)
     back = read(path)
-    np.testing.assert_array_equal(back.images_NFHW, dataset.images_NFHW)
+    np.testing.assert_array_equal(back.images_NCHW, dataset.images_NCHW)
     np.testing.assert_array_equal(back.labels_N, dataset.labels_N)
-    assert back.images_NFHW.shape == (30, 3, 5, 7)
-    assert back.images_NFHW.dtype == np.uint8
+    assert back.images_NCHW.shape == (30, 3, 5, 7)
+    assert back.images_NCHW.dtype == np.uint8
     assert back.labels_N.dtype == np.int64
     assert (back.classes, back.n_train, back.source) == (CLASSES, 20, "made")
     assert back.digest == dataset.digest
@@ -47,7 +47,7 @@ def test_a_round_trip_changes_nothing(path: Path) -> None:
 def test_reading_allocates_nothing_and_owns_nothing(path: Path) -> None:
     write(make(count=3000), path)
     before = pa.total_allocated_bytes()
-    images = read(path).images_NFHW
+    images = read(path).images_NCHW
     assert pa.total_allocated_bytes() - before < images.nbytes // 100
     assert not images.flags.owndata
     assert images.flags.c_contiguous
@@ -56,7 +56,7 @@ def test_reading_allocates_nothing_and_owns_nothing(path: Path) -> None:
 def test_pixels_are_the_bytes_of_the_file(path: Path) -> None:
     """A byte changed in the file changes in the array: it is the file, not a copy."""
     write(make(), path)
-    images = read(path).images_NFHW
+    images = read(path).images_NCHW
     place = path.read_bytes().index(images.tobytes())
     changed = images[0, 0, 0, 0] ^ 0xFF
     with path.open("r+b") as file:
@@ -67,7 +67,7 @@ def test_pixels_are_the_bytes_of_the_file(path: Path) -> None:
 
 def test_two_views_of_one_reading_share_memory(path: Path) -> None:
     write(make(), path)
-    images = read(path).images_NFHW
+    images = read(path).images_NCHW
     assert np.shares_memory(images, images.reshape(len(images), -1)[3:])
 
 
@@ -78,7 +78,7 @@ def test_rows_are_read_only_before_and_after_the_file(path: Path, mapped: bool) 
         write(dataset, path)
         dataset = read(path)
     with pytest.raises(ValueError, match="read-only"):
-        dataset.images_NFHW[0] = 0
+        dataset.images_NCHW[0] = 0
     with pytest.raises(ValueError, match="read-only"):
         dataset.labels_N[0] = 0
 
@@ -86,7 +86,7 @@ def test_rows_are_read_only_before_and_after_the_file(path: Path, mapped: bool) 
 def test_making_a_data_set_neither_copies_nor_locks_the_callers_arrays() -> None:
     images, labels = np.zeros((4, 1, 2, 2), np.uint8), np.zeros(4, np.int64)
     dataset = make_dataset(images, labels, classes=["a"], n_train=4, source="made")
-    assert np.shares_memory(dataset.images_NFHW, images)
+    assert np.shares_memory(dataset.images_NCHW, images)
     images[0] = 1  # still the caller's
     assert labels.flags.writeable
 
@@ -132,7 +132,7 @@ def test_the_digest_sees_every_part_of_the_content() -> None:
 
 def test_the_digest_does_not_depend_on_memory_order_or_source() -> None:
     dataset = make()
-    turned = np.asfortranarray(dataset.images_NFHW)
+    turned = np.asfortranarray(dataset.images_NCHW)
     other = make_dataset(
         turned, dataset.labels_N.astype(np.int32), classes=CLASSES, n_train=20, source="other"
     )
@@ -209,14 +209,14 @@ def test_files_of_earlier_versions_are_read(path: Path) -> None:
 
 def grown(path: Path, dataset: Dataset) -> Dataset:
     """Return a data set whose pixels alone are in a file, mapped from there."""
-    shape = dataset.images_NFHW.shape
+    shape = dataset.images_NCHW.shape
     start = pixels_start((shape[1], shape[2], shape[3]))
     path.parent.mkdir(exist_ok=True)
     with path.open("wb") as file:
         file.truncate(start)
         file.seek(start)
-        file.write(dataset.images_NFHW.tobytes())
-    return replace(dataset, images_NFHW=np.memmap(path, np.uint8, "r", start, shape))
+        file.write(dataset.images_NCHW.tobytes())
+    return replace(dataset, images_NCHW=np.memmap(path, np.uint8, "r", start, shape))
 
 
 @pytest.mark.parametrize("count", [1, 30, 3001])
@@ -236,15 +236,15 @@ def test_more_pixels_than_32_bits_can_count(path: Path) -> None:
         file.truncate(start + int(np.prod(shape)))  # takes no room: all of it is a hole
     dataset = replace(
         make(),
-        images_NFHW=np.memmap(path, np.uint8, "r", start, shape),
+        images_NCHW=np.memmap(path, np.uint8, "r", start, shape),
         labels_N=np.zeros(shape[0], np.int64),
         path=path,
     )
     surround(dataset, path)
     mapped = pickle.loads(pickle.dumps(dataset))
-    assert mapped.images_NFHW.shape == shape
-    assert mapped.images_NFHW.nbytes > 2**31
-    assert not mapped.images_NFHW[-1].any()
+    assert mapped.images_NCHW.shape == shape
+    assert mapped.images_NCHW.nbytes > 2**31
+    assert not mapped.images_NCHW[-1].any()
 
 
 def test_a_changed_pixel_is_an_error_with_the_remedy(path: Path) -> None:
@@ -252,7 +252,7 @@ def test_a_changed_pixel_is_an_error_with_the_remedy(path: Path) -> None:
     write(dataset, path)
     assert read(path).digest == dataset.digest
     content = bytearray(path.read_bytes())
-    content[content.index(dataset.images_NFHW.tobytes())] ^= 1
+    content[content.index(dataset.images_NCHW.tobytes())] ^= 1
     path.rename(path.with_name("old"))
     path.write_bytes(content)
     with pytest.raises(CorruptError, match=r"content was changed.*delete it"):
@@ -271,7 +271,7 @@ def test_writing_leaves_one_file_and_replaces_an_old_one(path: Path) -> None:
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
     assert read(path).digest == make(1).digest
     # Who reads the old file while it is replaced keeps reading the old one.
-    np.testing.assert_array_equal(old.images_NFHW, make(0).images_NFHW)
+    np.testing.assert_array_equal(old.images_NCHW, make(0).images_NCHW)
 
 
 def test_a_place_that_cannot_be_written_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
@@ -342,7 +342,7 @@ def elsewhere(path: Path) -> tuple[bytes, Copy]:
 
 def test_in_memory_it_travels_whole() -> None:
     back = pickle.loads(pickle.dumps(make()))
-    np.testing.assert_array_equal(back.images_NFHW, make().images_NFHW)
+    np.testing.assert_array_equal(back.images_NCHW, make().images_NCHW)
     assert back.path is None
 
 
@@ -351,8 +351,8 @@ def test_mapped_it_travels_as_the_name_of_its_file(path: Path) -> None:
     pickled = pickle.dumps(read(path))
     assert len(pickled) < 1000
     back = pickle.loads(pickled)
-    assert not back.images_NFHW.flags.owndata
-    np.testing.assert_array_equal(back.images_NFHW, make(count=3000).images_NFHW)
+    assert not back.images_NCHW.flags.owndata
+    np.testing.assert_array_equal(back.images_NCHW, make(count=3000).images_NCHW)
     assert (back.path, back.classes, back.n_train) == (path.resolve(), CLASSES, 20)
 
 
@@ -379,7 +379,7 @@ def test_a_machine_without_the_file_copies_it_once(
     pickled, copy = elsewhere
     for _ in range(2):
         back = pickle.loads(pickled)
-        np.testing.assert_array_equal(back.images_NFHW, make().images_NFHW)
+        np.testing.assert_array_equal(back.images_NCHW, make().images_NCHW)
         assert back.path == cache / f"{make().digest}.arrow"
         assert back.origin == copy
     assert len(copy.calls.read_text().splitlines()) == 1
@@ -394,7 +394,7 @@ def loaders(pickled: Path, count: int) -> Sequence[subprocess.Popen[str]]:
         "import pickle, sys; from pathlib import Path; from tests.core import test_arrow\n"
         "print('ready', flush=True); sys.stdin.readline()\n"
         "dataset = pickle.loads(Path(sys.argv[1]).read_bytes())\n"
-        "print(dataset.path, int(dataset.images_NFHW.astype(int).sum()))"
+        "print(dataset.path, int(dataset.images_NCHW.astype(int).sum()))"
     )
     started = [
         subprocess.Popen(
@@ -417,7 +417,7 @@ def test_processes_at_once_copy_it_once(
     pickled, copy = elsewhere
     (tmp_path / "pickled").write_bytes(pickled)
     shown = [process.communicate("go\n")[0] for process in loaders(tmp_path / "pickled", 3)]
-    total = int(make().images_NFHW.astype(int).sum())
+    total = int(make().images_NCHW.astype(int).sum())
     assert shown == [f"{cache / make().digest}.arrow {total}\n"] * 3
     assert len(copy.calls.read_text().splitlines()) == 1
 
@@ -429,7 +429,7 @@ def test_what_arrives_damaged_is_not_kept(
     pickled, copy = elsewhere
     if content == "changed":
         whole = copy.file.read_bytes()
-        place = whole.index(make().images_NFHW.tobytes())
+        place = whole.index(make().images_NCHW.tobytes())
         content = whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
     assert isinstance(content, bytes)
     copy.file.write_bytes(content)

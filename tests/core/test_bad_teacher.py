@@ -18,10 +18,10 @@ def test_each_half_of_a_batch_has_its_teacher(problem: Problem, temperature: flo
     first = method.update(forget_B, retain_B)
     # Before its first step the unlearner is the original, which is its own teacher on D_r.
     assert first["loss_retain"].item() == pytest.approx(0, abs=1e-5)
-    images = torch.from_numpy(problem.forget.samples.images_NFHW[:16].copy())
+    images = torch.from_numpy(problem.forget.samples.images_NCHW[:16].copy())
     bad, _ = predict(problem.architecture.build(seed_for("bad teacher", 3)), images)
     q = bad.double().numpy() ** (1 / temperature)
-    p = problem.forget.probs_NC[:16].astype(np.float64) ** (1 / temperature)
+    p = problem.forget.probs_NK[:16].astype(np.float64) ** (1 / temperature)
     q, p = (array / array.sum(axis=1, keepdims=True) for array in (q, p))
     expected = temperature**2 * np.mean(np.sum(q * np.log(q / p), axis=1))
     assert first["loss_forget"].item() == pytest.approx(expected, rel=1e-4)

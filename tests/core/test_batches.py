@@ -38,9 +38,9 @@ def test_both_halves_of_a_pair_are_cut_alike() -> None:
 
 def test_batch_norm_of_one_position_trains_on_one_image_left_over() -> None:
     generator = torch.Generator().manual_seed(0)
-    images_NFHW = torch.randint(256, (9, 1, 8, 8), dtype=torch.uint8, generator=generator)
+    images_NCHW = torch.randint(256, (9, 1, 8, 8), dtype=torch.uint8, generator=generator)
     labels_N = torch.randint(2, (9,), generator=generator)
     model = build_model("resnet18", image_shape=(1, 8, 8), classes=2, seed=0, width=8)
-    samples = Samples(images_NFHW=images_NFHW, labels_N=labels_N)
+    samples = Samples(images_NCHW=images_NCHW, labels_N=labels_N)
     training = Training(model, samples, Recipe(epochs=1, batch=4), seed=0)
     assert np.isfinite(training.epoch()["loss"])

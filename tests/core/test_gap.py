@@ -14,7 +14,7 @@ ONE_HOT = np.tile(np.array([[1.0, 0.0]], dtype=np.float32), (4, 1))
 
 
 def evaluation(accuracy: float, asr: float, probs: np.ndarray = UNIFORM) -> Evaluation:
-    return Evaluation(metrics={"acc/val": accuracy, "mia/asr": asr}, forget_probs_NC=probs)
+    return Evaluation(metrics={"acc/val": accuracy, "mia/asr": asr}, forget_probs_NK=probs)
 
 
 def references(*evaluations: Evaluation, resolution: float = 0.5) -> ReferenceSet:

@@ -15,7 +15,7 @@ CLASSES, COUNT = 3, 21
 def draw(count: int, seed: int = 0) -> Samples:
     generator = torch.Generator().manual_seed(seed)
     return Samples(
-        images_NFHW=torch.randint(256, (count, 1, 8, 8), dtype=torch.uint8, generator=generator),
+        images_NCHW=torch.randint(256, (count, 1, 8, 8), dtype=torch.uint8, generator=generator),
         labels_N=torch.randint(CLASSES, (count,), generator=generator),
     )
 

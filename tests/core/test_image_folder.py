@@ -68,8 +68,8 @@ def test_a_folder_is_a_class(load: Callable[[], Dataset]) -> None:
     dataset = load()
     assert dataset.classes == ("cat", "dog")
     assert dataset.labels_N.tolist() == [0, 0, 0, 1, 1, 1]
-    assert dataset.images_NFHW.shape == (6, 3, SIZE, SIZE)
-    assert dataset.images_NFHW[:, :, 4, 4].tolist() == [
+    assert dataset.images_NCHW.shape == (6, 3, SIZE, SIZE)
+    assert dataset.images_NCHW[:, :, 4, 4].tolist() == [
         [40 * place, 10 * number, 7] for place in range(2) for number in range(3)
     ]
     assert (dataset.n_train, dataset.source, dataset.skipped) == (6, "image_folder", ())
@@ -84,7 +84,7 @@ def test_test_comes_before_val(
     dataset = load()
     assert (dataset.n_train, len(dataset.labels_N)) == (6, 8)
     assert dataset.labels_N[6:].tolist() == [1, 1]
-    assert dataset.images_NFHW[6:, 0, 0, 0].tolist() == [taken] * 2
+    assert dataset.images_NCHW[6:, 0, 0, 0].tolist() == [taken] * 2
 
 
 def test_the_test_folder_of_imagenet_has_no_labels(root: Path, load: Callable[[], Dataset]) -> None:
@@ -105,7 +105,7 @@ def test_classes_are_sorted_and_files_may_lie_deeper(
     dataset = load()
     assert dataset.classes == ("Zebra", "ant", "cat", "dog")
     assert dataset.labels_N.tolist() == [0, 1, 1, 2, 2, 2, 3, 3, 3]
-    assert dataset.images_NFHW[:3, 0, 0, 0].tolist() == [250, 140, 100]
+    assert dataset.images_NCHW[:3, 0, 0, 0].tolist() == [250, 140, 100]
     assert dataset.skipped == ()
 
 
@@ -198,7 +198,7 @@ def test_another_size_is_another_file(
     root: Path, tmp_path: Path, load: Callable[[], Dataset]
 ) -> None:
     other = open_dataset("image_folder", {"root": str(root)}, tmp_path / "cache")
-    assert other.images_NFHW.shape == (6, 3, 224, 224)
+    assert other.images_NCHW.shape == (6, 3, 224, 224)
     assert other.path != load().path
 
 

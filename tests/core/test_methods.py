@@ -202,7 +202,7 @@ class TestMixUnlearn:
 
         monkeypatch.setattr(MixUnlearn, "update_generator", spy)
         method.epoch()
-        total = -(-len(problem.retain.probs_NC) // method.batch)
+        total = -(-len(problem.retain.probs_NK) // method.batch)
         assert steps == list(range(0, total, interval))
 
     @pytest.mark.parametrize(
@@ -238,13 +238,13 @@ class TestMixUnlearn:
     ) -> None:
         method = prepared("mixunlearn", agnostic_problem, sharpen_T=1.0)
         assert isinstance(method, MixUnlearn)
-        found = method.forget_targets_NC.numpy()
-        np.testing.assert_allclose(found, agnostic_problem.forget.probs_NC, rtol=1e-5, atol=1e-7)
+        found = method.forget_targets_NK.numpy()
+        np.testing.assert_allclose(found, agnostic_problem.forget.probs_NK, rtol=1e-5, atol=1e-7)
 
     def test_targets_with_labels_are_one_hot(self, problem: Problem) -> None:
         method = prepared("mixunlearn", problem)
         assert isinstance(method, MixUnlearn)
-        found = method.retain_targets_NC.numpy()
+        found = method.retain_targets_NK.numpy()
         assert (found.max(axis=1) == 1).all()
         assert (found.argmax(axis=1) == problem.retain.samples.labels_N).all()
 
@@ -296,10 +296,10 @@ def test_a_demonstration_shows_the_masks_and_what_they_mix(problem: Problem) -> 
     forget_B, retain_B = torch.arange(5), torch.arange(5, 10)
     lam_B = torch.linspace(0.1, 0.9, 5)
     masks, mixed = method.demonstrate(forget_B, retain_B, lam_B)
-    assert masks.shape == (5, *problem.forget.samples.images_NFHW.shape[2:])
+    assert masks.shape == (5, *problem.forget.samples.images_NCHW.shape[2:])
     assert 0 <= masks.min() < masks.max() <= 1
-    forget = problem.forget.samples.images_NFHW[:5] / 255
-    retain = problem.retain.samples.images_NFHW[5:10] / 255
+    forget = problem.forget.samples.images_NCHW[:5] / 255
+    retain = problem.retain.samples.images_NCHW[5:10] / 255
     share = masks.numpy()[:, None]
     np.testing.assert_allclose(mixed, share * forget + (1 - share) * retain, atol=1e-6)
     alone, _ = method.demonstrate(forget_B[3:4], retain_B[3:4], lam_B[3:4])

@@ -55,7 +55,7 @@ def test_without_labels_the_original_says_the_class(
 ) -> None:
     with_labels, without = prepared(problem), prepared(agnostic_problem)
     assert with_labels.classes_N.tolist() == problem.forget.samples.labels_N.tolist()
-    assert without.classes_N.tolist() == problem.forget.probs_NC.argmax(axis=1).tolist()
+    assert without.classes_N.tolist() == problem.forget.probs_NK.argmax(axis=1).tolist()
 
 
 def test_an_epoch_is_one_pass_over_the_forget_set(
@@ -70,7 +70,7 @@ def test_an_epoch_is_one_pass_over_the_forget_set(
 
     monkeypatch.setattr(MuMis, "update", spy)
     method.epoch()
-    assert sorted(seen) == list(range(len(problem.forget.probs_NC)))
+    assert sorted(seen) == list(range(len(problem.forget.probs_NK)))
 
 
 def test_attention_has_the_second_derivatives_it_takes(problem: Problem) -> None:

@@ -99,8 +99,8 @@ def test_gli_looks_at_no_image(problem: Problem) -> None:
     context = problem.context(CPU, 0)
     spoilt = replace(
         context,
-        forget=replace(context.forget, images_NFHW=torch.zeros_like(context.forget.images_NFHW)),
-        retain=replace(context.retain, images_NFHW=torch.zeros_like(context.retain.images_NFHW)),
+        forget=replace(context.forget, images_NCHW=torch.zeros_like(context.forget.images_NCHW)),
+        retain=replace(context.retain, images_NCHW=torch.zeros_like(context.retain.images_NCHW)),
     )
     losses = [prepared(GLI, some, batch=8).epoch()["loss"] for some in (context, spoilt)]
     assert losses[0] == losses[1]

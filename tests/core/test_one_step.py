@@ -32,10 +32,10 @@ def linear(seed: int) -> Chain:
 def draw(count: int, seed: int) -> Samples:
     generator = torch.Generator().manual_seed(seed)
     shape = (count, 1, SIDE, SIDE)
-    images_NFHW = torch.randint(256, shape, dtype=torch.uint8, generator=generator)
-    images_NFHW[:, :, 0, 0] = 0  # a corner where nothing ever is
+    images_NCHW = torch.randint(256, shape, dtype=torch.uint8, generator=generator)
+    images_NCHW[:, :, 0, 0] = 0  # a corner where nothing ever is
     labels_N = torch.randint(CLASSES, (count,), generator=generator)
-    return Samples(images_NFHW=images_NFHW, labels_N=labels_N)
+    return Samples(images_NCHW=images_NCHW, labels_N=labels_N)
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def context() -> Context:
 def gradients(model: nn.Module, samples: Samples) -> Array:
     """Return `(p − y) ⊗ (x, 1)` of each sample: weights row by row, then biases."""
     assert samples.labels_N is not None
-    pixels = samples.images_NFHW.flatten(1).numpy() / PIXEL_MAX
+    pixels = samples.images_NCHW.flatten(1).numpy() / PIXEL_MAX
     x = (pixels - 0.5) * 2
     weight, bias = (value.detach().numpy().astype(np.float64) for value in model.parameters())
     logits = x @ weight.T + bias

@@ -89,7 +89,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 def test_what_cannot_be_decoded_is_left_out_and_named(path: Path, part: int) -> None:
     dataset = collect(gallery(), path)
     kept = [picture for picture in range(COUNT) if picture not in BROKEN]
-    np.testing.assert_array_equal(dataset.images_NFHW, np.stack([image(each) for each in kept]))
+    np.testing.assert_array_equal(dataset.images_NCHW, np.stack([image(each) for each in kept]))
     assert dataset.labels_N.tolist() == [each % 3 for each in kept]
     assert (dataset.n_train, dataset.classes) == (N_TRAIN - 1, ("ant", "bee", "cow"))
     assert dataset.skipped == ("picture 2 is torn", "picture 9 is torn")

@@ -65,8 +65,8 @@ TASK = """
     from mixunlearn.tasks.keys import Fraction, OneOf
 
 
-    def flipped(images_NFHW):
-        return images_NFHW[:, :, ::-1].copy()
+    def flipped(images_NCHW):
+        return images_NCHW[:, :, ::-1].copy()
 
 
     @dataclass(frozen=True, kw_only=True)
@@ -77,12 +77,12 @@ TASK = """
         of: Annotated[str, OneOf(options=("pixels", "peaks"), default="pixels")]
 
         def forget(self, dataset, train_N, seed):
-            images = dataset.images_NFHW[train_N].reshape(len(train_N), -1)
+            images = dataset.images_NCHW[train_N].reshape(len(train_N), -1)
             light_N = images.mean(axis=1) if self.of == "pixels" else images.max(axis=1)
             return train_N[np.argsort(light_N, kind="stable")][: share(self.fraction, train_N)]
 
         def corrupted(self, dataset, forget_N, key):
-            upside_down = flipped(dataset.images_NFHW[forget_N])
+            upside_down = flipped(dataset.images_NCHW[forget_N])
             return replaced(dataset, forget_N, dataset.labels_N[forget_N], upside_down)
 
         def gap_metrics(self, held_out):
@@ -93,7 +93,7 @@ TASK = """
                 Measure(
                     name="dark/flipped",
                     labels_N=held_out.labels_N,
-                    images_NFHW=lambda: flipped(held_out.images_NFHW),
+                    images_NCHW=lambda: flipped(held_out.images_NCHW),
                 ),
             )
 
@@ -133,7 +133,7 @@ UNLEARN = """
         training.epoch()
         bank.keep(member, training.model, 1.0)
     trial = Trial(bank.problem(with_labels=True), "finetune", {}, 0, torch.device("cpu"))
-    light_N = digits.images_NFHW.mean(axis=(1, 2, 3))
+    light_N = digits.images_NCHW.mean(axis=(1, 2, 3))
     training_N = np.union1d(splits.forget_N, splits.retain_N)
     rows = splits.forget_N
     print(json.dumps({
@@ -141,7 +141,7 @@ UNLEARN = """
         "level": level(task),
         "shares": [len(rows) / len(training_N), float(light_N[splits.retain_N].min())],
         "lightest": float(light_N[rows].max()),
-        "flipped": bool((changed.images_NFHW[rows, :, ::-1] == digits.images_NFHW[rows]).all()),
+        "flipped": bool((changed.images_NCHW[rows, :, ::-1] == digits.images_NCHW[rows]).all()),
         "content": splits.task.content(),
         "words": splits.words(digits.classes),
         "epoch": trial.epoch(),

@@ -70,11 +70,11 @@ def context(problem: Problem) -> Context:
 
 def first(samples: Samples, count: int) -> Samples:
     assert samples.labels_N is not None
-    assert samples.probs_NC is not None
+    assert samples.probs_NK is not None
     return Samples(
-        images_NFHW=samples.images_NFHW[:count],
+        images_NCHW=samples.images_NCHW[:count],
         labels_N=samples.labels_N[:count],
-        probs_NC=samples.probs_NC[:count],
+        probs_NK=samples.probs_NK[:count],
         features={name: found[:count] for name, found in samples.features.items()},
     )
 
@@ -94,7 +94,7 @@ def test_each_method_computes_in_the_precision_of_its_context(name: str, context
 def test_a_training_computes_in_its_precision() -> None:
     generator = torch.Generator().manual_seed(0)
     samples = Samples(
-        images_NFHW=torch.randint(256, (40, 1, 8, 8), dtype=torch.uint8, generator=generator),
+        images_NCHW=torch.randint(256, (40, 1, 8, 8), dtype=torch.uint8, generator=generator),
         labels_N=torch.randint(10, (40,), generator=generator),
     )
     losses = []

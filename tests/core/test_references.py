@@ -79,10 +79,10 @@ def test_a_problem_travels_without_pixels(references: ReferenceStore, tmp_path: 
 
 def test_samples_are_gathered_once_and_again_in_another_process(references: ReferenceStore) -> None:
     retain = references.problem(with_labels=True).retain.samples
-    assert retain.images_NFHW is retain.images_NFHW
+    assert retain.images_NCHW is retain.images_NCHW
     back = pickle.loads(pickle.dumps(retain))
     assert set(vars(back)) == {"dataset", "ids_N"}
-    np.testing.assert_array_equal(back.images_NFHW, retain.images_NFHW)
+    np.testing.assert_array_equal(back.images_NCHW, retain.images_NCHW)
     np.testing.assert_array_equal(back.labels_N, retain.labels_N)
 
 
@@ -122,11 +122,11 @@ def test_the_phases_share_no_image(references: ReferenceStore) -> None:
 
     def images(phase: object) -> set[bytes]:
         parts = (getattr(phase, name) for name in ("forget", "retain", "held_out"))
-        return {image.tobytes() for part in parts for image in part.images_NFHW}
+        return {image.tobytes() for part in parts for image in part.images_NCHW}
 
     shared = images(val) & images(test)
-    twins = len(references.dataset.images_NFHW) - len(
-        np.unique(references.dataset.images_NFHW, axis=0)
+    twins = len(references.dataset.images_NCHW) - len(
+        np.unique(references.dataset.images_NCHW, axis=0)
     )
     assert len(shared) <= twins
     sizes = len(val.forget.labels_N) + len(test.forget.labels_N)

@@ -29,9 +29,9 @@ def prepared(method: Any, problem: Problem, seed: int = 0) -> Any:
     return method
 
 
-def log_softmax(logits_NC: Tensor) -> Tensor:
+def log_softmax(logits_NK: Tensor) -> Tensor:
     """Return it in float64 and by another way."""
-    logits = logits_NC.detach().double()
+    logits = logits_NK.detach().double()
     return logits - logits.exp().sum(dim=1, keepdim=True).log()
 
 
@@ -69,9 +69,9 @@ class TestTargets:
 
     def test_rand_label_agnostic(self, agnostic_problem: Problem) -> None:
         method: RandLabelAgnostic = prepared(RandLabelAgnostic(sharpen_T=0.5), agnostic_problem)
-        likely = torch.tensor(agnostic_problem.forget.probs_NC).argmax(dim=1)
+        likely = torch.tensor(agnostic_problem.forget.probs_NK).argmax(dim=1)
         assert (method.forget_targets_N != likely).all()
-        expected = sharpen(torch.tensor(agnostic_problem.retain.probs_NC), 0.5)
+        expected = sharpen(torch.tensor(agnostic_problem.retain.probs_NK), 0.5)
         torch.testing.assert_close(method.retain_targets_N, expected)
 
     @pytest.mark.parametrize("name", ["random_label", "rand_label_agnostic", "salun"])
@@ -129,7 +129,7 @@ class TestBoundary:
         model = Linear(pixels=4, classes=3)
         images = np.array([[0, 255, 100, 200], [10, 20, 30, 40]], np.uint8).reshape(2, 1, 2, 2)
         labels = np.array([0, 1])
-        samples = Samples(images_NFHW=torch.tensor(images), labels_N=torch.tensor(labels))
+        samples = Samples(images_NCHW=torch.tensor(images), labels_N=torch.tensor(labels))
         weight = model.layer.weight.detach().numpy().astype(np.float64)
         expected = []
         for image, label in zip(images.reshape(2, 4) / 255, labels, strict=True):

@@ -96,8 +96,8 @@ def test_rewinding_delivers_the_nearer_of_two_errors_and_trains_on(problem: Prob
 
 def wrong(model: Any, samples: Samples) -> float:
     assert samples.labels_N is not None
-    probs_NC, _ = predict(model, samples.images_NFHW)
-    return float(np.mean(probs_NC.argmax(dim=1).numpy() != samples.labels_N.numpy()))
+    probs_NK, _ = predict(model, samples.images_NCHW)
+    return float(np.mean(probs_NK.argmax(dim=1).numpy() != samples.labels_N.numpy()))
 
 
 @pytest.mark.parametrize(("so_far", "stays"), [(0.9, True), (0.1, True), (0.0, False)])

@@ -28,7 +28,7 @@ METHODS = pytest.mark.parametrize("method", [SISA, DSMixup])
 def draw(count: int, seed: int) -> Samples:
     generator = torch.Generator().manual_seed(seed)
     return Samples(
-        images_NFHW=torch.randint(256, (count, 1, 8, 8), dtype=torch.uint8, generator=generator),
+        images_NCHW=torch.randint(256, (count, 1, 8, 8), dtype=torch.uint8, generator=generator),
         labels_N=torch.randint(3, (count,), generator=generator),
     )
 
@@ -61,9 +61,9 @@ def same(first: StagedModel, second: StagedModel) -> bool:
 
 
 def blackened(samples: Samples, indices: np.ndarray) -> Samples:
-    images_NFHW = samples.images_NFHW.clone()
-    images_NFHW[torch.from_numpy(indices)] = 0
-    return replace(samples, images_NFHW=images_NFHW)
+    images_NCHW = samples.images_NCHW.clone()
+    images_NCHW[torch.from_numpy(indices)] = 0
+    return replace(samples, images_NCHW=images_NCHW)
 
 
 # Dealing
@@ -241,13 +241,13 @@ def ensemble() -> Ensemble:
 
 
 def test_an_ensemble_answers_with_the_mean_softmax() -> None:
-    images_NFHW = draw(5, 0).images_NFHW
-    found, features = predict(ensemble(), images_NFHW)
-    singles = [predict(ARCHITECTURE.build(seed), images_NFHW)[0] for seed in range(3)]
+    images_NCHW = draw(5, 0).images_NCHW
+    found, features = predict(ensemble(), images_NCHW)
+    singles = [predict(ARCHITECTURE.build(seed), images_NCHW)[0] for seed in range(3)]
     torch.testing.assert_close(found, torch.stack(singles).mean(0))
     assert features == {}
     with pytest.raises(KeyError):
-        predict(ensemble(), images_NFHW, ["pool1"])
+        predict(ensemble(), images_NCHW, ["pool1"])
 
 
 def test_an_ensemble_is_loaded_from_its_weights() -> None:

@@ -114,9 +114,9 @@ def refuse(tmp_path: Path) -> Callable[..., InputError]:
 
 def test_digits(tmp_path: Path) -> None:
     digits = open_dataset("digits", {}, tmp_path)
-    assert digits.images_NFHW.shape == (1797, 1, 8, 8)
-    assert (digits.images_NFHW.min(), digits.images_NFHW.max()) == (0, 255)
-    assert len(np.unique(digits.images_NFHW)) == 17
+    assert digits.images_NCHW.shape == (1797, 1, 8, 8)
+    assert (digits.images_NCHW.min(), digits.images_NCHW.max()) == (0, 255)
+    assert len(np.unique(digits.images_NCHW)) == 17
     assert digits.classes == tuple("0123456789")
     assert digits.n_train == len(digits.labels_N) == 1797
     assert digits.labels_N[:10].tolist() == list(range(10))
@@ -125,8 +125,8 @@ def test_digits(tmp_path: Path) -> None:
 
 def test_mnist5k(tmp_path: Path) -> None:
     mnist = open_dataset("mnist5k", {"train": None}, tmp_path)
-    assert mnist.images_NFHW.shape == (5000, 1, 28, 28)
-    assert mnist.images_NFHW.max() == 255
+    assert mnist.images_NCHW.shape == (5000, 1, 28, 28)
+    assert mnist.images_NCHW.max() == 255
     assert np.bincount(mnist.labels_N).tolist() == [500] * 10
     assert mnist.n_train == 5000
 
@@ -242,7 +242,7 @@ assert {"dots", "lazy", "digits"} <= SOURCES.keys()
 for source, options in (("dots", {"size": 5}), ("lazy", {}), ("wrong", {}), ("dots", {"siz": 5})):
     try:
         found = open_dataset(source, options, Path(sys.argv[1]))
-        print(found.images_NFHW.shape, int(found.images_NFHW.sum()), found.n_train)
+        print(found.images_NCHW.shape, int(found.images_NCHW.sum()), found.n_train)
     except MixUnlearnError as error:
         print(error)
 """
@@ -310,7 +310,7 @@ def test_every_layout_gives_the_same_pixels(
 ) -> None:
     column, wanted = LAYOUTS[layout]
     dataset = load(save(tmp_path / "train.parquet", column))
-    np.testing.assert_array_equal(dataset.images_NFHW, wanted)
+    np.testing.assert_array_equal(dataset.images_NCHW, wanted)
     assert dataset.labels_N.tolist() == LABELS
     assert dataset.source == "parquet"
 
@@ -320,7 +320,7 @@ def test_jpeg(tmp_path: Path, load: Callable[..., Dataset]) -> None:
     images = np.stack([smooth + row for row in range(COUNT)])
     column = structs([encoded(image, "JPEG") for image in images])
     dataset = load(save(tmp_path / "train.parquet", column))
-    np.testing.assert_allclose(dataset.images_NFHW[:, 0], images, atol=8)
+    np.testing.assert_allclose(dataset.images_NCHW[:, 0], images, atol=8)
 
 
 def test_paths_start_at_the_parquet_file(tmp_path: Path, load: Callable[..., Dataset]) -> None:
@@ -331,7 +331,7 @@ def test_paths_start_at_the_parquet_file(tmp_path: Path, load: Callable[..., Dat
     inside = [encoded(GREY[0]), *[None] * (COUNT - 1)]  # bytes win where there are any
     paths = ["nowhere.png", *[f"pictures/{row}.png" for row in range(1, COUNT)]]
     dataset = load(save(folder / "train.parquet", structs(inside, paths)))
-    np.testing.assert_array_equal(dataset.images_NFHW[:, 0], GREY)
+    np.testing.assert_array_equal(dataset.images_NCHW[:, 0], GREY)
 
 
 @pytest.mark.parametrize(
@@ -343,7 +343,7 @@ def test_palettes_and_bits_become_colour_and_grey(
 ) -> None:
     black_and_white = (COLOUR > 127).astype(np.uint8) * np.uint8(255)
     column = structs([encoded(image, mode=mode) for image in black_and_white])
-    images = load(save(tmp_path / "train.parquet", column)).images_NFHW
+    images = load(save(tmp_path / "train.parquet", column)).images_NCHW
     assert images.shape == (COUNT, channels, 5, 7)
     if mode in {"P", "RGB"}:
         np.testing.assert_array_equal(images, black_and_white.transpose(0, 3, 1, 2))
@@ -356,7 +356,7 @@ def test_a_camera_that_was_turned(tmp_path: Path, load: Callable[..., Dataset]) 
     exif[0x0112] = 6  # stored lying on its side
     stream = io.BytesIO()
     Image.fromarray(GREY[0]).save(stream, "PNG", exif=exif)
-    images = load(save(tmp_path / "t.parquet", structs([stream.getvalue()]), [0])).images_NFHW
+    images = load(save(tmp_path / "t.parquet", structs([stream.getvalue()]), [0])).images_NCHW
     np.testing.assert_array_equal(images[0, 0], np.rot90(GREY[0], -1))
 
 
@@ -368,7 +368,7 @@ def test_more_rows_than_a_batch_keep_their_order(
     path = tmp_path / "train.parquet"
     pq.write_table(pa.table({"image": nested(images), "label": np.arange(count) % 2}), path)
     dataset = load(path)
-    np.testing.assert_array_equal(dataset.images_NFHW[:, 0], images)
+    np.testing.assert_array_equal(dataset.images_NCHW[:, 0], images)
     assert dataset.labels_N.tolist() == [row % 2 for row in range(count)]
 
 
@@ -377,7 +377,7 @@ def test_shards_are_read_in_sorted_order(tmp_path: Path, load: Callable[..., Dat
     for number in (2, 0, 1):
         save(tmp_path / "set" / f"train-{number}.parquet", pngs(parts[number]))
     dataset = load(tmp_path / "set" / "train-*.parquet")
-    np.testing.assert_array_equal(dataset.images_NFHW[:, 0], np.concatenate(parts))
+    np.testing.assert_array_equal(dataset.images_NCHW[:, 0], np.concatenate(parts))
     assert dataset.n_train == 3 * COUNT
 
 
@@ -393,7 +393,7 @@ def test_the_test_part_follows_the_training_part(
     test = save(tmp_path / "test.parquet", nested(other), LABELS[::-1], names="abc")
     dataset = load(train, test=str(test))
     assert dataset.n_train == COUNT
-    np.testing.assert_array_equal(dataset.images_NFHW[COUNT:, 0], other)
+    np.testing.assert_array_equal(dataset.images_NCHW[COUNT:, 0], other)
     assert dataset.labels_N.tolist() == LABELS + LABELS[::-1]
 
 
@@ -690,8 +690,8 @@ def test_opening_writes_nothing_and_keeping_maps(tmp_path: Path) -> None:
     again = open_dataset("parquet", options, cache)
     for dataset in (kept, again):
         assert dataset.digest == decoded.digest
-        assert not dataset.images_NFHW.flags.owndata
-        np.testing.assert_array_equal(dataset.images_NFHW, decoded.images_NFHW)
+        assert not dataset.images_NCHW.flags.owndata
+        np.testing.assert_array_equal(dataset.images_NCHW, decoded.images_NCHW)
 
 
 def test_a_kept_data_set_is_not_decoded_again(
@@ -770,7 +770,7 @@ def test_a_cache_of_other_data_is_an_error(tmp_path: Path) -> None:
     digits = keep(open_dataset("digits", {}, tmp_path), "digits", {}, tmp_path)
     path = tmp_path / cached(tmp_path)[0]
     fewer = arrow.make_dataset(
-        digits.images_NFHW[:100],
+        digits.images_NCHW[:100],
         digits.labels_N[:100],
         classes=digits.classes,
         n_train=100,

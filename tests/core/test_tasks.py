@@ -217,7 +217,7 @@ def test_wrong_labels_are_taught_for_a_share_of_the_lower_half(digits: Dataset) 
     wrong = changed.labels_N[splits.forget_N]
     assert (wrong != splits.truth_N).all()
     assert set(wrong) == set(range(10))
-    assert np.shares_memory(changed.images_NFHW, digits.images_NFHW)
+    assert np.shares_memory(changed.images_NCHW, digits.images_NCHW)
 
 
 def test_the_label_of_two_is_the_other() -> None:
@@ -239,11 +239,11 @@ def test_a_trigger_is_a_white_square_in_the_corner(digits: Dataset, size: int) -
     assert len(splits.forget_N) == round(0.2 * len(pool))
     assert np.isin(splits.forget_N, pool).all()
     assert (changed.labels_N[splits.forget_N] == 7).all()
-    expected = digits.images_NFHW[splits.forget_N].copy()
+    expected = digits.images_NCHW[splits.forget_N].copy()
     for row in range(8 - size, 8):
         for column in range(8 - size, 8):
             expected[:, 0, row, column] = 255
-    np.testing.assert_array_equal(changed.images_NFHW[splits.forget_N], expected)
+    np.testing.assert_array_equal(changed.images_NCHW[splits.forget_N], expected)
 
 
 @pytest.mark.parametrize("task", SPOILING, ids=str)
@@ -256,7 +256,7 @@ def test_only_what_is_forgotten_is_spoilt_and_always_alike(
     assert make_splits(digits, task, seed=4).corrupted(digits).digest != changed.digest
     others = np.setdiff1d(np.arange(len(digits.labels_N)), splits.forget_N)
     np.testing.assert_array_equal(changed.labels_N[others], digits.labels_N[others])
-    np.testing.assert_array_equal(changed.images_NFHW[others], digits.images_NFHW[others])
+    np.testing.assert_array_equal(changed.images_NCHW[others], digits.images_NCHW[others])
     assert (changed.classes, changed.n_train) == (digits.classes, digits.n_train)
 
 
@@ -320,7 +320,7 @@ def test_methods_are_told_the_original_s_prediction_where_no_label_is_known(
     problem = references.problem(with_labels=True)
     context = problem.context(CPU, 0)
     splits = references.splits
-    images = torch.from_numpy(digits.images_NFHW[splits.retain_N])
+    images = torch.from_numpy(digits.images_NCHW[splits.retain_N])
     expected = predict(model, images)[0].argmax(dim=1).numpy()
     known = np.isin(splits.retain_N, splits.known_N)
     expected[known] = digits.labels_N[splits.known_N]
@@ -417,7 +417,7 @@ def test_what_the_trigger_does_is_measured_on_unseen_images(digits: Dataset, pha
     judged = evaluation_set(references.dataset, references.splits, phase)  # type: ignore[arg-type]
     model = references.architecture.build(1)
     rows = references.splits.val_N if phase == "val" else references.splits.test_N
-    asked = digits.images_NFHW[rows[digits.labels_N[rows] != 2]].copy()
+    asked = digits.images_NCHW[rows[digits.labels_N[rows] != 2]].copy()
     asked[:, :, 4:, 4:] = 255
     predicted = predict(model, torch.from_numpy(asked))[0].argmax(dim=1).numpy()
     found = judged.evaluate(model).metrics
@@ -433,7 +433,7 @@ def test_images_with_wrong_labels_are_judged_by_either_label(digits: Dataset) ->
     for phase in ("val", "test"):
         judged = evaluation_set(references.dataset, references.splits, phase)
         rows = judged.forget.ids_N
-        images = torch.from_numpy(digits.images_NFHW[rows])
+        images = torch.from_numpy(digits.images_NCHW[rows])
         predicted = predict(model, images)[0].argmax(dim=1).numpy()
         found = judged.evaluate(model).metrics
         for name, labels in (("", references.dataset.labels_N), ("_clean", digits.labels_N)):

@@ -200,7 +200,7 @@ def test_the_small_files_are_read(
 ) -> None:
     dataset = load()
     pixels, labels = images(source)
-    np.testing.assert_array_equal(dataset.images_NFHW, pixels)
+    np.testing.assert_array_equal(dataset.images_NCHW, pixels)
     assert dataset.labels_N.tolist() == labels.tolist()
     assert dataset.n_train == TRAIN
     assert (dataset.classes[0], dataset.classes[9]) == SOURCES[source][1]

@@ -128,7 +128,7 @@ def test_spoilt_images_are_kept_and_found_again(planned: Planned, kind: str) -> 
     assert len(pickle.dumps(kept.dataset)) < 1000
     worker = pickle.loads(pickle.dumps(kept.dataset))
     np.testing.assert_array_equal(worker.labels_N, plan.dataset.labels_N)
-    np.testing.assert_array_equal(worker.images_NFHW, plan.dataset.images_NFHW)
+    np.testing.assert_array_equal(worker.images_NCHW, plan.dataset.images_NCHW)
     assert find_study(kept.study, [], kept.home).study == kept.study
 
 

@@ -234,7 +234,7 @@ class TestOneSweep:
         dataset = SOURCES["digits"]()
         splits = make_splits(dataset, {"kind": "class", "classes": [0]})
         kept = splits.test_N[dataset.labels_N[splits.test_N] != 0]
-        found = accuracy(loaded.predict(dataset.images_NFHW[kept]), dataset.labels_N[kept])
+        found = accuracy(loaded.predict(dataset.images_NCHW[kept]), dataset.labels_N[kept])
         assert found == pytest.approx(run.result["best"][0]["acc/test_retain"])
 
     def test_a_nearer_champion_stays_and_the_exit_code_says_so(
