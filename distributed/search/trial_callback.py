@@ -12,7 +12,7 @@ from ray import tune
 from distributed.runtime.progress import Count, Progress
 from distributed.runtime.signals import Stop
 from distributed.runtime.text import redact
-from distributed.search.checkpoints import Checkpoints, trial_folder
+from distributed.search.checkpoints import Checkpoints
 from distributed.search.scheduler import EPOCH
 from distributed.search.unsaved import Unsaved
 from distributed.study.sampling import constant
@@ -23,6 +23,7 @@ from distributed.tracking.tracker import Tracker
 from mixunlearn.atomic import replacing
 from mixunlearn.errors import MixUnlearnError
 from mixunlearn.metrics.table import is_metric
+from mixunlearn.trial_names import trial_name
 from search_spaces import Space
 from trainables.unlearn import FAILURE, TRACE
 
@@ -200,7 +201,7 @@ class TrialCallback(Unsaved, tune.Callback):
 
     def _trace(self, number: int) -> Path:
         """Return where a failed trial's traceback is kept: Ray's folder vanishes."""
-        return self.table.parent / "errors" / trial_folder(number) / "error.txt"
+        return self.table.parent / "errors" / trial_name(number) / "error.txt"
 
     def _keep_trace(self, number: int, text: str) -> None:
         with replacing(self._trace(number)) as temporary:
@@ -247,7 +248,7 @@ class SoFar:
 
 def run_name(number: int, method: str, parameters: Mapping[str, Any], space: Space) -> str:
     """Return the name of a trial's run: sorted by number, with some of what varies."""
-    name = f"{number:04d} {method}"
+    name = f"{trial_name(number)} {method}"
     varying = [key for key in space if key in parameters and constant(space[key]) is None]
     for key in varying[:NAMED]:
         value = parameters[key]
