@@ -75,7 +75,7 @@ def make_report_data(plan: Plan, study: Study, summary: Mapping[str, Any]) -> Re
         warnings=list(_warnings(plan, summary)),
         citations=list(filter(None, map(_source, (METHODS[experiment.method], attack_success)))),
     )
-    return linked(plan, report_data, known_run_ids(plan.folder / "trials.parquet"))
+    return linked(plan, report_data, known_run_ids(plan.study_folder.trials))
 
 
 def linked(plan: Plan, report_data: ReportData, runs: Mapping[int, str]) -> ReportData:
@@ -244,7 +244,7 @@ def _home(plan: Plan) -> str:
 
 
 def _resume(plan: Plan) -> str:
-    file = shlex.quote(str(plan.folder / "experiment.yaml"))
+    file = shlex.quote(str(plan.study_folder.experiment))
     return f"mixunlearn sweep {file}{_home(plan)}"
 
 

@@ -11,8 +11,6 @@ from distributed.runtime.text import redact
 from distributed.search.best import log_best
 from distributed.search.checkpoints import Checkpoints
 from distributed.search.outputs import (
-    ENVIRONMENT,
-    SUMMARY,
     publish,
     read_summary,
     write_json,
@@ -84,7 +82,7 @@ def run_sweep(
         callback.repeat()
         if callback.count.total > callback.count.done:
             plan = session.connect(plan, "starting the trials")
-            write_json(environment(), plan.folder / ENVIRONMENT)
+            write_json(environment(), plan.study_folder.environment)
             search(plan, study, plan.problem(), callback, session)
         judge = plan.bank.judge("test")
         examined = examine(plan, test_tasks(plan, study, callback.rows), session)
@@ -103,7 +101,7 @@ def run_sweep(
             log_best(tracker, plan, report_data, examined, session.progress)
             track_summary(tracker, plan, report_data, examined)
         else:
-            write_json(summary, plan.folder / SUMMARY)
+            write_json(summary, plan.study_folder.summary)
             tracker.finish_study("complete", best_metrics(summary))
         callback.write_table()
     if plan.shared:
@@ -175,7 +173,7 @@ def make_callback(plan: Plan, study: Study, tracker: Tracker, session: Session) 
     return TrialCallback(
         study=study,
         tracker=tracker,
-        table=plan.folder / "trials.parquet",
+        folder=plan.study_folder,
         epochs=plan.epochs,
         scheduler=experiment.search.scheduler,
         trial_seconds=experiment.resources.trial_seconds,

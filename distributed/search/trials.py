@@ -96,10 +96,8 @@ def fill_bank(plan: Plan, session: Session) -> int:
     if not plan.bank.missing():
         return 0
     plan = session.connect(plan, "starting Ray")
-    # In a folder of their own: the runs of trials are listed more often.
-    checkpoints = plan.files / "studies" / plan.study / "models"
-    count = _at_once(plan, session)
-    return fill(plan.bank, plan.experiment.resources, count, checkpoints, session.progress)
+    resources, count = plan.experiment.resources, _at_once(plan, session)
+    return fill(plan.bank, resources, count, plan.reference_checkpoints, session.progress)
 
 
 def _at_once(plan: Plan, session: Session) -> int | None:
