@@ -12,6 +12,7 @@ from mixunlearn.evaluation import Evaluator
 from mixunlearn.files import Files
 from mixunlearn.problem import Problem
 from mixunlearn.trial import Trial
+from mixunlearn.trial_names import trial_name
 from trainables.checkpoint import identity, latest
 from trainables.hardware import claim
 
@@ -56,7 +57,7 @@ def run_test_task(
     trial = Trial(problem, task.method, task.parameters, task.seed, device)
     if task.trial is not None:
         same = identity(task.method, task.parameters, task.seed)
-        state = latest(checkpoints, f"{task.trial:04d}", same)
+        state = latest(checkpoints, trial_name(task.trial), same)
         if state is not None and state["trial"]["epochs_done"] <= task.epochs:
             trial.load_state_dict(state["trial"])
     while trial.epochs_done < task.epochs:

@@ -17,6 +17,7 @@ from mixunlearn.files import Files
 from mixunlearn.problem import Problem
 from mixunlearn.resume import FAILURE, continues
 from mixunlearn.trial import DivergedError, Trial
+from mixunlearn.trial_names import trial_name
 from trainables.checkpoint import identity, latest, load_state, save_state
 from trainables.hardware import claim, cpus_of
 
@@ -69,7 +70,7 @@ class UnlearnTrainable(Trainable):
         self.seconds = 0.0
         self.result: dict[str, Any] = {}
         self.again: dict[str, Any] = {}  # a result to report once more
-        state = latest(self.checkpoints, f"{new_config['trial']:04d}", self.identity)
+        state = latest(self.checkpoints, trial_name(new_config["trial"]), self.identity)
         if continues(state):
             self._restore(state)
             self.again = dict(self.result)

@@ -88,7 +88,9 @@ def print_verdict(plan: "Plan", summary: dict[str, Any]) -> None:
 
     out = console()
     out.print(summary_table(summary))
-    out.print(f"\nfiles   {plan.folder}: trials.parquet, summary.json, plots/", soft_wrap=True)
+    files = plan.study_folder
+    names = f"{files.trials.name}, {files.summary.name}, {files.plots.name}/"
+    out.print(f"\nfiles   {files.path}: {names}", soft_wrap=True)
     home = "" if plan.home == Path("runs") else f" --home {plan.home}"
     out.print(f"MLflow  mixunlearn ui{home}", soft_wrap=True)
 

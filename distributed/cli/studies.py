@@ -101,13 +101,13 @@ def write_report(
 
     def command() -> Outcome:
         from distributed.plan.make import find_study
-        from distributed.search.outputs import PAGE
         from distributed.search.sweep import report_data_of
+        from distributed.study.folder import REPORT
         from report.page import write_page
 
         names = list(dict.fromkeys(studies))
         plans = [find_study(name, settings or [], home_folder(home)) for name in names]
-        path = output or (plans[0].folder if len(plans) == 1 else home_folder(home)) / PAGE
+        path = output or (plans[0].folder if len(plans) == 1 else home_folder(home)) / REPORT
         with _writing(path):
             write_page([report_data_of(plan) for plan in plans], path)
         console().print(str(path), soft_wrap=True)
@@ -160,7 +160,7 @@ def _exported(plan: "Plan", form: str) -> tuple[bytes, int]:
     from distributed.study.trials_table import RUN_ID, known_run_ids, trials_table
     from report.export import export
 
-    runs = known_run_ids(plan.folder / "trials.parquet")
+    runs = known_run_ids(plan.study_folder.trials)
     with closing(open_study(plan)) as study:
         rows = [{**row, RUN_ID: runs.get(row["trial"])} for row in study.rows()]
     summary = {"study": plan.study, **read_summary(plan)}

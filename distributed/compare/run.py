@@ -181,7 +181,7 @@ def _result(cell: Cell, plans: Plans, failure: str) -> Result:
         return empty
     plan = plans.of(cell)
     summary = read_summary(plan)
-    table = plan.folder / "trials.parquet"
+    table = plan.study_folder.trials
     rows = read_trials(table) if table.exists() else []
     absent = failure or ("" if summary else TO_COME)
     return replace(empty, study=plan.study, summary=summary, rows=rows, absent=absent)

@@ -5,6 +5,7 @@ from pathlib import Path
 import psutil
 
 from distributed.runtime.addresses import sqlite_path
+from distributed.study.folder import StudyFolder
 from mixunlearn.errors import InputError
 
 FILE_RECORDS = ("sqlite", "journal")
@@ -35,7 +36,8 @@ def record_address(study: str | None, folder: Path) -> str:
     Raises:
         InputError: SQLite on a network file system, which would damage it sooner or later.
     """
-    path = sqlite_path(study) if study else folder.resolve() / "study.db"
+    files = StudyFolder(path=folder.resolve())
+    path = sqlite_path(study) if study else files.database
     if study and path is None:
         return study.replace(HIDDEN, "@")
     assert path is not None
@@ -44,7 +46,7 @@ def record_address(study: str | None, folder: Path) -> str:
         remedy = "SQLite is not safe on a network file system; leave it out, or name PostgreSQL"
         raise InputError("storage.study", study, remedy)
     if network and not path.exists():
-        return f"journal:///{folder.resolve() / 'study.journal'}"
+        return f"journal:///{files.journal}"
     return f"sqlite:///{path.resolve()}"
 
 

@@ -19,6 +19,7 @@ from distributed.plan.requirements import (
     require_starts,
     require_tracking,
 )
+from distributed.study.folder import STUDIES, begun_studies, study_folder
 from mixunlearn.data import sources
 from mixunlearn.data.names import known_names
 from mixunlearn.errors import InputError
@@ -86,12 +87,12 @@ def earlier(plan: Plan) -> list[tuple[str, list[str]]]:
     found = []
     if plan.folder.exists():
         return []
-    for file in sorted((plan.home / "studies").glob(f"{plan.experiment.name}-*/experiment.yaml")):
+    for folder in begun_studies(plan.home, f"{plan.experiment.name}-*"):
         with suppress(OSError, yaml.YAMLError, AttributeError, TypeError):
-            other = flat(yaml.safe_load(file.read_text()))
+            other = flat(yaml.safe_load(folder.experiment.read_text()))
             if other.pop("name") == plan.experiment.name:
                 found.append(
-                    (file.parent.name, _differences(flat(plan.experiment.model_dump()), other))
+                    (folder.path.name, _differences(flat(plan.experiment.model_dump()), other))
                 )
     return found
 
@@ -111,17 +112,17 @@ def find_experiment(study: str, settings: Sequence[str], home: Path) -> Experime
     Raises:
         InputError: there is none of this name.
     """
-    known = sorted(path.parent.name for path in (home / "studies").glob("*/experiment.yaml"))
+    known = [folder.path.name for folder in begun_studies(home)]
     if study not in known:
-        remedy = f"no such study in {home / 'studies'}; {known_names(study, known)}"
+        remedy = f"no such study in {home / STUDIES}; {known_names(study, known)}"
         raise InputError("STUDY", study, remedy)
-    return read_experiment(home / "studies" / study / "experiment.yaml", settings)
+    return read_experiment(study_folder(home, study).experiment, settings)
 
 
 def record_of(study: str, settings: Sequence[str], home: Path) -> str:
     """Return the address of the record of a study that a sweep has begun; see `record_address`."""
     experiment = find_experiment(study, settings, home)
-    return record_address(experiment.storage.study, home / "studies" / study)
+    return record_address(experiment.storage.study, study_folder(home, study).path)
 
 
 def find_study(study: str, settings: Sequence[str], home: Path) -> Plan:

@@ -15,6 +15,13 @@ from distributed.config.experiment import Experiment
 from distributed.plan.location import FILE_RECORDS, record_address
 from distributed.plan.model import architecture
 from distributed.runtime.addresses import resolve
+from distributed.study.folder import (
+    CHECKPOINTS,
+    MODELS,
+    STUDIES,
+    StudyFolder,
+    study_folder,
+)
 from mixunlearn.atomic import replacing
 from mixunlearn.data import arrow, sources
 from mixunlearn.data.arrow import Dataset
@@ -71,7 +78,12 @@ class Plan:
     @property
     def folder(self) -> Path:
         """Return where the study keeps its files."""
-        return self.home / "studies" / self.study
+        return self.study_folder.path
+
+    @property
+    def study_folder(self) -> StudyFolder:
+        """Return the names of the files in there."""
+        return study_folder(self.home, self.study)
 
     @property
     def files(self) -> Files:
@@ -82,12 +94,23 @@ class Plan:
     @property
     def shared(self) -> Files | None:
         """Return the study's folder among those files, where it is not the one of the home."""
-        return self.files / "studies" / self.study if self.experiment.storage.files else None
+        return self._common if self.experiment.storage.files else None
 
     @property
     def checkpoints(self) -> Files:
-        """Return the folder of Tune's runs: the checkpoints of trials and references."""
-        return self.files / "studies" / self.study / "checkpoints"
+        """Return the folder of Tune's runs: the checkpoints of trials."""
+        return self._common / CHECKPOINTS
+
+    @property
+    def reference_checkpoints(self) -> Files:
+        """Return the folder of Tune's runs that train references."""
+        # In a folder of their own: the runs of trials are listed more often.
+        return self._common / MODELS
+
+    @property
+    def _common(self) -> Files:
+        """Return the study's folder among the files that its workers reach."""
+        return self.files / STUDIES / self.study
 
     @property
     def tracking_uri(self) -> str:
@@ -180,7 +203,7 @@ class Plan:
         plan = self.mapped()
         ids = {f"{part}_N": getattr(self.splits, f"{part}_N") for part in PARTS}
         self.references.store.write("splits", {"key": self.splits.key}, tensors=ids)
-        with replacing(self.folder / "experiment.yaml") as temporary:
+        with replacing(self.study_folder.experiment) as temporary:
             temporary.write_text(resolved(self.experiment))
         return plan
 

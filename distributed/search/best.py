@@ -31,7 +31,7 @@ def log_best(
     if entry is None:
         return
     # Each in a folder of its own: one that MLflow still waits for is not replaced by the next.
-    folder = plan.folder / "model" / f"trial-{best['trial']}"
+    folder = plan.study_folder.model(best["trial"])
     about = tags(plan) | model_tags(report_data)
     if not (folder / MLMODEL).is_file():
         progress.show(f"saving the model of trial {best['trial']}")
@@ -71,7 +71,7 @@ def promote_best(plan: Plan, summary: Mapping[str, Any]) -> str:
     """
     if not summary["best"]:
         raise MissingError(f"{plan.study}: no trial succeeded, so there is nothing to promote")
-    rows = read_trials(plan.folder / "trials.parquet")
+    rows = read_trials(plan.study_folder.trials)
     return promote(
         plan.tracking_uri, plan.experiment.name, _trial_id(rows, summary["best"][0]["trial"])
     )

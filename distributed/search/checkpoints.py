@@ -7,11 +7,7 @@ from distributed.plan.plan import BEST
 from distributed.search.test_evaluation import default_row
 from distributed.study.trials_table import Row, ranked
 from mixunlearn.files import Files
-
-
-def trial_folder(number: int) -> str:
-    """Return the name of a trial's folder within a run."""
-    return f"{number:04d}"
+from mixunlearn.trial_names import trial_name
 
 
 class Checkpoints:
@@ -36,8 +32,8 @@ class Checkpoints:
         Args:
             rows: of all finished trials.
         """
-        finished = {trial_folder(row["trial"]) for row in rows}
-        outdated = finished - {trial_folder(row["trial"]) for row in self._useful(rows)}
+        finished = {trial_name(row["trial"]) for row in rows}
+        outdated = finished - {trial_name(row["trial"]) for row in self._useful(rows)}
         for run in reversed(self.runs.children()):
             there = {name for name in (self.runs / run).children() if name.isdigit()}
             for name in there & outdated:

@@ -6,44 +6,38 @@ from pathlib import Path
 from typing import Any
 
 from distributed.plan.plan import Plan
+from distributed.study.folder import REPORT
 from mixunlearn.atomic import replacing
 from report.leaderboard import leaderboard
 from report.page import write_page
 from report.plots import gap_by_trial, metrics_against_references
 from report.report_data import ReportData
 
-SUMMARY = "summary.json"
-
-PAGE = "report.html"
-ENVIRONMENT, LEADERBOARD = "environment.json", "leaderboard.json"
-ARTIFACTS = ("plots", SUMMARY, "experiment.yaml", ENVIRONMENT, PAGE)  # of the study's run
-RESULTS = (*ARTIFACTS, "trials.parquet", LEADERBOARD, "errors")
+PAGE = REPORT  # modules outside of this package ask for it here
 
 
 def publish(plan: Plan) -> None:
     """Copy the study's results to where its files are shared."""
     assert plan.shared
-    for name in RESULTS:
-        root = plan.folder / name
+    for root in plan.study_folder.results:
         for path in [root] if root.is_file() else sorted(root.rglob("*.*")):
             plan.shared.write(path.relative_to(plan.folder).as_posix(), path.read_bytes())
 
 
 def write_report(plan: Plan, report_data: ReportData) -> None:
     """Write summary, leaderboard, pictures and report.html into the study's folder."""
-    plots = plan.folder / "plots"
-    plots.mkdir(exist_ok=True)
+    folder = plan.study_folder
     gap_by_trial(
         report_data.rows,
         objective=report_data.objective,
-        path=plots / "gap_by_trial.png",
+        path=folder.plots / "gap_by_trial.png",
         band=report_data.band,
         original=report_data.original,
     )
-    metrics_against_references(report_data.summary, plots / "metrics_against_references.png")
-    write_json(report_data.summary, plan.folder / SUMMARY)
-    write_json(leaderboard(report_data), plan.folder / LEADERBOARD)
-    write_page([report_data], plan.folder / PAGE)
+    metrics_against_references(report_data.summary, folder.plots / "metrics_against_references.png")
+    write_json(report_data.summary, folder.summary)
+    write_json(leaderboard(report_data), folder.leaderboard)
+    write_page([report_data], folder.report)
 
 
 def write_json(content: Mapping[str, Any], path: Path) -> None:
@@ -54,6 +48,6 @@ def write_json(content: Mapping[str, Any], path: Path) -> None:
 
 def read_summary(plan: Plan) -> dict[str, Any]:
     """Return the verdict of a study; empty while there is none."""
-    path = plan.folder / SUMMARY
+    path = plan.study_folder.summary
     found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     return found

@@ -26,6 +26,7 @@ from mixunlearn.methods.mixunlearn import MixUnlearn
 from mixunlearn.metrics.membership import attack_success
 from mixunlearn.signature import seed_for
 from mixunlearn.trial import Trial
+from mixunlearn.trial_names import trial_name
 from report.report_data import Axis, Importance, Mixtures, ReportData, Share
 from report.verdict import FAR
 from search_spaces import Choice
@@ -74,7 +75,7 @@ def make_report_data(plan: Plan, study: Study, summary: Mapping[str, Any]) -> Re
         warnings=list(_warnings(plan, summary)),
         citations=list(filter(None, map(_source, (METHODS[experiment.method], attack_success)))),
     )
-    return linked(plan, report_data, known_run_ids(plan.folder / "trials.parquet"))
+    return linked(plan, report_data, known_run_ids(plan.study_folder.trials))
 
 
 def linked(plan: Plan, report_data: ReportData, runs: Mapping[int, str]) -> ReportData:
@@ -157,7 +158,7 @@ def _mixtures(plan: Plan, study: Study, rows: Sequence[Row]) -> Mixtures | None:
     for row in ranked(rows, study.objective)[:1]:
         method, seed = plan.experiment.method, int(study.config(row["trial"])["seed"])
         given = {name: value for name, value in parameters(row).items() if value is not None}
-        state = latest(plan.checkpoints, f"{row['trial']:04d}", identity(method, given, seed))
+        state = latest(plan.checkpoints, trial_name(row["trial"]), identity(method, given, seed))
         if state is None or not issubclass(METHODS[method], MixUnlearn):
             return None
         trial = Trial(plan.problem(), method, given, seed, torch.device("cpu"))
@@ -243,7 +244,7 @@ def _home(plan: Plan) -> str:
 
 
 def _resume(plan: Plan) -> str:
-    file = shlex.quote(str(plan.folder / "experiment.yaml"))
+    file = shlex.quote(str(plan.study_folder.experiment))
     return f"mixunlearn sweep {file}{_home(plan)}"
 
 

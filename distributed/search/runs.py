@@ -10,9 +10,9 @@ from distributed.config.experiment import Tracking
 from distributed.plan.inputs import inputs
 from distributed.plan.plan import Plan, flat
 from distributed.runtime.addresses import resolve
-from distributed.search.outputs import ARTIFACTS, LEADERBOARD
 from distributed.search.report_data import begun
 from distributed.search.session import Session
+from distributed.study.folder import SPOOL as SPOOL  # noqa: PLC0414 (others ask for it here)
 from distributed.tracking.run_buffer import TAG_LENGTH
 from distributed.tracking.tags import (
     CODE,
@@ -34,8 +34,6 @@ from report.report_data import ReportData
 # For MLflow to take what waits: at the end of a sweep, when a stop was asked for, when only that
 # is to be done.
 TRACKING_TIMEOUT_S, HURRIED_S, SYNC_TIMEOUT_S = 60.0, 6.0, 3600.0
-
-SPOOL = "tracking.spool"
 
 
 @contextmanager
@@ -80,7 +78,7 @@ def make_tracker(plan: Plan, session: Session) -> tuple[Tracker, str]:
         artifact_location=artifacts,
         experiment=plan.experiment.name,
         study=plan.study,
-        spool=plan.folder / SPOOL,
+        spool=plan.study_folder.spool,
         say=lambda line: session.progress.say(f"tracking: {line}"),
     )
     return tracker, uri
@@ -176,10 +174,11 @@ def track_summary(
     for trial in summary["best"]:
         if (entry := examined.get(f"trial {trial['trial']}")) is not None:
             tracker.log_artifact(trial["trial"], entry.path, "model")
-    for name in ARTIFACTS:
-        if (plan.folder / name).exists():
-            tracker.log_artifact(None, plan.folder / name)
-    tracker.log_table(plan.folder / LEADERBOARD)
+    folder = plan.study_folder
+    for path in folder.artifacts:
+        if path.exists():
+            tracker.log_artifact(None, path)
+    tracker.log_table(folder.leaderboard)
     tracker.set_tags(None, {DESCRIPTION: describe(report_data)})
     tracker.finish_study("complete", best_metrics(summary))
 

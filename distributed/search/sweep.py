@@ -11,8 +11,6 @@ from distributed.runtime.text import redact
 from distributed.search.best import log_best
 from distributed.search.checkpoints import Checkpoints
 from distributed.search.outputs import (
-    ENVIRONMENT,
-    SUMMARY,
     publish,
     read_summary,
     write_json,
@@ -95,7 +93,7 @@ def run_sweep(
             report_data = linked(plan, make_report_data(plan, study, summary), runs)
             _report(plan, report_data, evaluated, tracker, session)
         else:
-            write_json(summary, plan.folder / SUMMARY)
+            write_json(summary, plan.study_folder.summary)
             tracker.finish_study("complete", best_metrics(summary))
         callback.write_table()
     if plan.shared:
@@ -115,7 +113,7 @@ def _run_missing(plan: Plan, study: Study, callback: TrialCallback, session: Ses
     """Run the trials that are missing, if there are any."""
     if callback.count.total > callback.count.done:
         plan = session.connect(plan, "starting the trials")
-        write_json(environment(), plan.folder / ENVIRONMENT)
+        write_json(environment(), plan.study_folder.environment)
         search(plan, study, plan.problem(), callback, session)
     return plan
 
@@ -196,7 +194,7 @@ def make_callback(plan: Plan, study: Study, tracker: Tracker, session: Session) 
     return TrialCallback(
         study=study,
         tracker=tracker,
-        table=plan.folder / "trials.parquet",
+        folder=plan.study_folder,
         epochs=plan.epochs,
         scheduler=experiment.search.scheduler,
         trial_seconds=experiment.resources.trial_seconds,

@@ -12,9 +12,10 @@ from ray import tune
 from distributed.runtime.progress import Count, Progress
 from distributed.runtime.signals import Stop
 from distributed.runtime.text import redact
-from distributed.search.checkpoints import Checkpoints, trial_folder
+from distributed.search.checkpoints import Checkpoints
 from distributed.search.scheduler import EPOCH
 from distributed.search.unsaved import Unsaved
+from distributed.study.folder import StudyFolder
 from distributed.study.sampling import constant
 from distributed.study.study import FULL, Study
 from distributed.study.trials_table import known_run_ids, ranked, write_trials
@@ -24,6 +25,7 @@ from mixunlearn.atomic import replacing
 from mixunlearn.errors import MixUnlearnError
 from mixunlearn.metrics.table import is_metric
 from mixunlearn.resume import FAILURE
+from mixunlearn.trial_names import trial_name
 from search_spaces import Space
 from trainables.unlearn import TRACE
 
@@ -36,7 +38,7 @@ class TrialCallback(Unsaved, tune.Callback):
     Args:
         study: the record.
         tracker: MLflow's background writer.
-        table: path of trials.parquet.
+        folder: of the study.
         epochs: after how many a trial is complete.
         scheduler: the name of what stops trials early.
         trial_seconds: the time limit of a trial, if there is one.
@@ -52,7 +54,7 @@ class TrialCallback(Unsaved, tune.Callback):
         *,
         study: Study,
         tracker: Tracker,
-        table: Path,
+        folder: StudyFolder,
         epochs: int,
         scheduler: str,
         trial_seconds: float | None,
@@ -62,12 +64,12 @@ class TrialCallback(Unsaved, tune.Callback):
         stop: Stop,
         progress: Progress,
     ) -> None:
-        self.study, self.tracker, self.table = study, tracker, table
+        self.study, self.tracker, self.folder = study, tracker, folder
         self.checkpoints, self.stop = checkpoints, stop
         self.epochs, self.scheduler, self.trial_seconds = epochs, scheduler, trial_seconds
         self.tags, self.progress = dict(tags), progress
         self.rows = study.rows()
-        self.run_ids = known_run_ids(table)
+        self.run_ids = known_run_ids(folder.trials)
         self.count = Count(total, len(self.rows))
         self.epochs_done = 0
         self._heard: dict[int, float] = {}  # trial -> when, on this machine's clock
@@ -141,7 +143,7 @@ class TrialCallback(Unsaved, tune.Callback):
     def write_table(self) -> None:
         """Write trials.parquet, off the event loop."""
         rows = sorted(self.rows, key=lambda row: int(row["trial"]))
-        known, path = self.run_ids, self.table
+        known, path = self.run_ids, self.folder.trials
 
         def write(run_ids: Mapping[int, str]) -> None:
             ids = {**known, **run_ids}
@@ -190,7 +192,7 @@ class TrialCallback(Unsaved, tune.Callback):
             epochs = f"epoch {row['epochs']} of {self.epochs}"
             reason = f"stopped early by {self.scheduler} after {epochs}"
         self.tracker.finish_trial(number, state, metrics, error, reason)
-        if state == "failed" and (trace := self._trace(number)).exists():
+        if state == "failed" and (trace := self.folder.error(number)).exists():
             self.tracker.log_artifact(number, trace)
 
     def _tell_progress(self) -> None:
@@ -199,12 +201,9 @@ class TrialCallback(Unsaved, tune.Callback):
             metrics = self._so_far.add(value)
             self.tracker.log_epoch(None, self._so_far.ended, metrics, ended_ms)
 
-    def _trace(self, number: int) -> Path:
-        """Return where a failed trial's traceback is kept: Ray's folder vanishes."""
-        return self.table.parent / "errors" / trial_folder(number) / "error.txt"
-
     def _keep_trace(self, number: int, text: str) -> None:
-        with replacing(self._trace(number)) as temporary:
+        """Keep a failed trial's traceback with the study: Ray's folder vanishes."""
+        with replacing(self.folder.error(number)) as temporary:
             temporary.write_text(redact(text), errors="replace")
 
     def _tidy(self) -> None:
@@ -248,7 +247,7 @@ class SoFar:
 
 def run_name(number: int, method: str, parameters: Mapping[str, Any], space: Space) -> str:
     """Return the name of a trial's run: sorted by number, with some of what varies."""
-    name = f"{number:04d} {method}"
+    name = f"{trial_name(number)} {method}"
     varying = [key for key in space if key in parameters and constant(space[key]) is None]
     for key in varying[:NAMED]:
         value = parameters[key]

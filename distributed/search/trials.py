@@ -7,7 +7,6 @@ from ray import tune
 from distributed.cluster.connection import local, slots
 from distributed.plan.plan import Plan
 from distributed.runtime.text import one_line
-from distributed.search.checkpoints import trial_folder
 from distributed.search.references import fill, run_name
 from distributed.search.scheduler import EPOCH, make_scheduler
 from distributed.search.searcher import StudySearcher
@@ -16,6 +15,7 @@ from distributed.search.trial_callback import TrialCallback
 from distributed.study.study import Study
 from mixunlearn.errors import MixUnlearnError
 from mixunlearn.problem import Problem
+from mixunlearn.trial_names import trial_name
 from trainables.unlearn import UnlearnTrainable
 
 MAX_FAILURES = 2  # of a worker, before its trial is given up
@@ -106,10 +106,8 @@ def fill_references(plan: Plan, session: Session) -> int:
     if not plan.references.missing():
         return 0
     plan = session.connect(plan, "starting Ray")
-    # In a folder of their own: the runs of trials are listed more often.
-    checkpoints = plan.files / "studies" / plan.study / "models"
-    count = _at_once(plan, session)
-    return fill(plan.references, plan.experiment.resources, count, checkpoints, session.progress)
+    resources, count = plan.experiment.resources, _at_once(plan, session)
+    return fill(plan.references, resources, count, plan.reference_checkpoints, session.progress)
 
 
 def _at_once(plan: Plan, session: Session) -> int | None:
@@ -119,4 +117,4 @@ def _at_once(plan: Plan, session: Session) -> int | None:
 
 
 def _folder_of(trial: Any) -> str:  # noqa: ANN401 - Ray has no types
-    return trial_folder(trial.config["trial"])
+    return trial_name(trial.config["trial"])

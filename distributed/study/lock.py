@@ -16,12 +16,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from distributed.runtime.text import one_line
+from distributed.study.folder import LOCK as LOCK  # noqa: PLC0414 (others ask for it here)
+from distributed.study.folder import StudyFolder
 from mixunlearn.errors import MixUnlearnError
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-LOCK = "driver.lock"
 KEEPALIVE_S = 30  # after which PostgreSQL asks a silent process whether it is still alive
 NAME_LENGTH = 63  # of PostgreSQL's application_name
 
@@ -49,7 +50,7 @@ class StudyLock:
         check: Callable[[], None],
     ) -> None:
         self._study, self._say, self._check = study, say, check
-        self._file = FileLock(folder / LOCK, study)
+        self._file = FileLock(StudyFolder(path=folder).lock, study)
         self._database = DatabaseLock(database, study) if database else None
         self._waited = False
 

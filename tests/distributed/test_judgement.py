@@ -8,7 +8,7 @@ import pytest
 
 from distributed.config.nightly import Nightly
 from distributed.nightly.causes import causes
-from distributed.nightly.judgement import judge
+from distributed.nightly.judgement import judged
 from distributed.nightly.records import Configuration, NightRecord, PartRecord
 
 PLAN = Nightly(name="plan", experiments=["tiny.yaml"], seeds=5, draws=1, promote=True)
@@ -27,7 +27,7 @@ def shifted(by: float) -> list[float]:
 
 
 def test_a_first_night_proves_nothing() -> None:
-    found = judge(part(), [], PLAN)
+    found = judged(part(), [], PLAN)
     assert (found.verdict, found.shift, found.duel) == ("inconclusive", None, None)
     assert found.cusum
     assert (found.cusum.limit, found.cusum.nights) == (None, 0)
@@ -37,11 +37,11 @@ def test_a_first_night_proves_nothing() -> None:
 
 def test_a_quiet_night_is_unchanged_and_a_large_shift_is_not() -> None:
     past = [part() for _ in range(6)]
-    quiet = judge(part(shifted(0.1)), past, PLAN)
+    quiet = judged(part(shifted(0.1)), past, PLAN)
     assert quiet.verdict == "unchanged"
     assert quiet.shift
     assert quiet.shift.mean == pytest.approx(0.1)
-    worse = judge(part(shifted(5)), past, PLAN)
+    worse = judged(part(shifted(5)), past, PLAN)
     assert worse.verdict == "regressed"
     assert worse.why
     assert worse.why.endswith("has drifted for 1 night")
@@ -49,28 +49,28 @@ def test_a_quiet_night_is_unchanged_and_a_large_shift_is_not() -> None:
 
 def test_only_nights_of_one_reign_are_compared() -> None:
     past = [part(shifted(-9), reign="another") for _ in range(6)]
-    assert judge(part(), past, PLAN).shift is None
+    assert judged(part(), past, PLAN).shift is None
 
 
 def test_without_time_to_measure_there_is_no_drift() -> None:
-    found = judge(part([]), [part()], PLAN)
+    found = judged(part([]), [part()], PLAN)
     assert (found.verdict, found.cusum, found.shift) == ("inconclusive", None, None)
 
 
 def test_a_duel_counts_the_pairs_of_all_its_nights() -> None:
     better = [gap - 1.5 - index / 50 for index, gap in enumerate(GAPS)]
     past = [part(candidate=CANDIDATE, rival_gaps=better) for _ in range(2)]
-    found = judge(part(candidate=CANDIDATE, rival_gaps=better), past, PLAN)
+    found = judged(part(candidate=CANDIDATE, rival_gaps=better), past, PLAN)
     assert found.duel
     assert (found.duel.pairs, found.duel.nights, found.duel.state) == (15, 3, "won")
     assert (found.verdict, found.promotion, found.complete) == ("improved", "due", False)
     assert found.title_holder == CANDIDATE
-    kept = judge(found, past, PLAN.model_copy(update={"promote": False}))
+    kept = judged(found, past, PLAN.model_copy(update={"promote": False}))
     assert (kept.verdict, kept.promotion, kept.title_holder) == ("improved", "none", CHAMPION)
 
 
 def test_one_pair_has_no_bounds() -> None:
-    found = judge(part([2.0], candidate=CANDIDATE, rival_gaps=[1.5]), [], PLAN)
+    found = judged(part([2.0], candidate=CANDIDATE, rival_gaps=[1.5]), [], PLAN)
     assert found.duel
     assert (found.duel.mean, found.duel.low, found.duel.high) == (0.5, None, None)
 

@@ -12,6 +12,7 @@ from distributed.runtime.progress import Progress
 from distributed.runtime.signals import Stop
 from distributed.search.checkpoints import Checkpoints
 from distributed.search.trial_callback import NAME_LENGTH, TrialCallback, run_name
+from distributed.study.folder import StudyFolder
 from distributed.study.study import Study
 from distributed.tracking.tracker import Tracker
 from mixunlearn.files import Files
@@ -27,7 +28,7 @@ def make_callback(folder: Path, study: Study, tracker: Tracker) -> TrialCallback
     return TrialCallback(
         study=study,
         tracker=tracker,
-        table=folder / "trials.parquet",
+        folder=StudyFolder(path=folder),
         epochs=3,
         scheduler="asha",
         trial_seconds=None,
@@ -67,7 +68,7 @@ def end(callback: TrialCallback, trial: Any) -> None:
             trial.last_result |= {"failure": "ValueError: odd", "trace": "Traceback: http://a:b@c"}
             callback.on_trial_complete(0, [], trial)
         case 4:
-            trial.error_file = str(callback.table.with_name("ray's.txt"))
+            trial.error_file = str(callback.folder.path / "ray's.txt")
             Path(trial.error_file).write_text("Traceback (most recent call last):\nOSError: gone\n")
             callback.on_trial_error(0, [], trial)
         case _:
