@@ -24,7 +24,7 @@ from rich.console import Console
 
 from benchmarks import publish, say, spread
 from distributed.cluster.connection import slots
-from distributed.config.experiment import make_experiment
+from distributed.config.read import make_experiment
 from distributed.plan.make import make_plan
 from distributed.plan.plan import Plan
 from distributed.runtime.addresses import embedded

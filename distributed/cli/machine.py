@@ -72,7 +72,7 @@ def doctor(
     def command() -> Outcome:
         from dataclasses import asdict
 
-        from distributed.config.experiment import read_storage, read_tracking
+        from distributed.config.read import read_storage, read_tracking
         from distributed.doctor import checks
         from distributed.runtime.addresses import resolve
 
@@ -107,7 +107,7 @@ def ui(
     """Serve the MLflow UI of the home, or a study's dashboard, on 127.0.0.1 until Ctrl-C."""
 
     def command() -> Outcome:
-        from distributed.config.experiment import read_tracking
+        from distributed.config.read import read_tracking
         from distributed.runtime.addresses import resolve
         from distributed.runtime.text import redact
         from distributed.serve.pages import serve, serve_dashboard

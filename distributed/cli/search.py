@@ -110,7 +110,7 @@ def references(
 def _plan(file: Path, settings: list[str], home: Path | None, address: str | None) -> "Plan":
     """Return the checked plan of an experiment file."""
     from distributed.cluster.connection import local, require_answer
-    from distributed.config.experiment import read_experiment
+    from distributed.config.read import read_experiment
     from distributed.plan.make import make_plan
 
     command = f"mixunlearn references {file}"

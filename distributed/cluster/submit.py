@@ -8,7 +8,7 @@ from pathlib import Path
 from distributed.cluster.connection import ROOT
 from distributed.cluster.jobs import STOP_WAIT_S, Jobs, JobState, going_on
 from distributed.cluster.version import code_version
-from distributed.config.experiment import read_experiment
+from distributed.config.read import read_experiment
 from distributed.runtime.addresses import sqlite_path
 from distributed.runtime.text import redact
 from mixunlearn.errors import InputError, MixUnlearnError

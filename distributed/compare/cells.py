@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from distributed.config.comparison import Comparison, Contender
-from distributed.config.experiment import Experiment, make_experiment
+from distributed.config.experiment import Experiment
+from distributed.config.read import make_experiment
 from distributed.plan.make import make_plan
 from distributed.plan.plan import Plan
 from mixunlearn.data.names import known_names

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from distributed.config.experiment import REMEDIES, Section
+from distributed.config.errors import translated
+from distributed.config.section import Section
 from distributed.config.yaml_file import put, read_file
 from mixunlearn.data.names import known_names
 from mixunlearn.errors import InputError
@@ -60,7 +61,8 @@ def read_comparison(path: Path, settings: Sequence[str] = ()) -> Comparison:
     try:
         comparison = Comparison.model_validate(content)
     except ValidationError as error:
-        raise _refused(error) from error
+        example = "experiments/small/ shows it"
+        raise translated(error.errors()[0], unknown=_unknown, missing=example) from error
     for axis in ("labels", "seeds"):
         values = getattr(comparison, axis)
         if len(set(values)) < len(values):
@@ -73,15 +75,7 @@ def read_comparison(path: Path, settings: Sequence[str] = ()) -> Comparison:
     return comparison
 
 
-def _refused(error: ValidationError) -> InputError:
-    """Return one thing pydantic found as one line of ours."""
-    found = error.errors()[0]
-    location = [str(part) for part in found["loc"]]
-    if found["type"] == "extra_forbidden":
-        known = Comparison.model_fields if len(location) == 1 else Contender.model_fields
-        remedy = f"unknown key; {known_names(location[-1], known)}"
-    elif found["type"] == "missing":
-        return InputError(".".join(location), None, "missing; experiments/small/ shows it")
-    else:
-        remedy = REMEDIES.get(found["type"], found["msg"]).format(**found.get("ctx", {}))
-    return InputError(".".join(location), found["input"], remedy)
+def _unknown(place: Sequence[str]) -> str:
+    """Return the remedy for a key that a comparison has not."""
+    known = Comparison.model_fields if len(place) == 1 else Contender.model_fields
+    return f"unknown key; {known_names(place[-1], known)}"

@@ -8,15 +8,11 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, ValidationError
 
-from distributed.config.experiment import (
-    REMEDIES,
-    Count,
-    Experiment,
-    Positive,
-    Section,
-    read_experiment,
-)
+from distributed.config.errors import translated
+from distributed.config.experiment import Experiment
 from distributed.config.notices import Mail, Notices
+from distributed.config.read import read_experiment
+from distributed.config.section import Count, Positive, Section
 from distributed.config.yaml_file import put, read_file
 from mixunlearn.data.names import known_names
 from mixunlearn.errors import InputError
@@ -99,7 +95,8 @@ def read_nightly(path: Path, settings: Sequence[str] = ()) -> tuple[Nightly, lis
     try:
         nightly = Nightly.model_validate(content)
     except ValidationError as error:
-        raise _refused(error) from error
+        example = "experiments/nightly/ shows it"
+        raise translated(error.errors()[0], unknown=_unknown, missing=example) from error
     _check_time_zone(nightly.time_zone)
     experiments = [read_experiment(path.parent / name) for name in nightly.experiments]
     names = [experiment.name for experiment in experiments]
@@ -116,15 +113,8 @@ def _check_time_zone(name: str) -> None:
         raise InputError("time_zone", name, remedy) from error
 
 
-def _refused(error: ValidationError) -> InputError:
-    """Return the first problem that pydantic found, in one line."""
-    found = error.errors()[0]
-    *outer, last = (str(part) for part in found["loc"])
-    key = ".".join([*outer, last])
-    if found["type"] == "extra_forbidden":
-        fields = SECTIONS.get(".".join(outer), Nightly).model_fields
-        return InputError(key, found["input"], f"unknown key; {known_names(last, fields)}")
-    if found["type"] == "missing":
-        return InputError(key, None, "missing; experiments/nightly/ shows it")
-    remedy = REMEDIES.get(found["type"], found["msg"]).format(**found.get("ctx", {}))
-    return InputError(key, found["input"], remedy)
+def _unknown(place: Sequence[str]) -> str:
+    """Return the remedy for a key that a plan has not."""
+    *outer, last = place
+    fields = SECTIONS.get(".".join(outer), Nightly).model_fields
+    return f"unknown key; {known_names(last, fields)}"

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from distributed.config.experiment import Section
+from distributed.config.section import Section
 
 _ADDRESS = re.compile(r"[\w.!#$%&'*+/=^{|}~-]+@[A-Za-z0-9][A-Za-z0-9.-]*", re.ASCII)
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from distributed.config.experiment import Data, read_data, read_experiment
+from distributed.config.experiment import Data
+from distributed.config.read import read_data, read_experiment
 from distributed.plan.requirements import require_home
 from mixunlearn.data import sources
 from mixunlearn.data.names import known_names

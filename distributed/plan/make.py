@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from distributed.config.experiment import Experiment, read_experiment
+from distributed.config.experiment import Experiment
+from distributed.config.read import read_experiment
 from distributed.plan.location import HIDDEN, record_address
 from distributed.plan.model import architecture, read_pretrained, readable_stages, wished_stages
 from distributed.plan.plan import Plan, flat

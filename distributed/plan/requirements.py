@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from distributed.config.experiment import Experiment, check_tracking
+from distributed.config.checks import check_tracking
+from distributed.config.experiment import Experiment
 from distributed.plan.plan import Plan
 from distributed.runtime.addresses import nearest_folder
 from mixunlearn.data.names import known_names

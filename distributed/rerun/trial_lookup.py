@@ -6,7 +6,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from distributed.config.experiment import Experiment, make_experiment, read_tracking
+from distributed.config.experiment import Experiment
+from distributed.config.read import make_experiment, read_tracking
 from distributed.config.yaml_file import put
 from distributed.plan.location import HIDDEN
 from distributed.plan.make import find_study, make_plan

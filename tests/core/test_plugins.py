@@ -200,7 +200,7 @@ def test_a_task_of_another_package_is_one_of_ours(tmp_path: Path) -> None:
 PLAN = """
     import sys
     from pathlib import Path
-    from distributed.config.experiment import make_experiment
+    from distributed.config.read import make_experiment
     from distributed.plan.make import make_plan
 
     content = {"name": "x", "data": {"source": "digits"}, "task": {"kind": "class", "classes": [0]}}

@@ -667,7 +667,7 @@ def test_an_unexpected_error_is_one_line_too(
     def fail(*_: object) -> None:
         raise KeyError("first\nsecond " + "x" * 1000)
 
-    monkeypatch.setattr("distributed.config.experiment.read_file", fail)
+    monkeypatch.setattr("distributed.config.read.read_file", fail)
     assert run("sweep", experiment) == 1
     printed = capfd.readouterr().err
     assert printed.startswith("mixunlearn: KeyError: 'first")

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from distributed.cli.app import main
-from distributed.config.experiment import make_experiment
+from distributed.config.read import make_experiment
 from distributed.plan.inputs import inputs
 from distributed.plan.make import make_plan
 

@@ -7,14 +7,9 @@ import pytest
 import yaml
 from safetensors.torch import save_file
 
-from distributed.config.experiment import (
-    Experiment,
-    check_tracking,
-    make_experiment,
-    read_data,
-    read_experiment,
-    read_tracking,
-)
+from distributed.config.checks import check_tracking
+from distributed.config.experiment import Experiment
+from distributed.config.read import make_experiment, read_data, read_experiment, read_tracking
 from distributed.plan.make import make_plan
 from distributed.plan.plan import Plan, resolved
 from mixunlearn.errors import InputError

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from distributed.config.experiment import make_experiment
+from distributed.config.read import make_experiment
 from distributed.plan.disk import estimate
 from distributed.plan.make import find_study, make_plan
 from distributed.plan.plan import Plan, resolved

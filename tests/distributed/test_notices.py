@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from pydantic import ValidationError
 
-from distributed.config.experiment import REMEDIES
+from distributed.config.errors import REMEDIES
 from distributed.config.notices import Notices
 from distributed.nightly.notices import delivery, webhook
 from distributed.nightly.notices import mail as mail_channel

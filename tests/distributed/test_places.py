@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from distributed.config.experiment import make_experiment
+from distributed.config.read import make_experiment
 from distributed.plan.disk import estimate
 from distributed.plan.location import is_network, record_address
 from distributed.plan.make import earlier, make_plan

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from distributed.config.experiment import make_experiment
+from distributed.config.read import make_experiment
 from distributed.plan.make import make_plan
 from distributed.plan.plan import Plan
 from distributed.search import session

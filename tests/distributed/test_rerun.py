@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from mlflow.entities import RunTag
 
 from distributed.cluster.version import code_version
-from distributed.config.experiment import make_experiment
+from distributed.config.read import make_experiment
 from distributed.plan.make import make_plan
 from distributed.plan.plan import Plan
 from distributed.rerun import rerun

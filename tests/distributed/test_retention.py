@@ -8,8 +8,9 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
-from distributed.config.experiment import Experiment, make_experiment
+from distributed.config.experiment import Experiment
 from distributed.config.nightly import Nightly
+from distributed.config.read import make_experiment
 from distributed.nightly.nights import Nights
 from distributed.nightly.records import Configuration, NightRecord, PartRecord
 from distributed.nightly.retention import prune

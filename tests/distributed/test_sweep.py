@@ -14,7 +14,7 @@ import yaml
 from optuna.trial import TrialState
 from PIL import Image
 
-from distributed.config.experiment import make_experiment
+from distributed.config.read import make_experiment
 from distributed.plan.plan import PARTS
 from distributed.search import best as best_model
 from distributed.search import session as command_session

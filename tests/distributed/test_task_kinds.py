@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from distributed.config.experiment import make_experiment
+from distributed.config.read import make_experiment
 from distributed.plan.make import make_plan
 from distributed.plan.plan import Plan, resolved
 from mixunlearn.evaluation import evaluation_set
@@ -105,7 +105,7 @@ def test_every_kind_is_pinned() -> None:
 PLAN = """
     import json, sys
     from pathlib import Path
-    from distributed.config.experiment import make_experiment
+    from distributed.config.read import make_experiment
     from distributed.plan.make import make_plan
     from distributed.plan.plan import resolved
     from distributed.search.trial_callback import is_metric

@@ -13,7 +13,7 @@ import torch
 import yaml
 from optuna.trial import TrialState
 
-from distributed.config.experiment import make_experiment
+from distributed.config.read import make_experiment
 from distributed.plan.make import make_plan
 from distributed.study.attempt import CONFIG
 from distributed.study.storage import open_record

@@ -1,0 +1,125 @@
+"""Reading an experiment file: YAML, settings on top, checked."""
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pydantic import (
+    ValidationError,
+)
+from pydantic_core import ErrorDetails
+
+from distributed.config.checks import (
+    check_apart,
+    check_gpu,
+    check_method,
+    check_model,
+    check_names,
+    check_record,
+    check_storage,
+    check_tracking,
+)
+from distributed.config.errors import translated
+from distributed.config.experiment import Data, Experiment, Limit, Storage, Tracking
+from distributed.config.section import Section
+from distributed.config.yaml_file import put, read_file
+from mixunlearn.data.names import known_names
+from mixunlearn.errors import InputError
+from mixunlearn.tasks import TASKS
+
+
+def read_experiment(path: Path, settings: Iterable[str] = ()) -> Experiment:
+    """Return the experiment of a YAML file, with `key=value` settings put over it.
+
+    Raises:
+        InputError: no such file, not YAML, or a key or value that means nothing.
+    """
+    content = read_file(path)
+    put(content, settings)
+    return make_experiment(content)
+
+
+def make_experiment(content: dict[str, Any]) -> Experiment:
+    """Return the experiment of nested plain data.
+
+    Raises:
+        InputError: a key or value that means nothing; only the first is named.
+    """
+    try:
+        experiment = Experiment.model_validate(content)
+    except ValidationError as error:
+        raise _first_error(error.errors(), content.get("task")) from error
+    check_names(experiment)
+    check_model(experiment.model)
+    check_method(experiment)
+    check_gpu(experiment.resources.gpu)
+    if experiment.tracking.uri is not None:
+        check_tracking("tracking.uri", experiment.tracking.uri)
+    check_storage(experiment.tracking.storage)
+    check_record(experiment.storage.study)
+    check_apart(experiment.storage.study, experiment.tracking.uri)
+    return experiment
+
+
+def read_data(source: str, settings: Iterable[str] = ()) -> Data:
+    """Return the `data` section for a source, with `data.key=value` settings put over it."""
+    return _alone(settings, {"data": {"source": source}}).data
+
+
+def read_storage(settings: Iterable[str] = ()) -> Storage:
+    """Return the `storage` section that `storage.key=value` settings make."""
+    return _alone(settings, {}).storage
+
+
+def read_tracking(settings: Iterable[str] = ()) -> Tracking:
+    """Return the `tracking` section that `tracking.key=value` settings make."""
+    return _alone(settings, {}).tracking
+
+
+def _alone(settings: Iterable[str], content: dict[str, Any]) -> Experiment:
+    """Return an experiment of which only some sections matter."""
+    some = {"name": "none", "data": {"source": "digits"}, "model": {"name": "cnn"}}
+    whole = {**some, "task": {"kind": "class"}, **content}
+    put(whole, settings)
+    return make_experiment(whole)
+
+
+def _first_error(errors: Sequence[ErrorDetails], task: Any) -> InputError:  # noqa: ANN401
+    """Return one thing pydantic found as one line of ours; `task` is what was written for it."""
+    # A key is often missing because it is there misspelt.
+    error = next((error for error in errors if error["type"] == "extra_forbidden"), errors[0])
+    if error["type"] == "enum":
+        kind = error["input"].get("kind")
+        return InputError("task.kind", kind, f"must be one of {', '.join(TASKS)}")
+
+    def unknown(place: Sequence[str]) -> str:
+        if place[0] == "task" and len(place) > 1:
+            return _no_task_key(place[1], task["kind"])
+        return _nearest(".".join(place))
+
+    return translated(error, unknown=unknown, missing="presets in experiments/ show it")
+
+
+def _no_task_key(name: str, kind: str) -> str:
+    """Return what to do about a key that tasks of a kind do not have."""
+    others = [other for other, task in TASKS.items() if name in task.schema()]
+    if others:
+        return f"a {kind} task has no such key; it is one of {', '.join(others)} tasks"
+    known = known_names(name, ["kind", *TASKS[kind].schema()])
+    return f"a {kind} task has no such key; {known}"
+
+
+def _nearest(key: str) -> str:
+    return f"unknown key; did you mean {get_close_matches(key, _keys(), n=1, cutoff=0.0)[0]}?"
+
+
+def _keys() -> list[str]:
+    """Return all keys of an experiment file, dotted."""
+    keys = {f"task.{name}" for task in TASKS.values() for name in task.schema()}
+    for name, field in Experiment.model_fields.items():
+        keys.add(name)
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, Section):
+            keys |= {f"{name}.{key}" for key in section.model_fields}
+    return sorted(keys | {f"data.limit.{key}" for key in Limit.model_fields})
