@@ -7,18 +7,18 @@ import torch
 
 from mixunlearn import SOURCES, Architecture, Recipe, ReferenceStore, Store, Trial, make_splits
 
-METHODS = ("original", "finetune", "neggrad", "mixunlearn")
-SEEDS, EPOCHS = range(3), 3
+METHODS = ("original", "neggrad", "mixunlearn")
+SEEDS, EPOCHS = range(3), 2
 
 dataset = SOURCES["digits"]()
 architecture = Architecture.of(dataset, "cnn", width=8)
 references = ReferenceStore(
     store=Store(Path("runs/store")),
     dataset=dataset,
-    splits=make_splits(dataset, {"kind": "random", "fraction": 0.1}),
+    splits=make_splits(dataset, {"kind": "random", "fraction": 0.1}, limit={"train": 500}),
     architecture=architecture,
     recipe=Recipe(epochs=6, lr=3e-3),
-    references=3,
+    references=2,
     stages=architecture.build(seed=0).stage_names,
 )
 references.fill()
@@ -28,7 +28,9 @@ problem = references.problem(with_labels=True)
 def gap(method: str, seed: int) -> float:
     """Return the mean gap to the references on `val` in percentage points."""
     trial = Trial(problem, method, {}, seed, torch.device("cpu"))
-    return [trial.epoch() for _ in range(EPOCHS)][-1]["gap/avg"]
+    for _ in range(EPOCHS - 1):
+        trial.unlearn()  # an epoch that is not measured
+    return trial.epoch()["gap/avg"]
 
 
 for name in METHODS:

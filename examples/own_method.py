@@ -28,7 +28,7 @@ dataset = SOURCES["digits"]()
 references = ReferenceStore(
     store=Store(Path("runs/store")),
     dataset=dataset,
-    splits=make_splits(dataset, {"kind": "class", "classes": [0]}),
+    splits=make_splits(dataset, {"kind": "class"}, limit={"train": 500}),
     architecture=Architecture.of(dataset, "cnn", width=8),
     recipe=Recipe(epochs=6, lr=3e-3),
     references=1,

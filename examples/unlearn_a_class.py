@@ -19,7 +19,7 @@ architecture = Architecture.of(dataset, "cnn", width=8)
 references = ReferenceStore(
     store=Store(Path("runs/store")),  # what is there already is not trained again
     dataset=dataset,
-    splits=make_splits(dataset, {"kind": "class", "classes": [0]}),
+    splits=make_splits(dataset, {"kind": "class", "classes": [0]}, limit={"train": 500}),
     architecture=architecture,
     recipe=Recipe(epochs=6, lr=3e-3),
     references=3,

@@ -1,5 +1,6 @@
 """The habits of the repository: import direction, what a wheel holds, one way to check."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -100,3 +101,17 @@ def _name(requirement: str) -> str:
     for separator in "=<>![; ":
         requirement = requirement.partition(separator)[0]
     return requirement.strip().lower().replace("_", "-")
+
+
+def test_the_changelog_has_the_version_and_its_date(project: dict[str, Any]) -> None:
+    headings = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert headings[0] == "[Unreleased]"
+    release = re.compile(r"\[(\d+\.\d+\.\d+)\] - \d{4}-\d\d-\d\d")
+    released = [release.fullmatch(each) for each in headings[1:]]
+    assert all(released)
+    assert project["project"]["version"] in {match[1] for match in released if match}
+
+
+def test_the_citation_has_the_version(project: dict[str, Any]) -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == project["project"]["version"]

@@ -48,5 +48,4 @@ METHODS: Mapping[str, type["Method"]] = registry(
 __all__ = ["METHODS", "Context", "Method"]
 
 if not TYPE_CHECKING:
-    base = "mixunlearn.methods.base"
-    __getattr__ = exporter(__name__, {"Context": base, "Method": base})
+    __getattr__ = exporter(__name__, dict.fromkeys(("Context", "Method"), f"{__name__}.base"))

@@ -1,5 +1,8 @@
 """The experiment: defaults, settings, what names a study, what is shown of it."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,8 @@ from mixunlearn.tasks import TASKS
 from mixunlearn.training import Recipe
 from search_spaces import SPACES
 
-PRESETS = sorted((Path(__file__).parents[2] / "experiments").glob("*.yaml"))
+ROOT = Path(__file__).parents[2]
+PRESETS = sorted((ROOT / "experiments").glob("*.yaml"))
 SMALLEST = "{name: tiny, data: {source: digits}, model: {name: cnn}, task: {kind: class}}"
 DIGEST = "0" * 64
 
@@ -71,6 +75,42 @@ def test_defaults_are_those_of_the_core() -> None:
 
 def test_every_method_has_a_space() -> None:
     assert METHODS.keys() == SPACES.keys()
+
+
+NAMES = f"""
+import json, sys
+from {make_experiment.__module__} import make_experiment
+from mixunlearn.errors import InputError
+
+content = json.loads(sys.argv[1])
+refused = []
+for key, value in json.loads(sys.argv[2]).items():
+    try:
+        make_experiment(content | {{key: value}})
+    except InputError as error:
+        refused.append(str(error).partition(";")[0])
+heavy = [name for name in ("torch", "ray", "mlflow", "optuna", "scipy") if name in sys.modules]
+print(json.dumps([refused, heavy]))
+"""
+
+
+def test_names_are_checked_without_importing_pytorch() -> None:
+    wrong = {"method": "sgd", "model": {"name": "lenet"}, "data": {"source": "stl10"}}
+    contents = [json.dumps(yaml.safe_load(SMALLEST)), json.dumps(wrong)]
+    ran = subprocess.run(
+        [sys.executable, "-c", NAMES, *contents],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    refused, heavy = json.loads(ran.stdout)
+    assert refused == [
+        "method = 'sgd': unknown",
+        "model.name = 'lenet': unknown",
+        "data.source = 'stl10': unknown",
+    ]
+    assert heavy == []
 
 
 def test_settings_are_put_over_the_file_in_order(tmp_path: Path) -> None:
