@@ -132,8 +132,8 @@ def measure(root: str, size: int, cache: Path) -> dict[str, float]:
         cpu = time.process_time() - start
     assert dataset.path
     alone = cpu_seconds(lambda: decode_alone(files_in(Path(root)), size))
-    memory, held = max(seen) - before, size_of(dataset.path)
-    return {"cpu_s": cpu, "alone_s": alone, "memory": memory, "bytes": held}
+    memory, fixed = max(seen) - before, size_of(dataset.path)
+    return {"cpu_s": cpu, "alone_s": alone, "memory": memory, "bytes": fixed}
 
 
 @contextmanager

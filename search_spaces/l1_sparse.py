@@ -23,7 +23,7 @@ def space(stages: Sequence[str], default_stage: str) -> Space:
             default=10,
             source="authors' code of arXiv 2304.04934 (10, all its epochs)",
             unit="epochs",
-            held=True,
+            fixed=True,
         ),
         batch=BATCH,
     )

@@ -9,7 +9,7 @@ VARIANT = "variant for ablations; the default is the paper's"
 GENERATOR: Mapping[str, tuple[Value, ...]] = {"mixing": ("mixblock",)}
 MIXTURES: Mapping[str, tuple[Value, ...]] = {"mixing": ("mixblock", "mixup")}
 MIXING = Choice(
-    options=("mixblock", "mixup", "none"), default="mixblock", source=VARIANT, held=True
+    options=("mixblock", "mixup", "none"), default="mixblock", source=VARIANT, fixed=True
 )
 LR_GEN = Float(
     low=1e-5, high=1e-2, log=True, default=1e-3, source=OURS, unit="1/step", when=GENERATOR
@@ -22,7 +22,7 @@ ADVERSARY = Choice(
     default="unlearner",
     source="arXiv 2502.10288 (unlearner); authors' code (original)",
     when=GENERATOR,
-    held=True,
+    fixed=True,
 )
 NO_LOSS = Conflict(values={"mixing": "none", "real": False}, reason="nothing is left to learn from")
 
@@ -37,7 +37,7 @@ def space(stages: Sequence[str], default_stage: str) -> Space:
     return Space(
         NO_LOSS,
         mixing=MIXING,
-        real=Choice(options=(True, False), default=True, source=VARIANT, held=True),
+        real=Choice(options=(True, False), default=True, source=VARIANT, fixed=True),
         lr=learning_rate(),
         lr_gen=LR_GEN,
         omega=Float(low=0.05, high=20, log=True, default=1, source=OURS, when={"real": (True,)}),
@@ -56,9 +56,9 @@ def space(stages: Sequence[str], default_stage: str) -> Space:
         pairing=PAIRING,
         adversary=ADVERSARY,
         lam_concat=Choice(
-            options=(True, False), default=True, source="authors' code", when=GENERATOR, held=True
+            options=(True, False), default=True, source="authors' code", when=GENERATOR, fixed=True
         ),
-        mask_weight=Float(low=0, high=10, default=0, source=VARIANT, when=GENERATOR, held=True),
+        mask_weight=Float(low=0, high=10, default=0, source=VARIANT, when=GENERATOR, fixed=True),
         batch=BATCH,
     )
 

@@ -23,6 +23,6 @@ def noise() -> dict[str, AnyParameter]:
             low=0.01, high=10, log=True, default=0.1, source=f"{CODE} (0.1); range of ours"
         ),
         "noise_steps": Int(
-            low=1, high=400, default=40, source=f"{CODE} (40)", unit="steps", held=True
+            low=1, high=400, default=40, source=f"{CODE} (40)", unit="steps", fixed=True
         ),
     }

@@ -17,7 +17,7 @@ BATCH = Choice(
     default=32,
     source="LAF, arXiv 2404.00506 (32)",
     unit="pairs",
-    held=True,
+    fixed=True,
 )
 
 

@@ -19,13 +19,13 @@ class Parameter:
         source: where the range and the default come from.
         unit: of the value; empty for a pure number.
         when: the parameter exists only where each of these names has one of the values.
-        held: keeps its default unless `search.space` asks otherwise.
+        fixed: keeps its default unless `search.space` asks otherwise.
     """
 
     source: str
     unit: str = ""
     when: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
-    held: bool = False
+    fixed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,8 +147,8 @@ class Space(Mapping[str, AnyParameter]):
 
 
 def values(parameter: AnyParameter) -> tuple[Value, ...]:
-    """Return the values a condition can compare with: the options, or just the default if held."""
-    if parameter.held or not isinstance(parameter, Choice):
+    """Return the values a condition can compare with: the options, or just the default if fixed."""
+    if parameter.fixed or not isinstance(parameter, Choice):
         return (parameter.default,)
     return parameter.options
 
@@ -163,11 +163,11 @@ def _narrow(name: str, parameter: AnyParameter, wish: object) -> AnyParameter:
         if len(set(options)) < len(options):
             raise InputError(f"search.space.{name}", wish, "names an option twice; name each once")
         default = parameter.default if parameter.default in options else options[0]
-        return replace(parameter, options=options, default=default, held=False)
+        return replace(parameter, options=options, default=default, fixed=False)
     kind = int if isinstance(parameter, Int) else float
     low, high = map(kind, _bounds(name, parameter, wish))
     default = kind(min(max(parameter.default, low), high))
-    return replace(parameter, low=low, high=high, default=default, held=False)  # type: ignore[arg-type]
+    return replace(parameter, low=low, high=high, default=default, fixed=False)  # type: ignore[arg-type]
 
 
 def _option(name: str, value: object, options: tuple[Value, ...]) -> Value:

@@ -14,7 +14,7 @@ from mixunlearn.problem import Problem
 from mixunlearn.trial import Trial
 from mixunlearn.trial_names import trial_name
 from trainables.checkpoint import identity, latest
-from trainables.hardware import claim
+from trainables.hardware import select_device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ def run_test_task(
     problem: Problem, evaluator: Evaluator, task: TestTask, cpus: float, checkpoints: Files
 ) -> Result:
     """Unlearn as long as the task says, and evaluate the model once, at the end."""
-    device = claim(cpus)
+    device = select_device(cpus)
     trial = Trial(problem, task.method, task.parameters, task.seed, device)
     if task.trial is not None:
         same = identity(task.method, task.parameters, task.seed)

@@ -5,7 +5,7 @@ import torch
 from ray.tune import PlacementGroupFactory
 
 
-def claim(cpus: float) -> torch.device:
+def select_device(cpus: float) -> torch.device:
     """Use as many threads as there are CPUs, and return the accelerator Ray gave, or the CPU.
 
     The number of threads decides in which order sums are made: a trial's numbers follow from its

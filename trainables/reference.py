@@ -10,7 +10,7 @@ from mixunlearn.errors import CorruptError
 from mixunlearn.files import Files
 from mixunlearn.references import Member, ReferenceStore
 from trainables.checkpoint import latest, load_state, save_state
-from trainables.hardware import claim, cpus_of
+from trainables.hardware import cpus_of, select_device
 
 
 class ReferenceTrainable(Trainable):
@@ -27,7 +27,7 @@ class ReferenceTrainable(Trainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Start another member."""
         self.member = Member(**new_config["member"])
-        self.device = claim(cpus_of(self.trial_resources))
+        self.device = select_device(cpus_of(self.trial_resources))
         self.seconds = 0.0
         # What is missing may follow from the model alone.
         self.kept = self.references.trained(self.member)

@@ -19,7 +19,7 @@ from mixunlearn.resume import FAILURE, continues
 from mixunlearn.trial import DivergedError, Trial
 from mixunlearn.trial_names import trial_name
 from trainables.checkpoint import identity, latest, load_state, save_state
-from trainables.hardware import claim, cpus_of
+from trainables.hardware import cpus_of, select_device
 
 IDENTITY = ("seed", "trial")  # keys of the configuration that are no hyperparameters
 TRACE = "trace"  # key of a result: where the trial failed
@@ -65,7 +65,7 @@ class UnlearnTrainable(Trainable):
             self.method,
             parameters,
             new_config["seed"],
-            claim(cpus_of(self.trial_resources)),
+            select_device(cpus_of(self.trial_resources)),
         )
         self.seconds = 0.0
         self.result: dict[str, Any] = {}

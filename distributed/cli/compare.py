@@ -75,7 +75,7 @@ def _dry_comparison(comparison: "Comparison", cells: Sequence["Cell"], plans: "P
     from distributed.compare.run import done
 
     states = {
-        cell.title: (cell.unfit and f"n/a: {cell.unfit}")
+        cell.title: (cell.incompatible and f"n/a: {cell.incompatible}")
         or ("done" if done(plans.of(cell)) else "to run")
         for cell in cells
     }

@@ -31,7 +31,7 @@ class Cell:
     Args:
         data, task, labels, method, seed: where it stands, by the comparison's names.
         experiment: of the study; `None` if there is none.
-        unfit: why the method makes no sense here; empty if it does.
+        incompatible: why the method makes no sense here; empty if it does.
     """
 
     data: str
@@ -40,7 +40,7 @@ class Cell:
     method: str
     seed: int
     experiment: Experiment | None = None
-    unfit: str = ""
+    incompatible: str = ""
 
     @property
     def title(self) -> str:
@@ -65,7 +65,7 @@ def cells(comparison: Comparison) -> list[Cell]:
         )
     ]
     if not any(cell.experiment for cell in found):
-        raise InputError("methods", list(comparison.methods), f"none fits: {found[0].unfit}")
+        raise InputError("methods", list(comparison.methods), f"none fits: {found[0].incompatible}")
     return found
 
 
@@ -127,7 +127,7 @@ def knobs(space: Space, facts: Mapping[str, Any]) -> list[str]:
     return [
         name
         for name, parameter in space.items()
-        if not parameter.held
+        if not parameter.fixed
         and space.reachable(name)
         and all(facts[key] in allowed for key, allowed in parameter.when.items() if key in facts)
         and (
@@ -154,9 +154,9 @@ def _cell(
         remedy = f"unknown; {known_names(name, METHODS)}"
         raise InputError(f"methods.{method}", contender.method, remedy)
     cell = Cell(data=data, task=task, labels=labels, method=method, seed=seed)
-    unfit = METHODS[name].unfit(level(comparison.tasks[task]), labels)
-    if unfit:
-        return replace(cell, unfit=unfit)
+    incompatible = METHODS[name].incompatible(level(comparison.tasks[task]), labels)
+    if incompatible:
+        return replace(cell, incompatible=incompatible)
     own = {
         "name": comparison.name,
         "task": comparison.tasks[task],

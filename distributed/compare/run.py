@@ -175,7 +175,7 @@ def _result(cell: Cell, plans: Plans, failure: str) -> Result:
         labels=cell.labels,
         method=cell.method,
         seed=cell.seed,
-        absent=f"n/a: {cell.unfit}",
+        absent=f"n/a: {cell.incompatible}",
     )
     if cell.experiment is None:
         return empty

@@ -73,11 +73,11 @@ def check_method(experiment: Experiment) -> None:
     """Check that the method makes sense for the task and the labels there are."""
     method, labels = experiment.method, experiment.labels
     task = level(experiment.task.model_dump())
-    reason = METHODS[method].unfit(task, labels)
+    reason = METHODS[method].incompatible(task, labels)
     if reason is None:
         return
-    fit = ", ".join(name for name in METHODS if METHODS[name].unfit(task, labels) is None)
-    if METHODS[method].unfit(task, "aware") is None:
+    fit = ", ".join(name for name in METHODS if METHODS[name].incompatible(task, labels) is None)
+    if METHODS[method].incompatible(task, "aware") is None:
         raise InputError("labels", labels, f"{method} {reason}; set labels: aware, or take {fit}")
     kind = experiment.task.kind
     raise InputError("method", method, f"{reason}, not a {kind} task; take {fit}")

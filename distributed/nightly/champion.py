@@ -44,37 +44,37 @@ def current_champion(
     Raises:
         MixUnlearnError: the alias names a version that is no trial of the experiment.
     """
-    held = last.title_holder if last else None
+    holder = last.title_holder if last else None
     try:
         alias = alias_of(plan)
     except MixUnlearnError as error:
         note(f"the registry was not asked: {error}")
-        return held
-    moved = bool(held and held.version and alias and alias.trial_id != held.trial_id)
-    if held is None or moved:
+        return holder
+    moved = bool(holder and holder.version and alias and alias.trial_id != holder.trial_id)
+    if holder is None or moved:
         return _adopted_from(plan, alias, night, note) if alias else None
-    if alias is None or alias.trial_id != held.trial_id:
-        return with_alias(plan, held, note) if restore else held
-    return replace(held, version=alias.version)
+    if alias is None or alias.trial_id != holder.trial_id:
+        return with_alias(plan, holder, note) if restore else holder
+    return replace(holder, version=alias.version)
 
 
-def with_alias(plan: Plan, held: Configuration, note: Callable[[str], None]) -> Configuration:
+def with_alias(plan: Plan, holder: Configuration, note: Callable[[str], None]) -> Configuration:
     """Give the alias to a champion that has lost it, or never had it.
 
     Args:
         plan: of the experiment.
-        held: the champion; without a trial's id it stays without an alias.
+        holder: the champion; without a trial's id it stays without an alias.
         note: told what was done, or what prevented it.
     """
-    if held.trial_id is None:
-        return held
+    if holder.trial_id is None:
+        return holder
     try:
-        note(promote(plan.tracking_uri, plan.experiment.name, held.trial_id, proven=True))
+        note(promote(plan.tracking_uri, plan.experiment.name, holder.trial_id, proven=True))
         alias = alias_of(plan)
     except MixUnlearnError as error:
         note(f"the champion has no alias: {error}")
-        return held
-    return replace(held, version=alias.version if alias else None)
+        return holder
+    return replace(holder, version=alias.version if alias else None)
 
 
 def alias_of(plan: Plan) -> Alias | None:

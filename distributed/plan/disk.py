@@ -32,7 +32,7 @@ def estimate(plan: Plan, slots: int) -> dict[str, int]:
     search = experiment.search
     examined = BEST + 1 + search.report_seeds
     # A running trial has two checkpoints while the newer one is being written.
-    held = BEST + 1 + 2 * slots
+    kept = BEST + 1 + 2 * slots
     taught = len(plan.splits.forget_N) + len(plan.splits.retain_N)
     return {
         "images": sum(
@@ -41,7 +41,7 @@ def estimate(plan: Plan, slots: int) -> dict[str, int]:
         ),
         "models": weights * (len(plan.references.members) + examined),
         "teacher's outputs": taught * _taught_bytes(plan, model),
-        "checkpoints": held * _checkpoint_bytes(plan, model),
+        "checkpoints": kept * _checkpoint_bytes(plan, model),
         "records": search.trials * plan.epochs * EPOCH_BYTES,
         "models in MLflow": weights * BEST,
         # Its weights twice, in the study's folder and in MLflow.

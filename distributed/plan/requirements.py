@@ -36,8 +36,8 @@ def require_starts(starts: Sequence[Mapping[str, Any]], space: Space) -> None:
         except InputError as error:
             raise InputError(f"search.start.{index}", start, str(error)) from error
         for name, value in start.items():
-            held = space[name].held and value != space[name].default
-            if held or isinstance(value, list):
+            fixed = space[name].fixed and value != space[name].default
+            if fixed or isinstance(value, list):
                 remedy = "must be one value of those that are searched; search.space says which"
                 raise InputError(f"search.start.{index}.{name}", value, remedy)
 

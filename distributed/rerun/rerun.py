@@ -169,7 +169,7 @@ def run_again(
         Metrics after the last recorded epoch, and why it fails; `None` if it does not.
     """
     search, problem = plan.experiment.search, plan.problem()
-    device = claim(plan.experiment.resources)
+    device = select_device(plan.experiment.resources)
     last = min(recorded.epochs + (recorded.failure is not None), plan.epochs)
     metrics: Metrics = {}
     try:
@@ -186,7 +186,7 @@ def run_again(
     return metrics, None
 
 
-def claim(resources: Resources) -> torch.device:
+def select_device(resources: Resources) -> torch.device:
     """Compute as a worker with these resources does: so many threads decide the last digits."""
     torch.set_num_threads(max(1, int(resources.cpu)))
     return torch.device("cuda" if resources.gpu else "cpu")

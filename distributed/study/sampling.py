@@ -167,7 +167,7 @@ def _draw(trial: Trial, name: str, parameter: AnyParameter) -> Value:
 
 def constant(parameter: AnyParameter) -> Value | None:
     """Return the value of a parameter that does not vary, else `None`."""
-    if parameter.held:
+    if parameter.fixed:
         return parameter.default
     if isinstance(parameter, Choice):
         return parameter.options[0] if len(parameter.options) == 1 else None

@@ -56,16 +56,16 @@ def _promote(client: "MlflowClient", name: str, trial_id: str, *, proven: bool) 
         remedy = "`mixunlearn sync STUDY` registers the best trial once MLflow answers"
         raise MissingError(f"{name}: no registered model of trial {trial_id}; {remedy}")
     number, gap = str(version.version), _gap(version)
-    held = client.get_registered_model(name).aliases.get(CHAMPION)
-    if str(held) == number:
+    current = client.get_registered_model(name).aliases.get(CHAMPION)
+    if str(current) == number:
         return f"{name}: version {number} is the champion already ({_written(gap)})"
     before = ""
-    if held is not None:
-        champion = client.get_model_version(name, str(held))
+    if current is not None:
+        champion = client.get_model_version(name, str(current))
         if not proven:
             _require_not_worse(name, version, champion)
-        client.set_registered_model_alias(name, PREVIOUS, str(held))
-        before = f"; version {held} before it ({_written(_gap(champion))}) is `{PREVIOUS}`"
+        client.set_registered_model_alias(name, PREVIOUS, str(current))
+        before = f"; version {current} before it ({_written(_gap(champion))}) is `{PREVIOUS}`"
     client.set_registered_model_alias(name, CHAMPION, number)
     return f"{name}: version {number} is the champion now ({_written(gap)}){before}"
 

@@ -88,7 +88,7 @@ class Method(ABC):
     batch: int = 32
 
     @classmethod
-    def unfit(cls, task: str, labels: str) -> str | None:
+    def incompatible(cls, task: str, labels: str) -> str | None:
         """Return why the method makes no sense for a kind of task, `None` if it does.
 
         Args:

@@ -91,9 +91,9 @@ class Pretrained:
             raise InputError("model.weights", self.source, remedy)
 
     def _require_fit(
-        self, given: Mapping[str, Tensor], state: Mapping[str, Tensor], unfit: list[str]
+        self, given: Mapping[str, Tensor], state: Mapping[str, Tensor], incompatible: list[str]
     ) -> None:
-        for name in unfit:
+        for name in incompatible:
             here, there = (_written(tensors[name]) for tensors in (state, given))
             remedy = f"{name} is {there}, in the model it is {here}; take weights of the same model"
             raise InputError("model.weights", self.source, remedy)

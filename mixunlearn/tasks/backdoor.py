@@ -41,7 +41,7 @@ class BackdoorTask(Task):
     size: Annotated[int, Side(default=3)]
 
     @classmethod
-    def unfit(cls, dataset: Dataset) -> str | None:
+    def incompatible(cls, dataset: Dataset) -> str | None:
         """Return a reason where there is only one class."""
         return without_wrong_labels(dataset)
 

@@ -89,7 +89,7 @@ class Task(ABC):
                 remedy = f"a {kind} task has no such key; {known_names(name, keys)}"
                 raise InputError(f"task.{name}", value, remedy)
         values = cls.values(written, dataset)
-        reason = cls.unfit(dataset)
+        reason = cls.incompatible(dataset)
         if reason is not None:
             raise InputError("task.kind", kind, reason)
         return cls(kind=kind, **values)
@@ -111,7 +111,7 @@ class Task(ABC):
         }
 
     @classmethod
-    def unfit(cls, dataset: Dataset) -> str | None:
+    def incompatible(cls, dataset: Dataset) -> str | None:
         """Return why a data set makes no sense for the task, `None` if it does; most take any."""
         return None
 

@@ -39,7 +39,7 @@ class NoisyTask(Task):
     fraction: Annotated[float, Fraction(default=0.6)]
 
     @classmethod
-    def unfit(cls, dataset: Dataset) -> str | None:
+    def incompatible(cls, dataset: Dataset) -> str | None:
         """Return a reason where there is only one class."""
         return without_wrong_labels(dataset)
 

@@ -83,8 +83,10 @@ class TestNoise:
         assert optimizers[0] is not optimizers[1] is optimizers[2]
 
     def test_it_forgets_nothing_but_classes(self, name: str, problem: Problem) -> None:
-        assert METHODS[name].unfit("class", "aware") is None
-        assert METHODS[name].unfit("random", "aware") == "can forget nothing but whole classes"
+        assert METHODS[name].incompatible("class", "aware") is None
+        assert (
+            METHODS[name].incompatible("random", "aware") == "can forget nothing but whole classes"
+        )
 
 
 def test_unsir_looks_at_a_part_of_the_retain_set_alone(problem: Problem) -> None:

@@ -18,8 +18,8 @@ PARAMETERS = [
 ]
 
 
-def number(default: float = 1, held: bool = False) -> Float:
-    return Float(low=0.1, high=10, default=default, source="test", held=held)
+def number(default: float = 1, fixed: bool = False) -> Float:
+    return Float(low=0.1, high=10, default=default, source="test", fixed=fixed)
 
 
 def whole(default: int = 4) -> Int:
@@ -192,9 +192,9 @@ def test_a_parameter_is_reachable_if_some_configuration_has_it() -> None:
 
 
 def test_what_is_held_counts_with_its_default_alone() -> None:
-    held = Choice(options=("a", "b"), default="a", source="test", held=True)
-    space = Space(first=held, second=choice(1, 2, when={"first": ("b",)}))
-    assert values(held) == ("a",)
+    fixed = Choice(options=("a", "b"), default="a", source="test", fixed=True)
+    space = Space(first=fixed, second=choice(1, 2, when={"first": ("b",)}))
+    assert values(fixed) == ("a",)
     assert not space.reachable("second")
     assert space.narrowed({"first": ["a", "b"]}).reachable("second")
 
@@ -244,9 +244,9 @@ def test_options_are_fixed_or_narrowed(
 
 
 def test_a_wish_frees_what_was_held() -> None:
-    space = Space(rate=number(held=True), mode=choice("on", "off"))
-    assert space.narrowed({"mode": "on"})["rate"].held
-    assert not space.narrowed({"rate": [0.5, 2]})["rate"].held
+    space = Space(rate=number(fixed=True), mode=choice("on", "off"))
+    assert space.narrowed({"mode": "on"})["rate"].fixed
+    assert not space.narrowed({"rate": [0.5, 2]})["rate"].fixed
 
 
 def test_narrowing_leaves_the_space_as_it_was() -> None:
@@ -291,8 +291,8 @@ def test_a_wish_that_cannot_be_met(wishes: dict[str, object], message: str) -> N
 
 def test_conflicts_are_kept_through_narrowing() -> None:
     conflict = Conflict(values={"mode": "off", "depth": 2}, reason="it stands still")
-    held = Choice(options=(1, 2), default=1, source="test", held=True)
-    space = Space(conflict, mode=choice("on", "off"), depth=held)
+    fixed = Choice(options=(1, 2), default=1, source="test", fixed=True)
+    space = Space(conflict, mode=choice("on", "off"), depth=fixed)
     with pytest.raises(InputError) as caught:
         space.narrowed({"mode": ["on", "off"]}).narrowed({"depth": 2})
     assert str(caught.value) == (

@@ -149,7 +149,7 @@ def test_cells_share_all_but_their_place(tmp_path: Path) -> None:
     assert {each.search.trials for each in experiments} == {2}
     assert {each.search.seed for each in experiments} == {0, 1}
     assert {each.method for each in experiments} == {"finetune", "mixunlearn"}
-    assert {cell.unfit for cell in found if not cell.experiment} == {"needs labels"}
+    assert {cell.incompatible for cell in found if not cell.experiment} == {"needs labels"}
 
 
 def test_only_some_cells(tmp_path: Path) -> None:
