@@ -18,7 +18,7 @@ Values: TypeAlias = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class CellResult:
     """What one study of a comparison came to.
 
     Args:
@@ -106,7 +106,7 @@ class Table:
         return bool(len(self.own_gaps)) and gap <= float(self.own_gaps.max())
 
 
-def tables(results: Sequence[Result]) -> list[Table]:
+def tables(results: Sequence[CellResult]) -> list[Table]:
     """Return a table for each problem, in the order of the results."""
     problems = dict.fromkeys(result.problem for result in results)
     return [_table([result for result in results if result.problem == each]) for each in problems]
@@ -150,7 +150,7 @@ def rank_bounds(samples: Sequence[Values], seed: int = 0) -> list[tuple[int, int
     return [(int(low), int(high)) for low, high in bounds.T]
 
 
-def _table(results: Sequence[Result]) -> Table:
+def _table(results: Sequence[CellResult]) -> Table:
     judged = [result for result in results if result.summary.get("best")]
     any_summary: Mapping[str, Any] = judged[0].summary if judged else {}
     references = any_summary.get("references", {})
@@ -166,7 +166,7 @@ def _table(results: Sequence[Result]) -> Table:
     )
 
 
-def _standing(results: Sequence[Result]) -> Standing:
+def _standing(results: Sequence[CellResult]) -> Standing:
     judged = [result for result in results if result.summary.get("best")]
     spreads = [result.summary["spread"] for result in judged]
     names = (

@@ -21,7 +21,7 @@ from report.comparison import (
     GAP,
     RATIO,
     TIME,
-    Result,
+    CellResult,
     Standing,
     Table,
     Values,
@@ -141,7 +141,7 @@ def latex(name: str, made: Sequence[Table]) -> str:
 
 
 def write_comparison(
-    name: str, made: Sequence[Table], results: Sequence[Result], path: Path
+    name: str, made: Sequence[Table], results: Sequence[CellResult], path: Path
 ) -> None:
     """Write the page: tables, and how each search went.
 
@@ -180,7 +180,7 @@ def write_comparison(
     )
 
 
-def curves_figure(table: Table, results: Sequence[Result]) -> Figure:
+def curves_figure(table: Table, results: Sequence[CellResult]) -> Figure:
     """Return the best gap on `val` after each trial: the mean over a method's searches."""
     figure = new_figure(width=8.0, height=4.6)
     axes = figure.add_subplot()
@@ -205,7 +205,7 @@ def curves_figure(table: Table, results: Sequence[Result]) -> Figure:
     return figure
 
 
-def _curves(table: Table, results: Sequence[Result]) -> Iterator[tuple[str, Values]]:
+def _curves(table: Table, results: Sequence[CellResult]) -> Iterator[tuple[str, Values]]:
     for standing in table.standings:
         own = [
             best_so_far(each.rows, str(each.summary["objective"]))
@@ -225,7 +225,7 @@ def _draw_levels(axes: Axes, table: Table) -> None:
         axes.axhline(table.original[GAP], color=PALE, linestyle="--", linewidth=1)
 
 
-def _picture(table: Table, results: Sequence[Result]) -> str:
+def _picture(table: Table, results: Sequence[CellResult]) -> str:
     """Return the curves as an address of their own bytes; "" where there are none yet."""
     if next(_curves(table, results), None) is None:
         return ""

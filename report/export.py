@@ -14,7 +14,7 @@ from mixunlearn.data.names import known_names
 from mixunlearn.errors import InputError, MissingError
 from mixunlearn.plain import plain
 from report.notation import ABSENT, MINUS, unit
-from report.verdict import Cell, Configuration, configurations, metrics
+from report.verdict import Cell, TestedModel, configurations, metrics
 
 Summary = Mapping[str, Any]
 
@@ -110,7 +110,7 @@ def latex_row(cells: Sequence[str]) -> str:
     return f"    {' & '.join(cells)} \\\\"
 
 
-def _detail(configuration: Configuration, shown: Sequence[str]) -> str:
+def _detail(configuration: TestedModel, shown: Sequence[str]) -> str:
     """Return which it is, and of how many runs: a range where metrics differ in it."""
     values = [configuration.values.get(metric) for metric in shown]
     runs = sorted({each["n"] for each in values if isinstance(each, Mapping) and each["n"]})

@@ -55,7 +55,7 @@ class FirstThatFits:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class TableRow:
     """One configuration of the results: its name in two parts, its metrics, its parameters."""
 
     name: tuple[str, str]
@@ -90,17 +90,17 @@ def _headline(summary: Summary) -> str:
     return f"{summary['name']} · study {summary['study']} · trials: {trials} · {seconds} s"
 
 
-def _rows(summary: Summary) -> Iterator[Row]:
-    yield Row(name=("original", "untouched"), values=summary.get("original") or {})
+def _rows(summary: Summary) -> Iterator[TableRow]:
+    yield TableRow(name=("original", "untouched"), values=summary.get("original") or {})
     default = summary.get("default") or {}
-    yield Row(
+    yield TableRow(
         name=("default", f"trial {default.get('trial', 0)}"),
         values=default,
         params=_params_and_cost(default),
     )
     for rank, trial in enumerate((summary.get("best") or [])[:BEST_SHOWN], start=1):
         name = (f"best {rank}", f"trial {trial['trial']}")
-        yield Row(name=name, values=trial, params=_params_and_cost(trial))
+        yield TableRow(name=name, values=trial, params=_params_and_cost(trial))
 
 
 def _params_and_cost(trial: Mapping[str, Any]) -> dict[str, object]:
@@ -112,7 +112,7 @@ def _params_and_cost(trial: Mapping[str, Any]) -> dict[str, object]:
 # --- metrics ---------------------------------------------------------------------------------
 
 
-def _metrics_table(summary: Summary, rows: Sequence[Row], layout: Layout) -> Table:
+def _metrics_table(summary: Summary, rows: Sequence[TableRow], layout: Layout) -> Table:
     references = summary.get("references") or {}
     table = _table()
     table.add_column("on test", no_wrap=True)
@@ -134,7 +134,7 @@ def _name(parts: tuple[str, str], layout: Layout) -> str:
     return f"{parts[0]} ({parts[1]})" if len(layout) == 1 else "\n".join(parts)
 
 
-def _metrics(summary: Summary, rows: Sequence[Row]) -> list[str]:
+def _metrics(summary: Summary, rows: Sequence[TableRow]) -> list[str]:
     """Return the metrics to show: those of the average gap, then others that have a value."""
     known = [summary.get("references") or {}, *(row.values for row in rows)]
     present = [name for name in BESIDE if any(values.get(name) is not None for values in known)]

@@ -30,7 +30,7 @@ class Cell:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Configuration:
+class TestedModel:
     """What was measured, and what it scored.
 
     Args:
@@ -54,24 +54,24 @@ class Configuration:
         )
 
 
-def configurations(summary: Mapping[str, Any]) -> list[Configuration]:
+def configurations(summary: Mapping[str, Any]) -> list[TestedModel]:
     """Return references, original, default, the best trials and the winner's fresh seeds."""
     references, default = summary.get("references") or {}, summary.get("default") or {}
     spread = summary.get("spread") or {}
     found = [
-        Configuration(name="references", detail="retrained", values=references),
-        Configuration(name="original", detail="untouched", values=summary.get("original") or {}),
+        TestedModel(name="references", detail="retrained", values=references),
+        TestedModel(name="original", detail="untouched", values=summary.get("original") or {}),
     ]
     if default:
         trial = f"trial {default.get('trial', 0)}"
-        found.append(Configuration(name="default", detail=trial, values=default))
+        found.append(TestedModel(name="default", detail=trial, values=default))
     found.extend(
-        Configuration(name=f"best {rank}", detail=f"trial {best['trial']}", values=best)
+        TestedModel(name=f"best {rank}", detail=f"trial {best['trial']}", values=best)
         for rank, best in enumerate(summary.get("best") or [], start=1)
     )
     if spread:
         detail = f"trial {spread['trial']} again"
-        found.append(Configuration(name="fresh seeds", detail=detail, values=spread))
+        found.append(TestedModel(name="fresh seeds", detail=detail, values=spread))
     return found
 
 

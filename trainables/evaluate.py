@@ -37,7 +37,7 @@ class TestTask:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class TestResult:
     """What came out.
 
     Args:
@@ -51,7 +51,7 @@ class Result:
 
 def run_test_task(
     problem: Problem, evaluator: Evaluator, task: TestTask, cpus: float, checkpoints: Files
-) -> Result:
+) -> TestResult:
     """Unlearn as long as the task says, and evaluate the model once, at the end."""
     device = select_device(cpus)
     trial = Trial(problem, task.method, task.parameters, task.seed, device)
@@ -64,7 +64,7 @@ def run_test_task(
         trial.unlearn()
     metrics = evaluator.evaluate(trial.method.model, trial.seconds)
     weights = {name: _array(tensor) for name, tensor in trial.method.model.state_dict().items()}
-    return Result(metrics=metrics, weights=weights)
+    return TestResult(metrics=metrics, weights=weights)
 
 
 def _array(tensor: torch.Tensor) -> npt.NDArray[Any]:

@@ -91,14 +91,14 @@ def _compared(
     failures: dict[str, str],
 ) -> Outcome:
     """Print the tables of a comparison."""
-    from distributed.compare.run import PAGE, folder_of, ranks, results
+    from distributed.compare.run import COMPARISON_PAGE, folder_of, ranks, results
     from report.comparison import tables
     from report.comparison_page import drawn
 
     made = tables(results(cells, plans, failures))
     for table in made:
         console().print(drawn(table))
-    page = folder_of(comparison, plans.home) / PAGE
+    page = folder_of(comparison, plans.home) / COMPARISON_PAGE
     console().print(str(page), soft_wrap=True)
     result = {
         "name": comparison.name,

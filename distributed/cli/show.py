@@ -10,7 +10,7 @@ from distributed.cli.options import Outcome
 
 if TYPE_CHECKING:
     from distributed.plan.plan import Plan
-    from distributed.rerun.rerun import Comparison as Repeated
+    from distributed.rerun.rerun import Reproduction
 
 
 def console() -> Console:
@@ -114,7 +114,7 @@ def print_references(plan: "Plan", trained: int) -> Outcome:
     return Outcome(result={"trained": trained, "models": keys, "references": metrics})
 
 
-def print_comparison(found: "Repeated") -> None:
+def print_comparison(found: "Reproduction") -> None:
     """Print in which metrics a trial that was run again differs, and what to think of it."""
     table = Table("metric", "then", "now", "difference", "references' sd", "")
     for name, pair in found.differing.items():

@@ -23,11 +23,11 @@ from distributed.tracking.tags import PARENT
 from distributed.tracking.tracker import Tracker
 from mixunlearn.atomic import replacing
 from mixunlearn.errors import MixUnlearnError
-from report.comparison import Result, Table, tables
+from report.comparison import CellResult, Table, tables
 from report.comparison_page import latex, write_comparison
 
 COMPARISON = "mixunlearn.comparison"
-PAGE, TABLE, LATEX = "comparison.html", "comparison.parquet", "comparison.tex"
+COMPARISON_PAGE, TABLE, LATEX = "comparison.html", "comparison.parquet", "comparison.tex"
 TO_COME = "to come"
 
 
@@ -82,7 +82,7 @@ def run_comparison(
             raise
         found = results(shown, plans, failures)
         write_results(comparison.name, found, folder)
-        for name in (PAGE, TABLE, LATEX):
+        for name in (COMPARISON_PAGE, TABLE, LATEX):
             tracker.log_artifact(None, folder / name)
         tracker.finish_study("failed" if failures else "complete", ranks(tables(found)))
     return failures
@@ -115,7 +115,7 @@ def tracked(
 
 def results(
     cells: Sequence[Cell], plans: Plans, failures: Mapping[str, str] | None = None
-) -> list[Result]:
+) -> list[CellResult]:
     """Return what there is of each cell."""
     return [_result(cell, plans, (failures or {}).get(cell.title, "")) for cell in cells]
 
@@ -125,18 +125,18 @@ def folder_of(comparison: Comparison, home: Path) -> Path:
     return home / "comparisons" / comparison.name
 
 
-def write_results(name: str, found: Sequence[Result], folder: Path) -> None:
+def write_results(name: str, found: Sequence[CellResult], folder: Path) -> None:
     """Write the comparison's page, table and LaTeX into its folder, each whole or not at all."""
     with replacing(folder / TABLE) as temporary:
         pq.write_table(pa.Table.from_pylist([row(result) for result in found]), temporary)
     made = tables(found)
     with replacing(folder / LATEX) as temporary:
         temporary.write_text(latex(name, made))
-    with replacing(folder / PAGE) as temporary:
+    with replacing(folder / COMPARISON_PAGE) as temporary:
         write_comparison(name, made, found, temporary)
 
 
-def row(result: Result) -> dict[str, Any]:
+def row(result: CellResult) -> dict[str, Any]:
     """Return one cell as a row of comparison.parquet: the winner under fresh seeds, on `test`."""
     spread = result.summary.get("spread") or {}
     means = {name: each["mean"] for name, each in spread.items() if isinstance(each, dict)}
@@ -168,8 +168,8 @@ def ranks(made: Sequence[Table]) -> dict[str, float]:
     }
 
 
-def _result(cell: Cell, plans: Plans, failure: str) -> Result:
-    empty = Result(
+def _result(cell: Cell, plans: Plans, failure: str) -> CellResult:
+    empty = CellResult(
         data=cell.data,
         task=cell.task,
         labels=cell.labels,

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from distributed.plan.plan import BEST, Plan
+from distributed.plan.plan import TESTED_TRIALS, Plan
 from mixunlearn.data.batches import Samples
 from mixunlearn.inference import predict
 from mixunlearn.methods import METHODS, Context
@@ -30,9 +30,9 @@ def estimate(plan: Plan, slots: int) -> dict[str, int]:
     tensors = model.state_dict().values()
     weights = sum(tensor.nbytes for tensor in tensors)
     search = experiment.search
-    examined = BEST + 1 + search.report_seeds
+    examined = TESTED_TRIALS + 1 + search.report_seeds
     # A running trial has two checkpoints while the newer one is being written.
-    kept = BEST + 1 + 2 * slots
+    kept = TESTED_TRIALS + 1 + 2 * slots
     taught = len(plan.splits.forget_N) + len(plan.splits.retain_N)
     return {
         "images": sum(
@@ -43,7 +43,7 @@ def estimate(plan: Plan, slots: int) -> dict[str, int]:
         "teacher's outputs": taught * _taught_bytes(plan, model),
         "checkpoints": kept * _checkpoint_bytes(plan, model),
         "records": search.trials * plan.epochs * EPOCH_BYTES,
-        "models in MLflow": weights * BEST,
+        "models in MLflow": weights * TESTED_TRIALS,
         # Its weights twice, in the study's folder and in MLflow.
         "best model, exported": 2 * (2 * weights + PROGRAM_BYTES * len(tensors)),
     }

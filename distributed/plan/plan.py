@@ -36,7 +36,7 @@ from mixunlearn.training import Recipe
 from search_spaces import Space
 from search_spaces.space import Value
 
-BEST = 5  # trials that are examined on `test` in the end
+TESTED_TRIALS = 5  # trials that are examined on `test` in the end
 
 
 @dataclass(frozen=True, kw_only=True)

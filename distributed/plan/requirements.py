@@ -21,7 +21,7 @@ from mixunlearn.references import PHASES
 from search_spaces import Space
 
 MIN_FREE_BYTES = 200 * 2**20
-FULL = {errno.ENOSPC, errno.EDQUOT}
+DISK_FULL_ERRORS = {errno.ENOSPC, errno.EDQUOT}
 
 
 def require_starts(starts: Sequence[Mapping[str, Any]], space: Space) -> None:
@@ -110,5 +110,5 @@ def _try_to_write(folder: Path) -> None:
     try:
         TemporaryDirectory(prefix=".mixunlearn-", dir=folder).cleanup()
     except OSError as error:
-        if error.errno not in FULL:  # of space, more is said elsewhere
+        if error.errno not in DISK_FULL_ERRORS:  # of space, more is said elsewhere
             raise

@@ -58,7 +58,7 @@ class Pair:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class Reproduction:
     """A trial then and now.
 
     Args:
@@ -130,7 +130,7 @@ class Comparison:
         }
 
 
-def repeat(target: str, settings: Sequence[str], home: Path, session: Session) -> Comparison:
+def repeat(target: str, settings: Sequence[str], home: Path, session: Session) -> Reproduction:
     """Run a recorded trial again, for as many epochs, and compare.
 
     References that are missing are trained first: gaps are distances to them.
@@ -157,7 +157,7 @@ def repeat(target: str, settings: Sequence[str], home: Path, session: Session) -
     pairs = _pairs(recorded.metrics, metrics, plan.references.evaluator("val").references)
     if metrics and not pairs:
         raise MixUnlearnError(f"{target} holds no metric of the trial: there is nothing to compare")
-    return Comparison(recorded=recorded, pairs=pairs, failure=failure, code=code)
+    return Reproduction(recorded=recorded, pairs=pairs, failure=failure, code=code)
 
 
 def run_again(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from distributed.plan.plan import BEST
+from distributed.plan.plan import TESTED_TRIALS
 from distributed.search.test_evaluation import default_row
 from distributed.study.trials_table import Row, ranked
 from mixunlearn.files import Files
@@ -44,4 +44,4 @@ class Checkpoints:
 
     def _useful(self, rows: Sequence[Row]) -> list[Row]:
         default = default_row(rows, self._default)
-        return [*ranked(rows, self._objective)[:BEST], *([default] if default else [])]
+        return [*ranked(rows, self._objective)[:TESTED_TRIALS], *([default] if default else [])]

@@ -6,14 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from distributed.plan.plan import Plan
-from distributed.study.folder import REPORT
 from mixunlearn.atomic import replacing
 from report.leaderboard import leaderboard
 from report.page import write_page
 from report.plots import gap_by_trial, metrics_against_references
 from report.report_data import ReportData
-
-PAGE = REPORT  # modules outside of this package ask for it here
 
 
 def publish(plan: Plan) -> None:

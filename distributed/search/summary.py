@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from distributed.plan.plan import BEST, Plan
+from distributed.plan.plan import TESTED_TRIALS, Plan
 from distributed.search.test_evaluation import default_row
 from distributed.study.trials_table import Row, parameters, ranked
 from mixunlearn.evaluation import Evaluator
@@ -35,7 +35,7 @@ def summarise(
         seconds: the sweep took.
     """
     objective = plan.experiment.search.objective
-    best = ranked(rows, objective)[:BEST]
+    best = ranked(rows, objective)[:TESTED_TRIALS]
     original = plan.references.evaluation(plan.references.original, "test")
     default = default_row(rows, plan.default)
     spread = [

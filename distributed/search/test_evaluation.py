@@ -4,14 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 import ray
 
-from distributed.plan.plan import BEST, Plan
+from distributed.plan.plan import TESTED_TRIALS, Plan
 from distributed.study.study import Study
 from distributed.study.trials_table import Row, parameters, ranked
 from mixunlearn.evaluation import VERSION, Evaluator
 from mixunlearn.problem import Problem
 from mixunlearn.signature import seed_for, signature
 from mixunlearn.store import Entry
-from trainables.evaluate import Result, TestTask, evaluate_remotely
+from trainables.evaluate import TestResult, TestTask, evaluate_remotely
 
 ASK_S = 1.0  # how often a long examination looks whether it has been enough
 
@@ -91,7 +91,7 @@ class TestEvaluator:
             for name, task in tasks.items()
         }
 
-    def _keep(self, task: TestTask, result: Result) -> None:
+    def _keep(self, task: TestTask, result: TestResult) -> None:
         self.plan.references.store.write(
             "unlearned",
             self._payload(task),
@@ -114,7 +114,7 @@ class TestEvaluator:
 
 def test_tasks(plan: Plan, study: Study, rows: Sequence[Row]) -> dict[str, TestTask]:
     """Return what a sweep examines: the default, the best, the winner's fresh seeds."""
-    best = ranked(rows, study.objective)[:BEST]
+    best = ranked(rows, study.objective)[:TESTED_TRIALS]
     tasks = {f"trial {row['trial']}": trial_task(study, row, row["epochs"]) for row in best}
     default = default_row(rows, plan.default)
     if default is not None:

@@ -17,7 +17,7 @@ from distributed.search.scheduler import EPOCH
 from distributed.search.unsaved import Unsaved
 from distributed.study.folder import StudyFolder
 from distributed.study.sampling import constant
-from distributed.study.study import FULL, Study
+from distributed.study.study import DISK_FULL_WORDS, Study
 from distributed.study.trials_table import known_run_ids, ranked, write_trials
 from distributed.tracking.tags import CODE, TRIAL_ID
 from distributed.tracking.tracker import Tracker
@@ -118,7 +118,7 @@ class TrialCallback(Unsaved, tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         reason = last_line(trial.error_file)
-        if any(words in reason.lower() for words in FULL):
+        if any(words in reason.lower() for words in DISK_FULL_WORDS):
             # No trial's fault: it stays unfinished, and goes on when there is room.
             raise MixUnlearnError(f"{reason}; free space there, the same command goes on")
         if trial.config["trial"] in self._hung:

@@ -14,7 +14,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from optuna_dashboard import wsgi
 
-from distributed.serve.pages import RECORD
+from distributed.serve.pages import RECORD_VARIABLE
 from distributed.study.storage import open_record
 
 NAMES = {"127.0.0.1", "localhost"}  # of this machine; the port may be that of a tunnel
@@ -71,7 +71,7 @@ def main(study: str, host: str, port: str) -> None:
         host: address to listen on.
         port: to listen on.
     """
-    storage, key = open_record(os.environ[RECORD], study)
+    storage, key = open_record(os.environ[RECORD_VARIABLE], study)
     application = guarded(wsgi(storage), f"/dashboard/studies/{key}")
     make_server(host, int(port), application, Threads, Quiet).serve_forever()
 

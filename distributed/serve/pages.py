@@ -25,7 +25,9 @@ from mixunlearn.errors import InputError, MixUnlearnError
 HOST = "127.0.0.1"  # MLflow then refuses other host names, and frames of other sites
 START_S, GRACE_S, POLL_S = 120.0, 10.0, 0.1
 LAST_PORT = 65535
-RECORD = "MIXUNLEARN_RECORD"  # environment variable of the dashboard: the address of its study
+RECORD_VARIABLE = (
+    "MIXUNLEARN_RECORD"  # environment variable of the dashboard: the address of its study
+)
 ROOT = Path(__file__).resolve().parents[2]
 
 Announce: TypeAlias = Callable[[str], None]
@@ -170,7 +172,11 @@ def dashboard(study: str, record: str, port: int | None) -> Iterator[Server]:
         ["-m", "distributed.serve.optuna_dashboard", study, HOST, str(port)],
         port=port,
         health="/api/meta",
-        environ={**os.environ, RECORD: record, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        environ={
+            **os.environ,
+            RECORD_VARIABLE: record,
+            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        },
         folder=None,
     ) as running:
         yield running

@@ -10,7 +10,7 @@ from optuna.trial import create_trial
 from distributed.study.attempt import Attempt, objective_value
 
 ENOUGH, RESAMPLES, RESAMPLED = 8, 20, 300  # trials; draws, and trials in each: see `Study.shares`
-BEST = 5  # trials at least that parameters are to explain
+FEWEST_BEST = 5  # trials at least that parameters are to explain
 
 
 def explained_shares(attempts: Sequence[Attempt], objective: str) -> dict[str, float]:
@@ -26,5 +26,7 @@ def explained_shares(attempts: Sequence[Attempt], objective: str) -> dict[str, f
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what they warn of is told beside the figure
-        evaluator = PedAnovaImportanceEvaluator(target_quantile=max(0.1, BEST / len(attempts)))
+        evaluator = PedAnovaImportanceEvaluator(
+            target_quantile=max(0.1, FEWEST_BEST / len(attempts))
+        )
         return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))

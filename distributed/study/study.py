@@ -43,7 +43,7 @@ from search_spaces import Space
 from search_spaces.space import Value
 
 PATIENCE_S, RETRY_S = 600.0, 1.0  # how long a database may be away, and how often it is tried
-FULL = ("disk is full", "no space left", "quota exceeded", "disk full")
+DISK_FULL_WORDS = ("disk is full", "no space left", "quota exceeded", "disk full")
 Answer = TypeVar("Answer")
 
 
@@ -313,7 +313,7 @@ class Study:
                 return action()
             except (StorageInternalError, SQLAlchemyError, OSError) as error:
                 reason = one_line(root_cause(error))
-                full = any(words in reason.lower() for words in FULL)
+                full = any(words in reason.lower() for words in DISK_FULL_WORDS)
                 if full or self._lock is None or time.monotonic() > deadline:
                     what = f"the record of the study {self.name} cannot be written: {reason}"
                     raise MixUnlearnError(f"{what}; mend it, the same command goes on") from error

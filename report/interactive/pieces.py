@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 
 from report.interactive.scales import Flags, Floats, Scale, logarithmic, placed
 from report.interactive.theme import (
-    BEST,
+    BEST_MARK,
     DEFAULT,
     LABELS,
     LIGHT,
@@ -170,7 +170,7 @@ def highlights(
     best = np.nanmin(trials.value_N) if trials.valued_N.any() else np.nan
     found = {
         "default": (trials.number_N == 0, DEFAULT),
-        "best": (trials.value_N == best, BEST),
+        "best": (trials.value_N == best, BEST_MARK),
     }
     return [
         {

@@ -29,7 +29,7 @@ from report.interactive.pieces import (
     value_axis,
 )
 from report.interactive.scales import known, written
-from report.interactive.theme import BEST, END, GREY, NO_VALUE, NOT_USED, STATES
+from report.interactive.theme import BEST_MARK, END, GREY, NO_VALUE, NOT_USED, STATES
 from report.report_data import PARAMS, ReportData, Row
 
 FEW = 8  # trials or epochs up to which each has its tick
@@ -198,7 +198,7 @@ def _best_curve(report_data: ReportData, trial: int) -> Trace:
         "y": value_P,
         "mode": "lines+markers",
         "line": {"width": 2.5},
-        "marker": {**BEST, "size": 10},
+        "marker": {**BEST_MARK, "size": 10},
         "name": f"best (trial {trial})",
         "hovertemplate": f"best, trial {trial}<br>epoch %{{x}}: %{{y:.4~g}}{END}",
     }

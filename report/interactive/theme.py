@@ -20,7 +20,7 @@ STATES: dict[str, Mapping[str, Any]] = {
     "unfinished": {"symbol": "circle-open", "color": GREY, "size": 8, "line": {"width": 1}},
 }
 LABELS = {"pruned": "pruned, at its last epoch"}
-BEST = {"symbol": "star", "size": 14}  # in the colour of the page's text
+BEST_MARK = {"symbol": "star", "size": 14}  # in the colour of the page's text
 DEFAULT = {"symbol": "square-open", "size": 16, "color": ORANGE, "line": {"width": 2.5}}
 SYMBOLS = {"": "circle-open", "o": "star", "D": "diamond", "s": "square"}  # of Matplotlib's markers
 SHADE = {

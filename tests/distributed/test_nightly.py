@@ -25,7 +25,7 @@ from distributed.nightly.records import (
     PartRecord,
     TrialCounts,
 )
-from distributed.plan.plan import BEST
+from distributed.plan.plan import TESTED_TRIALS
 from mixunlearn.errors import CorruptError, InputError
 from tests.drills.process import Command as Process
 from tests.drills.process import members, name_of
@@ -246,7 +246,7 @@ class TestNights:
         ]
         searched = [payload for payload in kept if payload["study"] == study]
         # The best, the default and the winner's fresh seeds; equal ones once.
-        assert 0 < len(searched) <= BEST + 1 + 3
+        assert 0 < len(searched) <= TESTED_TRIALS + 1 + 3
         # Champion and candidate under tonight's seeds, and under no other's.
         assert len({payload["seed"] for payload in kept if payload["study"] != study}) == 2
 

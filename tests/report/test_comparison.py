@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from report.comparison import Result, best_so_far, rank_bounds, tables
+from report.comparison import CellResult, best_so_far, rank_bounds, tables
 from report.comparison_page import latex, lines, markdown, verdict, write_comparison
 
 
@@ -42,7 +42,7 @@ def summary(gaps: list[float], default: float | None = 9.0) -> dict[str, Any]:
     }
 
 
-def result(method: str, seed: int = 0, **more: Any) -> Result:
+def result(method: str, seed: int = 0, **more: Any) -> CellResult:
     rows = [
         {"trial": 1, "gap/avg": 4.0, "seconds": 3.0},
         {"trial": 0, "gap/avg": 6.0, "seconds": 2.0},
@@ -50,11 +50,11 @@ def result(method: str, seed: int = 0, **more: Any) -> Result:
         {"trial": 3, "gap/avg": 5.0, "seconds": None},
     ]
     given = {"rows": rows, "study": f"s-{method}", **more}
-    return Result(data="d", task="t", labels="aware", method=method, seed=seed, **given)
+    return CellResult(data="d", task="t", labels="aware", method=method, seed=seed, **given)
 
 
 @pytest.fixture
-def results() -> list[Result]:
+def results() -> list[CellResult]:
     return [
         result("far", summary=summary([20.0, 21.0, 22.0])),
         result("near", summary=summary([1.0, 1.2, 1.4])),
@@ -64,7 +64,7 @@ def results() -> list[Result]:
     ]
 
 
-def test_methods_are_ranked_by_mean_gap_over_all_searches(results: list[Result]) -> None:
+def test_methods_are_ranked_by_mean_gap_over_all_searches(results: list[CellResult]) -> None:
     (table,) = tables(results)
     assert [each.method for each in table.standings] == ["near", "like near", "far", "none"]
     near, like, far, none = table.standings
@@ -95,7 +95,7 @@ def test_the_best_so_far_goes_by_trial_and_never_up() -> None:
     assert best_so_far([], "gap/avg").tolist() == []
 
 
-def test_the_verdict_says_what_cannot_be_told_apart(results: list[Result]) -> None:
+def test_the_verdict_says_what_cannot_be_told_apart(results: list[CellResult]) -> None:
     (table,) = tables(results)
     assert verdict(table) == (
         "Best: near, gap/avg 1.40 pp, not told apart from like near. Within the references' own "
@@ -106,7 +106,7 @@ def test_the_verdict_says_what_cannot_be_told_apart(results: list[Result]) -> No
     assert verdict(empty) == "No method has a result yet."
 
 
-def test_latex_compiles_and_fits_on_the_page(results: list[Result], tmp_path: Path) -> None:
+def test_latex_compiles_and_fits_on_the_page(results: list[CellResult], tmp_path: Path) -> None:
     program = shutil.which("pdflatex")
     if program is None:
         pytest.skip("there is no pdflatex here")
@@ -120,7 +120,7 @@ def test_latex_compiles_and_fits_on_the_page(results: list[Result], tmp_path: Pa
     assert "Overfull" not in done.stdout
 
 
-def test_all_writings_hold_the_same_rows(results: list[Result], tmp_path: Path) -> None:
+def test_all_writings_hold_the_same_rows(results: list[CellResult], tmp_path: Path) -> None:
     (table,) = made = tables(results)
     shown = lines(table)
     assert [line.name for line in shown[:2]] == ["retrained references", "original, untouched"]

@@ -19,7 +19,8 @@ from mixunlearn.references import ReferenceStore
 from mixunlearn.store import Store
 from mixunlearn.trial import Trial
 from trainables.checkpoint import identity, latest
-from trainables.evaluate import Result, evaluate_remotely, run_test_task
+from trainables.evaluate import TestResult as Result
+from trainables.evaluate import evaluate_remotely, run_test_task
 from trainables.evaluate import TestTask as Task
 from trainables.reference import ReferenceTrainable
 from trainables.unlearn import UnlearnTrainable
