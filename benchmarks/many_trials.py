@@ -160,9 +160,9 @@ def fill(link: str, spool: Path, study: str, trials: int) -> None:
     tracker.start_study("study", {"search.trials": trials}, {}, "Many trials.")
     best = 100.0
     for trial in range(trials):
-        parameters = {f"parameter_{index}": draw.random() for index in range(PARAMETERS)}
+        hyperparameters = {f"parameter_{index}": draw.random() for index in range(PARAMETERS)}
         tags = {"mixunlearn.method": "mixunlearn", "mixunlearn.trial_id": f"{trial:08x}"}
-        tracker.start_trial(trial, f"{trial:04d} mixunlearn lr=0.1", parameters, tags)
+        tracker.start_trial(trial, f"{trial:04d} mixunlearn lr=0.1", hyperparameters, tags)
         metrics: dict[str, float] = {}
         epochs = draw.randint(1, EPOCHS)
         for epoch in range(1, epochs + 1):

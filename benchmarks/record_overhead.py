@@ -1,6 +1,6 @@
 """What it costs that nothing can be lost: seconds spent on it, divided by those of the trials.
 
-Counted is all a trial makes the driver and its worker do so that a study can go on wherever it is
+Counted is all a trial makes the driver and its worker do so that a study can be resumed where it is
 cut off: a proposal that follows from the record alone, its record, each epoch's, the end's, the
 hold on the study, digests of checkpoints and the look for older ones, and their removal. None of
 it runs beside the training of the same trial; it is set against epochs of the same trial here.

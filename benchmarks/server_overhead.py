@@ -2,7 +2,7 @@
 
 MLflow's own server runs on the same machine, with a new database for each search, and is ready
 before the clock starts; what it computes afterwards it takes from the trials. Trials take ten
-seconds: importing MLflow, paid once a search, shall weigh as it does in a search of minutes.
+seconds: importing MLflow, paid once a search, should weigh as it does in a search of minutes.
 """
 
 import os

@@ -7,7 +7,7 @@
 #   sbatch --nodes=8 --gpus-per-node=4 deploy/slurm.sh …         SLURM's options come first
 #
 # 90 seconds before the time is up the sweep is stopped in order and the job queued again: the
-# same command goes on. So it does where the job is preempted, if SLURM passes that on
+# same command continues. So it does where the job is preempted, if SLURM passes that on
 # (PreemptParameters=send_user_signal); else, and when a node is lost, what was not finished is
 # done again. MIXUNLEARN_HOME names the home, on a disk that all nodes share; by default runs/
 # in the checkout.

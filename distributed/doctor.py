@@ -32,7 +32,7 @@ LOCAL = {"", "local", "auto"}
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One finding: what was looked at, whether it will do, what was seen, how to mend it."""
+    """One finding: what was looked at, whether it will do, what was seen, how to fix it."""
 
     name: str
     ok: bool
@@ -57,7 +57,7 @@ def checks(
         files: `storage.files`; None: files are kept under the home.
 
     Returns:
-        One finding a subject, in a fixed order. Only what would stop or spoil a sweep is not ok.
+        One finding a subject, in a fixed order. Only what would stop or ruin a sweep is not ok.
     """
     return [
         _python(),

@@ -25,7 +25,7 @@ from mixunlearn.tasks import Measure, Task
 
 Phase = Literal["val", "test"]
 
-VERSION = 1  # raise it when a metric changes: stored evaluations are then made anew
+VERSION = 1  # raise it when a metric changes: stored evaluations are then made again
 TUNING_LIMIT = 1000  # images of a kind that a search looks at after each epoch
 
 

@@ -25,7 +25,7 @@ OBJECT_STORES = ("s3", "gcs", "abfs")  # where one PUT shows all of a file or no
 CONNECT_SECONDS, SILENCE_SECONDS, ATTEMPTS = 3, 5, 3  # or a dead address would hang for minutes
 REASON_LENGTH = 240
 
-# What a user can mend in the address or its rights; all else may pass by itself.
+# What a user can fix in the address or its rights; all else may pass by itself.
 _REFUSED = re.compile(
     r"access.?denied|forbidden|no.?such.?bucket|bucket .*(not found|does not exist)|"
     r"invalid.?access.?key|signature|permission|unauthori[sz]ed|not a directory|cannot create|"
@@ -323,7 +323,7 @@ def _resolve(uri: str) -> tuple[fs.FileSystem, str]:
 
 
 def _impatient(uri: str) -> str:
-    """Return the address with a limit for Google's retries, which else go on for 15 minutes."""
+    """Return the address with a limit for Google's retries, which else continue for 15 minutes."""
     if not uri.startswith(("gs://", "gcs://")) or "retry_limit_seconds=" in uri:
         return uri
     return f"{uri}{'&' if '?' in uri else '?'}retry_limit_seconds={ATTEMPTS * SILENCE_SECONDS}"

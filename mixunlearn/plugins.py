@@ -86,7 +86,7 @@ def _load(point: EntryPoint) -> Any:  # noqa: ANN401 - whatever the package offe
     try:
         return point.load()
     except Exception as error:
-        raise MixUnlearnError(f"{_where(point)}: {error}; mend or uninstall the package") from error
+        raise MixUnlearnError(f"{_where(point)}: {error}; fix or uninstall the package") from error
 
 
 def _where(point: EntryPoint) -> str:

@@ -123,6 +123,6 @@ def continues(checkpoint: Mapping[str, Any] | None) -> bool:
 
     Args:
         checkpoint: the newest whole one, `None` if there is none. One that was written after the
-            trial failed is of no use: a retry is meant to run again.
+            trial failed is useless: a retry is meant to run again.
     """
     return checkpoint is not None and FAILURE not in checkpoint["result"]

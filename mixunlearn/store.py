@@ -168,7 +168,7 @@ class Store:
         for path in sorted((self.root / kind).glob(f"[!.]*/{RECORD}")):
             try:
                 payload = json.loads(path.read_text())["payload"]
-            except (OSError, ValueError, KeyError):  # being made, or damaged: made anew when read
+            except (OSError, ValueError, KeyError):  # being made, or damaged: made again when read
                 continue
             if unwanted(payload):
                 if shared := self._shared(path.parent):
@@ -205,7 +205,7 @@ class Store:
             return False
         flaw = _flaw(path, payload)
         if flaw:
-            logger.warning("%s: %s; removed, to be fetched or made anew", place, flaw)
+            logger.warning("%s: %s; removed, to be fetched or made again", place, flaw)
             try:
                 discard(path)
             except OSError as error:

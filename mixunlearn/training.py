@@ -35,7 +35,7 @@ class Recipe:
 
 
 class Training:
-    """Training of one model, an epoch at a time, that can be saved and gone on with.
+    """Training of one model, an epoch at a time, that can be saved and resumed.
 
     Args:
         model: freshly initialised; trained in place.
@@ -90,7 +90,7 @@ class Training:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state."""
+        """Continue from a state."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.rng.bit_generator.state = state["rng"]

@@ -13,7 +13,7 @@ from mixunlearn.problem import Problem
 
 
 class DivergedError(MixUnlearnError):
-    """A loss became infinite or NaN: the configuration is of no use."""
+    """A loss became infinite or NaN: the configuration is useless."""
 
 
 class Trial:
@@ -22,7 +22,7 @@ class Trial:
     Args:
         problem: what is to be unlearned.
         method: a key of `METHODS`.
-        parameters: the method's hyperparameters, flat.
+        hyperparameters: the method's hyperparameters, flat.
         seed: all random choices follow from it.
         device: where to compute.
     """
@@ -31,12 +31,12 @@ class Trial:
         self,
         problem: Problem,
         method: str,
-        parameters: Mapping[str, Any],
+        hyperparameters: Mapping[str, Any],
         seed: int,
         device: torch.device,
     ) -> None:
         self.problem = problem
-        self.method = METHODS[method](**parameters)
+        self.method = METHODS[method](**hyperparameters)
         context = problem.context(device, seed)
         start = time.perf_counter()
         self.method.prepare(context)
@@ -76,6 +76,6 @@ class Trial:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state of a trial with the same arguments."""
+        """Continue from a state of a trial with the same arguments."""
         self.method.load_state_dict(state["method"])
         self.seconds, self.epochs_done = state["seconds"], state["epochs_done"]

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from report.notation import three_digits
-from report.report_data import ReportData, parameters, rerun_command
+from report.report_data import ReportData, hyperparameters, rerun_command
 from report.verdict import Cell, configurations, headline, metrics, with_unit
 
 LENGTH = 7_800  # characters; MLflow takes 8,000, and passwords are yet to be blotted out
@@ -12,7 +12,7 @@ LEGEND = "Δ: distance to the references' mean; z: the same in their sd; mean ±
 
 
 def describe(report_data: ReportData) -> str:
-    """Return a study in Markdown: its verdict, or that there is none yet, and how to go on.
+    """Return a study in Markdown: its verdict, or that there is none yet, and how to continue.
 
     At most `LENGTH` characters: whole lines are left out at the end, where the least is said.
     """
@@ -48,7 +48,7 @@ def _winner(report_data: ReportData) -> Iterator[str]:
     best = next(iter(report_data.summary.get("best") or []), None)
     row = next((row for row in report_data.rows if best and row["trial"] == best["trial"]), None)
     if row is not None:
-        given = ", ".join(f"{name} = {value}" for name, value in parameters(row).items())
+        given = ", ".join(f"{name} = {value}" for name, value in hyperparameters(row).items())
         again = f"`{rerun_command(report_data, row['trial'])}`"
         yield f"**Trial {row['trial']}**: {_text(given)}; {row['epochs']} epochs; again: {again}"
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from report.report_data import ReportData, parameters, rerun_command
+from report.report_data import ReportData, hyperparameters, rerun_command
 from report.verdict import metrics
 
 ROWS = 200  # at most
@@ -23,10 +23,10 @@ def leaderboard(report_data: ReportData) -> dict[str, list[Any]]:
     others = [row for row in report_data.rows if report_data.value(row) is None]
     tested = {best["trial"]: best for best in report_data.summary.get("best") or []}
     names = sorted(metrics(report_data.summary), key=lambda name: name != report_data.objective)
-    given = list(dict.fromkeys(name for row in report_data.rows for name in parameters(row)))
+    given = list(dict.fromkeys(name for row in report_data.rows for name in hyperparameters(row)))
     data = []
     for rank, row in enumerate([*ranked, *others][:ROWS], start=1):
-        test, params = tested.get(row["trial"], {}), parameters(row)
+        test, params = tested.get(row["trial"], {}), hyperparameters(row)
         data.append(
             [
                 rank if rank <= len(ranked) else None,

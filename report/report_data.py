@@ -158,7 +158,7 @@ class ReportData:
         return None if row["state"] == "failed" else finite(row.get(self.objective))
 
 
-def parameters(row: Row) -> dict[str, Any]:
+def hyperparameters(row: Row) -> dict[str, Any]:
     """Return a row's hyperparameters, without those that do not exist for it."""
     found = {name: row[name] for name in row if name.startswith(PARAMS)}
     return {name.removeprefix(PARAMS): value for name, value in found.items() if value is not None}

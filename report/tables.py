@@ -1,4 +1,4 @@
-"""A study's result as tables in a terminal: metrics beside the references', then parameters."""
+"""A study's result as tables in a terminal: metrics and references, then hyperparameters."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,7 +37,7 @@ HEADINGS = {
 }
 # Which parts of a cell share a line: a layout for wide, for middling and for narrow terminals.
 LAYOUTS = (((0, 1, 2),), ((0,), (1, 2)), ((0,), (1,), (2,)))
-COST = ("epochs", "seconds")  # shown after the parameters of a trial
+COST = ("epochs", "seconds")  # shown after the hyperparameters of a trial
 BEST_SHOWN = 5
 UNLIMITED = 10_000  # columns: wider than any table
 LEGEND = "Δ distance to the references' mean, z the same in their sd; mean ± sd (n)"
@@ -56,7 +56,7 @@ class FirstThatFits:
 
 @dataclass(frozen=True, kw_only=True)
 class TableRow:
-    """One configuration of the results: its name in two parts, its metrics, its parameters."""
+    """One configuration of the results: its name in two parts, its metrics, its hyperparameters."""
 
     name: tuple[str, str]
     values: Mapping[str, Any]
@@ -67,7 +67,7 @@ def summary_table(summary: Summary) -> Group:
     """Return what a study found, readable from 80 columns on.
 
     References, the untouched original, the default (trial 0) and the best five trials with
-    value, gap (Δ) and z of each metric; their parameters; and the best configuration under
+    value, gap (Δ) and z of each metric; their hyperparameters; and the best configuration under
     fresh seeds beside the references' own scatter. What is absent is written `–`.
 
     Args:
@@ -196,7 +196,7 @@ def _width(table: Table, console: Console) -> int:
     return Measurement.get(console, console.options.update(width=UNLIMITED), table).maximum
 
 
-# --- parameters ------------------------------------------------------------------------------
+# --- hyperparameters ------------------------------------------------------------------------------
 
 
 def _parameters(params: Mapping[str, Mapping[str, object]]) -> Iterator[FirstThatFits | Text]:

@@ -1,4 +1,4 @@
-"""Stands where Ray or xdist starts Python: asks for a process that is forked, not started anew.
+"""Stands where Ray or xdist starts Python: asks for a process that is forked, not started again.
 
 Run by `tests.warm` with the standard library alone: PYTHON, the folder where those processes are
 asked that have imported everything, and what Python was to be called with. It lives as long as the

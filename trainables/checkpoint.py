@@ -86,9 +86,9 @@ def checkpoints(runs: Files, name: str) -> Iterator[Files]:
                 yield trial / folder
 
 
-def identity(method: str, parameters: Mapping[str, Any], seed: int) -> str:
+def identity(method: str, hyperparameters: Mapping[str, Any], seed: int) -> str:
     """Return what makes a trial the same trial: eight hex digits."""
-    return signature([method, dict(parameters), seed])
+    return signature([method, dict(hyperparameters), seed])
 
 
 def _load(folder: Files) -> Any:  # noqa: ANN401

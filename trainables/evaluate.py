@@ -23,14 +23,14 @@ class TestTask:
 
     Args:
         method: a key of `METHODS`.
-        parameters: its hyperparameters.
+        hyperparameters: its hyperparameters.
         seed: of the trial.
         epochs: after how many epochs to run_test_task.
         trial: its number, whose checkpoints may spare some epochs; `None`: from scratch.
     """
 
     method: str
-    parameters: Mapping[str, Any]
+    hyperparameters: Mapping[str, Any]
     seed: int
     epochs: int
     trial: int | None
@@ -54,9 +54,9 @@ def run_test_task(
 ) -> TestResult:
     """Unlearn as long as the task says, and evaluate the model once, at the end."""
     device = select_device(cpus)
-    trial = Trial(problem, task.method, task.parameters, task.seed, device)
+    trial = Trial(problem, task.method, task.hyperparameters, task.seed, device)
     if task.trial is not None:
-        same = identity(task.method, task.parameters, task.seed)
+        same = identity(task.method, task.hyperparameters, task.seed)
         state = latest(checkpoints, trial_name(task.trial), same)
         if state is not None and state["trial"]["epochs_done"] <= task.epochs:
             trial.load_state_dict(state["trial"])

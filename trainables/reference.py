@@ -16,7 +16,7 @@ from trainables.hardware import cpus_of, select_device
 class ReferenceTrainable(Trainable):
     """Trains one member of the reference store and keeps it, judged, in the store.
 
-    A training that was interrupted goes on from its last whole checkpoint.
+    A training that was interrupted continues from its last whole checkpoint.
     """
 
     def setup(self, config: dict[str, Any], references: ReferenceStore, checkpoints: Files) -> None:
@@ -64,7 +64,7 @@ class ReferenceTrainable(Trainable):
         save_state(state, Path(checkpoint_dir))
 
     def load_checkpoint(self, checkpoint: str) -> None:
-        """Go on from a checkpoint of the same member; from an older one if it is damaged."""
+        """Continue from a checkpoint of the same member; from an older one if it is damaged."""
         try:
             self._restore(load_state(Path(checkpoint)))
         except CorruptError:

@@ -58,18 +58,18 @@ class UnlearnTrainable(Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Start another trial: no state of the last one is left."""
-        parameters = {key: new_config[key] for key in new_config if key not in IDENTITY}
-        self.identity = identity(self.method, parameters, new_config["seed"])
+        hyperparameters = {key: new_config[key] for key in new_config if key not in IDENTITY}
+        self.identity = identity(self.method, hyperparameters, new_config["seed"])
         self.trial = Trial(
             self.problem,
             self.method,
-            parameters,
+            hyperparameters,
             new_config["seed"],
             select_device(cpus_of(self.trial_resources)),
         )
         self.seconds = 0.0
         self.result: dict[str, Any] = {}
-        self.again: dict[str, Any] = {}  # a result to report once more
+        self.again: dict[str, Any] = {}  # a result to report again
         state = latest(self.checkpoints, trial_name(new_config["trial"]), self.identity)
         if continues(state):
             self._restore(state)
@@ -99,7 +99,7 @@ class UnlearnTrainable(Trainable):
         save_state(state, Path(checkpoint_dir))
 
     def load_checkpoint(self, checkpoint: str) -> None:
-        """Go on from a checkpoint of the same configuration; from an older one if it is damaged."""
+        """Resume from a checkpoint of the same configuration; an older one if it is damaged."""
         self.again = {}  # decided on already
         try:
             self._restore(load_state(Path(checkpoint)))
@@ -107,9 +107,9 @@ class UnlearnTrainable(Trainable):
             self.reset_config(self.config)
 
     def _epoch(self) -> Mapping[str, Any]:
-        """Return what came of an epoch: metrics, or why the configuration is of no use.
+        """Return what came of an epoch: metrics, or why the configuration is useless.
 
-        What a method raises once it raises again: trying anew is for workers that died.
+        What a method raises once it raises again: trying again is for workers that died.
         """
         try:
             return self.trial.epoch()
@@ -138,7 +138,7 @@ class UnlearnTrainable(Trainable):
 
 
 def reason(error: Exception) -> str:
-    """Return, in one line, why a configuration is of no use."""
+    """Return, in one line, why a configuration is useless."""
     text = " ".join(str(error).split())
     if isinstance(error, DivergedError):
         return text

@@ -44,7 +44,7 @@ def compare(
 ) -> None:
     """Search every method with the same budget on the same problems; prints the tables.
 
-    The same command again goes on where it was stopped. Exit code 4: a study could not be run.
+    The same command again continues where it was stopped. Exit code 4: a study could not be run.
     """
 
     def command() -> Outcome:

@@ -142,7 +142,7 @@ def submit(
     ] = None,
     stop: Annotated[
         str | None,
-        typer.Option("--stop", metavar="JOB", help="Stop a job; sent again it goes on."),
+        typer.Option("--stop", metavar="JOB", help="Stop a job; sent again it continues."),
     ] = None,
     home: Annotated[
         str | None, typer.Option(help="Folder on the cluster's head ['~/mixunlearn-runs'].")

@@ -42,7 +42,7 @@ def nightly(
         bool, typer.Option("--history", help="Print the verdicts of all nights, run none.")
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Run a night that is done once more, on other seeds.")
+        bool, typer.Option("--force", help="Run a night that is done again, on other seeds.")
     ] = False,
     settings: Settings = None,
     home: Home = None,

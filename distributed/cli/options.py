@@ -79,7 +79,7 @@ def run_command(command: Callable[[], Outcome], *, as_json: bool, verbose: bool)
     except KeyboardInterrupt as error:
         with ignored():
             again = shlex.join(["mixunlearn", *sys.argv[1:]])
-            reason = f"stopped{f' by {error}' if str(error) else ''}; go on with: {again}"
+            reason = f"stopped{f' by {error}' if str(error) else ''}; resume with: {again}"
             complain(reason, verbose=verbose)
         raise typer.Exit(FAILED) from error
     except Exception as error:

@@ -55,7 +55,7 @@ def sweep(
 ) -> None:
     """Search the configuration that unlearns most like retraining; prints the verdict.
 
-    The same command again does only what is missing: what was interrupted goes on, what --trials
+    The same command again does only what is missing: what was interrupted continues, what --trials
     adds is added. Ctrl-C saves what runs, a second one ends at once. Exit code 4: trials failed.
     With --promote, exit code 1: the champion was not replaced.
     """

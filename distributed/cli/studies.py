@@ -40,7 +40,7 @@ def sync(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Make trials.parquet and MLflow anew from a study, which alone is the record."""
+    """Rebuild trials.parquet and MLflow from a study, which alone is the record."""
 
     def command() -> Outcome:
         from distributed.plan.make import find_study

@@ -195,7 +195,7 @@ class Jobs:
                 time.sleep(POLL_S)
 
     def _require_answer(self) -> None:
-        """Check that a dashboard listens; Ray's client would wait for ever."""
+        """Check that a dashboard listens; Ray's client would wait without end."""
         try:
             urlopen(f"{self.address}/api/version", timeout=ANSWER_S).close()
         except HTTPError as error:
@@ -236,7 +236,7 @@ class Jobs:
 def going_on(job: str, address: str) -> str:
     """Return what to tell those who no longer follow a job."""
     verbs = (f"mixunlearn submit --{verb} {job} --address {address}" for verb in VERBS)
-    return f"the job goes on; {' or '.join(verbs)}"
+    return f"the job continues; {' or '.join(verbs)}"
 
 
 def dashboard(address: str | None) -> str:

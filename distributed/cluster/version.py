@@ -70,7 +70,7 @@ def _packages() -> dict[str, str]:
     """Return the version of each package, by name; the first one found is the one imported."""
     found = dict[str, str]()
     for each in distributions():
-        about = each.metadata  # parsed anew each time it is asked for
+        about = each.metadata  # parsed again each time it is asked for
         found.setdefault(about["Name"], about["Version"])
     return dict(sorted(found.items(), key=lambda item: item[0].lower()))
 

@@ -54,7 +54,7 @@ def run_comparison(
         session: to do it in.
 
     Raises:
-        Interrupted: a stop was asked for; the tables show what there is, the same command goes on.
+        Interrupted: a stop was asked for; the tables show what is there so far.
     """
     wanted = [cell for cell in cells if cell.experiment]
     missing = [cell for cell in wanted if not done(plans.of(cell))]

@@ -22,7 +22,7 @@ class Contender(Section):
 
     Args:
         method: its name in the registry; by default the one it has in the comparison.
-        space: parameters that are fixed or narrowed, as in `search.space`.
+        space: hyperparameters that are fixed or narrowed, as in `search.space`.
     """
 
     method: str | None = None

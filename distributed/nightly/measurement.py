@@ -68,7 +68,7 @@ def _tasks(context: NightContext, drawn: Plan, configuration: Configuration) -> 
     return {
         str(index): TestTask(
             method=configuration.method,
-            parameters=configuration.parameters,
+            hyperparameters=configuration.parameters,
             seed=context.seed(drawn.experiment.name, index),
             epochs=configuration.epochs,
             trial=None,

@@ -26,7 +26,7 @@ from distributed.runtime.text import one_line, redact
 from distributed.search.summary import distribution
 from distributed.search.sweep import run_sweep
 from distributed.search.trials import fill_references
-from distributed.study.trials_table import Row, parameters, ranked
+from distributed.study.trials_table import Row, hyperparameters, ranked
 from mixunlearn.errors import MixUnlearnError
 from mixunlearn.evaluation import VERSION
 from mixunlearn.signature import signature
@@ -225,7 +225,7 @@ class ExperimentNight:
     def _configuration(self, plan: Plan, row: Row) -> Configuration:
         return Configuration(
             method=plan.experiment.method,
-            parameters={k: v for k, v in parameters(row).items() if v is not None},
+            parameters={k: v for k, v in hyperparameters(row).items() if v is not None},
             epochs=row["epochs"],
             trial=f"{plan.study}/{row['trial']}",
             trial_id=row["trial_id"],

@@ -26,7 +26,7 @@ class Configuration:
 
     Args:
         method: a key of `METHODS`.
-        parameters: its hyperparameters.
+        parameters: its hyperparameters, by the name that the record's file has.
         epochs: how long.
         trial: where it was found, STUDY/NUMBER.
         trial_id: of that trial; `None` if it is not known.

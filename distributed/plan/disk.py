@@ -61,8 +61,8 @@ def _checkpoint_bytes(plan: Plan, model: StagedModel) -> int:
     probs, features = predict(model, images, plan.stages)
     labels = torch.from_numpy(plan.dataset.labels_N[:TASTED].copy())
     samples = Samples(images_NCHW=images, labels_N=labels, probs_NK=probs, features=features)
-    parameters: dict[str, Any] = dict(plan.default)
-    method = METHODS[plan.experiment.method](**parameters)
+    hyperparameters: dict[str, Any] = dict(plan.default)
+    method = METHODS[plan.experiment.method](**hyperparameters)
     method.prepare(
         Context(
             original=model.requires_grad_(False).eval(),

@@ -36,7 +36,7 @@ from mixunlearn.training import Recipe
 from search_spaces import Space
 from search_spaces.space import Value
 
-TESTED_TRIALS = 5  # trials that are examined on `test` in the end
+TESTED_TRIALS = 5  # trials that are evaluated on `test` in the end
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class Plan:
         source: the images as their source has them.
         dataset: those that models are trained on: the same, unless the task spoils some.
         splits: who is forgotten, retained, held out.
-        space: the method's parameters, narrowed as the user wished.
+        space: the method's hyperparameters, narrowed as the user wished.
         stages: the model's feature stages the search may choose from.
         pretrained: what originals and references start from; `None` is from scratch.
         command: that started this, to name in error messages.
@@ -136,7 +136,7 @@ class Plan:
 
     @property
     def facts(self) -> dict[str, Value]:
-        """Return what conditions of the space may name beside parameters."""
+        """Return what conditions of the space may name beside hyperparameters."""
         return {"labels": self.experiment.labels}
 
     @property

@@ -173,7 +173,9 @@ def run_again(
     last = min(recorded.epochs + (recorded.failure is not None), plan.epochs)
     metrics: Metrics = {}
     try:
-        trial = Trial(problem, plan.experiment.method, recorded.parameters, recorded.seed, device)
+        trial = Trial(
+            problem, plan.experiment.method, recorded.hyperparameters, recorded.seed, device
+        )
         while trial.epochs_done < last:
             progress.show(f"epoch {trial.epochs_done + 1} of {last}")
             found = trial.epoch()

@@ -45,7 +45,7 @@ class RecordedTrial:
     Args:
         study: it belongs to.
         trial: its number.
-        parameters: hyperparameters.
+        hyperparameters: hyperparameters.
         seed: of all its random choices.
         state: "complete", "pruned" or "failed".
         epochs: it ran whole.
@@ -56,7 +56,7 @@ class RecordedTrial:
 
     study: str
     trial: int
-    parameters: Mapping[str, Value]
+    hyperparameters: Mapping[str, Value]
     seed: int
     state: str
     epochs: int
@@ -103,7 +103,7 @@ def _from_study(
     return plan, RecordedTrial(
         study=study,
         trial=row["trial"],
-        parameters={name: config[name] for name in config if name not in IDENTITY},
+        hyperparameters={name: config[name] for name in config if name not in IDENTITY},
         seed=int(config["seed"]),
         state=row["state"],
         epochs=row["epochs"],
@@ -124,7 +124,7 @@ def _from_run(run_id: str, settings: Sequence[str], home: Path) -> tuple[Plan, R
     return plan, RecordedTrial(
         study=run.tags[STUDY],
         trial=int(run.tags[TRIAL]),
-        parameters=parameters_of(run, plan.space),
+        hyperparameters=parameters_of(run, plan.space),
         seed=int(run.params["seed"]),
         state=run.tags[STATE],
         epochs=int(run.tags.get(STEP, 0)),

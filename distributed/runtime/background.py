@@ -68,7 +68,7 @@ class Background:
         self._thread.start()
 
     def put(self, message: Message) -> None:
-        """Take down a message; returns at once."""
+        """Enqueue a message; returns at once."""
         self._inbox.put(message)
 
     def put_action(self, action: Message, *, at_once: bool = False) -> None:
@@ -110,7 +110,7 @@ class Background:
         self._attempt(self._work.leave)
 
     def _receive(self) -> None:
-        """Wait for a message, then take down all that are there."""
+        """Wait for a message, then take all that are there."""
         try:
             self._attempt(self._inbox.get(timeout=0 if self._more else IDLE_S))
             while True:

@@ -15,7 +15,7 @@ GRACE_S = 15.0  # for running epochs to end; with what follows a sweep ends with
 
 
 class Interrupted(KeyboardInterrupt):
-    """A stop was asked for; what is not finished goes on another time."""
+    """A stop was asked for; what is not finished continues another time."""
 
 
 class Stop:
@@ -95,14 +95,14 @@ class Stop:
     def _take(self, number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
         if self.asked:
-            os.write(2, b"mixunlearn: stopped at once; the same command goes on\n")
+            os.write(2, b"mixunlearn: stopped at once; run the same command again\n")
             os._exit(1)
         self.asked, self._at = name, time.monotonic()
         if not self._patient:
             raise Interrupted(name)
         self.say(
             f"{name}: waiting up to {GRACE_S:.0f} s for running epochs, to save them; "
-            "once more to stop at once"
+            "again to stop at once"
         )
 
 

@@ -13,8 +13,8 @@ from mixunlearn.trial_names import trial_name
 class Checkpoints:
     """The checkpoints of a study's trials, in the folders of Tune's runs.
 
-    Those of running trials stay, and the last of each finished one that the final examination
-    may go on from: the best and the default.
+    Those of running trials stay, and the last of each finished one that the final test evaluation
+    may continue from: the best and the default.
 
     Args:
         runs: the folder of the runs.
@@ -27,7 +27,7 @@ class Checkpoints:
         self._earlier = set(runs.children())
 
     def tidy(self, rows: Sequence[Row]) -> None:
-        """Remove what is of no use any more; earlier runs in which nothing is left go whole.
+        """Remove what is no longer needed; earlier runs in which nothing is left go whole.
 
         Args:
             rows: of all finished trials.

@@ -64,7 +64,7 @@ def fill(
     errors = tuner.fit().errors
     if errors:
         reason = str(errors[0]).strip().splitlines()[-1]
-        raise MixUnlearnError(f"training a reference failed: {reason}; the same command goes on")
+        raise MixUnlearnError(f"training a reference failed: {reason}; run the same command again")
     if references.missing():
         remedy = "set storage.files, or put --home on a folder that all nodes share"
         raise MixUnlearnError(f"models were trained that the store here does not have: {remedy}")

@@ -18,7 +18,7 @@ from distributed.runtime.addresses import REMOTE, resolve
 from distributed.runtime.text import redact
 from distributed.study.sampling import constant
 from distributed.study.study import Study
-from distributed.study.trials_table import Row, known_run_ids, parameters, ranked
+from distributed.study.trials_table import Row, hyperparameters, known_run_ids, ranked
 from mixunlearn.data.batches import PIXEL_MAX
 from mixunlearn.errors import MissingError
 from mixunlearn.methods import METHODS
@@ -144,7 +144,7 @@ def _importance(study: Study, rows: Sequence[Row]) -> Importance:
         for name, values in found.items()
     }
     wanted = PER_PARAMETER * len(shares)
-    few = f"{trials} trials for {len(shares)} parameters: below {wanted} this is mostly chance"
+    few = f"{trials} trials for {len(shares)} hyperparameters: below {wanted} this is mostly chance"
     return Importance(
         shares=dict(sorted(shares.items(), key=lambda item: -item[1].mean)),
         trials=trials,
@@ -157,7 +157,7 @@ def _mixtures(plan: Plan, study: Study, rows: Sequence[Row]) -> Mixtures | None:
     """Return what the best trial's generator does, from its checkpoint; `None`: it has none."""
     for row in ranked(rows, study.objective)[:1]:
         method, seed = plan.experiment.method, int(study.config(row["trial"])["seed"])
-        given = {name: value for name, value in parameters(row).items() if value is not None}
+        given = {name: value for name, value in hyperparameters(row).items() if value is not None}
         state = latest(plan.checkpoints, trial_name(row["trial"]), identity(method, given, seed))
         if state is None or not issubclass(METHODS[method], MixUnlearn):
             return None
@@ -229,12 +229,12 @@ def _facts(plan: Plan) -> dict[str, str]:
 def _commands(plan: Plan) -> dict[str, str]:
     home = _home(plan)
     return {
-        "go on": _resume(plan),
+        "resume": _resume(plan),
         "run a trial again and compare": f"mixunlearn rerun {plan.study}/TRIAL{home}",
         "this report": f"mixunlearn report {plan.study}{home}",
         "the table": f"mixunlearn export {plan.study} --format csv{home}",
         "MLflow's pages": f"mixunlearn ui{home}",
-        "make table and MLflow anew": f"mixunlearn sync {plan.study}{home}",
+        "rebuild table and MLflow": f"mixunlearn sync {plan.study}{home}",
     }
 
 

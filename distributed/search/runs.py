@@ -52,9 +52,12 @@ def tracked(
     say = session.progress.say
     tracker, uri = make_tracker(plan, session)
     about = describe(begun(plan))
-    parameters = flat(plan.experiment.model_dump())
+    settings = flat(plan.experiment.model_dump())
     tracker.start_study(
-        plan.study, parameters, {**tags(plan), **whole_experiment(plan), **(part_of or {})}, about
+        plan.study,
+        settings,
+        {**tags(plan), **whole_experiment(plan), **(part_of or {})},
+        about,
     )
     tracker.log_inputs(inputs(plan))
     try:

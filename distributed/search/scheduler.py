@@ -17,8 +17,8 @@ from distributed.search.unsaved import Unsaved
 from distributed.study.study import Study
 from mixunlearn.resume import EpochLog, Report
 
-REDUCTION_FACTOR = 2  # of ASHA: half of the trials goes on at each rung
-EPOCH = "epoch"  # of a trial, also after an interruption; Tune's own count begins anew
+REDUCTION_FACTOR = 2  # of ASHA: half of the trials continues at each rung
+EPOCH = "epoch"  # of a trial, also after an interruption; Tune's own count begins again
 
 
 class Resumed(Unsaved):
@@ -48,7 +48,7 @@ class Resumed(Unsaved):
         return self
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: Mapping[str, Any]) -> str:
-        """Decide whether a trial goes on."""
+        """Decide whether a trial continues."""
         number, epoch = trial.config["trial"], result[EPOCH]
         report = self._told.kind(number, epoch)
         if report is Report.NEW:
@@ -65,7 +65,7 @@ class Resumed(Unsaved):
     def on_trial_complete(
         self, tune_controller: Any, trial: Any, result: Mapping[str, Any]
     ) -> None:
-        """Take down the last epoch of a trial; one without a value counts for nothing."""
+        """Record the last epoch of a trial; one without a value counts for nothing."""
         value = result.get(self.study.objective)
         if value is None or value != value:  # noqa: PLR0124 - NaN
             return

@@ -8,7 +8,7 @@ import numpy as np
 
 from distributed.plan.plan import TESTED_TRIALS, Plan
 from distributed.search.test_evaluation import default_row
-from distributed.study.trials_table import Row, parameters, ranked
+from distributed.study.trials_table import Row, hyperparameters, ranked
 from mixunlearn.evaluation import Evaluator
 from mixunlearn.metrics.gap import ReferenceSet
 from mixunlearn.plain import plain
@@ -30,7 +30,7 @@ def summarise(
         plan: of the sweep.
         rows: its finished trials.
         evaluator: who measured on `test`.
-        examined: results of the final examination.
+        examined: results of the final test evaluation.
         tracking_uri: where MLflow keeps the runs, without a password.
         seconds: the sweep took.
     """
@@ -89,7 +89,7 @@ def trial_summary(plan: Plan, row: Row, examined: Mapping[str, Entry]) -> dict[s
         "epochs": row["epochs"],
         "seconds": row["seconds"],
         "val": {objective: row[objective]},
-        "params": parameters(row),
+        "params": hyperparameters(row),
     }
 
 

@@ -1,4 +1,4 @@
-"""A sweep: references, trials, final examination, verdict."""
+"""A sweep: references, trials, final test evaluation, verdict."""
 
 import time
 from collections.abc import Mapping
@@ -150,7 +150,7 @@ def evaluate_on_test(
 
 
 def sync(plan: Plan, session: Session) -> tuple[int, list[str]]:
-    """Make trials.parquet and MLflow anew from the study.
+    """Rebuild trials.parquet and MLflow from the study.
 
     Returns:
         The number of its finished trials, and what MLflow did not take.

@@ -1,4 +1,4 @@
-"""The final examination: the best trials on `test`, the winner under fresh seeds as well."""
+"""The final test evaluation: the best trials on `test`, the winner under fresh seeds as well."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -6,18 +6,18 @@ import ray
 
 from distributed.plan.plan import TESTED_TRIALS, Plan
 from distributed.study.study import Study
-from distributed.study.trials_table import Row, parameters, ranked
+from distributed.study.trials_table import Row, hyperparameters, ranked
 from mixunlearn.evaluation import VERSION, Evaluator
 from mixunlearn.problem import Problem
 from mixunlearn.signature import seed_for, signature
 from mixunlearn.store import Entry
 from trainables.evaluate import TestResult, TestTask, evaluate_remotely
 
-ASK_S = 1.0  # how often a long examination looks whether it has been enough
+ASK_S = 1.0  # how often a long test evaluation looks whether it has been enough
 
 
 class TestEvaluator:
-    """Examines configurations on `test`, each once for ever.
+    """Examines configurations on `test`, each once, cached in the store.
 
     Args:
         plan: of the problem they unlearn.
@@ -100,11 +100,11 @@ class TestEvaluator:
         )
 
     def _payload(self, task: TestTask) -> dict[str, object]:
-        """Return all a result follows from; where it goes on from makes no difference."""
+        """Return all a result follows from; where it continues from makes no difference."""
         return {
             "study": self.plan.study,
             "method": task.method,
-            "parameters": dict(task.parameters),
+            "parameters": dict(task.hyperparameters),
             "seed": task.seed,
             "epochs": task.epochs,
             "phase": "test",
@@ -127,10 +127,10 @@ def test_tasks(plan: Plan, study: Study, rows: Sequence[Row]) -> dict[str, TestT
 
 
 def trial_task(study: Study, row: Row, epochs: int) -> TestTask:
-    """Return the examination of a trial under its own seed, which its checkpoints may shorten."""
+    """Return the evaluation of a trial under its own seed, which its checkpoints may shorten."""
     return TestTask(
         method=study.method,
-        parameters=parameters(row),
+        hyperparameters=hyperparameters(row),
         seed=int(study.config(row["trial"])["seed"]),
         epochs=epochs,
         trial=row["trial"],
@@ -140,7 +140,7 @@ def trial_task(study: Study, row: Row, epochs: int) -> TestTask:
 def _fresh(study: Study, row: Row, index: int) -> TestTask:
     return TestTask(
         method=study.method,
-        parameters=parameters(row),
+        hyperparameters=hyperparameters(row),
         seed=seed_for("report", study.seed, index),
         epochs=row["epochs"],
         trial=None,
@@ -150,5 +150,5 @@ def _fresh(study: Study, row: Row, index: int) -> TestTask:
 def default_row(rows: Sequence[Row], default: Mapping[str, object]) -> Row | None:
     """Return the trial with the default configuration, unless it failed."""
     return next(
-        (row for row in rows if parameters(row) == default and row["state"] != "failed"), None
+        (row for row in rows if hyperparameters(row) == default and row["state"] != "failed"), None
     )

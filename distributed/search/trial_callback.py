@@ -29,7 +29,7 @@ from mixunlearn.trial_names import trial_name
 from search_spaces import Space
 from trainables.unlearn import TRACE
 
-NAMED, NAME_LENGTH = 4, 80  # parameters in the name of a run; characters
+NAMED, NAME_LENGTH = 4, 80  # hyperparameters in the name of a run; characters
 
 
 class TrialCallback(Unsaved, tune.Callback):
@@ -44,7 +44,7 @@ class TrialCallback(Unsaved, tune.Callback):
         trial_seconds: the time limit of a trial, if there is one.
         total: how many trials are wanted in all.
         tags: of each trial's MLflow run.
-        checkpoints: of which those of no use are removed.
+        checkpoints: of which those no longer needed are removed.
         stop: looked at between events; ends Tune once running trials are saved.
         progress: told of each epoch.
     """
@@ -119,8 +119,8 @@ class TrialCallback(Unsaved, tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         reason = last_line(trial.error_file)
         if any(words in reason.lower() for words in DISK_FULL_WORDS):
-            # No trial's fault: it stays unfinished, and goes on when there is room.
-            raise MixUnlearnError(f"{reason}; free space there, the same command goes on")
+            # No trial's fault: it stays unfinished, and continues when there is room.
+            raise MixUnlearnError(f"{reason}; free space there and run the same command again")
         if trial.config["trial"] in self._hung:
             limit = f"resources.trial_seconds = {self.trial_seconds:g}"
             reason = f"killed: an epoch did not end within twice its limit, {limit}"
@@ -133,7 +133,7 @@ class TrialCallback(Unsaved, tune.Callback):
     def resume(self) -> None:
         """Tell MLflow all that the study knows of finished trials; what it has, it is not sent.
 
-        An earlier driver may have died before it told everything.
+        An earlier process may have died before it told everything.
         """
         for row in self.rows:
             self._open(row["trial"], self.study.config(row["trial"]))
@@ -173,12 +173,12 @@ class TrialCallback(Unsaved, tune.Callback):
         self._tidy()
 
     def _open(self, number: int, config: Mapping[str, Any]) -> None:
-        parameters = {name: value for name, value in config.items() if name != "trial"}
+        hyperparameters = {name: value for name, value in config.items() if name != "trial"}
         tags = {**self.tags, TRIAL_ID: self.study.trial_id(config)}
-        if code := self.study.code(number):  # not of who tells it once more
+        if code := self.study.code(number):  # not of who tells it again
             tags[CODE] = code
-        name = run_name(number, self.study.method, parameters, self.study.space)
-        self.tracker.start_trial(number, name, parameters, tags)
+        name = run_name(number, self.study.method, hyperparameters, self.study.space)
+        self.tracker.start_trial(number, name, hyperparameters, tags)
         for epoch, metrics in self.study.history(number).items():
             known = {name: value for name, value in metrics.items() if value is not None}
             self.tracker.log_epoch(number, epoch, known, self.study.time_ms(number, epoch))
@@ -207,7 +207,7 @@ class TrialCallback(Unsaved, tune.Callback):
             temporary.write_text(redact(text), errors="replace")
 
     def _tidy(self) -> None:
-        """Remove the checkpoints that are of no use any more, off the event loop."""
+        """Remove the checkpoints that are no longer needed, off the event loop."""
         rows = list(self.rows)
         self.tracker.call(lambda run_ids: self.checkpoints.tidy(rows))
 
@@ -245,12 +245,12 @@ class SoFar:
         return {"so_far/best": self._values[0], "so_far/median": median(self._values)}
 
 
-def run_name(number: int, method: str, parameters: Mapping[str, Any], space: Space) -> str:
+def run_name(number: int, method: str, hyperparameters: Mapping[str, Any], space: Space) -> str:
     """Return the name of a trial's run: sorted by number, with some of what varies."""
     name = f"{trial_name(number)} {method}"
-    varying = [key for key in space if key in parameters and constant(space[key]) is None]
+    varying = [key for key in space if key in hyperparameters and constant(space[key]) is None]
     for key in varying[:NAMED]:
-        value = parameters[key]
+        value = hyperparameters[key]
         longer = f"{name} {key}={format(value, '.2g') if isinstance(value, float) else value}"
         name = longer if len(longer) <= NAME_LENGTH else name
     return name

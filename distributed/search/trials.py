@@ -52,7 +52,7 @@ def search(
             raise _unwrapped(error) from error
     if callback.count.done < callback.count.total:
         done = f"{callback.count.done} of {callback.count.total} trials"
-        raise MixUnlearnError(f"Ray ended after {done}; the same command goes on")
+        raise MixUnlearnError(f"Ray ended after {done}; run the same command again")
 
 
 def _trainable(plan: Plan, problem: Problem) -> Any:  # noqa: ANN401 - Ray has no types
@@ -96,7 +96,7 @@ def _unwrapped(error: Exception) -> Exception:
             return found
         if isinstance(found, OSError):
             reason = one_line(found)
-            return MixUnlearnError(f"{reason}; mend it, the same command goes on")
+            return MixUnlearnError(f"{reason}; fix it and run the same command again")
         found = found.__cause__ or found.__context__
     return error
 

@@ -28,7 +28,7 @@ class Attempt:
     Args:
         key: of Optuna's trial that records it.
         config: hyperparameters, `trial` and `seed`.
-        drawn: those of the hyperparameters that vary, as Optuna has them.
+        hyperparameters: those of the hyperparameters that vary, as Optuna has them.
         distributions: they were drawn from.
         began: when it was proposed.
         ended: when its end was recorded.
@@ -41,7 +41,7 @@ class Attempt:
 
     key: int
     config: dict[str, Value]
-    drawn: Mapping[str, Any]
+    hyperparameters: Mapping[str, Any]
     distributions: Mapping[str, BaseDistribution]
     began: datetime
     ended: datetime | None = None
@@ -70,7 +70,7 @@ def attempt_of(frozen: FrozenTrial) -> Attempt:
     return Attempt(
         key=frozen._trial_id,
         config=dict(attributes[CONFIG]),
-        drawn=frozen.params,
+        hyperparameters=frozen.params,
         distributions=frozen.distributions,
         began=frozen.datetime_start or datetime.min,
         ended=ended,

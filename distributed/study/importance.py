@@ -10,15 +10,15 @@ from optuna.trial import create_trial
 from distributed.study.attempt import Attempt, objective_value
 
 ENOUGH, RESAMPLES, RESAMPLED = 8, 20, 300  # trials; draws, and trials in each: see `Study.shares`
-FEWEST_BEST = 5  # trials at least that parameters are to explain
+FEWEST_BEST = 5  # trials at least that hyperparameters are to explain
 
 
 def explained_shares(attempts: Sequence[Attempt], objective: str) -> dict[str, float]:
-    """Return PED-ANOVA's importances of the parameters, normalised."""
+    """Return PED-ANOVA's importances of the hyperparameters, normalised."""
     study = optuna.create_study(direction="minimize")
     study.add_trials(
         create_trial(
-            params=dict(attempt.drawn),
+            params=dict(attempt.hyperparameters),
             distributions=dict(attempt.distributions),
             value=objective_value(attempt, objective),
         )

@@ -85,7 +85,7 @@ class StudyLock:
             self._database.check()
 
     def waiting(self, reason: str) -> None:
-        """Say, once, why nothing goes on.
+        """Say, once, why nothing continues.
 
         Raises:
             KeyboardInterrupt: a stop was asked for.
@@ -170,7 +170,7 @@ class DatabaseLock:
             raise MixUnlearnError(f"{what}; check storage.study") from error
 
     def check(self) -> None:
-        """Make sure that the lock is ours; take it anew where the connection broke."""
+        """Make sure that the lock is ours; take it again where the connection broke."""
         from sqlalchemy import text  # noqa: PLC0415
         from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
 

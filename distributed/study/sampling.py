@@ -1,4 +1,4 @@
-"""What is tried next: Optuna's samplers, and our parameters as Optuna's distributions."""
+"""What is tried next: Optuna's samplers, and our hyperparameters as Optuna's distributions."""
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,15 +16,15 @@ STARTUP_TRIALS = 6  # random ones before TPE, CMA-ES or GP take over: budgets he
 
 
 class Sampling:
-    """Proposes parameters: one of Optuna's samplers on a copy of the study in memory.
+    """Proposes hyperparameters: one of Optuna's samplers on a copy of the study in memory.
 
     A proposal follows from the seed, its number and the trials before it: each has a sampler of
-    its own seed. So a study that was cut off goes on as if it had not been. The copy also keeps
+    its own seed. So a study that was cut off continues as if it had not been. The copy also keeps
     CMA-ES from unpickling what it finds in a database.
 
     Args:
         space: what may vary.
-        facts: what conditions of the space may name beside parameters.
+        facts: what conditions of the space may name beside hyperparameters.
         sampler: "tpe", "random", "cmaes" or "gp".
         seed: of the sampler.
         start: configurations, or parts of some, to try after the default one.
@@ -44,7 +44,7 @@ class Sampling:
         self._trials: dict[int, Trial] = {}
 
     def propose(self, number: int) -> tuple[dict[str, Value], Trial]:
-        """Return parameters for the trial with this number, and what Optuna knows of them.
+        """Return hyperparameters for the trial with this number, and what Optuna knows of them.
 
         Number 0 is the default configuration; those to start with follow.
         """
@@ -55,12 +55,12 @@ class Sampling:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             trial = self._study.ask()
-            parameters = suggest(trial, self.space, self.facts)
+            hyperparameters = suggest(trial, self.space, self.facts)
         self._trials[number] = trial
-        return parameters, trial
+        return hyperparameters, trial
 
     def tell(self, attempt: Attempt, objective: str) -> None:
-        """Take down how a proposed trial ended; further attempts of it change nothing."""
+        """Record how a proposed trial ended; further attempts of it change nothing."""
         if attempt.row is None or attempt.number not in self._trials:
             return
         trial = self._trials.pop(attempt.number)
@@ -93,10 +93,10 @@ class Sampling:
 
     def _add(self, attempt: Attempt, objective: str) -> None:
         # In the order of the space, as they were drawn: samplers draw in the order they find.
-        names = [name for name in self.space if name in attempt.drawn]
+        names = [name for name in self.space if name in attempt.hyperparameters]
         frozen = create_trial(
             state=TrialState.RUNNING,
-            params={name: attempt.drawn[name] for name in names},
+            params={name: attempt.hyperparameters[name] for name in names},
             distributions={name: attempt.distributions[name] for name in names},
         )
         self._study.sampler = RandomSampler()  # `Trial` would have another one draw
@@ -104,10 +104,12 @@ class Sampling:
         self._trials[attempt.number] = Trial(self._study, key)
         self.tell(attempt, objective)
 
-    def _varying(self, parameters: Mapping[str, Value]) -> dict[str, Value]:
-        """Return the parameters that Optuna knows of: the others are constants."""
+    def _varying(self, hyperparameters: Mapping[str, Value]) -> dict[str, Value]:
+        """Return the hyperparameters that Optuna knows of: the others are constants."""
         return {
-            name: value for name, value in parameters.items() if constant(self.space[name]) is None
+            name: value
+            for name, value in hyperparameters.items()
+            if constant(self.space[name]) is None
         }
 
 
@@ -143,7 +145,7 @@ SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {  # by seed
 def suggest(trial: Trial, space: Space, facts: Mapping[str, Value]) -> dict[str, Value]:
     """Return a configuration: constants as they are, the rest as Optuna suggests.
 
-    The one place where our parameters become Optuna's distributions.
+    The one place where our hyperparameters become Optuna's distributions.
     """
     values = dict(facts)
     for name, parameter in space.items():

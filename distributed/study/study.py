@@ -55,7 +55,7 @@ class Study:
         storage: address of the record: Optuna's for a database, `journal:///PATH` for a file.
         method: what is tuned, for the rows.
         space: what may vary.
-        facts: what conditions of the space may name beside parameters.
+        facts: what conditions of the space may name beside hyperparameters.
         sampler: "tpe", "random", "cmaes" or "gp".
         seed: of the sampler and of the trials.
         objective: the metric to minimise.
@@ -142,7 +142,7 @@ class Study:
         """Make failed trials run again under their number and seed; return how many."""
         failed = [attempt for attempt in self._attempts.values() if attempt.state is State.FAILED]
         for last in failed:
-            self._waiting.append(self._begin(last.config, last.drawn, last.distributions))
+            self._waiting.append(self._begin(last.config, last.hyperparameters, last.distributions))
         self._waiting.sort(key=lambda attempt: attempt.number)
         return len(failed)
 
@@ -174,15 +174,15 @@ class Study:
         if self._waiting:
             return dict(self._waiting.pop(0).config)
         number = len(self._attempts)
-        parameters, proposal = self._sampling.propose(number)
-        config = {**parameters, "trial": number, "seed": seed_for("trial", self.seed, number)}
+        hyperparameters, proposal = self._sampling.propose(number)
+        config = {**hyperparameters, "trial": number, "seed": seed_for("trial", self.seed, number)}
         self._begin(config, proposal.params, proposal.distributions)
         return config
 
     def report(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
         """Record a trial's metrics after an epoch, numbered from 1."""
         attempt, known, now = self._attempts[number], plain(metrics), time.time_ns() // 1_000_000
-        # A trial that went on from its last checkpoint may report an epoch once more.
+        # A trial that continued from its last checkpoint may report an epoch again.
         again = epoch in attempt.history
         self._write(
             lambda: self._storage.set_trial_user_attr(
@@ -239,13 +239,13 @@ class Study:
     def _begin(
         self,
         config: Mapping[str, Value],
-        drawn: Mapping[str, Any],
+        hyperparameters: Mapping[str, Any],
         distributions: Mapping[str, BaseDistribution],
     ) -> Attempt:
         """Record a new attempt, whole or not at all."""
         template = create_trial(
             state=TrialState.RUNNING,
-            params=dict(drawn),
+            params=dict(hyperparameters),
             distributions=dict(distributions),
             user_attrs={CONFIG: dict(config), CODE: code_version()},
         )
@@ -284,7 +284,7 @@ class Study:
         self._write(write)
 
     def _read(self) -> dict[int, Attempt]:
-        """Return the latest attempt of each trial, by number; mend what an earlier driver left."""
+        """Return the latest attempt of each trial, by number; complete what was cut off."""
         attempts: dict[int, Attempt] = {}
         for frozen in self._storage.get_all_trials(self._key, deepcopy=False):
             if CONFIG not in frozen.user_attrs:
@@ -316,6 +316,8 @@ class Study:
                 full = any(words in reason.lower() for words in DISK_FULL_WORDS)
                 if full or self._lock is None or time.monotonic() > deadline:
                     what = f"the record of the study {self.name} cannot be written: {reason}"
-                    raise MixUnlearnError(f"{what}; mend it, the same command goes on") from error
+                    raise MixUnlearnError(
+                        f"{what}; fix it and run the same command again"
+                    ) from error
                 self._lock.waiting(f"the database of the study: {reason}; waiting for it")
             time.sleep(RETRY_S)

@@ -85,13 +85,13 @@ def read_trials(path: Path) -> list[dict[str, object]]:
 def known_run_ids(path: Path) -> dict[int, str]:
     """Return the MLflow runs that a `trials.parquet` knows of, by trial.
 
-    A damaged table knows none: it is derived, and about to be written anew.
+    A damaged table knows none: it is derived, and about to be written again.
     """
     try:
         rows = read_trials(path) if path.exists() else []
         return {int(str(row["trial"])): str(row[RUN_ID]) for row in rows if row[RUN_ID]}
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
-        log.warning("%s is damaged (%s); it is made anew", path, one_line(error))
+        log.warning("%s is damaged (%s); it is made again", path, one_line(error))
         return {}
 
 
@@ -104,7 +104,7 @@ def ranked(rows: Sequence[Row], objective: str) -> list[Row]:
     return sorted(usable, key=lambda row: (row[objective], row["trial"]))
 
 
-def parameters(row: Row) -> dict[str, Any]:
+def hyperparameters(row: Row) -> dict[str, Any]:
     """Return a row's hyperparameters."""
     return {name.removeprefix(PARAMS): row[name] for name in row if name.startswith(PARAMS)}
 
@@ -116,7 +116,7 @@ def _names(rows: Sequence[Mapping[str, object]]) -> list[str]:
 
 
 def _group(name: str) -> int:
-    """Return the place of a column's group: parameters, metrics, gaps, z values."""
+    """Return the place of a column's group: hyperparameters, metrics, gaps, z values."""
     places = {PARAMS: 0} | {prefix: place for place, prefix in enumerate(RELATIVE, start=2)}
     return places.get(name.partition("/")[0] + "/", 1)
 

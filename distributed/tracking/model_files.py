@@ -97,7 +97,9 @@ def save_model(
         publish(temporary, folder, marker=MLMODEL)
     except OSError as error:
         reason = one_line(error)
-        raise MixUnlearnError(f"{folder}: {reason}; mend it, the same command goes on") from error
+        raise MixUnlearnError(
+            f"{folder}: {reason}; fix it and run the same command again"
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return reason

@@ -35,7 +35,7 @@ def promote(uri: str, name: str, trial_id: str, *, proven: bool = False) -> str:
             MLflow is away.
     """
     if reason := reachable(uri):
-        remedy = "nothing was promoted; the same command goes on once it is back"
+        remedy = "nothing was promoted; run the same command again once it answers"
         raise MixUnlearnError(f"MLflow at {redact(uri)} does not answer: {reason}; {remedy}")
     from mlflow import MlflowClient  # noqa: PLC0415
     from mlflow.exceptions import MlflowException  # noqa: PLC0415

@@ -36,7 +36,7 @@ NO_SUCH_THING = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # in MLf
 def register(
     client: "MlflowClient", *, run_id: str, name: str, folder: Path, tags: Mapping[str, str]
 ) -> str:
-    """Log a saved model with a run and register it as `candidate`; once for ever a trial.
+    """Log a saved model with a run and register it as `candidate`; once for each trial.
 
     Args:
         client: of tracking and registry, which are one.

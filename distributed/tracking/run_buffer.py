@@ -128,7 +128,7 @@ class PendingRun:
             self._leave_out_remote_tags()
 
     def add_params(self, params: Mapping[str, object]) -> None:
-        """Add parameters: each once for ever, as MLflow has it; long ones are cut and listed."""
+        """Add parameters: each once, as MLflow has it; long ones are cut and listed."""
         long = []
         for name, value in params.items():
             if name not in self._params_known:
@@ -143,7 +143,7 @@ class PendingRun:
         """Add metrics of one step, or final ones (`step` None); what is no finite number is listed.
 
         A step that was added before is left out: a trial that fell back to its last checkpoint
-        reports it once more. So is a final value that the last epoch had already.
+        reports it again. So is a final value that the last epoch had already.
         """
         if step is None:  # MLflow takes the latest value of the last step for the run's value
             time_ms = max(time_ms, self._time_ms + 1)
@@ -169,7 +169,7 @@ class PendingRun:
             self.add_tags({DROPPED: ", ".join(sorted(self._dropped))})
 
     def attach(self, remote: RemoteRun) -> str:
-        """Take over a run that was made or found again: what it holds is not sent once more.
+        """Take over a run that was made or found again: what it holds is not sent again.
 
         Returns:
             The run's id.
@@ -187,7 +187,7 @@ class PendingRun:
         self.points = [point for point in self.points if not self._holds(remote, point)]
         self._last_value = {**remote.metrics, **self._last_value}
         if KEY in self.identity and remote.status == FINISHED:
-            # A reference is logged once for ever; only who uses it is added.
+            # A reference is logged once; only the studies that use it are added.
             self.points, self.params = [], {}
             self.tags = {name: v for name, v in self.tags.items() if name.startswith(USED_BY)}
         return remote.run_id

@@ -99,14 +99,14 @@ class Tracker:
     def start_study(
         self, name: str, params: Mapping[str, object], tags: Mapping[str, str], description: str
     ) -> None:
-        """Open the parent run, or go on with the one of an earlier sweep of the same study."""
+        """Open the parent run, or continue the one of an earlier sweep of the same study."""
         note = {DESCRIPTION: description} if description else {}
         self._start(None, name, params, {**tags, **note})
 
     def start_trial(
         self, trial: int, name: str, params: Mapping[str, object], tags: Mapping[str, str]
     ) -> None:
-        """Open the run of a trial under the parent, or go on with the one that is there."""
+        """Open the run of a trial under the parent, or continue the one that is there."""
         self._start(trial, name, params, tags)
 
     def log_inputs(self, inputs: Sequence[Mapping[str, str]]) -> None:
@@ -129,7 +129,7 @@ class Tracker:
             step: the epoch, from 1; of the parent: how many trials have ended.
             metrics: of the step.
             time_ms: when, since 1970; by default now. What is told again with the same time, value
-                and step is one value for MLflow, whatever it had before an earlier driver died.
+                and step is one value for MLflow, whatever it had before an earlier process died.
         """
         when = _now_ms() if time_ms is None else time_ms
         self._put(Record(run=trial, time_ms=when, step=step, metrics=_numbers(metrics)))
@@ -161,7 +161,7 @@ class Tracker:
         metrics: Mapping[str, float],
         tags: Mapping[str, str],
     ) -> None:
-        """Log an original or a reference: once for ever under its key, whoever uses it.
+        """Log an original or a reference: once under its key, however many studies use it.
 
         The study and it are linked by tags, both ways.
         """

@@ -78,7 +78,9 @@ class Writer:
             raise
         finally:
             if failure:
-                self._client = None  # look up all anew: a call without answer may have worked
+                self._client = (
+                    None  # look everything up again: a call without answer may have worked
+                )
         return failure
 
     def _connected(self) -> "MlflowClient":

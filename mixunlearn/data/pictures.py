@@ -45,7 +45,7 @@ class Pictures:
         source: name of the source.
         shape: (C, H, W) of all images.
         decode: returns the image of a picture's number, uint8; called by several threads at once.
-            A `PixelError` leaves the picture out, any other error ends the import: it goes on
+            A `PixelError` leaves the picture out, any other error ends the import: it continues
             there the next time.
     """
 

@@ -191,7 +191,7 @@ class Method(ABC):
         return {**states, "rng": self.rng.bit_generator.state}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state; `prepare` must have been called before."""
+        """Continue from a state; `prepare` must have been called before."""
         for name, part in self.parts().items():
             part.load_state_dict(state[name])
         self.rng.bit_generator.state = state["rng"]

@@ -34,7 +34,7 @@ class CFk(Finetune):
     def set_mode(self) -> None:
         """Put the last k layers alone into training mode."""
         super().set_mode()
-        for module in self.frozen:  # or batch norm's statistics would go on changing
+        for module in self.frozen:  # or batch norm's statistics would continue changing
             module.eval()
 
 

@@ -26,7 +26,7 @@ class DSMixup(ShardedMethod):
     Which images are mixed, λ ~ Beta(α, α) and the new model's single vote are ours.
 
     Args:
-        alpha: α > 0 of `λ ~ Beta(α, α)`, drawn anew for each step.
+        alpha: α > 0 of `λ ~ Beta(α, α)`, drawn again for each step.
 
     Source: the DSMixup of arXiv 2502.10288, openreview.net/forum?id=zYtW5Nz37V; mixup itself:
     Zhang et al., ICLR 2018, arXiv 1710.09412.

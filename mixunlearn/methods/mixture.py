@@ -18,7 +18,7 @@ class MixtureMethod(Method, ABC):
     """Targets, pairing and λ of arXiv 2502.10288, sections 3 and 4.
 
     Args:
-        alpha: α > 0 of `λ ~ Beta(α, α)`, drawn anew for each mixture.
+        alpha: α > 0 of `λ ~ Beta(α, α)`, drawn again for each mixture.
         sharpen_T: temperature of the targets where labels are not available, in (0, 1];
             1 does not sharpen.
         pairing: "any", or "different_class" for pairs of different (predicted) classes,

@@ -1,4 +1,4 @@
-"""Masked small gradients: learn anew what matters to neither set more than to the other."""
+"""Masked small gradients: learn again what matters to neither set more than to the other."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ MOMENTUM = 0.9
 class MaskedSmallGradients(Finetune):
     """Reinitialise the convolution weights of smallest `|∇CE(D_r) − ∇CE(D_f)|`, then finetune.
 
-    A share of each layer's weights is drawn anew; its others learn at a tenth of the rate, all
+    A share of each layer's weights is drawn again; its others learn at a tenth of the rate, all
     other layers at the whole one. The optimizer is SGD with momentum 0.9: Adam would undo any
     factor on the gradients.
 
@@ -29,7 +29,7 @@ class MaskedSmallGradients(Finetune):
 
     Args:
         lr: learning rate of SGD, > 0.
-        share: of each convolution's weights that are drawn anew, in (0, 1).
+        share: of each convolution's weights that are drawn again, in (0, 1).
 
     Source: an entry to the NeurIPS 2023 unlearning challenge; Cadet et al., arXiv 2410.01276 (MSG).
     """
@@ -38,7 +38,7 @@ class MaskedSmallGradients(Finetune):
     share: float = 0.3
 
     def prepare(self, context: Context) -> None:
-        """Draw the chosen weights anew, and slow the others of their layers down."""
+        """Draw the chosen weights again, and slow the others of their layers down."""
         super().prepare(context)
         self.optimizer = SGD(self.model.parameters(), lr=self.lr, momentum=MOMENTUM)
         retain = mean_gradient(context.original, context.retain)

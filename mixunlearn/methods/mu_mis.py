@@ -1,4 +1,4 @@
-"""MU-Mis: the outputs for forget images shall no longer hang on their class's pixels."""
+"""MU-Mis: the outputs for forget images should no longer hang on their class's pixels."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from mixunlearn.methods.base import Context, Method
 class MuMis(Method):
     """Minimise `‖∇ₓ z_c‖² − ‖∇ₓ z_c'‖²` over D_f; D_r is never looked at.
 
-    z are the logits, c is an image's class and c' another one, drawn anew for each image and step.
+    z are the logits, c is an image's class and c' another one, drawn again for each image and step.
     Training makes the first of these sensitivities grow and the second shrink. Where labels are
     not available, c is the class the original takes the image for (ours).
 
@@ -64,7 +64,7 @@ class MuMis(Method):
 
 
 def sensitivity(logits_BK: Tensor, classes_B: Tensor, images: Tensor) -> Tensor:
-    """Return `‖∇ₓ z_c(x)‖²`, mean of the batch, such that it can be differentiated once more.
+    """Return `‖∇ₓ z_c(x)‖²`, mean of the batch, such that it can be differentiated again.
 
     Args:
         logits_BK: z, of a model that keeps its samples apart, as in evaluation mode.

@@ -28,6 +28,6 @@ class Scheduled(Method, ABC):
         return {**super().state_dict(), "epochs_done": self.epochs_done}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state; `prepare` must have been called before."""
+        """Continue from a state; `prepare` must have been called before."""
         super().load_state_dict(state)
         self.epochs_done = state["epochs_done"]

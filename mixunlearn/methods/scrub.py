@@ -119,7 +119,7 @@ class Scrub(Scheduled):
         return {**super().state_dict(), "delivered_error": self.delivered_error}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state."""
+        """Continue from a state."""
         super().load_state_dict(state)
         self.delivered_error = state["delivered_error"]
 

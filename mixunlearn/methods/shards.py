@@ -50,7 +50,7 @@ def deal(n_forget: int, n_retain: int, shards: int, seed: int) -> list[Shard]:
 
 @dataclass(kw_only=True)
 class ShardedMethod(Method, ABC):
-    """Exact unlearning: a model a shard, and only shards that held images of D_f start anew.
+    """Exact unlearning: a model a shard, and only shards that held images of D_f start again.
 
     The models never see an image of D_f, and none sees one of another's shard, so nothing is
     left to forget. They answer by their mean softmax.
@@ -99,7 +99,7 @@ class ShardedMethod(Method, ABC):
     def epoch(self) -> dict[str, float]:
         """Make one pass over every shard; return the mean loss, and what a request costs.
 
-        `images_retrained` is the number of images a pass shows to models that start anew,
+        `images_retrained` is the number of images a pass shows to models that start again,
         `images_full` that of a pass over D_r, and `retrained_share` their ratio.
         """
         self.set_mode()

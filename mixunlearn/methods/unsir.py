@@ -19,7 +19,7 @@ class UNSIR(NoiseMethod):
     image of D_f is looked at.
 
     Deviation: a step holds as many noise as retain images. The authors' code means one epoch of
-    repair; here it goes on until the last.
+    repair; here it continues until the last.
 
     Args:
         share: part of D_r that is looked at, drawn at random, in (0, 1].

@@ -75,7 +75,7 @@ def _search_marks(report_data: ReportData, trials: Trials) -> Iterator[Trace]:
     parts = [
         f"<br>{name} %{{customdata[{place}]}}" for place, name in enumerate(report_data.axes, 1)
     ]
-    parameters = f"<br>%{{customdata[0]}} epochs{''.join(parts)}{END}"
+    hyperparameters = f"<br>%{{customdata[0]}} epochs{''.join(parts)}{END}"
     value = f"{report_data.objective} %{{y:.4~g}}"
     rail_N = np.zeros(len(trials.rows))
     explained: set[str] = set()
@@ -87,7 +87,7 @@ def _search_marks(report_data: ReportData, trials: Trials) -> Iterator[Trace]:
             places = np.flatnonzero(chosen_N).tolist()
             more = {
                 "customdata": [_details(report_data, trials.rows[place]) for place in places],
-                "hovertemplate": f"trial %{{x}}, {state}<br>{text}{parameters}",
+                "hovertemplate": f"trial %{{x}}, {state}<br>{text}{hyperparameters}",
                 "yaxis": axis,
                 "showlegend": state not in explained,
             }

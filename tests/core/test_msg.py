@@ -1,4 +1,4 @@
-"""Which weights masked small gradients draws anew, and how fast the others learn."""
+"""Which weights masked small gradients draws again, and how fast the others learn."""
 
 import pytest
 import torch
@@ -34,11 +34,11 @@ def test_a_share_of_each_convolution_is_drawn_anew(problem: Problem) -> None:
     }
     assert {name for name in changed if changed[name].any()} == set(CONVOLUTIONS)
     for name in CONVOLUTIONS:
-        anew, difference = changed[name], (retain[name] - forget[name]).abs()
-        assert anew.sum() == round(0.25 * anew.numel())
-        assert difference[anew].max() <= difference[~anew].min() + 1e-6
+        again, difference = changed[name], (retain[name] - forget[name]).abs()
+        assert again.sum() == round(0.25 * again.numel())
+        assert difference[again].max() <= difference[~again].min() + 1e-6
         drawn, fresh = method.model.get_parameter(name), untrained.get_parameter(name)
-        torch.testing.assert_close(drawn[anew], fresh[anew], rtol=0, atol=0)
+        torch.testing.assert_close(drawn[again], fresh[again], rtol=0, atol=0)
 
 
 def test_the_other_weights_of_a_convolution_learn_at_a_tenth(problem: Problem) -> None:

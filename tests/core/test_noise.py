@@ -99,12 +99,12 @@ def test_unsir_looks_at_a_part_of_the_retain_set_alone(problem: Problem) -> None
 
 def test_gli_looks_at_no_image(problem: Problem) -> None:
     context = problem.context(CPU, 0)
-    spoilt = replace(
+    corrupted = replace(
         context,
         forget=replace(context.forget, images_NCHW=torch.zeros_like(context.forget.images_NCHW)),
         retain=replace(context.retain, images_NCHW=torch.zeros_like(context.retain.images_NCHW)),
     )
-    losses = [prepared(GLI, some, batch=8).epoch()["loss"] for some in (context, spoilt)]
+    losses = [prepared(GLI, some, batch=8).epoch()["loss"] for some in (context, corrupted)]
     assert losses[0] == losses[1]
 
 

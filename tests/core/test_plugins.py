@@ -223,7 +223,7 @@ def test_a_method_without_a_space_is_named(tmp_path: Path) -> None:
         ),
         (
             "timid = absent:Timid",
-            "timid = absent:Timid: No module named 'absent'; mend or uninstall the package",
+            "timid = absent:Timid: No module named 'absent'; fix or uninstall the package",
         ),
     ],
 )

@@ -622,7 +622,7 @@ def test_the_row_is_counted_in_its_file_across_batches(
     good = encoded(GREY[0])
     contents = [good] * count
     save(tmp_path / "t-0.parquet", structs([good]), [0])
-    contents[bad] = b"spoilt"
+    contents[bad] = b"corrupted"
     save(tmp_path / "t-1.parquet", structs(contents), [0] * count)
     assert f"row {bad} of t-1.parquet" in str(refuse(tmp_path / "t-*.parquet"))
 

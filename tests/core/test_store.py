@@ -140,7 +140,7 @@ def test_two_writers_at_once_leave_one_whole_entry(store: Store) -> None:
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Write a file anew: it is another one, even within a tick of the clock."""
+    """Write a file again: it is another one, even within a tick of the clock."""
     path.rename(path.with_suffix(".old"))
     path.write_bytes(content)
     path.with_suffix(".old").unlink()
@@ -260,7 +260,7 @@ def test_a_damaged_remote_copy_is_removed_and_made_again(
     shared(here).write(TENSORS, bytes(content))
     assert not there.sound("models", PAYLOAD)
     assert [record.getMessage() for record in caplog.records] == [
-        f"{shared(here)}: {TENSORS} was changed; removed, to be fetched or made anew"
+        f"{shared(here)}: {TENSORS} was changed; removed, to be fetched or made again"
     ]
     assert shared(here).children() == []
     assert not (there.root / "models" / signature(PAYLOAD)).exists()

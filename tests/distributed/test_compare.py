@@ -1,4 +1,4 @@
-"""A whole comparison on digits, stopped and gone on with: real Ray, real Optuna, real MLflow."""
+"""A whole comparison on digits, stopped and resumed: real Ray, real Optuna, real MLflow."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Tasks in an experiment: what is said of them, what names a study, where spoilt images are."""
+"""Tasks in an experiment: what is said of them, what names a study, where corrupted images are."""
 
 import pickle
 from collections.abc import Callable
@@ -112,7 +112,7 @@ def test_a_list_of_ids_and_a_file_of_them_make_one_study(planned: Planned, tmp_p
     assert planned(kind="ids", ids="request.txt").study != filed.study
 
 
-# Spoilt images
+# Corrupted images
 
 
 @pytest.mark.parametrize("kind", ["noisy", "backdoor"])
@@ -142,10 +142,10 @@ def test_a_spoilt_file_that_is_damaged_is_written_again(planned: Planned) -> Non
 
 
 def test_images_that_nothing_spoils_are_kept_once(planned: Planned) -> None:
-    kept, spoilt = planned(kind="random").keep(), planned(kind="noisy")
+    kept, corrupted = planned(kind="random").keep(), planned(kind="noisy")
     assert kept.dataset is kept.source
     assert len(list((kept.home / "cache").glob("*.arrow"))) == 1
-    assert estimate(spoilt, 1)["images"] == 2 * estimate(kept, 1)["images"]
+    assert estimate(corrupted, 1)["images"] == 2 * estimate(kept, 1)["images"]
 
 
 # Methods

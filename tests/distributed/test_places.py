@@ -81,8 +81,8 @@ def test_a_changed_setting_names_the_study_it_leaves(tmp_path: Path) -> None:
     assert earlier(changed) == []
 
 
-def row(trial: int, gap: float, **parameters: object) -> dict[str, Any]:
-    named = {f"params/{name}": value for name, value in parameters.items()}
+def row(trial: int, gap: float, **hyperparameters: object) -> dict[str, Any]:
+    named = {f"params/{name}": value for name, value in hyperparameters.items()}
     return {"trial": trial, "state": "complete", "gap/avg": gap, "epochs": 4, **named}
 
 
@@ -98,7 +98,7 @@ def test_checkpoints_are_kept_of_running_trials_the_best_and_the_default(tmp_pat
     (tmp_path / "0").mkdir()
     (tmp_path / "0" / "tuner.pkl").write_text("")
     checkpoints = Checkpoints(Files.of(tmp_path), "gap/avg", {"lr": 1.0})
-    make("3", 7, 10)  # the run that goes on
+    make("3", 7, 10)  # the run that continues
     rows = [row(trial, 100.0 - trial, lr=float(trial + 1)) for trial in range(9)]
     checkpoints.tidy(rows)
     left = {str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/*")}

@@ -217,7 +217,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(model_files, "_add_files", full)
-    with pytest.raises(MixUnlearnError, match=r"model: No space left on device; mend it"):
+    with pytest.raises(MixUnlearnError, match=r"model: No space left on device; fix it"):
         save(model, tmp_path / "model")
     assert not list(tmp_path.iterdir())
 
@@ -444,4 +444,4 @@ def _assert_away(uri: str) -> None:
     with pytest.raises(MixUnlearnError, match="does not answer: Connection refused") as away:
         promote(uri, "class", "aa")
     assert "hunter2" not in str(away.value)
-    assert "the same command goes on once it is back" in str(away.value)
+    assert "run the same command again once it answers" in str(away.value)

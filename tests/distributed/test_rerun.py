@@ -322,16 +322,16 @@ def test_mlflow_is_away(command: Command, place: Place, tmp_path: Path) -> None:
 def test_floats_survive_being_written_as_text(place: Place) -> None:
     _, recorded = find_trial(place.runs[1], [], place.home)
     _, kept = find_trial(f"{place.study}/1", [], place.home)
-    assert recorded.parameters == kept.parameters
-    for name, value in kept.parameters.items():
+    assert recorded.hyperparameters == kept.hyperparameters
+    for name, value in kept.hyperparameters.items():
         text = isinstance(value, bool | str)
-        assert not text or type(recorded.parameters[name]) is type(value)
+        assert not text or type(recorded.hyperparameters[name]) is type(value)
     assert recorded.seed == kept.seed
 
 
 def test_a_trial_that_fails_now(place: Place) -> None:
     plan, recorded = find_trial(place.runs[0], [], place.home)
-    wild = replace(recorded, parameters={**recorded.parameters, "lr": 1e30})
+    wild = replace(recorded, hyperparameters={**recorded.hyperparameters, "lr": 1e30})
     _, failure = run_again(plan, wild, Progress())
     assert failure
     assert "diverged" in failure

@@ -1,4 +1,4 @@
-"""Schedulers that go on: an interrupted study is decided on as an uninterrupted one."""
+"""Schedulers that continue: an interrupted study is decided on as an uninterrupted one."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -87,7 +87,7 @@ def test_decisions_are_those_of_an_uninterrupted_sweep(
         whole.trial()
     ended = {number: epoch for number, epoch, _ in whole.decisions}
     seen: dict[tuple[int, int], str] = {}
-    for number in range(TRIALS):  # every trial is cut off at its last decision, and goes on
+    for number in range(TRIALS):  # every trial is cut off at its last decision, and continues
         first = Sweep(tmp_path / "cut", kind)
         first.trial(die_after=ended[number])
         second = Sweep(tmp_path / "cut", kind)

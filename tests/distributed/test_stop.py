@@ -62,7 +62,7 @@ def test_patient_work_is_told_and_ends_itself() -> None:
     with Stop(said.append) as stop, pytest.raises(Interrupted, match="SIGTERM"):
         work(stop)
     assert worked == [True]
-    assert "once more to stop at once" in said[0]
+    assert "again to stop at once" in said[0]
 
 
 def test_what_ends_already_is_not_disturbed() -> None:
@@ -92,7 +92,7 @@ def test_the_second_signal_ends_the_process_at_once() -> None:
         assert "SIGTERM: waiting" in process.stderr.readline()
         process.send_signal(signal.SIGTERM)
         assert process.wait() == 1
-        assert "stopped at once; the same command goes on" in process.stderr.read()
+        assert "stopped at once; run the same command again" in process.stderr.read()
 
 
 @pytest.mark.ray

@@ -79,7 +79,7 @@ def test_the_default_is_trial_0(tmp_path: Path) -> None:
 def test_what_to_start_with_follows_the_default(tmp_path: Path, sampler: str) -> None:
     start: list[dict[str, Any]] = [{"lr": 2e-4, "omega": 3.0}, {"pairing": "any", "lr": 5e-4}]
     configs = play(open_study(tmp_path, sampler, start=start), 2)
-    again = open_study(tmp_path, sampler, start=start)  # another process goes on
+    again = open_study(tmp_path, sampler, start=start)  # another process continues
     configs += play(again, 2)
     default = space().defaults({"labels": "agnostic"})
     assert hyperparameters(configs[0]) == default

@@ -263,7 +263,7 @@ class TestOneSweep:
             command_session, "connected", lambda address: pytest.fail("Ray was needed")
         )
         empty = f"tracking.uri=sqlite:///{home / 'another.db'}"
-        for _ in range(2):  # once more changes nothing
+        for _ in range(2):  # again changes nothing
             run = command("sync", home, "--set", empty, study=name)
             assert run.code == 0, run.err
             assert run.result == {"study": name, "trials": 4, "problems": []}

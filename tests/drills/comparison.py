@@ -17,7 +17,7 @@ from distributed.config.read import make_experiment
 from distributed.plan.make import make_plan
 from distributed.study.attempt import CONFIG
 from distributed.study.storage import open_record
-from distributed.study.trials_table import parameters, read_trials
+from distributed.study.trials_table import hyperparameters, read_trials
 from distributed.tracking.server import set_defaults
 from mixunlearn.signature import seed_for
 from mixunlearn.trial import Trial
@@ -160,7 +160,7 @@ def reevaluate(experiment: Path, home: Path, rows: Iterable[Row], tally: Tally) 
     problem = plan.references.problem(with_labels=checked.labels == "aware")
     torch.set_num_threads(int(checked.resources.cpu))
     for row in rows:
-        given = {name: value for name, value in parameters(row).items() if value is not None}
+        given = {name: value for name, value in hyperparameters(row).items() if value is not None}
         seed = seed_for("trial", checked.search.seed, row["trial"])
         trial = Trial(problem, checked.method, given, seed, torch.device("cpu"))
         metrics: dict[str, float] = {}

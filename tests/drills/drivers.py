@@ -24,7 +24,7 @@ PHASES = ("trials", "start-up", "trials, twice", "final", "references")
 STOPS = ("trials", "trials", "trials", "final", "start-up", "trials")
 GRACEFUL_S, AT_ONCE_S = 30.0, 5.0
 REFUSED_S = 60.0 * PATIENCE
-GOES_ON = "go on with: |the same command goes on"
+GOES_ON = "resume with: |run the same command again"
 REFUSAL = r"is driven by process \d+ on \S+ since \d{4}-"
 
 

@@ -78,7 +78,7 @@ class Undisturbed:
         home: with its results.
         rows: of trials.parquet.
         summary: of summary.json.
-        spans: seconds from the start to the first trial's end, to the examination, to the end.
+        spans: seconds from the start to the first trial's end, to the test evaluation, to the end.
     """
 
     home: Path
@@ -99,7 +99,7 @@ class Outcome:
     Args:
         moment: when and how the study was disturbed.
         lost, doubled, altered: compared with the undisturbed run.
-        seconds: until the study went on: until the next trial, model or examination was done.
+        seconds: until the study continued: until the next trial, model or test evaluation was done.
         note: what else is wrong; nothing if all is well.
         skipped: why the drill cannot be run here.
     """
@@ -222,7 +222,7 @@ class Ground:
             enough, for they are the same however many run at once.
 
     Attributes:
-        open: whether runs may go on; not after the drills were stopped.
+        open: whether runs may continue; not after the drills were stopped.
     """
 
     def __init__(self, folder: Path, size: Mapping[str, int], *, apart: bool = False) -> None:
@@ -341,7 +341,7 @@ def record(study: Path) -> str:
 
 
 def went_on(command: Command, after: float = 0.0) -> float | None:
-    """Return after how many seconds the study went on; its end counts as well."""
+    """Return after how many seconds the study continued; its end counts as well."""
     since = after or command.began
     then = command.when(PROGRESS, since) or command.ended
     return None if then is None else max(0.0, then - since)
@@ -351,7 +351,7 @@ def strike(command: Command, phase: str, scene: Scene, rng: random.Random) -> st
     """Wait for a random moment of a phase and say which it is.
 
     Phases: "start-up" (until the first trial has ended; "references" where these are trained
-    before), "trials", "final" (the examination).
+    before), "trials", "final" (the test evaluation).
     """
     first, evaluating, end = scene.undisturbed.spans
     total = len(scene.undisturbed.rows)

@@ -24,7 +24,7 @@ class Entry:
 
 DRILLS: Mapping[str, Entry] = {
     "kill-driver": Entry(
-        title="kill -9 the driver at a random moment (also twice, in start-up, in the examination)",
+        title="kill -9 the driver at a random moment (also twice, at start-up, while testing)",
         drill=drivers.kill,
         runs=20,
     ),

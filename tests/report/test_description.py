@@ -32,7 +32,7 @@ def report_data(summary: dict[str, Any]) -> ReportData:
         axes={},
         objective="gap/avg",
         facts={"data": "mnist5k, images of 1×28×28", "forget set": "423 images of class 0"},
-        commands={"go on": "mixunlearn sweep here", "this report": "mixunlearn report 3f2a91bc"},
+        commands={"resume": "mixunlearn sweep here", "this report": "mixunlearn report 3f2a91bc"},
         warnings=["Only 3 references."],
     )
 
@@ -56,14 +56,14 @@ def test_a_study_is_described_by_its_verdict(report_data: ReportData) -> None:
     assert "again: `mixunlearn rerun 3f2a91bc/11`" in text
     costs = "16 trials (15 complete, 0 pruned, 1 failed) took 192 s in all, the last sweep 260 s"
     assert costs in text
-    assert "- go on: `mixunlearn sweep here`" in text
+    assert "- resume: `mixunlearn sweep here`" in text
     assert table_row(text, "forget set") == ["forget set", "423 images of class 0"]
 
 
 def test_a_study_that_has_just_begun_says_how_to_go_on(report_data: ReportData) -> None:
     text = describe(replace(report_data, summary={"study": "3f2a91bc"}, rows=[]))
     assert text.startswith("**3f2a91bc**: There is no verdict yet")
-    assert "- go on: `mixunlearn sweep here`" in text
+    assert "- resume: `mixunlearn sweep here`" in text
     assert table_row(text, "data")[1] == "mnist5k, images of 1×28×28"
     assert "best 1" not in text
 

@@ -113,7 +113,7 @@ def report_data(summary: dict[str, Any], trials: int = 16, *, evil: str = "") ->
         mixtures=mixtures(evil),
         experiment=f"name: small\n# {evil}\n",
         facts={f"code{evil}": f"0123abcd{evil}"},
-        commands={f"go on{evil}": f"mixunlearn sweep '{evil}'"},
+        commands={f"resume{evil}": f"mixunlearn sweep '{evil}'"},
         warnings=[f"Only 2 references{evil}"],
         links={3: "http://127.0.0.1:5000/#/runs/3", 4: "javascript:alert(1)"},
         citations=[f"Peng et al.{evil}", ""],

@@ -20,8 +20,8 @@ from mixunlearn.store import Store
 from mixunlearn.trial import Trial
 from trainables.checkpoint import identity, latest
 from trainables.evaluate import TestResult as Result
-from trainables.evaluate import evaluate_remotely, run_test_task
 from trainables.evaluate import TestTask as Task
+from trainables.evaluate import evaluate_remotely, run_test_task
 from trainables.reference import ReferenceTrainable
 from trainables.unlearn import UnlearnTrainable
 
@@ -117,8 +117,10 @@ def numbers(result: dict[str, Any]) -> dict[str, float]:
 
 def alone(problem: Problem, config: dict[str, Any]) -> dict[str, float]:
     """Return the last epoch's numbers of a trial without Ray."""
-    parameters = {name: value for name, value in config.items() if name not in ("trial", "seed")}
-    trial = Trial(problem, "mixunlearn", parameters, config["seed"], torch.device("cpu"))
+    hyperparameters = {
+        name: value for name, value in config.items() if name not in ("trial", "seed")
+    }
+    trial = Trial(problem, "mixunlearn", hyperparameters, config["seed"], torch.device("cpu"))
     return numbers([trial.epoch() for _ in range(EPOCHS)][-1])
 
 
@@ -146,7 +148,7 @@ def test_a_trial_of_an_earlier_run_goes_on_from_its_checkpoint(
 ) -> None:
     before = here(problem, FIRST, tmp_path, epochs=2)
     after = here(problem, FIRST, tmp_path, name="run-2")
-    assert epochs_of(after) == [2, 3]  # the last judged epoch is decided on once more
+    assert epochs_of(after) == [2, 3]  # the last judged epoch is decided on again
     assert numbers(after[0]) == numbers(before[-1])
     assert numbers(after[-1]) == alone(problem, FIRST)
 
@@ -179,7 +181,7 @@ def test_what_a_method_raises_ends_its_trial_without_another_try(
     (result,) = here(replace(problem, evaluator=evaluator), FIRST, tmp_path)
     assert np.isnan(result["gap/avg"])
     assert result["failure"] == "IndexError: list index out of range"
-    # Tried again with what it lacked, it does not go on from where it failed.
+    # Tried again with what it lacked, it does not continue from where it failed.
     assert numbers(here(problem, FIRST, tmp_path, name="run-2")[-1]) == alone(problem, FIRST)
 
 
@@ -194,16 +196,24 @@ def test_a_diverged_trial_reports_nan_and_ends(problem: Problem, tmp_path: Path)
 def test_an_examination_goes_on_from_a_checkpoint_to_the_same_model(
     references: ReferenceStore, problem: Problem, tmp_path: Path
 ) -> None:
-    parameters = {name: value for name, value in FIRST.items() if name not in ("trial", "seed")}
+    hyperparameters = {
+        name: value for name, value in FIRST.items() if name not in ("trial", "seed")
+    }
     here(problem, FIRST, tmp_path)
     tasks = [
-        Task(method="mixunlearn", parameters=parameters, seed=1, epochs=EPOCHS + 1, trial=trial)
+        Task(
+            method="mixunlearn",
+            hyperparameters=hyperparameters,
+            seed=1,
+            epochs=EPOCHS + 1,
+            trial=trial,
+        )
         for trial in (0, None)
     ]
     evaluator, files = references.evaluator("test"), Files.of(tmp_path)
     resumed: Result = ray.get(evaluate_remotely.remote(problem, evaluator, tasks[0], 1, files))
     whole = run_test_task(problem, evaluator, tasks[1], 1, files)
-    assert latest(Files.of(tmp_path), "0000", identity("mixunlearn", parameters, 1))
+    assert latest(Files.of(tmp_path), "0000", identity("mixunlearn", hyperparameters, 1))
     assert numbers(dict(resumed.metrics)) == numbers(dict(whole.metrics))
     assert all((resumed.weights[name] == whole.weights[name]).all() for name in whole.weights)
     assert "acc/test_retain" in whole.metrics
