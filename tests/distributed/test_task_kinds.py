@@ -1,19 +1,27 @@
 """Kinds of tasks: ours keep what names their studies, and those of other packages work as ours."""
 
 import hashlib
+import importlib
 import json
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ray import cloudpickle
 
+from distributed.config import experiment
 from distributed.config.read import make_experiment
 from distributed.plan.make import make_plan
 from distributed.plan.plan import Plan, resolved
+from distributed.study.trials_table import read_trials
 from mixunlearn.evaluation import evaluation_set
+from mixunlearn.plugins import extended
 from mixunlearn.signature import signature
-from mixunlearn.tasks import TASKS
+from mixunlearn.tasks import TASKS, written
 from tests.core.test_plugins import TASK, TASK_POINT, install, python
+from tests.fixtures import Command
 
 ROWS = ("forget_N", "retain_N", "val_N", "test_N", "truth_N", "known_N")
 
@@ -162,3 +170,45 @@ def test_an_experiment_takes_a_kind_of_another_package(home: Path, tmp_path: Pat
         "hard, dark",
         "task.of = 'data': a random task has no such key; it is one of semi, dark tasks",
     ]
+
+
+EXPERIMENT = """
+name: dark
+data: {source: digits, limit: {train: 300}}
+model: {name: cnn, width: 4}
+task: {kind: dark}
+method: finetune
+references: {seeds: 2, epochs: 1}
+search: {trials: 1, epochs: 1, scheduler: none}
+"""
+
+
+@pytest.fixture
+def _dark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Have the package installed in this process; Ray's workers are sent what they need of it."""
+    monkeypatch.syspath_prepend(install(tmp_path, TASK_POINT, TASK))
+    for module in (written, experiment):
+        monkeypatch.setattr(module, "TASKS", extended(dict(TASKS), "mixunlearn.tasks"))
+    written.own_groups.cache_clear()
+    outsider = importlib.import_module("outsider")
+    cloudpickle.register_pickle_by_value(outsider)
+    yield
+    cloudpickle.unregister_pickle_by_value(outsider)
+    monkeypatch.delitem(sys.modules, "outsider")
+    written.own_groups.cache_clear()
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.usefixtures("shared_ray", "_dark")
+def test_a_sweep_searches_a_task_of_another_package(
+    mixunlearn: Command, home: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "dark.yaml").write_text(EXPERIMENT)
+    ran = mixunlearn("sweep", str(tmp_path / "dark.yaml"), "--home", str(home))
+    assert ran.code == 0, ran.err
+    (study,) = (home / "studies").iterdir()
+    (row,) = read_trials(study / "trials.parquet")
+    assert row["state"] == "complete"
+    assert {"dark/flipped", "gap/dark/flipped", "z/dark/flipped"} <= row.keys()
+    assert "dark/flipped" in (study / "report.html").read_text()
