@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from mixunlearn.metrics.table import metric_named
-from mixunlearn.plain import finite as finite  # noqa: PLC0414 (pages ask for it here)
+from mixunlearn.plain import finite
 
 ABSENT = "–"
 MINUS = "−"

@@ -11,10 +11,10 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from mixunlearn.plain import finite
 from report.notation import (
     ABSENT,
     difference,
-    finite,
     mean_and_sd,
     score,
     three_digits,

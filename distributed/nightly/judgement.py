@@ -7,6 +7,7 @@ from distributed.config.nightly import Nightly
 from distributed.nightly.records import CusumRecord, DuelRecord, PartRecord, ShiftRecord
 from mixunlearn.metrics.gap import DECIMALS
 from mixunlearn.metrics.nights import Drift, Duel, Night, Shift, Word, duel, verdict, watch
+from mixunlearn.plain import finite
 
 
 def judged(found: PartRecord, past: Sequence[PartRecord], nightly: Nightly) -> PartRecord:
@@ -91,19 +92,15 @@ def _shift_record(shift: Shift) -> ShiftRecord:
 
 
 def _cusum_record(drift: Drift) -> CusumRecord:
-    return CusumRecord(level=drift.level, limit=_finite(drift.limit), nights=drift.nights)
+    return CusumRecord(level=drift.level, limit=finite(drift.limit), nights=drift.nights)
 
 
 def _duel_record(fight: Duel, nights: int) -> DuelRecord:
     return DuelRecord(
         mean=fight.mean,
-        low=_finite(fight.low),
-        high=_finite(fight.high),
+        low=finite(fight.low),
+        high=finite(fight.high),
         pairs=fight.pairs,
         state=fight.state,
         nights=nights,
     )
-
-
-def _finite(value: float) -> float | None:
-    return value if abs(value) < float("inf") else None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from distributed.nightly.records import NightRecord
 from distributed.runtime.text import one_line
-from distributed.study.trials_table import replacing
+from mixunlearn.atomic import replacing
 from mixunlearn.errors import CorruptError
 
 NIGHT_FILE = "night.json"

@@ -17,10 +17,9 @@ from distributed.nightly.records import NightRecord
 from distributed.plan.plan import Plan
 from distributed.runtime.addresses import resolve
 from distributed.runtime.text import one_line, redact
-from distributed.search.runs import SPOOL
 from distributed.search.session import open_study
 from distributed.search.test_evaluation import TestEvaluator, test_tasks
-from distributed.study.folder import REPORT
+from distributed.study.folder import REPORT, SPOOL
 from distributed.study.trials_table import ranked
 from distributed.tracking.deletion import delete_old_versions
 from mixunlearn.errors import MixUnlearnError

@@ -24,7 +24,8 @@ from distributed.nightly.records import NightRecord, PartRecord
 from distributed.nightly.retention import prune, size_of
 from distributed.runtime.text import one_line, redact
 from distributed.search.session import Session
-from distributed.study.lock import LOCK, FileLock
+from distributed.study.folder import LOCK
+from distributed.study.lock import FileLock
 from mixunlearn.metrics.nights import Word
 
 MOST_NOTABLE_FIRST: Sequence[Word | None] = (

@@ -12,7 +12,7 @@ from distributed.plan.plan import Plan, flat
 from distributed.runtime.addresses import resolve
 from distributed.search.report_data import begun
 from distributed.search.session import Session
-from distributed.study.folder import SPOOL as SPOOL  # noqa: PLC0414 (others ask for it here)
+from distributed.study.folder import SPOOL
 from distributed.tracking.run_buffer import TAG_LENGTH
 from distributed.tracking.tags import (
     CODE,

@@ -16,7 +16,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from distributed.runtime.text import one_line
-from distributed.study.folder import LOCK as LOCK  # noqa: PLC0414 (others ask for it here)
 from distributed.study.folder import StudyFolder
 from mixunlearn.errors import MixUnlearnError
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from distributed.runtime.text import one_line
 
 # It moved; modules outside of this package still ask for it here.
-from mixunlearn.atomic import replacing as replacing  # noqa: PLC0414 (told to mypy)
+from mixunlearn.atomic import replacing
 from mixunlearn.errors import MissingError, MixUnlearnError
 from mixunlearn.metrics.table import RELATIVE
 from mixunlearn.plain import unwrapped

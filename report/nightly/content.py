@@ -6,6 +6,8 @@ from typing import TypeAlias
 from urllib.parse import quote
 
 from mixunlearn.metrics.nights import SURE
+from mixunlearn.metrics.table import RELATIVE
+from mixunlearn.plain import finite
 from report.nightly.record import UNDECIDED, Record, numbers_in, parts_of, text_of, verdict_of
 from report.nightly.wording import (
     between,
@@ -18,13 +20,12 @@ from report.nightly.wording import (
     size,
     with_unit,
 )
-from report.notation import ABSENT, finite, mean_and_sd, three_digits
+from report.notation import ABSENT, mean_and_sd, three_digits
 
 Cells: TypeAlias = Sequence[str]  # of a table's row
 
 PAGES = ("http://", "https://")
 IN_URLS = ":/?#[]@!$&'()*+,;=%~"  # what stays as it is in an address; < and > would end it
-RELATIVE = ("gap/", "z/")  # metrics that the record has, and a page would be long with
 INTERVAL = f"{100 * (1 - 2 * SURE):.0f} %"
 ABOUT = ("epochs", "since", "version", "trial")  # what a champion's line tells
 NOT_PROMOTED = "Nothing was promoted."

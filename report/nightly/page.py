@@ -2,14 +2,15 @@
 
 import base64
 import io
-import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
+from mixunlearn.atomic import replacing
 from report.nightly.content import LEGEND, closing_topics, experiment_reports, links_of
 from report.nightly.figure import points_of, trend_figure
 from report.nightly.headline import WORST_FIRST, headline, night_word
@@ -35,19 +36,9 @@ def write_night(nights: Sequence[Record], folder: Path) -> None:
         OSError: they cannot be written.
     """
     contents = {NIGHT_PAGE: _page(nights), NIGHT_MARKDOWN: markdown(nights)}
-    folder.mkdir(parents=True, exist_ok=True)
-    unfinished = {name: folder / f".{name}.{os.getpid()}.part" for name in contents}
-    try:
+    with ExitStack() as stack:  # none takes its place before all are written
         for name, text in contents.items():
-            with unfinished[name].open("wb") as file:
-                file.write(text.encode())
-                file.flush()
-                os.fsync(file.fileno())
-        for name, path in unfinished.items():
-            path.replace(folder / name)
-    finally:
-        for path in unfinished.values():
-            path.unlink(missing_ok=True)
+            stack.enter_context(replacing(folder / name)).write_bytes(text.encode())
 
 
 def _page(nights: Sequence[Record]) -> str:

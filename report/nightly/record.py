@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from report.notation import ABSENT, finite
+from mixunlearn.plain import finite
+from report.notation import ABSENT
 
 Record: TypeAlias = Mapping[str, Any]
 

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from mixunlearn.plain import finite
 from report.nightly.record import Record, text_of
-from report.notation import ABSENT, MINUS, finite, three_digits
+from report.notation import ABSENT, MINUS, three_digits
 
 UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (0.0, "bytes"))
 

@@ -2,7 +2,8 @@ import math
 
 import pytest
 
-from report.notation import difference, finite, mean_and_sd, score, three_digits, unit, unit_name
+from mixunlearn.plain import finite
+from report.notation import difference, mean_and_sd, score, three_digits, unit, unit_name
 
 
 @pytest.mark.parametrize(
