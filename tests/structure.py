@@ -82,15 +82,17 @@ def part_of(module: str) -> str:
 
 
 def function_lengths(path: Path) -> Iterator[int]:
-    """Yield the lines of code of each function: without docstring, comments and blank lines."""
+    """Yield the lines of each function, signature included: no docstring, comment or blank line."""
     text = path.read_text()
     lines = text.splitlines()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            body = node.body[1:] if ast.get_docstring(node) else node.body
-            first = body[0].lineno if body else node.end_lineno or node.lineno
-            code = lines[first - 1 : node.end_lineno] if body else []
-            yield sum(bool(line.strip()) and not line.strip().startswith("#") for line in code)
+            numbers = set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+            if ast.get_docstring(node):
+                docstring = node.body[0]
+                numbers -= set(range(docstring.lineno, (docstring.end_lineno or 0) + 1))
+            code = (lines[number - 1].strip() for number in numbers)
+            yield sum(bool(line) and not line.startswith("#") for line in code)
 
 
 def comments_per_100_lines(files: list[Path]) -> float:
