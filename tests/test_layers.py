@@ -13,6 +13,8 @@ import pytest
 import yaml
 from hatchling.builders.wheel import WheelBuilder
 
+from tests.structure import measured
+
 ROOT = Path(__file__).parents[1]
 LAYERS = ("mixunlearn", "trainables", "search_spaces", "report", "distributed")
 
@@ -25,6 +27,16 @@ def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def project() -> dict[str, Any]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy of the code, to be made worse."""
+    ignored = shutil.ignore_patterns("__pycache__")
+    for layer in LAYERS:
+        shutil.copytree(ROOT / layer, tmp_path / layer, ignore=ignored)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
 
 
 def test_imports_go_down_only() -> None:
@@ -40,19 +52,43 @@ def test_imports_go_down_only() -> None:
         ("report/sideways.py", "import search_spaces"),
         ("report/heavy.py", "import ray"),
         ("trainables/heavy.py", "import optuna"),
-        ("distributed/stray_study.py", "import optuna"),
-        ("distributed/stray_tracking.py", "import mlflow"),
+        ("distributed/search/stray_study.py", "import optuna"),
+        ("distributed/search/stray_tracking.py", "import mlflow"),
+        ("distributed/study/stray_cluster.py", "import ray"),
+        ("distributed/config/upward.py", "import distributed.search.sweep"),
+        ("distributed/plan/sideways.py", "import distributed.tracking.tracker"),
     ],
 )
-def test_an_import_in_the_wrong_direction_is_found(tmp_path: Path, file: str, line: str) -> None:
-    for layer in LAYERS:
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / layer, tmp_path / layer, ignore=ignored)
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    (tmp_path / file).write_text(f"{line}\n")
-    linted = lint_imports(tmp_path)
+def test_an_import_in_the_wrong_direction_is_found(copy: Path, file: str, line: str) -> None:
+    (copy / file).write_text(f"{line}\n")
+    linted = lint_imports(copy)
     assert linted.returncode != 0
-    assert f"{file.removesuffix('.py').replace('/', '.')} -> " in linted.stdout
+    name = file.removesuffix(".py").replace("/", ".")
+    assert f"{name} -> " in linted.stdout
+
+
+def test_a_module_outside_of_all_wings_is_found(copy: Path) -> None:
+    (copy / "distributed" / "heap.py").write_text("")
+    linted = lint_imports(copy)
+    assert linted.returncode != 0
+    assert "- distributed.heap" in linted.stdout
+
+
+def test_a_cycle_between_modules_is_found(copy: Path) -> None:
+    (copy / "distributed" / "study" / "first.py").write_text("import distributed.study.second\n")
+    (copy / "distributed" / "study" / "second.py").write_text("import distributed.study.first\n")
+    linted = lint_imports(copy)
+    assert linted.returncode != 0
+    assert "No cycles are allowed in distributed.study" in linted.stdout
+
+
+def test_files_and_functions_are_short() -> None:
+    figures = measured(ROOT)
+    assert figures["all: largest file, lines"] <= 400
+    assert figures["all: function length, median"] <= 8
+    assert figures["all: function length, 90th percentile"] <= 20
+    assert figures["all: longest function"] <= 45
+    assert figures["distributed: cycles"] == 0
 
 
 def test_only_the_core_is_installed(project: dict[str, Any]) -> None:

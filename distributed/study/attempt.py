@@ -8,10 +8,11 @@ from typing import Any
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from mixunlearn.resume import State, state_of
+from mixunlearn.resume import Event, State, after, state_of
 from search_spaces.space import Value
 
 CONFIG, CODE, EPOCH, ROW, AT = "config", "code", "epoch:", "row", "at"
+ENDS = {State.COMPLETE: Event.COMPLETE, State.PRUNED: Event.PRUNE, State.FAILED: Event.FAIL}
 STATES = {  # as Optuna has them
     State.COMPLETE: TrialState.COMPLETE,
     State.PRUNED: TrialState.PRUNED,
@@ -37,6 +38,7 @@ class Attempt:
         row: its outcome, as in trials.parquet; `None` while it runs.
         ended_ms: when that was recorded, in ms since 1970.
         code: that proposed it, empty if it is not known.
+        state: see `mixunlearn.resume`.
     """
 
     key: int
@@ -50,11 +52,15 @@ class Attempt:
     row: dict[str, Any] | None = None
     ended_ms: int = 0
     code: str = ""
+    state: State = State.PROPOSED
 
-    @property
-    def state(self) -> State:
-        """Return its state, see `mixunlearn.resume`."""
-        return state_of(self.row)
+    def happen(self, event: Event) -> None:
+        """Change the state as an event does.
+
+        Raises:
+            ValueError: it cannot happen in this state.
+        """
+        self.state = after(self.state, event)
 
     @property
     def number(self) -> int:
@@ -82,6 +88,7 @@ def attempt_of(frozen: FrozenTrial) -> Attempt:
         row=row and {name: value for name, value in row.items() if name != AT},
         ended_ms=(row or {}).get(AT) or (int(ended.timestamp() * 1000) if ended else 0),
         code=attributes.get(CODE, ""),
+        state=state_of(row),
     )
 
 

@@ -23,6 +23,7 @@ from distributed.study.attempt import (
     AT,
     CODE,
     CONFIG,
+    ENDS,
     EPOCH,
     ROW,
     STATES,
@@ -37,7 +38,7 @@ from distributed.study.sampling import Sampling
 from distributed.study.storage import open_record, root_cause
 from mixunlearn.errors import MixUnlearnError
 from mixunlearn.plain import plain
-from mixunlearn.resume import State, state_of
+from mixunlearn.resume import Event, State, state_of
 from mixunlearn.signature import seed_for, signature
 from search_spaces import Space
 from search_spaces.space import Value
@@ -142,6 +143,7 @@ class Study:
         """Make failed trials run again under their number and seed; return how many."""
         failed = [attempt for attempt in self._attempts.values() if attempt.state is State.FAILED]
         for last in failed:
+            last.happen(Event.RETRY)
             self._waiting.append(self._begin(last.config, last.hyperparameters, last.distributions))
         self._waiting.sort(key=lambda attempt: attempt.number)
         return len(failed)
@@ -171,17 +173,21 @@ class Study:
 
         A trial that was interrupted comes first, under its old number and seed.
         """
-        if self._waiting:
-            return dict(self._waiting.pop(0).config)
+        attempt = self._waiting.pop(0) if self._waiting else self._propose()
+        attempt.happen(Event.START)
+        return dict(attempt.config)
+
+    def _propose(self) -> Attempt:
+        """Record a new trial, which the sampler proposes."""
         number = len(self._attempts)
         hyperparameters, proposal = self._sampling.propose(number)
         config = {**hyperparameters, "trial": number, "seed": seed_for("trial", self.seed, number)}
-        self._begin(config, proposal.params, proposal.distributions)
-        return config
+        return self._begin(config, proposal.params, proposal.distributions)
 
     def report(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
         """Record a trial's metrics after an epoch, numbered from 1."""
         attempt, known, now = self._attempts[number], plain(metrics), time.time_ns() // 1_000_000
+        attempt.happen(Event.EPOCH)
         # A trial that continued from its last checkpoint may report an epoch again.
         again = epoch in attempt.history
         self._write(
@@ -213,6 +219,7 @@ class Study:
         metrics = attempt.history.get(epochs, {})
         if state == "complete" and metrics.get(self.objective) is None:
             state, error = "failed", error or f"{self.objective} is not a number"
+        attempt.happen(ENDS[State(state)])
         config = attempt.config
         row = {
             "study": self.name,

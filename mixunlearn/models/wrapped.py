@@ -57,8 +57,8 @@ class Wrapped(StagedModel):
             raise ValueError(f"takes images of 1 or {RGB} channels, these have {image_shape[0]}")
         self.network, self.rgb = network, rgb
         # Not in the state dict: all its names are the network's.
-        self.register_buffer("mean_F11", torch.tensor(mean).reshape(-1, 1, 1), persistent=False)
-        self.register_buffer("sd_F11", torch.tensor(sd).reshape(-1, 1, 1), persistent=False)
+        self.register_buffer("mean_C11", torch.tensor(mean).reshape(-1, 1, 1), persistent=False)
+        self.register_buffer("sd_C11", torch.tensor(sd).reshape(-1, 1, 1), persistent=False)
         _switch_dropout_off(network)
         self.maps = self._maps(torch.zeros(2, *image_shape))
         self.stage_names = few(self.maps)
