@@ -91,9 +91,7 @@ def doctor(
 
 
 def ui(
-    port: Annotated[
-        int | None, typer.Option(help="Port on 127.0.0.1 [a free one].")
-    ] = None,
+    port: Annotated[int | None, typer.Option(help="Port on 127.0.0.1 [a free one].")] = None,
     dashboard: Annotated[
         str | None,
         typer.Option("--dashboard", metavar="STUDY", help="Serve Optuna's dashboard of a study."),
