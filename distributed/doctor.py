@@ -1,4 +1,4 @@
-"""What a sweep needs, looked at without changing anything."""
+"""Checks of everything that a sweep needs; they change nothing."""
 
 import importlib.metadata
 import importlib.util
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
 PROJECT = Path(__file__).parents[1] / "pyproject.toml"  # this layer runs from a checkout
-TOOLS_ONLY = {"cluster", "dev", "docs"}  # extras not every sweep needs
-TWINS = {"xgboost-cpu": "xgboost"}  # another distribution with the same module
+TOOLS_ONLY = {"cluster", "dev", "docs"}  # extras that a sweep can do without
+TWINS = {"xgboost-cpu": "xgboost"}  # another distribution that has the same module
 FREE_GB = 2.0
 CONNECT_S = 3.0
-CLIENT_PORT, CLUSTER_PORT = 10001, 6379  # Ray's own
+CLIENT_PORT, CLUSTER_PORT = 10001, 6379  # Ray's defaults
 LOCAL = {"", "local", "auto"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One finding: what was looked at, whether it will do, what was seen, how to fix it."""
+    """One finding: what was checked, whether it is good enough, what was found, how to fix it."""
 
     name: str
     ok: bool
@@ -47,17 +47,18 @@ def checks(
     study: str | None = None,
     files: str | None = None,
 ) -> list[Check]:
-    """Look at everything a sweep needs; leaves nothing behind.
+    """Check everything that a sweep needs; leave nothing behind.
 
     Args:
-        home: the folder of studies, which need not exist.
-        tracking_uri: where MLflow is told, see `tracking.resolve`.
-        address: of a Ray cluster; None: Ray starts on this machine when needed.
+        home: the home; it need not exist.
+        tracking_uri: address of MLflow, see `distributed.runtime.addresses.resolve`.
+        address: address of a Ray cluster; None: Ray starts on this machine when needed.
         study: `storage.study`; None: studies are recorded under the home.
         files: `storage.files`; None: files are kept under the home.
 
     Returns:
-        One finding a subject, in a fixed order. Only what would stop or ruin a sweep is not ok.
+        One finding for each subject, in a fixed order. `ok` is false only for what would stop or
+        ruin a sweep.
     """
     return [
         _python(),
@@ -83,7 +84,7 @@ def _python() -> Check:
         detail=platform.python_version(),
         remedy=None
         if found >= needed
-        else "make the virtual environment with Python 3.11 or later",
+        else "create the virtual environment with Python 3.11 or later",
     )
 
 
@@ -131,14 +132,14 @@ def _processors() -> Check:
 
 def _accelerators() -> Check:
     try:
-        import torch  # noqa: PLC0415 (seconds)
+        import torch  # noqa: PLC0415 (takes seconds)
 
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         names = [torch.cuda.get_device_name(index) for index in range(count)]
     except Exception as error:
         remedy = "reinstall torch for this machine's driver"
         return Check(name="accelerators", ok=False, detail=one_line(error), remedy=remedy)
-    detail = f"{count}: {', '.join(names)}" if names else "none, processors are used"
+    detail = f"{count}: {', '.join(names)}" if names else "none, the CPU is used"
     return Check(name="accelerators", ok=True, detail=detail)
 
 
@@ -159,7 +160,7 @@ def _ray(address: str | None) -> Check:
 
 
 def _host_and_port(address: str) -> tuple[str, int]:
-    """Return where `ray://host:port` or `host:port` points to.
+    """Return the host and the port of `ray://host:port` or `host:port`.
 
     Raises:
         ValueError: it is neither.
@@ -167,7 +168,7 @@ def _host_and_port(address: str) -> tuple[str, int]:
     client = address.startswith("ray://")
     parts = urlsplit(address if client else f"//{address}")
     if not parts.hostname:
-        raise ValueError("not an address: host:port or ray://host:port is")
+        raise ValueError("not an address like host:port or ray://host:port")
     return parts.hostname, parts.port or (CLIENT_PORT if client else CLUSTER_PORT)
 
 
@@ -181,15 +182,15 @@ def _disk(home: Path) -> Check:
 
 
 def _writable(home: Path) -> Check:
-    remedy = "change its owner or rights, or choose another --home"
+    remedy = "change its owner or permissions, or choose another --home"
     try:
         folder = nearest_folder(home / "any")
     except MixUnlearnError as error:
         return Check(name="home", ok=False, detail=one_line(error), remedy=remedy)
-    detail = str(home) if home.exists() else f"{home}, made when needed"
+    detail = str(home) if home.exists() else f"{home}, created when needed"
     if os.access(folder, os.W_OK | os.X_OK):
         return Check(name="home", ok=True, detail=detail)
-    return Check(name="home", ok=False, detail=f"no right to write in {folder}", remedy=remedy)
+    return Check(name="home", ok=False, detail=f"no permission to write in {folder}", remedy=remedy)
 
 
 def _store(store: Path) -> Check:
@@ -212,11 +213,11 @@ def _files(files: str) -> Check:
         place.require()
     except MixUnlearnError as error:
         return Check(name="files", ok=False, detail=str(error), remedy="correct storage.files")
-    return Check(name="files", ok=True, detail=f"{place}, one can write there")
+    return Check(name="files", ok=True, detail=f"{place}, writable")
 
 
 def _folders(folder: Path) -> list[Path]:
-    """Return the folders in `folder`, without hidden ones: those are being written."""
+    """Return the folders in `folder`, without hidden ones, which are still being written."""
     if not folder.is_dir():
         return []
     return [path for path in folder.iterdir() if path.is_dir() and path.name[0] != "."]
@@ -230,4 +231,5 @@ def _tracking(uri: str) -> Check:
         return Check(name="tracking", ok=False, detail=f"{shown}: {reason}", remedy=remedy)
     path = sqlite_path(uri)
     made = path is not None and not path.exists()
-    return Check(name="tracking", ok=True, detail=f"{shown}{', made when needed' if made else ''}")
+    note = ", created when needed" if made else ""
+    return Check(name="tracking", ok=True, detail=f"{shown}{note}")

@@ -27,7 +27,7 @@ COMMANDS: Mapping[str, Callable[..., None]] = {
 }
 
 app = typer.Typer(
-    help="Tunes machine unlearning and proves how near the result is to retraining.",
+    help="Tune machine unlearning and measure how close the result is to retraining.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

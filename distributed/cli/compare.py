@@ -42,9 +42,9 @@ def compare(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Search every method with the same budget on the same problems; prints the tables.
+    """Search every method with the same budget on the same problems; print the tables.
 
-    The same command again continues where it was stopped. Exit code 4: a study could not be run.
+    Run the same command again to resume a stopped comparison. Exit code 4: a study failed to run.
     """
 
     def command() -> Outcome:
@@ -60,7 +60,7 @@ def compare(
         plans = Plans(home_folder(home), command=again, local=local(address))
         for cell in some:
             if cell.experiment:
-                plans.of(cell)  # whatever is wrong with it is said before anything runs
+                plans.of(cell)  # raises on any error in the cell, before the first study runs
         if dry_run:
             return _dry_comparison(wanted, some, plans)
         with open_session(address) as session:
@@ -71,7 +71,7 @@ def compare(
 
 
 def _dry_comparison(comparison: "Comparison", cells: Sequence["Cell"], plans: "Plans") -> Outcome:
-    """Print what would be done of a comparison."""
+    """Print which cells of a comparison are done and which would run."""
     from distributed.compare.run import done
 
     states = {

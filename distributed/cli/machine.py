@@ -91,12 +91,10 @@ def doctor(
 
 
 def ui(
-    port: Annotated[
-        int | None, typer.Option(help="Port on 127.0.0.1; without it a free one.")
-    ] = None,
+    port: Annotated[int | None, typer.Option(help="Port on 127.0.0.1 [a free one].")] = None,
     dashboard: Annotated[
         str | None,
-        typer.Option("--dashboard", metavar="STUDY", help="Optuna's dashboard of a study instead."),
+        typer.Option("--dashboard", metavar="STUDY", help="Serve Optuna's dashboard of a study."),
     ] = None,
     settings: Settings = None,
     home: Home = None,
@@ -138,11 +136,11 @@ def submit(
     retry_failed: RetryFailed = False,
     follow: Annotated[bool, typer.Option(help="Show the job's log until it ends.")] = True,
     status: Annotated[
-        str | None, typer.Option("--status", metavar="JOB", help="Say how a job does.")
+        str | None, typer.Option("--status", metavar="JOB", help="Print the state of a job.")
     ] = None,
     stop: Annotated[
         str | None,
-        typer.Option("--stop", metavar="JOB", help="Stop a job; sent again it continues."),
+        typer.Option("--stop", metavar="JOB", help="Stop a job; submit again to resume it."),
     ] = None,
     home: Annotated[
         str | None, typer.Option(help="Folder on the cluster's head ['~/mixunlearn-runs'].")
@@ -153,9 +151,9 @@ def submit(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Send a sweep to a Ray cluster as a job and follow it; ask after a job, or stop it.
+    """Submit a sweep to a Ray cluster as a job and follow it; print a job's state, or stop it.
 
-    Ctrl-C ends the following, not the job. The exit code is the sweep's.
+    Ctrl-C stops following; the job goes on. The exit code is the sweep's.
     """
 
     def command() -> Outcome:

@@ -36,13 +36,13 @@ def nightly(
     ],
     date: Annotated[
         str | None,
-        typer.Option(metavar="YYYY-MM-DD", help="Which night [today, where the plan is]."),
+        typer.Option(metavar="YYYY-MM-DD", help="Which night [today, in the plan's time zone]."),
     ] = None,
     history: Annotated[
-        bool, typer.Option("--history", help="Print the verdicts of all nights, run none.")
+        bool, typer.Option("--history", help="Print the verdicts of all nights; run nothing.")
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Run a night that is done again, on other seeds.")
+        bool, typer.Option("--force", help="Run a finished night again, with other seeds.")
     ] = False,
     settings: Settings = None,
     home: Home = None,
@@ -50,10 +50,10 @@ def nightly(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Measure the champion again, search on, duel with the best candidate; print the verdict.
+    """Measure the champion, continue the search, run the duel with the best candidate.
 
-    Once a date: the same command resumes a night that was cut off, or prints a finished one.
-    Exit codes: 3 regressed, 1 failed, 4 trials failed.
+    Prints the verdict. A night runs once for each date: the same command resumes an interrupted
+    night, or prints a finished one. Exit codes: 3 regressed, 1 failed, 4 trials failed.
     """
 
     def command() -> Outcome:
@@ -84,7 +84,7 @@ def nightly(
 
 
 def _date(text: str | None) -> date | None:
-    """Return the date a user wrote."""
+    """Return the date that the user wrote."""
     try:
         return None if text is None else date.fromisoformat(text)
     except ValueError as error:
@@ -104,7 +104,7 @@ def _history(nights: "Nights") -> Outcome:
 
 
 def _of_night(record: "NightRecord", nights: "Nights") -> Outcome:
-    """Print a night's verdict and where its page is; regressed comes before all else."""
+    """Print a night's verdict and the path of its page; return the result and the exit code."""
     from report.nightly.headline import headline
     from report.nightly.history import trend
     from report.nightly.page import NIGHT_PAGE
@@ -114,6 +114,7 @@ def _of_night(record: "NightRecord", nights: "Nights") -> Outcome:
     console().print(headline(plain))
     console().print(f"page: {nights.of(record.date) / NIGHT_PAGE}", soft_wrap=True)
     failed = any(part.trials and part.trials.failed for part in record.experiments)
+    # A regression is what a scheduler must see, even if an error or failed trials came with it.
     if record.verdict == "regressed":
         code = REGRESSED
     else:

@@ -1,4 +1,4 @@
-"""What all commands share: options, exit codes, how a command ends."""
+"""What all commands share: options, exit codes, and how a command ends."""
 
 import json
 import logging
@@ -39,18 +39,18 @@ Address: TypeAlias = Annotated[
     str | None, typer.Option(help="A Ray cluster [RAY_ADDRESS, else this machine].")
 ]
 Unused: TypeAlias = Annotated[
-    str | None, typer.Option("--address", hidden=True, help="Common to all commands; unused here.")
+    str | None, typer.Option("--address", hidden=True, help="Accepted, but not used here.")
 ]
 Json: TypeAlias = Annotated[
-    bool, typer.Option("--json", help="End standard output with the result as a JSON line.")
+    bool, typer.Option("--json", help="Print the result as JSON in the last line of the output.")
 ]
 Verbose: TypeAlias = Annotated[bool, typer.Option("-v", "--verbose", help="Show tracebacks.")]
-Trials: TypeAlias = Annotated[int | None, typer.Option(help="The study's total of trials.")]
+Trials: TypeAlias = Annotated[int | None, typer.Option(help="Total number of the study's trials.")]
 RetryFailed: TypeAlias = Annotated[
     bool, typer.Option("--retry-failed", help="Run the failed trials again.")
 ]
 DryRun: TypeAlias = Annotated[
-    bool, typer.Option("--dry-run", help="Print the plan and the whole experiment, do nothing.")
+    bool, typer.Option("--dry-run", help="Print the plan and the whole experiment; run nothing.")
 ]
 
 
@@ -68,7 +68,7 @@ class Outcome:
 
 
 def run_command(command: Callable[[], Outcome], *, as_json: bool, verbose: bool) -> None:
-    """Run a command; turn its errors into one line and an exit code."""
+    """Run a command; turn each error into one line and an exit code."""
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s")
     try:
         with terminated_as_interrupted():
@@ -77,7 +77,7 @@ def run_command(command: Callable[[], Outcome], *, as_json: bool, verbose: bool)
         complain(str(error), verbose=verbose)
         raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt as error:
-        with ignored():
+        with ignored():  # a second signal would print a traceback over the message
             again = shlex.join(["mixunlearn", *sys.argv[1:]])
             reason = f"stopped{f' by {error}' if str(error) else ''}; resume with: {again}"
             complain(reason, verbose=verbose)
@@ -93,7 +93,7 @@ def run_command(command: Callable[[], Outcome], *, as_json: bool, verbose: bool)
 
 @contextmanager
 def open_session(address: str | None) -> Iterator["Session"]:
-    """Give what a command that changes a study works with."""
+    """Open the session of a command that changes a study: Ray, progress, stop requests."""
     from distributed.runtime.progress import Progress
     from distributed.runtime.signals import Stop
     from distributed.search.session import Session
@@ -107,7 +107,7 @@ def open_session(address: str | None) -> Iterator["Session"]:
 
 
 def complain(reason: str, *, verbose: bool) -> None:
-    """Print what went wrong in one line; with `verbose`, where it did before."""
+    """Print what went wrong in one line; with `verbose`, print the traceback first."""
     if verbose:
         print(redact(traceback.format_exc()), end="", file=sys.stderr)
     print(f"mixunlearn: {redact(' '.join(reason.split()))}", file=sys.stderr)

@@ -53,11 +53,11 @@ def sweep(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Search the configuration that unlearns most like retraining; prints the verdict.
+    """Search for the configuration that is closest to retraining; print the verdict.
 
-    The same command again does only what is missing: what was interrupted continues, what --trials
-    adds is added. Ctrl-C saves what runs, a second one ends at once. Exit code 4: trials failed.
-    With --promote, exit code 1: the champion was not replaced.
+    The same command again does only what is missing: it resumes interrupted trials and adds those
+    that --trials asks for. Ctrl-C checkpoints running trials and stops; a second Ctrl-C stops at
+    once. Exit code 4: trials failed. With --promote, exit code 1: the champion was not replaced.
     """
 
     def command() -> Outcome:
@@ -99,7 +99,7 @@ def references(
         from distributed.search.sweep import run_references
 
         with open_session(address) as session:
-            for line in announcement(plan)[:-1]:
+            for line in announcement(plan)[:-1]:  # the last line is about trials
                 session.progress.say(line)
             trained = run_references(plan, session)
         return print_references(plan, trained)
@@ -122,7 +122,7 @@ def _plan(file: Path, settings: list[str], home: Path | None, address: str | Non
 
 
 def _promote(plan: "Plan", summary: dict[str, Any], *, verbose: bool) -> dict[str, Any]:
-    """Promote the best trial's model; say what came of it, and return it as plain data."""
+    """Promote the best trial's model; print the outcome and return it as plain data."""
     from distributed.search.best import promote_best
 
     try:

@@ -19,7 +19,7 @@ def console() -> Console:
 
 
 def announcement(plan: "Plan") -> list[str]:
-    """Return what is going to be done, a line each."""
+    """Return what the command is going to do, one line for each part."""
     experiment, splits, references = plan.experiment, plan.splits, plan.references
     shape = "×".join(map(str, plan.dataset.images_NCHW.shape[1:]))
     sizes = {
@@ -43,7 +43,7 @@ def announcement(plan: "Plan") -> list[str]:
 
 
 def others(plan: "Plan") -> list[str]:
-    """Return a line for each study of this name that the settings no longer belong to."""
+    """Return one line for each study that has the same name but other settings."""
     from distributed.plan.make import earlier
 
     return [
@@ -53,7 +53,7 @@ def others(plan: "Plan") -> list[str]:
 
 
 def _disk(plan: "Plan") -> dict[str, int]:
-    """Return the bytes each part of a study takes at most."""
+    """Return the maximal size of each part of a study, in bytes."""
     from distributed.plan.disk import estimate
 
     return estimate(plan, plan.slots)
@@ -83,7 +83,7 @@ def print_plan(plan: "Plan") -> Outcome:
 
 
 def print_verdict(plan: "Plan", summary: dict[str, Any]) -> None:
-    """Print the table, where the files are, and what to type next."""
+    """Print the table, the paths of the files, and the command for the MLflow UI."""
     from report.tables import summary_table
 
     out = console()
@@ -96,7 +96,7 @@ def print_verdict(plan: "Plan", summary: dict[str, Any]) -> None:
 
 
 def print_references(plan: "Plan", trained: int) -> Outcome:
-    """Print what the references score."""
+    """Print the metrics of the references on `test`."""
     from distributed.search.summary import distribution
 
     table = Table("metric", "mean", "sd", "n", title=f"references of {plan.experiment.name}, test")
@@ -115,7 +115,7 @@ def print_references(plan: "Plan", trained: int) -> Outcome:
 
 
 def print_comparison(found: "Reproduction") -> None:
-    """Print in which metrics a trial that was run again differs, and what to think of it."""
+    """Print the metrics in which a rerun differs from its trial, and the verdict."""
     table = Table("metric", "then", "now", "difference", "references' sd", "")
     for name, pair in found.differing.items():
         numbers = (pair.then, pair.now, pair.difference, pair.spread)

@@ -1,4 +1,4 @@
-"""Commands on a study that is there: `sync`, `rerun`, `report`, `export`."""
+"""Commands on an existing study: `sync`, `rerun`, `report`, `export`."""
 
 import os
 import sys
@@ -40,7 +40,7 @@ def sync(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Rebuild trials.parquet and MLflow from a study, which alone is the record."""
+    """Rebuild trials.parquet and the MLflow runs from the record of a study."""
 
     def command() -> Outcome:
         from distributed.plan.make import find_study
@@ -59,7 +59,7 @@ def sync(
 def rerun(
     trial: Annotated[
         str,
-        typer.Argument(metavar="RUN_ID|STUDY/TRIAL", help="A trial's run in MLflow, or its place."),
+        typer.Argument(metavar="RUN_ID|STUDY/TRIAL", help="An MLflow run, or a study and a trial."),
     ],
     settings: Settings = None,
     home: Home = None,
@@ -67,9 +67,9 @@ def rerun(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Run a trial again, from its MLflow run or its study alone, and compare.
+    """Run a trial again from its MLflow run or its study, and compare the metrics.
 
-    Exit code 1: it ended otherwise, by more than the references differ among themselves.
+    Exit code 1: the result differs by more than the references differ from each other.
     """
 
     def command() -> Outcome:
@@ -89,7 +89,7 @@ def write_report(
     ],
     output: Annotated[
         Path | None,
-        typer.Option(help="The file; without it, report.html in the study's folder or in HOME."),
+        typer.Option(help="The file [report.html in the study's folder; for several, in HOME]."),
     ] = None,
     settings: Settings = None,
     home: Home = None,
@@ -97,7 +97,7 @@ def write_report(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Write a page on a study, or on several side by side: one file that needs no network."""
+    """Write a page about one study, or several side by side: one file that needs no network."""
 
     def command() -> Outcome:
         from distributed.plan.make import find_study
@@ -124,7 +124,7 @@ def write_export(
     form: Annotated[
         str, typer.Option("--format", metavar="FORMAT", help="csv, json, latex or parquet.")
     ] = "csv",
-    output: Annotated[Path | None, typer.Option(help="The file; else standard output.")] = None,
+    output: Annotated[Path | None, typer.Option(help="The file [standard output].")] = None,
     settings: Settings = None,
     home: Home = None,
     address: Unused = None,
@@ -152,7 +152,7 @@ def write_export(
 
 
 def _exported(plan: "Plan", form: str) -> tuple[bytes, int]:
-    """Return a study in a format, and how many trials it has."""
+    """Return a study in the given format, and its number of trials."""
     from contextlib import closing
 
     from distributed.search.outputs import read_summary
@@ -168,16 +168,17 @@ def _exported(plan: "Plan", form: str) -> tuple[bytes, int]:
 
 
 def _put(content: bytes) -> None:
-    """Write to standard output; whoever reads it may have had enough of it."""
+    """Write to standard output; a reader such as `head` may close it early."""
     try:
         sys.stdout.buffer.write(content)
         sys.stdout.flush()
     except BrokenPipeError:
+        # Python flushes standard output again at exit, and would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Write a file whole, or leave what was there."""
+    """Replace a file as a whole; if that fails, the old file stays."""
     from mixunlearn.atomic import replacing
 
     with _writing(path), replacing(path) as temporary:

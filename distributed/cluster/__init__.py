@@ -1,1 +1,1 @@
-"""Ray: connecting to a cluster, sending jobs to it, which code runs there."""
+"""Ray: connecting to a cluster, submitting jobs, and the version of the code that runs there."""

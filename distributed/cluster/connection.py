@@ -1,4 +1,4 @@
-"""Connecting to Ray: on this machine, or to a cluster."""
+"""Connects to Ray: on this machine, or on a cluster."""
 
 import logging
 import os
@@ -21,17 +21,17 @@ IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray for the command of a job
 ROOT = Path(__file__).resolve().parents[2]
 
 QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",  # no host is contacted unless asked for
+    "RAY_USAGE_STATS_ENABLED": "0",  # no connection that the user did not ask for
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",  # progress is ours; the new output ignores verbose=0
+    "RAY_AIR_NEW_OUTPUT": "0",  # we show progress; the new output ignores verbose=0
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our own callback logs
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours also saves the running trials
-    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # the study is the record; Tune's is never read
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # our handler also checkpoints the running trials
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # the study is the record; Tune's state is never read
 }
 
 
 def local(address: str | None) -> bool:
-    """Return whether trials will run on a Ray of this machine's own."""
+    """Return whether trials will run on this machine, on a Ray that we start."""
     return _chosen(address) == "local"
 
 
@@ -40,10 +40,10 @@ def _chosen(address: str | None) -> str:
 
 
 def require_answer(address: str | None) -> None:
-    """Check that something listens where the cluster should be; Ray itself tries for minutes.
+    """Check that a cluster listens at the address; Ray itself would retry for minutes.
 
     Raises:
-        InputError: this is no address.
+        InputError: it is not an address.
         MixUnlearnError: nothing answers.
     """
     chosen = _chosen(address)
@@ -70,10 +70,10 @@ def _host_and_port(address: str) -> tuple[str, int]:
 
 @dataclass(frozen=True)
 class Shipped:
-    """The file of a data set in Ray's object store: a node that needs it fetches it, once.
+    """The file of a data set in Ray's object store; each node that needs it fetches it once.
 
     Args:
-        content: reference to the file's bytes.
+        content: Ray's reference to the file's bytes.
     """
 
     content: Any
@@ -91,14 +91,14 @@ class Shipped:
 
 @contextmanager
 def connected(address: str | None) -> Iterator[None]:
-    """Use Ray within a `with`: one that runs already, a cluster's, or one started for it.
+    """Use Ray within a `with`: a running one, a cluster, or one that is started for it.
 
     Args:
-        address: of a cluster, as for `ray.init`; `None` respects RAY_ADDRESS, else starts Ray
-            on this machine alone.
+        address: address of a cluster, as for `ray.init`; `None`: RAY_ADDRESS, or else a new Ray
+            on this machine.
 
     Raises:
-        InputError: the address is none.
+        InputError: it is not an address.
         MixUnlearnError: the cluster cannot be reached.
     """
     if ray.is_initialized():
@@ -109,13 +109,14 @@ def connected(address: str | None) -> Iterator[None]:
         os.environ.setdefault(name, value)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if local(address):
-        # Workers inherit it, and import the checkout from whatever folder we were started in.
+        # Workers inherit it, so that they find the checkout from any working folder.
         paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         options |= {"address": "local", "include_dashboard": False}
     else:
         options["address"] = _chosen(address)
-        if IN_A_JOB not in os.environ:  # a job was sent with the checkout, and Ray wants one only
+        # A job was already submitted with the checkout, and Ray allows only one runtime_env.
+        if IN_A_JOB not in os.environ:
             options["runtime_env"] = {"working_dir": str(ROOT)}
     try:
         ray.init(**options)
@@ -123,7 +124,7 @@ def connected(address: str | None) -> Iterator[None]:
         reason = str(error).partition("\n")[0]
         remedy = "check the address with `ray status --address …`, or leave --address out"
         raise MixUnlearnError(f"--address = {_chosen(address)!r}: {reason}; {remedy}") from error
-    # A failed trial is reported in its row; Tune's tracebacks are for those who asked (-v).
+    # A failed trial has its error in its row; Tune's tracebacks are shown only with -v.
     asked = logging.getLogger().isEnabledFor(logging.INFO)
     logging.getLogger("ray").setLevel(logging.ERROR if asked else logging.CRITICAL)
     try:
@@ -136,7 +137,7 @@ def slots(cpu: float, gpu: float) -> int:
     """Return how many trials the connected cluster can run at once.
 
     Raises:
-        InputError: not a single one.
+        InputError: no node has enough resources for a trial.
     """
     there = ray.cluster_resources()
     for name, wanted in (("CPU", cpu), ("GPU", gpu)):

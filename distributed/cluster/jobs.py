@@ -1,4 +1,4 @@
-"""The Ray jobs of a cluster, behind the address of its dashboard."""
+"""The Ray jobs of a cluster, through the address of its dashboard."""
 
 import asyncio
 import contextlib
@@ -22,34 +22,34 @@ from distributed.cluster.connection import ROOT
 from distributed.runtime.text import cut, redact
 from mixunlearn.errors import InputError, MixUnlearnError
 
-DASHBOARD = "http://127.0.0.1:8265"  # of a head on this machine, or at the end of a tunnel
+DASHBOARD = "http://127.0.0.1:8265"  # a head on this machine, or the local end of a tunnel
 TOKEN = "~/.ray/auth_token"
 ANSWER_S = 5.0
 POLL_S = 1.0
-RECONNECT_S = 60.0  # a tunnel may break and come back
-# A stopped sweep finishes what it is writing; Ray would kill it after 3 seconds.
+RECONNECT_S = 60.0  # how long to retry when a connection, such as a tunnel, breaks
+# Time for a stopped sweep to write checkpoints; Ray's default would kill it after 3 seconds.
 STOP_WAIT_S = 40
 REASON_LENGTH = 300
 ENDED = {"STOPPED", "SUCCEEDED", "FAILED"}
-HIGHEST_CODE = 125  # beyond are those of the shell, and of signals
+HIGHEST_CODE = 125  # larger exit codes are from the shell or from signals
 CHATTY = ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")
-NOT_YET = "No available agent"  # a cluster that was started seconds ago
+NOT_YET = "No available agent"  # the answer of a cluster that was started seconds ago
 REFUSED = {401, 403}
-NO_RAY = "this is no dashboard of Ray; it listens on port 8265 by default"
+NO_RAY = "this is not a dashboard of Ray, which listens on port 8265 by default"
 VERBS = ("status", "stop")
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobState:
-    """What is known of a job.
+    """The state of a job.
 
     Args:
-        id: names it on its cluster.
+        id: id of the job on its cluster.
         status: PENDING, RUNNING, STOPPED, SUCCEEDED or FAILED.
-        message: Ray's word on it; of a failed sweep, the last line of its log.
-        exit_code: the sweep's own; None while it runs, or when it was killed.
-        started, ended: in ISO 8601, UTC.
-        seconds: from start to end, or to now.
+        message: Ray's message; for a failed sweep, the last line of its log.
+        exit_code: the sweep's exit code; None while it runs, or if it was killed.
+        started, ended: times in ISO 8601, UTC.
+        seconds: time from start to end, or until now.
     """
 
     id: str
@@ -62,12 +62,12 @@ class JobState:
 
     @property
     def over(self) -> bool:
-        """Return whether nothing more will happen."""
+        """Return whether the job has ended."""
         return self.status in ENDED
 
     @property
     def code(self) -> int:
-        """Return the exit code for whoever waited for the job."""
+        """Return the exit code for a command that waited for the job."""
         if self.status == "SUCCEEDED":
             return 0
         known = self.exit_code or 0
@@ -75,7 +75,7 @@ class JobState:
 
     @property
     def line(self) -> str:
-        """Return all of it in one line."""
+        """Return the state in one line."""
         code = "" if self.exit_code is None else f", exit code {self.exit_code}"
         reason = f": {self.message}" if self.status == "FAILED" else ""
         return f"{self.id}: {self.status.lower()}, {self.seconds:.0f} s{code}{reason}"
@@ -86,31 +86,31 @@ class JobState:
 
 
 class Jobs:
-    """The Ray jobs of a cluster, behind the address of its dashboard.
+    """The Ray jobs of a cluster, through the address of its dashboard.
 
     Args:
-        address: `http://HOST:PORT`; else RAY_API_SERVER_ADDRESS, else RAY_ADDRESS if it is of
-            this form, else a dashboard on this machine.
+        address: `http://HOST:PORT`; `None`: RAY_API_SERVER_ADDRESS, else RAY_ADDRESS if it has this
+            form, else a dashboard on this machine.
 
     Raises:
-        InputError: this is no address.
-        MixUnlearnError: nothing answers there, or wants another token.
+        InputError: it is not an address.
+        MixUnlearnError: nothing answers there, or the token is wrong.
     """
 
     def __init__(self, address: str | None) -> None:
         self.address = dashboard(address)
         self._key = "--address" if address else "address"
-        if not logging.getLogger().isEnabledFor(logging.INFO):  # -v asks for it
+        if not logging.getLogger().isEnabledFor(logging.INFO):  # enabled by -v
             for name in CHATTY:
                 logging.getLogger(name).setLevel(logging.ERROR)
         self._require_answer()
-        # For Ray's client the environment would win over what was typed.
+        # Ray's client prefers this variable to its argument.
         os.environ["RAY_API_SERVER_ADDRESS"] = self.address
         with self._answering():
             self._client = JobSubmissionClient(self.address, headers=token())
 
     def send(self, name: str, entrypoint: str, environment: Mapping[str, str]) -> str:
-        """Send the checkout and a command to run in it; return the job's id."""
+        """Submit the checkout and a command to run in it; return the job's id."""
         moment = datetime.now(tz=UTC).strftime("%Y%m%d-%H%M%S")
         job = {
             "entrypoint": entrypoint,
@@ -127,23 +127,23 @@ class Jobs:
                     raise
                 if time.monotonic() > patience:
                     reason = (
-                        "the head takes no jobs: its agent did not start, as its port was taken"
+                        "the head accepts no jobs: its agent did not start, as its port was in use"
                     )
                     remedy = "start the head with another --dashboard-agent-listen-port"
                     raise MixUnlearnError(f"{self._named()}: {reason}; {remedy}") from error
                 time.sleep(POLL_S)
 
     def state(self, job: str) -> JobState:
-        """Return what is known of a job.
+        """Return the state of a job.
 
         Raises:
-            InputError: the cluster knows no such job.
+            InputError: the cluster has no such job.
         """
         with self._answering(job):
             found = self._client.get_job_info(job)
         status = str(found.status)
         message = (found.message or "").strip()
-        # The message of a failed job ends with its log, that with the sweep's own line.
+        # The message of a failed job ends with its log, and the log with the sweep's error.
         last = message.splitlines()[-1] if message and status == "FAILED" else message
         end = found.end_time or time.time() * 1000
         return JobState(
@@ -157,7 +157,7 @@ class Jobs:
         )
 
     def stop(self, job: str) -> JobState:
-        """Stop a job, wait until it has put its papers away, and return how it ended."""
+        """Stop a job, wait until it has written its checkpoints and ended; return its state."""
         if (state := self.state(job)).over:
             return state
         with self._answering(job):
@@ -168,9 +168,9 @@ class Jobs:
         return state
 
     def follow(self, job: str, show: Callable[[str], None]) -> JobState:
-        """Pass on a job's log until it ends, and return how it did.
+        """Show a job's log until the job ends; return its state.
 
-        A connection that breaks is taken up again, for a minute.
+        A broken connection is retried for a minute.
         """
         shown = 0
         while True:
@@ -195,16 +195,16 @@ class Jobs:
                 time.sleep(POLL_S)
 
     def _require_answer(self) -> None:
-        """Check that a dashboard listens; Ray's client would wait without end."""
+        """Check that a dashboard answers; Ray's client would wait forever."""
         try:
             urlopen(f"{self.address}/api/version", timeout=ANSWER_S).close()
         except HTTPError as error:
             error.close()
-            if error.code in REFUSED:  # of a token, the client says more
+            if error.code in REFUSED:  # Ray's client will explain what is wrong with the token
                 return
             raise MixUnlearnError(f"{self._named()}: answers {error.code}; {NO_RAY}") from error
         except HTTPException as error:
-            raise MixUnlearnError(f"{self._named()}: speaks no HTTP; {NO_RAY}") from error
+            raise MixUnlearnError(f"{self._named()}: does not speak HTTP; {NO_RAY}") from error
         except OSError as error:
             reason = getattr(error, "reason", error)
             reason = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
@@ -217,9 +217,9 @@ class Jobs:
         try:
             yield
         except AuthenticationError as error:
-            reason = "the token is not the cluster's" if token() else "the cluster wants a token"
+            reason = "the token is wrong" if token() else "the cluster requires a token"
             remedy = (
-                f"copy the head's ~/.ray/auth_token to {TOKEN}, or name it: RAY_AUTH_TOKEN_PATH"
+                f"copy the head's ~/.ray/auth_token to {TOKEN}, or set RAY_AUTH_TOKEN_PATH to it"
             )
             raise MixUnlearnError(f"{self._named()}: {reason}; {remedy}") from error
         except (OSError, RuntimeError, ValueError) as error:
@@ -234,16 +234,16 @@ class Jobs:
 
 
 def going_on(job: str, address: str) -> str:
-    """Return what to tell those who no longer follow a job."""
+    """Return a message for a user who no longer follows a job."""
     verbs = (f"mixunlearn submit --{verb} {job} --address {address}" for verb in VERBS)
     return f"the job continues; {' or '.join(verbs)}"
 
 
 def dashboard(address: str | None) -> str:
-    """Return the address of the dashboard that jobs are sent to.
+    """Return the address of the dashboard to which jobs are submitted.
 
     Raises:
-        InputError: it is none.
+        InputError: it is not an address.
     """
     chosen = address or os.environ.get("RAY_API_SERVER_ADDRESS")
     if not chosen and os.environ.get("RAY_ADDRESS", "").startswith(("http://", "https://")):
@@ -263,10 +263,10 @@ def dashboard(address: str | None) -> str:
 def token() -> dict[str, str]:
     """Return the header with the token that Ray keeps on this machine, if there is one.
 
-    Ray's client sends it with RAY_AUTH_MODE=token alone, which is easily forgotten.
+    Ray's client sends the token only if RAY_AUTH_MODE=token is set, which is easily forgotten.
 
     Raises:
-        InputError: it should be in a file that cannot be read.
+        InputError: RAY_AUTH_TOKEN_PATH names a file that cannot be read.
     """
     if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
         return {}
@@ -288,7 +288,7 @@ def _iso(milliseconds: int | None) -> str | None:
 
 
 def _waited_for(chunks: Any, skip: int) -> Iterator[str]:  # noqa: ANN401 (Ray has no types)
-    """Yield what an asynchronous iterator yields, without its first characters."""
+    """Yield the text of an asynchronous iterator, without its first `skip` characters."""
     with asyncio.Runner() as runner:
         while (text := runner.run(anext(chunks, None))) is not None:
             if fresh := text[skip:]:

@@ -1,4 +1,4 @@
-"""Sending a sweep to a cluster as a Ray job: following it, asking after it, stopping it."""
+"""Submits a sweep to a cluster as a Ray job, follows it, gets its state, or stops it."""
 
 import os
 import shlex
@@ -13,7 +13,7 @@ from distributed.runtime.addresses import sqlite_path
 from distributed.runtime.text import redact
 from mixunlearn.errors import InputError, MixUnlearnError
 
-HOME = "~/mixunlearn-runs"  # on the cluster: this machine's paths mean nothing there
+HOME = "~/mixunlearn-runs"  # on the cluster, where this machine's paths do not exist
 
 
 def run(
@@ -28,27 +28,27 @@ def run(
     follow: bool,
     show: Callable[[str], None],
 ) -> JobState:
-    """Do the one of three that was asked for, and return what is known of the job then.
+    """Submit an experiment, get the state of a job, or stop it; return the state of the job.
 
     Args:
-        experiment: to send.
-        status: id of a job to ask after.
+        experiment: path of an experiment to submit.
+        status: id of a job whose state to return.
         stop: id of a job to stop.
-        settings: `key=value`, of the experiment.
-        options: of the sweep, passed on.
+        settings: `key=value` settings of the experiment.
+        options: options that are passed on to the sweep.
         home: a folder on the cluster's head.
         address: see `Jobs`.
-        follow: whether to wait for the job that was sent, and show its log.
-        show: takes pieces of text.
+        follow: whether to wait for the submitted job and show its log.
+        show: called with pieces of the log.
 
     Raises:
-        InputError: none or more of them were asked for, or it cannot be carried out.
-        MixUnlearnError: the cluster cannot be reached, or the waiting was interrupted.
+        InputError: not exactly one of `experiment`, `status` and `stop` is given, or it is invalid.
+        MixUnlearnError: the cluster cannot be reached, or Ctrl-C stopped the waiting.
     """
     given = {"EXPERIMENT": experiment and str(experiment), "--status": status, "--stop": stop}
     asked = {key: value for key, value in given.items() if value is not None}
     if len(asked) != 1:
-        remedy = "one of these is needed: an experiment to send, --status JOB, or --stop JOB"
+        remedy = "give one of these: an experiment to submit, --status JOB, or --stop JOB"
         raise InputError("submit", " ".join(asked), remedy)
     if status is not None:
         return Jobs(address).state(status)
@@ -58,7 +58,7 @@ def run(
     name, command = entrypoint(experiment, settings, home, options)
     jobs = Jobs(address)
     job = jobs.send(name, command, environment())
-    show(f"job {job} was sent to {jobs.address}\n")
+    show(f"job {job} was submitted to {jobs.address}\n")
     if not follow:
         return jobs.state(job)
     try:
@@ -76,32 +76,32 @@ def entrypoint(
     """Check an experiment and return its name and the command of its sweep on a cluster.
 
     Args:
-        file: of the experiment, within the checkout.
-        settings: `key=value`, as for a sweep.
+        file: path of the experiment, in the checkout.
+        settings: `key=value` settings, as for a sweep.
         home: a folder on the cluster's head.
-        options: of the sweep, passed on.
+        options: options that are passed on to the sweep.
 
     Raises:
-        InputError: the experiment is wrong, or cannot be sent.
+        InputError: the experiment is invalid, or cannot be submitted.
     """
     experiment = read_experiment(file, settings)
     path = file.resolve()
     if not path.is_relative_to(ROOT):
-        remedy = f"only what is in the checkout is sent; copy it to {ROOT / 'experiments'}"
+        remedy = f"only files in the checkout are submitted; copy it to {ROOT / 'experiments'}"
         raise InputError("EXPERIMENT", str(file), remedy)
     for setting in settings:
         if redact(setting) != setting:
-            remedy = "a job's command is shown to others; let the nodes hold passwords"
+            remedy = "others can see a job's command; keep passwords on the nodes"
             raise InputError("--set", redact(setting), remedy)
     words = ["python", "-m", "mixunlearn", "sweep", path.relative_to(ROOT).as_posix()]
     words += ["--home", _remote_home(home), *options]
     words += [word for setting in settings for word in ("--set", setting)]
-    # exec: the signal that stops the job must reach the sweep and not a shell around it.
+    # exec, because the signal that stops the job must reach the sweep, not a shell around it.
     return experiment.name, f"exec {shlex.join(words)}"
 
 
 def environment() -> dict[str, str]:
-    """Return what the job is told of this machine's environment: no secret, no local path."""
+    """Return the job's environment variables from this machine: no secrets, no local paths."""
     told = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S), "MIXUNLEARN_CODE": code_version()}
     tracking = os.environ.get("MLFLOW_TRACKING_URI", "")
     shared = "://" in tracking and sqlite_path(tracking) is None
@@ -113,6 +113,6 @@ def environment() -> dict[str, str]:
 def _remote_home(home: str | None) -> str:
     chosen = home or HOME
     if not chosen.startswith(("/", "~")):
-        remedy = "is a folder on the cluster's head: begin it with / or '~'"
+        remedy = "must be a folder on the cluster's head that starts with / or '~'"
         raise InputError("--home", chosen, remedy)
     return chosen

@@ -1,4 +1,4 @@
-"""Which code produced a result, and on what."""
+"""Which code produced a result, and on which machine."""
 
 import hashlib
 import os
@@ -16,9 +16,9 @@ CPUS = Path("/proc/cpuinfo")
 
 @cache
 def code_version() -> str:
-    """Return the commit, with `+` if files were changed since; outside of git the version.
+    """Return the commit, with `+` if files were changed since; outside of git, the version.
 
-    Where the code was sent without its history, MIXUNLEARN_CODE says what it is.
+    A cluster gets the code without its history; there, MIXUNLEARN_CODE holds the commit.
     """
     if told := os.environ.get("MIXUNLEARN_CODE"):
         return told
@@ -33,7 +33,7 @@ def code_version() -> str:
 
 
 def environment() -> dict[str, Any]:
-    """Return the driver's machine and software as plain data; nothing of its settings."""
+    """Return the driver's machine and software as plain data, without its settings."""
     return {
         "code": code_version(),
         "changes": _changes(),
@@ -46,7 +46,7 @@ def environment() -> dict[str, Any]:
 
 
 def _changes() -> str | None:
-    """Return "clean" or a digest of what differs from the commit; `None` outside of git."""
+    """Return "clean", or a digest of the changes since the commit; `None` outside of git."""
     try:
         difference = _git("diff", "HEAD")
     except (OSError, subprocess.SubprocessError):
@@ -61,16 +61,16 @@ def _cpu() -> str:
 
 
 def _gpus() -> list[str]:
-    import torch  # noqa: PLC0415 (this module is imported by commands that need none)
+    import torch  # noqa: PLC0415 (this module is imported by commands that do not need torch)
 
     return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
 
 
 def _packages() -> dict[str, str]:
-    """Return the version of each package, by name; the first one found is the one imported."""
+    """Return the version of each package, by name; of several, the first is what is imported."""
     found = dict[str, str]()
     for each in distributions():
-        about = each.metadata  # parsed again each time it is asked for
+        about = each.metadata  # each access parses it again
         found.setdefault(about["Name"], about["Version"])
     return dict(sorted(found.items(), key=lambda item: item[0].lower()))
 

@@ -1,6 +1,6 @@
-"""A comparison: methods side by side on the same problems, each searched with the same budget.
+"""The cells of a comparison: methods on the same problems, each searched with the same budget.
 
-A cell is one study: a method on data, a task and labels, under one seed of the search.
+A cell is one study: a method on data, a task and labels, with one seed of the search.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,18 +20,18 @@ from mixunlearn.methods import METHODS
 from mixunlearn.tasks.written import level
 from search_spaces.space import Choice, Space
 
-KNOBS = 6  # of a method at most: more of them would need more trials than the others get
+KNOBS = 6  # maximal number of hyperparameters that vary: more would need more trials than others
 AXES = ("data", "task", "labels", "method", "seed")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One study of a comparison, or why there is none.
+    """One study of a comparison, or the reason why there is none.
 
     Args:
-        data, task, labels, method, seed: where it stands, by the comparison's names.
-        experiment: of the study; `None` if there is none.
-        incompatible: why the method makes no sense here; empty if it does.
+        data, task, labels, method, seed: place of the cell, by the names in the comparison.
+        experiment: experiment of the study; `None` if there is none.
+        incompatible: why the method does not fit the task and labels; empty if it does.
     """
 
     data: str
@@ -44,15 +44,15 @@ class Cell:
 
     @property
     def title(self) -> str:
-        """Return where the cell stands, in words."""
+        """Return the place of the cell, in words."""
         return f"{self.method} on {self.data}, {self.task}, label-{self.labels}, seed {self.seed}"
 
 
 def cells(comparison: Comparison) -> list[Cell]:
-    """Return all cells: problem by problem, so that its references are trained before the next.
+    """Return all cells, problem by problem.
 
     Raises:
-        InputError: an experiment that makes no sense, for a reason other than its method.
+        InputError: an experiment is invalid for a reason other than its method, or no method fits.
     """
     found = [
         _cell(comparison, data, task, labels, method, seed)
@@ -70,10 +70,10 @@ def cells(comparison: Comparison) -> list[Cell]:
 
 
 def chosen(found: Sequence[Cell], only: str | None) -> list[Cell]:
-    """Return the cells that `axis=name,…` names; names of one axis are alternatives.
+    """Return the cells that `axis=name,…` selects; several names of one axis are alternatives.
 
     Raises:
-        InputError: no such axis or name, or no cell is left that has an experiment.
+        InputError: no such axis or name, or no selected cell has an experiment.
     """
     wanted: dict[str, set[str]] = {}
     for word in only.split(",") if only else ():
@@ -91,16 +91,16 @@ def chosen(found: Sequence[Cell], only: str | None) -> list[Cell]:
         if all(str(getattr(cell, axis)) in names for axis, names in wanted.items())
     ]
     if not any(cell.experiment for cell in some):
-        raise InputError("--only", only, "leaves nothing to run: name other cells")
+        raise InputError("--only", only, "leaves nothing to run; choose other cells")
     return some
 
 
 class Plans:
-    """The plans of cells, each made once: data sets and splits take time.
+    """The plans of cells, each made only once, because data sets and splits take time.
 
     Args:
         home: where results are kept.
-        command: to name in error messages.
+        command: the command to name in error messages.
         local: whether trials run on this machine.
     """
 
@@ -112,7 +112,7 @@ class Plans:
         """Return the plan of a cell that has an experiment.
 
         Raises:
-            InputError: it cannot be carried out, or has too many hyperparameters.
+            InputError: the experiment cannot run as written, or too many hyperparameters vary.
         """
         assert cell.experiment is not None
         if cell.title not in self._made:
@@ -141,7 +141,7 @@ def knobs(space: Space, facts: Mapping[str, Any]) -> list[str]:
 def _require_few_knobs(cell: Cell, space: Space, facts: Mapping[str, Any]) -> None:
     varied = knobs(space, facts)
     if len(varied) > KNOBS:
-        remedy = f"varies {', '.join(varied)}, more than {KNOBS}: fix some of them"
+        remedy = f"varies {', '.join(varied)}, more than {KNOBS}; fix some of them"
         raise InputError(f"methods.{cell.method}.space", len(varied), remedy)
 
 
@@ -171,7 +171,7 @@ def _cell(
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Return two nested mappings as one; where both have a value, `above` counts."""
+    """Return two nested mappings as one; if both have a value, that of `above` is used."""
     result = dict(below)
     for key, value in above.items():
         both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
@@ -180,7 +180,7 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 
 
 def groups(found: Sequence[Cell]) -> Iterator[tuple[tuple[str, str, str], list[Cell]]]:
-    """Yield the problems, (data, task, labels), each with its cells."""
+    """Yield each problem, as (data, task, labels), with its cells."""
     by_problem: dict[tuple[str, str, str], list[Cell]] = {}
     for cell in found:
         by_problem.setdefault((cell.data, cell.task, cell.labels), []).append(cell)

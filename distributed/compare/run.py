@@ -1,4 +1,4 @@
-"""Runs a comparison, cell by cell, and makes its tables: whatever is there already is kept."""
+"""Runs the missing studies of a comparison, one after the other, and makes its tables."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,7 +32,7 @@ TO_COME = "to come"
 
 
 def done(plan: Plan) -> bool:
-    """Return whether a study has its verdict on all the trials that are wanted."""
+    """Return whether a study has a summary of all the trials that its plan asks for."""
     trials: Mapping[str, int] = read_summary(plan).get("trials", {})
     return sum(trials.values()) >= plan.experiment.search.trials
 
@@ -44,17 +44,17 @@ def run_comparison(
     plans: Plans,
     session: Session,
 ) -> dict[str, str]:
-    """Run the studies that are missing; return those that could not be run, with the reason.
+    """Run the missing studies; return those that failed to run, with the reasons.
 
     Args:
-        comparison: they belong to.
-        cells: to run; those without an experiment are passed over.
-        shown: in the tables: all of the comparison, whichever of them are run now.
-        plans: of the cells.
-        session: to do it in.
+        comparison: the comparison to which they belong.
+        cells: cells to run; those without an experiment are skipped.
+        shown: cells in the tables: all of the comparison, whichever are run now.
+        plans: plans of the cells.
+        session: the session of the command.
 
     Raises:
-        Interrupted: a stop was asked for; the tables show what is there so far.
+        Interrupted: a stop was requested; the tables show all results so far.
     """
     wanted = [cell for cell in cells if cell.experiment]
     missing = [cell for cell in wanted if not done(plans.of(cell))]
@@ -73,7 +73,7 @@ def run_comparison(
                     with session.part() as part:
                         run_sweep(plan, part, part_of=tags)
                 except MixUnlearnError as error:
-                    # One method's trouble is not the others'; the same command tries it again.
+                    # An error of one study must not stop the others; the same command retries it.
                     failures[cell.title] = str(error)
                     session.progress.say(f"{cell.title}: {error}")
                 count.done += 1
@@ -92,12 +92,12 @@ def run_comparison(
 def tracked(
     plan: Plan, folder: Path, session: Session
 ) -> Iterator[tuple[Tracker, Mapping[str, str]]]:
-    """Give the writer of the comparison's own run in MLflow, and the tags of its studies' runs.
+    """Open the comparison's own run in MLflow; give its tracker and the tags for its studies.
 
     Args:
-        plan: of any of the studies: they are all tracked in one place.
-        folder: of the comparison.
-        session: the comparison runs in.
+        plan: plan of any of the studies, which all use the same MLflow.
+        folder: folder of the comparison.
+        session: the session of the command.
     """
     name, tags = plan.experiment.name, {COMPARISON: plan.experiment.name}
     with own_run(
@@ -116,17 +116,17 @@ def tracked(
 def results(
     cells: Sequence[Cell], plans: Plans, failures: Mapping[str, str] | None = None
 ) -> list[CellResult]:
-    """Return what there is of each cell."""
+    """Return the results of each cell so far."""
     return [_result(cell, plans, (failures or {}).get(cell.title, "")) for cell in cells]
 
 
 def folder_of(comparison: Comparison, home: Path) -> Path:
-    """Return where a comparison's own results are kept."""
+    """Return the folder of a comparison's own results."""
     return home / "comparisons" / comparison.name
 
 
 def write_results(name: str, found: Sequence[CellResult], folder: Path) -> None:
-    """Write the comparison's page, table and LaTeX into its folder, each whole or not at all."""
+    """Write the comparison's page, table and LaTeX into its folder; replaces each as a whole."""
     with replacing(folder / TABLE) as temporary:
         pq.write_table(pa.Table.from_pylist([row(result) for result in found]), temporary)
     made = tables(found)
@@ -137,7 +137,7 @@ def write_results(name: str, found: Sequence[CellResult], folder: Path) -> None:
 
 
 def row(result: CellResult) -> dict[str, Any]:
-    """Return one cell as a row of comparison.parquet: the winner under fresh seeds, on `test`."""
+    """Return a cell as a row of comparison.parquet: its winner under fresh seeds, on `test`."""
     spread = result.summary.get("spread") or {}
     means = {name: each["mean"] for name, each in spread.items() if isinstance(each, dict)}
     sds = {f"sd/{name}": each["sd"] for name, each in spread.items() if isinstance(each, dict)}

@@ -1,4 +1,4 @@
-"""A comparison as a user writes it down."""
+"""A comparison, as a user writes it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from mixunlearn.data.names import known_names
 from mixunlearn.errors import InputError
 
 Name = Annotated[str, Field(min_length=1, max_length=60, pattern=r"^[^,=\n]+$")]
-# What belongs to the images; all else is the same for every cell, or it would be no comparison.
+# What may differ between data sets; everything else is the same for all cells, to be comparable.
 OF_DATA = ("data", "model", "references", "resources")
 
 
@@ -21,7 +21,7 @@ class Contender(Section):
     """A method of the registry, or a variant of one.
 
     Args:
-        method: its name in the registry; by default the one it has in the comparison.
+        method: its name in the registry; by default its name in the comparison.
         space: hyperparameters that are fixed or narrowed, as in `search.space`.
     """
 
@@ -30,15 +30,16 @@ class Contender(Section):
 
 
 class Comparison(Section):
-    """What is compared, as a user writes it down.
+    """What is compared, as a user writes it.
 
     Args:
-        name: of the comparison; the experiment of all its studies in MLflow.
+        name: name of the comparison, and of the MLflow experiment that holds all its studies.
         experiment: keys of an experiment that all cells share.
-        methods, tasks: by the name they have in tables; a task as in an experiment.
-        data: by name, what belongs to the images: data, model, references, resources.
+        methods, tasks: methods and tasks, by their names in the tables; a task is written as in an
+            experiment.
+        data: the sections that depend on the images (data, model, references, resources), by name.
         labels: "aware", "agnostic" or both.
-        seeds: of the search; one study each, so that a winner is not one lucky search.
+        seeds: seeds of the search, one study for each, so that one lucky search does not decide.
     """
 
     name: Annotated[str, Field(max_length=60, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -51,10 +52,10 @@ class Comparison(Section):
 
 
 def read_comparison(path: Path, settings: Sequence[str] = ()) -> Comparison:
-    """Return the comparison of a YAML file, with `key=value` settings put over it.
+    """Return the comparison in a YAML file, with `key=value` settings applied on top.
 
     Raises:
-        InputError: no such file, not YAML, or a key or value that means nothing.
+        InputError: no such file, not YAML, or an unknown key or invalid value.
     """
     content = read_file(path)
     put(content, settings)
@@ -66,16 +67,16 @@ def read_comparison(path: Path, settings: Sequence[str] = ()) -> Comparison:
     for axis in ("labels", "seeds"):
         values = getattr(comparison, axis)
         if len(set(values)) < len(values):
-            raise InputError(axis, values, "names one twice: name each once")
+            raise InputError(axis, values, "lists a value twice; list each value once")
     for name, overlay in comparison.data.items():
         for key in overlay:
             if key not in OF_DATA:
-                remedy = f"belongs to all cells alike; here stand {', '.join(OF_DATA)}"
+                remedy = f"not allowed here, as all cells share it; allowed: {', '.join(OF_DATA)}"
                 raise InputError(f"data.{name}.{key}", overlay[key], remedy)
     return comparison
 
 
 def _unknown(place: Sequence[str]) -> str:
-    """Return the remedy for a key that a comparison has not."""
+    """Return the remedy for a key that a comparison does not have."""
     known = Comparison.model_fields if len(place) == 1 else Contender.model_fields
     return f"unknown key; {known_names(place[-1], known)}"

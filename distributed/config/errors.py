@@ -1,4 +1,4 @@
-"""pydantic's errors as one line of ours: key, value and remedy."""
+"""Translates pydantic's errors into one line: key, value and remedy."""
 
 from collections.abc import Callable, Sequence
 
@@ -17,7 +17,7 @@ REMEDIES = {  # by the type of pydantic's error
     "model_type": "must be a mapping of keys to values",
     "model_attributes_type": "must be a mapping, for example {{kind: class}}",
     "literal_error": "must be {expected}",
-    "string_pattern_mismatch": "must be letters, digits and . _ - with a letter or digit first",
+    "string_pattern_mismatch": "must be letters, digits and . _ - and start with a letter or digit",
     "string_too_long": "must have at most {max_length} characters",
     "greater_than": "must be above {gt:g}",
     "greater_than_equal": "must be at least {ge:g}",
@@ -28,12 +28,11 @@ REMEDIES = {  # by the type of pydantic's error
 def translated(
     error: ErrorDetails, *, unknown: Callable[[Sequence[str]], str], missing: str
 ) -> InputError:
-    """Return one error of pydantic's as one line of ours.
+    """Return an error of pydantic as an `InputError`.
 
     Args:
         error: what pydantic found.
-        unknown: returns the remedy for a key that there is not; called with its place, a name for
-            each level.
+        unknown: returns the remedy for an unknown key; called with its path, one name a level.
         missing: where the user finds an example with the missing key.
     """
     place = [str(part) for part in error["loc"]]

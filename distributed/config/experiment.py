@@ -1,4 +1,4 @@
-"""The experiment: what a user writes down, checked and typed before anything runs."""
+"""The experiment: what a user writes, checked and typed before anything runs."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -24,7 +24,7 @@ class Limit(Section):
 
 
 class Data(Section):
-    """Where images come from; of the options, a source has some, see `docs/data.md`."""
+    """Where images come from; each source has some of the options, see `docs/data.md`."""
 
     source: str
     train: str | None = None
@@ -39,14 +39,15 @@ class Data(Section):
 
     @property
     def options(self) -> dict[str, object]:
-        """Return what was given for the source itself."""
+        """Return the options that were given for the source itself."""
         return self.model_dump(exclude={"source", "limit", "seed"}, exclude_none=True)
 
 
 class Model(Section):
     """Which classifier; `width` is the number of channels of its first stage.
 
-    `weights` is what originals and references start from: a file, or DEFAULT for torchvision's.
+    `weights` are the initial weights of originals and references: a file, or DEFAULT for
+    torchvision's.
     """
 
     name: str
@@ -55,7 +56,7 @@ class Model(Section):
 
 
 class References(Section):
-    """How originals and references are trained, and how many references."""
+    """How originals and references are trained, and how many references there are."""
 
     seeds: Count = 3
     epochs: Count = 8
@@ -67,7 +68,7 @@ class References(Section):
 class Search(Section):
     """What is searched, how, and for how long.
 
-    `start` holds configurations, or parts of some, that are tried right after the default.
+    `start` holds whole or partial configurations that are tried right after the default.
     """
 
     trials: Count = 16
@@ -82,7 +83,7 @@ class Search(Section):
 
 
 class Resources(Section):
-    """What one trial is given; fractions share a GPU."""
+    """What one trial gets; fractions of a GPU share it."""
 
     cpu: Annotated[float, Field(ge=0.01)] = 1
     gpu: Annotated[float, Field(ge=0)] = 0
@@ -90,7 +91,7 @@ class Resources(Section):
 
 
 class Tracking(Section):
-    """Where MLflow keeps runs and artifacts; null is the embedded default under the home."""
+    """Where MLflow keeps runs and artifacts; null: in files under the home."""
 
     uri: str | None = None
     storage: str | None = None
@@ -101,10 +102,10 @@ class Tracking(Section):
 
 
 class Storage(Section):
-    """Where the record of a study and its files are kept; null is under the home.
+    """Where the record of a study and its files are kept; null: under the home.
 
-    `study` is the address of a database for Optuna, `files` of a folder for the store, the
-    checkpoints and the results, on any file system that pyarrow knows.
+    `study` is the address of a database for Optuna. `files` is the address of a folder for the
+    store, the checkpoints and the results, on any file system that pyarrow supports.
     """
 
     study: str | None = None
@@ -116,7 +117,7 @@ class Storage(Section):
 
 
 class Experiment(Section):
-    """An experiment: what to forget, how to search for it, with what and where to keep it all."""
+    """An experiment: what to forget, how to search, with which resources, where to keep results."""
 
     name: Annotated[str, Field(max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     data: Data
@@ -133,24 +134,26 @@ class Experiment(Section):
     def signature(self, digest: str, ids: Sequence[int] = (), weights: str | None = None) -> str:
         """Return eight hex digits for all that can change a study's numbers.
 
-        More trials are the same study, and so are another home, name or cluster.
+        The number of trials, the name, the home and the cluster do not change it.
 
         Args:
-            digest: of the data set, in place of where and how it was read.
-            ids: of the images to forget where they are listed, in place of the list or its file.
-            weights: digest of those the models start from, in place of the file.
+            digest: digest of the data set; it replaces where and how the data were read.
+            ids: indices of the images to forget, if the task lists them; they replace the list or
+                its file.
+            weights: digest of the initial weights; it replaces their file.
         """
         content = self.model_dump(exclude={"name", "tracking", "resources", "storage"})
         content["data"] |= {"train": None, "test": None, "digest": digest}
-        for key in ("root", "size", "download"):  # what they change shows in the digest
+        for key in ("root", "size", "download"):  # the digest covers their effect
             del content["data"][key]
         for name, written in TASKS[self.task.kind].schema().items():
             if written.lists_rows:
                 content["task"][name] = list(ids)
         content["model"]["weights"] = weights
-        if weights is None:  # as before there were any
+        # Older versions lack `weights` and `start`: leave them out, so that old studies are found.
+        if weights is None:
             del content["model"]["weights"]
         del content["search"]["trials"]
-        if not self.search.start:  # as before there were any
+        if not self.search.start:
             del content["search"]["start"]
         return signature(content)

@@ -1,4 +1,4 @@
-"""Reading an experiment file: YAML, settings on top, checked."""
+"""Reads an experiment file: YAML with settings on top, checked."""
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
@@ -30,10 +30,10 @@ from mixunlearn.tasks import TASKS
 
 
 def read_experiment(path: Path, settings: Iterable[str] = ()) -> Experiment:
-    """Return the experiment of a YAML file, with `key=value` settings put over it.
+    """Return the experiment in a YAML file, with `key=value` settings applied on top.
 
     Raises:
-        InputError: no such file, not YAML, or a key or value that means nothing.
+        InputError: no such file, not YAML, or an unknown key or invalid value.
     """
     content = read_file(path)
     put(content, settings)
@@ -41,10 +41,10 @@ def read_experiment(path: Path, settings: Iterable[str] = ()) -> Experiment:
 
 
 def make_experiment(content: dict[str, Any]) -> Experiment:
-    """Return the experiment of nested plain data.
+    """Return the experiment in nested plain data.
 
     Raises:
-        InputError: a key or value that means nothing; only the first is named.
+        InputError: an unknown key or invalid value; only the first one is named.
     """
     try:
         experiment = Experiment.model_validate(content)
@@ -63,7 +63,7 @@ def make_experiment(content: dict[str, Any]) -> Experiment:
 
 
 def read_data(source: str, settings: Iterable[str] = ()) -> Data:
-    """Return the `data` section for a source, with `data.key=value` settings put over it."""
+    """Return the `data` section for a source, with `data.key=value` settings on top."""
     return _alone(settings, {"data": {"source": source}}).data
 
 
@@ -78,7 +78,7 @@ def read_tracking(settings: Iterable[str] = ()) -> Tracking:
 
 
 def _alone(settings: Iterable[str], content: dict[str, Any]) -> Experiment:
-    """Return an experiment of which only some sections matter."""
+    """Return an experiment in which only the given sections and settings matter."""
     some = {"name": "none", "data": {"source": "digits"}, "model": {"name": "cnn"}}
     whole = {**some, "task": {"kind": "class"}, **content}
     put(whole, settings)
@@ -86,8 +86,8 @@ def _alone(settings: Iterable[str], content: dict[str, Any]) -> Experiment:
 
 
 def _first_error(errors: Sequence[ErrorDetails], task: Any) -> InputError:  # noqa: ANN401
-    """Return one thing pydantic found as one line of ours; `task` is what was written for it."""
-    # A key is often missing because it is there misspelt.
+    """Return the most helpful of pydantic's errors; `task` is what the user wrote for that key."""
+    # An unknown key goes first: it is often the missing key, misspelt.
     error = next((error for error in errors if error["type"] == "extra_forbidden"), errors[0])
     if error["type"] == "enum":
         kind = error["input"].get("kind")
@@ -102,10 +102,10 @@ def _first_error(errors: Sequence[ErrorDetails], task: Any) -> InputError:  # no
 
 
 def _no_task_key(name: str, kind: str) -> str:
-    """Return what to do about a key that tasks of a kind do not have."""
+    """Return the remedy for a key that tasks of this kind do not have."""
     others = [other for other, task in TASKS.items() if name in task.schema()]
     if others:
-        return f"a {kind} task has no such key; it is one of {', '.join(others)} tasks"
+        return f"a {kind} task has no such key; it belongs to {', '.join(others)} tasks"
     known = known_names(name, ["kind", *TASKS[kind].schema()])
     return f"a {kind} task has no such key; {known}"
 

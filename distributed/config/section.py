@@ -1,4 +1,4 @@
-"""A mapping in a file that a user writes: typed, and a key it does not know is an error."""
+"""A mapping in a file that a user writes: typed; an unknown key is an error."""
 
 from typing import Annotated, TypeAlias
 
@@ -14,6 +14,6 @@ Fraction: TypeAlias = Annotated[float, Field(gt=0, le=1)]
 
 
 class Section(BaseModel):
-    """A mapping of the experiment file; a key it does not know is an error."""
+    """A mapping in a file that a user writes; an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)

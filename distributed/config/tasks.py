@@ -1,4 +1,4 @@
-"""The `task` section, from the registry of task kinds."""
+"""The `task` section, built from the registry of task kinds."""
 
 from functools import cache
 from typing import Any
@@ -18,16 +18,16 @@ from mixunlearn.tasks.keys import Key
 
 
 class Task(Section):
-    """What is to be forgotten: a kind of `mixunlearn.tasks.TASKS`, with the keys of that kind."""
+    """What must be forgotten: a kind of `mixunlearn.tasks.TASKS`, with the keys of that kind."""
 
-    model_config = ConfigDict(extra="allow")  # after `_of_kind` they are those of the kind
+    model_config = ConfigDict(extra="allow")  # `_of_kind` has already refused unknown keys
 
     kind: str
 
     @model_validator(mode="before")
     @classmethod
     def _of_kind(cls, task: object) -> object:
-        """Return the task with its defaults; values are checked as far as it goes without data."""
+        """Return the task with its defaults; checks what can be checked without the data."""
         if isinstance(task, Task):
             return task
         if not isinstance(task, dict):
@@ -40,7 +40,7 @@ class Task(Section):
 
 @cache
 def _section(kind: type[Kind]) -> type[Section]:
-    """Return what may be written for a kind of task, for pydantic."""
+    """Return the pydantic model of a kind of task."""
     keys: dict[str, Any] = {name: _field(key) for name, key in kind.schema().items()}
     return create_model("Task", __base__=Section, kind=(str, ...), **keys)
 

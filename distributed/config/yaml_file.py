@@ -1,4 +1,4 @@
-"""What a user typed, as nested plain data: a YAML file with `key=value` settings put over it."""
+"""What a user wrote, as nested plain data: a YAML file with `key=value` settings on top."""
 
 import re
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ KEY_TAGS = {"tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"}
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which 1e-4 is a number, as everywhere else; keys are text, each is given once."""
+    """YAML in which 1e-4 is a number, keys are text, and no key is given twice."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:  # noqa: ANN401 (PyYAML's)
         node: yaml.MappingNode = super().compose_mapping_node(anchor)
@@ -40,7 +40,7 @@ def read_file(path: Path) -> dict[str, Any]:
     """Return the mapping in a YAML file.
 
     Raises:
-        InputError: no such file, not a text file, not YAML, or no mapping.
+        InputError: no such file, not a text file, not YAML, or not a mapping.
     """
     try:
         content = _load(path.read_text(encoding="utf-8"))
@@ -56,7 +56,7 @@ def read_file(path: Path) -> dict[str, Any]:
 
 
 def put(content: dict[str, Any], settings: Iterable[str]) -> None:
-    """Put `a.b=value` settings into nested mappings, the values parsed as YAML.
+    """Put `a.b=value` settings into nested mappings; the values are parsed as YAML.
 
     Raises:
         InputError: not `key=value`, or the value is not YAML.
@@ -77,16 +77,17 @@ def put(content: dict[str, Any], settings: Iterable[str]) -> None:
 def _put(content: dict[str, Any], parts: list[str], value: object) -> None:
     *parents, last = parts
     for parent in parents:
+        # Copied, because YAML anchors let two keys share one mapping.
         below = content.get(parent)
         content[parent] = content = dict(below) if isinstance(below, dict) else {}
     content[last] = value
 
 
 def _load(text: str) -> Any:  # noqa: ANN401 (YAML holds anything)
-    """Return what YAML text means.
+    """Return the data in a YAML text.
 
     Raises:
-        ValueError: it means nothing; says why, in one line.
+        ValueError: not valid YAML; the message says why, in one line.
     """
     try:
         return yaml.load(text, Loader=_Loader)

@@ -1,4 +1,4 @@
-"""How much disk a study will take: known before it starts, and independent of its trials."""
+"""Estimate of the disk space that a study takes, made before it starts."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,16 +14,16 @@ from mixunlearn.models import StagedModel
 from trainables.checkpoint import save_state
 
 TASTED = 64  # images on which sizes are measured
-EPOCH_BYTES = 4096  # of one epoch of one trial in the study, its table and MLflow, measured
-PROGRAM_BYTES = 8_000  # of an exported model, for each tensor beside its content: Swin takes 6,000
+EPOCH_BYTES = 4096  # measured: one epoch of one trial in the study, the trials table and MLflow
+PROGRAM_BYTES = 8_000  # of an exported model, per tensor, without its content; Swin takes 6,000
 
 
 def estimate(plan: Plan, slots: int) -> dict[str, int]:
-    """Return the bytes that each part of a study takes at most, measured on a few images.
+    """Return the maximal size of each part of a study in bytes, measured on a few images.
 
     Args:
-        plan: of the sweep.
-        slots: how many trials run at once.
+        plan: plan of the sweep.
+        slots: number of trials that run at once.
     """
     experiment = plan.experiment
     model = plan.references.architecture.build(0)
@@ -37,26 +37,26 @@ def estimate(plan: Plan, slots: int) -> dict[str, int]:
     return {
         "images": sum(
             dataset.images_NCHW.nbytes + dataset.labels_N.nbytes
-            for dataset in {plan.source, plan.dataset}  # one, unless the task spoils some
+            for dataset in {plan.source, plan.dataset}  # one, unless the task corrupts images
         ),
         "models": weights * (len(plan.references.members) + examined),
         "teacher's outputs": taught * _taught_bytes(plan, model),
         "checkpoints": kept * _checkpoint_bytes(plan, model),
         "records": search.trials * plan.epochs * EPOCH_BYTES,
         "models in MLflow": weights * TESTED_TRIALS,
-        # Its weights twice, in the study's folder and in MLflow.
+        # Once in the study's folder and once in MLflow; an export holds the weights twice.
         "best model, exported": 2 * (2 * weights + PROGRAM_BYTES * len(tensors)),
     }
 
 
 def _taught_bytes(plan: Plan, model: StagedModel) -> int:
-    """Return the bytes that the store keeps of the original's outputs for one image."""
+    """Return the size of the original's outputs for one image in the store, in bytes."""
     probs, features = predict(model, _images(plan)[:1], plan.stages)
     return probs.nbytes + sum(tensor.nbytes for tensor in features.values())
 
 
 def _checkpoint_bytes(plan: Plan, model: StagedModel) -> int:
-    """Return the bytes of a checkpoint of the default configuration after an epoch."""
+    """Return the size of the default configuration's checkpoint after one epoch, in bytes."""
     images = _images(plan)
     probs, features = predict(model, images, plan.stages)
     labels = torch.from_numpy(plan.dataset.labels_N[:TASTED].copy())

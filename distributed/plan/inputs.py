@@ -1,4 +1,4 @@
-"""The data of a study as MLflow names it: the data set, and the parts it is split into."""
+"""The data of a study in MLflow's terms: the data set and the parts of its split."""
 
 import json
 from typing import Any
@@ -8,13 +8,14 @@ import numpy as np
 from distributed.plan.plan import PARTS, Plan
 from mixunlearn.splits import describe
 
-DIGEST = 32  # characters of the data's digest: MLflow takes 36
+DIGEST = 32  # characters of the data's digest; MLflow accepts at most 36
 
 
 def inputs(plan: Plan) -> list[dict[str, str]]:
-    """Return what `Tracker.log_inputs` takes: the data under its digest, parts under the split's.
+    """Return the inputs for `Tracker.log_inputs`: the data set and each part of its split.
 
-    The context of each is its role: "source", "forget", "retain", "val" or "test".
+    The data set has its own digest, the parts have the key of the split. The context of each is
+    its role: "source", "forget", "retain", "val" or "test".
     """
     dataset, splits = plan.dataset, plan.splits
     common = {**_source(plan), "schema": json.dumps(_schema(dataset.images_NCHW.shape[1:]))}
@@ -37,7 +38,7 @@ def inputs(plan: Plan) -> list[dict[str, str]]:
 
 
 def _source(plan: Plan) -> dict[str, str]:
-    """Return where the data came from, in the words of MLflow's own sources."""
+    """Return where the data came from, in the format of MLflow's own sources."""
     data = plan.experiment.data
     if place := data.train or data.root:
         return {"source_type": "local", "source": json.dumps({"uri": place})}

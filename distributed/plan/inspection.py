@@ -1,4 +1,4 @@
-"""Importing a data source and looking at it."""
+"""Imports a data source and describes it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,15 +14,15 @@ from mixunlearn.splits import describe, make_splits
 
 
 def inspect_data(name: str, settings: Sequence[str], home: Path) -> dict[str, Any]:
-    """Import a source into the cache; return its shape, classes, counts, digest, what was skipped.
+    """Import a source into the cache; return its shape, classes, counts, digest, skipped files.
 
     Args:
-        name: an experiment file, or a source.
-        settings: `key=value` put over it.
-        home: the cache is in it.
+        name: path of an experiment file, or name of a source.
+        settings: `key=value` settings, applied on top.
+        home: the home; it contains the cache.
 
     Raises:
-        InputError: neither a file nor a source, or a source that cannot be read.
+        InputError: neither a file nor a source, or the source cannot be read.
         MixUnlearnError: too little disk space.
     """
     require_home(home)
@@ -33,7 +33,7 @@ def inspect_data(name: str, settings: Sequence[str], home: Path) -> dict[str, An
     elif name in sources.SOURCES:
         data, task = read_data(name, settings), {"kind": "class", "classes": [0]}
     else:
-        remedy = f"no YAML file and no source; {known_names(name, sources.SOURCES)}"
+        remedy = f"neither a YAML file nor a source; {known_names(name, sources.SOURCES)}"
         raise InputError("EXPERIMENT|SOURCE", name, remedy)
     return _inspected(data, task, home)
 

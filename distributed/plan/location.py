@@ -29,12 +29,12 @@ def record_address(study: str | None, folder: Path) -> str:
     """Return the address of a study's record.
 
     Args:
-        study: `storage.study`; a password that was hidden there is left to libpq, which looks into
-            PGPASSWORD and ~/.pgpass.
-        folder: of the study; its file system decides between SQLite and a journal.
+        study: `storage.study`; if its password is hidden, libpq finds it in PGPASSWORD or
+            ~/.pgpass.
+        folder: folder of the study; its file system decides between SQLite and a journal.
 
     Raises:
-        InputError: SQLite on a network file system, which would damage it sooner or later.
+        InputError: SQLite on a network file system, where its file locks do not work reliably.
     """
     files = StudyFolder(path=folder.resolve())
     path = sqlite_path(study) if study else files.database
@@ -45,18 +45,19 @@ def record_address(study: str | None, folder: Path) -> str:
     if study and network:
         remedy = "SQLite is not safe on a network file system; leave it out, or name PostgreSQL"
         raise InputError("storage.study", study, remedy)
+    # An existing SQLite file is kept: the folder was moved there, or made by an older version.
     if network and not path.exists():
         return f"journal:///{files.journal}"
     return f"sqlite:///{path.resolve()}"
 
 
 def filesystem_of(path: Path) -> str:
-    """Return the type of the file system a path is on, or would be; empty if it is not known."""
+    """Return the type of the file system of a path, which need not exist; empty if unknown."""
     places = {Path(disk.mountpoint): disk.fstype for disk in psutil.disk_partitions(all=True)}
     found = [places[parent] for parent in path.resolve().parents if parent in places]
     return found[0] if found else ""
 
 
 def is_network(kind: str) -> bool:
-    """Return whether a type of file system is one over a network."""
+    """Return whether a type of file system is a network file system."""
     return kind.lower().startswith(NETWORK)

@@ -1,4 +1,4 @@
-"""Making a plan: of an experiment, or of a study that is there."""
+"""Makes a plan from an experiment, or from an existing study."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -34,12 +34,12 @@ def make_plan(experiment: Experiment, home: Path, *, command: str, local: bool =
 
     Args:
         experiment: what the user wrote.
-        home: where results are kept; not touched.
-        command: to name in error messages.
+        home: where results are kept; nothing is written there.
+        command: the command to name in error messages.
         local: whether trials run on this machine, so that its resources must suffice.
 
     Raises:
-        InputError: something cannot be carried out.
+        InputError: the experiment cannot run as written.
         MixUnlearnError: too little disk space.
     """
     require_home(home)
@@ -59,7 +59,8 @@ def make_plan(experiment: Experiment, home: Path, *, command: str, local: bool =
     stages = model.stages_with(wished_stages(experiment))
     if experiment.method not in SPACES:
         remedy = (
-            "has no space: its package must name one in the entry points mixunlearn.search_spaces"
+            "has no search space; its package must name one under the entry point "
+            "mixunlearn.search_spaces"
         )
         raise InputError("method", experiment.method, remedy)
     space = SPACES[experiment.method](stages, model.default_stage)
@@ -79,16 +80,20 @@ def make_plan(experiment: Experiment, home: Path, *, command: str, local: bool =
     )
     require_measurable(plan)
     require_objective(plan)
-    record_address(experiment.storage.study, plan.folder)  # raises, if the place does not suit it
+    record_address(experiment.storage.study, plan.folder)  # raises if SQLite is not safe there
     return plan
 
 
 def earlier(plan: Plan) -> list[tuple[str, list[str]]]:
-    """Return other studies of the experiment's name in the home, with the keys that differ."""
+    """Return the other studies of this name in the home, with the keys that differ.
+
+    Empty if the study of the plan itself exists.
+    """
     found = []
     if plan.folder.exists():
         return []
     for folder in begun_studies(plan.home, f"{plan.experiment.name}-*"):
+        # This is only a hint for the user: a study that cannot be read is left out.
         with suppress(OSError, yaml.YAMLError, AttributeError, TypeError):
             other = flat(yaml.safe_load(folder.experiment.read_text()))
             if other.pop("name") == plan.experiment.name:
@@ -108,10 +113,10 @@ APART = ("name", "tracking.", "resources.", "storage.", "search.trials")
 
 
 def find_experiment(study: str, settings: Sequence[str], home: Path) -> Experiment:
-    """Return the experiment of a study that a sweep has begun.
+    """Return the experiment of an existing study.
 
     Raises:
-        InputError: there is none of this name.
+        InputError: there is no study of this name.
     """
     known = [folder.path.name for folder in begun_studies(home)]
     if study not in known:
@@ -121,23 +126,23 @@ def find_experiment(study: str, settings: Sequence[str], home: Path) -> Experime
 
 
 def record_of(study: str, settings: Sequence[str], home: Path) -> str:
-    """Return the address of the record of a study that a sweep has begun; see `record_address`."""
+    """Return the address of the record of an existing study; see `record_address`."""
     experiment = find_experiment(study, settings, home)
     return record_address(experiment.storage.study, study_folder(home, study).path)
 
 
 def find_study(study: str, settings: Sequence[str], home: Path) -> Plan:
-    """Return the plan of a study that a sweep has begun.
+    """Return the plan of an existing study.
 
     Raises:
-        InputError: there is none of this name, or its data or settings have changed.
+        InputError: there is no study of this name, or its data or settings have changed.
     """
     experiment = find_experiment(study, settings, home)
     if HIDDEN in (experiment.tracking.uri or ""):
-        remedy = "passwords are not kept; give the whole address with --set tracking.uri=..."
+        remedy = "passwords are not saved; give the whole address with --set tracking.uri=..."
         raise InputError("tracking.uri", experiment.tracking.uri, remedy)
     plan = make_plan(experiment, home, command=f"mixunlearn sync {study}", local=False)
     if plan.study != study:
-        remedy = f"its data or settings make another study now: {plan.study}"
+        remedy = f"its data or settings have changed and now make another study: {plan.study}"
         raise InputError("STUDY", study, remedy)
     return plan

@@ -1,4 +1,4 @@
-"""The model of a plan: its architecture, weights and feature stages."""
+"""The model of a plan: its architecture, initial weights and feature stages."""
 
 from distributed.config.experiment import Experiment
 from mixunlearn.data.arrow import Dataset
@@ -9,7 +9,7 @@ from search_spaces import Choice, Space
 
 
 def read_pretrained(experiment: Experiment) -> Pretrained | None:
-    """Return the weights an experiment starts from, `None` if there are none.
+    """Return the initial weights of an experiment; `None` if there are none.
 
     Raises:
         InputError: they cannot be read.
@@ -39,16 +39,16 @@ def wished_stages(experiment: Experiment) -> list[str]:
 
 
 def readable_stages(space: Space, model: str) -> tuple[str, ...]:
-    """Return the stages that trials may read features from: those worth caching.
+    """Return the stages from which trials may read features: those worth caching.
 
     Raises:
-        InputError: the model has none.
+        InputError: the method needs a stage and the model has none.
     """
     stage = space.get("stage")
     if stage is None or not space.reachable("stage"):
         return ()
     assert isinstance(stage, Choice)
     if not stage.options:
-        remedy = "has no feature map for the generator; take another, or search.space.mixing=mixup"
+        remedy = "has no feature map for the generator; use another, or search.space.mixing=mixup"
         raise InputError("model.name", model, remedy)
     return tuple(str(option) for option in stage.options)

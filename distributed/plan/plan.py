@@ -36,7 +36,7 @@ from mixunlearn.training import Recipe
 from search_spaces import Space
 from search_spaces.space import Value
 
-TESTED_TRIALS = 5  # trials that are evaluated on `test` in the end
+TESTED_TRIALS = 5  # number of trials that are evaluated on `test` at the end
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,13 +46,13 @@ class Plan:
     Args:
         experiment: what the user wrote.
         home: where results are kept.
-        source: the images as their source has them.
-        dataset: those that models are trained on: the same, unless the task spoils some.
-        splits: who is forgotten, retained, held out.
-        space: the method's hyperparameters, narrowed as the user wished.
-        stages: the model's feature stages the search may choose from.
-        pretrained: what originals and references start from; `None` is from scratch.
-        command: that started this, to name in error messages.
+        source: the images as their source provides them.
+        dataset: the images on which models are trained; the same, unless the task corrupts some.
+        splits: which images are forgotten, retained, held out.
+        space: the method's hyperparameters, narrowed by `search.space`.
+        stages: the model's feature stages from which the search may choose.
+        pretrained: initial weights of originals and references; `None`: random ones.
+        command: the command to name in error messages.
         local: whether trials run on this machine.
     """
 
@@ -77,23 +77,23 @@ class Plan:
 
     @property
     def folder(self) -> Path:
-        """Return where the study keeps its files."""
+        """Return the study's folder in the home."""
         return self.study_folder.path
 
     @property
     def study_folder(self) -> StudyFolder:
-        """Return the names of the files in there."""
+        """Return the study's folder with the paths of its files."""
         return study_folder(self.home, self.study)
 
     @property
     def files(self) -> Files:
-        """Return where store, checkpoints and results are kept."""
-        # Resolved, because workers have working folders of their own.
+        """Return the folder of the store, the checkpoints and the results."""
+        # An absolute path, because each worker has its own working folder.
         return Files.of(self.experiment.storage.files or self.home.resolve())
 
     @property
     def shared(self) -> Files | None:
-        """Return the study's folder among those files, where it is not the one of the home."""
+        """Return the study's folder in `storage.files`; `None` if that is not set."""
         return self._common if self.experiment.storage.files else None
 
     @property
@@ -104,12 +104,12 @@ class Plan:
     @property
     def reference_checkpoints(self) -> Files:
         """Return the folder of Tune's runs that train references."""
-        # In a folder of their own: the runs of trials are listed more often.
+        # A separate folder, because the runs of trials are listed often.
         return self._common / MODELS
 
     @property
     def _common(self) -> Files:
-        """Return the study's folder among the files that its workers reach."""
+        """Return the study's folder that workers can reach."""
         return self.files / STUDIES / self.study
 
     @property
@@ -125,28 +125,28 @@ class Plan:
 
     @property
     def database(self) -> str | None:
-        """Return the address of the record if it is a server's."""
+        """Return the address of the record if it is on a database server, else `None`."""
         return None if self.record.startswith(FILE_RECORDS) else self.record
 
     @property
     def epochs(self) -> int:
-        """Return the epochs of a trial at most: fewer for a method that is done sooner."""
+        """Return the maximal number of epochs of a trial; some methods need fewer."""
         ceiling = METHODS[self.experiment.method].ceiling
         return min(self.experiment.search.epochs, ceiling or sys.maxsize)
 
     @property
     def facts(self) -> dict[str, Value]:
-        """Return what conditions of the space may name beside hyperparameters."""
+        """Return the values that conditions of the space may use in addition to hyperparameters."""
         return {"labels": self.experiment.labels}
 
     @property
     def default(self) -> dict[str, Value]:
-        """Return the published or first-guess configuration within the space."""
+        """Return the default configuration within the space: the published one or a first guess."""
         return self.space.defaults(self.facts)
 
     @cached_property
     def references(self) -> ReferenceStore:
-        """Return the originals and references of the task."""
+        """Return the store with the original and the references of the task."""
         return ReferenceStore(
             store=Store(
                 self.home.resolve() / "store",
@@ -163,7 +163,7 @@ class Plan:
         )
 
     def problem(self) -> Problem:
-        """Return what trials unlearn.
+        """Return the problem that trials solve.
 
         Raises:
             MissingError: the original or a reference is missing.
@@ -195,7 +195,7 @@ class Plan:
         """Write what later steps read: decoded images, splits, the resolved experiment.
 
         Returns:
-            The plan on the memory-mapped images.
+            The plan with memory-mapped images.
 
         Raises:
             MixUnlearnError: the disk is full.
@@ -208,7 +208,7 @@ class Plan:
         return plan
 
     def mapped(self) -> "Plan":
-        """Return the plan on memory-mapped images, written to the home's cache if need be.
+        """Return the plan with memory-mapped images; writes them to the home's cache if needed.
 
         Raises:
             MixUnlearnError: the disk is full.
@@ -225,7 +225,7 @@ PARTS = ("forget", "retain", "val", "test")
 
 
 def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested mappings as one, with dotted keys."""
+    """Return nested mappings as one flat mapping with dotted keys."""
     result: dict[str, Any] = {}
     for key, item in value.items():
         name = f"{prefix}{key}"

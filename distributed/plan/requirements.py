@@ -1,4 +1,4 @@
-"""What a plan needs of the data, the machine and the disk."""
+"""What a plan requires of the data, the machine and the disk."""
 
 import errno
 import os
@@ -38,19 +38,19 @@ def require_starts(starts: Sequence[Mapping[str, Any]], space: Space) -> None:
         for name, value in start.items():
             fixed = space[name].fixed and value != space[name].default
             if fixed or isinstance(value, list):
-                remedy = "must be one value of those that are searched; search.space says which"
+                remedy = "must be one of the values that search.space allows"
                 raise InputError(f"search.start.{index}.{name}", value, remedy)
 
 
 def require_tracking(experiment: Experiment) -> None:
-    """Check the tracking address of the environment, where the experiment has none."""
+    """Check MLFLOW_TRACKING_URI, which counts if the experiment sets no address."""
     address = os.environ.get("MLFLOW_TRACKING_URI")
     if address and not experiment.tracking.uri:
         check_tracking("MLFLOW_TRACKING_URI", address)
 
 
 def require_measurable(plan: Plan) -> None:
-    """Check that there are images for each metric of `gap/avg`: without it, no trial succeeds."""
+    """Check that there are images for each metric of `gap/avg`; otherwise every trial fails."""
     for phase in PHASES:
         images = evaluation_set(plan.dataset, plan.splits, phase)
         measurable = images.resolution()
@@ -65,16 +65,16 @@ def require_objective(plan: Plan) -> None:
     """Check that the objective is a gap that trials report."""
     metrics = ["avg", *plan.references.val_metrics]
     if plan.references.references == 1:
-        metrics.remove("div/js")  # it has no gap: there is no other reference to compare with
+        metrics.remove("div/js")  # no gap: it compares a reference with the other references
     known = [f"gap/{name}" for name in metrics]
     objective = plan.experiment.search.objective
     if objective not in known:
-        remedy = f"no metric of this task; {known_names(objective, known)}"
+        remedy = f"not a metric of this task; {known_names(objective, known)}"
         raise InputError("search.objective", objective, remedy)
 
 
 def require_resources(experiment: Experiment) -> None:
-    """Check that this machine has what one trial asks for."""
+    """Check that this machine has the resources for one trial."""
     here = {"cpu": os.cpu_count() or 1, "gpu": torch.cuda.device_count()}
     for name, there in here.items():
         wanted = getattr(experiment.resources, name)
@@ -84,11 +84,11 @@ def require_resources(experiment: Experiment) -> None:
 
 
 def require_home(home: Path) -> None:
-    """Check that the home is, or can be made, a folder on a disk with room.
+    """Check that the home is, or can be, a folder on a disk with free space.
 
     Raises:
-        InputError: one cannot write there.
-        MixUnlearnError: the disk is about to be full.
+        InputError: no permission to write there.
+        MixUnlearnError: the disk is nearly full.
     """
     folder = home
     try:
@@ -106,9 +106,9 @@ def require_home(home: Path) -> None:
 
 
 def _try_to_write(folder: Path) -> None:
-    """Make and remove a folder: rights alone do not tell, to root or on a network disk."""
+    """Create and remove a folder: permission bits say little for root or on a network disk."""
     try:
         TemporaryDirectory(prefix=".mixunlearn-", dir=folder).cleanup()
     except OSError as error:
-        if error.errno not in DISK_FULL_ERRORS:  # of space, more is said elsewhere
+        if error.errno not in DISK_FULL_ERRORS:  # the check of free space reports a full disk
             raise

@@ -1,1 +1,1 @@
-"""Running a recorded trial again."""
+"""Reruns: a recorded trial is run again and compared."""

@@ -1,4 +1,4 @@
-"""A trial run again, in this process, and what came of it beside what was recorded."""
+"""Runs a recorded trial again in this process and compares the results."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,9 +30,9 @@ class Pair:
     """A metric then and now.
 
     Args:
-        then, now: its values; `None` is not a number.
-        spread: the references' sd, or one sample's worth where they agree closer than that;
-            `None` where there is nothing to measure a difference by.
+        then, now: its values; `None` if it has none.
+        spread: the references' sd, but at least the metric's resolution; `None` if the references
+            do not have the metric.
     """
 
     then: float | None
@@ -41,17 +41,17 @@ class Pair:
 
     @property
     def same(self) -> bool:
-        """Whether it is the same to the last digit."""
+        """Whether both values are the same to the last digit."""
         return self.then == self.now
 
     @property
     def difference(self) -> float | None:
-        """The new value less the old one; `None` if either is not a number."""
+        """The new value minus the old one; `None` if one of them is missing."""
         return None if self.then is None or self.now is None else self.now - self.then
 
     @property
     def within(self) -> bool:
-        """Whether it differs by no more than the references do among themselves."""
+        """Whether the values differ by no more than the references' spread."""
         if self.same or self.spread is None:
             return True
         return self.difference is not None and abs(self.difference) <= self.spread
@@ -62,8 +62,8 @@ class Reproduction:
     """A trial then and now.
 
     Args:
-        recorded: what it was.
-        pairs: its metrics, without times.
+        recorded: the trial as it was recorded.
+        pairs: its metrics then and now, without times.
         failure: why it fails now; `None` if it does not.
         code: version of the present code.
     """
@@ -75,34 +75,34 @@ class Reproduction:
 
     @property
     def differing(self) -> dict[str, Pair]:
-        """The metrics that are not the same."""
+        """The metrics whose values differ."""
         return {name: pair for name, pair in self.pairs.items() if not pair.same}
 
     @property
     def beyond(self) -> list[str]:
-        """The metrics that differ by more than the references do."""
+        """The metrics that differ by more than the references' spread."""
         return [name for name, pair in self.pairs.items() if not pair.within]
 
     @property
     def identical(self) -> bool:
-        """Whether all is the same: metrics to the last digit, a failure word for word."""
+        """Whether everything is the same: metrics to the last digit, a failure word for word."""
         return not self.differing and self.failure == self.recorded.failure
 
     @property
     def confirmed(self) -> bool:
-        """Whether it ended alike: no metric beyond the spread; what had failed fails again."""
+        """Whether it ended the same way: no metric beyond the spread, and it fails again or not."""
         failed_then, fails_now = self.recorded.failure is not None, self.failure is not None
         return failed_then == fails_now and not self.beyond
 
     @property
     def verdict(self) -> str:
-        """All of it in one line."""
+        """The result of the rerun in one line."""
         return "; ".join(filter(None, (self._failures_in_words(), self._metrics_in_words())))
 
     def _failures_in_words(self) -> str:
         then, now = self.recorded.failure, self.failure
         if now is None:
-            return f"does not fail again, as it did then: {then}" if then else ""
+            return f"does not fail now, unlike then: {then}" if then else ""
         if then is None:
             return f"fails now: {now}"
         return f"fails again: {now}" + ("" if now == then else f" (then: {then})")
@@ -131,42 +131,42 @@ class Reproduction:
 
 
 def repeat(target: str, settings: Sequence[str], home: Path, session: Session) -> Reproduction:
-    """Run a recorded trial again, for as many epochs, and compare.
+    """Run a recorded trial again for as many epochs, and compare.
 
-    References that are missing are trained first: gaps are distances to them.
+    Missing references are trained first, because gaps are distances to them.
 
     Args:
         target: id of the trial's MLflow run, or STUDY/TRIAL of a study in the home.
-        settings: `key=value` over the experiment: where data, store and MLflow are on this
-            machine, and what a trial is given of it.
-        home: where results are kept; of it only the store and the data cache are written to.
-        session: to train references in.
+        settings: `key=value` settings on top of the experiment: where data, store and MLflow are
+            on this machine, and the resources of a trial.
+        home: where results are kept; only its store and data cache are written to.
+        session: the session of the command, for training references.
 
     Raises:
-        InputError: there is no such trial, or data, splits or settings are not those it had.
+        InputError: there is no such trial, or data, splits or settings differ from the recorded.
         MixUnlearnError: MLflow does not answer, or a reference could not be trained.
     """
     plan, recorded = find_trial(target, settings, home)
     require_resources(plan.experiment)
     code = code_version()
     if recorded.code not in {None, code}:
-        session.progress.say(f"recorded with the code {recorded.code}; this is {code}")
+        session.progress.say(f"recorded with code {recorded.code}; the present code is {code}")
     if plan.references.missing():
         plan = _filled(plan, session)
     metrics, failure = run_again(plan, recorded, session.progress)
     pairs = _pairs(recorded.metrics, metrics, plan.references.evaluator("val").references)
     if metrics and not pairs:
-        raise MixUnlearnError(f"{target} holds no metric of the trial: there is nothing to compare")
+        raise MixUnlearnError(f"{target} has no metrics of the trial: there is nothing to compare")
     return Reproduction(recorded=recorded, pairs=pairs, failure=failure, code=code)
 
 
 def run_again(
     plan: Plan, recorded: RecordedTrial, progress: Progress
 ) -> tuple[Metrics, str | None]:
-    """Run a trial for as many epochs as were recorded, one that failed for one more.
+    """Run a trial for as many epochs as were recorded; a failed one for one more.
 
     Returns:
-        Metrics after the last recorded epoch, and why it fails; `None` if it does not.
+        Metrics after the last recorded epoch, and why the trial fails; `None` if it does not.
     """
     search, problem = plan.experiment.search, plan.problem()
     device = select_device(plan.experiment.resources)
@@ -180,7 +180,7 @@ def run_again(
             progress.show(f"epoch {trial.epochs_done + 1} of {last}")
             found = trial.epoch()
             if trial.epochs_done <= recorded.epochs:
-                metrics = plain(found)  # as they are recorded
+                metrics = plain(found)  # in the form in which they are recorded
     except Exception as error:
         return metrics, reason(error)
     if recorded.failure and metrics and metrics.get(search.objective) is None:
@@ -189,15 +189,19 @@ def run_again(
 
 
 def select_device(resources: Resources) -> torch.device:
-    """Compute as a worker with these resources does: so many threads decide the last digits."""
+    """Set the number of threads and return the device, as in a worker with these resources.
+
+    The number of threads changes the last digits of results.
+    """
     torch.set_num_threads(max(1, int(resources.cpu)))
     return torch.device("cuda" if resources.gpu else "cpu")
 
 
 def spread(references: ReferenceSet, name: str) -> float | None:
-    """Return how much the references differ in a metric: their sd, at least one sample's worth.
+    """Return the references' spread in a metric: their sd, but at least the resolution.
 
-    A gap is a distance in its metric, z one in that spread. Of losses references have none.
+    A gap has the spread of its metric; the unit of a z value is the spread itself. `None` if the
+    references do not have the metric, for example for losses.
     """
     if name.startswith("z/"):
         return 1.0
@@ -216,13 +220,13 @@ def spread(references: ReferenceSet, name: str) -> float | None:
 def _filled(plan: Plan, session: Session) -> Plan:
     """Train the missing references; return the plan with all of them."""
     session.lock(plan)
-    plan = plan.mapped()  # because workers read it too
+    plan = plan.mapped()  # because workers read the images too
     fill_references(plan, session)
     return plan
 
 
 def _pairs(then: Metrics, now: Metrics, references: ReferenceSet) -> dict[str, Pair]:
-    """Return the metrics that are known of both; times are no property of a trial."""
+    """Return the metrics that both have, without times, which depend on the machine."""
     names = [name for name in now if name in then and not name.startswith("time/")]
     return {
         name: Pair(then=then[name], now=now[name], spread=spread(references, name))

@@ -1,4 +1,4 @@
-"""A finished trial as it was recorded: read from its MLflow run alone, or from its study."""
+"""Finds a recorded trial: in its MLflow run, or in its study."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ from search_spaces import Choice, Int, Space
 from search_spaces.space import AnyParameter, Value
 from trainables.unlearn import IDENTITY
 
-# What another machine may need to change; all else would make it another trial.
+# Settings that another machine may need; changing any other would make it another trial.
 MOVABLE = ("data.train=", "data.test=", "task.ids=", "resources.", "storage.", "tracking.")
 SHOWN = 12  # digits of a digest
 
@@ -43,15 +43,15 @@ class RecordedTrial:
     """A finished trial as it was recorded.
 
     Args:
-        study: it belongs to.
-        trial: its number.
-        hyperparameters: hyperparameters.
-        seed: of all its random choices.
+        study: name of its study.
+        trial: number of the trial.
+        hyperparameters: hyperparameters of the trial.
+        seed: seed of all its random choices.
         state: "complete", "pruned" or "failed".
-        epochs: it ran whole.
-        metrics: after the last of them, on `val`; other things may be among them.
+        epochs: number of complete epochs.
+        metrics: metrics on `val` after the last epoch; may contain other values as well.
         error: why it failed or was stopped.
-        code: version of the code it ran with; `None` if that was not kept.
+        code: version of the code with which it ran; `None` if it is unknown.
     """
 
     study: str
@@ -67,7 +67,7 @@ class RecordedTrial:
     @property
     def failure(self) -> str | None:
         """Return why it failed; `None` if it did not."""
-        return (self.error or "the reason was not kept") if self.state == "failed" else None
+        return (self.error or "the reason was not saved") if self.state == "failed" else None
 
 
 def find_trial(target: str, settings: Sequence[str], home: Path) -> tuple[Plan, RecordedTrial]:
@@ -75,11 +75,11 @@ def find_trial(target: str, settings: Sequence[str], home: Path) -> tuple[Plan, 
 
     Args:
         target: id of the trial's MLflow run, or STUDY/TRIAL of a study in the home.
-        settings: `key=value` over the experiment.
+        settings: `key=value` settings on top of the experiment.
         home: where results are kept.
 
     Raises:
-        InputError: there is no such trial, or data, splits or settings are not those it had.
+        InputError: there is no such trial, or data, splits or settings differ from the recorded.
         MixUnlearnError: MLflow or the study's record does not answer.
     """
     study, slash, number = target.rpartition("/")
@@ -96,7 +96,7 @@ def _from_study(
         rows = {row["trial"]: row for row in record.rows()}
         if not number.isdecimal() or int(number) not in rows:
             last = f", the last is {max(rows)}" if rows else ""
-            remedy = f"no trial of {study} that has ended; {len(rows)} have{last}"
+            remedy = f"not a finished trial of {study}; {len(rows)} are finished{last}"
             raise InputError("TRIAL", number, remedy)
         row, config = rows[int(number)], record.config(int(number))
         code = record.code(int(number))
@@ -135,42 +135,42 @@ def _from_run(run_id: str, settings: Sequence[str], home: Path) -> tuple[Plan, R
 
 
 def _require_trial(run: RemoteRun) -> None:
-    """Check that a run is one of a trial that has ended.
+    """Check that a run belongs to a trial that has ended.
 
     Raises:
         InputError: it is not.
     """
     if not {STUDY, TRIAL, PARENT} <= run.tags.keys() or "seed" not in run.params:
-        kind = "of a whole study" if STUDY in run.tags else "of no trial"
-        remedy = f"a run {kind}; give the id of a trial's run, or STUDY/TRIAL"
+        kind = "the run of a whole study" if STUDY in run.tags else "not the run of a trial"
+        remedy = f"{kind}; give the id of a trial's run, or STUDY/TRIAL"
         raise InputError("RUN_ID", run.run_id, remedy)
     if STATE not in run.tags:
-        remedy = f"trial {run.tags[TRIAL]} has not ended; the same `mixunlearn sweep` finishes it"
+        remedy = f"trial {run.tags[TRIAL]} has not ended; resume its `mixunlearn sweep` first"
         raise InputError("RUN_ID", run.run_id, remedy)
 
 
 def _experiment_of(run: RemoteRun, parent: RemoteRun, settings: Sequence[str]) -> Experiment:
-    """Return the experiment that the run of a study holds, with settings put over it.
+    """Return the experiment in the run of a study, with settings on top.
 
     Raises:
-        InputError: it holds none, or a setting would make another trial of it.
+        InputError: the run holds none, or a setting would make it another trial.
     """
     try:
         content = json.loads(parent.tags[EXPERIMENT])
-        # Neither is needed any more: all that was recorded is read.
+        # Neither is needed: everything that was recorded has been read.
         content["tracking"], content["storage"]["study"] = {}, None
     except (KeyError, ValueError, TypeError) as error:
         other = f"{run.tags[STUDY]}/{run.tags[TRIAL]}"
-        remedy = f"not in the run of the study; where the study is: mixunlearn rerun {other}"
+        remedy = f"not in the run of the study; on the study's machine: mixunlearn rerun {other}"
         raise InputError(EXPERIMENT, parent.tags.get(EXPERIMENT), remedy) from error
     for setting in settings:
         if not setting.startswith(MOVABLE):
-            remedy = f"would make another trial; what may be set: {', '.join(MOVABLE)}"
+            remedy = f"would make another trial; these may be set: {', '.join(MOVABLE)}"
             raise InputError("--set", setting, remedy)
     put(content, settings)
     experiment = make_experiment(content)
     if HIDDEN in (experiment.storage.files or ""):
-        remedy = "passwords are not kept; give the whole address with --set storage.files=..."
+        remedy = "passwords are not saved; give the whole address with --set storage.files=..."
         raise InputError("storage.files", experiment.storage.files, remedy)
     return experiment
 
@@ -179,9 +179,9 @@ def _require_same(run: RemoteRun, plan: Plan) -> None:
     """Check that data and splits are those of the run.
 
     Raises:
-        InputError: they are not; both digests are named.
+        InputError: they are not; the message has both digests.
     """
-    files = "name the files it was with: --set data.train=... --set data.test=..."
+    files = "name the files that it used: --set data.train=... --set data.test=..."
     code = f"check out the code of the run, {run.tags.get(CODE)}"
     checks = ((DATA, plan.dataset.digest, files), (SPLITS, plan.splits.key, code))
     for tag, now, remedy in checks:
@@ -194,7 +194,7 @@ def parameters_of(run: RemoteRun, space: Space) -> dict[str, Value]:
     """Return a run's hyperparameters with the types that the search space gives them.
 
     Raises:
-        InputError: the method has no such hyperparameter, or one of another kind.
+        InputError: the method has no such hyperparameter, or its type or options have changed.
     """
     found = {}
     for name, text in run.params.items():
@@ -204,14 +204,14 @@ def parameters_of(run: RemoteRun, space: Space) -> dict[str, Value]:
             found[name] = _value(space[name], text)
         except (KeyError, ValueError, StopIteration) as error:
             remedy = (
-                f"not what the method takes now; check out the run's code, {run.tags.get(CODE)}"
+                f"no longer valid for the method; check out the run's code, {run.tags.get(CODE)}"
             )
             raise InputError(f"params.{name}", text, remedy) from error
     return found
 
 
 def _value(parameter: AnyParameter, text: str) -> Value:
-    """Return what a hyperparameter was before it was written down as text."""
+    """Return the value of a hyperparameter that MLflow keeps as text."""
     if isinstance(parameter, Choice):
         return next(option for option in parameter.options if str(option) == text)
     return int(text) if isinstance(parameter, Int) else float(text)

@@ -1,4 +1,4 @@
-"""Where tracking goes: default addresses, whether a database answers, and no passwords in print."""
+"""Addresses: where MLflow keeps runs by default, and whether a database answers."""
 
 import contextlib
 import os
@@ -8,28 +8,28 @@ from urllib.parse import quote
 
 from mixunlearn.errors import MixUnlearnError
 
-REMOTE = ("http://", "https://", "databricks")  # servers: they decide where artifacts go
+REMOTE = ("http://", "https://", "databricks")  # servers, which decide where artifacts go
 
 
 def embedded(home: Path) -> tuple[str, str]:
-    """Return the addresses of the store that needs no server: (SQLite database, artifacts)."""
+    """Return the addresses for MLflow without a server: (SQLite database, artifacts)."""
     root = home.expanduser().resolve()
     return f"sqlite:///{root / 'mlflow.db'}", (root / "mlartifacts").as_uri()
 
 
 def resolve(uri: str | None, storage: str | None, home: Path) -> tuple[str, str | None]:
-    """Return where to track: (tracking address, place of the artifacts).
+    """Return where MLflow keeps runs: (tracking address, address of the artifacts).
 
     Args:
-        uri: the explicit setting; else `MLFLOW_TRACKING_URI`; else a database under `home`.
-        storage: folder or address of the artifacts; else under `home`, or for a server None:
-            the server decides.
-        home: folder of the embedded default.
+        uri: the explicit setting; `None`: `MLFLOW_TRACKING_URI`, else a database under `home`.
+        storage: folder or address of the artifacts; `None`: a folder under `home`. For a server,
+            the result is then None as well: the server decides.
+        home: folder of the default without a server.
     """
     own_uri, own_storage = embedded(home)
     chosen = uri or os.environ.get("MLFLOW_TRACKING_URI") or own_uri
     if (path := sqlite_path(chosen)) is not None:
-        # What is relative must not depend on who reads it later.
+        # Absolute, because other processes with other working folders read it later.
         chosen = f"sqlite:///{path.expanduser().resolve()}"
     if storage and "://" not in storage:
         storage = Path(storage).expanduser().resolve().as_uri()
@@ -43,12 +43,12 @@ def sqlite_path(uri: str) -> Path | None:
 
 
 def ask_database(uri: str) -> None:
-    """Return if the SQL database at `uri` answers, or is a SQLite file that could be made.
+    """Return if the SQL database at `uri` answers, or is an SQLite file that could be created.
 
     Creates nothing.
 
     Raises:
-        Exception: what kept it from answering.
+        Exception: it does not answer.
     """
     if (path := sqlite_path(uri)) is not None:
         _ask_sqlite(path)
@@ -58,7 +58,7 @@ def ask_database(uri: str) -> None:
 
 def _ask_sqlite(path: Path) -> None:
     if path.exists():
-        # For writing, because what a killed writer left half done is rolled back by the next.
+        # Opened for writing, to roll back what a killed writer left half done.
         mode = "rw" if os.access(path, os.W_OK) else "ro"
         address = f"file:{quote(str(path.resolve()))}?mode={mode}"
         with contextlib.closing(sqlite3.connect(address, uri=True)) as database:
@@ -66,18 +66,18 @@ def _ask_sqlite(path: Path) -> None:
         if mode == "ro":
             raise MixUnlearnError(f"{path} is read-only")
     elif not os.access(nearest_folder(path), os.W_OK | os.X_OK):
-        raise MixUnlearnError(f"{path} cannot be made: no right to write there")
+        raise MixUnlearnError(f"{path} cannot be created: no permission to write there")
 
 
 def nearest_folder(path: Path) -> Path:
-    """Return what exists of `path`'s folders: the one in which a new folder would be made.
+    """Return the nearest existing folder above `path`, in which a new folder would be created.
 
     Raises:
-        MixUnlearnError: something on the way is a file.
+        MixUnlearnError: one of the parents is a file.
     """
     found = next(parent for parent in path.resolve().parents if parent.exists())
     if not found.is_dir():
-        raise MixUnlearnError(f"{path} cannot be made: {found} is a file")
+        raise MixUnlearnError(f"{path} cannot be created: {found} is a file")
     return found
 
 

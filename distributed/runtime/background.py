@@ -1,4 +1,4 @@
-"""A thread that keeps slow and unreliable work away from the event loop of a sweep."""
+"""A thread for slow and unreliable work, so that the event loop of a sweep does not wait."""
 
 import logging
 import queue
@@ -11,9 +11,9 @@ from distributed.runtime.text import one_line
 
 Message = Callable[[], object]
 
-IDLE_S = 1.0  # how often an idle thread looks whether its program ended without closing it
-# Between deliveries: one call for several epochs costs little more than for one.
-SHARE = 0.01  # of the time that deliveries may take: trials want the processors
+IDLE_S = 1.0  # interval at which an idle thread checks whether its program has ended
+# Pause between deliveries: one call for several epochs costs little more than one for one epoch.
+SHARE = 0.01  # share of the time that deliveries may take: trials need the CPU
 SHORTEST_S, LONGEST_S = 2.0, 30.0
 FIRST_RETRY_S, LAST_RETRY_S = 1.0, 60.0
 
@@ -21,45 +21,45 @@ log = logging.getLogger(__name__)
 
 
 class Work(Protocol):
-    """What is done in the thread; messages note down what to do it with."""
+    """What the thread does with what messages have recorded."""
 
     def take(self) -> None:
-        """Put away what messages noted; quick."""
+        """Queue what messages have recorded; must be quick."""
 
     def deliver(self) -> bool:
         """Send what waits, or a part of it; return whether there is more to send at once.
 
         Raises:
-            Exception: it did not work, and is to be tried again later.
+            Exception: it failed; the thread retries later.
         """
 
     def leave(self) -> None:
-        """Put away what was not delivered: the thread ends."""
+        """Save what was not delivered, because the thread ends."""
 
 
 class Background:
-    """One thread that takes messages in order, then tries to deliver what they amount to.
+    """One thread that handles messages in order, then tries to deliver what they have recorded.
 
-    A message notes down what is wanted and is quick; a delivery sends it, may fail, and is then
-    tried again later with all that was noted since. Deliveries take a hundredth of the time, so
-    that what is noted within two seconds, or up to half a minute, is delivered together. Actions
-    run once after a delivery was tried, whether it succeeded or not. The thread is no daemon:
-    nothing noted is lost when a program ends without `close`.
+    A message only records something and is quick. A delivery sends it; if it fails, it is retried
+    later, together with everything recorded since. Deliveries take at most a hundredth of the
+    time: everything recorded within 2 to 30 seconds is delivered together. An action runs once,
+    after the next try to deliver, whether that succeeds or not. The thread is not a daemon, so
+    that nothing is lost if a program ends without `close`.
 
     Args:
-        work: what is done.
-        name: the thread's name.
+        work: what the thread does.
+        name: name of the thread.
     """
 
     def __init__(self, work: Work, name: str) -> None:
-        self.failure: Exception | None = None  # of the last delivery
-        self.problems: list[Exception] = []  # of messages and actions
-        self.hurried = threading.Event()  # nobody waits any longer: deliver no more
+        self.failure: Exception | None = None  # error of the last delivery
+        self.problems: list[Exception] = []  # errors of messages and actions
+        self.hurried = threading.Event()  # set when `close` has given up: stop delivering
         self._work = work
         self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._actions: list[Message] = []
         self._closing = False
-        self._more = False  # to deliver at once
+        self._more = False  # whether the next delivery follows at once
         self._retry_s, self._next_at, self._took_s = FIRST_RETRY_S, 0.0, 0.0
         self._thread = threading.Thread(target=self._run, name=name)
 
@@ -72,20 +72,24 @@ class Background:
         self._inbox.put(message)
 
     def put_action(self, action: Message, *, at_once: bool = False) -> None:
-        """Run `action` in the thread, after all that was put before it was tried to deliver.
+        """Run `action` in the thread, after a try to deliver all earlier messages.
 
         Args:
             action: what to run.
-            at_once: whether somebody waits for it: then the next delivery is not put off.
+            at_once: whether the caller waits for it: then the next delivery is not delayed.
         """
         self._inbox.put(lambda: self._note(action, at_once))
 
     def close(self, timeout_s: float) -> bool:
-        """Deliver what waits and stop; False if that took longer than `timeout_s` seconds."""
+        """Deliver what waits and stop; return False if that takes longer than `timeout_s`.
+
+        Args:
+            timeout_s: how long to wait, in seconds.
+        """
         self._inbox.put(self._close)
         try:
             self._thread.join(timeout_s)
-        finally:  # also when a signal ends the waiting
+        finally:  # also if a signal interrupts the waiting
             if self._thread.is_alive():
                 self.hurried.set()
         return not self._thread.is_alive()
@@ -110,13 +114,13 @@ class Background:
         self._attempt(self._work.leave)
 
     def _receive(self) -> None:
-        """Wait for a message, then take all that are there."""
+        """Wait for a message, then handle all that are in the inbox."""
         try:
             self._attempt(self._inbox.get(timeout=0 if self._more else IDLE_S))
             while True:
                 self._attempt(self._inbox.get_nowait())
         except queue.Empty:
-            # The program ended: whoever would have closed us is gone.
+            # If the main thread has ended, nothing will call `close` any more.
             self._closing = self._closing or not threading.main_thread().is_alive()
 
     def _try_to_deliver(self) -> None:
@@ -129,7 +133,7 @@ class Background:
             self.failure, self._retry_s = None, FIRST_RETRY_S
             now = time.monotonic()
             before, self._took_s = self._took_s, now - start
-            usual_s = min(before, self._took_s)  # not the first one: MLflow is imported in it
+            usual_s = min(before, self._took_s)  # ignores the first, which imports MLflow
             self._next_at = now + min(max(SHORTEST_S, usual_s / SHARE), LONGEST_S)
         except Exception as error:
             log.info("not delivered, next try in %g s: %s", self._retry_s, one_line(error))

@@ -1,4 +1,4 @@
-"""Progress on standard error: one line that changes on a terminal, one line an event elsewhere."""
+"""Progress on standard error: on a terminal one line that changes, else one line per event."""
 
 import time
 from types import TracebackType
@@ -9,10 +9,10 @@ from rich.text import Text
 
 
 class Progress:
-    """Says what is going on; used in a `with`.
+    """Shows what is going on; used in a `with`.
 
     Args:
-        console: where to; by default standard error.
+        console: where to print; by default standard error.
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -37,7 +37,7 @@ class Progress:
         self.console.print(Text(line), soft_wrap=True)
 
     def show(self, line: str, *, event: bool = False) -> None:
-        """Show the present state; where lines cannot be changed, only at an event."""
+        """Show the present state; if the output is not a terminal, only at an event."""
         if self.console.is_terminal:
             self._live.update(Text(line))
         elif event:
@@ -45,11 +45,11 @@ class Progress:
 
 
 class Count:
-    """How far a stage is: done, running, time left.
+    """Counts the finished parts of a stage and estimates the time left.
 
     Args:
-        total: how many there are.
-        done: how many were done before.
+        total: total number of parts.
+        done: number of parts that were finished before.
     """
 
     def __init__(self, total: int, done: int = 0) -> None:
@@ -57,7 +57,7 @@ class Count:
         self._start = time.monotonic()
 
     def left(self) -> str:
-        """Return the time left, from the time that those done took; empty before the first."""
+        """Return the time left, estimated from finished parts; empty before the first one."""
         finished = self.done - self._before
         if not finished:
             return ""

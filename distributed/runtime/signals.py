@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: the first ends a sweep in order, the second at once."""
+"""SIGINT and SIGTERM: the first stops a sweep gracefully, the second at once."""
 
 import os
 import signal
@@ -11,21 +11,21 @@ from types import FrameType, TracebackType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-GRACE_S = 15.0  # for running epochs to end; with what follows a sweep ends within 30 seconds
+GRACE_S = 15.0  # time for running epochs to end; in all, a sweep stops within 30 seconds
 
 
 class Interrupted(KeyboardInterrupt):
-    """A stop was asked for; what is not finished continues another time."""
+    """A stop was requested; unfinished work can be resumed later."""
 
 
 class Stop:
-    """Listens to SIGINT and SIGTERM within a `with`.
+    """Handles SIGINT and SIGTERM within a `with`.
 
-    The first raises `Interrupted` where the program is, but within `patiently()` only sets
-    `asked`, for those who look. The second ends the process.
+    The first signal raises `Interrupted` at the current line; within `patiently()`, it only sets
+    `asked`, which the running work checks itself. The second signal ends the process.
 
     Args:
-        say: told that a stop was asked for.
+        say: called with one line when a stop is requested.
     """
 
     def __init__(self, say: Callable[[str], None] | None = None) -> None:
@@ -49,41 +49,41 @@ class Stop:
             signal.signal(number, handler)
 
     def listen(self) -> dict[int, Any]:
-        """Take the signals over, again after a library took them; return who had them."""
+        """Install our signal handlers, again after a library has replaced them; return the old."""
         if threading.current_thread() is not threading.main_thread():
             return {}
         return {number: signal.signal(number, self._take) for number in SIGNALS}
 
     @property
     def overdue(self) -> bool:
-        """Whether there is no time left to wait for anything."""
+        """Whether the time to wait for running work is over."""
         return self.asked is not None and time.monotonic() > self._at + GRACE_S
 
     def ask(self, reason: str) -> None:
-        """Ask for a stop as a signal does, from any thread; noticed by those who look."""
+        """Request a stop from any thread; the work stops when it checks `asked`."""
         if not self.asked:
             self.asked, self._at = reason, time.monotonic()
 
     def withdraw(self, reason: str) -> None:
-        """Take back what was asked for with this reason: what follows is to be done after all."""
+        """Withdraw a stop that was requested for this reason, so that later work runs."""
         if self.asked == reason:
             self.asked = None
 
     def check(self) -> None:
-        """Raise if a stop was asked for.
+        """Raise if a stop was requested.
 
         Raises:
-            Interrupted: it was.
+            Interrupted: a stop was requested.
         """
         if self.asked:
             raise Interrupted(self.asked)
 
     @contextmanager
     def patiently(self) -> Iterator[None]:
-        """Let the work within look at `asked` itself.
+        """Let the work in this block check `asked` itself instead of being interrupted.
 
         Raises:
-            Interrupted: a stop was asked for, and the work ended.
+            Interrupted: a stop was requested, and the work has ended.
         """
         self._patient = True
         try:
@@ -95,20 +95,21 @@ class Stop:
     def _take(self, number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
         if self.asked:
+            # Neither locks nor cleanup: the second signal must work whatever the process does.
             os.write(2, b"mixunlearn: stopped at once; run the same command again\n")
             os._exit(1)
         self.asked, self._at = name, time.monotonic()
         if not self._patient:
             raise Interrupted(name)
         self.say(
-            f"{name}: waiting up to {GRACE_S:.0f} s for running epochs, to save them; "
-            "again to stop at once"
+            f"{name}: waiting up to {GRACE_S:.0f} s for running epochs and their checkpoints; "
+            "a second signal stops at once"
         )
 
 
 @contextmanager
 def terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM end a block as Ctrl-C does. Only the main thread may say so."""
+    """Let SIGTERM end a block as Ctrl-C does. Python allows this only in the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -121,7 +122,7 @@ def terminated_as_interrupted() -> Iterator[None]:
 
 @contextmanager
 def ignored() -> Iterator[None]:
-    """Let no signal disturb a block: what ends already needs no second one."""
+    """Ignore signals in a block, for a program that is ending anyway."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

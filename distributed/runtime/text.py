@@ -1,10 +1,10 @@
-"""Text for people: without passwords, in one line, not too long."""
+"""Text for users: without passwords, in one line, not too long."""
 
 import re
 
 REASON_LENGTH = 240
 
-# `user:password@` of an address. Those of databases may hold a bare slash in the password.
+# `user:password@` in an address. In addresses of databases, the password may contain a slash.
 _WEB_PASSWORD = re.compile(r"(\bhttps?://[^\s:/@]*):[^\s/@]+@", re.IGNORECASE)
 _PASSWORD = re.compile(r"(\b(?!https?:)[a-z][\w+.-]*://[^\s:/@]*):[^\s\"']+@", re.IGNORECASE)
 _QUERY = re.compile(r"([?&](?:\w*password|passwd|pwd|token|secret)=)[^\s&\"']+", re.IGNORECASE)
@@ -18,12 +18,12 @@ def redact(text: str) -> str:
 
 
 def cut(text: str, length: int) -> str:
-    """Return `text` in at most `length` characters; an ellipsis shows that some are missing."""
+    """Return `text` with at most `length` characters; an ellipsis marks a cut."""
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def one_line(error: Exception) -> str:
-    """Return what went wrong in one line without passwords: the root cause where it shows."""
+    """Return an error as one line without passwords: the root cause if it can be found."""
     if isinstance(error, OSError) and error.strerror:
         text = ": ".join(str(part) for part in (error.strerror, error.filename) if part)
     else:

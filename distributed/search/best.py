@@ -25,12 +25,12 @@ def log_best(
     examined: Mapping[str, Entry],
     progress: Progress,
 ) -> None:
-    """Save the best trial's model, once, and register it as the experiment's candidate."""
+    """Save the best trial's model, if it is not saved yet, and register it as the candidate."""
     best: Mapping[str, Any] = next(iter(report_data.summary["best"]), {})
     entry = examined.get(f"trial {best.get('trial')}")
     if entry is None:
         return
-    # Each in a folder of its own: one that MLflow still waits for is not replaced by the next.
+    # One folder for each trial: the next best model must not replace one that is still queued.
     folder = plan.study_folder.model(best["trial"])
     about = tags(plan) | model_tags(report_data)
     if not (folder / MLMODEL).is_file():
@@ -45,12 +45,12 @@ def log_best(
             metadata=about,
         )
         if reason:
-            progress.say(f"model: {folder} has only weights, it cannot be exported: {reason}")
+            progress.say(f"model: {folder} has only weights; the export failed: {reason}")
     tracker.log_model(best["trial"], folder, plan.experiment.name, about)
 
 
 def model_tags(report_data: ReportData) -> dict[str, str]:
-    """Return what is told of the best trial's model: whose it is, and how near it is."""
+    """Return the tags of the best trial's model: its study, its trial, its gap."""
     number = report_data.summary["best"][0]["trial"]
     again = report_data.summary["spread"]["gap/avg"]
     gaps = {GAP: again["mean"], f"{GAP}_sd": again["sd"], f"{GAP}_n": again["n"]}
@@ -63,11 +63,12 @@ def model_tags(report_data: ReportData) -> dict[str, str]:
 
 
 def promote_best(plan: Plan, summary: Mapping[str, Any]) -> str:
-    """Make the best trial's model the experiment's champion; return what was done.
+    """Make the best trial's model the experiment's champion; return what was done, in words.
 
     Raises:
         MissingError: there is no such model.
-        MixUnlearnError: it is worse than the champion, or nobody can tell; MLflow is away.
+        MixUnlearnError: it is worse than the champion, they cannot be compared, or MLflow does not
+            answer.
     """
     if not summary["best"]:
         raise MissingError(f"{plan.study}: no trial succeeded, so there is nothing to promote")

@@ -1,4 +1,4 @@
-"""Which checkpoints of a study are kept: its disk use is bounded, whatever its number of trials."""
+"""Which checkpoints of a study are kept, so that its disk use does not grow with its trials."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,12 +13,12 @@ from mixunlearn.trial_names import trial_name
 class Checkpoints:
     """The checkpoints of a study's trials, in the folders of Tune's runs.
 
-    Those of running trials stay, and the last of each finished one that the final test evaluation
-    may continue from: the best and the default.
+    Two kinds are kept: those of running trials, and the last checkpoint of each finished trial
+    from which the final test evaluation may continue (the best trials and the default).
 
     Args:
         runs: the folder of the runs.
-        objective: by which trials are ranked.
+        objective: the metric by which trials are ranked.
         default: the default configuration.
     """
 
@@ -27,14 +27,14 @@ class Checkpoints:
         self._earlier = set(runs.children())
 
     def tidy(self, rows: Sequence[Row]) -> None:
-        """Remove what is no longer needed; earlier runs in which nothing is left go whole.
+        """Remove checkpoints that are no longer needed, and earlier runs that are then empty.
 
         Args:
-            rows: of all finished trials.
+            rows: the rows of all finished trials.
         """
         finished = {trial_name(row["trial"]) for row in rows}
         outdated = finished - {trial_name(row["trial"]) for row in self._useful(rows)}
-        for run in reversed(self.runs.children()):
+        for run in reversed(self.runs.children()):  # the latest first
             there = {name for name in (self.runs / run).children() if name.isdigit()}
             for name in there & outdated:
                 (self.runs / run / name).delete()

@@ -14,7 +14,7 @@ from report.report_data import ReportData
 
 
 def publish(plan: Plan) -> None:
-    """Copy the study's results to where its files are shared."""
+    """Copy the study's results to its shared folder."""
     assert plan.shared
     for root in plan.study_folder.results:
         for path in [root] if root.is_file() else sorted(root.rglob("*.*")):
@@ -38,13 +38,13 @@ def write_report(plan: Plan, report_data: ReportData) -> None:
 
 
 def write_json(content: Mapping[str, Any], path: Path) -> None:
-    """Write plain data as a file, whole or not at all."""
+    """Write plain data as a JSON file; if that fails, an old file stays."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def read_summary(plan: Plan) -> dict[str, Any]:
-    """Return the verdict of a study; empty while there is none."""
+    """Return the summary of a study; empty if there is none yet."""
     path = plan.study_folder.summary
     found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     return found

@@ -1,4 +1,4 @@
-"""Training the originals and references that the store does not have yet, on Ray."""
+"""Trains the originals and references that the store does not have yet, on Ray."""
 
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ from mixunlearn.files import Files
 from mixunlearn.references import Member, ReferenceStore
 from trainables.reference import ReferenceTrainable
 
-MAX_FAILURES = 2  # of a worker, before its training is given up
+MAX_FAILURES = 2  # retries of one training after its worker failed
 
 
 def fill(
@@ -24,17 +24,17 @@ def fill(
     checkpoints: Files,
     progress: Progress,
 ) -> int:
-    """Train, in parallel, what is missing; return how many models that were.
+    """Train the missing models in parallel; return how many were trained.
 
     Args:
         references: the store to fill.
-        resources: of one training.
-        slots: how many at once; `None`: as many as there is room for.
-        checkpoints: where Tune's runs are kept until all went well.
-        progress: told of each epoch.
+        resources: resources of one training.
+        slots: number of trainings that run at once; `None`: as many as the cluster has room for.
+        checkpoints: folder of Tune's runs; it is deleted when all trainings have succeeded.
+        progress: shows each epoch.
 
     Raises:
-        MixUnlearnError: a training failed, or its result is not to be seen from here.
+        MixUnlearnError: a training failed, or this machine cannot see its result.
     """
     missing = references.missing()
     if not missing:
@@ -67,18 +67,18 @@ def fill(
         raise MixUnlearnError(f"training a reference failed: {reason}; run the same command again")
     if references.missing():
         remedy = "set storage.files, or put --home on a folder that all nodes share"
-        raise MixUnlearnError(f"models were trained that the store here does not have: {remedy}")
+        raise MixUnlearnError(f"the store on this machine lacks models that were trained: {remedy}")
     checkpoints.delete()
     return len(missing)
 
 
 def run_name() -> str:
-    """Return the name of a new run of Tune: later ones sort last."""
+    """Return the name of a new run of Tune; later runs sort last."""
     return datetime.now(tz=UTC).strftime("%Y%m%d-%H%M%S-%f")
 
 
 class _Announcer(Unsaved, tune.Callback):
-    """Tells of the references while they are trained."""
+    """Shows the progress of the references while they are trained."""
 
     def __init__(self, total: int, epochs: int, progress: Progress) -> None:
         self.count, self.epochs, self.progress = Count(total), epochs, progress

@@ -1,4 +1,4 @@
-"""Gathers what a reviewer asks of a study: from its record, its models and this machine."""
+"""Collects the data of a report from the study's record, its models and this machine."""
 
 import platform
 import shlex
@@ -34,18 +34,18 @@ from search_spaces.space import AnyParameter
 from trainables.checkpoint import identity, latest
 
 USUAL_HOME = Path("runs")
-PER_PARAMETER = 10  # trials, below which importances are mostly chance
-PAIRS, MANY = 6, 512  # that are shown; over which masks are averaged
+PER_PARAMETER = 10  # trials for each hyperparameter; with fewer, importances are mostly chance
+PAIRS, MANY = 6, 512  # number of pairs that are shown, and over which masks are averaged
 FEW_REFERENCES, FEW_IMAGES = 3, 100
 
 
 def make_report_data(plan: Plan, study: Study, summary: Mapping[str, Any]) -> ReportData:
-    """Return all that is shown of a study.
+    """Return all that the report shows of a study.
 
     Args:
-        plan: of the study.
-        study: its record.
-        summary: its verdict; empty while there is none.
+        plan: plan of the study.
+        study: the study's record.
+        summary: the study's summary; empty if there is none yet.
 
     Raises:
         MissingError: no trial has finished, or a reference is missing.
@@ -79,12 +79,12 @@ def make_report_data(plan: Plan, study: Study, summary: Mapping[str, Any]) -> Re
 
 
 def linked(plan: Plan, report_data: ReportData, runs: Mapping[int, str]) -> ReportData:
-    """Return report data that names MLflow's runs, with their pages where MLflow is a server.
+    """Return report data with the ids of MLflow's runs, and links to them if MLflow is a server.
 
     Args:
-        plan: of the study.
-        report_data: of it.
-        runs: ids by trial.
+        plan: plan of the study.
+        report_data: report data of the study.
+        runs: ids of MLflow's runs, by trial number.
     """
     tracking = plan.experiment.tracking
     uri = redact(resolve(tracking.uri, tracking.storage, plan.home)[0])
@@ -97,7 +97,7 @@ def linked(plan: Plan, report_data: ReportData, runs: Mapping[int, str]) -> Repo
 
 
 def begun(plan: Plan) -> ReportData:
-    """Return what can be told of a study before any trial has ended."""
+    """Return the report data of a study in which no trial has ended."""
     return ReportData(
         summary={"study": plan.study},
         rows=[],
@@ -130,7 +130,7 @@ def _axis(parameter: AnyParameter) -> Axis:
 
 
 def _importance(study: Study, rows: Sequence[Row]) -> Importance:
-    """Return the mean share of each parameter and how much it depends on the trials drawn."""
+    """Return the mean share of each hyperparameter, with an interval from bootstraps."""
     draws, trials = study.shares(), len(ranked(rows, study.objective))
     if not draws:
         return Importance(trials=trials, warning=f"{trials} trials with a value are too few")
@@ -154,7 +154,7 @@ def _importance(study: Study, rows: Sequence[Row]) -> Importance:
 
 
 def _mixtures(plan: Plan, study: Study, rows: Sequence[Row]) -> Mixtures | None:
-    """Return what the best trial's generator does, from its checkpoint; `None`: it has none."""
+    """Return examples of the best trial's generator, from its checkpoint; `None` without one."""
     for row in ranked(rows, study.objective)[:1]:
         method, seed = plan.experiment.method, int(study.config(row["trial"])["seed"])
         given = {name: value for name, value in hyperparameters(row).items() if value is not None}
@@ -197,7 +197,7 @@ def _pixels(images_BCHW: torch.Tensor) -> Any:  # noqa: ANN401 - an array
 
 
 def _model(plan: Plan) -> str:
-    """Return which model it is; what it starts from by its digest: paths are nobody's business."""
+    """Return the name of the model; weights by their digest, because a path may be private."""
     name, pretrained = plan.experiment.model.name, plan.pretrained
     return f"{name}, from pretrained weights {pretrained.digest}" if pretrained else name
 
@@ -239,7 +239,7 @@ def _commands(plan: Plan) -> dict[str, str]:
 
 
 def _home(plan: Plan) -> str:
-    """Return what a command needs to find the home of a study; nothing for the usual one."""
+    """Return the option that a command needs to find the home; empty for the default home."""
     return "" if plan.home == USUAL_HOME else f" {shlex.join(['--home', str(plan.home)])}"
 
 
@@ -249,19 +249,19 @@ def _resume(plan: Plan) -> str:
 
 
 def _warnings(plan: Plan, summary: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what to bear in mind before trusting a verdict."""
+    """Yield reasons to be careful with the verdict."""
     count = plan.experiment.references.seeds
     if count < FEW_REFERENCES:
-        yield f"Only {count} references: their spread, and every z, is hardly known."
+        yield f"Only {count} references: their spread, and so every z, is uncertain."
     images = len(plan.splits.forget_N) // 2
     if images < FEW_IMAGES:
-        yield f"Only {images} forgotten images a phase: the attack's success scatters by points."
+        yield f"Only {images} forgotten images in each phase: the attack's success is noisy."
     best = next(iter(summary.get("best") or []), None)
     if best is None:
         return
     failed = summary["trials"]["failed"]
     if failed:
-        yield f"{failed} trials failed; the table says why, --retry-failed runs them again."
+        yield f"{failed} trials failed; the table shows why, --retry-failed runs them again."
     far = [name for name in summary["metrics"] if abs(best.get(f"z/{name}") or 0.0) > FAR]
     if far:
         yield f"The winner is more than {FAR:g} sd from the references in {', '.join(far)}."
@@ -269,14 +269,14 @@ def _warnings(plan: Plan, summary: Mapping[str, Any]) -> Iterator[str]:
     own = summary["references"]["gap/avg"]
     if again is not None and own["n"] and again > max(own["values"]):
         yield (
-            f"Under fresh seeds the winner's gap ({again:.2f}) is beyond that of every reference "
+            f"Under fresh seeds the winner's gap ({again:.2f}) is above that of every reference "
             f"against the others (at most {max(own['values']):.2f})."
         )
     if (best.get("time/ratio_to_retrain") or 0.0) > 1:
-        yield "Unlearning took longer than retraining: a model this small is retrained at once."
+        yield "Unlearning took longer than retraining: a model this small can just be retrained."
 
 
 def _source(thing: object) -> str:
-    """Return the source that a docstring names."""
+    """Return the publication that a docstring names after "Source: "."""
     _, _, rest = cleandoc(thing.__doc__ or "").partition("Source: ")
     return " ".join(rest.partition("\n\n")[0].split())

@@ -1,4 +1,4 @@
-"""A study in MLflow: its run, its tags, its references, its results."""
+"""A study in MLflow: its run, tags, references and results."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -31,8 +31,7 @@ from mixunlearn.store import Entry
 from report.description import describe
 from report.report_data import ReportData
 
-# For MLflow to take what waits: at the end of a sweep, when a stop was asked for, when only that
-# is to be done.
+# Time limits for emptying the delivery queue: after a sweep, after a stop request, in `sync`.
 TRACKING_TIMEOUT_S, HURRIED_S, SYNC_TIMEOUT_S = 60.0, 6.0, 3600.0
 
 
@@ -44,10 +43,10 @@ def tracked(
     timeout_s: float = TRACKING_TIMEOUT_S,
     part_of: Mapping[str, str] | None = None,
 ) -> Iterator[tuple[Tracker, str]]:
-    """Give MLflow's writer with the study's run opened, and where it writes to.
+    """Open the study's run in MLflow; give the tracker and the address of MLflow.
 
-    In the end, all that waits is delivered, within `timeout_s` seconds; what could not be is said,
-    and added to `problems`.
+    At the end, the delivery queue is emptied within `timeout_s` seconds. What could not be
+    delivered is shown, and added to `problems`.
     """
     say = session.progress.say
     tracker, uri = make_tracker(plan, session)
@@ -73,7 +72,7 @@ def tracked(
 
 
 def make_tracker(plan: Plan, session: Session) -> tuple[Tracker, str]:
-    """Return MLflow's writer for a study, and where it writes to."""
+    """Return the tracker of a study, and the address of MLflow."""
     tracking = plan.experiment.tracking
     uri, artifacts = resolve(tracking.uri, tracking.storage, plan.home)
     tracker = Tracker(
@@ -99,17 +98,17 @@ def own_run(
     folder: Path,
     session: Session,
 ) -> Iterator[tuple[Tracker, str | None]]:
-    """Give MLflow's writer with a run opened that belongs to no study, and that run's id.
+    """Open a run in MLflow that belongs to no study; give the tracker and the run's id.
 
     Args:
-        tracking: where to.
+        tracking: where MLflow keeps the run.
         home: where results are kept.
-        experiment: name of MLflow's.
-        title: by which the run is found again.
-        tags: of the run.
-        about: its description, in Markdown.
-        folder: where what waits is kept; there already.
-        session: to say what MLflow did not take.
+        experiment: name of the experiment in MLflow.
+        title: title of the run, by which it is found again.
+        tags: tags of the run.
+        about: description of the run, in Markdown.
+        folder: an existing folder for the spool.
+        session: shows what could not be delivered to MLflow.
     """
     uri, artifacts = resolve(tracking.uri, tracking.storage, home)
     tracker = Tracker(
@@ -132,7 +131,7 @@ def own_run(
 
 
 def tags(plan: Plan) -> dict[str, str]:
-    """Return what makes runs easy to find: method, model, data, code. See docs/tracking.md."""
+    """Return the tags by which runs are found: method, model, data, code. See docs/tracking.md."""
     return {
         METHOD: plan.experiment.method,
         TASK: plan.experiment.task.kind,
@@ -145,13 +144,13 @@ def tags(plan: Plan) -> dict[str, str]:
 
 
 def whole_experiment(plan: Plan) -> dict[str, str]:
-    """Return the tag from which a trial can be run again; none that would have to be cut."""
+    """Return the tag from which a trial can be run again; empty if it is too long for MLflow."""
     text = plan.experiment.model_dump_json()
     return {EXPERIMENT: text} if len(text) <= TAG_LENGTH else {}
 
 
 def log_references(plan: Plan, tracker: Tracker) -> None:
-    """Log originals and references as runs that all studies share."""
+    """Log the original and the references as runs that all studies share."""
     references = plan.references
     shared = (TASK, MODEL, DATA, SPLITS)
     known = {name: value for name, value in tags(plan).items() if name in shared}
@@ -160,7 +159,7 @@ def log_references(plan: Plan, tracker: Tracker) -> None:
         for phase in ("val", "test"):
             metrics |= references.evaluation(member, phase).metrics
         tracker.log_reference(
-            # The same original has other metrics where other images are forgotten.
+            # The same original has other metrics if other images are to be forgotten.
             f"{references.key(member)}-{plan.splits.key}",
             f"{member.role}-{member.seed} {plan.experiment.model.name} {plan.dataset.source}",
             flat(references.payload(member)),
@@ -172,7 +171,7 @@ def log_references(plan: Plan, tracker: Tracker) -> None:
 def track_summary(
     tracker: Tracker, plan: Plan, report_data: ReportData, examined: Mapping[str, Entry]
 ) -> None:
-    """Log the best trials' models and all that the study came to, and end its run."""
+    """Log the best trials' models and the study's results, and end its run."""
     summary = report_data.summary
     for trial in summary["best"]:
         if (entry := examined.get(f"trial {trial['trial']}")) is not None:
@@ -187,6 +186,6 @@ def track_summary(
 
 
 def best_metrics(summary: Mapping[str, Any]) -> dict[str, float]:
-    """Return what the best trial scored on `test`, as metrics of the study's run."""
+    """Return the best trial's metrics on `test`, as metrics of the study's run."""
     best = summary["best"][0] if summary["best"] else {}
     return {f"best/{name}": best[name] for name in best if isinstance(best[name], float)}

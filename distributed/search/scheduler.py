@@ -1,4 +1,4 @@
-"""Tune's schedulers, told what earlier sweeps of the study saw, and how to end in order."""
+"""Tune's schedulers, which also learn the epochs of earlier sweeps and stop gracefully."""
 
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
@@ -17,17 +17,17 @@ from distributed.search.unsaved import Unsaved
 from distributed.study.study import Study
 from mixunlearn.resume import EpochLog, Report
 
-REDUCTION_FACTOR = 2  # of ASHA: half of the trials continues at each rung
-EPOCH = "epoch"  # of a trial, also after an interruption; Tune's own count begins again
+REDUCTION_FACTOR = 2  # of ASHA: at each rung, half of the trials continue
+EPOCH = "epoch"  # counts across interruptions; Tune's own count starts again at 1
 
 
 class Resumed(Unsaved):
     """Makes a scheduler decide as if the study had never been interrupted.
 
-    Its decisions depend on all epochs it has seen: those of earlier sweeps are told first, those
-    that a trial repeats after falling back to its checkpoint are not told twice, see
-    `mixunlearn.resume`. Once a stop is requested, trials are paused, which writes a checkpoint,
-    and no trial is started.
+    A scheduler's decisions depend on all epochs that it has seen. So it first gets the epochs of
+    earlier sweeps. Epochs that a trial repeats after it has resumed from its checkpoint are not
+    passed on twice, see `mixunlearn.resume`. Once a stop is requested, trials are paused, which
+    writes a checkpoint, and no trial is started.
     """
 
     study: Study
@@ -39,6 +39,7 @@ class Resumed(Unsaved):
         self._told = EpochLog()
         self._decided: dict[int, str] = {}  # trial -> what was decided after its latest epoch
         for row in study.rows():
+            # A complete trial's last epoch comes with `on_trial_complete`, as in a live sweep.
             past = _Past(row["trial"])
             super().on_trial_add(_NOBODY, past)  # type: ignore[misc]
             self._catch_up(_NOBODY, past, row["epochs"] + (row["state"] != "complete"))
@@ -55,7 +56,7 @@ class Resumed(Unsaved):
             self._catch_up(tune_controller, trial, epoch)
             self._told.add(number, epoch)
             self._decided[number] = super().on_trial_result(tune_controller, trial, result)  # type: ignore[misc]
-        # A worker may die before it is told: an epoch that comes again is decided as before.
+        # A worker may die before it gets the decision; the repeated epoch gets the same decision.
         earlier = report is Report.EARLIER_AGAIN
         decision = TrialScheduler.CONTINUE if earlier else self._decided[number]
         if decision == TrialScheduler.CONTINUE and self.stop.asked:
@@ -65,7 +66,7 @@ class Resumed(Unsaved):
     def on_trial_complete(
         self, tune_controller: Any, trial: Any, result: Mapping[str, Any]
     ) -> None:
-        """Record the last epoch of a trial; one without a value counts for nothing."""
+        """Record the last epoch of a trial; an epoch without a value is ignored."""
         value = result.get(self.study.objective)
         if value is None or value != value:  # noqa: PLR0124 - NaN
             return
@@ -73,11 +74,11 @@ class Resumed(Unsaved):
         super().on_trial_complete(tune_controller, trial, result)  # type: ignore[misc]
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        """Return the trial to start next; none once a stop was asked for."""
+        """Return the trial to start next; `None` once a stop is requested."""
         return None if self.stop.asked else super().choose_trial_to_run(tune_controller)  # type: ignore[misc]
 
     def _catch_up(self, tune_controller: Any, trial: Any, epoch: int) -> None:
-        """Tell the epochs before this one that the study has and the scheduler has not."""
+        """Pass on the earlier epochs that the study has and the scheduler does not."""
         number = trial.config["trial"]
         for past, metrics in self.study.history(number).items():
             if self._told.kind(number, past) is Report.NEW and past < epoch:
@@ -87,13 +88,13 @@ class Resumed(Unsaved):
 
 
 class _Past:
-    """A trial of an earlier sweep, as far as schedulers look."""
+    """A trial of an earlier sweep, with only the attributes that schedulers read."""
 
     def __init__(self, number: int) -> None:
         self.trial_id, self.config = f"past-{number}", {"trial": number}
 
 
-_NOBODY = SimpleNamespace(get_live_trials=list)  # a controller under which nothing runs
+_NOBODY = SimpleNamespace(get_live_trials=list)  # a controller without running trials
 
 
 class Asha(Resumed, AsyncHyperBandScheduler):
@@ -133,9 +134,9 @@ SCHEDULERS: Mapping[str, Callable[[str, int], Resumed]] = {  # by objective and 
 
 
 def make_scheduler(search: Search, epochs: int, study: Study, stop: Stop) -> Resumed:
-    """Return the scheduler of an experiment; the epoch is the fidelity, up to `epochs`.
+    """Return the scheduler of an experiment; its unit of time is the epoch, up to `epochs`.
 
     Raises:
-        KeyError: `SCHEDULERS` has none of this name.
+        KeyError: `SCHEDULERS` has no scheduler of this name.
     """
     return SCHEDULERS[search.scheduler](search.objective, epochs).resume(study, stop)

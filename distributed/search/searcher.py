@@ -1,4 +1,4 @@
-"""Ray Tune's searcher: it asks the study."""
+"""Ray Tune's searcher: it gets configurations from the study."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,13 +11,14 @@ from search_spaces.space import Value
 
 
 class StudySearcher(Unsaved, Searcher):
-    """Lets Ray Tune ask the study; what comes back is told by the sweep's callback.
+    """Gives Ray Tune the configurations that the study proposes.
 
-    The callback sees a trial's error and every epoch, the searcher does not.
+    The trial callback records the results, because it sees a trial's error and every epoch. The
+    searcher does not see them.
 
     Args:
-        study: to ask.
-        may_start: whether new trials may start: not once a stop was asked for.
+        study: the study that proposes configurations.
+        may_start: returns whether new trials may start; false once a stop is requested.
     """
 
     def __init__(self, study: Study, may_start: Callable[[], bool] = lambda: True) -> None:
@@ -25,13 +26,13 @@ class StudySearcher(Unsaved, Searcher):
         self.study, self.may_start = study, may_start
 
     def suggest(self, trial_id: str) -> dict[str, Value] | None:
-        """Return the next configuration; `None`: none for now."""
+        """Return the next configuration; `None` if no trial may start."""
         return self.study.ask() if self.may_start() else None
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Do nothing: the callback tells the study."""
+        """Do nothing: the trial callback records the result."""
 
     def save(self, checkpoint_path: str) -> None:
         """Do nothing: the study is already on the disk."""

@@ -1,4 +1,4 @@
-"""What one command that changes a study works with: Ray, the lock, the study, progress."""
+"""The session of a command that changes a study: Ray, the lock, the study, progress."""
 
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -14,13 +14,13 @@ from distributed.study.study import Study
 
 @dataclass(kw_only=True)
 class Session:
-    """What one command that changes a study works with.
+    """What a command that changes a study works with.
 
     Args:
-        address: of a Ray cluster; `None` is this machine or RAY_ADDRESS.
-        progress: told what is going on.
-        stop: what SIGINT and SIGTERM ask for.
-        stack: ends what was begun: Ray, tracking, the hold on the study.
+        address: address of a Ray cluster; `None`: RAY_ADDRESS, or this machine.
+        progress: shows what is going on.
+        stop: the stop that SIGINT and SIGTERM request.
+        stack: closes what the session opened: Ray, the study, its lock.
     """
 
     address: str | None
@@ -36,40 +36,42 @@ class Session:
         self.stack.__exit__(*error)
 
     def part(self) -> "Session":
-        """Return a session for one study of several; what it holds ends before this one does."""
+        """Return a session for one of several studies; it closes its study and lock at its end."""
         return replace(self, stack=ExitStack())
 
     def lock(self, plan: Plan) -> StudyLock:
         """Lock the study for this process.
 
         Raises:
-            MixUnlearnError: another one is.
+            MixUnlearnError: another process has locked it.
         """
         lock = StudyLock(plan.study, plan.folder, plan.database, self.progress.say, self.stop.check)
         return self.stack.enter_context(lock)
 
     def open(self, plan: Plan, lock: StudyLock) -> Study:
-        """Return the study of a plan, with what is in it already."""
+        """Return the study of a plan, with its recorded trials; the session closes it."""
         study = open_study(plan, lock)
         self.stack.callback(study.close)
         return study
 
     def connect(self, plan: Plan, why: str) -> Plan:
-        """Start Ray or join the cluster, once; return the plan as its nodes need it."""
+        """Start Ray or join the cluster, if not done yet; return the plan for use on its nodes."""
         if not self._connected:
             self.progress.show(why)
-            self.stack.callback(self.stop.listen)  # once Ray has ended, SIGTERM would kill
+            # Ray replaces the handler of SIGTERM when it starts, and restores the default one,
+            # which kills the process, when it ends. So ours is set again after both.
+            self.stack.callback(self.stop.listen)
             self.stack.enter_context(connected(self.address))
-            self.stop.listen()  # Ray takes SIGTERM for itself
+            self.stop.listen()
             self._connected = True
         if local(self.address) or plan.dataset.origin:
             return plan
-        # Nodes that do not see the home's folder fetch the images, once each.
+        # Nodes may not see the home's folder: each one fetches the images once.
         return replace(plan, dataset=plan.dataset.shipped(Shipped.of(plan.dataset)))
 
 
 def open_study(plan: Plan, lock: StudyLock | None = None) -> Study:
-    """Return the study of a plan, with what is in it already."""
+    """Return the study of a plan, with its recorded trials; without a lock, only for reading."""
     search = plan.experiment.search
     return Study(
         name=plan.study,

@@ -1,4 +1,4 @@
-"""The verdict of a sweep as plain data: what `--json` prints, and tables and plots show."""
+"""The summary of a sweep as plain data: for `--json`, tables and plots."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -24,15 +24,15 @@ def summarise(
     tracking_uri: str,
     seconds: float,
 ) -> dict[str, Any]:
-    """Return what a sweep found, all on `test`.
+    """Return the results of a sweep, all on `test`.
 
     Args:
-        plan: of the sweep.
+        plan: plan of the sweep.
         rows: its finished trials.
-        evaluator: who measured on `test`.
+        evaluator: the evaluator of the phase `test`.
         examined: results of the final test evaluation.
         tracking_uri: where MLflow keeps the runs, without a password.
-        seconds: the sweep took.
+        seconds: duration of the sweep.
     """
     objective = plan.experiment.search.objective
     best = ranked(rows, objective)[:TESTED_TRIALS]
@@ -64,7 +64,7 @@ def summarise(
 
 
 def distribution(values: Sequence[float]) -> dict[str, Any]:
-    """Return mean, sd (n − 1; null for one value), n and the values themselves."""
+    """Return mean, sd (divided by n − 1; null for one value), n and the values themselves."""
     sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
     mean = float(np.mean(values)) if len(values) else None
     return {"mean": mean, "sd": sd, "n": len(values), "values": list(values)}
@@ -80,7 +80,7 @@ def _references(references: ReferenceSet) -> dict[str, Any]:
 
 
 def trial_summary(plan: Plan, row: Row, examined: Mapping[str, Entry]) -> dict[str, Any]:
-    """Return one of the best trials as a summary has it."""
+    """Return the part of a summary about one of the best trials."""
     objective = plan.experiment.search.objective
     return {
         **examined[f"trial {row['trial']}"].record["metrics"],

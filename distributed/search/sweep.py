@@ -39,7 +39,7 @@ from trainables.evaluate import TestTask
 
 
 def run_references(plan: Plan, session: Session) -> int:
-    """Train the references that are missing; return how many models that were."""
+    """Train the missing references; return how many models were trained."""
     session.lock(plan)
     plan = plan.keep()
     return fill_references(plan, session)
@@ -52,29 +52,29 @@ def run_sweep(
     retry_failed: bool = False,
     part_of: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Do what is missing of a study and return its summary.
+    """Do what is missing in a study and return its summary.
 
     Args:
-        plan: what to do.
-        session: to do it in.
-        retry_failed: whether trials that failed are run again.
-        part_of: tags that say of which comparison the study is a part. That has a page for all of
-            them; the study draws none, and registers no model.
+        plan: plan of the sweep.
+        session: the session of the command.
+        retry_failed: whether failed trials are run again.
+        part_of: tags of the comparison to which the study belongs. The comparison has one page
+            for all its studies; so the study draws no report and registers no model.
 
     Raises:
-        MixUnlearnError: a reference could not be trained, the disk is full, Ray is away, another
-            process has the study.
-        Interrupted: a stop was asked for; all that was finished is kept.
+        MixUnlearnError: a reference could not be trained, the disk is full, Ray does not answer,
+            or another process has locked the study.
+        Interrupted: a stop was requested; everything finished is kept.
     """
     start = time.monotonic()
-    lock = session.lock(plan)
+    lock = session.lock(plan)  # first: `keep` writes into the study's folder
     plan = plan.keep()
     with tracked(plan, session, part_of=part_of) as (tracker, uri):
         plan = _train_missing(plan, session)
         log_references(plan, tracker)
         study = session.open(plan, lock)
         if retry_failed:
-            session.progress.say(f"trials: {study.retry_failed()} that failed run again")
+            session.progress.say(f"trials: {study.retry_failed()} failed trials are retried")
         callback = make_callback(plan, study, tracker, session)
         callback.resume()
         plan = _run_missing(plan, study, callback, session)
@@ -95,14 +95,14 @@ def run_sweep(
         else:
             write_json(summary, plan.study_folder.summary)
             tracker.finish_study("complete", best_metrics(summary))
-        callback.write_table()
+        callback.write_table()  # again, now that all runs have their ids
     if plan.shared:
         publish(plan)
     return summary
 
 
 def _train_missing(plan: Plan, session: Session) -> Plan:
-    """Train the references that are missing; Ray, which takes seconds to start, only for those."""
+    """Train the missing references; starts Ray, which takes seconds, only if there are any."""
     if plan.references.missing():
         plan = session.connect(plan, "starting Ray")
         fill_references(plan, session)
@@ -110,7 +110,7 @@ def _train_missing(plan: Plan, session: Session) -> Plan:
 
 
 def _run_missing(plan: Plan, study: Study, callback: TrialCallback, session: Session) -> Plan:
-    """Run the trials that are missing, if there are any."""
+    """Run the missing trials, if there are any."""
     if callback.count.total > callback.count.done:
         plan = session.connect(plan, "starting the trials")
         write_json(environment(), plan.study_folder.environment)
@@ -137,7 +137,7 @@ def evaluate_on_test(
     """Evaluate on `test` what has not been evaluated yet; return all results.
 
     Raises:
-        Interrupted: a stop was asked for.
+        Interrupted: a stop was requested.
     """
     test_evaluator = TestEvaluator(plan)
     if missing := test_evaluator.missing(tasks):
@@ -150,13 +150,13 @@ def evaluate_on_test(
 
 
 def sync(plan: Plan, session: Session) -> tuple[int, list[str]]:
-    """Rebuild trials.parquet and MLflow from the study.
+    """Rebuild trials.parquet and the MLflow runs from the study.
 
     Returns:
-        The number of its finished trials, and what MLflow did not take.
+        The number of its finished trials, and what could not be delivered to MLflow.
 
     Raises:
-        MixUnlearnError: another process has the study.
+        MixUnlearnError: another process has locked the study.
     """
     lock, problems = session.lock(plan), list[str]()
     with tracked(plan, session, problems, SYNC_TIMEOUT_S) as (tracker, _):

@@ -1,4 +1,4 @@
-"""The final test evaluation: the best trials on `test`, the winner under fresh seeds as well."""
+"""The final test evaluation: the best trials on `test`, the winner also under fresh seeds."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -13,22 +13,22 @@ from mixunlearn.signature import seed_for, signature
 from mixunlearn.store import Entry
 from trainables.evaluate import TestResult, TestTask, evaluate_remotely
 
-ASK_S = 1.0  # how often a long test evaluation looks whether it has been enough
+ASK_S = 1.0  # interval at which a test evaluation checks whether to stop
 
 
 class TestEvaluator:
-    """Examines configurations on `test`, each once, cached in the store.
+    """Evaluates configurations on `test`, each once, with the results cached in the store.
 
     Args:
-        plan: of the problem they unlearn.
-        weights: whether the unlearned models are kept, beside what was measured.
+        plan: plan with the problem that the configurations unlearn.
+        weights: whether to keep the unlearned models in addition to the metrics.
     """
 
     def __init__(self, plan: Plan, *, weights: bool = True) -> None:
         self.plan, self.weights = plan, weights
 
     def missing(self, tasks: Mapping[str, TestTask]) -> dict[str, TestTask]:
-        """Return the tasks whose results are not stored yet; equal ones once."""
+        """Return the tasks without a stored result; of equal tasks, only one."""
         store = self.plan.references.store
         payloads = {name: self._payload(task) for name, task in tasks.items()}
         equal = {signature(payload): name for name, payload in payloads.items()}
@@ -45,13 +45,13 @@ class TestEvaluator:
         evaluator: Evaluator,
         enough: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Run examinations on the cluster, in parallel; store each result as it comes.
+        """Run evaluations on the cluster in parallel; store each result when it arrives.
 
         Args:
-            tasks: what to examine.
-            problem: what was unlearned.
-            evaluator: measures on `test`.
-            enough: asked every second; whether to leave the rest undone.
+            tasks: the configurations to evaluate.
+            problem: the problem that they unlearn.
+            evaluator: the evaluator of the phase `test`.
+            enough: called every second; returns whether to cancel the rest.
         """
         resources = self.plan.experiment.resources
         remote = evaluate_remotely.options(num_cpus=resources.cpu, num_gpus=resources.gpu)
@@ -83,7 +83,7 @@ class TestEvaluator:
         """Return the stored result of each task.
 
         Raises:
-            MissingError: one was not run.
+            MissingError: a task has no stored result.
         """
         store, command = self.plan.references.store, self.plan.command
         return {
@@ -100,7 +100,7 @@ class TestEvaluator:
         )
 
     def _payload(self, task: TestTask) -> dict[str, object]:
-        """Return all a result follows from; where it continues from makes no difference."""
+        """Return everything that determines a result; the checkpoint it starts from does not."""
         return {
             "study": self.plan.study,
             "method": task.method,
@@ -113,12 +113,12 @@ class TestEvaluator:
 
 
 def test_tasks(plan: Plan, study: Study, rows: Sequence[Row]) -> dict[str, TestTask]:
-    """Return what a sweep examines: the default, the best, the winner's fresh seeds."""
+    """Return the tasks of a sweep: the default, the best trials, the winner's fresh seeds."""
     best = ranked(rows, study.objective)[:TESTED_TRIALS]
     tasks = {f"trial {row['trial']}": trial_task(study, row, row["epochs"]) for row in best}
     default = default_row(rows, plan.default)
     if default is not None:
-        # A default that was stopped early is given the time a complete trial had.
+        # A default that was stopped early gets as many epochs as a complete trial.
         tasks["default"] = trial_task(study, default, plan.epochs)
     if best:
         for index in range(plan.experiment.search.report_seeds):
@@ -127,7 +127,7 @@ def test_tasks(plan: Plan, study: Study, rows: Sequence[Row]) -> dict[str, TestT
 
 
 def trial_task(study: Study, row: Row, epochs: int) -> TestTask:
-    """Return the evaluation of a trial under its own seed, which its checkpoints may shorten."""
+    """Return the evaluation of a trial under its own seed; it may start from its checkpoint."""
     return TestTask(
         method=study.method,
         hyperparameters=hyperparameters(row),

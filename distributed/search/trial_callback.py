@@ -1,4 +1,4 @@
-"""What happens to a trial's results: study, MLflow, trials.parquet, checkpoints, progress."""
+"""Where a trial's results go: study, MLflow, trials.parquet, checkpoints, progress."""
 
 import time
 from bisect import insort
@@ -29,7 +29,7 @@ from mixunlearn.trial_names import trial_name
 from search_spaces import Space
 from trainables.unlearn import TRACE
 
-NAMED, NAME_LENGTH = 4, 80  # hyperparameters in the name of a run; characters
+NAMED, NAME_LENGTH = 4, 80  # of a run's name: hyperparameters in it, and characters
 
 
 class TrialCallback(Unsaved, tune.Callback):
@@ -38,15 +38,15 @@ class TrialCallback(Unsaved, tune.Callback):
     Args:
         study: the record.
         tracker: MLflow's background writer.
-        folder: of the study.
-        epochs: after how many a trial is complete.
-        scheduler: the name of what stops trials early.
+        folder: folder of the study.
+        epochs: number of epochs after which a trial is complete.
+        scheduler: name of the scheduler, for messages.
         trial_seconds: the time limit of a trial, if there is one.
-        total: how many trials are wanted in all.
-        tags: of each trial's MLflow run.
-        checkpoints: of which those no longer needed are removed.
-        stop: looked at between events; ends Tune once running trials are saved.
-        progress: told of each epoch.
+        total: total number of trials in the study.
+        tags: tags of each trial's MLflow run.
+        checkpoints: checkpoints of the trials; those no longer needed are removed.
+        stop: checked between events; ends Tune once running trials have checkpoints.
+        progress: shows each epoch.
     """
 
     def __init__(
@@ -79,6 +79,8 @@ class TrialCallback(Unsaved, tune.Callback):
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         if self.stop.asked:
+            # The scheduler pauses trials at their next epoch; raise when the last one has a
+            # checkpoint, or when it takes too long.
             running = any(trial.status == "RUNNING" for trial in trials)
             if not running or self.stop.overdue:
                 self.stop.check()
@@ -93,7 +95,7 @@ class TrialCallback(Unsaved, tune.Callback):
     ) -> None:
         number, epoch = trial.config["trial"], result[EPOCH]
         self._heard[number] = time.monotonic()
-        if FAILURE in result:  # the epoch did not end: it has no metrics
+        if FAILURE in result:  # the epoch failed and has no metrics
             return
         metrics = {name: result[name] for name in result if is_metric(name)}
         self.study.report(number, epoch, metrics)
@@ -110,7 +112,7 @@ class TrialCallback(Unsaved, tune.Callback):
         self._show(trials, event=True)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        # A worker that hung was killed by its own hand. It gets one more chance, not several.
+        # A worker that hangs kills itself. Its trial is retried once, not `MAX_FAILURES` times.
         number = trial.config["trial"]
         if self.trial_seconds and time.monotonic() - self._heard[number] > self.trial_seconds:
             self._hung.add(number)
@@ -119,11 +121,11 @@ class TrialCallback(Unsaved, tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         reason = last_line(trial.error_file)
         if any(words in reason.lower() for words in DISK_FULL_WORDS):
-            # No trial's fault: it stays unfinished, and continues when there is room.
+            # Not the trial's fault: it stays unfinished, and resumes when there is free space.
             raise MixUnlearnError(f"{reason}; free space there and run the same command again")
         if trial.config["trial"] in self._hung:
             limit = f"resources.trial_seconds = {self.trial_seconds:g}"
-            reason = f"killed: an epoch did not end within twice its limit, {limit}"
+            reason = f"killed: an epoch took more than twice the limit, {limit}"
         if trial.error_file is not None and Path(trial.error_file).exists():
             trace = Path(trial.error_file).read_text(errors="replace")
             self._keep_trace(trial.config["trial"], trace)
@@ -131,9 +133,9 @@ class TrialCallback(Unsaved, tune.Callback):
         self._show(trials, event=True)
 
     def resume(self) -> None:
-        """Tell MLflow all that the study knows of finished trials; what it has, it is not sent.
+        """Queue all finished trials for MLflow; what MLflow already has is not sent again.
 
-        An earlier process may have died before it told everything.
+        An earlier process may have died before everything was delivered.
         """
         for row in self.rows:
             self._open(row["trial"], self.study.config(row["trial"]))
@@ -141,7 +143,7 @@ class TrialCallback(Unsaved, tune.Callback):
         self._tell_progress()
 
     def write_table(self) -> None:
-        """Write trials.parquet, off the event loop."""
+        """Write trials.parquet on the tracker's thread, not in Tune's event loop."""
         rows = sorted(self.rows, key=lambda row: int(row["trial"]))
         known, path = self.run_ids, self.folder.trials
 
@@ -152,7 +154,7 @@ class TrialCallback(Unsaved, tune.Callback):
         self.tracker.call(write)
 
     def _outcome(self, result: Mapping[str, Any]) -> tuple[str, str | None]:
-        """Return state and reason of a trial that was stopped without an error."""
+        """Return the state of a trial that ended without an exception, and the reason."""
         if FAILURE in result:
             return "failed", result[FAILURE]
         if result[EPOCH] >= self.epochs:
@@ -175,7 +177,7 @@ class TrialCallback(Unsaved, tune.Callback):
     def _open(self, number: int, config: Mapping[str, Any]) -> None:
         hyperparameters = {name: value for name, value in config.items() if name != "trial"}
         tags = {**self.tags, TRIAL_ID: self.study.trial_id(config)}
-        if code := self.study.code(number):  # not of who tells it again
+        if code := self.study.code(number):  # the code that ran the trial, not the present one
             tags[CODE] = code
         name = run_name(number, self.study.method, hyperparameters, self.study.space)
         self.tracker.start_trial(number, name, hyperparameters, tags)
@@ -196,18 +198,18 @@ class TrialCallback(Unsaved, tune.Callback):
             self.tracker.log_artifact(number, trace)
 
     def _tell_progress(self) -> None:
-        """Tell MLflow how the objective developed, by the number of trials that have ended."""
+        """Log the best and median objective as metrics over the number of ended trials."""
         for ended_ms, value in self.study.outcomes(self._so_far.ended):
             metrics = self._so_far.add(value)
             self.tracker.log_epoch(None, self._so_far.ended, metrics, ended_ms)
 
     def _keep_trace(self, number: int, text: str) -> None:
-        """Keep a failed trial's traceback with the study: Ray's folder vanishes."""
+        """Save a failed trial's traceback in the study's folder: Ray's folder is temporary."""
         with replacing(self.folder.error(number)) as temporary:
             temporary.write_text(redact(text), errors="replace")
 
     def _tidy(self) -> None:
-        """Remove the checkpoints that are no longer needed, off the event loop."""
+        """Remove checkpoints that are no longer needed, on the tracker's thread."""
         rows = list(self.rows)
         self.tracker.call(lambda run_ids: self.checkpoints.tidy(rows))
 
@@ -232,10 +234,10 @@ class SoFar:
         self._values: list[float] = []  # sorted
 
     def add(self, value: float | None) -> dict[str, float]:
-        """Return both once one more trial has ended; nothing before there is a value.
+        """Add an ended trial and return both metrics; empty if no trial has a value yet.
 
         Args:
-            value: its objective; `None` if it failed.
+            value: the trial's objective; `None` if it failed.
         """
         self.ended += 1
         if value is not None:
@@ -246,7 +248,7 @@ class SoFar:
 
 
 def run_name(number: int, method: str, hyperparameters: Mapping[str, Any], space: Space) -> str:
-    """Return the name of a trial's run: sorted by number, with some of what varies."""
+    """Return the name of a trial's run: number, method and the first hyperparameters that vary."""
     name = f"{trial_name(number)} {method}"
     varying = [key for key in space if key in hyperparameters and constant(space[key]) is None]
     for key in varying[:NAMED]:
@@ -257,7 +259,7 @@ def run_name(number: int, method: str, hyperparameters: Mapping[str, Any], space
 
 
 def last_line(error_file: str | None) -> str:
-    """Return the last line of a trial's error file: what was raised."""
+    """Return the last line of a trial's error file: the exception."""
     if error_file is None or not Path(error_file).exists():
         return "the worker died"
     lines = Path(error_file).read_text().strip().splitlines()

@@ -1,4 +1,4 @@
-"""Running what is missing on Ray Tune: references, then trials."""
+"""Runs on Ray Tune what is missing: references, then trials."""
 
 from typing import Any
 
@@ -18,17 +18,17 @@ from mixunlearn.problem import Problem
 from mixunlearn.trial_names import trial_name
 from trainables.unlearn import UnlearnTrainable
 
-MAX_FAILURES = 2  # of a worker, before its trial is given up
-CHECKPOINTS = 4  # of a complete trial: more would cost short epochs more than they save
+MAX_FAILURES = 2  # retries of one trial after its worker failed
+CHECKPOINTS = 4  # per complete trial; with short epochs, more would cost more than they save
 
 
 def search(
     plan: Plan, study: Study, problem: Problem, callback: TrialCallback, session: Session
 ) -> None:
-    """Run the trials that are missing, as many at once as the cluster can.
+    """Run the missing trials, as many at once as there is room for.
 
     Raises:
-        Interrupted: a stop was asked for; running trials are saved.
+        Interrupted: a stop was requested; running trials have checkpoints.
     """
     resources, stop = plan.experiment.resources, session.stop
     tuner = tune.Tuner(
@@ -56,7 +56,7 @@ def search(
 
 
 def _trainable(plan: Plan, problem: Problem) -> Any:  # noqa: ANN401 - Ray has no types
-    """Return what runs a trial, with all that trials share."""
+    """Return the trainable with everything that all trials share."""
     return tune.with_parameters(
         UnlearnTrainable,
         problem=problem,
@@ -68,7 +68,7 @@ def _trainable(plan: Plan, problem: Problem) -> Any:  # noqa: ANN401 - Ray has n
 
 
 def _run_config(plan: Plan, callback: TrialCallback) -> tune.RunConfig:
-    """Return where Tune keeps checkpoints, how often, and when a trial ends."""
+    """Return where and how often Tune writes checkpoints, and when a trial ends."""
     ends: dict[str, float] = {EPOCH: plan.epochs}
     if limit := plan.experiment.resources.trial_seconds:
         ends["seconds"] = limit
@@ -89,7 +89,7 @@ def _run_config(plan: Plan, callback: TrialCallback) -> tune.RunConfig:
 
 
 def _unwrapped(error: Exception) -> Exception:
-    """Return what Tune wrapped into a traceback: an error of ours, or one of the disk."""
+    """Return the error behind Tune's error, if it is ours or the operating system's."""
     found: BaseException | None = error
     while found is not None:
         if isinstance(found, MixUnlearnError):
@@ -102,7 +102,7 @@ def _unwrapped(error: Exception) -> Exception:
 
 
 def fill_references(plan: Plan, session: Session) -> int:
-    """Train the references that are missing; return how many models that were."""
+    """Train the missing references; return how many models were trained."""
     if not plan.references.missing():
         return 0
     plan = session.connect(plan, "starting Ray")
@@ -111,7 +111,7 @@ def fill_references(plan: Plan, session: Session) -> int:
 
 
 def _at_once(plan: Plan, session: Session) -> int | None:
-    """Return how many trials run at once; a cluster, which may grow, takes what it has room for."""
+    """Return how many trials run at once; `None` on a cluster, whose size may change."""
     resources = plan.experiment.resources
     return slots(resources.cpu, resources.gpu) if local(session.address) else None
 

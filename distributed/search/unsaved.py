@@ -1,11 +1,11 @@
-"""What Ray must not save."""
+"""A base class for objects that Ray must not save."""
 
 
 class Unsaved:
-    """Leaves nothing in the files in which Ray describes a run: it is never restored from them.
+    """Pickles to nothing: Ray's description of a run is never used to restore it.
 
-    Ray pickles callbacks and searchers; ours hold connections and threads, and the study is on
-    the disk already.
+    Ray pickles callbacks and searchers. Ours hold connections and threads, which cannot be
+    pickled, and the study is already recorded.
     """
 
     def __getstate__(self) -> dict[str, object]:

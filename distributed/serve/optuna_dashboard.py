@@ -1,7 +1,7 @@
-"""Optuna's dashboard of one study, to look at: run as a program, in a process of its own.
+"""Optuna's dashboard of one study, read-only; runs as a program in its own process.
 
-Of a study's record nothing may be lost, and a page of any other site could ask this one to delete
-it. So whatever would change something is refused, and so is any other host name than this one's.
+A web page of another site could send requests to the dashboard, for example to delete the study.
+So every request that would change something is refused, and so is every other host name.
 """
 
 import os
@@ -17,12 +17,12 @@ from optuna_dashboard import wsgi
 from distributed.serve.pages import RECORD_VARIABLE
 from distributed.study.storage import open_record
 
-NAMES = {"127.0.0.1", "localhost"}  # of this machine; the port may be that of a tunnel
+NAMES = {"127.0.0.1", "localhost"}  # of this machine; the port may differ, behind a tunnel
 LOOKING = {"GET", "HEAD"}
 
 
 class Threads(ThreadingMixIn, WSGIServer):
-    """Answers several requests at once; those that are open end with the process."""
+    """Handles several requests at once; open requests end with the process."""
 
     daemon_threads = True
 
@@ -35,22 +35,22 @@ class Quiet(WSGIRequestHandler):
 
 
 def guarded(application: WSGIApplication, page: str) -> WSGIApplication:
-    """Return an application that only shows, to this machine, and begins with one page.
+    """Return a read-only application for this machine alone, which starts with one page.
 
     Args:
-        application: to protect.
-        page: path that the root leads to.
+        application: the application to protect.
+        page: path to which the root redirects.
     """
 
     def answer(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         if environ.get("HTTP_HOST", "").partition(":")[0] not in NAMES:
-            return _refuse(start, "asked under a name that is not this machine's")
+            return _refuse(start, "this host name is not allowed")
         if environ["REQUEST_METHOD"] not in LOOKING:
-            return _refuse(start, "the study is shown, not changed")
+            return _refuse(start, "this dashboard is read-only")
         if environ.get("PATH_INFO", "") in {"", "/"}:
             start("302 Found", [("Location", page), ("Content-Length", "0")])
             return [b""]
-        # The dashboard takes it for granted that every browser sends this.
+        # The dashboard fails without this header, which some clients do not send.
         environ.setdefault("HTTP_ACCEPT_ENCODING", "")
         return application(environ, start)
 
@@ -67,9 +67,9 @@ def main(study: str, host: str, port: str) -> None:
     """Serve the dashboard until the process is ended.
 
     Args:
-        study: its name; its record's address is in the environment.
+        study: name of the study; the address of its record is in the environment.
         host: address to listen on.
-        port: to listen on.
+        port: port to listen on.
     """
     storage, key = open_record(os.environ[RECORD_VARIABLE], study)
     application = guarded(wsgi(storage), f"/dashboard/studies/{key}")

@@ -1,4 +1,4 @@
-"""Shows what was kept: MLflow's own pages, or Optuna's of one study, on this machine alone."""
+"""Serves web pages on this machine alone: MLflow's UI, or Optuna's dashboard of one study."""
 
 import contextlib
 import http
@@ -22,7 +22,7 @@ from distributed.runtime.text import one_line, redact
 from distributed.tracking.server import DEFAULTS, reachable, require_runs
 from mixunlearn.errors import InputError, MixUnlearnError
 
-HOST = "127.0.0.1"  # MLflow then refuses other host names, and frames of other sites
+HOST = "127.0.0.1"  # makes MLflow refuse other host names, and frames in other sites
 START_S, GRACE_S, POLL_S = 120.0, 10.0, 0.1
 LAST_PORT = 65535
 RECORD_VARIABLE = (
@@ -40,22 +40,22 @@ def serve(
     port: int | None,
     announce: Announce,
 ) -> int:
-    """Serve MLflow's pages until Ctrl-C or SIGTERM; a tracking server has its own, so only say so.
+    """Serve MLflow's UI until Ctrl-C or SIGTERM; for a tracking server, only print its address.
 
     Args:
-        home: the folder of studies.
+        home: the home.
         uri: the tracking address.
         artifact_location: where the artifacts are; None: under the home.
-        port: of this machine; None: a free one.
-        announce: is given one line with the link, once it answers.
+        port: port on this machine; None: a free one.
+        announce: called with one line with the link, once the server answers.
 
     Returns:
         The exit code, 0.
 
     Raises:
-        InputError: the port cannot be had.
+        InputError: the port is not available.
         MissingError: nothing has been tracked yet.
-        MixUnlearnError: MLflow did not start, or ended by itself.
+        MixUnlearnError: MLflow did not start, or ended unexpectedly.
     """
     if uri.startswith(REMOTE):
         announce(f"MLflow's pages are at {redact(uri)}")
@@ -65,34 +65,34 @@ def serve(
 
 
 def serve_dashboard(study: str, record: str, port: int | None, announce: Announce) -> int:
-    """Serve Optuna's dashboard of a study until Ctrl-C or SIGTERM; it can be looked at only.
+    """Serve Optuna's dashboard of a study, read-only, until Ctrl-C or SIGTERM.
 
     Args:
-        study: its name.
+        study: name of the study.
         record: address of its record.
-        port: of this machine; None: a free one.
-        announce: is given one line with the link, once it answers.
+        port: port on this machine; None: a free one.
+        announce: called with one line with the link, once the server answers.
 
     Returns:
         The exit code, 0.
 
     Raises:
-        InputError: the port cannot be had.
-        MixUnlearnError: the record does not answer, or the dashboard ended by itself.
+        InputError: the port is not available.
+        MixUnlearnError: the record does not answer, or the dashboard ended unexpectedly.
     """
     line = "Optuna's dashboard is at {} (Ctrl-C ends it)"
     return _serve(dashboard(study, record, port), line, announce)
 
 
 class Server:
-    """A running server of pages: its process (leader of its own group), link and output.
+    """A running web server: its process (leader of its own group), link and output.
 
     Args:
-        name: of what it serves.
-        process: that serves.
-        link: to the first page.
-        health: path that answers once it is ready.
-        output: file with all it said.
+        name: name of the server, for messages.
+        process: process of the server.
+        link: link to the first page.
+        health: path that answers once the server is ready.
+        output: file with everything that the server has printed.
     """
 
     def __init__(
@@ -107,18 +107,18 @@ class Server:
         self._health, self._output = health, output
 
     def last_line(self) -> str:
-        """Return the last line it said about an error, else its last one; without passwords."""
-        file = self._output.fileno()  # shared with the server: its place must not move
+        """Return the last printed line with an error, else the last line; without passwords."""
+        file = self._output.fileno()  # shared with the server: do not move its position
         lines = os.pread(file, os.fstat(file).st_size, 0).decode(errors="replace").split("\n")
         said = [line.strip() for line in lines if line.strip()]
         errors = [line for line in said if "Error: " in line or "Exception: " in line]
-        return redact([*(said or ["it said nothing"]), *errors][-1])
+        return redact([*(said or ["it printed nothing"]), *errors][-1])
 
     def wait_until_ready(self) -> None:
-        """Return when it answers.
+        """Wait until the server answers.
 
         Raises:
-            MixUnlearnError: it ended, or did not answer for two minutes.
+            MixUnlearnError: it ended, or did not answer within two minutes.
         """
         deadline = time.monotonic() + START_S
         while not _answers(f"{self.link}{self._health}"):
@@ -129,7 +129,7 @@ class Server:
             time.sleep(POLL_S)
 
     def stop(self) -> None:
-        """End it and all it started: asked first, killed after a while or at a second Ctrl-C."""
+        """Terminate the server's process group; kill it after a while or at a second Ctrl-C."""
         _signal(self.process.pid, signal.SIGTERM)
         try:
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -162,7 +162,7 @@ def server(
 @contextlib.contextmanager
 def dashboard(study: str, record: str, port: int | None) -> Iterator[Server]:
     """Run Optuna's dashboard on this machine for the length of a `with` block."""
-    # A file that several drivers may append to has nobody who could answer.
+    # A journal is a plain file: there is no database that could answer.
     if not record.startswith("journal:") and (reason := reachable(record)):
         raise MixUnlearnError(f"{redact(record)} does not answer: {reason}")
     port = _usable(port)
@@ -192,9 +192,9 @@ def _running(
     environ: Mapping[str, str],
     folder: Path | None,
 ) -> Iterator[Server]:
-    """Run a server in Python for the length of a `with` block, from when it answers.
+    """Run a Python server for the length of a `with` block, which starts once it answers.
 
-    What is secret goes into its environment: command lines are public.
+    Secrets go into its environment, because other users can see command lines.
     """
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
@@ -218,12 +218,12 @@ def _serve(pages: AbstractContextManager[Server], line: str, announce: Announce)
     """Serve pages until Ctrl-C or SIGTERM; return the exit code.
 
     Args:
-        pages: to be served.
-        line: to announce, with a place for the link.
-        announce: is given it, once they answer.
+        pages: the server.
+        line: the line to announce, with a placeholder for the link.
+        announce: called with that line once the server answers.
 
     Raises:
-        MixUnlearnError: they ended by themselves.
+        MixUnlearnError: the server ended unexpectedly.
     """
     with (
         terminated_as_interrupted(),
@@ -237,10 +237,10 @@ def _serve(pages: AbstractContextManager[Server], line: str, announce: Announce)
 
 
 def environment(uri: str) -> dict[str, str]:
-    """Return the server's environment; the address goes here: command lines are public."""
+    """Return the server's environment; it holds the address, which may contain a password."""
     lean = {
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # queues of jobs for language models
-        "MLFLOW_UVICORN_OPTS": "--log-level warning",  # no line for each picture of each page
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # job queues for language models
+        "MLFLOW_UVICORN_OPTS": "--log-level warning",  # no line for each request
     }
     return {**DEFAULTS, **lean, **os.environ, "MLFLOW_BACKEND_STORE_URI": uri}
 
@@ -249,16 +249,16 @@ def _usable(port: int | None) -> int:
     """Return `port`, or a free one.
 
     Raises:
-        InputError: it is in use, reserved or no port number.
+        InputError: it is in use, reserved, or not a port number.
     """
     if port is not None and not 0 < port <= LAST_PORT:
-        raise InputError("port", port, f"choose one from 1 to {LAST_PORT}, or none for a free one")
+        raise InputError("port", port, f"choose one from 1 to {LAST_PORT}, or leave it out")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
         try:
             probe.bind((HOST, port or 0))
         except OSError as error:
-            remedy = f"{one_line(error)}; choose another one, or none for a free one"
+            remedy = f"{one_line(error)}; choose another one, or leave it out for a free one"
             raise InputError("port", port, remedy) from error
         free: int = probe.getsockname()[1]
     return free
@@ -266,7 +266,7 @@ def _usable(port: int | None) -> int:
 
 def _answers(link: str) -> bool:
     try:
-        # Past any proxy: it is this machine.
+        # Without a proxy, because the server is on this machine.
         with build_opener(ProxyHandler({})).open(link, timeout=2) as response:
             return bool(response.status == http.HTTPStatus.OK)
     except (URLError, OSError, http.client.HTTPException):

@@ -1,4 +1,4 @@
-"""One run of a trial, as Optuna's storage has it."""
+"""One run of a trial, as Optuna's storage records it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from search_spaces.space import Value
 
 CONFIG, CODE, EPOCH, ROW, AT = "config", "code", "epoch:", "row", "at"
 ENDS = {State.COMPLETE: Event.COMPLETE, State.PRUNED: Event.PRUNE, State.FAILED: Event.FAIL}
-STATES = {  # as Optuna has them
+STATES = {  # our states as Optuna's
     State.COMPLETE: TrialState.COMPLETE,
     State.PRUNED: TrialState.PRUNED,
     State.FAILED: TrialState.FAIL,
@@ -24,20 +24,20 @@ Metrics = Mapping[str, float | None]
 
 @dataclass(kw_only=True)
 class Attempt:
-    """One run of a trial; a trial that failed may have several.
+    """One run of a trial; a trial that failed and is retried has several.
 
     Args:
-        key: of Optuna's trial that records it.
+        key: id of the Optuna trial that records it.
         config: hyperparameters, `trial` and `seed`.
-        hyperparameters: those of the hyperparameters that vary, as Optuna has them.
-        distributions: they were drawn from.
+        hyperparameters: the values of those hyperparameters that vary, as Optuna records them.
+        distributions: the distributions from which they were drawn.
         began: when it was proposed.
         ended: when its end was recorded.
         history: metrics by epoch.
-        times: when they were recorded, by epoch, in ms since 1970.
+        times: when the metrics were recorded, by epoch, in ms since 1970.
         row: its outcome, as in trials.parquet; `None` while it runs.
-        ended_ms: when that was recorded, in ms since 1970.
-        code: that proposed it, empty if it is not known.
+        ended_ms: when the outcome was recorded, in ms since 1970.
+        code: version of the code that proposed it; empty if it is unknown.
         state: see `mixunlearn.resume`.
     """
 
@@ -93,13 +93,13 @@ def attempt_of(frozen: FrozenTrial) -> Attempt:
 
 
 def objective_curve(attempt: Attempt, objective: str) -> dict[int, float]:
-    """Return the objective by epoch, where it is a number."""
+    """Return the objective by epoch, without epochs in which it has no value."""
     values = {epoch: metrics.get(objective) for epoch, metrics in attempt.history.items()}
     return {epoch: value for epoch, value in values.items() if value is not None}
 
 
 def objective_value(attempt: Attempt, objective: str) -> float | None:
-    """Return how a trial ended, in the objective; `None` if it failed or still runs."""
+    """Return the objective at the end of an attempt; `None` if it failed or still runs."""
     if attempt.row is None or attempt.state is State.FAILED:
         return None
     value: float | None = attempt.row.get(objective)

@@ -5,50 +5,50 @@ from pathlib import Path
 
 from mixunlearn.trial_names import trial_name
 
-STUDIES = "studies"  # of a home, and of files that machines share: a folder for each study
-CHECKPOINTS, MODELS = "checkpoints", "models"  # Tune's runs: of trials, of references
-# Folders that are no study's have such files as well.
+STUDIES = "studies"  # folder in the home and in `storage.files`; it has a folder for each study
+CHECKPOINTS, MODELS = "checkpoints", "models"  # folders of Tune's runs: of trials, of references
+# Other folders, such as a comparison's, have files of these names as well.
 REPORT, SPOOL, LOCK = "report.html", "tracking.spool", "driver.lock"
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyFolder:
-    """Names the files of a study; it looks at none of them, and makes none.
+    """Names the files of a study; it neither reads nor creates any.
 
     Args:
-        path: of the folder.
+        path: path of the folder.
     """
 
     path: Path
 
     @property
     def experiment(self) -> Path:
-        """The experiment with every default filled in; a study that has it was begun."""
+        """The experiment with every default filled in; every study that was started has it."""
         return self.path / "experiment.yaml"
 
     @property
     def environment(self) -> Path:
-        """The versions of packages and the machine that trials ran on."""
+        """The package versions and the machine with which trials ran."""
         return self.path / "environment.json"
 
     @property
     def database(self) -> Path:
-        """The study's record, unless a server has it."""
+        """The study's record as an SQLite file, unless a database server has it."""
         return self.path / "study.db"
 
     @property
     def journal(self) -> Path:
-        """The study's record on a network file system."""
+        """The study's record as a journal, on a network file system."""
         return self.path / "study.journal"
 
     @property
     def spool(self) -> Path:
-        """What still waits for MLflow."""
+        """The records that are not delivered to MLflow yet."""
         return self.path / SPOOL
 
     @property
     def lock(self) -> Path:
-        """The file that the process which may change the study has locked."""
+        """The file that is locked by the process that may change the study."""
         return self.path / LOCK
 
     @property
@@ -63,17 +63,17 @@ class StudyFolder:
 
     @property
     def leaderboard(self) -> Path:
-        """The best trials beside the references."""
+        """The best trials, with the references for comparison."""
         return self.path / "leaderboard.json"
 
     @property
     def report(self) -> Path:
-        """The page on the study."""
+        """The page about the study."""
         return self.path / REPORT
 
     @property
     def plots(self) -> Path:
-        """The folder of pictures."""
+        """The folder of plots."""
         return self.path / "plots"
 
     @property
@@ -82,31 +82,31 @@ class StudyFolder:
         return self.path / "errors"
 
     def error(self, trial: int) -> Path:
-        """Return where a failed trial's traceback is kept."""
+        """Return the file with a failed trial's traceback."""
         return self.errors / trial_name(trial) / "error.txt"
 
     def model(self, trial: int) -> Path:
-        """Return the folder of a trial's model, as MLflow has it."""
+        """Return the folder of a trial's model, in MLflow's format."""
         return self.path / "model" / f"trial-{trial}"
 
     @property
     def artifacts(self) -> tuple[Path, ...]:
-        """What the study's run in MLflow gets of it."""
+        """The files that the study's run in MLflow gets as artifacts."""
         return (self.plots, self.summary, self.experiment, self.environment, self.report)
 
     @property
     def results(self) -> tuple[Path, ...]:
-        """What is copied to where machines share files."""
+        """The files that are copied to the study's shared folder."""
         return (*self.artifacts, self.trials, self.leaderboard, self.errors)
 
 
 def study_folder(home: Path, study: str) -> StudyFolder:
-    """Return the folder of a study by its name; it need not be there."""
+    """Return the folder of a study by its name; it need not exist."""
     return StudyFolder(path=home / STUDIES / study)
 
 
 def begun_studies(home: Path, names: str = "*") -> list[StudyFolder]:
-    """Return the studies of a home that were begun, sorted by name.
+    """Return the studies in a home that were started, sorted by name.
 
     Args:
         home: where results are kept.

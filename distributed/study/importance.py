@@ -9,8 +9,9 @@ from optuna.trial import create_trial
 
 from distributed.study.attempt import Attempt, objective_value
 
-ENOUGH, RESAMPLES, RESAMPLED = 8, 20, 300  # trials; draws, and trials in each: see `Study.shares`
-FEWEST_BEST = 5  # trials at least that hyperparameters are to explain
+# Minimal number of trials; number of draws; maximal number of trials a draw: see `Study.shares`.
+ENOUGH, RESAMPLES, RESAMPLED = 8, 20, 300
+FEWEST_BEST = 5  # minimal number of trials that count as the best
 
 
 def explained_shares(attempts: Sequence[Attempt], objective: str) -> dict[str, float]:
@@ -25,7 +26,7 @@ def explained_shares(attempts: Sequence[Attempt], objective: str) -> dict[str, f
         for attempt in attempts
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what they warn of is told beside the figure
+        warnings.simplefilter("ignore")  # the report has its own warning about few trials
         evaluator = PedAnovaImportanceEvaluator(
             target_quantile=max(0.1, FEWEST_BEST / len(attempts))
         )

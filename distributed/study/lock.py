@@ -1,6 +1,6 @@
 """The lock of a study: one process at a time may change it.
 
-A lock ends with the process that holds it, so the study of a killed process is free at once.
+A lock ends with the process that holds it, so the study of a killed process is unlocked at once.
 """
 
 import contextlib
@@ -22,22 +22,22 @@ from mixunlearn.errors import MixUnlearnError
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-KEEPALIVE_S = 30  # after which PostgreSQL asks a silent process whether it is still alive
+KEEPALIVE_S = 30  # idle time after which PostgreSQL checks whether a connection is still alive
 NAME_LENGTH = 63  # of PostgreSQL's application_name
 
 
 class StudyLock:
-    """Holds a study within a `with`: on this home, and on a shared database.
+    """Locks a study within a `with`: in this home, and in a shared database.
 
     Args:
-        study: its name.
-        folder: of the study under the home.
-        database: address of a PostgreSQL record; `None` where the record is a file.
-        say: told, once, that the database is being waited for.
+        study: name of the study.
+        folder: folder of the study in the home.
+        database: address of a PostgreSQL record; `None` if the record is a file.
+        say: called once with a message when waiting for the database begins.
         check: called while waiting; raises to give up.
 
     Raises:
-        MixUnlearnError: another process has it; the message names it.
+        MixUnlearnError: another process has locked it; the message names the process.
     """
 
     def __init__(
@@ -74,20 +74,20 @@ class StudyLock:
         self._file.release()
 
     def check(self) -> None:
-        """Make sure that the study is still ours: a database forgets locks when it restarts.
+        """Make sure that this process still holds the lock: a restarted database loses locks.
 
         Raises:
-            MixUnlearnError: another process has taken it.
+            MixUnlearnError: another process has locked the study.
             SQLAlchemyError: the database does not answer.
         """
         if self._database:
             self._database.check()
 
     def waiting(self, reason: str) -> None:
-        """Say, once, why nothing continues.
+        """Show the reason for waiting; only the first call shows it.
 
         Raises:
-            KeyboardInterrupt: a stop was asked for.
+            KeyboardInterrupt: a stop was requested.
         """
         self._check()
         if not self._waited:
@@ -96,11 +96,11 @@ class StudyLock:
 
 
 class FileLock:
-    """A lock on a file that the operating system frees when its process ends, however it ends.
+    """A lock on a file; the operating system releases it when the process ends in any way.
 
     Args:
-        path: of the file; who holds it is written into it.
-        study: for the error message.
+        path: path of the file; the holder of the lock writes its process into it.
+        study: name of the study, for the error message.
     """
 
     def __init__(self, path: Path, study: str) -> None:
@@ -111,7 +111,7 @@ class FileLock:
         """Take the lock at once.
 
         Raises:
-            MixUnlearnError: another process has it, the file system knows no locks, or is full.
+            MixUnlearnError: another process has it, or the file system is full or has no locks.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -123,7 +123,8 @@ class FileLock:
             if isinstance(error, BlockingIOError):
                 raise refused(self.study, _named(holder)) from error
             what = f"{self.path} cannot be locked: {one_line(error)}"
-            raise MixUnlearnError(f"{what}; choose a --home whose file system has locks") from error
+            remedy = "choose a --home on a file system that supports locks"
+            raise MixUnlearnError(f"{what}; {remedy}") from error
         self._descriptor = descriptor
         try:
             os.ftruncate(descriptor, 0)
@@ -133,18 +134,18 @@ class FileLock:
             raise MixUnlearnError(f"{self.path}: {one_line(error)}; free space there") from error
 
     def release(self) -> None:
-        """Give the lock back, if it is ours."""
+        """Release the lock, if this process holds it."""
         if self._descriptor is not None:
             os.close(self._descriptor)
         self._descriptor = None
 
 
 class DatabaseLock:
-    """An advisory lock of PostgreSQL, on a connection of its own; it ends with the connection.
+    """An advisory lock of PostgreSQL on its own connection; it ends with the connection.
 
     Args:
-        address: of the database.
-        study: that is locked.
+        address: address of the database.
+        study: name of the study to lock.
     """
 
     def __init__(self, address: str, study: str) -> None:
@@ -169,7 +170,7 @@ class DatabaseLock:
             raise MixUnlearnError(f"{what}; check storage.study") from error
 
     def check(self) -> None:
-        """Make sure that the lock is ours; take it again where the connection broke."""
+        """Make sure that this process holds the lock; take it again if the connection broke."""
         from sqlalchemy import text  # noqa: PLC0415
         from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
 
@@ -189,7 +190,7 @@ class DatabaseLock:
         self._connection = connection
 
     def release(self) -> None:
-        """Give the lock back by closing its connection."""
+        """Release the lock by closing its connection."""
         if self._connection is not None:
             with contextlib.suppress(Exception):  # it may be broken already
                 self._connection.close()
@@ -199,18 +200,19 @@ class DatabaseLock:
         from sqlalchemy import create_engine, text  # noqa: PLC0415
         from sqlalchemy.pool import NullPool  # noqa: PLC0415
 
-        # The name that the server shows beside the connection says who holds the lock.
+        # The server shows this name for the connection: others read from it who holds the lock.
         named = {"application_name": _sentence(me())[:NAME_LENGTH]}
         engine = create_engine(
             self.address, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=named
         )
         connection = engine.connect()
-        # A process whose machine died closes no connection: its lock would stay for hours.
+        # If a machine dies, its connections stay open: without this, its lock would stay for hours.
         for name, value in (("idle", KEEPALIVE_S), ("interval", 10), ("count", 3)):
             connection.execute(text(f"SET tcp_keepalives_{name} = {value}"))
         return connection
 
 
+# `objsubid = 2` marks locks with two keys; the two integers are shown as unsigned oids.
 _HOLDER = """
 SELECT application_name FROM pg_locks JOIN pg_stat_activity USING (pid)
 WHERE locktype = 'advisory' AND granted AND objsubid = 2
@@ -219,16 +221,21 @@ WHERE locktype = 'advisory' AND granted AND objsubid = 2
 
 
 def me() -> dict[str, object]:
-    """Return host, process and time of this process."""
+    """Return host and id of this process, and the present time."""
     now = datetime.now().astimezone()
     return {"host": socket.gethostname(), "pid": os.getpid(), "since": f"{now:%Y-%m-%d %H:%M:%S}"}
 
 
 def refused(study: str, holder: str) -> MixUnlearnError:
-    """Return the error for a second process that wants the study."""
+    """Return the error for a process that finds the study locked.
+
+    Args:
+        study: name of the study.
+        holder: the process that holds the lock; empty if it is unknown.
+    """
     who = holder or "another process"
-    remedy = "let it finish, or end that process: its study is free at once"
-    return MixUnlearnError(f"the study {study} is driven by {who}; {remedy}")
+    remedy = "let it finish, or end that process, which unlocks the study at once"
+    return MixUnlearnError(f"the study {study} is locked by {who}; {remedy}")
 
 
 def _sentence(holder: dict[str, object]) -> str:
@@ -236,7 +243,7 @@ def _sentence(holder: dict[str, object]) -> str:
 
 
 def _named(content: bytes) -> str:
-    """Return who wrote a lock file; empty if it was not written yet."""
+    """Return the process that wrote a lock file; empty if the file is not written yet."""
     try:
         return _sentence(json.loads(content))
     except (ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""What is tried next: Optuna's samplers, and our hyperparameters as Optuna's distributions."""
+"""Proposes what is tried next: Optuna's samplers with our search spaces."""
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,22 +12,22 @@ from mixunlearn.signature import seed_for
 from search_spaces import Choice, Float, Int, Space
 from search_spaces.space import AnyParameter, Value
 
-STARTUP_TRIALS = 6  # random ones before TPE, CMA-ES or GP take over: budgets here are small
+STARTUP_TRIALS = 6  # random trials before TPE, CMA-ES or GP start; few, as budgets are small
 
 
 class Sampling:
     """Proposes hyperparameters: one of Optuna's samplers on a copy of the study in memory.
 
-    A proposal follows from the seed, its number and the trials before it: each has a sampler of
-    its own seed. So a study that was cut off continues as if it had not been. The copy also keeps
-    CMA-ES from unpickling what it finds in a database.
+    A proposal depends only on the seed, its number and the earlier trials: each proposal gets a
+    new sampler with its own seed. So an interrupted study resumes as if it had not stopped. The
+    copy also keeps CMA-ES from unpickling data from a database.
 
     Args:
-        space: what may vary.
-        facts: what conditions of the space may name beside hyperparameters.
+        space: the search space.
+        facts: values that conditions of the space may use in addition to hyperparameters.
         sampler: "tpe", "random", "cmaes" or "gp".
-        seed: of the sampler.
-        start: configurations, or parts of some, to try after the default one.
+        seed: seed of the sampler.
+        start: whole or partial configurations to try after the default one.
     """
 
     def __init__(
@@ -44,9 +44,9 @@ class Sampling:
         self._trials: dict[int, Trial] = {}
 
     def propose(self, number: int) -> tuple[dict[str, Value], Trial]:
-        """Return hyperparameters for the trial with this number, and what Optuna knows of them.
+        """Return hyperparameters for the trial with this number, and Optuna's trial.
 
-        Number 0 is the default configuration; those to start with follow.
+        Number 0 is the default configuration; the configurations in `start` follow.
         """
         if number < len(self._first):
             self._study.enqueue_trial(self._varying(self._first[number]))
@@ -60,7 +60,7 @@ class Sampling:
         return hyperparameters, trial
 
     def tell(self, attempt: Attempt, objective: str) -> None:
-        """Record how a proposed trial ended; further attempts of it change nothing."""
+        """Record how a proposed trial ended; only its first attempt counts."""
         if attempt.row is None or attempt.number not in self._trials:
             return
         trial = self._trials.pop(attempt.number)
@@ -72,8 +72,8 @@ class Sampling:
     def resume(self, attempts: Iterable[Attempt], objective: str) -> None:
         """Learn the trials of earlier sweeps from the record, see `mixunlearn.resume`.
 
-        The state of CMA-ES follows from the order in which trials were proposed and ended, so it
-        proposes them again; the other samplers only look at the results.
+        The state of CMA-ES depends on the order in which trials were proposed and ended, so all
+        proposals are made again in that order. The other samplers only need the results.
         """
         known = list(attempts)
         if self.sampler == "cmaes":
@@ -92,20 +92,20 @@ class Sampling:
                 self.propose(attempt.number)
 
     def _add(self, attempt: Attempt, objective: str) -> None:
-        # In the order of the space, as they were drawn: samplers draw in the order they find.
+        # In the order of the space, as they were drawn: the order changes what samplers draw.
         names = [name for name in self.space if name in attempt.hyperparameters]
         frozen = create_trial(
             state=TrialState.RUNNING,
             params={name: attempt.hyperparameters[name] for name in names},
             distributions={name: attempt.distributions[name] for name in names},
         )
-        self._study.sampler = RandomSampler()  # `Trial` would have another one draw
+        self._study.sampler = RandomSampler()  # any other sampler would draw when `Trial` is made
         key = self._study._storage.create_new_trial(self._study._study_id, frozen)
         self._trials[attempt.number] = Trial(self._study, key)
         self.tell(attempt, objective)
 
     def _varying(self, hyperparameters: Mapping[str, Value]) -> dict[str, Value]:
-        """Return the hyperparameters that Optuna knows of: the others are constants."""
+        """Return the hyperparameters that vary; Optuna does not know the constant ones."""
         return {
             name: value
             for name, value in hyperparameters.items()
@@ -117,7 +117,7 @@ def make_sampler(name: str, seed: int) -> BaseSampler:
     """Return one of Optuna's samplers, by the name used in experiments.
 
     Raises:
-        KeyError: `SAMPLERS` has none of this name.
+        KeyError: `SAMPLERS` has no sampler of this name.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -130,7 +130,7 @@ SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {  # by seed
         n_startup_trials=STARTUP_TRIALS,
         multivariate=True,
         group=True,
-        constant_liar=True,  # keeps trials that run at the same time apart
+        constant_liar=True,  # so that trials that run at the same time differ
     ),
     "random": lambda seed: RandomSampler(seed=seed),
     "cmaes": lambda seed: CmaEsSampler(
@@ -145,7 +145,7 @@ SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {  # by seed
 def suggest(trial: Trial, space: Space, facts: Mapping[str, Value]) -> dict[str, Value]:
     """Return a configuration: constants as they are, the rest as Optuna suggests.
 
-    The one place where our hyperparameters become Optuna's distributions.
+    Only this function turns our hyperparameters into Optuna's distributions.
     """
     values = dict(facts)
     for name, parameter in space.items():

@@ -1,4 +1,4 @@
-"""Opening the storage of a study: a SQL database or a journal file."""
+"""Opens the storage of a study: a SQL database or a journal file."""
 
 import optuna
 from optuna.exceptions import StorageInternalError
@@ -13,14 +13,14 @@ JOURNAL = "journal:///"
 
 
 def open_record(address: str, name: str) -> tuple[BaseStorage, int]:
-    """Return Optuna's storage and the study's key in it; both are made when missing.
+    """Return Optuna's storage and the study's id in it; both are created if missing.
 
     Args:
-        address: of a SQL database, or `journal:///PATH`.
-        name: of the study.
+        address: address of a SQL database, or `journal:///PATH`.
+        name: name of the study.
 
     Raises:
-        MixUnlearnError: it does not answer, or is damaged.
+        MixUnlearnError: the storage does not answer, or is damaged.
     """
     try:
         study = optuna.create_study(
@@ -41,12 +41,12 @@ def _storage(address: str) -> BaseStorage:
         return get_storage(JournalStorage(backend))
     if address.startswith("sqlite"):
         return get_storage(RDBStorage(address, engine_kwargs={"connect_args": {"timeout": 60}}))
-    # A connection that the server closed is noticed before it is used.
+    # Checks each connection before its use, because the server may have closed it.
     return get_storage(RDBStorage(address, engine_kwargs={"pool_pre_ping": True}))
 
 
 def root_cause(error: BaseException) -> Exception:
-    """Return what the database or the disk said: Optuna and SQLAlchemy wrap it."""
+    """Return the error of the database or the disk, which Optuna and SQLAlchemy wrap."""
     found = error
     while (inner := getattr(found, "orig", None) or found.__cause__) is not None:
         found = inner

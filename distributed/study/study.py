@@ -1,7 +1,7 @@
-"""The study: the record of what was tried in Optuna's storage, and what is tried next.
+"""The study: records in Optuna's storage what was tried, and proposes what is tried next.
 
-The storage is the one source of truth: every trial's configuration, epochs and outcome are in it;
-trials.parquet and MLflow are derived from it. Ray Tune's own state is thrown away.
+The storage is the only source of truth: every trial's configuration, epochs and outcome are in it;
+trials.parquet and MLflow are derived from it. Ray Tune's own state is discarded.
 """
 
 import time
@@ -43,7 +43,7 @@ from mixunlearn.signature import seed_for, signature
 from search_spaces import Space
 from search_spaces.space import Value
 
-PATIENCE_S, RETRY_S = 600.0, 1.0  # how long a database may be away, and how often it is tried
+PATIENCE_S, RETRY_S = 600.0, 1.0  # how long a database may be unreachable; pause between tries
 DISK_FULL_WORDS = ("disk is full", "no space left", "quota exceeded", "disk full")
 Answer = TypeVar("Answer")
 
@@ -52,15 +52,17 @@ class Study:
     """The trials of one study.
 
     Args:
-        name: of the study; also the first column of its rows.
-        storage: address of the record: Optuna's for a database, `journal:///PATH` for a file.
-        method: what is tuned, for the rows.
-        space: what may vary.
-        facts: what conditions of the space may name beside hyperparameters.
+        name: name of the study; also the first column of its rows.
+        storage: address of the record: a database as for Optuna, or `journal:///PATH`.
+        method: name of the method, for the rows.
+        space: the search space.
+        facts: values that conditions of the space may use in addition to hyperparameters.
         sampler: "tpe", "random", "cmaes" or "gp".
-        seed: of the sampler and of the trials.
+        seed: seed of the sampler and of the trials.
         objective: the metric to minimise.
-        lock: held by this process; checked before every write.
+        start: whole or partial configurations to try after the default one.
+        lock: the study lock of this process, checked before every write; `None`: the study is
+            only read.
 
     Raises:
         MixUnlearnError: the storage does not answer or is damaged.
@@ -85,14 +87,14 @@ class Study:
         self._lock = lock
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._storage, self._key = open_record(storage, name)
-        self._ended: list[Attempt] = []  # in that order, also those before a trial's last
+        self._ended: list[Attempt] = []  # all attempts of each trial, by the time of their end
         self._attempts = self._read()
         self._waiting = [attempt for attempt in self._attempts.values() if not attempt.state.ended]
         self._sampling = Sampling(space, facts, sampler, seed, start)
         self._sampling.resume(self._attempts.values(), objective)
 
     def close(self) -> None:
-        """Give the connections to the storage back."""
+        """Close the connections to the storage."""
         self._storage.remove_session()
         engine = getattr(getattr(self._storage, "_backend", None), "engine", None)
         if engine is not None:
@@ -107,28 +109,29 @@ class Study:
         return dict(sorted(self._attempts[number].history.items()))
 
     def time_ms(self, number: int, epoch: int) -> int | None:
-        """Return when an epoch was recorded, in ms since 1970; `None` if that is not known."""
+        """Return when an epoch was recorded, in ms since 1970; `None` if it is unknown."""
         return self._attempts[number].times.get(epoch)
 
     def ended(self) -> dict[int, datetime]:
-        """Return when each finished trial ended, by number, in the order in which they did."""
+        """Return when each finished trial ended, by number, in the order of these times."""
         found = {a.number: a.ended for a in self._attempts.values() if a.row and a.ended}
         return dict(sorted(found.items(), key=lambda item: (item[1], item[0])))
 
     def outcomes(self, start: int = 0) -> list[tuple[int, float | None]]:
-        """Return when the attempts of all trials ended, in that order, and with which objective.
+        """Return the ends of all attempts, in the order of time.
 
         Args:
-            start: how many of them to leave out.
+            start: number of attempts to skip.
 
         Returns:
-            The time in ms since 1970, and the objective; `None` if it failed.
+            For each attempt, the time of its end in ms since 1970, and its objective; `None` if it
+            failed.
         """
         ended = self._ended[start:]
         return [(attempt.ended_ms, objective_value(attempt, self.objective)) for attempt in ended]
 
     def code(self, number: int) -> str:
-        """Return the code that proposed a trial; empty if the record does not tell."""
+        """Return the version of the code that proposed a trial; empty if it is unknown."""
         return self._attempts[number].code
 
     def config(self, number: int) -> dict[str, Value]:
@@ -136,11 +139,11 @@ class Study:
         return dict(self._attempts[number].config)
 
     def trial_id(self, config: Mapping[str, Value]) -> str:
-        """Return the signature of a trial: eight hex digits of study and configuration."""
+        """Return the signature of a trial: eight hex digits from study and configuration."""
         return signature([self.name, dict(config)])
 
     def retry_failed(self) -> int:
-        """Make failed trials run again under their number and seed; return how many."""
+        """Queue failed trials again, with their number and seed; return how many there are."""
         failed = [attempt for attempt in self._attempts.values() if attempt.state is State.FAILED]
         for last in failed:
             last.happen(Event.RETRY)
@@ -149,15 +152,15 @@ class Study:
         return len(failed)
 
     def shares(self) -> list[dict[str, float]]:
-        """Return how much of the objective each parameter explains, for resamples of the trials.
+        """Return how much of the objective each hyperparameter explains, for bootstrap samples.
 
-        PED-ANOVA (Watanabe, Bansal, Hutter, IJCAI 2023, arXiv 2304.10255): what sets the best tenth
-        of the trials, but at least five, apart from all. A trial that was stopped early counts
-        with its last value.
+        PED-ANOVA (Watanabe, Bansal, Hutter, IJCAI 2023, arXiv 2304.10255): what distinguishes the
+        best tenth of the trials (at least five) from all trials. A trial that was stopped early
+        counts with its last value.
 
         Returns:
-            Shares that sum to 1, once for each of `RESAMPLES` draws with replacement, at most
-            `RESAMPLED` trials each; nothing where fewer than `ENOUGH` trials have a value.
+            Shares that sum to 1, for each of `RESAMPLES` draws with replacement, of at most
+            `RESAMPLED` trials each; empty if fewer than `ENOUGH` trials have a value.
         """
         attempts = self._attempts.values()
         known = [each for each in attempts if objective_value(each, self.objective) is not None]
@@ -171,7 +174,7 @@ class Study:
     def ask(self) -> dict[str, Value]:
         """Return the next configuration: hyperparameters, `trial` and `seed`.
 
-        A trial that was interrupted comes first, under its old number and seed.
+        Interrupted trials come first, with their old number and seed.
         """
         attempt = self._waiting.pop(0) if self._waiting else self._propose()
         attempt.happen(Event.START)
@@ -188,7 +191,7 @@ class Study:
         """Record a trial's metrics after an epoch, numbered from 1."""
         attempt, known, now = self._attempts[number], plain(metrics), time.time_ns() // 1_000_000
         attempt.happen(Event.EPOCH)
-        # A trial that continued from its last checkpoint may report an epoch again.
+        # A trial that resumed from its last checkpoint may report an epoch again.
         again = epoch in attempt.history
         self._write(
             lambda: self._storage.set_trial_user_attr(
@@ -197,7 +200,7 @@ class Study:
         )
         value = known.get(self.objective)
         if value is not None and not again:
-            # Not read by us: for the dashboards that draw an Optuna study.
+            # We never read this; it is for dashboards of Optuna studies.
             self._write(
                 lambda: self._storage.set_trial_intermediate_value(attempt.key, epoch, value)
             )
@@ -209,9 +212,9 @@ class Study:
         """Record a trial's end and return its row.
 
         Args:
-            number: of the trial.
+            number: number of the trial.
             state: "complete", "pruned" or "failed".
-            seconds: it took, evaluation included.
+            seconds: its duration, including evaluation.
             error: why it failed or was stopped, in one line.
         """
         attempt = self._attempts[number]
@@ -233,9 +236,10 @@ class Study:
             **metrics,
             "error": error,
         }
-        # The order of these times is kept, whatever the clock does.
+        # These times always increase, even if the clock is set back.
         last = self._ended[-1].ended_ms if self._ended else 0
         now = max(time.time_ns() // 1_000_000, last + 1)
+        # The row first, then the state: `_read` completes an attempt that has a row but no state.
         self._write(lambda: self._storage.set_trial_user_attr(attempt.key, ROW, {**row, AT: now}))
         self._end(attempt.key, row)
         attempt.row, attempt.ended, attempt.ended_ms = row, datetime.now(), now
@@ -249,7 +253,7 @@ class Study:
         hyperparameters: Mapping[str, Any],
         distributions: Mapping[str, BaseDistribution],
     ) -> Attempt:
-        """Record a new attempt, whole or not at all."""
+        """Record a new attempt in one write."""
         template = create_trial(
             state=TrialState.RUNNING,
             params=dict(hyperparameters),
@@ -258,7 +262,7 @@ class Study:
         )
 
         def write() -> FrozenTrial:
-            # A database may have kept what it could not confirm before it went away.
+            # If the connection broke during the write, the database may have the attempt already.
             kept = self._unknown(template)
             if kept is None:
                 self._storage.create_new_trial(self._key, template)
@@ -271,7 +275,7 @@ class Study:
         return attempt
 
     def _unknown(self, template: FrozenTrial) -> FrozenTrial | None:
-        """Return the running trial that the storage has and we do not know, like a template."""
+        """Return a running trial in the storage that equals the template and is not known here."""
         known = {attempt.key for attempt in self._attempts.values()}
         found = self._storage.get_all_trials(
             self._key, deepcopy=False, states=(TrialState.RUNNING,)
@@ -280,21 +284,22 @@ class Study:
         return next((trial for trial in like if trial._trial_id not in known), None)
 
     def _end(self, key: int, row: Mapping[str, Any]) -> None:
-        """Tell the storage the state of an attempt whose row it has."""
+        """Set the state of an attempt in the storage, which has its row already."""
         value = row.get(self.objective) if row["state"] != "failed" else None
         values = None if value is None else [value]
 
         def write() -> None:
-            with suppress(UpdateFinishedTrialError):  # told before the database went away
+            with suppress(UpdateFinishedTrialError):  # an earlier try succeeded unnoticed
                 self._storage.set_trial_state_values(key, STATES[state_of(row)], values)
 
         self._write(write)
 
     def _read(self) -> dict[int, Attempt]:
-        """Return the latest attempt of each trial, by number; complete what was cut off."""
+        """Return the latest attempt of each trial, by number; complete interrupted writes."""
         attempts: dict[int, Attempt] = {}
         for frozen in self._storage.get_all_trials(self._key, deepcopy=False):
             if CONFIG not in frozen.user_attrs:
+                # Not an attempt of ours: without a configuration it can never run.
                 if not frozen.state.is_finished():
                     self._storage.set_trial_state_values(frozen._trial_id, TrialState.FAIL)
                 continue
@@ -307,10 +312,10 @@ class Study:
         return dict(sorted(attempts.items()))
 
     def _write(self, action: Callable[[], Answer]) -> Answer:
-        """Carry out a write that may be repeated; wait for a database that went away.
+        """Carry out a write that may be repeated; wait while the database does not answer.
 
         Raises:
-            MixUnlearnError: the disk is full, or the database stayed away.
+            MixUnlearnError: the disk is full, or the database did not answer for too long.
         """
         deadline = time.monotonic() + PATIENCE_S
         while True:

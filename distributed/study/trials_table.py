@@ -1,4 +1,4 @@
-"""`trials.parquet`: one row a trial, the plain table everything else can be rebuilt from."""
+"""The trials table, `trials.parquet`: one row for each trial."""
 
 import logging
 import math
@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 
 from distributed.runtime.text import one_line
 
-# It moved; modules outside of this package still ask for it here.
 from mixunlearn.atomic import replacing
 from mixunlearn.errors import MissingError, MixUnlearnError
 from mixunlearn.metrics.table import RELATIVE
@@ -23,7 +22,7 @@ log = logging.getLogger(__name__)
 Row: TypeAlias = Mapping[str, Any]
 
 RUN_ID = "mlflow_run_id"
-# Always there and always of this type, so that tables of different studies can be joined.
+# Always present and always of this type, so that tables of different studies can be joined.
 FIXED = {
     "study": pa.string(),
     "trial": pa.int64(),
@@ -35,7 +34,7 @@ FIXED = {
     RUN_ID: pa.string(),
     "error": pa.string(),
 }
-LAST = 2  # of the fixed columns stand at the end
+LAST = 2  # this many of the fixed columns are at the end
 PARAMS = "params/"
 
 
@@ -43,12 +42,12 @@ def write_trials(rows: Sequence[Mapping[str, object]], path: Path) -> None:
     """Write `rows` to `path` so that a reader sees the old table or the new one, never a part.
 
     Args:
-        rows: one mapping a trial, as the sweep keeps them.
-        path: the file; its folder is made when missing.
+        rows: one mapping for each trial, as `Study.rows` returns them.
+        path: the file; its folder is created if missing.
 
     Raises:
         MixUnlearnError: a metric is not a number.
-        OSError: the file cannot be written; what was there before is still there.
+        OSError: the file cannot be written; an old file stays.
     """
     table = trials_table(rows)
     with replacing(path) as temporary:
@@ -56,7 +55,7 @@ def write_trials(rows: Sequence[Mapping[str, object]], path: Path) -> None:
 
 
 def trials_table(rows: Sequence[Mapping[str, object]]) -> pa.Table:
-    """Return trials as a table, a row each.
+    """Return trials as a table, one row each.
 
     Columns: study, trial, trial_id, method, state, epochs, seconds, then `params/*`, metrics,
     `gap/*` and `z/*`, each sorted, then mlflow_run_id and error. Beyond these fixed ones a column
@@ -83,22 +82,22 @@ def read_trials(path: Path) -> list[dict[str, object]]:
 
 
 def known_run_ids(path: Path) -> dict[int, str]:
-    """Return the MLflow runs that a `trials.parquet` knows of, by trial.
+    """Return the ids of the MLflow runs in a `trials.parquet`, by trial.
 
-    A damaged table knows none: it is derived, and about to be written again.
+    Empty if the table is damaged: it is derived data and will be written again.
     """
     try:
         rows = read_trials(path) if path.exists() else []
         return {int(str(row["trial"])): str(row[RUN_ID]) for row in rows if row[RUN_ID]}
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
-        log.warning("%s is damaged (%s); it is made again", path, one_line(error))
+        log.warning("%s is damaged (%s); it will be written again", path, one_line(error))
         return {}
 
 
 def ranked(rows: Sequence[Row], objective: str) -> list[Row]:
     """Return the trials that did not fail, best first.
 
-    A trial that was stopped early counts as what it is, a configuration with fewer epochs.
+    A trial that was stopped early counts as a configuration with fewer epochs.
     """
     usable = [row for row in rows if row["state"] != "failed" and row.get(objective) is not None]
     return sorted(usable, key=lambda row: (row[objective], row["trial"]))
@@ -130,13 +129,14 @@ def _column(name: str, rows: Sequence[Mapping[str, object]]) -> pa.Array:
             values = [None if value is None else _number(value) for value in values]
         return pa.array(values, type=FIXED.get(name, pa.float64()))
     except (TypeError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise MixUnlearnError(f"the column {name!r} of the trials is not sound: {error}") from error
+        raise MixUnlearnError(f"the column {name!r} of the trials is invalid: {error}") from error
 
 
 def _cell(value: object) -> object:
     """Return `value` without NumPy's type and with NaN as None.
 
-    Infinity stays, other than in `plain`: Parquet can hold it. So do lists, which become text.
+    In contrast to `plain`, infinity stays, because Parquet can hold it. Lists stay as well; they
+    become text later.
     """
     found = unwrapped(value)
     return None if isinstance(found, float) and math.isnan(found) else found

@@ -15,23 +15,20 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 
-# --- forgetting ------------------------------------------------------------------------------
-
-
 def delete_old_versions(uri: str, name: str, studies: Iterable[str], *, keep: int) -> None:
     """Delete old versions of a registered model and the runs of studies, in MLflow.
 
-    What has an alias stays, with its run. From an SQLite file, what was deleted here is removed
-    for good, with its files; at a server, `mlflow gc` does that.
+    Versions with an alias stay, with their runs. In an SQLite file, the deleted entries are also
+    removed permanently, with their files; on a server, `mlflow gc` does that.
 
     Args:
         uri: the tracking address.
-        name: of the registered model and of the experiment.
-        studies: whose runs go.
-        keep: the newest versions without an alias that stay.
+        name: name of the registered model and of the experiment.
+        studies: names of the studies whose runs are deleted.
+        keep: number of newest versions without an alias that stay.
 
     Raises:
-        MixUnlearnError: MLflow is away, or refuses.
+        MixUnlearnError: MLflow does not answer, or refuses.
     """
     path = sqlite_path(uri)
     if path is not None and not path.exists():
@@ -69,7 +66,7 @@ def _delete(
 def _old_versions(
     client: "MlflowClient", name: str, keep: int
 ) -> "tuple[set[str], list[ModelVersion]]":
-    """Return the runs of versions with an alias, and the versions without that are too old."""
+    """Return the ids of the runs of versions with an alias, and the old versions without one."""
     versions: list[ModelVersion] = []
     token: str | None = ""
     while token is not None:
@@ -86,7 +83,7 @@ def _old_versions(
 def _models_of(
     client: "MlflowClient", experiment: str, versions: "Iterable[ModelVersion]"
 ) -> "list[LoggedModel]":
-    """Return the logged models that versions were made from; MLflow knows them by the run."""
+    """Return the logged models from which versions were made; MLflow finds them by the run."""
     return [
         model
         for version in versions
@@ -99,7 +96,7 @@ def _models_of(
 def _runs_of(
     client: "MlflowClient", experiment: str, studies: Iterable[str], *, but: set[str]
 ) -> "list[Run]":
-    """Return all runs of studies but some."""
+    """Return all runs of studies, except those with the ids in `but`."""
     found: list[Run] = []
     for study in sorted(studies):
         token: str | None = ""
@@ -112,9 +109,9 @@ def _runs_of(
 
 
 def _purge(uri: str, runs: "Iterable[Run]", models: "Iterable[LoggedModel]") -> None:
-    """Remove deleted runs and models for good.
+    """Remove deleted runs and models permanently.
 
-    Not by `mlflow gc`, which removes at the same time what others have deleted, and may want back.
+    `mlflow gc` would also remove what other people have deleted and may want to restore.
     """
     from mlflow.store.artifact.artifact_repository_registry import (  # noqa: PLC0415
         get_artifact_repository,

@@ -1,4 +1,4 @@
-"""Records on their way to MLflow: in pending runs while it answers, on disk while it does not."""
+"""Records on their way to MLflow: in pending runs while it answers, else on disk."""
 
 import contextlib
 import json
@@ -14,15 +14,15 @@ from distributed.runtime.text import one_line, redact
 from distributed.tracking.run_buffer import Record, Run, RunBuffer
 from mixunlearn.errors import MixUnlearnError
 
-CHUNK_BYTES = 2**20  # read at once: a long outage must not fill the memory when it is over
-NEAR = 0.8  # of the bound
+CHUNK_BYTES = 2**20  # read in one piece, so that the records of a long outage do not fill memory
+NEAR = 0.8  # share of the limit at which the user is warned
 MIB = 2**20
 
 _RECORD = TypeAdapter(with_config(ConfigDict(extra="forbid", strict=True))(Record))
 
 
 def to_line(record: Record) -> bytes:
-    """Return a record as a line of JSON, without passwords and without what is not set."""
+    """Return a record as a line of JSON, without passwords and without empty fields."""
     values = {field.name: getattr(record, field.name) for field in fields(record)}
     plain = {name: _redacted(v) for name, v in values.items() if v not in (None, "", {}, [])}
     return json.dumps(plain, separators=(",", ":")).encode() + b"\n"
@@ -32,7 +32,7 @@ def from_line(line: bytes) -> Record:
     """Return the record in a line.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the line is not a record.
     """
     return _RECORD.validate_json(line)
 
@@ -46,9 +46,9 @@ def _redacted(value: object) -> object:
 
 
 class Spool:
-    """A file of records, one a line: written at its end, read from its start, then removed.
+    """A file of records, one on each line: appended at the end, read from the start, then removed.
 
-    For one process at a time; what one that died has left is there for the next.
+    One process at a time may use it. The next process gets the records of one that died.
     """
 
     def __init__(self, path: Path) -> None:
@@ -59,21 +59,21 @@ class Spool:
 
     @property
     def unread(self) -> bool:
-        """Whether there is more to read."""
+        """Whether there are records that were not read yet."""
         return self._read < self.size
 
     def open(self) -> None:
-        """Take over what an earlier process left, but for a line that it did not finish."""
+        """Take over the records of an earlier process, except a line that it did not finish."""
         with contextlib.suppress(FileNotFoundError), self.path.open("rb+") as file:
             self.size = sum(len(line) for line in file if line.endswith(b"\n"))
             file.truncate(self.size)
 
     def append(self, records: Sequence[Record], limit: float) -> None:
-        """Write records at the end: all or none.
+        """Append records: all or none.
 
         Raises:
             MixUnlearnError: the file would have more than `limit` bytes.
-            OSError: the disk is full, for example.
+            OSError: the file cannot be written, for example because the disk is full.
         """
         data = b"".join(map(to_line, records))
         if self.size + len(data) > limit:
@@ -88,11 +88,11 @@ class Spool:
         self.size += len(data)
 
     def skip(self) -> None:
-        """Take all that is there as read."""
+        """Mark all records in the file as read."""
         self._read = self.size
 
     def read(self) -> list[Record]:
-        """Return the next records; a line that is none is counted and left out.
+        """Return the next records; a line that is not a record is counted and skipped.
 
         Raises:
             OSError: the file cannot be read.
@@ -101,7 +101,7 @@ class Spool:
             file.seek(self._read)
             lines = file.readlines(CHUNK_BYTES)
         self._read += sum(map(len, lines))
-        if not lines:  # somebody has cut the file
+        if not lines:  # something else has truncated the file
             self.unreadable += 1
             self.skip()
         return [record for line in lines for record in self._understood(line)]
@@ -114,28 +114,29 @@ class Spool:
             return []
 
     def remove(self) -> None:
-        """Remove the file. If it stays, the next process finds that MLflow has all of it."""
+        """Remove the file. If that fails, the next process finds that MLflow has all records."""
         with contextlib.suppress(OSError):
             self.path.unlink(missing_ok=True)
         self.size = self._read = 0
 
 
 class DeliveryQueue:
-    """Puts records into the buffer's pending runs, or into the spool as long as MLflow is away.
+    """Puts records into the buffer's pending runs, or into the spool while MLflow does not answer.
 
-    A run gets its records in order and without gaps: after one that was lost, all later ones are
-    left out, so that what MLflow holds can be completed from the study at any time: a step that
-    MLflow has hides all steps before it. `take`, `deliver` and `leave` are a `background.Work`.
+    A run gets its records in order and without gaps: once a record is lost, all later ones of its
+    run are dropped. This way, `sync` can complete the run from the study later. It could not fill
+    a gap, because it sends only steps after the last one that MLflow has. `take`, `deliver` and
+    `leave` implement `background.Work`.
 
     Args:
-        buffer: where records go to be sent.
-        spool: where they wait.
-        limit: of the spool, in bytes.
-        send: sends what the buffer holds; returns why parts of it could not be sent; raises if
-            MLflow is away.
-        say: told in one line when MLflow goes away or comes back, when the spool is nearly full,
-            and when records are lost.
-        name: of MLflow, in such a line.
+        buffer: holds the records that are sent next.
+        spool: holds records on disk while MLflow does not answer.
+        limit: maximal size of the spool, in bytes.
+        send: sends what the buffer holds; returns the error if only parts of it could be sent;
+            raises if MLflow does not answer.
+        say: called with one line when MLflow stops answering or answers again, when the spool is
+            nearly full, and when records are lost.
+        name: name of MLflow in these lines.
     """
 
     def __init__(
@@ -148,22 +149,22 @@ class DeliveryQueue:
         say: Callable[[str], None],
         name: str,
     ) -> None:
-        self.missing = 0  # runs that MLflow lacks parts of, known after `leave`
+        self.missing = 0  # number of runs that are incomplete in MLflow, known after `leave`
         self._buffer, self._spool, self._limit = buffer, spool, limit
         self._send, self._speak, self._name = send, say, name
-        self._away = False  # MLflow, at the last delivery
-        self._noted: list[Record] = []  # since the last `take`
-        self._applied: list[Record] = []  # in pending runs that are not delivered yet
+        self._away = False  # whether MLflow did not answer at the last delivery
+        self._noted: list[Record] = []  # records since the last `take`
+        self._applied: list[Record] = []  # records in pending runs that are not delivered yet
         self._gaps: set[Run] = set()  # runs of which a record was lost
         self._lost, self._reason = 0, ""
-        self._told = False  # that the bound is near
+        self._told = False  # whether the user was warned that the spool is nearly full
 
     def note(self, record: Record) -> None:
         """Add a record, for the next `take`."""
         self._noted.append(record)
 
     def take(self) -> None:
-        """Put away the records that were noted, in order: after those that wait already."""
+        """Move new records into the spool or the pending runs, after all earlier ones."""
         noted, self._noted = self._noted, []
         fresh = [record for record in noted if record.run not in self._gaps]
         self._lost += len(noted) - len(fresh)
@@ -173,13 +174,13 @@ class DeliveryQueue:
             self._apply(fresh)
 
     def deliver(self) -> bool:
-        """Send what the pending runs hold, and a piece of the spool once MLflow is there.
+        """Send what the pending runs hold, and a piece of the spool if MLflow answers.
 
         Returns:
-            Whether there is more in the spool.
+            Whether there are more records in the spool.
 
         Raises:
-            Exception: why something could not be sent.
+            Exception: something could not be sent.
         """
         if not self._away and self._spool.unread:
             self._apply(self._spool.read())
@@ -194,7 +195,7 @@ class DeliveryQueue:
         return self._spool.unread
 
     def leave(self) -> None:
-        """Leave for the next process what was not delivered, and count its runs."""
+        """Keep undelivered records on disk for the next process, and count their runs."""
         self._keep([])
         runs = {record.run for record in self._applied}
         self.missing = len(runs)
@@ -203,18 +204,22 @@ class DeliveryQueue:
             self.missing = len(runs)
 
     def problems(self) -> list[str]:
-        """Return what was lost, in one line each."""
+        """Return which records were lost, in one line for each reason."""
         lost = f"{self._lost} record(s) were dropped: {self._reason}"
-        unreadable = f"{self._spool.unreadable} line(s) of {self._spool.path} made no sense"
+        unreadable = f"{self._spool.unreadable} line(s) of {self._spool.path} could not be read"
         return ([lost] if self._lost else []) + ([unreadable] if self._spool.unreadable else [])
 
     def _settle(self, away: Exception | None) -> None:
-        """Note how a delivery went: why MLflow is away, if it is, and which runs still wait."""
+        """Update the state after a delivery.
+
+        Args:
+            away: the error if MLflow does not answer; `None` if it does.
+        """
         before, self._away = self._away, away is not None
         self._applied = [r for r in self._applied if self._buffer.pending(r.run).waits]
         if away and not before:
             self._say(
-                f"{self._name} does not answer: {one_line(away)}; going on, records are kept in "
+                f"{self._name} does not answer: {one_line(away)}; going on, records wait in "
                 f"{self._spool.path}"
             )
         if before and not away:
@@ -231,11 +236,11 @@ class DeliveryQueue:
         self._applied += records
 
     def _keep(self, records: Sequence[Record]) -> None:
-        # While MLflow takes what is in the spool, the bound would only tear holes.
+        # While MLflow answers, the spool is being emptied: dropping records would only make gaps.
         limit = self._limit if self._away else math.inf
         try:
             if not self._spool.size and self._applied:
-                # For the next process; in this one the pending runs have them.
+                # Only for the next process: in this one, the pending runs hold these records.
                 self._spool.append(self._applied, limit)
                 self._spool.skip()
             if records:
@@ -245,15 +250,15 @@ class DeliveryQueue:
         if self._spool.size > NEAR * limit and not self._told:
             self._told = True
             used = f"{self._spool.size / MIB:.3g} of {limit / MIB:.3g} MiB"
-            self._say(f"{self._spool.path} is nearly full ({used}); then records are dropped")
+            self._say(f"{self._spool.path} is nearly full ({used}); records beyond are dropped")
 
     def _drop(self, records: Sequence[Record], reason: str) -> None:
         if records and not self._gaps:
-            self._say(f"records for MLflow are dropped, the study has them: {reason}")
+            self._say(f"records for MLflow are dropped, but the study has them: {reason}")
         self._reason = reason
         self._lost += len(records)
         self._gaps |= {record.run for record in records}
 
     def _say(self, line: str) -> None:
-        with contextlib.suppress(Exception):  # whoever listens must not end the thread
+        with contextlib.suppress(Exception):  # an error in the listener must not end the thread
             self._speak(redact(line))

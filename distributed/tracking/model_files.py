@@ -1,6 +1,6 @@
 """Unlearned models as files that MLflow can run, without pickle.
 
-A saved model takes pixels and gives probabilities. It needs PyTorch and MLflow, not this project.
+A saved model maps pixels to probabilities. It needs PyTorch and MLflow, but not this project.
 Shape suffixes: B batch, C channels, H W pixels, K classes.
 """
 
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
 CARD, MLMODEL = "README.md", "MLmodel"
 WEIGHTS, ARCHITECTURE = "model.safetensors", "architecture.json"
-EXAMPLES = 2  # images; with a single one, the batch size would be fixed
+EXAMPLES = 2  # images in the example; with one image, the export would fix the batch size
 
 
 class Classifier(nn.Module):
-    """A model as it is used: pixels in, probabilities out.
+    """A model for use: pixels in, probabilities out.
 
     Args:
         model: maps images in [0, 1] to logits.
@@ -66,22 +66,23 @@ def save_model(
     card: str,
     metadata: Mapping[str, str],
 ) -> str | None:
-    """Write a model as a folder that MLflow can log and run, whole or not at all.
+    """Write a model as a folder that MLflow can log and run; contacts no server.
 
-    In it: the program (`data/model.pt2`) with signature and input example, the weights alone
-    (`model.safetensors`) with `architecture.json`, the card (`README.md`). Asks no server.
-    The example is noise: an image of the data may have to be forgotten one day.
+    The folder holds the program (`data/model.pt2`) with signature and input example, the weights
+    alone (`model.safetensors`) with `architecture.json`, and the card (`README.md`). It appears
+    only when it is complete. The example is noise, because an image of the data may have to be
+    forgotten one day.
 
     Args:
-        model: the unlearned one, on the CPU; is put into evaluation mode.
-        folder: where to; stays as it is if there is a model already.
-        architecture: of the model.
-        classes: names of its outputs.
-        card: Markdown.
-        metadata: goes into the file `MLmodel`.
+        model: the unlearned model, on the CPU; it is put into evaluation mode.
+        folder: path of the folder; if it holds a model already, it stays unchanged.
+        architecture: architecture of the model.
+        classes: names of the model's outputs.
+        card: text of the card, in Markdown.
+        metadata: entries for the file `MLmodel`.
 
     Returns:
-        Why there are only weights, because the model cannot be exported; None if it can be run.
+        The reason if the model cannot be exported and only its weights are saved; else None.
 
     Raises:
         MixUnlearnError: the disk is full, or the folder cannot be written.
@@ -108,8 +109,8 @@ def save_model(
 def _export(
     program: Classifier, folder: Path, architecture: Architecture, metadata: Mapping[str, object]
 ) -> str | None:
-    """Write what MLflow runs; where that cannot be, what it shows; return why it cannot be."""
-    import_mlflow()  # the thread that sends to MLflow may be importing it
+    """Write the program for MLflow; if the export fails, only its description; return why."""
+    import_mlflow()  # waits if the tracking thread is importing it at the same time
     from mlflow.models import Model  # noqa: PLC0415
 
     signature = _signature(architecture)
@@ -118,7 +119,7 @@ def _export(
             _save_program(program, folder, architecture, signature, metadata)
     except OSError:
         raise
-    except Exception as error:  # whatever a model does that cannot be traced
+    except Exception as error:  # a model that cannot be traced may raise anything
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         Model(signature=signature, metadata=dict(metadata)).save(str(folder / MLMODEL))
@@ -129,9 +130,9 @@ def _export(
 @contextmanager
 def _unfounded_warnings_ignored() -> Iterator[None]:
     with warnings.catch_warnings():
-        # Each weight is stored alone; in the channels-last order it does not look complete.
+        # Each weight is stored alone; in channels-last order, PyTorch takes it for incomplete.
         warnings.filterwarnings("ignore", message="No complete tensor found in the group")
-        # Of interfaces for language models, which MLflow defines when it is imported.
+        # About MLflow's own interfaces for language models, at its import.
         warnings.filterwarnings("ignore", message=".*Any type hint is inferred as AnyType")
         yield
 
@@ -163,7 +164,7 @@ def _save_program(
 
 
 def _leave_out_traces(file: Path) -> None:
-    """Take from an exported program where its source lies on this machine."""
+    """Remove the paths of source files on this machine from an exported program."""
     program = torch.export.load(file)
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)
@@ -171,7 +172,7 @@ def _leave_out_traces(file: Path) -> None:
 
 
 def _run_on_cpu(model: "Model") -> None:
-    """Let MLflow run an exported model where its tensors are: it would take a GPU, and fail."""
+    """Let MLflow run an exported model on the CPU, where its weights are; on a GPU it fails."""
     model.flavors["python_function"]["config"] = {"device": "cpu"}
 
 

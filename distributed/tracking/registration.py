@@ -1,4 +1,4 @@
-"""Unlearned models in MLflow's registry: logged with their run, registered, found by alias."""
+"""Unlearned models in MLflow's registry: logs them with their run, registers and finds them."""
 
 import json
 from collections.abc import Mapping
@@ -21,16 +21,13 @@ if TYPE_CHECKING:
 
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 GAP = "gap/avg"  # with _sd and _n: mean over fresh seeds, on `test`
-DESCRIPTION_LENGTH = 5000  # of a version's description; databases refuse longer ones
+DESCRIPTION_LENGTH = 5000  # maximal length of a version's description; databases refuse longer ones
 MORE = f"\n\nThe rest is in {CARD}, among the model's files."
 ABOUT = (
-    "Unlearned models. `candidate` is the best of the sweep that ended last, `champion` the one "
-    "chosen with `mixunlearn sweep --promote`, `previous` the champion before."
+    "Unlearned models. `candidate` is the best model of the latest sweep, `champion` the model "
+    "chosen with `mixunlearn sweep --promote`, `previous` the champion before it."
 )
-NO_SUCH_THING = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # in MLflow's words
-
-
-# --- registering -----------------------------------------------------------------------------
+NO_SUCH_THING = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # MLflow's error codes
 
 
 def register(
@@ -39,24 +36,24 @@ def register(
     """Log a saved model with a run and register it as `candidate`; once for each trial.
 
     Args:
-        client: of tracking and registry, which are one.
-        run_id: of the trial.
-        name: of the registered model; made if there is none.
-        folder: that `save_model` wrote.
-        tags: of the model and its version, `mixunlearn.trial_id` among them.
+        client: client of tracking and registry, which are the same server.
+        run_id: id of the trial's run.
+        name: name of the registered model; it is created if missing.
+        folder: a folder that `save_model` wrote.
+        tags: tags of the model and its version; they include `mixunlearn.trial_id`.
 
     Returns:
-        The version; an earlier one if the trial has been registered before.
+        The version; an earlier one if the trial's model was registered before.
 
     Raises:
-        MlflowException: MLflow is away, or refuses the name.
+        MlflowException: MLflow does not answer, or refuses the name.
     """
     version = version_of(client, name, tags[TRIAL_ID])
     if version is None:
         _make_registered(client, name)
         model = _logged(client, run_id, name, folder, tags)
-        # Not `models:/…` as the source: without a server, MLflow would look for it in the
-        # process's default store.
+        # The source is not `models:/…`: without a server, MLflow would look for that in the
+        # default store of this process.
         version = client.create_model_version(
             name,
             model.artifact_location,
@@ -75,7 +72,7 @@ def register(
 def _logged(
     client: "MlflowClient", run_id: str, name: str, folder: Path, tags: Mapping[str, str]
 ) -> "LoggedModel":
-    """Return the run's model in MLflow; what an earlier try left undone is done."""
+    """Return the run's model in MLflow; completes what an earlier try left undone."""
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus  # noqa: PLC0415
 
     run = client.get_run(run_id)
@@ -83,7 +80,7 @@ def _logged(
     found = client.search_logged_models([run.info.experiment_id], wanted)
     model = next(iter(found), None) or client.create_logged_model(
         run.info.experiment_id,
-        name=name.replace(".", "-"),  # which MLflow allows for registered models alone
+        name=name.replace(".", "-"),  # MLflow allows dots only in names of registered models
         source_run_id=run_id,
         tags={**tags, DESCRIPTION: (folder / CARD).read_text()},
         params=run.data.params,
@@ -112,13 +109,13 @@ def _make_registered(client: "MlflowClient", name: str) -> None:
 
 
 def version_of(client: "MlflowClient", name: str, trial_id: str) -> "ModelVersion | None":
-    """Return the version of a registered model that a trial made; `None`: there is none."""
+    """Return the version of a registered model that is from a trial; `None` if there is none."""
     found = client.search_model_versions(f"name = '{name}' AND tags.`{TRIAL_ID}` = '{trial_id}'")
     return next(iter(found), None)
 
 
 def _description(card: str) -> str:
-    """Return a card as far as a description may reach, in whole lines."""
+    """Return a card, cut to the length of a description after a whole line."""
     if len(card) <= DESCRIPTION_LENGTH:
         return card
     return card[: DESCRIPTION_LENGTH - len(MORE)].rpartition("\n")[0] + MORE
@@ -126,12 +123,12 @@ def _description(card: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Alias:
-    """The version that an alias names.
+    """The version to which an alias points.
 
     Args:
-        version: of the registered model.
-        trial_id: of the trial it is from; empty if that is not known.
-        run_id: of that trial in MLflow.
+        version: version of the registered model.
+        trial_id: id of its trial; empty if it is unknown.
+        run_id: id of the trial's run in MLflow.
     """
 
     version: str
@@ -140,10 +137,10 @@ class Alias:
 
 
 def find_alias(uri: str, name: str, alias: str = CHAMPION) -> Alias | None:
-    """Return the version that an alias of a registered model names; `None`: there is none.
+    """Return the version to which an alias of a registered model points; `None` if there is none.
 
     Raises:
-        MixUnlearnError: MLflow is away.
+        MixUnlearnError: MLflow does not answer.
     """
     if reason := reachable(uri):
         raise MixUnlearnError(f"MLflow at {redact(uri)} does not answer: {reason}")

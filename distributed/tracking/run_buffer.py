@@ -1,7 +1,7 @@
-"""The desired state of each MLflow run, and what of it is still to be sent. Knows no MLflow.
+"""The desired state of each MLflow run, and the part that is not sent yet. Never calls MLflow.
 
 A record adds something to a run. A pending run is the sum of its records so far: a desired state,
-not a list of calls. All that waits for a run is sent together; after a failure the same state is
+not a list of calls. All that waits for a run is sent together; after a failure, the same state is
 sent again.
 """
 
@@ -18,38 +18,39 @@ from distributed.runtime.text import cut, redact
 from distributed.tracking.tags import CUT, DROPPED, KEY, REFERENCES, STEP, STUDY, TRIAL, USED_BY
 from mixunlearn.plain import finite
 
-PARAM_LENGTH = 6000  # of a parameter's value; MLflow refuses longer ones
-TAG_LENGTH = 8000  # of a tag's value; MLflow refuses longer ones
-NAME_LENGTH = 250  # of a metric's, parameter's or tag's name
-Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]  # MLflow's words
+# Maximal lengths in MLflow, which refuses longer texts.
+PARAM_LENGTH = 6000  # of a parameter's value
+TAG_LENGTH = 8000  # of a tag's value
+NAME_LENGTH = 250  # of the name of a metric, parameter or tag
+Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]  # MLflow's names
 RUNNING: Status = "RUNNING"
 FINISHED: Status = "FINISHED"
 
-Run = int | str | None  # a trial's number, a reference's key; None is the study's parent
-Whole = Annotated[int, Field(ge=0, lt=2**63)]  # what a database can hold
+Run = int | str | None  # a trial's number, a reference's key, or None for the study's parent run
+Whole = Annotated[int, Field(ge=0, lt=2**63)]  # integers that a database can hold
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What is added to a run at one time. Plain values only: it may have to wait on disk."""
+    """What is added to a run at one time. Only plain values, because it may wait on disk."""
 
     run: Run = None
     time_ms: Whole
-    status: Status | None = None  # RUNNING starts the run, the others end it
+    status: Status | None = None  # RUNNING starts the run, the other values end it
     name: str = ""
-    step: Whole | None = None  # of the metrics; without one they are final
+    step: Whole | None = None  # step of the metrics; None: they are final
     metrics: dict[str, float | None] = field(default_factory=dict)
     params: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)  # of the run, or of the model
     inputs: list[dict[str, str]] = field(default_factory=list)  # data sets, see `Tracker`
-    path: str = ""  # of an artifact
-    folder: str = ""  # where in the run's artifacts
-    model: str = ""  # under which the artifact, a model, is registered
+    path: str = ""  # path of an artifact
+    folder: str = ""  # its folder in the run's artifacts
+    model: str = ""  # if the artifact is a model: the name under which it is registered
 
 
 @dataclass(frozen=True, kw_only=True)
 class Upload:
-    """A file or folder for a run: an artifact, or a model if it has a name and tags of its own."""
+    """A file or folder for a run: an artifact, or a model if `model` names it."""
 
     path: Path
     folder: str = ""
@@ -69,7 +70,7 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class RemoteRun:
-    """What MLflow already holds of a run that was found again."""
+    """What MLflow already has of a run."""
 
     run_id: str
     status: str
@@ -80,14 +81,14 @@ class RemoteRun:
 
 @dataclass(kw_only=True)
 class PendingRun:
-    """One run: its desired state, what MLflow has of it (`run_id`, `remote_*`), what waits."""
+    """One run: its desired state, what MLflow has of it (`run_id`, `remote_*`), and what waits."""
 
     identity: Mapping[str, str]  # the tags by which the run is found again
     name: str = ""
     started_ms: int | None = None
     ended_ms: int | None = None
     run_id: str | None = None
-    status: str | None = None  # wanted
+    status: str | None = None  # the desired one
     remote_status: str | None = None
     remote_tags: Mapping[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)  # waiting
@@ -95,8 +96,8 @@ class PendingRun:
     points: list[Point] = field(default_factory=list)  # waiting
     inputs: list[dict[str, str]] = field(default_factory=list)  # waiting
     uploads: list[Upload] = field(default_factory=list)  # waiting
-    step: int = 0  # the last one of any metric
-    failed: bool = False  # when it was sent the last time
+    step: int = 0  # the last step of any metric
+    failed: bool = False  # whether the last try to send it failed
     _params_known: set[str] = field(default_factory=set)
     _last_step: dict[str, int] = field(default_factory=dict)
     _last_value: dict[str, float] = field(default_factory=dict)
@@ -111,24 +112,24 @@ class PendingRun:
         return any(parts) or self.status not in {None, self.remote_status}
 
     def start(self, name: str, params: Mapping[str, object], time_ms: int) -> None:
-        """The run goes (on): it has `name` and `params`, and is running."""
+        """The run starts or continues, with `name` and `params`."""
         self.name, self.status = name, RUNNING
         self.started_ms = self.started_ms or time_ms
         self.add_params(params)
 
     def finish(self, status: str, time_ms: int) -> None:
-        """The run ended as `status`, MLflow's word for it."""
+        """The run ended with `status`, one of MLflow's."""
         self.status, self.ended_ms = status, time_ms
 
     def add_tags(self, tags: Mapping[str, object]) -> None:
-        """Set tags: redacted, and cut to MLflow's limit. An empty one is as good as none."""
+        """Set tags: redacted, and cut to MLflow's limit. An empty tag counts as none."""
         for name, value in tags.items():
             self.tags[cut(name, NAME_LENGTH)] = cut(redact(str(value)), TAG_LENGTH)
         if self.run_id:
             self._leave_out_remote_tags()
 
     def add_params(self, params: Mapping[str, object]) -> None:
-        """Add parameters: each once, as MLflow has it; long ones are cut and listed."""
+        """Add parameters that are new, because MLflow's cannot change; cut and list long ones."""
         long = []
         for name, value in params.items():
             if name not in self._params_known:
@@ -140,10 +141,10 @@ class PendingRun:
             self.add_tags({CUT: ", ".join(sorted(long))})
 
     def add_metrics(self, metrics: Mapping[str, object], step: int | None, time_ms: int) -> None:
-        """Add metrics of one step, or final ones (`step` None); what is no finite number is listed.
+        """Add metrics of one step, or final ones (`step` None); list values that are not finite.
 
-        A step that was added before is left out: a trial that fell back to its last checkpoint
-        reports it again. So is a final value that the last epoch had already.
+        A step that was added before is skipped: a trial that resumed from its last checkpoint
+        reports it again. A final value that equals the last epoch's is skipped as well.
         """
         if step is None:  # MLflow takes the latest value of the last step for the run's value
             time_ms = max(time_ms, self._time_ms + 1)
@@ -169,7 +170,7 @@ class PendingRun:
             self.add_tags({DROPPED: ", ".join(sorted(self._dropped))})
 
     def attach(self, remote: RemoteRun) -> str:
-        """Take over a run that was made or found again: what it holds is not sent again.
+        """Take over a run that was created or found in MLflow; what it holds is not sent again.
 
         Returns:
             The run's id.
@@ -187,7 +188,7 @@ class PendingRun:
         self.points = [point for point in self.points if not self._holds(remote, point)]
         self._last_value = {**remote.metrics, **self._last_value}
         if KEY in self.identity and remote.status == FINISHED:
-            # A reference is logged once; only the studies that use it are added.
+            # A reference is logged only once; after that, only tags of studies are added.
             self.points, self.params = [], {}
             self.tags = {name: v for name, v in self.tags.items() if name.startswith(USED_BY)}
         return remote.run_id
@@ -202,17 +203,17 @@ class PendingRun:
         return point.step <= self._floor
 
     def batch(self) -> tuple[list[Point], dict[str, str], dict[str, str]]:
-        """Return the metrics, parameters and tags that wait, with the step they lead up to."""
+        """Return the waiting metrics, parameters and tags; a tag tells the last step."""
         epochs = any(point.step is not None for point in self.points)
         reached = {STEP: str(self.step)} if epochs else {}
         return list(self.points), dict(self.params), {**self.tags, **reached}
 
     def step_of(self, point: Point) -> int:
-        """Return the step of a point; a final one belongs to the last step."""
+        """Return the step of a point; a final value belongs to the last step."""
         return self.step if point.step is None else point.step
 
     def batch_sent(self) -> None:
-        """MLflow holds (or refused for good) what `batch` returned."""
+        """Mark what `batch` returned as sent: MLflow has it, or refused it permanently."""
         self.remote_tags = {**self.remote_tags, **self.tags}
         self.points, self.params, self.tags = [], {}, {}
 
@@ -228,7 +229,7 @@ class RunBuffer:
         self._linked: dict[str, str] = {}
 
     def apply(self, record: Record) -> None:
-        """Add what a record says to the pending of its run."""
+        """Add a record to the pending run that it belongs to."""
         pending = self.pending(record.run)
         if record.status == RUNNING:
             pending.start(record.name, record.params, record.time_ms)
@@ -241,25 +242,25 @@ class RunBuffer:
             pending.uploads.append(_upload(record))
 
     def pending(self, run: Run) -> PendingRun:
-        """Return the pending of a run, a new one if needed."""
+        """Return a pending run; it is created if needed."""
         if run is None:
             return self.parent
         return self.trial(run) if isinstance(run, int) else self.reference(run)
 
     def trial(self, number: int) -> PendingRun:
-        """Return the pending of a trial, a new one if needed."""
+        """Return the pending run of a trial; it is created if needed."""
         identity = {STUDY: self._study, TRIAL: str(number)}
         return self.trials.setdefault(number, PendingRun(identity=identity, name=f"trial-{number}"))
 
     def reference(self, key: str) -> PendingRun:
-        """Return the pending of a retrained reference, a new one if needed."""
+        """Return the pending run of an original or reference; it is created if needed."""
         return self.references.setdefault(key, PendingRun(identity={KEY: key}, name=key))
 
     def waiting(self) -> Iterator[PendingRun]:
         """Yield the pending runs that have something to send.
 
-        The parent comes after its children, which may end it; those that failed the last time
-        come after all others, which must not wait for them.
+        The parent comes after its children, so that it ends last. Runs that failed last time come
+        after all others, which must not wait for them.
         """
         self._link_parent()
         children = [d for d in (*self.references.values(), *self.trials.values()) if d.waits]
@@ -271,13 +272,13 @@ class RunBuffer:
         yield from failed
 
     def run_ids(self) -> dict[int, str]:
-        """Return the run of each trial that MLflow knows."""
+        """Return the ids of the trials' runs, by trial; only of those that MLflow has."""
         return {number: pending.run_id for number, pending in self.trials.items() if pending.run_id}
 
     def _link_parent(self) -> None:
         """Tag all references with the run of the study, which uses them."""
         if self.parent.run_id:
-            # MLflow takes no other characters in a tag's name.
+            # MLflow allows no other characters in a tag's name.
             name = USED_BY + re.sub(r"[^\w.-]", "_", self._study)
             for pending in self.references.values():
                 pending.add_tags({name: self.parent.run_id})
@@ -298,7 +299,7 @@ def _upload(record: Record) -> Upload:
 
 
 def _fitting(runs: dict[str, str]) -> str:
-    """Return `runs` as JSON, without the oldest ones if it were too long for a tag."""
+    """Return `runs` as JSON, without the oldest ones if it is too long for a tag."""
     while len(text := json.dumps(runs)) > TAG_LENGTH:
         runs.pop(next(iter(runs)))
     return text

@@ -1,4 +1,4 @@
-"""The place where MLflow keeps runs: whether it answers, and a database for it."""
+"""Access to MLflow: whether it answers, its clients, and a new database for it."""
 
 import contextlib
 import importlib
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
 
 
-# Set before MLflow is imported, unless the user has. Without retries of MLflow's own because they
-# repeat calls that may have worked (a doubled run); a delivery that failed is tried again anyway.
+# Set before MLflow is imported, unless the user has set them. MLflow's own retries are off because
+# they repeat calls that may have worked, which makes duplicate runs; we retry deliveries anyway.
 DEFAULTS = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",  # nobody is called who was not asked for
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # no connection that the user did not ask for
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_LOGGING_LEVEL": "WARNING",  # no lines about every migration of a new database
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # standard output belongs to --json
 }
-# Answers that will be the same next time; everything else is tried again.
+# Errors that would be the same at a retry; everything else is retried.
 REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST"}
 
 
 def reachable(uri: str) -> str | None:
-    """Return None if the store at `uri` answers, or would be made by a sweep; else the reason.
+    """Return None if MLflow at `uri` answers or a sweep could create it there; else the reason.
 
-    Creates nothing. May take as long as one request to a server that does not answer.
+    Creates nothing. Takes at most as long as one request to a server that does not answer.
     """
     set_defaults()
     try:
@@ -49,11 +49,11 @@ def reachable(uri: str) -> str | None:
 
 
 def require_runs(uri: str) -> None:
-    """Check that there are runs to look at: MLflow would make a database, or try for minutes.
+    """Check that there are runs: MLflow itself would create a database, or retry for minutes.
 
     Raises:
         MissingError: nothing has been tracked there yet.
-        MixUnlearnError: it does not answer.
+        MixUnlearnError: MLflow does not answer.
     """
     path = sqlite_path(uri)
     if path is not None and not path.exists():
@@ -63,11 +63,11 @@ def require_runs(uri: str) -> None:
 
 
 def read_run(uri: str, run_id: str) -> RemoteRun:
-    """Return what MLflow holds of a run.
+    """Return what MLflow has of a run.
 
     Raises:
-        InputError: it has no such run.
-        MixUnlearnError: it does not answer, or has no runs yet.
+        InputError: MLflow has no such run.
+        MixUnlearnError: MLflow does not answer, or has no runs yet.
     """
     require_runs(uri)
     from mlflow.exceptions import MlflowException  # noqa: PLC0415
@@ -87,33 +87,33 @@ def is_database(uri: str) -> bool:
 
 
 def set_defaults() -> None:
-    """Set MLflow's environment variables that the user has not set, and its manners."""
+    """Set MLflow's environment variables that the user has not set, and quieten its logging."""
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
-    # A traceback for each try, when the disk is full; we say it in a line, once.
+    # On a full disk it would log a traceback for each try; we print one line, once.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
 def import_mlflow() -> None:
-    """Import MLflow whole; where another thread is importing it, wait until it has.
+    """Import MLflow; if another thread is importing it, wait until that is done.
 
-    `from mlflow.models import Model` alone does not wait: it fails on what is not there yet.
+    `from mlflow.models import Model` alone does not wait: it fails on a half-imported module.
     """
     importlib.import_module("mlflow")  # takes seconds: never at start-up
 
 
 def make_database(path: Path, artifacts: str | None) -> None:
-    """Make a SQLite database of MLflow's that is not there yet, whole or not at all.
+    """Create a complete SQLite database for MLflow, or none.
 
-    MLflow makes its tables by migrations, one after the other, and SQLite keeps what a killed one
-    has done: such a database can never be opened again.
+    MLflow creates its tables in a series of migrations. If a process is killed between them,
+    SQLite keeps the first ones, and MLflow can never open that database again.
 
     Args:
-        path: of the file; another process may make it at the same time.
-        artifacts: where files of its default experiment would go; None: MLflow decides.
+        path: path of the file; another process may create it at the same time.
+        artifacts: where files of its default experiment go; None: MLflow decides.
 
     Raises:
-        Exception: what kept MLflow from making it.
+        Exception: MLflow could not create it.
     """
     import_mlflow()
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # noqa: PLC0415
@@ -124,6 +124,7 @@ def make_database(path: Path, artifacts: str | None) -> None:
         root = artifacts or str(path.parent)
         store = SqlAlchemyStore(f"sqlite:///{temporary}", root)  # type: ignore[no-untyped-call]
         store.engine.dispose()
+        # A link, unlike a rename, cannot replace the database of another process.
         with contextlib.suppress(FileExistsError):
             os.link(temporary, path)
     finally:
@@ -131,14 +132,14 @@ def make_database(path: Path, artifacts: str | None) -> None:
 
 
 def make_client(uri: str) -> "MlflowClient":
-    """Return a client of tracking and registry, which are one."""
+    """Return a client of tracking and registry, which have the same address."""
     from mlflow import MlflowClient  # noqa: PLC0415 (takes seconds: never at start-up)
 
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
 def remote_run(run: "MlflowRun") -> RemoteRun:
-    """Return what MLflow holds of a run, as plain data."""
+    """Return what MLflow has of a run, as plain data."""
     return RemoteRun(
         run_id=run.info.run_id,
         status=run.info.status,

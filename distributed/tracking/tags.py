@@ -1,16 +1,13 @@
-"""The tags of runs and models in MLflow: what each is called, in one place.
+"""The names of all tags of runs and models in MLflow. Their meaning: see docs/tracking.md."""
 
-What each says is in docs/tracking.md.
-"""
-
-# By which a run is found again.
+# A run is found again by these.
 STUDY, TRIAL, KEY = "mixunlearn.study", "mixunlearn.trial", "mixunlearn.key"
-# How far a run came, and how it ended.
+# How far a run got, and how it ended.
 STATE, STEP = "mixunlearn.state", "mixunlearn.step"
 ERROR, REASON = "mixunlearn.error", "mixunlearn.reason"
-# What MLflow could not take as it was.
+# What MLflow could not store as it was.
 DROPPED, CUT = "mixunlearn.dropped_metrics", "mixunlearn.cut_params"
-# Between studies and the references they use.
+# Links between studies and the references they use.
 REFERENCES, USED_BY = "mixunlearn.references", "mixunlearn.used_by."
 # What a run is about.
 EXPERIMENT, METHOD = "mixunlearn.experiment", "mixunlearn.method"
@@ -18,9 +15,9 @@ TASK, LABELS, MODEL = "mixunlearn.task", "mixunlearn.labels", "mixunlearn.model"
 DATA, SPLITS, CODE = "mixunlearn.data", "mixunlearn.splits", "mixunlearn.code"
 ROLE, TRIAL_ID = "mixunlearn.role", "mixunlearn.trial_id"
 
-# MLflow's own.
+# MLflow's own tags.
 DESCRIPTION = "mlflow.note.content"  # shown as Markdown
-TABLES = "mlflow.loggedArtifacts"  # names the artifacts that are shown as tables
+TABLES = "mlflow.loggedArtifacts"  # names of the artifacts that are shown as tables
 PARENT, USER = "mlflow.parentRunId", "mlflow.user"
 VERSIONS = "mlflow.modelVersions"
 CONTEXT = "mlflow.data.context"

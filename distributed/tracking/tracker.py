@@ -1,8 +1,8 @@
-"""What a sweep tells MLflow, from a thread of its own.
+"""What a sweep calls to log something in MLflow, from a background thread.
 
-One parent run a study, one child run a trial; originals and references are runs of an experiment
-that all studies share. All are found again by their tags, so a sweep that continues doubles
-nothing. What is on them, and how to search it: docs/tracking.md.
+A study has a parent run with a child run for each trial. Originals and references are runs of one
+experiment that all studies share. All are found again by their tags, so a resumed sweep makes no
+duplicates. What runs contain, and how to search them: see docs/tracking.md.
 """
 
 import contextlib
@@ -48,25 +48,26 @@ STATUS: dict[str, Status] = {
     "pruned": "KILLED",
     "stopped": "KILLED",
 }
-SPOOL_BYTES = 64 * MIB  # some hundred thousand epochs
+SPOOL_BYTES = 64 * MIB  # enough for about a hundred thousand epochs
 
 
 class Tracker:
     """Writes one study to MLflow from a background thread.
 
-    Every method but `close` returns within microseconds and never raises for MLflow's sake: it
-    notes down what is added to a run. The thread sends what has gathered, all metrics of a run in
-    one call. While MLflow is away, records wait in a file; they are sent once it is back, in order
-    and once. What an earlier process could not send is sent first.
+    Every method that logs something returns within microseconds and never raises because of
+    MLflow: it only enqueues a record. The thread sends all records that wait, with all metrics of
+    a run in one call. While MLflow does not answer, records wait in a file; once it answers again,
+    they are sent in order and only once. Records that an earlier process could not send go first.
 
     Args:
         uri: the tracking address, see `resolve`.
         artifact_location: where a new experiment keeps its files; None: the server decides.
         experiment: name of the MLflow experiment.
-        study: tag by which the parent run and its trials are found again.
-        spool: the file, in a folder that is there; only one process at a time may use it.
-        say: told from the thread, in one line each: MLflow is away, is back, the file nearly full.
-        spool_bytes: the most that the file may hold; records beyond it are dropped.
+        study: name of the study; the parent run and its trials are found again by this tag.
+        spool: path of the spool, in an existing folder; only one process at a time may use it.
+        say: called from the thread with one line when MLflow stops answering or answers again, and
+            when the spool is nearly full.
+        spool_bytes: maximal size of the spool; records beyond it are dropped.
     """
 
     def __init__(
@@ -99,22 +100,23 @@ class Tracker:
     def start_study(
         self, name: str, params: Mapping[str, object], tags: Mapping[str, str], description: str
     ) -> None:
-        """Open the parent run, or continue the one of an earlier sweep of the same study."""
+        """Start the parent run, or continue the one of an earlier sweep of the same study."""
         note = {DESCRIPTION: description} if description else {}
         self._start(None, name, params, {**tags, **note})
 
     def start_trial(
         self, trial: int, name: str, params: Mapping[str, object], tags: Mapping[str, str]
     ) -> None:
-        """Open the run of a trial under the parent, or continue the one that is there."""
+        """Start the run of a trial under the parent, or continue an existing one."""
         self._start(trial, name, params, tags)
 
     def log_inputs(self, inputs: Sequence[Mapping[str, str]]) -> None:
-        """Name the data that a study works on; what the parent run names already is left out.
+        """Log the data sets of a study with its parent run; those that the run has are skipped.
 
         Args:
-            inputs: "name", "digest" (at most 36 characters), "source_type", "source", "schema" and
-                "profile" of each, as MLflow's `Dataset` has them, and its role, "context".
+            inputs: for each data set, the fields of MLflow's `Dataset` ("name", "digest" of at most
+                36 characters, "source_type", "source", "schema", "profile"), and its role as
+                "context".
         """
         plain = [_texts(each) for each in inputs]
         self._put(Record(time_ms=_now_ms(), inputs=plain))
@@ -122,14 +124,14 @@ class Tracker:
     def log_epoch(
         self, trial: int | None, step: int, metrics: Mapping[str, float], time_ms: int | None = None
     ) -> None:
-        """Log metrics of one step; a step that the run has already is left out.
+        """Log metrics of one step; a step that the run has already is skipped.
 
         Args:
-            trial: its number, None for the parent.
-            step: the epoch, from 1; of the parent: how many trials have ended.
-            metrics: of the step.
-            time_ms: when, since 1970; by default now. What is told again with the same time, value
-                and step is one value for MLflow, whatever it had before an earlier process died.
+            trial: number of the trial, None for the parent.
+            step: the epoch, from 1; for the parent: the number of trials that have ended.
+            metrics: metrics of the step.
+            time_ms: time in ms since 1970; by default now. MLflow keeps a value only once if it is
+                sent again with the same time and step, for example after a process died.
         """
         when = _now_ms() if time_ms is None else time_ms
         self._put(Record(run=trial, time_ms=when, step=step, metrics=_numbers(metrics)))
@@ -145,11 +147,11 @@ class Tracker:
         """End a trial as "complete", "failed" or "pruned", with its final metrics.
 
         Args:
-            trial: its number.
-            state: becomes MLflow's status FINISHED, FAILED or KILLED and a tag.
-            metrics: logged at the run's last step, where they differ from that epoch's.
-            error: why it failed; becomes a tag, in the place of an earlier attempt's.
-            reason: why it has no more epochs, in words; a tag likewise.
+            trial: number of the trial.
+            state: becomes MLflow's status FINISHED, FAILED or KILLED, and a tag.
+            metrics: logged at the run's last step if they differ from that epoch's.
+            error: why it failed; becomes a tag, which replaces the tag of an earlier attempt.
+            reason: why it has no more epochs, in words; becomes a tag in the same way.
         """
         self._finish(trial, state, metrics, {ERROR: error or "", REASON: reason})
 
@@ -161,62 +163,62 @@ class Tracker:
         metrics: Mapping[str, float],
         tags: Mapping[str, str],
     ) -> None:
-        """Log an original or a reference: once under its key, however many studies use it.
+        """Log an original or a reference: once under its key, even if many studies use it.
 
-        The study and it are linked by tags, both ways.
+        Tags link the study and the reference in both directions.
         """
         self._start(key, name, params, tags)
         self._finish(key, "complete", metrics, {})
 
     def set_tags(self, trial: int | None, tags: Mapping[str, str]) -> None:
-        """Set tags of a trial's run, or of the parent's."""
+        """Set tags of a trial's run, or of the parent run."""
         self._put(Record(run=trial, time_ms=_now_ms(), tags=_texts(tags)))
 
     def log_table(self, path: Path) -> None:
-        """Copy a table to the parent's run so that the UI shows it as one.
+        """Copy a table to the parent run, so that the UI shows it as a table.
 
         Args:
-            path: a JSON file, {"columns": [...], "data": [[...]]}; must stay until `close`.
+            path: a JSON file, {"columns": [...], "data": [[...]]}; it must exist until `close`.
         """
         self.log_artifact(None, path)
         self.set_tags(None, {TABLES: json.dumps([{"path": path.name, "type": "table"}])})
 
     def log_model(self, trial: int, folder: Path, name: str, tags: Mapping[str, str]) -> None:
-        """Log a trial's model and register it, once: again, it is the same version.
+        """Log a trial's model and register it; a second call for the trial adds no version.
 
         Args:
-            trial: its number.
-            folder: a model as MLflow keeps it; must stay there until `close`.
-            name: of the registered model.
-            tags: of its version.
+            trial: number of the trial.
+            folder: a model in MLflow's format; it must exist until `close`.
+            name: name of the registered model.
+            tags: tags of the model's version.
         """
         place = _text(folder.absolute())
         record = Record(run=trial, time_ms=_now_ms(), path=place, model=name, tags=_texts(tags))
         self._put(record)
 
     def log_artifact(self, trial: int | None, path: Path, folder: str = "") -> None:
-        """Copy a file or a whole directory (under its name) to a trial's run, or to the parent's.
+        """Copy a file or a whole folder (under its name) to a trial's run, or to the parent run.
 
         Args:
-            trial: its number, None for the parent.
-            path: must stay there until `close`.
-            folder: where in the run's artifacts.
+            trial: number of the trial, None for the parent.
+            path: path of the file or folder; it must exist until `close`.
+            folder: where to put it in the run's artifacts.
         """
         place = _text(path.absolute())
         self._put(Record(run=trial, time_ms=_now_ms(), path=place, folder=folder))
 
     def call(self, action: Callable[[Mapping[int, str]], None]) -> None:
-        """Run `action(run ids by trial)` in the thread, also when MLflow is failing.
+        """Run `action(run ids by trial)` in the thread, also if MLflow does not answer.
 
-        What was logged before has been sent by then, or was tried to.
+        It runs after a try to send everything that was logged before.
         """
         self._background.put_action(lambda: action(self._buffer.run_ids()))
 
     def run_ids(self, timeout_s: float) -> dict[int, str]:
-        """Return the run of each trial that MLflow knows, after delivering what waits.
+        """Return the ids of the trials' runs that MLflow has, after sending what waits.
 
         Args:
-            timeout_s: how long to wait for that, in seconds; empty if it takes longer.
+            timeout_s: how long to wait, in seconds; the result is empty if it takes longer.
         """
         answer = queue.SimpleQueue[Mapping[int, str]]()
         self._background.put_action(lambda: answer.put(self._buffer.run_ids()), at_once=True)
@@ -225,10 +227,10 @@ class Tracker:
         return {}
 
     def run_id(self, timeout_s: float) -> str | None:
-        """Return the run of the study itself, after delivering what waits; `None` if unknown.
+        """Return the id of the parent run, after sending what waits; `None` if it is unknown.
 
         Args:
-            timeout_s: how long to wait for that, in seconds.
+            timeout_s: how long to wait, in seconds.
         """
         answer = queue.SimpleQueue[str | None]()
         self._background.put_action(lambda: answer.put(self._buffer.parent.run_id), at_once=True)
@@ -241,24 +243,24 @@ class Tracker:
         self._finish(None, state, metrics, {})
 
     def close(self, timeout_s: float) -> list[str]:
-        """Deliver what waits, stop, and return the problems in one line each.
+        """Send what waits, stop the thread, and return the problems, one line for each.
 
         Args:
-            timeout_s: how long to wait, in seconds; after that a run that is being sent is
-                finished, the others are left in the spool.
+            timeout_s: how long to wait, in seconds; after that, the run that is being sent is
+                finished, and the others stay in the spool.
 
         Returns:
-            Nothing if MLflow holds everything.
+            The problems; empty if MLflow has everything.
         """
         done = self._background.close(timeout_s)
         failure = self._background.failure
         reason = f": {one_line(failure)}" if failure else ""
         lacking = self._queue.problems()
         if not done:
-            lacking.append(f"{self._name} did not take all within {timeout_s:g} s{reason}")
+            lacking.append(f"{self._name} did not get everything within {timeout_s:g} s{reason}")
         elif failure or self._queue.missing:
             lacking.append(f"{self._name} lacks parts of {self._queue.missing} run(s){reason}")
-        remedy = f"; once MLflow is back: mixunlearn sync {self._study}"
+        remedy = f"; once MLflow answers again: mixunlearn sync {self._study}"
         lines = [*self._writer.refused, *map(one_line, self._background.problems)]
         lines += [line + remedy for line in lacking]
         return list(dict.fromkeys(redact(line) for line in lines))
@@ -299,7 +301,7 @@ def _texts(values: Mapping[str, object]) -> dict[str, str]:
 
 
 def _text(value: object) -> str:
-    """Return `value` as text that any server takes: what has no UTF-8 becomes a question mark."""
+    """Return `value` as valid UTF-8 text; a character that is not becomes a question mark."""
     return str(value).encode(errors="replace").decode()
 
 
@@ -308,7 +310,7 @@ def _numbers(values: Mapping[str, object]) -> dict[str, float | None]:
 
 
 def _number(value: object) -> float | None:
-    """Return `value` as a float: not a number, if it is none; None stays."""
+    """Return `value` as a float; NaN if it is not a number; None stays None."""
     if isinstance(value, numbers.Real):
         with contextlib.suppress(OverflowError):
             return float(value)

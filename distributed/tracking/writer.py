@@ -1,4 +1,4 @@
-"""Brings what waits for each run to MLflow; lives in the background thread."""
+"""Sends pending runs to MLflow, in the background thread."""
 
 import contextlib
 import getpass
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
-PATIENCE = 2  # failing runs in one delivery, before the rest waits for the next one
-POINTS = 800  # in one call: what MLflow takes next to a hundred parameters and tags
-SHARED = "mixunlearn-references"  # experiment of originals and references
+PATIENCE = 2  # after so many failed runs, a delivery leaves the rest for the next one
+POINTS = 800  # metric values in one call; MLflow accepts 1000 with parameters and tags
+SHARED = "mixunlearn-references"  # MLflow experiment of originals and references
 
 
 class Writer:
-    """Brings pending runs to MLflow. Lives in the background thread."""
+    """Sends pending runs to MLflow. Used only in the background thread."""
 
     def __init__(
         self, uri: str, artifact_location: str | None, experiment: str, study: str
@@ -51,13 +51,13 @@ class Writer:
         self._known: dict[str | None, RemoteRun] = {}  # runs of the study; the parent is None
 
     def deliver(self, buffer: RunBuffer, hurried: threading.Event) -> Exception | None:
-        """Send all that waits; stop between two runs once `hurried` is set.
+        """Send everything that waits; stop between two runs once `hurried` is set.
 
         Returns:
-            What kept parts of a run from being sent, while MLflow took others.
+            The first error if parts of some runs could not be sent although MLflow answers.
 
         Raises:
-            Exception: MLflow is away: what it, its database or the network raised.
+            Exception: MLflow does not answer: the error of MLflow, its database or the network.
         """
         if next(buffer.waiting(), None) is None:
             return None
@@ -67,10 +67,10 @@ class Writer:
             parent = self._open(client, buffer.parent, None)
             send, upload = partial(self._send, client, parent), partial(self._upload_all, client)
             failure = _for_each(buffer.waiting(), send, hurried)
-            if failure:  # is it these runs, or MLflow?
+            if failure:  # a trivial call raises if the cause is MLflow and not these runs
                 with self._refusals(buffer.parent):
                     client.set_tag(parent, STUDY, self._study)
-            # Files last: they may go to another server, which may be away on its own.
+            # Files last: they may go to another server, which may not answer while MLflow does.
             whole = (pending for pending in buffer.waiting() if not pending.failed)
             failure = _for_each(whole, upload, hurried) or failure
         except Exception as error:
@@ -78,16 +78,15 @@ class Writer:
             raise
         finally:
             if failure:
-                self._client = (
-                    None  # look everything up again: a call without answer may have worked
-                )
+                # Look everything up again: a call without an answer may have worked.
+                self._client = None
         return failure
 
     def _connected(self) -> "MlflowClient":
         """Return the client; a new one knows the experiment and all runs of the study."""
         if self._client is None:
             if is_database(self._uri):
-                ask_database(self._uri)  # MLflow would try for minutes, uninterruptedly
+                ask_database(self._uri)  # MLflow itself would retry for minutes
                 path = sqlite_path(self._uri)
                 if path is not None and not path.exists():
                     server.make_database(path, self._artifact_location)
@@ -135,7 +134,7 @@ class Writer:
 
     @contextlib.contextmanager
     def _refusals(self, pending: PendingRun) -> Iterator[None]:
-        """Note what MLflow refuses for good; let through what may work another time."""
+        """Record what MLflow refuses permanently; raise errors that a retry may solve."""
         from mlflow.exceptions import MlflowException  # noqa: PLC0415
 
         try:
@@ -151,7 +150,7 @@ class Writer:
     ) -> None:
         path = upload.path
         if not path.exists():
-            self.refused.append(f"{path} was gone before it was copied to the run {pending.name}")
+            self.refused.append(f"{path} was deleted before it was sent to the run {pending.name}")
         elif upload.model:
             from distributed.tracking.registration import register  # noqa: PLC0415
 
@@ -160,7 +159,7 @@ class Writer:
             client.log_artifact(run_id, str(path), upload.folder or None)
 
     def _open(self, client: "MlflowClient", pending: PendingRun, parent: str | None) -> str:
-        """Return the id of a pending run in MLflow: known, found again or new."""
+        """Return the id of a pending run in MLflow; finds the run or creates it if needed."""
         if pending.run_id is None:
             remote = self._find(client, pending)
             return pending.attach(remote or self._create(client, pending, parent))
@@ -189,7 +188,7 @@ class Writer:
 def _for_each(
     runs: Iterable[PendingRun], send: Callable[[PendingRun], None], hurried: threading.Event
 ) -> Exception | None:
-    """Send every run, until nobody waits or too many failed; return the first failure."""
+    """Send runs until all are sent, too many fail, or `hurried` is set; return the first error."""
     failures: list[Exception] = []
     for pending in runs:
         try:
@@ -204,9 +203,10 @@ def _for_each(
 
 
 def _log_batch(client: "MlflowClient", pending: PendingRun, run_id: str) -> None:
-    """Send the waiting values in few calls: the tags last, they say up to which step all is there.
+    """Send the waiting values in few calls.
 
-    MLflow cuts larger calls itself, but sends the tags with the first piece.
+    The tags go last, because one of them tells up to which step all metrics are sent. MLflow would
+    split a large call itself, but send the tags with the first piece.
     """
     from mlflow.entities import Metric, Param, RunTag  # noqa: PLC0415
 
@@ -249,7 +249,7 @@ def _log_inputs(client: "MlflowClient", pending: PendingRun, run_id: str) -> Non
 
 
 def _search(client: "MlflowClient", experiment: str, tag: str, value: str) -> list[RemoteRun]:
-    """Return the runs with this tag, latest first."""
+    """Return the runs with this tag value, latest first."""
     mark = '"' if "'" in value else "'"
     found: list[RemoteRun] = []
     token: str | None = ""
@@ -263,7 +263,7 @@ def _search(client: "MlflowClient", experiment: str, tag: str, value: str) -> li
 
 
 def _author() -> dict[str, str]:
-    """Return the tag that says who ran it, where the machine knows."""
+    """Return the tag with the user's name, if the machine knows it."""
     with contextlib.suppress(OSError, KeyError, ImportError):
         return {USER: getpass.getuser()}
     return {}

@@ -186,7 +186,7 @@ def test_cells_that_are_not_there(tmp_path: Path, only: str, said: str) -> None:
         ({"methods": {"finetune": {"lr": 1}}}, "methods.finetune.lr = 1: unknown key"),
         ({"methods": {"fine": None}}, "methods.fine = None: unknown; did you mean 'finetune'?"),
         ({"labels": ["aware", "aware"]}, "labels = ['aware', 'aware']: names one twice"),
-        ({"data": {"digits": {"search": {}}}}, "data.digits.search = {}: belongs to all cells"),
+        ({"data": {"digits": {"search": {}}}}, "data.digits.search = {}: not allowed here"),
         ({"tasks": {"class": {"kind": "clas"}}}, "task.kind = 'clas': must be one of"),
         ({"seeds": []}, "seeds = []: "),
         ({"labels": ["none"]}, "labels.0 = 'none': must be 'aware' or 'agnostic'"),

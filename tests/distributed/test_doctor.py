@@ -29,9 +29,9 @@ def test_a_sound_machine(tmp_path: Path) -> None:
     assert found["processors"].detail.endswith("usable")
     assert found["ray cluster"].detail == "local, started when needed"
     assert found["disk"].detail.endswith("GB free")
-    assert found["home"].detail == f"{home}, made when needed"
+    assert found["home"].detail == f"{home}, created when needed"
     assert found["store"].detail == "empty"
-    assert found["tracking"].detail == f"{embedded(home)[0]}, made when needed"
+    assert found["tracking"].detail == f"{embedded(home)[0]}, created when needed"
     assert not home.exists()
 
 
@@ -75,7 +75,7 @@ def test_little_space_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_a_home_without_rights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)  # the superuser may write anywhere
     home = look(tmp_path / "runs")["home"]
-    assert (home.ok, home.detail) == (False, f"no right to write in {tmp_path}")
+    assert (home.ok, home.detail) == (False, f"no permission to write in {tmp_path}")
 
 
 def test_the_store_is_counted(tmp_path: Path) -> None:

@@ -254,7 +254,7 @@ def test_a_server_that_never_answers(
     assert front.asked.wait(PATIENCE_S)
     epochs(tracker, 0, 1, 1000)  # would never end if it waited for the server
     (problem,) = tracker.close(0.1)
-    assert problem.endswith(f"did not take all within 0.1 s{REMEDY}")
+    assert problem.endswith(f"did not get everything within 0.1 s{REMEDY}")
     front.answer = fails
     front.released.set()
     (problem,) = tracker.close(PATIENCE_S)  # the thread ends with the call that hung
@@ -278,8 +278,8 @@ def test_the_spool_is_bounded_and_what_it_drops_can_be_repaired(
             went_by(tracker)
     assert "does not answer" in said.get_nowait()
     assert "tracking.spool is nearly full (0.01" in (near := said.get_nowait())
-    assert near.endswith("of 0.0191 MiB); then records are dropped")
-    assert "dropped, the study has them: " in (full := said.get_nowait())
+    assert near.endswith("of 0.0191 MiB); records beyond are dropped")
+    assert "dropped, but the study has them: " in (full := said.get_nowait())
     assert full.endswith("tracking.spool has reached its limit of 0.0190735 MiB")
     assert 0.8 * 20_000 < place.spool.stat().st_size <= 20_000
     front.answer = works
@@ -340,7 +340,7 @@ def test_what_a_killed_process_left_is_sent_by_the_next(front: Front, place: Pla
     tracker.start_study("study", {}, {}, "")
     epochs(tracker, 0, 1, 33)  # the trial is repeated from its start
     (problem,) = tracker.close(PATIENCE_S)
-    assert problem == f"1 line(s) of {place.spool} made no sense{REMEDY}"
+    assert problem == f"1 line(s) of {place.spool} could not be read{REMEDY}"
     assert logged(place, "trial 0") == [*range(1, 34)]
     assert place.run("trial 0").data.params == {"lr": "0.1"}
     assert not place.spool.exists()
@@ -367,7 +367,7 @@ def test_a_full_disk(front: Front, place: Place, small_disk: Path, said: Said) -
         if step % 40 == 0:
             went_by(tracker)
     assert "does not answer" in said.get_nowait()
-    assert said.get_nowait().endswith("dropped, the study has them: No space left on device")
+    assert said.get_nowait().endswith("dropped, but the study has them: No space left on device")
     front.answer = works
     (problem,) = tracker.close(PATIENCE_S)
     assert "record(s) were dropped: No space left on device" in problem

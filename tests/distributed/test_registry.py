@@ -380,7 +380,7 @@ def versions(local: Place) -> Place:
     local.client.create_registered_model("class")
     local.version("aa")
     assert promote(local.uri, "class", "aa") == (
-        "class: version 1 is the champion now (gap/avg 0.5 pp)"
+        "class: version 1 is now the champion (gap/avg 0.5 pp)"
     )
     return local
 
@@ -390,11 +390,11 @@ def test_what_is_not_worse_becomes_the_champion(versions: Place, gap: str) -> No
     versions.version("bb", **{"gap/avg": gap})
     said = promote(versions.uri, "class", "bb")
     assert said == (
-        f"class: version 2 is the champion now (gap/avg {gap} pp); "
-        "version 1 before it (gap/avg 0.5 pp) is `previous`"
+        f"class: version 2 is now the champion (gap/avg {gap} pp); "
+        "version 1 (gap/avg 0.5 pp) is now `previous`"
     )
     assert versions.aliases() == {"champion": "2", "previous": "1"}
-    assert "champion already" in promote(versions.uri, "class", "bb")
+    assert "already the champion" in promote(versions.uri, "class", "bb")
     assert versions.aliases() == {"champion": "2", "previous": "1"}
 
 
@@ -414,7 +414,7 @@ def test_what_is_worse_or_cannot_be_compared_does_not(
     versions.version("bb", **tags)
     with pytest.raises(MixUnlearnError, match=reason) as refused:
         promote(versions.uri, "class", "bb")
-    assert str(refused.value).endswith("take the alias `champion` from version 1")
+    assert str(refused.value).endswith("remove the alias `champion` from version 1")
     assert "\n" not in str(refused.value)
     assert versions.aliases() == {"champion": "1"}
 

@@ -196,7 +196,7 @@ FOLDER = "--output = '{home}': cannot be written (Is a directory); choose anothe
         ("export {study} --format parquet", "--format = 'parquet': is not text; name a file with"),
         ("export {study} --output {home}", FOLDER),
         ("report {study} --output {home}", FOLDER),
-        ("report {study} --set search.seed=5", "its data or settings make another study now"),
+        ("report {study} --set search.seed=5", "its data or settings have changed and now make"),
     ],
 )
 def test_a_mistake_is_one_line(command: Command, place: Place, words: str, said: str) -> None:

@@ -178,7 +178,7 @@ def test_a_worker_that_died_does_not_die_again(command: Command, place: Place) -
     assert run.code == 1
     assert not run.result["confirmed"]
     assert run.result["failure"] == {"then": "the worker died", "now": None}
-    assert "does not fail again, as it did then: the worker died; identical: " in run.out
+    assert "does not fail now, unlike then: the worker died; identical: " in run.out
 
 
 class TestAlteredRuns:
@@ -243,9 +243,9 @@ class TestAlteredRuns:
                 "mixunlearn.data = 'abcdef012345': here it is '",
             ),
             ({"tags": {"mixunlearn.splits": "abcdef01"}}, "mixunlearn.splits = 'abcdef01': here"),
-            ({"params": {"more": "1"}}, "params.more = '1': not what the method takes now"),
-            ({"params": {"lr": "fast"}}, "params.lr = 'fast': not what the method takes now"),
-            ({"tags": {"mixunlearn.state": ""}}, "trial 0 has not ended; the same `mixunlearn"),
+            ({"params": {"more": "1"}}, "params.more = '1': no longer valid for the method"),
+            ({"params": {"lr": "fast"}}, "params.lr = 'fast': no longer valid for the method"),
+            ({"tags": {"mixunlearn.state": ""}}, "trial 0 has not ended; resume its `mixunlearn"),
         ],
     )
     def test_what_cannot_be_repeated_is_told_in_one_line(
@@ -268,7 +268,7 @@ class TestAlteredRuns:
         other = self.copy(client, place.runs[1], tags={"mixunlearn.code": "0123"})
         run = command(other, home=copied)
         assert run.code == 0
-        assert run.err == f"recorded with the code 0123; this is {code_version()}\n"
+        assert run.err == f"recorded with code 0123; the present code is {code_version()}\n"
 
     @pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
     def test_a_study_without_its_experiment(
@@ -277,17 +277,17 @@ class TestAlteredRuns:
         client.set_tag(place.parent, "mixunlearn.experiment", text)
         run = command(place.runs[0], home=copied)
         assert run.code == 2
-        assert f"where the study is: mixunlearn rerun {place.study}/0" in run.err
+        assert f"on the study's machine: mixunlearn rerun {place.study}/0" in run.err
 
 
 @pytest.mark.parametrize(
     ("target", "words"),
     [
         ("{parent}", "a run of a whole study; give the id of a trial's run, or STUDY/TRIAL"),
-        ("{reference}", "a run of no trial; give the id of a trial's run, or STUDY/TRIAL"),
+        ("{reference}", "not the run of a trial; give the id of a trial's run, or STUDY/TRIAL"),
         ("0" * 32, "no such run at sqlite://"),
         ("../mlflow.db", "STUDY = '..': no such study"),
-        ("{study}/7", "TRIAL = '7': no trial of {study} that has ended; 4 have, the last is 3"),
+        ("{study}/7", "TRIAL = '7': not a finished trial of {study}; 4 are finished, the last is 3"),
         ("{study}/x", "TRIAL = 'x': no trial of {study} that has ended"),
         ("smal/0", "STUDY = 'smal': no such study in {home}/studies; did you mean '{study}'"),
     ],

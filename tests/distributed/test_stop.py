@@ -62,7 +62,7 @@ def test_patient_work_is_told_and_ends_itself() -> None:
     with Stop(said.append) as stop, pytest.raises(Interrupted, match="SIGTERM"):
         work(stop)
     assert worked == [True]
-    assert "again to stop at once" in said[0]
+    assert "a second signal stops at once" in said[0]
 
 
 def test_what_ends_already_is_not_disturbed() -> None:

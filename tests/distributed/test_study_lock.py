@@ -113,7 +113,7 @@ def test_a_lock_that_a_database_forgot_is_taken_anew(tmp_path: Path, postgres: s
     with lock(tmp_path / "a", postgres) as mine:
         disconnect(postgres)
         mine.check()
-        with pytest.raises(MixUnlearnError, match="is driven by"), lock(tmp_path / "b", postgres):
+        with pytest.raises(MixUnlearnError, match="is locked by"), lock(tmp_path / "b", postgres):
             pass
 
 
@@ -122,7 +122,7 @@ def test_a_driver_that_lost_its_study_stops(tmp_path: Path, postgres: str) -> No
         disconnect(postgres)
         with (
             another(tmp_path / "b", postgres) as process,
-            pytest.raises(MixUnlearnError, match=f"is driven by process {process.pid} on"),
+            pytest.raises(MixUnlearnError, match=f"is locked by process {process.pid} on"),
         ):
             mine.check()
 

@@ -226,9 +226,9 @@ class TestOneSweep:
         assert (run.code, again.code) == (0, 0), run.err
         promoted = run.result["promoted"]
         assert promoted["done"]
-        assert promoted["reason"].startswith("small: version 1 is the champion now (gap/avg ")
+        assert promoted["reason"].startswith("small: version 1 is now the champion (gap/avg ")
         assert promoted["reason"] in run.out
-        assert "version 1 is the champion already" in again.result["promoted"]["reason"]
+        assert "version 1 is already the champion" in again.result["promoted"]["reason"]
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}")
         loaded = mlflow.pyfunc.load_model("models:/small@champion")
         dataset = SOURCES["digits"]()
@@ -251,7 +251,7 @@ class TestOneSweep:
         assert run.result["trials"]["failed"] == 0
         assert not run.result["promoted"]["done"]
         assert run.err.splitlines()[-1] == f"mixunlearn: {run.result['promoted']['reason']}"
-        assert "not promoted, the champion is nearer" in run.err
+        assert "not promoted, the champion is better" in run.err
 
     def test_what_is_derived_is_made_anew_from_the_study(
         self, command: Command, home: Path, monkeypatch: pytest.MonkeyPatch

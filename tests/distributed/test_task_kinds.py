@@ -163,12 +163,12 @@ def test_an_experiment_takes_a_kind_of_another_package(home: Path, tmp_path: Pat
     assert found["refused"] == [
         "task.fraction = 2: must be at most 1",
         "task.of = 'edges': must be 'pixels' or 'peaks'",
-        "task.size = 3: a dark task has no such key; it is one of backdoor tasks",
+        "task.size = 3: a dark task has no such key; it belongs to backdoor tasks",
         "task.off = 'pixels': a dark task has no such key; did you mean 'of'? There are: kind, "
         "fraction, of",
         "task.kind = 'darker': must be one of class, data, random, ids, noisy, backdoor, semi, "
         "hard, dark",
-        "task.of = 'data': a random task has no such key; it is one of semi, dark tasks",
+        "task.of = 'data': a random task has no such key; it belongs to semi, dark tasks",
     ]
 
 

@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 # SQLAlchemy tells MLflow about the next release.
 pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*:DeprecationWarning")
 PATIENCE_S = 120.0
-REMEDY = "; once MLflow is back: mixunlearn sync night-1"
+REMEDY = "; once MLflow answers again: mixunlearn sync night-1"
 
 
 class Place(NamedTuple):
@@ -618,7 +618,7 @@ def test_close_waits_no_longer_than_it_may(local: Place) -> None:
     gate = Gate(tracker)
     tracker.start_study("study", {}, {}, "")
     (problem,) = tracker.close(0)
-    assert problem.endswith(f"did not take all within 0 s{REMEDY}")
+    assert problem.endswith(f"did not get everything within 0 s{REMEDY}")
     gate.open()
     (problem,) = tracker.close(PATIENCE_S)
     assert problem.endswith(f"lacks parts of 1 run(s){REMEDY}")

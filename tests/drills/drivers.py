@@ -25,7 +25,7 @@ STOPS = ("trials", "trials", "trials", "final", "start-up", "trials")
 GRACEFUL_S, AT_ONCE_S = 30.0, 5.0
 REFUSED_S = 60.0 * PATIENCE
 GOES_ON = "resume with: |run the same command again"
-REFUSAL = r"is driven by process \d+ on \S+ since \d{4}-"
+REFUSAL = r"is locked by process \d+ on \S+ since \d{4}-"
 
 
 def kill(seed: int, folder: Path, ground: Ground) -> Outcome:
