@@ -23,7 +23,7 @@ class Budget(Section):
 
     Args:
         trials: how many a night adds to the search.
-        hours: after which the search is stopped gracefully; what was measured is judged.
+        hours: time limit, after which the search stops gracefully; the results so far are judged.
     """
 
     trials: Annotated[int, Field(ge=0)] = 8
@@ -34,20 +34,20 @@ class Nightly(Section):
     """What is done every night.
 
     Args:
-        name: of the plan; also of its experiment in MLflow.
-        experiments: files, relative to the plan's own.
+        name: name of the plan; also of its experiment in MLflow.
+        experiments: experiment files, relative to the plan's file.
         budget: what a night may cost.
-        seeds: fresh ones a night, for champion and candidate alike.
-        draws: forget sets in rotation, one a night, none of them the one that is searched on.
-            Each has references of its own, trained when it is first needed.
-        window: nights of history that a night is compared with.
+        seeds: number of fresh seeds per night, the same for champion and candidate.
+        draws: number of forget sets in rotation, one per night; the search uses none of them.
+            Each has references of its own, trained when they are first needed.
+        window: number of earlier nights that a night is compared with.
         margin: the change of `gap/avg` that matters, in percentage points.
         error: probability of a false alarm in 30 quiet nights, of all experiments together.
-        time_zone: in which a night has its date.
+        time_zone: time zone of a night's date.
         missed: whether nights that were missed are run first.
-        promote: whether a candidate that won takes the champion's place.
-        keep: nights whose pages, models and checkpoints stay; numbers are never removed.
-        renew: trials of a study, after which the search starts a new one with the best of it.
+        promote: whether a candidate that won becomes the champion.
+        keep: number of nights whose pages, models and checkpoints are kept; numbers always are.
+        renew: number of trials after which the search starts a new study from the best of the old.
         tell: who is notified.
     """
 
@@ -101,7 +101,7 @@ def read_nightly(path: Path, settings: Sequence[str] = ()) -> tuple[Nightly, lis
     experiments = [read_experiment(path.parent / name) for name in nightly.experiments]
     names = [experiment.name for experiment in experiments]
     if len(set(names)) < len(names):
-        raise InputError("experiments", names, "two have one name: give each its own")
+        raise InputError("experiments", names, "two have the same name; give each its own")
     return nightly, experiments
 
 
@@ -114,7 +114,7 @@ def _check_time_zone(name: str) -> None:
 
 
 def _unknown(place: Sequence[str]) -> str:
-    """Return the remedy for a key that a plan has not."""
+    """Return the remedy for a key that a plan does not have."""
     *outer, last = place
     fields = SECTIONS.get(".".join(outer), Nightly).model_fields
     return f"unknown key; {known_names(last, fields)}"

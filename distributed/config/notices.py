@@ -23,7 +23,9 @@ def _address(text: str) -> str:
 
 def _host(text: str) -> str:
     if not _HOST.fullmatch(text):
-        raise PydanticCustomError("host", "must be a host like mail.example.org; port has its key")
+        raise PydanticCustomError(
+            "host", "must be a host like mail.example.org; the port has a key"
+        )
     return text
 
 
@@ -44,7 +46,7 @@ class Mail(Section):
         host, port: of the server; port 465 is encrypted from the start, others with `starttls`.
         sender: the key `from`.
         to: the recipients.
-        user: who logs in with the password; null: no login.
+        user: name to log in with, together with the password; null: no login.
         starttls: whether to encrypt; nothing is sent to a server that cannot.
     """
 

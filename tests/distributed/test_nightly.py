@@ -443,7 +443,7 @@ class TestPlan:
             ({"missed": "never"}, "missed = 'never': must be 'skip' or 'catch_up'"),
             ({"experiments": []}, "experiments"),
             ({"experiments": ["none.yaml"]}, "none.yaml"),
-            ({"experiments": ["tiny.yaml", "tiny.yaml"]}, "two have one name"),
+            ({"experiments": ["tiny.yaml", "tiny.yaml"]}, "two have the same name"),
             ({"name": "../up"}, "name = '../up': must be letters"),
         ],
     )
