@@ -1,4 +1,4 @@
-"""The card of an unlearned model: what it forgot, how near it is to retraining, what is unknown."""
+"""The card of an unlearned model: what it forgot, how near it is to retraining, its limits."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -8,12 +8,12 @@ from report.report_data import ReportData, rerun_command
 from report.tables import BESIDE
 
 LIMITS = (
-    "Only these metrics were measured, on the data named here. Near in them is not equal: what "
-    "another measure would find in this model is unknown.",
-    "`mia/asr` is one attack on membership. Others may find more.",
-    "A small gap is evidence, not a guarantee, and no proof of erasure in the sense of a law.",
-    "A gap is relative to retrained references: their number and their own spread say how much "
-    "of it is chance.",
+    "Only these metrics were measured, on the data named here. Close in these metrics does not "
+    "mean equal: another metric may show a difference.",
+    "`mia/asr` is one membership attack. Other attacks may find more.",
+    "A small gap is evidence, not a guarantee. It does not prove erasure in a legal sense.",
+    "A gap is relative to retrained references. Their number and their spread show how much of "
+    "it is chance.",
 )
 ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", "|": "\\|", "[": "\\["})
 USE = """\
@@ -41,7 +41,7 @@ def model_card(report_data: ReportData) -> str:
     """Return the card of a study's best trial as Markdown, without paths of this machine.
 
     Args:
-        report_data: of a study with a verdict, and at least one trial that did not fail.
+        report_data: data of a study with a verdict and at least one trial that did not fail.
     """
     best = report_data.summary["best"][0]
     name, trial = str(report_data.summary["name"]), int(best["trial"])
@@ -86,8 +86,8 @@ def _nearness(report_data: ReportData, best: Mapping[str, Any]) -> str:
     heading = ("on test", "unit", "this model", "gap", "z", "fresh seeds", "references", "original")
     table = _table(heading, [_metric(name, summary, best) for name in _metrics(summary)])
     return (
-        "On `test`, which no search has seen. The gap is the distance to the references' mean, z "
-        "the same in their sd; a distribution is mean ± sd (n).\n\n" + table
+        "On `test`, which the search did not use. The gap is the distance to the references' "
+        "mean; z is the signed distance in their sd; a distribution is mean ± sd (n).\n\n" + table
     )
 
 
@@ -118,5 +118,5 @@ def _list(items: Sequence[str]) -> str:
 
 
 def _text(value: str) -> str:
-    """Return text that stays in its cell, and is no markup of a page."""
+    """Return text that stays in its table cell and is not read as markup."""
     return " ".join(value.translate(ESCAPES).split())

@@ -1,4 +1,4 @@
-"""Methods side by side on one problem: what each reached, at what price, and how sure a rank is."""
+"""Compares methods on one problem: their results, their cost, and how certain each rank is."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,14 +19,14 @@ Values: TypeAlias = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class CellResult:
-    """What one study of a comparison came to.
+    """The result of one study of a comparison.
 
     Args:
-        data, task, labels, method, seed: where it stands in the comparison.
-        study: its name; empty where there is none.
-        summary: its verdict; empty as long as there is none.
+        data, task, labels, method, seed: its place in the comparison.
+        study: its name; empty if there is no study.
+        summary: its verdict; empty if there is none yet.
         rows: its trials, as in trials.parquet.
-        absent: why there is no verdict: the method makes no sense there, it failed, it is to come.
+        absent: why there is no verdict: the method does not apply, it failed, or it has not run.
     """
 
     data: str
@@ -41,7 +41,7 @@ class CellResult:
 
     @property
     def problem(self) -> Problem:
-        """Return what was to be unlearned."""
+        """Return the problem that was to be solved: data, task, labels."""
         return self.data, self.task, self.labels
 
 
@@ -53,8 +53,8 @@ class Standing:
         method: its name in the comparison.
         tuned: metric -> values on `test`, one for each search and fresh seed of its winner.
         default: `gap/avg` on `test` of the default configuration, one for each search.
-        searches: of how many there is a verdict.
-        cost: seconds that all trials of a search took, on average.
+        searches: number of searches that have a verdict.
+        cost: seconds of all trials of a search, averaged over the searches.
         rank: by mean gap, 1 is best; `None` without a verdict.
         ranks: bounds within which the rank lies in 95 % of bootstrap samples of the values.
         absent: why there is no verdict.
@@ -77,15 +77,15 @@ class Standing:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """All methods on one problem, best first, with what there is to compare them with.
+    """All methods on one problem, best first, with the values to compare them with.
 
     Args:
         problem: data, task, labels.
-        metrics: those of the average gap.
+        metrics: the metrics that the average gap is made of.
         references: metric -> the values of models retrained without the forget set.
-        own_gaps: `gap/avg` of each reference against the others: what retraining itself varies by.
-        original: what the original scores: the gap of doing nothing.
-        standings: best first; those without a verdict last.
+        own_gaps: `gap/avg` of each reference against the others: how much retraining varies.
+        original: metric -> value of the original; its gap is the gap of doing nothing.
+        standings: best first; methods without a verdict last.
     """
 
     problem: Problem
@@ -102,7 +102,7 @@ class Table:
         return f"{data}, {task}, label-{labels}"
 
     def within(self, gap: float) -> bool:
-        """Return whether a gap is no larger than those of the references among themselves."""
+        """Return whether a gap is no larger than the largest gap between the references."""
         return bool(len(self.own_gaps)) and gap <= float(self.own_gaps.max())
 
 
@@ -113,17 +113,17 @@ def tables(results: Sequence[CellResult]) -> list[Table]:
 
 
 def mean(values: Sequence[float] | Values) -> float:
-    """Return the mean; NaN of nothing."""
+    """Return the mean; NaN if there are no values."""
     return float(np.mean(values)) if len(values) else float("nan")
 
 
 def sd(values: Sequence[float] | Values) -> float:
-    """Return the standard deviation (n − 1); NaN of fewer than two."""
+    """Return the standard deviation (n − 1); NaN for fewer than two values."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
 
 
 def best_so_far(rows: Sequence[Mapping[str, Any]], objective: str) -> Values:
-    """Return after each trial, by number, the lowest objective so far; NaN before the first."""
+    """Return the lowest objective after each trial, by number; NaN before the first value."""
     ordered = sorted(rows, key=lambda row: int(row["trial"]))
     values = [finite(row.get(objective)) for row in ordered]
     known = np.array([np.inf if value is None else value for value in values], dtype=float)
@@ -132,18 +132,18 @@ def best_so_far(rows: Sequence[Mapping[str, Any]], objective: str) -> Values:
 
 
 def rank_bounds(samples: Sequence[Values], seed: int = 0) -> list[tuple[int, int]]:
-    """Return for each sample the bounds of its mean's rank over bootstrap draws.
+    """Return, for each sample, the bounds of the rank of its mean over bootstrap draws.
 
     Args:
         samples: values of each method, smaller is better; none is empty.
-        seed: of the draws.
+        seed: seed of the draws.
 
     Returns:
         Lowest and highest rank of the middle 95 % of draws, 1 is best.
     """
     rng = np.random.default_rng(seed)
     means = np.stack([rng.choice(sample, (DRAWS, len(sample))).mean(axis=1) for sample in samples])
-    # Draws of equal values tie: each then has the better rank.
+    # Equal means tie: both then have the better rank.
     ranks = 1 + (means[None] < means[:, None]).sum(axis=1)
     tail = (1 - CONFIDENCE) / 2
     bounds = np.quantile(ranks, (tail, 1 - tail), axis=1, method="nearest").astype(int)

@@ -1,4 +1,4 @@
-"""A comparison as one HTML file, as LaTeX and as Markdown: the same tables for every reader."""
+"""A comparison as one HTML file, as LaTeX and as Markdown, with the same tables in each."""
 
 import base64
 import io
@@ -39,8 +39,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#2
 COLUMNS = 2  # of pictures
 LEGEND = (
     "Winners under fresh seeds, on test: mean ± sd (n); z is their distance to the references' "
-    "mean in the references' sd. The rank is by mean gap, with the bounds of 95 % of bootstrap "
-    "samples. Default: the published or first-guess configuration, untuned."
+    "mean in the references' sd. The rank is by mean gap; in parentheses are its bounds in 95 % "
+    "of bootstrap samples. Default: the published or first-guess configuration, not tuned."
 )
 
 
@@ -49,9 +49,9 @@ class Line:
     """A row of a table, as text.
 
     Args:
-        name: what it is.
+        name: label of the row.
         cells: one for each column after the name.
-        style: of the page: "reference", "original", "within" or "".
+        style: class of the row in the page: "reference", "original", "within" or "".
     """
 
     name: str
@@ -67,7 +67,7 @@ def headings(table: Table) -> list[str]:
 
 
 def lines(table: Table) -> list[Line]:
-    """Return the rows: what there is to compare with, then the methods, best first."""
+    """Return the rows: references and original, then the methods, best first."""
     return [*_measures(table), *(_line(table, standing) for standing in table.standings)]
 
 
@@ -79,7 +79,7 @@ def verdict(table: Table) -> str:
     best = known[0]
     tied = [each.method for each in known[1:] if each.ranks and each.ranks[0] == 1]
     said = f"Best: {best.method}, {GAP} {three_digits(best.gap)} pp"
-    said += f", not told apart from {', '.join(tied)}." if tied else "."
+    said += f", not distinguishable from {', '.join(tied)}." if tied else "."
     within = [each.method for each in known if table.within(each.gap)]
     if len(table.own_gaps):
         said += (
@@ -94,7 +94,7 @@ def verdict(table: Table) -> str:
 
 
 def drawn(table: Table) -> Group:
-    """Return a table for a terminal: ranks, gaps and prices; the page has all metrics."""
+    """Return a table for a terminal: ranks, gaps and costs; the page has all metrics."""
     grid = RichTable("method", "rank", GAP, "default", "unlearn s", "tuning s", box=box.SIMPLE_HEAD)
     for line in lines(table):
         rank, gap, default, *_, seconds, _ratio, tuning = line.cells
@@ -103,7 +103,7 @@ def drawn(table: Table) -> Group:
 
 
 def markdown(made: Sequence[Table]) -> str:
-    """Return the tables for a document."""
+    """Return the tables as Markdown."""
     parts = []
     for table in made:
         head = ["method", *headings(table)]
@@ -115,7 +115,7 @@ def markdown(made: Sequence[Table]) -> str:
 
 
 def latex(name: str, made: Sequence[Table]) -> str:
-    """Return the tables as LaTeX, as wide as a line; needs the packages named at its top."""
+    """Return the tables as LaTeX, as wide as the text; its first line names packages it needs."""
     parts = [r"% \usepackage{booktabs,graphicx}"]
     for table in made:
         head = headings(table)
@@ -143,16 +143,16 @@ def latex(name: str, made: Sequence[Table]) -> str:
 def write_comparison(
     name: str, made: Sequence[Table], results: Sequence[CellResult], path: Path
 ) -> None:
-    """Write the page: tables, and how each search went.
+    """Write the page: the tables and the course of each search.
 
     Args:
-        name: of the comparison.
+        name: name of the comparison.
         made: its tables.
-        results: of its studies.
-        path: the file.
+        results: results of its studies.
+        path: the file to write.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     environment = Environment(
         loader=FileSystemLoader(HERE),
@@ -226,7 +226,7 @@ def _draw_levels(axes: Axes, table: Table) -> None:
 
 
 def _picture(table: Table, results: Sequence[CellResult]) -> str:
-    """Return the curves as an address of their own bytes; "" where there are none yet."""
+    """Return the curves as a `data:` URL; "" if there are none yet."""
     if next(_curves(table, results), None) is None:
         return ""
     stream = io.BytesIO()

@@ -1,4 +1,4 @@
-"""A study in a page of Markdown: what its run in MLflow says of itself."""
+"""A study as one page of Markdown: the description of its run in MLflow."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -7,24 +7,22 @@ from report.notation import three_digits
 from report.report_data import ReportData, hyperparameters, rerun_command
 from report.verdict import Cell, configurations, headline, metrics, with_unit
 
-LENGTH = 7_800  # characters; MLflow takes 8,000, and passwords are yet to be blotted out
+LENGTH = 7_800  # characters; MLflow accepts 8,000, and redacting passwords may add some
 LEGEND = "Δ: distance to the references' mean; z: the same in their sd; mean ± sd (n)."
 
 
 def describe(report_data: ReportData) -> str:
-    """Return a study in Markdown: its verdict, or that there is none yet, and how to continue.
+    """Return a study as Markdown: its verdict, or that there is none yet, and how to continue.
 
-    At most `LENGTH` characters: whole lines are left out at the end, where the least is said.
+    At most `LENGTH` characters: whole lines are cut at the end, where the least important are.
     """
     sections: list[Iterable[str]] = [
         [f"**{_text(report_data.study)}**: {_text(headline(report_data))}"],
         _table(report_data),
-        _listed("Bear in mind", [_text(warning) for warning in report_data.warnings]),
+        _listed("Warnings", [_text(warning) for warning in report_data.warnings]),
         _winner(report_data),
         _costs(report_data),
-        _listed(
-            "What to type", [f"{what}: `{line}`" for what, line in report_data.commands.items()]
-        ),
+        _listed("Commands", [f"{what}: `{line}`" for what, line in report_data.commands.items()]),
         _facts(report_data),
     ]
     written = ["\n".join(section) for section in map(list, sections) if section]
@@ -32,7 +30,7 @@ def describe(report_data: ReportData) -> str:
 
 
 def _table(report_data: ReportData) -> Iterator[str]:
-    """Yield who scored what on `test`."""
+    """Yield the table of the scores on `test`."""
     names = metrics(report_data.summary)
     if not names:
         return
@@ -50,7 +48,7 @@ def _winner(report_data: ReportData) -> Iterator[str]:
     if row is not None:
         given = ", ".join(f"{name} = {value}" for name, value in hyperparameters(row).items())
         again = f"`{rerun_command(report_data, row['trial'])}`"
-        yield f"**Trial {row['trial']}**: {_text(given)}; {row['epochs']} epochs; again: {again}"
+        yield f"**Trial {row['trial']}**: {_text(given)}; {row['epochs']} epochs; rerun: {again}"
 
 
 def _costs(report_data: ReportData) -> Iterator[str]:
@@ -62,7 +60,7 @@ def _costs(report_data: ReportData) -> Iterator[str]:
     own = three_digits(sum(row["seconds"] for row in report_data.rows))
     sweep = three_digits(report_data.summary.get("seconds"))
     trials = f"{len(report_data.rows)} trials ({counts})"
-    yield f"**Costs**: {trials} took {own} s in all, the last sweep {sweep} s"
+    yield f"**Costs**: {trials} took {own} s in total, the last sweep {sweep} s"
 
 
 def _facts(report_data: ReportData) -> Iterator[str]:
@@ -87,7 +85,7 @@ def _row(cells: Iterable[str]) -> str:
 
 
 def _text(text: str) -> str:
-    """Return text that Markdown takes for nothing else, in one line."""
+    """Return text on one line, with Markdown's special characters escaped."""
     line = " ".join(text.split())
     return line.replace("|", "\\|").replace("<", "&lt;").replace("`", "'").replace("*", "\\*")
 

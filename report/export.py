@@ -27,8 +27,8 @@ def export(trials: pa.Table, summary: Summary, form: str) -> bytes:
     """Return a study in one of `FORMATS`.
 
     Args:
-        trials: one row a trial, all metrics on `val`.
-        summary: the verdict on `test`; LaTeX alone needs it.
+        trials: one row per trial, all metrics on `val`.
+        summary: the verdict on `test`; only LaTeX needs it.
         form: `csv`, `json` (an array of objects) and `parquet` hold all columns of all trials;
             `latex` is a table of the verdict.
 
@@ -39,14 +39,14 @@ def export(trials: pa.Table, summary: Summary, form: str) -> bytes:
 
 
 def require_format(form: str, *, file: bool) -> None:
-    """Check that a study can be had in this format.
+    """Check that a study can be exported in this format.
 
     Args:
-        form: what the user typed.
-        file: whether it goes to a file.
+        form: the format that the user typed.
+        file: whether the output goes to a file.
 
     Raises:
-        InputError: there is no such format, or it is none for a terminal.
+        InputError: the format is unknown, or it cannot be written to a terminal.
     """
     if form not in FORMATS:
         raise InputError("--format", form, f"unknown; {known_names(form, FORMATS)}")
@@ -61,7 +61,7 @@ def _csv(trials: pa.Table, _: Summary) -> bytes:
 
 
 def _json(trials: pa.Table, _: Summary) -> bytes:
-    rows = plain(trials.to_pylist())  # infinity is null
+    rows = plain(trials.to_pylist())  # JSON has no infinity: it becomes null
     return (json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
@@ -75,10 +75,10 @@ def _parquet(trials: pa.Table, _: Summary) -> bytes:
 
 
 def _latex(_: pa.Table, summary: Summary) -> bytes:
-    """Return a table that needs the package booktabs and no more."""
+    """Return a table that needs only the package booktabs."""
     if not summary.get("best"):
         raise MissingError(
-            f"{summary['study']} has no verdict yet: its sweep writes one at its end"
+            f"{summary['study']} has no verdict yet: its sweep writes one when it ends"
         )
     shown = metrics(summary)
     columns = configurations({**summary, "best": summary["best"][:1]})
@@ -111,7 +111,7 @@ def latex_row(cells: Sequence[str]) -> str:
 
 
 def _detail(configuration: TestedModel, shown: Sequence[str]) -> str:
-    """Return which it is, and of how many runs: a range where metrics differ in it."""
+    """Return which model it is and the number of its runs; a range if the metrics differ in it."""
     values = [configuration.values.get(metric) for metric in shown]
     runs = sorted({each["n"] for each in values if isinstance(each, Mapping) and each["n"]})
     counts = "$--$".join(str(count) for count in dict.fromkeys([*runs[:1], *runs[-1:]]))
@@ -129,14 +129,14 @@ def _cell(cell: Cell) -> str:
 
 
 def latex_number(text: str) -> str:
-    """Return a number, or `mean ± sd`, as LaTeX has it."""
+    """Return a number, or `mean ± sd`, in LaTeX's notation."""
     if text == ABSENT:
         return "--"
     return "$" + text.replace("±", r"\pm").replace(MINUS, "-") + "$"
 
 
 def latex_text(text: str) -> str:
-    """Return text that LaTeX prints as it is."""
+    """Return text with LaTeX's special characters escaped."""
     return _SPECIAL.sub(lambda found: _COMMANDS.get(found[0], f"\\{found[0]}"), text)
 
 

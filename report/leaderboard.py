@@ -9,15 +9,15 @@ ROWS = 200  # at most
 
 
 def leaderboard(report_data: ReportData) -> dict[str, list[Any]]:
-    """Return the best trials, then those that failed, as MLflow has a table.
+    """Return the best trials, then those that failed, in the format of an MLflow table.
 
-    What matters most stands first: MLflow's pages show only as many columns as fit.
+    The most important columns come first: MLflow's pages show only as many columns as fit.
 
     Returns:
         "columns": rank and trial; the objective on `val`; metrics on `test` of the trials that were
-        examined, the objective first; state and epochs; hyperparameters; run in MLflow and the
-        command to run it again. "data": a list for each of at most `ROWS` trials, null for what it
-        lacks.
+        measured there, the objective first; state and epochs; hyperparameters; run in MLflow and
+        the command to run it again. "data": a list for each of at most `ROWS` trials, null for
+        missing values.
     """
     ranked = report_data.ranked()
     others = [row for row in report_data.rows if report_data.value(row) is None]

@@ -10,7 +10,7 @@ MINUS = "−"
 
 UNIT_NAMES = {"%": "percent", "pp": "percentage points", "s": "seconds", "×": "times retraining"}
 
-# (from this size on, format); limits sit where rounding would add a digit.
+# (smallest size, format), largest first; the limits are where rounding would add a digit.
 THREE_DIGITS = ((99.95, ".0f"), (9.995, ".1f"), (0.0995, ".2f"), (0.0, "#.3g"))
 TWO_DIGITS = ((99.95, ".0f"), (9.95, ".1f"), (0.95, ".1f"), (1e-4, "#.2g"), (0.0, ".1f"))
 DIFFERENCE = ((99.95, ".0f"), (0.095, ".1f"), (1e-300, ".1g"), (0.0, ".1f"))
@@ -21,7 +21,7 @@ def unit(metric: str) -> str:
     """Return the unit of a metric: "%", "pp", "nats", "s", "×", or "" for none.
 
     Args:
-        metric: a name of the contract, for example `acc/test` or `gap/div/js`.
+        metric: name of a metric, for example `acc/test` or `gap/div/js`.
     """
     known = metric_named(metric)
     return known.unit if known else ""
@@ -33,7 +33,7 @@ def unit_name(metric: str) -> str:
 
 
 def three_digits(value: object) -> str:
-    """Return a number with three digits that matter: 128, 97.6, 5.23, 0.30, 0.0312."""
+    """Return a number with three significant digits: 128, 97.6, 5.23, 0.30, 0.0312."""
     return _written(value, THREE_DIGITS)
 
 
@@ -43,7 +43,7 @@ def two_digits(value: object) -> str:
 
 
 def difference(value: object) -> str:
-    """Return a gap as briefly as it can be told from others: 158, 52.1, 0.3, 0.008."""
+    """Return a gap with as few digits as a comparison needs: 158, 52.1, 0.3, 0.008."""
     return _written(value, DIFFERENCE)
 
 
@@ -53,7 +53,7 @@ def score(value: object) -> str:
 
 
 def mean_and_sd(distribution: Mapping[str, object] | None) -> str:
-    """Return `mean ± sd (n)`, both to the same decimal: a result is a distribution.
+    """Return `mean ± sd (n)`, both with the same number of decimals.
 
     Args:
         distribution: "mean", "sd" and "n"; a single run has no sd.

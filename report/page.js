@@ -1,6 +1,6 @@
 "use strict";
 
-// Large parts of the page are gzipped and inflated when they are needed.
+// Large parts of the page are gzipped; they are decompressed when they are needed.
 async function inflated(id) {
   const text = atob(document.getElementById(id).textContent);
   const bytes = new Uint8Array(text.length);
@@ -20,8 +20,8 @@ function element(name, attributes = {}, ...children) {
 
 // --- charts ----------------------------------------------------------------------------------
 
-const NEAR = "600px"; // from the visible part, where charts are drawn
-const FEW = 4; // charts with WebGL, of three contexts each; browsers have 16 or less
+const NEAR = "600px"; // charts that are this close to the visible part are drawn
+const FEW = 4; // charts with WebGL; each needs three contexts, and browsers have 16 or fewer
 const CONFIG = { displaylogo: false, responsive: true, showSendToCloud: false };
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const drawn = new Set();
@@ -43,14 +43,14 @@ async function draw(box) {
   if (box.dataset.wanted) return;
   box.dataset.wanted = "yes";
   const [figure] = await Promise.all([unpacked(box.dataset.figure), loaded()]);
-  if (!box.dataset.wanted) return; // it has left again
+  if (!box.dataset.wanted) return; // it left the visible part while it was loading
   const layout = { ...figure.layout, template: theme(), height: box.clientHeight };
   await Plotly.newPlot(box, figure.data, layout, CONFIG);
   drawn.add(box);
   if (!box.dataset.wanted) release(box);
 }
 
-// A browser has few WebGL contexts: where charts need more, they are given up when out of sight.
+// A browser has few WebGL contexts: if the charts need more, those out of sight release theirs.
 function release(box) {
   delete box.dataset.wanted;
   if (drawn.delete(box)) Plotly.purge(box);
@@ -60,7 +60,7 @@ function retheme() {
   for (const box of drawn) Plotly.relayout(box, { template: theme() });
 }
 
-// One by one when nothing else is to be done, so that a printed page has them as well.
+// One by one while the browser is idle, so that a printed page has all charts.
 async function drawAll(boxes) {
   for (const box of boxes) {
     await draw(box);
@@ -107,7 +107,7 @@ function shown(value) {
   return size < 1e-3 || size >= 1e6 ? value.toExponential(2) : String(Number(value.toPrecision(4)));
 }
 
-// Numbers before texts; what is missing comes last whichever way is sorted.
+// Numbers come before text; missing values come last in both directions.
 function compared(a, b, sign) {
   if (a === null || b === null) return (a === null) - (b === null);
   if (typeof a === "number" && typeof b === "number") return sign * (a - b);
@@ -165,7 +165,7 @@ class Trials {
     this.draw();
   }
 
-  // `lr<1e-3` and `state=failed` compare a column; any other word is looked for in the row.
+  // `lr<1e-3` and `state=failed` compare a column; any other word is searched for in the row.
   test(condition) {
     const [, name, sign, wanted] = CONDITION.exec(condition) ?? [];
     const column = this.columns.find((each) => each.name.toLowerCase() === name);
@@ -234,7 +234,7 @@ async function copy(button) {
     await navigator.clipboard.writeText(button.dataset.copy);
     button.textContent = "copied";
   } catch {
-    prompt("Copy:", button.dataset.copy); // a browser that gives no access to the clipboard
+    prompt("Copy:", button.dataset.copy); // the browser denies access to the clipboard
   }
   setTimeout(() => (button.textContent = "copy"), 1500);
 }
@@ -247,7 +247,7 @@ document.addEventListener("click", ({ target }) => {
 // --- start -----------------------------------------------------------------------------------
 
 if ("DecompressionStream" in window) {
-  watchTables().finally(watchCharts); // for Plotly keeps a browser busy for a while
+  watchTables().finally(watchCharts); // tables first: Plotly keeps the browser busy for a while
 } else {
   document.getElementById("unsupported").hidden = false;
 }

@@ -1,9 +1,9 @@
 """A study, or several side by side, as one HTML file that needs no network: `report.html`.
 
-What is large (Plotly itself, figures, tables of trials) is gzipped and inflated by the browser when
-it is needed. Text is escaped by the template; data travel in base64, which closes no element; and
-the page's policy lets a browser run the scripts of this module alone, whatever a name or an error
-message may hold.
+Large parts (Plotly, figures, tables of trials) are gzipped; the browser decompresses them when it
+needs them. The template escapes text. Data are in base64, which cannot close an element. The page's
+content security policy lets a browser run only the scripts of this module, whatever a name or an
+error message contains.
 """
 
 import base64
@@ -32,19 +32,17 @@ from report.report_data import PARAMS, Mixtures, ReportData, rerun_command
 from report.verdict import configurations, headline, metrics, sample, with_unit, within
 
 HERE = Path(__file__).parent
-HEIGHT = 450  # of a figure that does not say, in pixels
-DIGITS = 6  # that numbers of the table of trials keep: what is exported has them all
+HEIGHT = 450  # pixels; of a figure without a height of its own
+DIGITS = 6  # significant digits in the table of trials; an export has all digits
 LEADING = ("trial", "state", "epochs", "seconds")  # columns, before the objective
 APART = ("study", "trial_id", "method", "mlflow_run_id", "error", *LEADING)
 PAGES = ("http://", "https://")
 ATTACK = (
     "mia/asr is the success of LAF's membership attack in percent, the mean of 5 draws of its "
-    "images; 50 is chance. Numbers of other attacks, or of a single draw, do not compare with it."
+    "images; 50 is chance. It cannot be compared with other attacks or with a single draw."
 )
-PHASES = (
-    "The search saw val alone. The verdict is on test, which has images of its own of every kind."
-)
-# Which question a figure answers; those not named here tell how the search went.
+PHASES = "The search used only val. The verdict is on test, which shares no image with val."
+# The question that each figure answers; the figures not named here show how the search went.
 QUESTIONS = {
     "won": ("against_references",),
     "mattered": ("importance", "parallel_coordinates", "slices", "contour"),
@@ -53,14 +51,14 @@ QUESTIONS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Chart:
-    """A panel, ready for the template; `data` is empty where there is no figure.
+    """A panel, ready for the template; `data` is empty if there is no figure.
 
     Args:
-        id: prefix of its elements' names.
+        id: prefix of the ids of its elements.
         title, caption: as in the panel.
-        data: the figure, packed.
-        height: of the figure, in pixels.
-        webgl: whether it takes some of the few WebGL contexts of a browser.
+        data: the figure, packed (gzip, then base64).
+        height: height of the figure in pixels.
+        webgl: whether it uses WebGL contexts, of which a browser has few.
     """
 
     id: str
@@ -72,14 +70,14 @@ class Chart:
 
 
 def write_page(studies: Sequence[ReportData], path: Path) -> None:
-    """Write one page on one study or several; a reader sees the old page or the new one.
+    """Write one page about one or more studies; a reader sees the old page or the new one.
 
     Args:
         studies: report data of at least one study.
-        path: the file; its folder is made when missing.
+        path: the file; its folder is created if missing.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     content = page(studies).encode()
     with replacing(path) as temporary:
@@ -111,16 +109,17 @@ def page(studies: Sequence[ReportData]) -> str:
 
 @cache
 def _plotly() -> tuple[str, str]:
-    """Return Plotly's script, and the same packed."""
+    """Return Plotly's script, plain and packed."""
     source = (Path(plotly.__file__).parent / "package_data" / "plotly.min.js").read_text("utf-8")
     return source, _packed(source)
 
 
 def _policy(*scripts: str) -> str:
-    """Return what the page may do: run these scripts, and load nothing.
+    """Return the content security policy of the page: run these scripts, load nothing.
 
-    Plotly sets styles by attribute, compiles what draws with WebGL when it needs it (which markup
-    cannot make use of), and makes its downloads as images from memory.
+    Plotly needs three exceptions: it sets styles by attribute, it compiles code for WebGL at run
+    time (`unsafe-eval`, which injected markup cannot use), and it makes downloads from images in
+    memory.
     """
     digests = (base64.b64encode(hashlib.sha256(each.encode()).digest()) for each in scripts)
     allowed = " ".join(f"'sha256-{digest.decode()}'" for digest in digests)
@@ -174,7 +173,7 @@ def _study(report_data: ReportData, anchor: str) -> dict[str, Any]:
 
 
 def _beside(report_data: ReportData) -> list[str]:
-    """Return the cells that a study has beside others."""
+    """Return the cells of a study in the table of all studies."""
     summary = report_data.summary
     best: Mapping[str, Any] = next(iter(summary.get("best") or []), {})
     spread, references = summary.get("spread") or {}, summary.get("references") or {}
@@ -212,19 +211,19 @@ def _verdict(report_data: ReportData) -> dict[str, Any]:
 
 
 def _heading(metric: str) -> dict[str, Any]:
-    """Return a metric's name in parts, between which it may be broken, and its unit."""
+    """Return a metric's name in parts, between which a line may break, and its unit."""
     return {"parts": re.findall(r"[^/_]+(?:/|_s$|_)?", metric), "unit": unit(metric)}
 
 
 def _notes(report_data: ReportData) -> list[str]:
-    """Return what a reader must know of the numbers."""
+    """Return what a reader must know about the numbers."""
     states = [str(row["state"]) for row in report_data.rows]
     counted = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     notes = [f"Trials: {len(states)} ({counted}).", PHASES]
     if report_data.own:
         own = ", ".join(three_digits(value) for value in sorted(report_data.own))
         notes.append(
-            f"On val, the references' own {report_data.objective}, each against others: {own}."
+            f"On val, {report_data.objective} of each reference against the others: {own}."
         )
     if any("mia/asr" in row for row in report_data.rows):
         notes.append(ATTACK)
@@ -232,7 +231,7 @@ def _notes(report_data: ReportData) -> list[str]:
 
 
 def _samples(summary: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return, a metric a row, what references and fresh seeds scored."""
+    """Return the scores of references and fresh seeds, one row per metric."""
     references, spread = summary.get("references") or {}, summary.get("spread") or {}
     return [
         {
@@ -284,9 +283,10 @@ def _picture(mixtures: Mixtures) -> str:
 
 def _picture_words(mixtures: Mixtures) -> str:
     return (
-        f"{len(mixtures.lams)} pairs of a forget and a retain image, a column each, with the mask "
-        f"that the best trial's generator makes for them at λ, and the mixture; below, its mean "
-        f"mask by class of the retain image. A mask is the share of the forget image in a pixel."
+        f"{len(mixtures.lams)} pairs of a forget and a retain image, one column per pair, with the "
+        f"mask that the best trial's generator makes for them at λ, and the mixture. Below: its "
+        f"mean mask by class of the retain image. A mask is the share of the forget image in a "
+        f"pixel."
     )
 
 
@@ -294,7 +294,7 @@ def _picture_words(mixtures: Mixtures) -> str:
 
 
 def _columns(report_data: ReportData) -> list[str]:
-    """Return the columns to show: all but what can be computed from others or is said elsewhere."""
+    """Return the columns to show: not those that follow from others or are shown elsewhere."""
     names = dict.fromkeys(name for row in report_data.rows for name in row)
     known = [name for name in names if name not in APART and name != report_data.objective]
     params = sorted(
@@ -332,9 +332,9 @@ def _column(report_data: ReportData, name: str) -> dict[str, Any]:
 
 
 def _cell(value: object) -> object:
-    """Return a value as a page shows it: numbers rounded, all else as text, `None` for nothing.
+    """Return a value as the page shows it: numbers rounded, everything else as text.
 
-    What is missing or not finite is nothing; a truth value is a word, other than in `plain`.
+    A missing or non-finite value becomes `None`; a boolean becomes a word, unlike in `plain`.
     """
     if isinstance(value, bool) or value is None:
         return None if value is None else str(value)

@@ -1,6 +1,6 @@
-"""A study's result as pictures: its search, its metrics beside references', its generator.
+"""A study's result as pictures: the search, the metrics next to the references', the generator.
 
-Figures are built as objects, without pyplot's global state, so that threads may draw.
+Figures are built as objects, without pyplot's global state, so that threads can draw.
 """
 
 import math
@@ -25,7 +25,7 @@ from report.report_data import Masks, Mixtures, Pixels
 DPI = 150
 INK = "#222222"
 PALE = "#8a8a8a"
-# Okabe and Ito's colours, told apart by every kind of colour vision; markers differ as well.
+# Okabe and Ito's colours can be distinguished with any colour vision; markers differ as well.
 BLUE, ORANGE, VERMILION, GREEN = "#0072B2", "#E69F00", "#D55E00", "#009E73"
 STATES: dict[str, dict[str, Any]] = {
     "complete": {"marker": "o", "facecolors": BLUE, "edgecolors": "white", "s": 52},
@@ -37,11 +37,11 @@ BESIDE = ("div/js", "gap/avg")  # drawn after the metrics of the average gap
 CAPTION = (
     "green: the references' mean ± sd · numbers: value, or mean ± sd (n) · arrow: off the scale"
 )
-WIDE = 30  # from this ratio of largest to smallest on, a linear axis hides the good trials
-RAIL = 0.96  # height of the marks of trials without a value, in heights of the axes
-FAR = 5  # what would stretch a strip more than this is marked at its edge, with its number
+WIDE = 30  # ratio of largest to smallest from which a linear axis hides the good trials
+RAIL = 0.96  # height of the marks of trials without a value, as a fraction of the axes' height
+FAR = 5  # a value that would stretch a strip more than this is marked at its edge
 
-NO_SPAN = 1e-9  # values nearer than this to each other differ by rounding
+NO_SPAN = 1e-9  # values closer than this differ only by rounding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ def gap_by_trial(
     band: tuple[float, float] | None,
     original: float | None,
 ) -> None:
-    """Draw the objective of every trial, the best so far, and what there is to compare with.
+    """Draw the objective of every trial, the best so far, the references and the original.
 
     Args:
         rows: trials as in trials.parquet, in any order.
@@ -130,7 +130,7 @@ def _draw_trials(axes: Axes, points: Sequence[Point]) -> None:
 
 
 def _draw_rail(axes: Axes, points: Sequence[Point]) -> None:
-    """Mark trials without a value on top: at the bottom a failure would look like the best."""
+    """Mark trials without a value at the top: at the bottom a failure would look like the best."""
     if not points:
         return
     low, high = axes.get_ylim()
@@ -146,7 +146,7 @@ def _draw_rail(axes: Axes, points: Sequence[Point]) -> None:
 
 
 def _draw_best_so_far(axes: Axes, points: Sequence[Point]) -> Point | None:
-    """Draw the best trial up to each trial; return the last of them.
+    """Draw the best value up to each trial; return the best trial of all.
 
     A trial that was stopped early counts: it is a configuration with fewer epochs.
     """
@@ -170,7 +170,7 @@ def _scale(axes: Axes, values: Sequence[float | None], band: Sequence[float]) ->
     """Choose a logarithmic axis where a linear one would hide the good trials."""
     drawn = [value for value in values if value is not None]
     known = [*drawn, *band]
-    positive = [value for value in known if value > 0]  # a band may reach zero, a point may not
+    positive = [value for value in known if value > 0]  # a band may reach zero, a point must not
     if min(drawn, default=1) > 0 and positive and max(positive) / min(positive) >= WIDE:
         axes.set_yscale("log")
         axes.set_ylim(min(positive) / 1.4, max(positive) * 1.4)
@@ -183,12 +183,12 @@ def _scale(axes: Axes, values: Sequence[float | None], band: Sequence[float]) ->
         axes.set_yticks([])
 
 
-# --- metrics beside the references ----------------------------------------------------------
+# --- metrics next to the references ---------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """What a configuration scored in one metric: one value, or several with mean and sd."""
+    """The score of a configuration in one metric: one value, or several with mean and sd."""
 
     label: str
     values: tuple[float, ...]
@@ -200,7 +200,7 @@ class Sample:
 
 
 def metrics_against_references(summary: Mapping[str, Any], path: Path) -> None:
-    """Draw, a strip a metric, where each configuration lies beside the retrained references.
+    """Draw one strip per metric: each configuration next to the retrained references.
 
     Args:
         summary: the result of a sweep, all values on `test`.
@@ -229,7 +229,7 @@ def _any_value(samples: Sequence[Sample]) -> bool:
 
 
 def samples_of(summary: Mapping[str, Any], metric: str) -> list[Sample]:
-    """Return what references, original, default and best scored, the last under fresh seeds too."""
+    """Return the scores of references, original, default, best, and best under fresh seeds."""
     best: Mapping[str, object] = next(iter(summary.get("best") or []), {})
     default = summary.get("default") or {}
     return [
@@ -287,7 +287,7 @@ def _draw_strip(axes: Axes, metric: str, samples: Sequence[Sample], *, labelled:
 
 
 def range_of(samples: Sequence[Sample]) -> tuple[float, float]:
-    """Return the values to show: all, unless original or default would hide what is near."""
+    """Return the range to show: all values, unless original or default would hide the others."""
     references, original, default, best, again = samples
     near = [bound for sample in (references, best, again) for bound in _extent(sample)]
     for sample in (default, original):
@@ -306,7 +306,7 @@ def _extent(sample: Sample) -> list[float]:
 
 
 def _draw_sample(axes: Axes, height: int, sample: Sample, low: float, high: float) -> None:
-    beside = axes.get_yaxis_transform()  # widths of the axes across, rows down
+    beside = axes.get_yaxis_transform()  # x in widths of the axes, y in rows
     axes.text(1.02, height, sample.text, transform=beside, va="center", fontsize=8.5, color=INK)
     if sample.mean is None:
         return
@@ -331,23 +331,23 @@ LONGEST_NAME = 14  # of a class, in characters
 
 
 def generator_picture(mixtures: Mixtures, path: Path) -> None:
-    """Draw what a generator mixes, and the masks it does it with.
+    """Draw what a generator mixes, and its masks.
 
     Args:
-        mixtures: of the generator.
+        mixtures: the generator's mixtures.
         path: the PNG file to write, atomically.
     """
     _write(generator_figure(mixtures), path)
 
 
 def generator_figure(mixtures: Mixtures) -> Figure:
-    """Return the figure that `generator_picture` writes: a column a pair, then the mean masks."""
+    """Return the figure of `generator_picture`: one column per pair, then the mean masks."""
     pairs, classes = len(mixtures.lams), len(mixtures.mean_classes)
     columns = max(pairs, 3)
     lines = len(LINES) - 1 + -(-classes // columns)
     width, height = 1.4 + (EDGE + GAP) * columns, 0.1 + (EDGE + GAP + TITLE) * lines
     figure = new_figure(width=width, height=height)
-    figure.set_layout_engine("none")  # everything has its place, and to look for one takes seconds
+    figure.set_layout_engine("none")  # all positions are fixed; a layout takes seconds
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     for column in range(pairs):
@@ -385,7 +385,7 @@ def _draw_image(axes: Axes, line: int, column: int, image: Pixels | Masks, name:
     axes.imshow(pixels, extent=(left, left + EDGE, top + EDGE, top), aspect="auto", **look)
     short = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
     place: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": 9, "color": INK}
-    # A name may have dollar signs, which would begin a formula.
+    # A name may contain dollar signs, which would start a formula.
     axes.text(left + EDGE / 2, top - 0.04, short, parse_math=False, **place)
 
 
@@ -393,7 +393,7 @@ def _draw_image(axes: Axes, line: int, column: int, image: Pixels | Masks, name:
 
 
 def new_figure(*, width: float, height: float) -> Figure:
-    """Return an empty figure in inches, white in a dark page as well."""
+    """Return an empty figure, with its size in inches; it stays white in a dark page."""
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     return figure

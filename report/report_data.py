@@ -1,4 +1,4 @@
-"""All that a reviewer asks of a study, as plain data: what pages, plots and MLflow are made of.
+"""The plain data of a study from which pages, plots and MLflow's texts are made.
 
 Shape suffixes: B pairs, K classes, H W pixels, C channels.
 """
@@ -25,10 +25,10 @@ class Axis:
 
     Args:
         low, high: bounds of a number; `None` for a choice.
-        log: whether it is sampled evenly in its logarithm.
-        options: of a choice; empty for a number.
+        log: whether it is sampled uniformly in its logarithm.
+        options: values of a choice; empty for a number.
         default: the published value or the first guess.
-        unit: of the value; empty for a pure number.
+        unit: unit of the value; empty for a pure number.
     """
 
     low: float | None = None
@@ -44,8 +44,8 @@ class Share:
     """How much of the objective's variation a hyperparameter explains, in [0, 1].
 
     Args:
-        mean: over resamples of the trials.
-        low, high: 5th and 95th percentile over these.
+        mean: mean over resamples of the trials.
+        low, high: 5th and 95th percentile over the same resamples.
     """
 
     mean: float
@@ -58,9 +58,9 @@ class Importance:
     """Which hyperparameters mattered.
 
     Args:
-        shares: by hyperparameter, most important first; empty where nothing can be said.
-        trials: that it was computed from.
-        method: how, for the caption.
+        shares: by hyperparameter, most important first; empty if they are unknown.
+        trials: number of trials that they were computed from.
+        method: how they were computed, for the caption.
         warning: why not to rely on it; empty if there were enough trials.
     """
 
@@ -72,15 +72,15 @@ class Importance:
 
 @dataclass(frozen=True, kw_only=True)
 class Mixtures:
-    """What the generator of the winner does, on a few pairs and on average.
+    """What the winner's generator does, for a few pairs and on average.
 
     Args:
-        forget: images, uint8, shape (B, H, W, F) with F = 1 or 3.
+        forget: images, uint8, shape (B, H, W, C) with C = 1 or 3.
         retain: images paired with them, same shape.
         mixed: `M_f ⊙ forget + M_r ⊙ retain`, same shape.
         masks: M_f, the share of the forget image in each pixel, in [0, 1], shape (B, H, W).
         lams: λ of each pair, in (0, 1), shape (B,).
-        forget_classes, retain_classes: names, one a pair.
+        forget_classes, retain_classes: names, one per pair.
         mean_masks: mean of M_f over many pairs by class of the retain image, shape (K, H, W).
         mean_classes: names of these K classes.
     """
@@ -98,7 +98,7 @@ class Mixtures:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportData:
-    """A study, ready to be shown. `val` is what the search saw, `test` what it did not.
+    """A study, ready to be shown. The search used `val`; it did not use `test`.
 
     Args:
         summary: as in summary.json, all metrics on `test`; empty while there is no verdict yet.
@@ -112,12 +112,12 @@ class ReportData:
         importance: which hyperparameters mattered.
         mixtures: what the winner's generator does, if it has one.
         experiment: the resolved experiment as YAML.
-        facts: of data, forget set, code, hardware and packages, for display, in order.
-        commands: what to type, by what it does, in order: "resume", "report", "export", "ui".
-        home: what commands need to find the study, ` --home DIR`; empty where they look anyway.
-        warnings: what to bear in mind, a sentence each.
-        links: MLflow page of a trial's run, by number; empty where MLflow has no pages.
-        citations: of methods and attacks that were used.
+        facts: about data, forget set, code, hardware and packages, for display, in order.
+        commands: command lines by purpose, in order: "resume", "report", "export", "ui".
+        home: option that commands need to find the study, ` --home DIR`; empty for the default.
+        warnings: cautions about the result, one sentence each.
+        links: MLflow page of a trial's run, by number; empty if MLflow has no pages.
+        citations: citations of methods and attacks that were used.
     """
 
     summary: Mapping[str, Any]
@@ -159,11 +159,11 @@ class ReportData:
 
 
 def hyperparameters(row: Row) -> dict[str, Any]:
-    """Return a row's hyperparameters, without those that do not exist for it."""
+    """Return a row's hyperparameters, without those that the trial does not have."""
     found = {name: row[name] for name in row if name.startswith(PARAMS)}
     return {name.removeprefix(PARAMS): value for name, value in found.items() if value is not None}
 
 
 def rerun_command(report_data: ReportData, trial: int) -> str:
-    """Return what to type to run a trial again and compare."""
+    """Return the command that runs a trial again and compares the numbers."""
     return f"mixunlearn rerun {report_data.study}/{trial}{report_data.home}"

@@ -26,7 +26,7 @@ Summary = Mapping[str, Any]
 Layout = Sequence[Sequence[int]]
 Cell = tuple[str, str, str]  # value, gap and z as text; "" where there is nothing to say
 
-# Shown beside the metrics that make up the average gap, where a summary has them.
+# Shown after the metrics that make up the average gap, if a summary has them.
 BESIDE = ("div/js", "gap/avg", "time/unlearn_s", "time/ratio_to_retrain")
 HEADINGS = {
     "mia/asr": "mia\nasr",
@@ -35,7 +35,7 @@ HEADINGS = {
     "time/unlearn_s": "unlearn\ntime",
     "time/ratio_to_retrain": "time /\nretrain",
 }
-# Which parts of a cell share a line: a layout for wide, for middling and for narrow terminals.
+# Which parts of a cell share a line: one layout each for wide, medium and narrow terminals.
 LAYOUTS = (((0, 1, 2),), ((0,), (1, 2)), ((0,), (1,), (2,)))
 COST = ("epochs", "seconds")  # shown after the hyperparameters of a trial
 BEST_SHOWN = 5
@@ -64,11 +64,11 @@ class TableRow:
 
 
 def summary_table(summary: Summary) -> Group:
-    """Return what a study found, readable from 80 columns on.
+    """Return the results of a study, readable in 80 columns or more.
 
     References, the untouched original, the default (trial 0) and the best five trials with
     value, gap (Δ) and z of each metric; their hyperparameters; and the best configuration under
-    fresh seeds beside the references' own scatter. What is absent is written `–`.
+    fresh seeds next to the references' own spread. A missing value is written `–`.
 
     Args:
         summary: the result of a sweep, all values on `test`.
@@ -135,7 +135,7 @@ def _name(parts: tuple[str, str], layout: Layout) -> str:
 
 
 def _metrics(summary: Summary, rows: Sequence[TableRow]) -> list[str]:
-    """Return the metrics to show: those of the average gap, then others that have a value."""
+    """Return the metrics to show: first those of the average gap, then others with a value."""
     known = [summary.get("references") or {}, *(row.values for row in rows)]
     present = [name for name in BESIDE if any(values.get(name) is not None for values in known)]
     return [*summary["gap_metrics"], *present]
@@ -147,7 +147,7 @@ def _heading(metric: str) -> str:
 
 
 def _sample(references: Mapping[str, Mapping[str, object]]) -> str:
-    """Return how many references there are, as a range should metrics differ in it."""
+    """Return the number of references; a range if the metrics differ in it."""
     counts = sorted({int(str(each.get("n", 0))) for each in references.values() if each})
     return f"n={'–'.join(map(str, counts[:: max(1, len(counts) - 1)])) or 0}"
 
@@ -177,7 +177,7 @@ def _aligned(cells: Sequence[Cell], layout: Layout, width: int) -> list[Text]:
 
 def _lines(cell: Cell, widths: Sequence[int], layout: Layout, width: int) -> Text:
     text = Text("\n").join(_line(cell, widths, parts, width) for parts in layout)
-    text.rstrip()  # a cell that says nothing on its last line does not need one
+    text.rstrip()  # a cell does not need an empty last line
     return text
 
 

@@ -1,4 +1,4 @@
-"""A study's verdict on `test`, configuration by configuration: what pages and papers show."""
+"""A study's verdict on `test`, by configuration, as pages and papers show it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from report.notation import difference, mean_and_sd, score, three_digits, unit
 from report.report_data import ReportData
 from report.tables import BESIDE
 
-FAR = 3.0  # sd from the references' mean, beyond which a metric is named
+FAR = 3.0  # a metric that is farther from the references' mean, in their sd, is mentioned
 NONE_SUCCEEDED = "No trial has a result."
 UNDECIDED = "There is no verdict yet: the sweep writes one when its last trial has ended."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One metric of one configuration, as text; empty where there is nothing to say.
+    """One metric of one configuration, as text; empty if there is no value.
 
     Args:
         value: the metric, or its `mean ± sd (n)`.
@@ -31,12 +31,12 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class TestedModel:
-    """What was measured, and what it scored.
+    """A measured model and its scores.
 
     Args:
-        name: what it is.
-        detail: which of these.
-        values: metrics, numbers or distributions.
+        name: what it is, for example "best 1".
+        detail: which one, for example "trial 7".
+        values: its metrics: numbers or distributions.
     """
 
     name: str
@@ -44,7 +44,7 @@ class TestedModel:
     values: Mapping[str, Any]
 
     def cell(self, metric: str) -> Cell:
-        """Return how a metric of it is written."""
+        """Return one of its metrics as text."""
         value = self.values.get(metric)
         gap, z = (_number(self.values.get(f"{kind}/{metric}")) for kind in ("gap", "z"))
         return Cell(
@@ -76,7 +76,7 @@ def configurations(summary: Mapping[str, Any]) -> list[TestedModel]:
 
 
 def metrics(summary: Mapping[str, Any]) -> list[str]:
-    """Return the metrics to show: those of the average gap, then others that have a value."""
+    """Return the metrics to show: first those of the average gap, then others with a value."""
     known = [configuration.values for configuration in configurations(summary)]
     beside = [name for name in BESIDE if any(values.get(name) is not None for values in known)]
     return [*(summary.get("gap_metrics") or ()), *beside]
@@ -88,7 +88,7 @@ def with_unit(metric: str) -> str:
 
 
 def headline(report_data: ReportData) -> str:
-    """Return what won, by how much, and whether it can be told from retraining."""
+    """Return what won, by how much, and whether it can be distinguished from retraining."""
     summary = report_data.summary
     if not summary.get("best"):
         return NONE_SUCCEEDED if summary.get("trials") else UNDECIDED
@@ -125,20 +125,20 @@ def _compared(summary: Mapping[str, Any]) -> str:
 def _judgement(again: Mapping[str, Any] | None, own: Mapping[str, Any] | None) -> str:
     verdict = within(again, own)
     if verdict is None:
-        return "Whether that is near cannot be said: the references' own spread is not known."
+        return "The references' own spread is unknown, so it is unknown whether this is close."
     spread = f"the references are {mean_and_sd(own)} from each other"
     if verdict:
-        return f"As {spread}, these metrics cannot tell it from a retrained model."
-    return f"That is farther than retrained models are: {spread}."
+        return f"These metrics cannot distinguish it from a retrained model: {spread}."
+    return f"That is farther than retrained models are from each other: {spread}."
 
 
 def _otherwise(summary: Mapping[str, Any]) -> str:
-    """Return in which metrics beside the average gap the winner is far from the references."""
+    """Return in which metrics, except the average gap, the winner is far from the references."""
     best = summary["best"][0]
     scores = {name: finite(best.get(f"z/{name}")) for name in BESIDE}
     far = {name: z for name, z in scores.items() if z is not None and abs(z) > FAR}
     named = ", ".join(f"{name} {score(z)} sd" for name, z in far.items())
-    return f" Beside that average it is not like them: {named}." if far else ""
+    return f" In other metrics it is not like them: {named}." if far else ""
 
 
 def _number(value: object) -> float | None:

@@ -1,4 +1,4 @@
-"""A nightly plan, as a user writes it."""
+"""A nightly plan as a user writes it."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
@@ -22,8 +22,8 @@ class Budget(Section):
     """What a night may cost, for each experiment.
 
     Args:
-        trials: number of trials that a night adds to the search.
-        hours: time after which the search is stopped gracefully; what was measured is judged.
+        trials: how many a night adds to the search.
+        hours: time limit, after which the search stops gracefully; the results so far are judged.
     """
 
     trials: Annotated[int, Field(ge=0)] = 8
@@ -34,21 +34,20 @@ class Nightly(Section):
     """What is done every night.
 
     Args:
-        name: name of the plan and of its experiment in MLflow.
-        experiments: paths of experiment files, relative to the folder of the plan.
+        name: name of the plan; also of its experiment in MLflow.
+        experiments: experiment files, relative to the plan's file.
         budget: what a night may cost.
-        seeds: number of fresh seeds a night; champion and candidate use the same ones.
-        draws: number of forget sets that take turns, one a night; none of them is the one that
-            the search uses. Each has its own references, trained when it is first needed.
+        seeds: number of fresh seeds per night, the same for champion and candidate.
+        draws: number of forget sets in rotation, one per night; the search uses none of them.
+            Each has references of its own, trained when they are first needed.
         window: number of earlier nights that a night is compared with.
         margin: the change of `gap/avg` that matters, in percentage points.
         error: probability of a false alarm in 30 quiet nights, of all experiments together.
-        time_zone: time zone that decides on which date a night is.
-        missed: whether missed nights are run first ("catch_up") or skipped ("skip").
-        promote: whether a candidate that wins becomes the champion.
-        keep: number of nights whose pages, models and checkpoints stay; numbers are never removed.
-        renew: number of trials of a study after which the search starts a new study with the best
-            of the old one.
+        time_zone: time zone of a night's date.
+        missed: whether nights that were missed are run first.
+        promote: whether a candidate that won becomes the champion.
+        keep: number of nights whose pages, models and checkpoints are kept; numbers always are.
+        renew: number of trials after which the search starts a new study from the best of the old.
         tell: who is notified.
     """
 
@@ -69,7 +68,7 @@ class Nightly(Section):
 
     @property
     def share(self) -> float:
-        """Return the error probability of one test: each experiment has two, drift and duel."""
+        """Return the error of one test: each experiment has two, drift and duel."""
         return self.error / (2 * len(self.experiments))
 
     def today(self, now: datetime) -> date:
@@ -86,10 +85,10 @@ SECTIONS: Mapping[str, type[Section]] = {
 
 
 def read_nightly(path: Path, settings: Sequence[str] = ()) -> tuple[Nightly, list[Experiment]]:
-    """Return the plan in a YAML file, with `key=value` settings on top, and its experiments.
+    """Return the plan in a YAML file, overridden by `key=value` settings, and its experiments.
 
     Raises:
-        InputError: no such file, not YAML, or an unknown key or invalid value.
+        InputError: no such file, not YAML, or an unknown key or impossible value.
     """
     content = read_file(path)
     put(content, settings)
@@ -102,7 +101,7 @@ def read_nightly(path: Path, settings: Sequence[str] = ()) -> tuple[Nightly, lis
     experiments = [read_experiment(path.parent / name) for name in nightly.experiments]
     names = [experiment.name for experiment in experiments]
     if len(set(names)) < len(names):
-        raise InputError("experiments", names, "two have the same name; give each its own name")
+        raise InputError("experiments", names, "two have the same name; give each its own")
     return nightly, experiments
 
 
@@ -110,7 +109,7 @@ def _check_time_zone(name: str) -> None:
     try:
         ZoneInfo(name)
     except (OSError, ValueError, KeyError) as error:
-        remedy = "no such time zone; write it like Europe/Paris or UTC"
+        remedy = "no such time zone; write one as Europe/Paris or UTC"
         raise InputError("time_zone", name, remedy) from error
 
 

@@ -15,7 +15,7 @@ When: TypeAlias = Literal["news", "always"]
 
 
 def _address(text: str) -> str:
-    """Check a mail address: a line break in it could add headers to the mail."""
+    """Check an address: a newline in it would add lines to the header of a mail."""
     if not _ADDRESS.fullmatch(text):
         raise PydanticCustomError("address", "must be an address like ann@example.org, in ASCII")
     return text
@@ -23,7 +23,9 @@ def _address(text: str) -> str:
 
 def _host(text: str) -> str:
     if not _HOST.fullmatch(text):
-        raise PydanticCustomError("host", "must be a host like mail.example.org, without a port")
+        raise PydanticCustomError(
+            "host", "must be a host like mail.example.org; the port has a key"
+        )
     return text
 
 
@@ -38,17 +40,14 @@ Line: TypeAlias = Annotated[str, AfterValidator(_line)]
 
 
 class Mail(Section):
-    """A mail server, the sender and the recipients.
-
-    The password is in the environment variable `MIXUNLEARN_SMTP_PASSWORD`.
+    """A mail server, the sender and the recipients; `MIXUNLEARN_SMTP_PASSWORD` is the password.
 
     Args:
-        host, port: address of the server; port 465 is encrypted from the start, other ports with
-            `starttls`.
-        sender: address of the sender; its key in the file is `from`.
-        to: addresses of the recipients.
-        user: name for the login with the password; null: no login.
-        starttls: whether to encrypt; if the server cannot, nothing is sent.
+        host, port: of the server; port 465 is encrypted from the start, others with `starttls`.
+        sender: the key `from`.
+        to: the recipients.
+        user: name to log in with, together with the password; null: no login.
+        starttls: whether to encrypt; nothing is sent to a server that cannot.
     """
 
     host: Annotated[str, AfterValidator(_host)]
@@ -64,8 +63,8 @@ class Notices(Section):
 
     Args:
         when: "news": see `distributed.nightly.notices.news`; "always": every night.
-        file: path of a file to which each notice is appended, relative to the home.
-        mail: the mail server and the recipients.
+        file: a file that each notice is appended to, relative to the home.
+        mail: through which server, and to whom.
         webhook: whether to post to the address in `MIXUNLEARN_WEBHOOK`, in Slack's format.
     """
 

@@ -1,1 +1,1 @@
-"""Nights: the champion measured again, the search continued, a duel, a verdict, a record."""
+"""Nights: measure the champion again, continue the search, duel, judge, record."""

@@ -12,9 +12,9 @@ def causes(record: NightRecord, last: NightRecord | None, part: PartRecord) -> l
     """Return how code, machine, packages, data, recipe and champion differ from the night before.
 
     Args:
-        record: of the night.
-        last: of the night before; `None`: there is none.
-        part: of the experiment in question.
+        record: record of the night.
+        last: record of the night before; `None`: there is none.
+        part: the experiment's part of `record`.
     """
     then = last.part(part.name) if last else None
     if last is None or then is None:

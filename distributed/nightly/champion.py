@@ -1,4 +1,4 @@
-"""Who is champion: the configuration in use, its registered model, and that model's alias."""
+"""The champion: the configuration in use, its registered model, and that model's alias."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -32,23 +32,23 @@ def current_champion(
     restore: bool,
     note: Callable[[str], None],
 ) -> Configuration | None:
-    """Return who is champion: by the last night, or by the alias if somebody moved it.
+    """Return the champion: that of the last night, or that of the alias if a user moved it.
 
     Args:
-        plan: of the night's search.
+        plan: plan of the night's search.
         last: the last night with a champion.
         night: the date.
-        restore: whether a champion without the alias is to get it back.
-        note: told what goes otherwise than planned.
+        restore: whether to give the alias back to a champion that lost it.
+        note: called with what does not go as planned.
 
     Raises:
-        MixUnlearnError: the alias names a version that is no trial of the experiment.
+        MixUnlearnError: the alias names a version that is not a trial of the experiment.
     """
     holder = last.title_holder if last else None
     try:
         alias = alias_of(plan)
     except MixUnlearnError as error:
-        note(f"the registry was not asked: {error}")
+        note(f"the registry could not be read: {error}")
         return holder
     moved = bool(holder and holder.version and alias and alias.trial_id != holder.trial_id)
     if holder is None or moved:
@@ -62,9 +62,9 @@ def with_alias(plan: Plan, holder: Configuration, note: Callable[[str], None]) -
     """Give the alias to a champion that has lost it, or never had it.
 
     Args:
-        plan: of the experiment.
+        plan: plan of the experiment.
         holder: the champion; without a trial's id it stays without an alias.
-        note: told what was done, or what prevented it.
+        note: called with what was done, or what prevented it.
     """
     if holder.trial_id is None:
         return holder
@@ -81,7 +81,7 @@ def alias_of(plan: Plan) -> Alias | None:
     """Return the version with the alias `champion` of the experiment's model, if there is one.
 
     Raises:
-        MixUnlearnError: MLflow is away.
+        MixUnlearnError: MLflow does not answer.
     """
     return find_alias(plan.tracking_uri, plan.experiment.name)
 
@@ -95,10 +95,10 @@ def _adopted_from(
 
 
 def adopted(plan: Plan, alias: Alias, night: date) -> Configuration:
-    """Return the configuration of a registered model that somebody made champion.
+    """Return the configuration of a registered model that a user made champion.
 
     Raises:
-        MixUnlearnError: its trial cannot be read, or is of another method or space.
+        MixUnlearnError: its trial cannot be read, or has another method or search space.
     """
     try:
         run = read_run(plan.tracking_uri, alias.run_id)
@@ -120,15 +120,15 @@ def adopted(plan: Plan, alias: Alias, night: date) -> Configuration:
 
 
 def crown(plan: Plan, found: PartRecord, session: Session) -> PartRecord:
-    """Make the candidate champion; the alias follows, tonight or when MLflow is back.
+    """Make the candidate champion; the alias follows, tonight or when MLflow answers again.
 
     Args:
-        plan: of the study it was found in.
+        plan: plan of the study it was found in.
         found: the night's part, with a candidate that won its duel.
-        session: to work in.
+        session: the session to work in.
 
     Returns:
-        The part, its promotion done.
+        The part, with its promotion done.
     """
     candidate = found.candidate
     assert candidate is not None
@@ -136,7 +136,7 @@ def crown(plan: Plan, found: PartRecord, session: Session) -> PartRecord:
         said = _register(plan, candidate, found, session)
         alias = alias_of(plan)
     except MixUnlearnError as error:
-        said, alias = f"{candidate.trial} is the champion; its alias has to wait: {error}", None
+        said, alias = f"{candidate.trial} is the champion; its alias follows later: {error}", None
     candidate = replace(candidate, version=alias.version if alias else None)
     return replace(found, candidate=candidate, promotion="done", promoted=said)
 
@@ -145,7 +145,7 @@ def _register(plan: Plan, candidate: Configuration, found: PartRecord, session: 
     """Register a candidate's model and give it the alias `champion`; return what was done.
 
     Raises:
-        MixUnlearnError: MLflow is away, or another driver has the study.
+        MixUnlearnError: MLflow does not answer, or another driver has locked the study.
     """
     number = int(candidate.trial.rpartition("/")[2])
     with session.part() as part:
@@ -166,6 +166,6 @@ def _register(plan: Plan, candidate: Configuration, found: PartRecord, session: 
 def _crowned(
     summary: Mapping[str, Any], row: Row, trial: Mapping[str, Any], found: PartRecord
 ) -> dict[str, Any]:
-    """Return a study's summary with a trial in the first place, as the night measured it."""
+    """Return a study's summary with a trial as the best one, as the night measured it."""
     again = {"trial": row["trial"], "seeds": len(found.rival_gaps), **found.rival_metrics}
     return {**summary, "best": [trial], "spread": again}

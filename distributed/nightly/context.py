@@ -18,11 +18,11 @@ class NightContext:
         nightly: the plan.
         night: its date.
         home: where results are kept.
-        session: to run in.
-        command: to name in error messages.
+        session: the session to run in.
+        command: name of the command, for error messages.
         local: whether trials run on this machine.
-        attempt: 1, and one more each time the night is forced.
-        began: seconds of the monotonic clock.
+        attempt: 1, plus one each time the night is forced.
+        began: start of the night, in seconds of the monotonic clock.
     """
 
     nightly: Nightly
@@ -40,7 +40,7 @@ class NightContext:
         return None if hours is None else self.began + hours * 3600 - time.monotonic()
 
     def enough(self) -> bool:
-        """Return whether a stop was asked for, or the time is over."""
+        """Return whether a stop was requested, or the time is over."""
         left = self.left()
         return self.session.stop.asked is not None or (left is not None and left < 0)
 
@@ -49,7 +49,7 @@ class NightContext:
 
         Args:
             experiment: its name.
-            index: from 0 on, below the plan's `seeds`.
+            index: from 0, below the plan's `seeds`.
         """
         night = self.night.isoformat()
         return seed_for("night", self.nightly.name, experiment, night, self.attempt, index)

@@ -15,7 +15,7 @@ def judged(found: PartRecord, past: Sequence[PartRecord], nightly: Nightly) -> P
 
     Args:
         found: what the night measured; its reign is known.
-        past: what earlier nights found of the experiment, oldest first.
+        past: results of earlier nights for the experiment, oldest first.
         nightly: the plan.
     """
     same = [each for each in past if each.reign == found.reign]
@@ -37,7 +37,7 @@ def judged(found: PartRecord, past: Sequence[PartRecord], nightly: Nightly) -> P
 
 
 def _drift(found: PartRecord, same: Sequence[PartRecord], nightly: Nightly) -> Drift | None:
-    """Return how the champion stands against its history; `None`: it was not measured."""
+    """Return the champion's drift from its history; `None`: it was not measured."""
     if not found.gaps:
         return None
     nights = [_measured(each) for each in (*same, found) if each.gaps]
@@ -46,7 +46,7 @@ def _drift(found: PartRecord, same: Sequence[PartRecord], nightly: Nightly) -> D
 
 
 def _measured(part: PartRecord) -> Night:
-    assert part.draw is not None  # what has gaps has a forget set
+    assert part.draw is not None  # a part with gaps has a forget set
     return Night(draw=part.draw, gaps=part.gaps)
 
 
@@ -73,7 +73,7 @@ def _why(word: Word, drift: Drift | None, fight: Duel | None) -> str:
             return f"the candidate is {fight.mean:.2f} pp nearer (at least {fight.low:.2f})"
         case "unchanged":
             return f"{moved}, within the margin"
-    return f"{moved}; that proves neither" if shift else moved
+    return f"{moved}; that proves neither a change nor its absence" if shift else moved
 
 
 def _moved(shift: Shift | None) -> str:
@@ -85,7 +85,7 @@ def _moved(shift: Shift | None) -> str:
 
 def _shift_record(shift: Shift) -> ShiftRecord:
     mean, low, high = (
-        round(value, DECIMALS) + 0.0  # no −0
+        round(value, DECIMALS) + 0.0  # turns −0 into 0
         for value in (shift.mean, shift.low, shift.high)
     )
     return ShiftRecord(mean=mean, low=low, high=high)

@@ -1,4 +1,4 @@
-"""What a configuration scores under the night's fresh seeds, on the night's forget set."""
+"""Measures a configuration under the night's fresh seeds, on the night's forget set."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ from trainables.evaluate import TestTask
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """What a configuration scored on `test`.
+    """The scores of a configuration on `test`.
 
     Args:
-        metrics: a mapping a seed, by name.
-        left_out: how many seeds there was no time for.
+        metrics: metrics by name, one mapping per seed.
+        left_out: number of seeds that were skipped because the time was over.
     """
 
     metrics: Sequence[Mapping[str, float]]
@@ -42,16 +42,16 @@ class Measurement:
 def measure(
     context: NightContext, drawn: Plan, configuration: Configuration, who: str
 ) -> Measurement:
-    """Measure a configuration; results that are stored already are not computed again.
+    """Measure a configuration; results that are in the store are not computed again.
 
     Args:
-        context: of the night.
+        context: context of the night.
         drawn: plan of the night's forget set.
-        configuration: to unlearn with.
-        who: for the progress display.
+        configuration: the configuration to unlearn with.
+        who: its role, for the progress display.
 
     Raises:
-        Interrupted: a stop was asked for.
+        Interrupted: a stop was requested.
     """
     tasks = _tasks(context, drawn, configuration)
     if missing := TestEvaluator(drawn).missing(tasks):
@@ -64,7 +64,7 @@ def measure(
 
 
 def _tasks(context: NightContext, drawn: Plan, configuration: Configuration) -> dict[str, TestTask]:
-    """Return one task a seed."""
+    """Return one task per seed."""
     return {
         str(index): TestTask(
             method=configuration.method,

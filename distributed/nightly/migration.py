@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-SCHEMA = 3  # of a record; raise it with a step in `migrated`
+SCHEMA = 3  # version of a record's format; when you raise it, add a step to `migrated`
 
 
 def migrated(content: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -14,9 +14,9 @@ def migrated(content: Mapping[str, Any]) -> Mapping[str, Any]:
     """
     schema = content["schema"]
     if schema > SCHEMA:
-        raise ValueError(f"schema {schema}, and this version knows up to {SCHEMA}")
+        raise ValueError(f"schema {schema}; this version reads up to {SCHEMA}")
     parts = content.get("experiments", ())
-    if schema == 1:  # a search had one study
+    if schema == 1:  # a search had only one study
         parts = [{**part, "generation": 0} for part in parts]
     if schema <= 2:  # noqa: PLR2004 - an empty `promoted` said that the promotion was due
         parts = [_with_promotion(part) for part in parts]

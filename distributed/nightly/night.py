@@ -1,4 +1,4 @@
-"""One experiment on one night: the champion measured again, the search, a duel, a verdict."""
+"""One experiment on one night: measure the champion again, search, duel, judge."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -31,9 +31,9 @@ from mixunlearn.errors import MixUnlearnError
 from mixunlearn.evaluation import VERSION
 from mixunlearn.signature import signature
 
-RESERVE = 1.5  # what the duel may take, in times that the champion took
-SPARE_S = 60.0  # for all that follows the search
-WARM = 3  # of the last nights' best trials, to start another study with
+RESERVE = 1.5  # time kept for the duel, relative to the time that the champion's measurement took
+SPARE_S = 60.0  # time kept for everything else after the search
+WARM = 3  # best trials that are recorded each night, to start a new study with
 
 
 @dataclass(kw_only=True)
@@ -41,11 +41,11 @@ class ExperimentNight:
     """One experiment on one night.
 
     Args:
-        context: of the night.
+        context: context of the night.
         experiment: as the user wrote it.
-        past: what earlier nights found of it, oldest first.
-        found: what this night has found so far.
-        keep: writes that into the night's record.
+        past: results of earlier nights, oldest first.
+        found: results of this night so far.
+        keep: writes results into the night's record.
     """
 
     context: NightContext
@@ -55,7 +55,7 @@ class ExperimentNight:
     keep: Callable[[PartRecord], None]
 
     def run(self) -> None:
-        """Do all there is to do, in order; what is done is kept at once."""
+        """Run all steps in order; the results of each step are recorded immediately."""
         plan = self._begin()
         drawn = self._drawn()
         champion = self.found.champion
@@ -76,7 +76,7 @@ class ExperimentNight:
     # --- what the night starts from ---
 
     def _begin(self) -> Plan:
-        """Decide what the night starts from, unless it was; return the plan of its search."""
+        """Decide what the night starts from, if it is not decided yet; return the search's plan."""
         last = next((night for night in reversed(self.past) if night.champion), None)
         if self.found.base is None:
             self._originate(last)
@@ -122,7 +122,7 @@ class ExperimentNight:
     # --- what is done ---
 
     def _drawn(self) -> Plan:
-        """Return the plan of tonight's forget set, its references trained."""
+        """Return the plan of tonight's forget set, with its references trained."""
         assert self.found.draw is not None  # since `_begin`
         with self._timed("references"):
             drawn = drawn_plan(self.context, self.experiment, self.found.draw).mapped()
@@ -145,7 +145,7 @@ class ExperimentNight:
         return measured
 
     def _search(self, plan: Plan) -> list[Configuration]:
-        """Search on for the rest of the budget; return the trials that succeeded, best first."""
+        """Continue the search within the budget; return the successful trials, best first."""
         with self._timed("search"):
             self._sweep(plan)
             rows = finished_trials(plan)
@@ -159,7 +159,7 @@ class ExperimentNight:
         return found
 
     def _sweep(self, plan: Plan) -> None:
-        """Run the night's trials within its time; whatever goes wrong, the night has a verdict."""
+        """Run the night's trials within its time; after an error the night still has a verdict."""
         session, left = self.context.session, self.context.left()
         if left is not None:
             left -= RESERVE * self.found.spent.get("champion", 0.0) + SPARE_S
@@ -174,7 +174,7 @@ class ExperimentNight:
             self._note(f"the search ended early: {error}")
 
     def _appoint(self, plan: Plan, best: Sequence[Configuration]) -> Configuration:
-        """Return the best trial as champion where there is none.
+        """Make the best trial the champion, because there is none, and return it.
 
         Raises:
             MixUnlearnError: no trial succeeded.
@@ -189,7 +189,7 @@ class ExperimentNight:
         return champion
 
     def _duel(self, rivals: Sequence[Configuration], drawn: Plan, champion: Configuration) -> None:
-        """Let the best trial that is not the champion, and has not lost yet, duel with it."""
+        """Hold a duel between the champion and the best trial that has not lost to it yet."""
         reign = self._reign(champion)
         excluded = {champion.key}
         for night in self.past:
@@ -216,8 +216,8 @@ class ExperimentNight:
         seeds = [self.context.seed(name, each) for each in range(self.context.nightly.seeds)]
         try:
             tidy(plan, drawn, seeds)
-        except (MixUnlearnError, OSError) as error:  # the night has its verdict
-            self._note(f"not all files that are no longer needed were removed: {one_line(error)}")
+        except (MixUnlearnError, OSError) as error:  # the verdict stays valid
+            self._note(f"some files that are no longer needed were not removed: {one_line(error)}")
             self.keep(self.found)
 
     # --- small things ---
@@ -234,7 +234,7 @@ class ExperimentNight:
         )
 
     def _reign(self, champion: Configuration) -> str:
-        """Return what nights must have in common to be compared with each other."""
+        """Return a key of what nights must have in common to be compared with each other."""
         return signature([champion.key, self.found.data, self.found.recipe, VERSION])
 
     def _note(self, line: str) -> None:
@@ -242,7 +242,7 @@ class ExperimentNight:
 
     @contextmanager
     def _timed(self, activity: str) -> Iterator[None]:
-        """Add the time of a block to what the activity has taken, unless the block fails."""
+        """Add the time of a block to the time spent on the activity, unless the block fails."""
         start = time.monotonic()
         yield
         self.found = self.found.with_spent(activity, time.monotonic() - start)

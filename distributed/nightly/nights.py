@@ -1,4 +1,4 @@
-"""The nights of a plan on disk: a folder each, named by its date."""
+"""The nights of a plan on disk: one folder per night, named by its date."""
 
 import json
 from datetime import date, timedelta
@@ -17,7 +17,7 @@ class Nights:
 
     Args:
         home: where results are kept.
-        name: of the plan.
+        name: name of the plan.
     """
 
     def __init__(self, home: Path, name: str) -> None:
@@ -65,7 +65,7 @@ class Nights:
         return sorted(found)
 
     def missed(self, night: date, most: int) -> list[date]:
-        """Return the dates between the last night and this one, at most so many, oldest first."""
+        """Return the dates between the last night and this one, oldest first; at most `most`."""
         earlier = [found for found in self.dates() if found < night]
         if not earlier:
             return []

@@ -1,4 +1,4 @@
-"""How a night becomes known: its page, its run in MLflow, its notices."""
+"""Publishes a night: its page, its run in MLflow, its notices."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -29,11 +29,11 @@ def publish(
     """Write a night's page, log its run, send notices; return its record with links and notices.
 
     Args:
-        record: of the night, complete.
+        record: complete record of the night.
         before: records of earlier nights, oldest first.
-        context: of the night.
-        experiment: whose tracking the run is logged with.
-        folder: of the night.
+        context: context of the night.
+        experiment: experiment with the tracking settings for the run.
+        folder: folder of the night.
     """
     write_night(_plain(before, record), folder)
     record = _track(record, before, context, experiment, folder)
@@ -66,7 +66,7 @@ def _track(
     ) as (tracker, run):
         uri, _ = addresses.resolve(tracking.uri, tracking.storage, context.home)
         record = replace(record, links={"mlflow": _page_of(uri, run)})
-        write_night(_plain(before, record), folder)
+        write_night(_plain(before, record), folder)  # again: now with the link to the run
         for name in (NIGHT_PAGE, NIGHT_MARKDOWN):
             tracker.log_artifact(None, folder / name)
         tracker.finish_study("failed" if record.error else "complete", dict(_metrics(record)))
@@ -80,7 +80,7 @@ def _page_of(uri: str, run: str | None) -> str | None:
 
 
 def _metrics(record: NightRecord) -> Iterator[tuple[str, float]]:
-    """Yield what is worth a curve over the nights."""
+    """Yield the values that MLflow shows as curves over the nights."""
     for part in record.experiments:
         for name, value in _curves(part).items():
             if value is not None:
@@ -99,7 +99,7 @@ def _curves(part: PartRecord) -> dict[str, float | None]:
 def _notify(
     record: NightRecord, before: Sequence[NightRecord], context: NightContext
 ) -> NightRecord:
-    """Notify whom the plan names, if there is news; return the record with what came of it."""
+    """Send the plan's notices, if they are due; return the record with the result of each."""
     who = context.nightly.tell
     if not due(who.when, record, before[-1] if before else None):
         return record

@@ -1,6 +1,6 @@
 """The record of a night: what is decided, measured and judged, as types and as JSON.
 
-A night is resumed, and later nights are judged, from records alone.
+To resume a night and to judge later nights, nothing but records is needed.
 """
 
 import datetime
@@ -22,16 +22,16 @@ Promotion: TypeAlias = Literal["none", "due", "done"]
 
 @dataclass(frozen=True, kw_only=True)
 class Configuration:
-    """What unlearns: a method with its hyperparameters, for a number of epochs.
+    """A method with its hyperparameters, run for a number of epochs.
 
     Args:
         method: a key of `METHODS`.
-        parameters: its hyperparameters, by the name that the record's file has.
-        epochs: how long.
+        parameters: its hyperparameters; the field has the name of the key in the record's file.
+        epochs: number of epochs.
         trial: where it was found, STUDY/NUMBER.
-        trial_id: of that trial; `None` if it is not known.
+        trial_id: id of that trial; `None` if it is not known.
         since: date of the night on which it was first seen.
-        version: of its registered model; `None` if it has no alias (yet).
+        version: version of its registered model; `None` if it has no alias (yet).
     """
 
     method: str
@@ -44,7 +44,7 @@ class Configuration:
 
     @property
     def key(self) -> str:
-        """Return eight hex digits that name the configuration, wherever it was found."""
+        """Return eight hex digits that name the configuration, whichever study found it."""
         return signature([self.method, dict(self.parameters), self.epochs])
 
     @property
@@ -53,7 +53,7 @@ class Configuration:
         return self.trial.rpartition("/")[0]
 
     def as_json(self) -> Json:
-        """Return it as a record's file has it."""
+        """Return it in the format of a record's file."""
         return {**asdict(self), "key": self.key}
 
 
@@ -62,7 +62,7 @@ class TrialCounts:
     """The trials of a study.
 
     Args:
-        before: number of the first one of this night.
+        before: number of the first trial of this night.
         ran: how many ran this night.
         failed: how many of those failed.
     """
@@ -78,7 +78,7 @@ class ShiftRecord:
 
     Args:
         mean: the shift.
-        low, high: its interval, 5 % to each side.
+        low, high: its interval, with 5 % on each side.
     """
 
     mean: float
@@ -92,7 +92,7 @@ class CusumRecord:
 
     Args:
         level: in standard scores, at least 0.
-        limit: beyond which is an alarm; `None`: there is none yet.
+        limit: level above which there is an alarm; `None`: there is no limit yet.
         nights: for how many nights the champion has been worse; 0 without an alarm.
     """
 
@@ -106,11 +106,11 @@ class DuelRecord:
     """A candidate against the champion, in percentage points; positive is better.
 
     Args:
-        mean: of the paired differences.
+        mean: mean of the paired differences.
         low, high: its bounds; `None` with one pair.
-        pairs: how many.
-        state: how the duel stands.
-        nights: over how many nights.
+        pairs: number of pairs.
+        state: state of the duel.
+        nights: number of nights of the duel.
     """
 
     mean: float
@@ -123,35 +123,35 @@ class DuelRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class PartRecord:
-    """What a night found of one experiment; `None` and empty: not known yet.
+    """The results of a night for one experiment; `None` or empty: not known yet.
 
     Args:
-        name: of the experiment.
+        name: name of the experiment.
         base: study of the experiment as written, before any renewal.
         start: configurations that the night's study starts with.
         generation: how many studies the search had before this one.
-        study: that is searched; known once the night has decided what it starts from.
+        study: study that is searched; known once the night has decided what it starts from.
         data: digest of the data set.
         recipe: signature of how references are trained.
         draw: number of the night's forget set.
-        trials: of the study.
-        champion: what is in use; `None`: nothing yet.
+        trials: counts of the study's trials.
+        champion: configuration in use; `None`: there is none yet.
         references: distribution of the references' own gaps: mean, sd, n, values.
-        gaps: of the champion, one a seed, in percentage points.
-        metrics: distributions of what the champion scored on `test`.
+        gaps: gaps of the champion, one per seed, in percentage points.
+        metrics: distributions of the champion's metrics on `test`.
         best: the best trials of the search.
         candidate: the champion's opponent.
-        rival_gaps, rival_metrics: what the candidate scored, as `gaps` and `metrics`.
-        reign: nights of one reign are compared: one champion, data, recipe and evaluation.
-        shift, cusum, duel: what the verdict follows from.
+        rival_gaps, rival_metrics: scores of the candidate, like `gaps` and `metrics`.
+        reign: key of nights that can be compared: same champion, data, recipe and evaluation.
+        shift, cusum, duel: what the verdict is based on.
         verdict: `None`: not judged.
         why: the verdict's reason, or the error that prevented one.
-        promotion: whether the candidate gets the champion's place: "due" until it is registered.
-        promoted: what was done for that, in a sentence.
+        promotion: whether the candidate becomes the champion: "due" until it is registered.
+        promoted: what was done for the promotion, in a sentence.
         causes: known differences from the night before.
-        notes: what went otherwise than planned.
+        notes: what did not go as planned.
         spent: seconds by activity.
-        disk_bytes: of the whole home, at the night's end.
+        disk_bytes: size of the whole home at the night's end.
     """
 
     name: str
@@ -191,7 +191,7 @@ class PartRecord:
 
     @property
     def title_holder(self) -> Configuration | None:
-        """Return who is champion after this night: the candidate, if it won its place."""
+        """Return the champion after this night: the candidate, if its promotion is due or done."""
         return self.champion if self.promotion == "none" else self.candidate
 
     @property
@@ -205,7 +205,7 @@ class PartRecord:
         return replace(self, notes=[*self.notes, line])
 
     def with_spent(self, activity: str, seconds: float) -> "PartRecord":
-        """Return it with so many more seconds spent on an activity."""
+        """Return it with seconds added to those spent on an activity."""
         spent = dict(self.spent)
         spent[activity] = round(spent.get(activity, 0.0) + seconds, 3)
         return replace(self, spent=spent)
@@ -213,23 +213,23 @@ class PartRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class NightRecord:
-    """What a night found.
+    """The record of a night.
 
     Args:
         plan: name of the nightly plan.
-        date: of the night.
-        attempt: 1, and one more each time the night is forced.
-        state: where the night stands.
+        date: date of the night.
+        attempt: 1, plus one each time the night is forced.
+        state: whether the night is running, done or failed.
         began, ended: local times, ISO 8601.
-        seconds: that it took, without pauses between its processes.
-        verdict: the most notable one of all experiments.
+        seconds: time it took, without pauses between its processes.
+        verdict: the most notable verdict of all experiments.
         error: why an experiment could not be run.
-        margin: of the plan, in percentage points.
+        margin: margin of the plan, in percentage points.
         environment: versions of code, packages and machine.
-        experiments: a part each.
-        told: what came of each notice.
-        links: addresses of pages on this night, by name.
-        schema: of the record.
+        experiments: one part per experiment.
+        told: result of each notice.
+        links: addresses of pages about this night, by name.
+        schema: version of the record's format.
     """
 
     plan: str
@@ -249,7 +249,7 @@ class NightRecord:
     schema: int = SCHEMA
 
     def part(self, name: str) -> PartRecord | None:
-        """Return what the night found of an experiment; `None` if nothing."""
+        """Return the part of an experiment; `None` if there is none."""
         return next((part for part in self.experiments if part.name == name), None)
 
     def with_part(self, part: PartRecord) -> "NightRecord":
@@ -258,7 +258,7 @@ class NightRecord:
         return replace(self, experiments=[*others, part])
 
     def as_json(self) -> Json:
-        """Return it as its file has it: plain data, all keys, and each configuration's key."""
+        """Return the content of its file: plain data, all keys, and each configuration's key."""
         plain: Json = _RECORD.dump_python(self, mode="json")
         for part, known in zip(self.experiments, plain["experiments"], strict=True):
             known["best"] = [each.as_json() for each in part.best]
@@ -272,7 +272,7 @@ class NightRecord:
         """Return the record in a file's content, of this schema or an earlier one.
 
         Raises:
-            KeyError, TypeError, ValueError: it is no such record, or a newer version wrote it.
+            KeyError, TypeError, ValueError: it is not a record, or a newer version wrote it.
         """
         return _RECORD.validate_python(migrated(content))
 

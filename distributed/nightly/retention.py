@@ -1,7 +1,7 @@
-"""What old nights leave: their numbers are never removed, all else is after a while.
+"""Removes files of old nights after a while; their numbers are never removed.
 
-The size of a home, a store and MLflow is bounded by the plan: what is removed here is either in the
-records of nights as numbers, or can be made again.
+So the plan bounds the size of a home, a store and MLflow. What is removed here is either in the
+records of nights as numbers, or can be computed again.
 """
 
 import shutil
@@ -26,27 +26,28 @@ from mixunlearn.errors import MixUnlearnError
 from mixunlearn.store import Store
 from report.nightly.page import NIGHT_MARKDOWN, NIGHT_PAGE
 
-# Of a study. Trials that are resumed later start again; `mixunlearn report` draws the page again.
+# Parts of a study. Without checkpoints, a trial that is resumed later starts from its beginning;
+# `mixunlearn report` draws the page again.
 LARGE = ("checkpoints", "models", "model", "plots", REPORT)
 
 
 def tidy(plan: Plan, drawn: Plan, seeds: Iterable[int]) -> None:
-    """Remove what a night's search and its measurements leave beside their numbers.
+    """Remove what a night's search and its measurements leave in addition to their numbers.
 
-    Removed are the models of trials that are no longer among the best, once MLflow has them, and
+    This removes the models of trials that are no longer among the best, once MLflow has them, and
     results under seeds of earlier nights, which are in those nights' records.
 
     Args:
-        plan: of the study that is searched.
-        drawn: of the night's forget set.
-        seeds: the night's.
+        plan: plan of the study that is searched.
+        drawn: plan of the night's forget set.
+        seeds: fresh seeds of the night.
     """
     kept = set(seeds)
     drawn.references.store.discard(
         "unlearned",
         lambda payload: payload["study"] == drawn.study and payload["seed"] not in kept,
     )
-    if (plan.folder / SPOOL).exists():  # what waits for MLflow is in these files
+    if (plan.folder / SPOOL).exists():  # MLflow still needs these files
         return
     with closing(open_study(plan)) as study:
         rows = study.rows()
@@ -61,16 +62,16 @@ def tidy(plan: Plan, drawn: Plan, seeds: Iterable[int]) -> None:
 def prune(
     nights: Nights, nightly: Nightly, experiments: Sequence[Experiment], home: Path
 ) -> list[str]:
-    """Remove the pages of old nights, and all but the numbers of abandoned studies.
+    """Remove the pages of old nights and the large files of studies that are no longer in use.
 
     Args:
-        nights: the records, which all stay.
-        nightly: how many nights are kept whole.
-        experiments: of the plan.
+        nights: the nights of the plan; all their records are kept.
+        nightly: the plan; it says how many nights keep all their files.
+        experiments: experiments of the plan.
         home: where results are kept.
 
     Returns:
-        Why something could not be removed, in one line each; the next night retries.
+        Why something could not be removed, one line each; the next night retries.
     """
     dates = nights.dates()
     old = dates[: -nightly.keep]
@@ -89,7 +90,7 @@ def prune(
 
 
 def size_of(folder: Path) -> int:
-    """Return the bytes of all files in a folder."""
+    """Return the size of all files in a folder, in bytes."""
     return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
 
 
@@ -104,14 +105,14 @@ def _abandoned(
 
 
 def _in_use(home: Path, keep: int) -> set[str]:
-    """Return the studies that the last nights of any plan mention: several may share one."""
+    """Return the studies that the last nights of any plan mention: plans may share a study."""
     plans = [Nights(home, path.name) for path in (home / "nightly").iterdir() if path.is_dir()]
     kept = (plan.read(night) for plan in plans for night in plan.dates()[-keep:])
     return {study for _, study in _studies(kept)}
 
 
 def _remove(studies: Set[str], home: Path) -> None:
-    """Remove what is large of studies from a home."""
+    """Remove the large parts of studies from a home."""
     for study in studies:
         for path in (home / "studies" / study / part for part in LARGE):
             if path.is_dir():

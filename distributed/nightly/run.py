@@ -1,8 +1,8 @@
-"""Nights: the champion measured again, the search continued, a duel, a verdict, a record.
+"""Nights: measure the champion again, continue the search, duel, judge, record.
 
-Everything a night decides follows from the records of earlier nights and from the plan; all that
-it measures is cached under its content's key. So a night that was cut off is resumed where it was,
-and the same night twice costs seconds.
+All decisions of a night follow from the plan and from the records of earlier nights. All its
+measurements are cached in the store under a key made from their inputs. So an interrupted night
+resumes where it stopped, and to run the same night twice costs seconds.
 """
 
 import time
@@ -34,11 +34,11 @@ MOST_NOTABLE_FIRST: Sequence[Word | None] = (
 
 
 class Journal:
-    """The record of a night that is running: whatever an experiment finds is written at once.
+    """The record of a running night: each result of an experiment is written immediately.
 
     Args:
         nights: where records are kept.
-        record: of the night as it begins, or is resumed.
+        record: record of the night as it begins or resumes.
     """
 
     def __init__(self, nights: Nights, record: NightRecord) -> None:
@@ -62,13 +62,13 @@ def run_nights(
     local: bool = True,
     force: bool = False,
 ) -> NightRecord:
-    """Run a night, and those missed before it if the plan says so; return the night's record.
+    """Run a night, after those missed before it if the plan says so; return the night's record.
 
-    A night that is done already is only returned, unless it is forced.
+    If the night is already done, its record is returned and nothing is run, unless `force` is set.
 
     Raises:
         MixUnlearnError: another process runs the plan, or a record is damaged.
-        Interrupted: a stop was asked for; the same command resumes.
+        Interrupted: a stop was requested; the same command resumes.
     """
     check(nightly.tell)
     nights = Nights(home, nightly.name)
@@ -87,7 +87,7 @@ def run_nights(
 def _run_unless_done(
     context: NightContext, experiments: Sequence[Experiment], nights: Nights, *, force: bool
 ) -> NightRecord:
-    """Run a night, resume it, or return what it found; a forced one is another attempt."""
+    """Run a night, resume it, or return its record; a forced night is a new attempt."""
     context = replace(context, began=time.monotonic())
     known = nights.read(context.night)
     if known is None:
@@ -105,13 +105,13 @@ def run_night(
     nights: Nights,
     known: NightRecord | None,
 ) -> NightRecord:
-    """Run one night, or what is missing of it; write its record and its page, send notices.
+    """Run one night, or the rest of it; write its record and its page, send notices.
 
     Args:
-        context: of the night.
-        experiments: of the plan.
+        context: context of the night.
+        experiments: experiments of the plan.
         nights: where records are kept.
-        known: what an earlier process did of this night.
+        known: record that an earlier process began; `None`: the night begins now.
     """
     before = nights.before(context.night)[-context.nightly.window :]
     journal = Journal(nights, _begun(context, known))
@@ -121,14 +121,14 @@ def run_night(
     record = _finished(journal.record, before[-1] if before else None, context)
     folder = nights.of(context.night)
     record = publish(record, before, context, experiments[0], folder)
-    nights.write(record)  # only now the night is done: what was cut off before is run again
+    nights.write(record)  # only now the night is done: if interrupted before, it runs again
     for line in prune(nights, context.nightly, experiments, context.home):
         context.session.progress.say(f"old nights: {line}")
     return record
 
 
 def _begun(context: NightContext, known: NightRecord | None) -> NightRecord:
-    """Return the record of a night that begins, or is resumed."""
+    """Return the record of a night that begins or resumes."""
     now = datetime.now().astimezone().isoformat(timespec="seconds")
     fresh = NightRecord(
         plan=context.nightly.name, date=context.night, began=now, links={"mlflow": None}
@@ -151,7 +151,7 @@ def _run_experiment(
     before: Sequence[NightRecord],
     journal: Journal,
 ) -> None:
-    """Run an experiment, or what is missing of it; an error is recorded, and others still run."""
+    """Run an experiment, or the rest of it; an error is recorded, and the others still run."""
     name = experiment.name
     found = journal.record.part(name) or PartRecord(name=name)
     if found.complete:
@@ -173,7 +173,7 @@ def _run_experiment(
 
 
 def _finished(record: NightRecord, last: NightRecord | None, context: NightContext) -> NightRecord:
-    """Return a record with known causes, the home's size, and the night's verdict."""
+    """Return a record with known causes of changes, the home's size, and the night's verdict."""
     size = size_of(context.home)
     parts = [
         replace(part, causes=causes(record, last, part), disk_bytes=size)

@@ -1,4 +1,4 @@
-"""What a night's study is, and what it starts from."""
+"""The study of a night, and the configurations that it starts from."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -24,10 +24,10 @@ def search_plan(
     """Return the plan of the night's search.
 
     Args:
-        context: of the night.
+        context: context of the night.
         experiment: as the user wrote it.
         start: configurations to try first.
-        trials: of the study, all nights together.
+        trials: number of trials of the study, over all nights.
         generation: how many studies the search had before; each has a seed of its own.
     """
     changes = {
@@ -39,14 +39,15 @@ def search_plan(
 
 
 def drawn_plan(context: NightContext, experiment: Experiment, draw: int) -> Plan:
-    """Return the plan of a forget set that no trial is searched on.
+    """Return the plan of a forget set that the search does not use.
 
     Args:
-        context: of the night.
+        context: context of the night.
         experiment: as the user wrote it.
-        draw: number of the forget set, from 0 on.
+        draw: number of the forget set, from 0.
     """
     changes = {"start": [], "trials": 1, "seed": experiment.search.seed}
+    # The search itself uses the forget set of `data.seed`: drawn sets follow it.
     return _made(context, experiment, changes, experiment.data.seed + 1 + draw)
 
 
@@ -72,19 +73,19 @@ def origin(
 
     Args:
         last: the last night with a champion.
-        plan: of the experiment as written.
-        renew: trials after which a study is left for a new one.
+        plan: plan of the experiment as written.
+        renew: number of trials after which a new study is started.
     """
     if last is None or last.base != plan.study:
         return warm_start(last, plan), 0
-    assert last.trials is not None  # it has a champion, so that its study is known
+    assert last.trials is not None  # it has a champion, so its study is known
     if last.trials.before + last.trials.ran < renew:
         return last.start, last.generation
     return warm_start(last, plan), last.generation + 1
 
 
 def warm_start(last: PartRecord | None, plan: Plan) -> list[Mapping[str, Any]]:
-    """Return what a new study is to start with: champion, candidate and best trials, each once."""
+    """Return what a new study starts with: champion, candidate and best trials, each once."""
     if last is None:
         return []
     known = [each for each in (last.champion, last.candidate, *last.best) if each]
@@ -94,7 +95,7 @@ def warm_start(last: PartRecord | None, plan: Plan) -> list[Mapping[str, Any]]:
 
 
 def finished_trials(plan: Plan) -> list[Row]:
-    """Return the finished trials of a study; none where it has not begun."""
+    """Return the finished trials of a study; none if it has not begun."""
     if not plan.folder.exists():
         return []
     with closing(open_study(plan)) as study:

@@ -11,14 +11,14 @@ TIME = "the night's time is over"
 
 @contextmanager
 def limited(stop: Stop, seconds: float | None) -> Iterator[None]:
-    """Stop the work within gracefully when its time is over, and continue after it.
+    """Stop the work in the block gracefully when its time is over, then continue after the block.
 
     Args:
-        stop: what the work within listens to.
+        stop: the stop request that the work checks.
         seconds: the limit; `None`: there is none.
 
     Raises:
-        Interrupted: a signal asked for a stop.
+        Interrupted: a signal requested a stop.
     """
     timer = threading.Timer(seconds, stop.ask, [TIME]) if seconds is not None else None
     if timer:

@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from distributed.runtime.text import one_line
-
 from mixunlearn.atomic import replacing
 from mixunlearn.errors import MissingError, MixUnlearnError
 from mixunlearn.metrics.table import RELATIVE

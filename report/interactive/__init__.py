@@ -1,7 +1,7 @@
-"""A study as figures to explore with Plotly: what `report.html` shows beside its tables.
+"""Interactive figures of a study, drawn with Plotly, for `report.html`.
 
-What must differ between a light and a dark page comes from a figure's template alone; exchange it
-with `Plotly.relayout(element, {template: DARK})`. Everything else is legible on both.
+Only a figure's template differs between a light and a dark page. Change it with
+`Plotly.relayout(element, {template: DARK})`. Everything else is legible on both.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ RECIPES: Mapping[str, Recipe] = {
 
 
 def figures(report_data: ReportData) -> dict[str, Panel]:
-    """Return all figures by name, in the order in which a reviewer asks for them."""
+    """Return all figures by name, in the order in which a reader needs them."""
     return {name: recipe.panel(report_data) for name, recipe in RECIPES.items()}
 
 

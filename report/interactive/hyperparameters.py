@@ -39,17 +39,17 @@ from report.interactive.theme import END, NO_VALUE, NOT_USED, STATES
 from report.plots import BLUE
 from report.report_data import PARAMS, ReportData
 
-MOST, ABREAST = 6, 3  # slices: in all, side by side
+MOST, ABREAST = 6, 3  # slices: at most, and in each row
 CELLS, GRID = 20, 60  # a contour's trials are averaged in cells, then drawn on a finer grid
-LINES = 300  # that can still be told apart
-ENOUGH = 12  # trials from which on a contour is more than a guess
+LINES = 300  # at most so many lines can be distinguished
+ENOUGH = 12  # with fewer trials a contour would be a guess
 
 
 def parallel_coordinates(report_data: ReportData) -> go.Figure:
     """Draw each trial as a line across its hyperparameters and its objective.
 
-    Hyperparameters that a trial does not have, and an objective that it lacks, have ticks of
-    their own. Of very many trials the best `LINES` are drawn: more are slow, and a blur.
+    A hyperparameter that a trial does not have, and a missing objective, have a tick of their own.
+    Only the best `LINES` trials are drawn: more would be slow and unreadable.
     """
     report_data = _readable(report_data)
     trials = trials_of(report_data)
@@ -87,7 +87,7 @@ def _dimension(scale: Scale, title: str) -> dict[str, Any]:
 
 
 def _readable(report_data: ReportData) -> ReportData:
-    """Return report data of as many trials as lines can be told apart, the best ones."""
+    """Return report data with the best `LINES` trials, or with all if there are no more."""
     few = len(report_data.rows) <= LINES
     return report_data if few else replace(report_data, rows=report_data.ranked()[:LINES])
 
@@ -102,20 +102,20 @@ def _parallel_caption(report_data: ReportData) -> str:
         drawn = f"The best {LINES} of {drawn}"
     return (
         f"{drawn} as lines across the hyperparameters that vary, the best most "
-        "distinct; drag along an axis to select, drag its name to move it. A hyperparameter that "
-        f"a trial does not have stands at “{NOT_USED}”, a missing objective at “{NO_VALUE}”."
+        "visible; drag along an axis to select, drag its name to move it. A hyperparameter that "
+        f"a trial does not have is at “{NOT_USED}”, a missing objective at “{NO_VALUE}”."
     )
 
 
 def importance(report_data: ReportData) -> go.Figure:
     """Draw what share of the objective's variation each hyperparameter explains."""
-    names = list(report_data.importance.shares)[::-1]  # Plotly's rows go up
+    names = list(report_data.importance.shares)[::-1]  # Plotly draws rows from the bottom up
     if not names:
         return saying(_no_importance(report_data))
     shares = [report_data.importance.shares[name] for name in names]
     means, lows, highs = np.array([[share.mean, share.low, share.high] for share in shares]).T
     bars = {"type": "bar", "x": means, "y": names, "orientation": "h", "marker": {"color": BLUE}}
-    points = {  # since bars cannot take the colour of the page's text for their intervals
+    points = {  # carry the intervals: those of bars cannot have the colour of the page's text
         "type": "scatter",
         "x": means,
         "y": names,
@@ -149,7 +149,7 @@ def _importance_caption(report_data: ReportData) -> str:
 
 
 def slices(report_data: ReportData) -> go.Figure:
-    """Draw the objective against each of the most important hyperparameters, six at most."""
+    """Draw the objective against each of the most important hyperparameters, at most six."""
     trials = trials_of(report_data)
     names = list(varying(report_data))[:MOST]
     lines = max(1, -(-len(names) // ABREAST))
@@ -163,7 +163,7 @@ def slices(report_data: ReportData) -> go.Figure:
         up = {**value_axis(title, trials.value_N.tolist()), "showticklabels": first}
         axes |= {f"xaxis{place}": across, f"yaxis{place}": {**up, "matches": "y"}}
         traces += _slice(report_data, trials, name, scale, place)
-    axes.get("yaxis1", {}).pop("matches", None)  # the first is what the others match
+    axes.get("yaxis1", {}).pop("matches", None)  # the others match the first
     grid = {"rows": lines, "columns": ABREAST, "pattern": "independent", "xgap": 0.1, "ygap": 0.35}
     return plotly_figure(traces, 80 + 270 * lines, grid=grid, **axes)
 
@@ -171,7 +171,7 @@ def slices(report_data: ReportData) -> go.Figure:
 def _slice(
     report_data: ReportData, trials: Trials, name: str, scale: Scale, place: int
 ) -> Iterator[Trace]:
-    """Yield the points of one slice; where a place stands for no number, its tick says for what."""
+    """Yield the points of one slice; the hover text has the value only if positions are numbers."""
     value = f"<br>{report_data.objective} %{{y:.4~g}}{END}"
     common: Trace = dict(subplot(place))
     number = f"<br>{name} %{{x:.4~g}}" if scale.numeric else ""
@@ -205,9 +205,10 @@ def _slices_caption(report_data: ReportData) -> str:
 
 
 def contour(report_data: ReportData) -> go.Figure:
-    """Draw the objective over the two most important numbers, interpolated between trials only.
+    """Draw the objective over the two most important numeric hyperparameters.
 
-    Trials are averaged in cells of a twentieth of each axis, then interpolated linearly.
+    Trials are averaged in cells of a twentieth of each axis, then interpolated linearly. Outside
+    of the trials nothing is drawn.
     """
     trials, pair = trials_of(report_data), _pair(report_data)
     if not pair:
@@ -238,7 +239,7 @@ def _surface(x: Scale, y: Scale, value: Scale) -> Iterator[Trace]:
     sides = np.linspace(at_C2.min(axis=0), at_C2.max(axis=0), GRID).T
     try:
         z_GG = griddata(at_C2, value_C, tuple(np.meshgrid(*sides)), method="linear")
-    except QhullError:
+    except QhullError:  # the points lie on a line
         return
     along = [
         s.unscaled(s.low + at_G * (s.high - s.low)) for s, at_G in zip((x, y), sides, strict=True)
@@ -257,7 +258,7 @@ def _surface(x: Scale, y: Scale, value: Scale) -> Iterator[Trace]:
 
 
 def _averaged(unit_N2: Floats, value_N: Floats) -> tuple[Floats, Floats]:
-    """Return places and values, each the mean of the trials in a cell of the unit square."""
+    """Return positions and values, each the mean of the trials in a cell of the unit square."""
     _, cell_N = np.unique((unit_N2 * CELLS).astype(np.int64), axis=0, return_inverse=True)
     cell_N = cell_N.ravel()
     sums = [np.bincount(cell_N, weights=each_N) for each_N in (*unit_N2.T, value_N)]
@@ -266,7 +267,7 @@ def _averaged(unit_N2: Floats, value_N: Floats) -> tuple[Floats, Floats]:
 
 
 def _pair(report_data: ReportData) -> list[str]:
-    """Return the two numbers to draw, none if there are not two."""
+    """Return the two numeric hyperparameters to draw; empty if there are fewer than two."""
     numbers = [name for name, axis in varying(report_data).items() if axis.low is not None]
     return numbers[:2] if len(numbers) > 1 else []
 
@@ -281,13 +282,13 @@ def _contour_caption(report_data: ReportData) -> str:
     pair = _pair(report_data)
     both = sum(all(known(row.get(PARAMS + name)) for name in pair) for row in report_data.ranked())
     how = (
-        "interpolated between them; outside of them nothing is claimed"
+        "interpolated between them; nothing is drawn outside of them"
         if both >= ENOUGH
-        else f"too few to interpolate between ({ENOUGH} are needed)"
+        else f"too few to interpolate ({ENOUGH} are needed)"
     )
     return (
         f"{report_data.objective} over {' and '.join(pair)} in {number_of(both)}, {how}. All other "
-        "hyperparameters vary as well: read it as a tendency. Star: best, square: default."
+        "hyperparameters vary as well, so it shows only a tendency. Star: best, square: default."
     )
 
 

@@ -1,4 +1,4 @@
-"""A figure with its words, and how one is made of report data."""
+"""A figure with its title and caption, and how it is made from report data."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ from report.report_data import ReportData
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """A figure with its words.
+    """A figure with its title and caption.
 
     Args:
         title: a few words.
-        caption: what is seen, of how many trials, and how to read it; or why there is no figure.
+        caption: what is shown, for how many trials, and how to read it; or why there is no figure.
         figure: `None` if there is nothing to show.
     """
 
@@ -28,10 +28,10 @@ class Recipe:
     """How a panel is made.
 
     Args:
-        title: of the panel.
-        draw: its figure.
-        caption: its words.
-        missing: why there is nothing to draw; empty if there is.
+        title: title of the panel.
+        draw: returns its figure.
+        caption: returns its caption.
+        missing: returns why there is nothing to draw; empty if there is something.
     """
 
     title: str

@@ -1,4 +1,4 @@
-"""What several figures are made of: trials as columns, points, axes.
+"""Parts that several figures share: trials as columns, points, axes.
 
 Shape suffixes: N trials.
 """
@@ -28,8 +28,8 @@ from report.report_data import PARAMS, Axis, ReportData, Row
 
 Trace: TypeAlias = dict[str, Any]
 
-MANY = 1000  # trials; more are drawn by WebGL, which is always above what is not
-SIZES = ((200, 1.0), (MANY, 0.75), (10**9, 0.5))  # of marks, by the number of trials up to it
+MANY = 1000  # trials; more are drawn with WebGL, which is always on top of other traces
+SIZES = ((200, 1.0), (MANY, 0.75), (10**9, 0.5))  # (up to so many trials, size of their marks)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +37,9 @@ class Trials:
     """The N finished trials of report data as columns, by number.
 
     Args:
-        rows: as they are.
-        number_N, state_N: of each.
-        value_N: the objective, NaN for those that have none.
+        rows: the trials' rows, unchanged.
+        number_N, state_N: number and state of each trial.
+        value_N: the objective, NaN if a trial has none.
     """
 
     rows: Sequence[Row]
@@ -49,11 +49,11 @@ class Trials:
 
     @property
     def valued_N(self) -> Flags:
-        """Which have an objective."""
+        """Which trials have an objective."""
         return np.isfinite(self.value_N)
 
     def states(self, shown_N: Flags) -> Iterator[tuple[str, Flags]]:
-        """Yield each state, and which trials in it are shown, if any are; the best to see last."""
+        """Yield each state with trials to show, and which these are; the topmost state is last."""
         for state in reversed(STATES):
             chosen_N = (self.state_N == state) & shown_N
             if chosen_N.any():
@@ -105,29 +105,29 @@ def plotly_figure(traces: Sequence[Trace], height: int, **layout: Any) -> go.Fig
 
 
 def saying(text: str) -> go.Figure:
-    """Return a figure of nothing but a sentence."""
+    """Return a figure that shows only a sentence."""
     place = {"xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5, "showarrow": False}
     hidden = {"visible": False}
     return plotly_figure([], 160, annotations=[{"text": text, **place}], xaxis=hidden, yaxis=hidden)
 
 
 def small(values: npt.ArrayLike) -> npt.NDArray[np.float32]:
-    """Return numbers with seven digits: half the size in a page, and more than can be seen."""
+    """Return numbers as float32: half the size in a page, and precise enough to draw."""
     return np.asarray(values, dtype=np.float32)
 
 
 def kind_of(count: int) -> str:
-    """Return the kind of trace that draws some number of trials in good time."""
+    """Return the kind of trace that draws so many trials fast enough."""
     return "scattergl" if count > MANY else "scatter"
 
 
 def size_among(count: int) -> float:
-    """Return how large a mark is among some number of them; 1 is full size."""
+    """Return the relative size of each of `count` marks; 1 is full size."""
     return next(size for most, size in SIZES if count <= most)
 
 
 def mark(state: str, count: int) -> Trace:
-    """Return how a trial looks among some number of them."""
+    """Return the look of each of `count` trials in a state."""
     size = size_among(count)
     look = STATES[state]
     line = {**look["line"], "width": look["line"]["width"] * size}
@@ -148,7 +148,7 @@ def marks(
     y_N: Floats,
     **more: Any,  # noqa: ANN401
 ) -> Trace:
-    """Return the chosen trials, all in one state, as points that know their number."""
+    """Return the chosen trials, all in one state, as points with their number as data."""
     return {
         "type": kind_of(len(trials.rows)),
         "x": small(x_N[chosen_N]),
@@ -192,7 +192,7 @@ def highlights(
 def value_axis(
     title: str, values: Sequence[float | None], band: Sequence[float] = ()
 ) -> dict[str, Any]:
-    """Return Plotly's axis of an objective, logarithmic where the values ask for it."""
+    """Return Plotly's axis of an objective, logarithmic if a linear one would hide good trials."""
     drawn = [value for value in (*values, *band) if value is not None and np.isfinite(value)]
     axis = {"type": "linear", "title": {"text": title}}
     if logarithmic(values, band):
@@ -229,14 +229,14 @@ def objective_title(report_data: ReportData) -> str:
 
 
 def value_scale(value_N: Floats) -> Scale:
-    """Return where objectives lie; trials without one lie beyond the worst."""
+    """Return the positions of objectives; trials without one are placed beyond the worst."""
     found = value_N[np.isfinite(value_N)].tolist() or [0.0, 1.0]
     axis = Axis(low=min(found), high=max(found), log=logarithmic(found))
     return placed(axis, value_N.tolist(), absent=NO_VALUE, above=True)
 
 
 def parameter_scale(report_data: ReportData, trials: Trials, name: str) -> Scale:
-    """Return where the trials' values of a hyperparameter lie."""
+    """Return the positions of the trials' values of a hyperparameter."""
     values = [row.get(PARAMS + name) for row in trials.rows]
     return placed(report_data.axes[name], values, absent=NOT_USED)
 
@@ -248,7 +248,7 @@ def parameter_title(report_data: ReportData, name: str) -> str:
 
 
 def coloraxis(report_data: ReportData, value: Scale) -> dict[str, Any]:
-    """Return the colours of positions with their sign changed: Plotly draws the highest on top."""
+    """Return the colour axis of negated positions: Plotly draws the highest on top."""
     found = value.at_N[value.used_N]
     low, high = (float(found.min()), float(found.max())) if found.size else (0.0, 1.0)
     ticks = zip(value.ticks_T.tolist(), value.labels, strict=True)
@@ -260,7 +260,7 @@ def coloraxis(report_data: ReportData, value: Scale) -> dict[str, Any]:
 
 
 def band_shapes(report_data: ReportData, axis: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return what the references score against each other; zero has no place on a log axis."""
+    """Return the band of the references against each other, cut at the low end of a log axis."""
     if report_data.band is None:
         return []
     low, high = report_data.band

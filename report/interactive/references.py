@@ -1,4 +1,4 @@
-"""The examined configurations beside the retrained references, on `test`."""
+"""The tested configurations next to the retrained references, on `test`."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from report.report_data import ReportData
 
 
 def against_references(report_data: ReportData) -> go.Figure:
-    """Draw, a strip a metric, where each configuration lies beside the retrained references."""
+    """Draw one strip per metric: each configuration next to the retrained references."""
     metrics = [*report_data.summary["gap_metrics"], *BESIDE]
     strips = {metric: samples_of(report_data.summary, metric) for metric in metrics}
     strips = {name: found for name, found in strips.items() if any(each.values for each in found)}
@@ -52,7 +52,7 @@ def _spots(sample: Sample, row: int, place: int) -> Iterator[Trace]:
         **subplot(place),
         "hovertemplate": f"{sample.label}: %{{x:.4~g}}{END}",
     }
-    colour = None if sample.colour == BLUE else sample.colour  # the best: the page's, as elsewhere
+    colour = None if sample.colour == BLUE else sample.colour  # the best has the page's text colour
     if sample.values and (len(sample.values) > 1 or not sample.marker):
         marker = {"symbol": "circle-open", "size": 8, "color": colour}
         yield {**common, "x": sample.values, "y": [row] * len(sample.values), "marker": marker}
@@ -75,7 +75,7 @@ def _expected(references: Sample, place: int) -> list[dict[str, Any]]:
 
 
 def _strip_words(metric: str, samples: Sequence[Sample], place: int) -> list[dict[str, Any]]:
-    """Return the metric above a strip, and each value beside it, with an arrow if off the scale."""
+    """Return the metric above a strip and the values next to it, with an arrow if off the scale."""
     low, high = range_of(samples)
     unit = f" ({unit_name(metric)})" if unit_name(metric) else ""
     x, y = subplot(place).values()
@@ -93,15 +93,15 @@ def _strip_words(metric: str, samples: Sequence[Sample], place: int) -> list[dic
 def _no_verdict(report_data: ReportData) -> str:
     if report_data.summary.get("gap_metrics") and report_data.summary.get("references"):
         return ""
-    return "There is no verdict yet: the best trials are examined on test when the sweep ends."
+    return "There is no verdict yet: the best trials are evaluated on test when the sweep ends."
 
 
 def _against_references_caption(report_data: ReportData) -> str:
     counts = [found.get("n") or 0 for found in report_data.summary["references"].values()]
     return (
-        "Metrics on test, which the search has not seen, as values or mean ± sd (n). Green is the "
-        f"mean ± sd of {max(counts, default=0)} retrained references, hollow points are single "
-        "models; what lies off the scale has an arrow: double-click to see it."
+        "Metrics on test, which the search did not use, as values or mean ± sd (n). Green: mean ± "
+        f"sd of {max(counts, default=0)} retrained references; hollow points: single models; an "
+        "arrow: a value off the scale, double-click to see it."
     )
 
 

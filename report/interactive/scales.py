@@ -1,4 +1,4 @@
-"""Where values lie along an axis: numbers, logarithms, options, and what has no value at all.
+"""Positions of values along an axis: numbers, logarithms, options, and missing values.
 
 Shape suffixes: N trials, T ticks.
 """
@@ -19,23 +19,23 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 Flags: TypeAlias = npt.NDArray[np.bool_]
 Placed: TypeAlias = tuple[Floats, Floats, list[float], list[str]]
 
-APART = 0.15  # how far from the others missing values lie, in lengths of the axis
-MARGIN = 0.04  # beyond the outermost values, in the same
-NARROW = 2.5  # decades up to which 2 and 5 are marked as well
+APART = 0.15  # distance of missing values from the others, as a fraction of the axis
+MARGIN = 0.04  # beyond the outermost values, as a fraction of the axis
+NARROW = 2.5  # up to so many decades, 2 and 5 have ticks as well
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """Where N values lie.
+    """The positions of N values along an axis.
 
     Args:
-        at_N: positions: numbers, their decimal logarithms, or places of options from 0 on.
-        used_N: which have a value; the others lie apart.
-        ticks_T: positions that are marked.
+        at_N: positions: numbers, their decimal logarithms, or indices of options from 0.
+        used_N: which have a value; the others are placed apart.
+        ticks_T: positions of the ticks.
         labels: T texts, in the values' own unit.
         low, high: ends of the axis.
         log: whether positions are logarithms.
-        numeric: whether they are of numbers.
+        numeric: whether the values are numbers.
     """
 
     at_N: Floats
@@ -49,7 +49,7 @@ class Scale:
 
     @property
     def values_N(self) -> Floats:
-        """Positions as an axis that computes logarithms itself takes them."""
+        """Positions for an axis that computes logarithms itself."""
         return self.unscaled(self.at_N)
 
     def unscaled(self, at: Floats) -> Floats:
@@ -58,13 +58,13 @@ class Scale:
 
 
 def placed(axis: Axis, values: Sequence[Any], *, absent: str, above: bool = False) -> Scale:
-    """Return where N values lie; those that are `None` or NaN lie apart, under their own tick.
+    """Return the positions of N values; `None` and NaN are placed apart, with their own tick.
 
     Args:
         axis: how they vary.
-        values: one a trial.
-        absent: what the tick of missing ones says.
-        above: whether they lie beyond the high end instead of the low one.
+        values: one per trial.
+        absent: label of the tick of missing values.
+        above: whether missing values are placed beyond the high end instead of the low one.
     """
     numeric = axis.low is not None and all(isinstance(each, int | float | None) for each in values)
     at_N, ends, ticks, labels = (_numbers if numeric else _options)(axis, values)
@@ -99,7 +99,7 @@ def _numbers(axis: Axis, values: Sequence[Any]) -> Placed:
 
 
 def _options(axis: Axis, values: Sequence[Any]) -> Placed:
-    """Return the same of a choice: its options and whatever else was taken, side by side."""
+    """Return the same for a choice: its options and any other values, side by side."""
     names = list(dict.fromkeys(map(written, [*axis.options, *filter(known, values)])))
     places = {name: float(place) for place, name in enumerate(names)}
     at_N = np.array([places.get(written(value)) for value in values], dtype=np.float64)
@@ -114,7 +114,7 @@ def _evenly(low: float, high: float) -> list[float]:
 def _decades(low: float, high: float) -> list[float]:
     steps = np.log10([1, 2, 5] if high - low < NARROW else [1])
     found = np.add.outer(np.arange(np.floor(low), np.ceil(high) + 1), steps).ravel().tolist()
-    slack = 1e-9  # a bound that is a tick
+    slack = 1e-9  # rounding must not drop a bound that is a tick
     return [tick for tick in found if low - slack <= tick <= high + slack] or [low, high]
 
 
@@ -124,7 +124,7 @@ def known(value: object) -> bool:
 
 
 def written(value: object) -> str:
-    """Return a value as a tick has it: 0.0001, 2e-6, True, any."""
+    """Return a value as the label of a tick: 0.0001, 2e-6, True, any."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     return f"{value:.6g}".replace("e-0", "e-").replace("e+0", "e")

@@ -32,14 +32,14 @@ from report.interactive.scales import known, written
 from report.interactive.theme import BEST_MARK, END, GREY, NO_VALUE, NOT_USED, STATES
 from report.report_data import PARAMS, ReportData, Row
 
-FEW = 8  # trials or epochs up to which each has its tick
+FEW = 8  # up to so many trials or epochs, each has a tick
 
 
 def best_so_far(report_data: ReportData) -> go.Figure:
-    """Draw the objective of each trial in order of number, and the best up to it.
+    """Draw the objective of each trial in order of number, and the best so far.
 
     A trial that was stopped early counts: it is a configuration with fewer epochs. Trials without
-    a value stand in a strip on top, since at the bottom a failure would look like the best.
+    a value are drawn in a strip at the top: at the bottom a failure would look like the best.
     """
     trials = trials_of(report_data)
     axis = value_axis(
@@ -96,7 +96,7 @@ def _search_marks(report_data: ReportData, trials: Trials) -> Iterator[Trace]:
 
 
 def _details(report_data: ReportData, row: Row) -> list[Any]:
-    """Return epochs and hyperparameters as the hover has them, numbers with four digits."""
+    """Return epochs and hyperparameters for the hover text, numbers with four digits."""
     return [row.get("epochs"), *(_brief(row.get(PARAMS + name)) for name in report_data.axes)]
 
 
@@ -107,7 +107,7 @@ def _brief(value: object) -> object:
 
 
 def _best_line(report_data: ReportData, trials: Trials) -> Iterator[Trace]:
-    """Yield a step line of where the best falls, up to half a trial beyond the last."""
+    """Yield a step line of the best value so far, up to half a trial beyond the last trial."""
     number_N, value_N = trials.number_N[trials.valued_N], trials.value_N[trials.valued_N]
     if not number_N.size:
         return
@@ -131,17 +131,17 @@ def _no_trials(report_data: ReportData) -> str:
 def _best_so_far_caption(report_data: ReportData) -> str:
     text = f"{counted(report_data)} on val by number, lower is better; the line is the best so far."
     if len(report_data.ranked()) < len(report_data.rows):
-        text += " Trials without a value are marked on top."
+        text += " Trials without a value are marked at the top."
     if report_data.band is not None:
         text += (
-            f" Green is what {len(report_data.own)} retrained references score against each other: "
-            "within it a trial cannot be told from retraining."
+            f" Green: {len(report_data.own)} retrained references against each other; within this "
+            "band a trial cannot be distinguished from retraining."
         )
     return text
 
 
 def learning_curves(report_data: ReportData) -> go.Figure:
-    """Draw the objective of every trial by epoch, one trace a state, and mark where they ended."""
+    """Draw the objective of every trial by epoch, one trace per state, and mark where it ended."""
     states = {int(row["trial"]): str(row["state"]) for row in report_data.rows}
     values = [finite(value) for curve in report_data.curves.values() for value in curve.values()]
     axis = value_axis(objective_title(report_data), values, report_data.band or ())

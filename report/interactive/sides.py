@@ -1,4 +1,4 @@
-"""What is forgotten against what is retained.
+"""Forgetting compared with retaining.
 
 Shape suffixes: N trials.
 """
@@ -30,12 +30,13 @@ from report.report_data import Axis, ReportData
 
 
 def forgetting_against_retaining(report_data: ReportData) -> go.Figure:
-    """Draw how near each trial is to the references in what it retains and in what it forgot.
+    """Draw how close each trial is to the references in retaining and in forgetting.
 
-    Across: the gap of `acc/val_retain`; where a task has no such metric, since all its classes are
-    retained, the mean gap of `acc/train_retain` and `acc/val`. Up: the mean gap of those of
-    `acc/train_forget`, `acc/val_forget` and `mia/asr` there are. These are the sides of the paper's
-    table for either kind of task. The line is the Pareto front: no trial is better in both.
+    x axis: the gap of `acc/val_retain`; if a task has no such metric, because all its classes are
+    retained, the mean gap of `acc/train_retain` and `acc/val`. y axis: the mean gap of
+    `acc/train_forget`, `acc/val_forget` and `mia/asr`, as far as the task has them. These are the
+    sides of the paper's table for either kind of task. The line is the Pareto front: no trial is
+    better in both.
     """
     trials, sides = trials_of(report_data), _sides(report_data)
     gaps = [_mean_gap(trials, side) for side in sides]
@@ -59,7 +60,7 @@ def forgetting_against_retaining(report_data: ReportData) -> go.Figure:
 
 
 def _sides(report_data: ReportData) -> tuple[list[str], list[str]]:
-    """Return the metrics that tell of retaining, and those that tell of forgetting."""
+    """Return the metrics of retaining and the metrics of forgetting."""
 
     def measured(metric: str) -> bool:
         return any(finite(row.get(f"gap/{metric}")) is not None for row in report_data.rows)
@@ -72,14 +73,14 @@ def _sides(report_data: ReportData) -> tuple[list[str], list[str]]:
 
 
 def _mean_gap(trials: Trials, metrics: Sequence[str]) -> Floats:
-    """Return the mean gap of some metrics by trial, NaN where one of them is missing."""
+    """Return the mean gap of some metrics by trial; NaN if one of them is missing."""
     gaps = [[finite(row.get(f"gap/{metric}")) for metric in metrics] for row in trials.rows]
     found = np.array(gaps, dtype=np.float64).reshape(len(trials.rows), len(metrics))
     return found.mean(axis=1) if metrics else np.full(len(trials.rows), np.nan)
 
 
 def _gap_axis(gap_N: Floats, metrics: Sequence[str]) -> tuple[dict[str, Any], Floats]:
-    """Return an axis and places on it; where it is logarithmic, zero has a tick below the rest."""
+    """Return an axis and positions on it; on a logarithmic one, zero has a tick below the rest."""
     mean = "mean gap" if len(metrics) > 1 else "gap"
     title = f"{mean} of {', '.join(metrics)}<br>(percentage points)"
     positive = gap_N[gap_N > 0].tolist()
@@ -94,16 +95,17 @@ def _gap_axis(gap_N: Floats, metrics: Sequence[str]) -> tuple[dict[str, Any], Fl
 
 
 def pareto_front(x_N: Floats, y_N: Floats) -> npt.NDArray[np.int64]:
-    """Return the points to which no other is at least equal in both and better in one.
+    """Return the points for which no other is at least equal in both values and better in one.
 
     Args:
-        x_N: what is better when low; a point with a NaN is never part of the front.
-        y_N: the same.
+        x_N: first value, lower is better; a point with a NaN is never part of the front.
+        y_N: second value, lower is better.
 
     Returns:
-        Their places, from left to right.
+        Indices of these points, from left to right.
     """
     front: list[int] = []
+    # From left to right, a point is on the front if it is lower than all before it, or a duplicate.
     for point in np.lexsort((y_N, x_N)).tolist():
         if not np.isfinite(x_N[point] + y_N[point]):
             continue
@@ -119,14 +121,14 @@ def _no_sides(report_data: ReportData) -> str:
     retain_N, forget_N = (_mean_gap(trials, side) for side in _sides(report_data))
     if (np.isfinite(retain_N + forget_N) & trials.valued_N).any():
         return ""
-    return "No trial has both a gap of what it retains and a gap of what it forgets."
+    return "No trial has both a gap for retaining and a gap for forgetting."
 
 
 def _sides_caption(report_data: ReportData) -> str:
     return (
-        f"{number_of(len(report_data.ranked()))} on val: how far from the references in what is "
-        "retained (across) and in what is forgotten (up); the lower left corner is best. Along "
-        "the dotted Pareto front one side is bought with the other. Star: best, square: default."
+        f"{number_of(len(report_data.ranked()))} on val: distance to the references in retaining "
+        "(x axis) and in forgetting (y axis); the lower left corner is best. On the dotted Pareto "
+        "front, one side improves only if the other gets worse. Star: best, square: default."
     )
 
 

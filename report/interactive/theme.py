@@ -1,6 +1,6 @@
-"""Colours and symbols of the figures, and what a light and a dark page have different.
+"""Colours and symbols of the figures, and the templates of a light and a dark page.
 
-Colours are told apart by every kind of colour vision; symbols differ as well.
+The colours can be distinguished with any colour vision; symbols differ as well.
 """
 
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ SHADE = {
     "layer": "below",
 }
 NOT_USED, NO_VALUE = "not used", "no value"
-END = "<extra></extra>"  # of a hover text: no second box with the trace's name
+END = "<extra></extra>"  # ends a hover text: no second box with the trace's name
 
 
 def _template(*, text: str, lines: str, page: str, colours: tuple[float, float]) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def _template(*, text: str, lines: str, page: str, colours: tuple[float, float])
         "font": {"color": text, "size": 12, "family": "system-ui, sans-serif"},
         "paper_bgcolor": clear,
         "plot_bgcolor": clear,
-        "colorway": [text],  # of every trace without a colour of its own
+        "colorway": [text],  # for every trace without a colour of its own
         "xaxis": axis,
         "yaxis": axis,
         "coloraxis": {"colorscale": scale, "colorbar": {"outlinewidth": 0, "thickness": 14}},

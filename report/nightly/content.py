@@ -1,4 +1,4 @@
-"""What is said of a night, whatever it is shown in: a page or Markdown."""
+"""The content of a night's report, used by the page and by the Markdown."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,9 +25,9 @@ from report.notation import ABSENT, mean_and_sd, three_digits
 Cells: TypeAlias = Sequence[str]  # of a table's row
 
 PAGES = ("http://", "https://")
-IN_URLS = ":/?#[]@!$&'()*+,;=%~"  # what stays as it is in an address; < and > would end it
+IN_URLS = ":/?#[]@!$&'()*+,;=%~"  # kept unquoted in an address; < and > would end it
 INTERVAL = f"{100 * (1 - 2 * SURE):.0f} %"
-ABOUT = ("epochs", "since", "version", "trial")  # what a champion's line tells
+ABOUT = ("epochs", "since", "version", "trial")  # shown in a champion's line
 NOT_PROMOTED = "Nothing was promoted."
 DUELS = {
     "won": "the candidate is better",
@@ -35,9 +35,9 @@ DUELS = {
     "open": "not decided yet",
 }
 LEGEND = (
-    "gap/avg: distance to retrained models on test, in percentage points (pp), smaller is nearer; "
-    "mean ± sd (n) of fresh seeds. A shift is against earlier nights, positive is worse; a duel's "
-    "difference is champion − candidate, positive is better. CUSUM: level / limit."
+    "gap/avg: distance to retrained models on test, in percentage points (pp), smaller is better; "
+    "mean ± sd (n) of fresh seeds. Shift: change from earlier nights, positive is worse. Duel: "
+    "champion − candidate, positive means the candidate is better. CUSUM: level / limit."
 )
 
 
@@ -47,10 +47,10 @@ class Topic:
 
     Args:
         title: the question, in a word or two.
-        lines: sentences, a paragraph each.
-        headings: of the table; none where the first column names what the others say.
-        rows: of the table, as many cells as headings.
-        items: of the list.
+        lines: sentences, one paragraph each.
+        headings: headings of the table; empty if the first column names the others.
+        rows: rows of the table, with as many cells as there are headings.
+        items: items of the list.
     """
 
     title: str
@@ -62,12 +62,12 @@ class Topic:
 
 @dataclass(frozen=True, kw_only=True)
 class ExperimentReport:
-    """What a night found of an experiment.
+    """The results of a night for one experiment.
 
     Args:
-        name: of the experiment.
+        name: name of the experiment.
         word: its verdict.
-        why: the reason, "" where none was given.
+        why: the reason, "" if none was given.
         topics: the numbers, most important first.
     """
 
@@ -78,7 +78,7 @@ class ExperimentReport:
 
 
 def experiment_reports(night: Record) -> list[ExperimentReport]:
-    """Return what a night found, an experiment each."""
+    """Return the results of a night, one entry per experiment."""
     margin = night.get("margin")
     return [
         ExperimentReport(
@@ -141,10 +141,10 @@ def _shift(shift: Record | None, margin: object) -> str:
 
 
 def _against_margin(low: float | None, high: float | None, margin: float | None) -> str:
-    """Return in words where an interval lies; positive is worse."""
+    """Return in words where an interval lies relative to the margin; positive is worse."""
     if low is None or high is None or margin is None:
         return ""
-    said = "cannot be told apart from the margin"
+    said = "neither clearly within nor beyond the margin"
     if -margin < low and high < margin:
         said = "within the margin"
     elif low >= margin:
@@ -167,7 +167,7 @@ def _duel(experiment: Record, margin: object) -> Topic:
     candidate, found = experiment.get("candidate") or {}, experiment.get("duel") or {}
     if not candidate and not found:
         return Topic(title="Duel", lines=["No candidate tonight."])
-    lines = [_duel_words(found, margin)] if found else ["They have not met yet."]
+    lines = [_duel_words(found, margin)] if found else ["They have not been compared yet."]
     champion = experiment.get("champion") or {}
     named = [("configuration", key_of(champion), key_of(candidate))]
     gaps = [numbers_in(experiment.get(name)) for name in ("gaps", "rival_gaps")]
@@ -216,7 +216,7 @@ def _spent(experiment: Record) -> list[Cells]:
 
 
 def _remarks(experiment: Record) -> list[Topic]:
-    """Return the notes and the failed trials; nothing where there are none."""
+    """Return the notes and the failed trials, without empty topics."""
     failed = (experiment.get("trials") or {}).get("failed")
     failures = [f"{counted(failed, 'trial')} failed."] if failed else []
     notes = lines_of(experiment.get("notes"))
@@ -225,7 +225,7 @@ def _remarks(experiment: Record) -> list[Topic]:
 
 
 def closing_topics(night: Record) -> list[Topic]:
-    """Return what is said of the night as a whole."""
+    """Return the topics about the night as a whole."""
     began, ended = (text_of(night.get(name)) for name in ("began", "ended"))
     rows = [
         ("began", began),
@@ -241,6 +241,6 @@ def closing_topics(night: Record) -> list[Topic]:
 
 
 def links_of(night: Record) -> dict[str, str]:
-    """Return addresses of pages by name: nothing else may be followed from a page."""
+    """Return addresses of web pages by name; a page must not link to any other kind of address."""
     links = {text_of(name): text_of(url, "") for name, url in (night.get("links") or {}).items()}
     return {name: quote(url, IN_URLS) for name, url in links.items() if url.startswith(PAGES)}

@@ -18,10 +18,10 @@ from report.plots import BLUE, GREEN, INK, PALE, VERMILION, new_figure
 
 WIDTH, HEIGHT = 5.2, 4.6  # inches: narrow, to be read on a phone
 CONFIDENCE = 0.95
-TICKS = 5  # dates that are written, at most
-BESIDE = 0.25  # days that seeds are drawn before their mean, or its interval would hide them
-HEADROOM = 1.25  # of the axis, where changes of champion are named
-LONGEST_INTERVAL = 1.5  # times the largest value; of two seeds it would hide all else
+TICKS = 5  # at most so many dates are written
+BESIDE = 0.25  # days that seeds are drawn before their mean: its interval would hide them
+HEADROOM = 1.25  # stretches the axis, to make room for the names of new champions
+LONGEST_INTERVAL = 1.5  # times the largest value; with two seeds it would hide everything else
 LONGEST_NAME = 60  # of an experiment, in characters
 MARKS: dict[str, dict[str, Any]] = {
     "unchanged": {"marker": "o", "facecolors": BLUE, "edgecolors": BLUE, "s": 26},
@@ -38,11 +38,11 @@ class Point:
 
     Args:
         day: its date, as `date.toordinal` counts.
-        gaps: the champion's, one a seed.
-        band: lowest and highest of the references' own gaps; not a number where not known.
+        gaps: the champion's gaps, one per seed.
+        band: lowest and highest of the references' own gaps; NaN if unknown.
         word: the verdict.
-        reign: nights of one reign have one champion, on the same data and recipe.
-        key: of the champion.
+        reign: nights of one reign have the same champion, data and recipe.
+        key: key of the champion.
     """
 
     day: int
@@ -54,12 +54,12 @@ class Point:
 
     @property
     def mean(self) -> float:
-        """Return the mean gap; not a number without gaps."""
+        """Return the mean gap; NaN without gaps."""
         return float(np.mean(self.gaps)) if self.gaps else math.nan
 
     @property
     def reach(self) -> float:
-        """Return how far the mean's interval reaches to each side; not a number for one seed."""
+        """Return half the width of the mean's interval; NaN for fewer than two seeds."""
         count = len(self.gaps)
         if count < 2:  # noqa: PLR2004
             return math.nan
@@ -68,11 +68,11 @@ class Point:
 
 
 def trend_figure(nights: Sequence[Record], experiment: str) -> Figure:
-    """Return the champion's gap night by night, beside the references' own.
+    """Return a figure of the champion's gap by night, together with the references' own gaps.
 
     Args:
         nights: in order of date; dates without a night, or without gaps, stay empty.
-        experiment: its name.
+        experiment: name of the experiment.
     """
     points = points_of(nights, experiment)
     figure = new_figure(width=WIDTH, height=HEIGHT)
@@ -85,7 +85,7 @@ def trend_figure(nights: Sequence[Record], experiment: str) -> Figure:
     _draw_failures(axes, nights)
     _draw_dates(axes, nights)
     short = experiment if len(experiment) <= LONGEST_NAME else f"{experiment[: LONGEST_NAME - 1]}…"
-    axes.set_title(short, loc="left", fontsize=11, parse_math=False)  # it may have dollar signs
+    axes.set_title(short, loc="left", fontsize=11, parse_math=False)  # it may contain dollar signs
     axes.set_ylabel("gap/avg, percentage points")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color=PALE, alpha=0.2)
@@ -134,7 +134,7 @@ def _draw_band(axes: Axes, points: Sequence[Point]) -> None:
 
 
 def _draw_means(axes: Axes, points: Sequence[Point]) -> None:
-    """Draw seeds, means and intervals; a line joins nights of one reign that follow each other."""
+    """Draw seeds, means and intervals; a line joins consecutive nights of one reign."""
     measured = {point.day: point for point in points if point.gaps}
     if not measured:
         return
@@ -169,7 +169,7 @@ def _draw_verdicts(axes: Axes, points: Sequence[Point]) -> None:
 
 
 def _limit(axes: Axes, points: Sequence[Point]) -> None:
-    """Show all seeds and references, from zero on, and of intervals what does not hide them."""
+    """Start at zero and show all seeds and references; cut off intervals that would hide them."""
     values = [value for point in points for value in (*point.gaps, *point.band)]
     largest = max(filter(math.isfinite, values), default=0.0)
     ends = [point.mean + point.reach for point in points]
@@ -178,7 +178,7 @@ def _limit(axes: Axes, points: Sequence[Point]) -> None:
 
 
 def _draw_changes(axes: Axes, points: Sequence[Point]) -> None:
-    """Draw a line where another reign begins, named by its champion."""
+    """Draw a line where a new reign begins, labelled with its champion's key."""
     reigns = [point for point in points if point.key != ABSENT]
     changes = [after for before, after in pairwise(reigns) if after.reign != before.reign]
     if not changes:
@@ -201,7 +201,7 @@ def _draw_changes(axes: Axes, points: Sequence[Point]) -> None:
 
 
 def _draw_failures(axes: Axes, nights: Sequence[Record]) -> None:
-    """Mark failed nights on the axis: they have nothing that could be drawn higher up."""
+    """Mark failed nights on the axis: they have no value to draw."""
     days = [_day(night) for night in nights if night.get("state") == "failed"]
     if days:
         style: dict[str, Any] = {"marker": "x", "color": INK, "s": 22, "linewidths": 1.2}
@@ -210,7 +210,7 @@ def _draw_failures(axes: Axes, nights: Sequence[Record]) -> None:
 
 
 def _draw_dates(axes: Axes, nights: Sequence[Record]) -> None:
-    """Write dates at whole nights, the last one among them."""
+    """Write dates at whole nights, always including the last one."""
     days = sorted(map(_day, nights))
     step = max(1, math.ceil((days[-1] - days[0] + 1) / TICKS))
     ticks = range(days[-1], days[0] - 1, -step)

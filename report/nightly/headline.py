@@ -6,7 +6,7 @@ WORST_FIRST = ("failed", "regressed", "inconclusive", "improved", "unchanged")
 
 
 def headline(night: Record) -> str:
-    """Return the night's outcome in one sentence, with the experiments that are not unchanged."""
+    """Return the night's outcome in one sentence; it names experiments that are not unchanged."""
     return f"{text_of(night.get('plan'))}, {text_of(night.get('date'))}: {_outcome(night)}"
 
 
@@ -21,7 +21,7 @@ def _outcome(night: Record) -> str:
 
 
 def _verdicts(night: Record) -> str:
-    """Return the night's verdict, then others, each with the experiments that it is about."""
+    """Return the night's verdict, then the others, each with the names of its experiments."""
     names: dict[str, list[str]] = {}
     for experiment in parts_of(night):
         word = verdict_of(night, experiment)

@@ -1,4 +1,4 @@
-"""The nights as a table, a row a night and experiment; in a terminal as well."""
+"""The nights as a table with one row per night and experiment, also for a terminal."""
 
 from collections.abc import Iterable, Sequence
 
@@ -22,7 +22,7 @@ COLUMNS = (
 
 
 def trend(nights: Sequence[Record]) -> Group:
-    """Return a table for a terminal: a row a night and experiment, then why nights failed.
+    """Return a table for a terminal: one row per night and experiment, then why nights failed.
 
     Args:
         nights: in order of date.
@@ -34,7 +34,7 @@ def trend(nights: Sequence[Record]) -> Group:
 
 
 def history_of(nights: Iterable[Record]) -> list[Cells]:
-    """Return the table's rows, a night and experiment each, in the order of `nights`."""
+    """Return the table's rows, one per night and experiment, in the order of `nights`."""
     return [row for night in nights for row in _night_rows(night)]
 
 
@@ -83,7 +83,7 @@ def _wide_table(rows: Sequence[Cells]) -> Table:
 
 
 def _narrow_table(rows: Sequence[Cells]) -> Table:
-    """Return the table with two columns in each, one below the other."""
+    """Return the table with pairs of columns merged, one below the other."""
     heads = [f"{upper}\n{lower}" for upper, lower in zip(COLUMNS[::2], COLUMNS[1::2], strict=True)]
     table = Table(*heads, box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
     for row in rows:
@@ -94,5 +94,5 @@ def _narrow_table(rows: Sequence[Cells]) -> Table:
 
 
 def _cell(text: str) -> Text:
-    """Return a cell as it is: what looks like rich's markup is none."""
+    """Return a cell as plain text: brackets in it are not read as rich's markup."""
     return Text(text, style=TERMINAL.get(text, ""))

@@ -1,4 +1,4 @@
-"""The last night as Markdown: what its page says, and a table in place of figures."""
+"""The last night as Markdown: the content of its page, with a table in place of figures."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,7 @@ RECENT = 7  # nights in the table; the page has all
 
 
 def markdown(nights: Sequence[Record]) -> str:
-    """Return the last night as Markdown: what the page says, and a table for its figures.
+    """Return the last night as Markdown: the content of its page, with a table for its figures.
 
     Args:
         nights: in order of date, at least one.

@@ -1,4 +1,4 @@
-"""A night as a page that needs no script and no network, beside its Markdown."""
+"""A night as Markdown and as an HTML page that needs no script and no network."""
 
 import base64
 import io
@@ -30,13 +30,13 @@ def write_night(nights: Sequence[Record], folder: Path) -> None:
 
     Args:
         nights: in order of date, at least one; the last is the one to report.
-        folder: where they go; it is made when missing.
+        folder: where they are written; it is created if missing.
 
     Raises:
-        OSError: they cannot be written.
+        OSError: a file cannot be written.
     """
     contents = {NIGHT_PAGE: _page(nights), NIGHT_MARKDOWN: markdown(nights)}
-    with ExitStack() as stack:  # none takes its place before all are written
+    with ExitStack() as stack:  # both are written before either replaces its old version
         for name, text in contents.items():
             stack.enter_context(replacing(folder / name)).write_bytes(text.encode())
 
@@ -66,12 +66,12 @@ def _page(nights: Sequence[Record]) -> str:
 
 
 def _picture(nights: Sequence[Record], experiment: str) -> str:
-    """Return the figure as an address of its own bytes; "" where there is nothing to draw."""
+    """Return the figure as a `data:` URL; "" if there is nothing to draw."""
     if not any(point.gaps for point in points_of(nights, experiment)):
         return ""
     drawn, packed = io.BytesIO(), io.BytesIO()
     trend_figure(nights, experiment).savefig(drawn, format="png", dpi=DPI)
-    # A palette is a quarter of the bytes, in a page that may have many such pictures.
+    # A palette makes the picture four times smaller, and a page may have many of them.
     palette = (
         Image.open(drawn)
         .convert("RGB")

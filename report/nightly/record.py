@@ -1,4 +1,4 @@
-"""Reads the record of a night, as plain JSON: whatever it lacks is put into words."""
+"""Reads the record of a night as plain JSON; a missing value is replaced by a text."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -12,18 +12,18 @@ UNDECIDED = "no verdict"
 
 
 def verdict_of(night: Record, experiment: Record) -> str:
-    """Return an experiment's verdict; without one, why there is none."""
+    """Return an experiment's verdict; without one, the night's state or "no verdict"."""
     state = text_of(night.get("state"), "done")
     return text_of(experiment.get("verdict"), UNDECIDED if state == "done" else state)
 
 
 def parts_of(night: Record) -> Sequence[Record]:
-    """Return what a night found of each experiment."""
+    """Return the results of a night, one part per experiment."""
     return night.get("experiments") or ()
 
 
 def text_of(value: object, otherwise: str = ABSENT) -> str:
-    """Return a value on one line; what is absent or empty is `otherwise`."""
+    """Return a value as one line of text; `otherwise` if it is missing or empty."""
     return otherwise if value is None else " ".join(str(value).split()) or otherwise
 
 

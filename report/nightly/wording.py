@@ -1,4 +1,4 @@
-"""How numbers and counts of a night are written; what is absent is `–`."""
+"""How numbers and counts of a night are written; a missing value is `–`."""
 
 from collections.abc import Iterable, Sequence
 
@@ -12,12 +12,12 @@ UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (0.0, "bytes"))
 
 
 def lines_of(values: Iterable[object] | None) -> list[str]:
-    """Return values as text, a line each, without those that are absent or empty."""
+    """Return values as text, one line each, without missing and empty ones."""
     return [said for said in (text_of(value, "") for value in values or ()) if said]
 
 
 def setting(value: object) -> str:
-    """Return a hyperparameter's value with six digits."""
+    """Return a hyperparameter's value with six significant digits."""
     return f"{value:.6g}" if isinstance(value, float) else text_of(value)
 
 
@@ -30,7 +30,7 @@ def signed(value: object) -> str:
 
 
 def between(bounds: Record) -> str:
-    """Return an interval, its ends under `low` and `high`."""
+    """Return an interval as text; its ends are under `low` and `high`."""
     return f"{signed(bounds.get('low'))} to {signed(bounds.get('high'))}"
 
 
@@ -40,12 +40,12 @@ def counted(count: int, noun: str) -> str:
 
 
 def with_unit(text: str) -> str:
-    """Return a number with the unit of gaps."""
+    """Return a number with the unit of gaps, percentage points."""
     return text if text == ABSENT else f"{text} pp"
 
 
 def minutes(seconds: object) -> str:
-    """Return seconds as minutes, with three digits that matter."""
+    """Return seconds as minutes, with three significant digits."""
     known = finite(seconds)
     return ABSENT if known is None else three_digits(known / 60)
 

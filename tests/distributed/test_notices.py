@@ -213,7 +213,7 @@ def test_a_notice_takes_its_time_and_no_more(
     """Whatever the time-out of one wait: a server may send a byte now and then."""
     monkeypatch.setattr(delivery, "LIMIT_S", 0.05)
     web.statuses = [HANGS]
-    assert post_to(tmp_path) == "webhook: not sent: no end within 0.05 seconds"
+    assert post_to(tmp_path) == "webhook: not sent: not finished within 0.05 seconds"
 
 
 def test_nobody_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -554,7 +554,7 @@ def refused(content: dict[str, Any]) -> str:
         (
             {"starttls": False},
             HUNTER,
-            f"tell.mail.starttls = False: {PASSWORD} would go in the clear; "
+            f"tell.mail.starttls = False: {PASSWORD} would be sent unencrypted; "
             "set this to true, or leave user out",
         ),
     ],

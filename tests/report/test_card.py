@@ -71,7 +71,7 @@ def test_a_card_has_all_that_is_needed_to_use_doubt_and_repeat_it(summary: dict[
         assert cells(card, name) == [name, value]
     assert cells(card, "lr") == ["lr", "0.000123456"]
     assert "- Only 2 references: their spread is hardly known." in card
-    assert "one attack" in card
+    assert "one membership attack" in card
     assert "not a guarantee" in card
     assert 'load_model("models:/mnist-class@candidate")' in card
     assert "mixunlearn rerun 3f2a91bc/11" in card

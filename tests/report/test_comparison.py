@@ -98,9 +98,9 @@ def test_the_best_so_far_goes_by_trial_and_never_up() -> None:
 def test_the_verdict_says_what_cannot_be_told_apart(results: list[CellResult]) -> None:
     (table,) = tables(results)
     assert verdict(table) == (
-        "Best: near, gap/avg 1.40 pp, not told apart from like near. Within the references' own "
-        "spread (at most 2.00 pp): near, like near. Doing nothing: 1.50 pp, already within that "
-        "spread."
+        "Best: near, gap/avg 1.40 pp, not distinguishable from like near. Within the references' "
+        "own spread (at most 2.00 pp): near, like near. Doing nothing: 1.50 pp, already within "
+        "that spread."
     )
     (empty,) = tables([result("none", absent="to come", rows=[])])
     assert verdict(empty) == "No method has a result yet."

@@ -53,8 +53,8 @@ def test_a_study_is_described_by_its_verdict(report_data: ReportData) -> None:
     assert "- Only 3 references." in text
     assert "**Trial 11**: lr = 0.0012" in text
     assert "omega" not in text  # which does not exist for it
-    assert "again: `mixunlearn rerun 3f2a91bc/11`" in text
-    costs = "16 trials (15 complete, 0 pruned, 1 failed) took 192 s in all, the last sweep 260 s"
+    assert "rerun: `mixunlearn rerun 3f2a91bc/11`" in text
+    costs = "16 trials (15 complete, 0 pruned, 1 failed) took 192 s in total, the last sweep 260 s"
     assert costs in text
     assert "- resume: `mixunlearn sweep here`" in text
     assert table_row(text, "forget set") == ["forget set", "423 images of class 0"]

@@ -198,7 +198,7 @@ def test_a_duel_in_words(duel: dict[str, Any], said: str) -> None:
     [
         (1.0, 2.0, "worse by more than the margin"),
         (-2.0, -1.2, "better by more than the margin"),
-        (-0.5, 1.5, "cannot be told apart from the margin"),
+        (-0.5, 1.5, "neither clearly within nor beyond the margin"),
     ],
 )
 def test_a_shift_against_the_margin(low: float, high: float, said: str) -> None:

@@ -170,7 +170,7 @@ def test_the_verdict_is_a_sentence_and_a_table(summary: dict[str, Any]) -> None:
 def test_a_gap_within_that_of_the_references_is_said_to_be(summary: dict[str, Any]) -> None:
     summary["spread"]["gap/avg"] = {"mean": 0.5, "sd": 0.1, "n": 3, "values": [0.4, 0.5, 0.6]}
     html = page([report_data(summary)])
-    assert "cannot tell it from a retrained model" in html
+    assert "cannot distinguish it from a retrained model" in html
     assert 'class="verdict within"' in html
 
 

@@ -1,4 +1,4 @@
-"""Delivery of a notice: retries, a limit on the time, and no secret in what is reported."""
+"""Delivers a notice: with retries, within a time limit, and without secrets in its report."""
 
 import os
 import queue
@@ -16,14 +16,14 @@ PASSWORD = "MIXUNLEARN_SMTP_PASSWORD"  # names of environment variables
 WEBHOOK = "MIXUNLEARN_WEBHOOK"
 
 PAUSES_S = (1.0, 4.0)  # before the second attempt and the third
-LIMIT_S = 30.0  # of one notice, retries and all: a server may answer a byte at a time
-SHORTEST_SECRET = 4  # a shorter piece of an address gives nothing away
+LIMIT_S = 30.0  # for one notice with its retries: a server may answer one byte at a time
+SHORTEST_SECRET = 4  # a shorter piece of an address reveals nothing
 
 Attempt: TypeAlias = Callable[[], str]  # returns what was done, raises what prevented it
 
 
 class RefusedError(Exception):
-    """A server or a file did not take a notice.
+    """A server or a file did not accept a notice.
 
     Args:
         reason: in a few words.
@@ -36,21 +36,21 @@ class RefusedError(Exception):
 
 
 def deliver(attempt: Attempt) -> str:
-    """Return what came of an attempt and its retries, in one line, within `LIMIT_S`."""
+    """Return the result of an attempt and its retries, in one line, within `LIMIT_S`."""
     answers: queue.SimpleQueue[str] = queue.SimpleQueue()
-    # In a thread: time-outs limit one wait each, and none limits the look-up of a host's address.
+    # In a thread: each time-out limits one wait only, and none limits the look-up of a host.
     thread = threading.Thread(target=lambda: answers.put(_tried(attempt, PAUSES_S)), daemon=True)
     try:
         thread.start()
         return answers.get(timeout=LIMIT_S)
     except queue.Empty:
-        return f"not sent: no end within {LIMIT_S:g} seconds"
+        return f"not sent: not finished within {LIMIT_S:g} seconds"
     except RuntimeError as error:  # no thread can be started
         return f"not sent: {one_line(error)}"
 
 
 def _tried(attempt: Attempt, pauses: Sequence[float]) -> str:
-    """Return what came of an attempt and of its retries, a pause before each."""
+    """Return the result of an attempt and its retries, with a pause before each retry."""
     try:
         return attempt()
     except Exception as error:
@@ -70,7 +70,7 @@ def is_final(error: Exception) -> bool:
 
 
 def scrubbed(reason: str) -> str:
-    """Return a reason without password and without the webhook's path: servers repeat things."""
+    """Return a reason without the password and the webhook's path: servers may repeat them."""
     _, *pieces = re.split(r"[/?&=#:@]+", os.environ.get(WEBHOOK, "").partition("://")[2])
     for secret in (os.environ.get(PASSWORD, ""), *pieces):
         if len(secret) >= SHORTEST_SECRET:

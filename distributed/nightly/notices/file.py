@@ -10,18 +10,18 @@ def append(home: Path, name: str, entry: str) -> str:
 
     Args:
         home: folder that the name is relative to.
-        name: of the file; its folders are made when missing.
-        entry: text.
+        name: name of the file; its folders are created if missing.
+        entry: the text to append.
 
     Raises:
-        RefusedError: it cannot be written.
+        RefusedError: the file cannot be written.
     """
     path = home / name
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as file:
             file.write(entry)
-    except OSError as error:  # final: a disk is not free again in seconds, and half may be there
+    except OSError as error:  # final: a full disk stays full, and half may be written already
         reason = (error.strerror or str(error)).lower()
         raise RefusedError(f"{name}: {reason}", final=True) from error
     return name

@@ -15,15 +15,15 @@ from mixunlearn.errors import InputError
 
 TIMEOUT_S = 10.0  # of each wait for the server
 TLS_PORT = 465  # encrypted from the first byte; other ports begin unencrypted
-ANSWER_LENGTH = 120  # of what the server said
-FINAL = 500  # SMTP's codes from here on are final
+ANSWER_LENGTH = 120  # characters of the server's answer that are reported
+FINAL = 500  # SMTP codes from 500 are final
 
 
 def password_of(mail: Mail) -> str:
     """Return the password of the mail's user.
 
     Raises:
-        InputError: there is none, or it must not be sent.
+        InputError: there is no password, or it must not be sent.
     """
     password = os.environ.get(PASSWORD, "")
     if not password:
@@ -31,7 +31,7 @@ def password_of(mail: Mail) -> str:
     if not f"{mail.user}{password}".isascii() or not password.isprintable():
         raise InputError("tell.mail.user", mail.user, f"it and {PASSWORD} must be a line of ASCII")
     if not mail.starttls and mail.port != TLS_PORT:
-        remedy = f"{PASSWORD} would go in the clear; set this to true, or leave user out"
+        remedy = f"{PASSWORD} would be sent unencrypted; set this to true, or leave user out"
         raise InputError("tell.mail.starttls", mail.starttls, remedy)
     return password
 
@@ -45,13 +45,13 @@ def send(mail: Mail, subject: str, text: str, identity: str) -> str:
     """Send a mail and return who gets it; one refused address does not stop the others.
 
     Raises:
-        RefusedError: the server takes it for nobody.
+        RefusedError: the server refuses it for all recipients.
         OSError: the server cannot be reached.
     """
     message = EmailMessage()
     message["From"], message["To"], message["Subject"] = mail.sender, ", ".join(mail.to), subject
     message["Date"], message["Message-ID"] = formatdate(localtime=True), identity
-    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: nobody's holiday answers it
+    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no automatic reply
     message.set_content(text)
     try:
         with _session(mail) as session:
@@ -77,7 +77,7 @@ def _session(mail: Mail) -> Iterator[smtplib.SMTP]:
         if mail.user is not None:
             server.login(mail.user, password_of(mail))
         yield server
-        with contextlib.suppress(OSError):  # the mail is sent; how the session ends does not matter
+        with contextlib.suppress(OSError):  # the mail is sent: errors do not matter now
             server.quit()
 
 
@@ -92,7 +92,7 @@ def _refusal(error: smtplib.SMTPException) -> RefusedError:
         case smtplib.SMTPResponseException():
             reason = _answer(error.smtp_code, error.smtp_error)
             final = error.smtp_code >= FINAL
-        case _:  # the server went away, or it cannot do what is asked of it
+        case _:  # the server disconnected, or it does not support a command
             reason, final = str(error), not isinstance(error, smtplib.SMTPServerDisconnected)
     return RefusedError(reason, final=final)
 
@@ -103,5 +103,5 @@ def _refusals(refused: Mapping[str, tuple[int, bytes]]) -> str:
 
 def _answer(code: int, said: bytes | str) -> str:
     text = said.decode(errors="replace") if isinstance(said, bytes) else said
-    # Before it is cut: half a password is no longer found.
+    # Secrets are removed before the text is cut: half a password would not be found.
     return cut(" ".join(scrubbed(redact(f"{code} {text}")).split()), ANSWER_LENGTH)

@@ -5,14 +5,14 @@ from distributed.nightly.records import NightRecord
 
 
 def due(when: When, now: NightRecord, before: NightRecord | None) -> bool:
-    """Return whether notices of a night are to be sent.
+    """Return whether notices of a night are due.
 
     There is news if the night failed or regressed, or if the verdict on it, or on one of its
-    experiments, differs from the night before. A night that failed has no verdict, so that
-    the first one after it is news as well.
+    experiments, differs from the night before. A night that failed has no verdict, so the first
+    night after it is news as well.
 
     Args:
-        when: of the notices.
+        when: "news" or "always", as in the plan.
         now: record of the night.
         before: record of the night before; `None`: there was none.
     """

@@ -1,4 +1,4 @@
-"""Notifies of a night: composes the message, and sends it to file, mail and webhook."""
+"""Sends the notices of a night: composes the message, delivers it to file, mail and webhook."""
 
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ SUBJECT_LENGTH = 200
 
 
 def check(notices: Notices) -> None:
-    """Check that what the environment must hold is there; sends nothing.
+    """Check that the required environment variables are set; send nothing.
 
     Raises:
         InputError: a password or an address is missing, or must not be used like this.
@@ -26,19 +26,19 @@ def check(notices: Notices) -> None:
 
 
 def tell(notices: Notices, *, subject: str, text: str, home: Path) -> list[str]:
-    """Send a notice to file, mail and webhook. What goes wrong is reported, never raised.
+    """Send a notice to file, mail and webhook. Errors are reported, never raised.
 
     Takes at most a minute and a half, if no server answers. A message may still arrive after its
-    delivery was given up.
+    time limit.
 
     Args:
-        notices: who.
+        notices: who is notified.
         subject: headline, one line.
-        text: what there is to say, of any length; passwords within addresses are left out.
+        text: the message, of any length; passwords in addresses are removed.
         home: folder that the file's name is relative to.
 
     Returns:
-        A line each: "webhook: sent", "mail: not sent: connection refused".
+        One line per channel: "webhook: sent", "mail: not sent: connection refused".
     """
     subject, text = cut(" ".join(_clean(subject).split()), SUBJECT_LENGTH), _clean(text).strip()
     attempts: dict[str, Attempt] = {}

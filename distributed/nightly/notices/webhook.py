@@ -16,17 +16,17 @@ from distributed.runtime.text import cut, one_line
 from mixunlearn.errors import InputError
 
 TIMEOUT_S = 10.0  # of each wait for the server
-TEXT_LENGTH = 3000  # Slack takes 40,000 characters, readers do not
-SERVER_ERROR = 500  # HTTP's codes from here on may pass
+TEXT_LENGTH = 3000  # characters; Slack accepts 40,000, too many to read
+SERVER_ERROR = 500  # HTTP codes from 500 may be temporary
 PASSING = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
 _WEB_ADDRESS = re.compile(r"https?://[!-~]+", re.IGNORECASE)
 
 
 def webhook_address() -> str:
-    """Return the address of the webhook. No error holds a piece of it: it is a secret.
+    """Return the address of the webhook. It is a secret: no error contains a part of it.
 
     Raises:
-        InputError: there is none, or it is no address.
+        InputError: there is no address, or it is not valid.
     """
     address = os.environ.get(WEBHOOK, "")
     if not address:
@@ -54,7 +54,7 @@ def post(text: str) -> str:
     """
     address = webhook_address()
     host = urlsplit(address).hostname
-    # What Slack would take for a link, or for a call to everybody in the channel, is escaped.
+    # Escaped, so that Slack reads nothing in it as a link or as a mention of the whole channel.
     content = {"text": html.escape(cut(text, TEXT_LENGTH), quote=False)}
     headers = {"Content-Type": "application/json", "User-Agent": "mixunlearn"}
     request = urllib.request.Request(address, json.dumps(content).encode(), headers, method="POST")
@@ -66,22 +66,22 @@ def post(text: str) -> str:
         raise RefusedError(f"{host} answers {_status(error.code)}", final=final) from error
     except (OSError, HTTPException) as error:
         cause = _cause(error)
-        # What is no answer in HTTP is quoted by the error, in any length.
+        # An HTTPException quotes what the server sent, in any length: only its type is reported.
         known = one_line(cause) if isinstance(cause, OSError) else type(cause).__name__
         raise RefusedError(f"{host}: {known}", final=is_final(cause)) from error
     return "sent"
 
 
 def _cause(error: Exception) -> Exception:
-    """Return the error that urllib may have put another one around."""
+    """Return the original error, without the URLError that urllib may have wrapped around it."""
     reason = error.reason if isinstance(error, URLError) else error
     return reason if isinstance(reason, Exception) else error
 
 
 def _opener() -> urllib.request.OpenerDirector:
-    """Return an opener for http and https alone, through the proxies of the environment.
+    """Return an opener for http and https only, through the proxies of the environment.
 
-    No redirect is followed: the text would not go with it, and "sent" would not be true.
+    No redirect is followed: the text would not be sent with it, and "sent" would not be true.
     """
     opener = urllib.request.OpenerDirector()
     for handler in (
@@ -97,7 +97,7 @@ def _opener() -> urllib.request.OpenerDirector:
 
 
 def _status(code: int) -> str:
-    """Return a code in words of ours: the server's may repeat the address."""
+    """Return a code in our own words: the server's words may repeat the address."""
     known = [status for status in HTTPStatus if status == code]
     words = f"{code} {known[0].phrase}" if known else str(code)
     moved = HTTPStatus.MULTIPLE_CHOICES <= code < HTTPStatus.BAD_REQUEST
