@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from benchmarks import publish, say
 from mixunlearn.metrics.nights import MONTH, Night, duel, watch
-from report.plots import BLUE, DPI, GREEN, VERMILION, new_figure
+from report.plots.drawing import BLUE, DPI, GREEN, VERMILION, new_figure
 
 SEEDS, DRAWS, SD = 5, 3, 0.7
 MARGIN, ERROR, FROM = 1.0, 0.05, 12

@@ -31,7 +31,7 @@ from report.comparison import (
 )
 from report.export import latex_number, latex_row, latex_text
 from report.notation import ABSENT, mean_and_sd, score, three_digits, unit
-from report.plots import DPI, GREEN, PALE, new_figure
+from report.plots.drawing import DPI, GREEN, PALE, new_figure
 
 HERE = Path(__file__).parent
 LINES = ("solid", "dashed", "dotted", "dashdot")

@@ -27,7 +27,8 @@ from mixunlearn.metrics.table import RELATIVE
 from mixunlearn.plain import finite
 from report.interactive import DARK, LIGHT, Panel, figures
 from report.notation import ABSENT, mean_and_sd, three_digits, unit
-from report.plots import DPI, generator_figure
+from report.plots.drawing import DPI
+from report.plots.generator import generator_figure
 from report.report_data import PARAMS, Mixtures, ReportData, rerun_command
 from report.verdict import configurations, headline, metrics, sample, with_unit, within
 

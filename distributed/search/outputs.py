@@ -9,7 +9,8 @@ from distributed.plan.plan import Plan
 from mixunlearn.atomic import replacing
 from report.leaderboard import leaderboard
 from report.page import write_page
-from report.plots import gap_by_trial, metrics_against_references
+from report.plots.by_trial import gap_by_trial
+from report.plots.strips import metrics_against_references
 from report.report_data import ReportData
 
 

@@ -36,7 +36,7 @@ from report.interactive.pieces import (
 )
 from report.interactive.scales import Floats, Scale, known
 from report.interactive.theme import END, NO_VALUE, NOT_USED, STATES
-from report.plots import BLUE
+from report.plots.drawing import BLUE
 from report.report_data import PARAMS, ReportData
 
 MOST, ABREAST = 6, 3  # slices: at most, and in each row

@@ -9,7 +9,8 @@ from report.interactive.panel import Recipe
 from report.interactive.pieces import Trace, plotly_figure, subplot
 from report.interactive.theme import END, SHADE, SYMBOLS
 from report.notation import unit_name
-from report.plots import BESIDE, BLUE, GREEN, Sample, range_of, samples_of
+from report.plots.drawing import BLUE, GREEN
+from report.plots.strips import BESIDE, Sample, range_of, samples_of
 from report.report_data import ReportData
 
 

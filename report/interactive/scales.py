@@ -12,7 +12,7 @@ import numpy.typing as npt
 from matplotlib.ticker import MaxNLocator
 
 from mixunlearn.plain import finite
-from report.plots import WIDE
+from report.plots.drawing import WIDE
 from report.report_data import Axis
 
 Floats: TypeAlias = npt.NDArray[np.float64]

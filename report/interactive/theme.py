@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from plotly.colors import sample_colorscale
 
-from report.plots import BLUE, GREEN, ORANGE, VERMILION
+from report.plots.drawing import BLUE, GREEN, ORANGE, VERMILION
 
 GREY = "#808080"  # as far from white as from black
 EDGE = {"width": 0.8, "color": "#ffffff"}  # between points that cover each other

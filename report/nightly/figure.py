@@ -14,7 +14,7 @@ from scipy import stats
 
 from report.nightly.record import UNDECIDED, Record, numbers_in, parts_of, text_of, verdict_of
 from report.notation import ABSENT
-from report.plots import BLUE, GREEN, INK, PALE, VERMILION, new_figure
+from report.plots.drawing import BLUE, GREEN, INK, PALE, VERMILION, new_figure
 
 WIDTH, HEIGHT = 5.2, 4.6  # inches: narrow, to be read on a phone
 CONFIDENCE = 0.95

@@ -17,7 +17,7 @@ from report.nightly.headline import WORST_FIRST, headline, night_word
 from report.nightly.history import COLUMNS, history_of
 from report.nightly.markdown import markdown
 from report.nightly.record import Record
-from report.plots import DPI
+from report.plots.drawing import DPI
 
 NIGHT_PAGE, NIGHT_MARKDOWN = "night.html", "night.md"
 TEMPLATE = "page.html.j2"

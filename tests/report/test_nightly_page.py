@@ -24,7 +24,7 @@ from report.nightly.headline import headline
 from report.nightly.history import trend
 from report.nightly.markdown import markdown
 from report.nightly.page import NIGHT_MARKDOWN, NIGHT_PAGE, write_night
-from report.plots import GREEN, VERMILION
+from report.plots.drawing import GREEN, VERMILION
 
 GAPS = [2.0, 2.2, 2.4, 2.6, 2.8]
 START = date(2026, 11, 1)

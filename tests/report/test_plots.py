@@ -10,17 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from PIL import Image
 
-from report.plots import (
-    DPI,
-    RAIL,
-    STATES,
-    gap_by_trial,
-    gap_figure,
-    generator_figure,
-    generator_picture,
-    metrics_against_references,
-    metrics_figure,
-)
+from report.plots.by_trial import RAIL, STATES, gap_by_trial, gap_figure
+from report.plots.drawing import DPI
+from report.plots.generator import generator_figure, generator_picture
+from report.plots.strips import metrics_against_references, metrics_figure
 from report.report_data import Mixtures
 
 Row = dict[str, object]
