@@ -1,4 +1,4 @@
-"""Benchmarks: ratios of times within one run, because machines differ and ratios hold."""
+"""Benchmarks: ratios of times within one run, because ratios vary less between machines."""
 
 import json
 import os
@@ -11,12 +11,12 @@ import torch
 
 
 def say(line: str) -> None:
-    """Print a line for people; standard output belongs to the result."""
+    """Print a line on standard error; standard output is only for the result."""
     print(line, file=sys.stderr, flush=True)
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """Return median, smallest, largest and number of at least one value."""
+    """Return the median, minimum, maximum and number of values; at least one is required."""
     return {
         "median": round(median(values), 4),
         "min": round(min(values), 4),
@@ -33,14 +33,14 @@ def publish(
     at_least: float | None = None,
     **measured: object,
 ) -> None:
-    """Print the result as one JSON line on standard output, and in words on standard error.
+    """Print the result as one JSON line on standard output, and as text on standard error.
 
     Args:
         name: of the benchmark.
-        ratios: the ratio, once or measured several times; the result is their median.
+        ratios: one or more measurements of the ratio; the result is their median.
         at_most: the target, if small ratios are good.
-        at_least: the target, if large ones are.
-        measured: what else is worth knowing.
+        at_least: the target, if large ratios are good.
+        measured: additional values of the result.
     """
     ratio = median(ratios)
     met = ratio <= at_most if at_most is not None else ratio >= (at_least or 0.0)
@@ -51,5 +51,5 @@ def publish(
 
 
 def machine() -> Mapping[str, object]:
-    """Return what the figures were measured on."""
+    """Return the properties of the machine that are part of the result."""
     return {"cpus": os.cpu_count(), "arch": platform.machine(), "torch": torch.__version__}

@@ -1,9 +1,8 @@
-"""What a folder of images costs: decoding it into the cache, against decoding the files alone.
+"""The cost of a folder of images: decoding into the cache, compared with only decoding the files.
 
-The images are parts of scikit-learn's two photographs, as large as ImageNet's are on average and
-compressed to about as many bytes. Times are CPU times, added up over threads: they depend little on
-the number of cores and on who else is busy. What a data set of ImageNet's size takes is worked out
-from the figures of one image.
+The images are parts of scikit-learn's two photographs, with ImageNet's average size and about as
+many bytes. Times are CPU times, summed over threads: they depend little on the number of cores and
+on other load. The cost of a data set of ImageNet's size is calculated from the cost of one image.
 """
 
 import json
@@ -81,7 +80,7 @@ def main() -> None:
 
 
 def make_images(root: Path, count: int) -> None:
-    """Write JPEGs into folders of classes, cut from two photographs at random."""
+    """Write JPEGs into folders of classes: random parts of two photographs."""
     photos = [Image.fromarray(photo) for photo in load_sample_images().images]
     rng = np.random.default_rng(0)
     for number in range(count):
@@ -95,17 +94,17 @@ def make_images(root: Path, count: int) -> None:
 
 
 def files_in(root: Path) -> list[Path]:
-    """Return all files below a folder."""
+    """Return all files in a folder and its subfolders."""
     return [path for path in root.rglob("*") if path.is_file()]
 
 
 def size_of(path: Path) -> int:
-    """Return the bytes of a file."""
+    """Return the size of a file in bytes."""
     return path.stat().st_size
 
 
 def decode_alone(files: list[Path], size: int) -> None:
-    """Do what every import must: read and decode, and keep nothing."""
+    """Do what every import must do: read and decode the files; discard the images."""
 
     def decode(path: Path) -> None:
         with path.open("rb") as file:
@@ -117,14 +116,14 @@ def decode_alone(files: list[Path], size: int) -> None:
 
 
 def opened(root: Path, size: int, cache: Path) -> dict[str, float]:
-    """Open a folder in a process of its own, which imports it if the cache lacks it."""
+    """Open a folder in a separate process, which imports it if it is not in the cache."""
     command = [sys.executable, __file__, str(root), str(size), str(cache)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return dict(json.loads(done.stdout))
 
 
 def measure(root: str, size: int, cache: Path) -> dict[str, float]:
-    """Open a folder; return CPU time, that of decoding alone, memory, and bytes in the cache."""
+    """Open a folder; return CPU time, CPU time of decoding only, memory, and bytes in the cache."""
     before = private_bytes()
     with watched() as seen:
         start = time.process_time()
@@ -138,7 +137,7 @@ def measure(root: str, size: int, cache: Path) -> dict[str, float]:
 
 @contextmanager
 def watched() -> Iterator[list[int]]:
-    """Sample the memory of this process, mapped files apart."""
+    """Sample the memory of this process, without mapped files."""
     seen, over = [private_bytes()], threading.Event()
 
     def sample() -> None:
@@ -153,13 +152,13 @@ def watched() -> Iterator[list[int]]:
 
 
 def private_bytes() -> int:
-    """Return the memory that is this process's own: pages of files can be dropped at any time."""
+    """Return this process's memory without file pages, which the system can drop at any time."""
     memory = psutil.Process().memory_info()
     return int(memory.rss - memory.shared)
 
 
 def cpu_seconds(work: Callable[[], object]) -> float:
-    """Return the CPU time that something takes."""
+    """Return the CPU time of a call, in seconds."""
     start = time.process_time()
     work()
     return time.process_time() - start

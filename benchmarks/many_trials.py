@@ -1,9 +1,9 @@
-"""What MLflow takes, and how quickly it answers, when a study has thousands of trials.
+"""How fast MLflow takes and returns data when a study has thousands of trials.
 
-A study is told to a new SQLite database through a real `mlflow server`, by the sweep's own writer.
-Then the server is asked what MLflow's pages ask it: for the first page of trials sorted by a metric
-and for all of the study's run. The ratio is that of the sorted page among all trials to the same
-page of a study of a hundred.
+The sweep's own writer logs a study to a new SQLite database through a real `mlflow server`. Then
+the server gets the requests of MLflow's pages: the first page of trials sorted by a metric, and
+everything about the study's run. The ratio is the time for the sorted page among all trials,
+divided by the time for the same page in a study of a hundred trials.
 
     PYTHONPATH=. .venv/bin/python benchmarks/many_trials.py [TRIALS]
 """
@@ -23,16 +23,16 @@ from distributed.runtime.addresses import embedded
 from distributed.serve.pages import server
 from distributed.tracking.tracker import Tracker
 
-TARGET = 20.0  # times the answer for a study of `FEW` trials
+TARGET = 20.0  # times as long as for a study of `FEW` trials
 TRIALS, FEW = 5_000, 100
 METRICS, PARAMETERS, EPOCHS = 20, 14, 3
-PAGE = 100  # trials that MLflow's pages ask for at once
+PAGE = 100  # trials in one request of MLflow's pages
 REPEATS = 7
 PATIENCE_S = 7_200.0
 
 
 def main(trials: int) -> None:
-    """Fill two studies, ask for them, and print the result."""
+    """Write two studies, request their pages, and print the result."""
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         uri, _ = embedded(home)
@@ -44,7 +44,7 @@ def main(trials: int) -> None:
 
 
 def start(uri: str, home: Path) -> None:
-    """Make the database, which takes seconds of its own."""
+    """Create the database, which takes seconds that must not be measured."""
     tracker = Tracker(
         uri=uri,
         artifact_location=None,
@@ -64,7 +64,7 @@ def report(few: "Study", many: "Study", size: int) -> None:
         "many_trials",
         [one / another for one, another in zip(page, sorted(small), strict=True)],
         at_most=TARGET,
-        of=f"the first page of trials by gap/avg among {many.trials}, against one among {FEW}",
+        of=f"the first page of trials by gap/avg among {many.trials}, compared with {FEW}",
         trials=many.trials,
         write_s=round(many.seconds, 1),
         write_ms_a_trial=round(1000 * many.seconds / many.trials, 1),
@@ -78,17 +78,17 @@ def report(few: "Study", many: "Study", size: int) -> None:
 
 
 class Study:
-    """A study of many trials in a server, and the questions MLflow's pages have.
+    """A study of many trials on a server, and the requests of MLflow's pages.
 
     Args:
-        link: of the server.
-        home: for the spool.
-        trials: how many.
+        link: address of the server.
+        home: folder for the spool.
+        trials: number of trials.
     """
 
     def __init__(self, link: str, home: Path, trials: int) -> None:
         self.link, self.trials = link, trials
-        self._open = build_opener(ProxyHandler({})).open  # past any proxy: it is this machine
+        self._open = build_opener(ProxyHandler({})).open  # without a proxy: it is this machine
         begin = time.perf_counter()
         fill(link, home / f"{trials}.spool", f"study-{trials}", trials)
         self.seconds = time.perf_counter() - begin
@@ -99,7 +99,7 @@ class Study:
         self._token = self.sorted_page()["next_page_token"] if trials > PAGE else ""
 
     def timed(self, question: Callable[[], object]) -> list[float]:
-        """Return how many seconds each of some answers took."""
+        """Return the seconds that each of `REPEATS` answers took."""
         taken = []
         for _ in range(REPEATS):
             begin = time.perf_counter()
@@ -108,7 +108,7 @@ class Study:
         return taken
 
     def sorted_page(self) -> dict[str, Any]:
-        """Return the first page of trials, nearest first."""
+        """Return the first page of trials, smallest gap first."""
         found = self._search("", ["metrics.`gap/avg` ASC"])
         if len(found["runs"]) != PAGE:
             raise RuntimeError(f"{len(found['runs'])} trials on a page, not {PAGE}")
@@ -119,12 +119,12 @@ class Study:
         return self._search("", ["metrics.`gap/avg` ASC"], self._token)
 
     def filtered_page(self) -> dict[str, Any]:
-        """Return the complete trials with a large learning rate, nearest first."""
+        """Return the complete trials with a gap below 50, smallest gap first."""
         wanted = "tags.`mixunlearn.state` = 'complete' AND metrics.`gap/avg` < 50"
         return self._search(wanted, ["metrics.`gap/avg` ASC"])
 
     def parent(self) -> None:
-        """Ask for the study's run, the history of a metric, and its files."""
+        """Request the study's run, the history of a metric, and its files."""
         run = f"run_id={self.run_id}"
         self._ask(f"runs/get?{run}")
         history = f"metrics/get-history?{run}&metric_key=so_far/best&max_results=25000"
@@ -152,7 +152,7 @@ class Study:
 
 
 def fill(link: str, spool: Path, study: str, trials: int) -> None:
-    """Tell a study with its trials, as a sweep does."""
+    """Log a study with its trials, as a sweep does."""
     draw = random.Random(0)
     tracker = Tracker(
         uri=link, artifact_location=None, experiment=study, study=study, spool=spool, say=say
@@ -178,10 +178,10 @@ def fill(link: str, spool: Path, study: str, trials: int) -> None:
 
 
 def require_all(tracker: Tracker) -> None:
-    """Deliver all that waits.
+    """Deliver everything in the queue.
 
     Raises:
-        RuntimeError: MLflow did not take it.
+        RuntimeError: MLflow did not accept it.
     """
     if problems := tracker.close(PATIENCE_S):
         raise RuntimeError(problems[0])

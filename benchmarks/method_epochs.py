@@ -1,8 +1,9 @@
-"""How long an epoch of each method takes beside a plain epoch of training on D_r.
+"""How long an epoch of each method takes, compared with a plain epoch of training on D_r.
 
-A class of ten is forgotten: D_r has nine times as many images as D_f. What a method computes before
-its first epoch counts as part of it, as a trial counts it, and is told apart as `first`. Methods
-and plain training alternate in one process, on one thread, so that all see the same machine.
+One of ten classes is forgotten: D_r has nine times as many images as D_f. What a method computes
+before its first epoch counts as part of this epoch, as in a trial; the result shows it as `first`.
+Methods and plain training alternate in one process, on one thread, so that all have the same
+conditions.
 """
 
 import time
@@ -19,7 +20,7 @@ from mixunlearn.problem import Architecture
 from mixunlearn.training import Recipe, Training
 from search_spaces import SPACES
 
-TARGET = 10.0  # of the slowest: what takes longer is no baseline one would search
+TARGET = 10.0  # of the slowest method: a search with a slower one would be impractical
 CLASSES, FORGET, RETAIN = 10, 128, 1152
 SHAPE = (1, 28, 28)
 BATCH = 32
@@ -59,7 +60,7 @@ def main() -> None:
 def measure(
     name: str, context: Context, plain: Training, device: torch.device
 ) -> list[tuple[float, float]]:
-    """Return of each epoch its time, and that with all before the first, beside a plain one."""
+    """Return for each epoch its ratio to a plain epoch, without and with the preparation."""
     method = METHODS[name](**default(name))  # type: ignore[arg-type]
     before = timed(lambda: method.prepare(context), device)
     ratios = []
@@ -67,7 +68,7 @@ def measure(
         beside = timed(plain.epoch, device)
         epoch = timed(method.epoch, device)
         ratios.append((epoch / beside, (epoch + (before if number == 0 else 0)) / beside))
-    # The first epoch of some is unlike the others: they learn something beforehand.
+    # Some methods train something in their first epoch, so the last one replaces it.
     return [(ratios[-1][0], ratios[0][1]), *ratios[1:-1]]
 
 
@@ -79,7 +80,7 @@ def default(name: str) -> dict[str, object]:
 
 
 def problem(device: torch.device) -> Context:
-    """Return random images of ten classes, the first of which is to be forgotten."""
+    """Return random images of ten classes; the first class is to be forgotten."""
     model = ARCHITECTURE.build(0).to(device).requires_grad_(False).eval()
 
     def samples(count: int, low: int, high: int, seed: int) -> Samples:
@@ -104,7 +105,7 @@ def problem(device: torch.device) -> Context:
 
 
 def timed(call: object, device: torch.device) -> float:
-    """Return the seconds that a call takes, a GPU's work included."""
+    """Return the seconds that a call takes, including the work of a GPU."""
     assert callable(call)
     start = time.perf_counter()
     call()

@@ -1,9 +1,9 @@
-"""How often a night's verdict is wrong: simulated months of the verdict's logic alone.
+"""How often a night's verdict is wrong: months in which only the verdict's logic is simulated.
 
-A month is 30 nights of 5 seeds, three forget sets in rotation, each with an effect of its own;
-margin 1 pp, 5 % of false alarms a month, which drift and duel share. From night 12 on, the gap is
-larger by nothing, 1 or 3 points. Noise is normal, or that of what `gap/avg` is, a mean of four
-absolute distances, or more skewed than that (a gamma distribution of shape 2).
+A month has 30 nights with 5 seeds each and three forget sets that take turns, each with its own
+effect. The margin is 1 pp; drift and duel share 5 % of false alarms a month. From night 12 on, the
+gap is larger by 0, 1 or 3 points. The noise is normal; or that of `gap/avg`, a mean of four
+absolute distances; or more skewed (a gamma distribution of shape 2).
 
     python benchmarks/nightly_verdicts.py [MONTHS] [PICTURE]
 """
@@ -33,13 +33,13 @@ def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> npt.NDArray[np.f
 
 
 def folded(rng: np.random.Generator, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
-    """Return the mean of four absolute normal values, less its mean, with the same spread."""
+    """Return the centred mean of four absolute normal values, with the same spread."""
     found = np.abs(rng.normal(0, 1, (*shape, 4))).mean(-1)
     return np.asarray((found - np.sqrt(2 / np.pi)) * SD / np.sqrt((1 - 2 / np.pi) / 4))
 
 
 def skewed(rng: np.random.Generator, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
-    """Return gamma noise of shape 2, less its mean, with the same spread."""
+    """Return centred gamma noise of shape 2, with the same spread."""
     return np.asarray((rng.gamma(2.0, 1.0, shape) - 2.0) * SD / np.sqrt(2.0))
 
 
@@ -48,12 +48,12 @@ NOISES: Mapping[str, Noise] = {"normal": normal, "four distances": folded, "skew
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """What months of one kind gave.
+    """The results of simulated months of one kind.
 
     Args:
-        false: share of months with an alarm before anything changed, or at all if nothing did.
-        seen: share of months with an alarm after the change, by how many nights after it.
-        won: share of months in which a candidate no better won a duel.
+        false: share of months with an alarm before the change, or with any if nothing changed.
+        seen: share of months with an alarm after the change, by number of nights after it.
+        won: share of months in which a candidate that is not better won a duel.
     """
 
     false: float
@@ -62,7 +62,7 @@ class Found:
 
 
 def simulate(noise: Noise, shift: float, months: int) -> Found:
-    """Return how often there was an alarm, and when."""
+    """Simulate months, and return how often there was an alarm, and when."""
     rng = np.random.default_rng([months, int(shift)])
     first = np.array([first_alarm(month(noise, shift, rng)) for _ in range(months)])
     if not shift:
@@ -74,7 +74,7 @@ def simulate(noise: Noise, shift: float, months: int) -> Found:
 
 
 def month(noise: Noise, shift: float, rng: np.random.Generator) -> list[Night]:
-    """Return a month of nights."""
+    """Return the nights of a simulated month."""
     effects = rng.normal(3, 1, DRAWS)
     gaps = effects[np.arange(MONTH) % DRAWS, None] + noise(rng, (MONTH, SEEDS))
     gaps[FROM:] += shift
@@ -88,7 +88,7 @@ def first_alarm(nights: list[Night]) -> int:
 
 
 def falsely_won(noise: Noise, rng: np.random.Generator) -> bool:
-    """Return whether a candidate exactly as good won on any night of a month-long duel."""
+    """Return whether a candidate that is exactly as good won on any night of a month-long duel."""
     differences = noise(rng, (MONTH, SEEDS)) - noise(rng, (MONTH, SEEDS))
     for night in range(MONTH):
         known = differences[: night + 1].ravel().tolist()
@@ -98,7 +98,7 @@ def falsely_won(noise: Noise, rng: np.random.Generator) -> bool:
 
 
 def main() -> None:
-    """Run all kinds of months, print what came of them, draw it."""
+    """Simulate all kinds of months, print the results, and draw them."""
     months = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
     found = {
         (name, shift): simulate(noise, shift, months)
@@ -128,7 +128,7 @@ def main() -> None:
 
 
 def draw(found: Mapping[tuple[str, float], Found], months: int, path: Path) -> None:
-    """Draw false alarms and power."""
+    """Draw the rate of false alarms and the power."""
     figure = new_figure(width=8.0, height=3.4)
     left, right = figure.subplots(1, 2, width_ratios=(1, 2))
     colours = dict(zip(NOISES, (BLUE, GREEN, VERMILION), strict=True))

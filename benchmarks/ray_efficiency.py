@@ -1,8 +1,9 @@
-"""How much of the machine a search turns into trials: 40 trials, as many at once as there are CPUs.
+"""How efficiently a search uses the machine: 40 trials, as many at once as there are CPUs.
 
-The search is the sweep's own, with study, searcher, callback and tracking in a fresh database, from
-before Ray starts to the end of the last trial. It is set against the same trial in plain processes
-without Ray: alone, and with all CPUs busy, because that alone makes many machines slower.
+The search is the sweep's own, with study, searcher, callback and tracking in a fresh database. It
+is measured from before Ray starts until the end of the last trial. It is compared with the same
+trial in plain processes without Ray: alone, and with all CPUs busy, which makes many machines
+slower.
 """
 
 import math
@@ -42,11 +43,11 @@ TRIALS = 40
 EPOCHS = 16  # about 5 seconds a trial
 PLAIN_TRIALS = 2  # of each plain process, before the search and after it
 
-# What decides how long an epoch takes is fixed; the rest is searched as ever. The learning rate
-# stays where no trial diverges, which would end it early.
+# Parameters that affect the time of an epoch are fixed; the others are searched as usual. The
+# learning rate stays in a range in which no trial diverges and ends early.
 SPACE = {"gen_interval": 4, "stage": "pool2", "pairing": "any", "lr": [1e-5, 3e-4]}
 
-_barrier: Barrier  # of plain processes, that they compute at the same time
+_barrier: Barrier  # makes plain processes compute at the same time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +55,12 @@ class Run:
     """A search and how long its parts took.
 
     Args:
-        rows: of the trials, by number.
-        slots: how many trials ran at once.
+        rows: rows of the trials, by number.
+        slots: number of trials that ran at once.
         first_epoch_s: seconds from before Ray's start to the end of the first epoch.
-        seconds: from the same moment to the end of the last trial.
+        seconds: seconds from the same moment to the end of the last trial.
         drained_s: seconds after that until MLflow had everything.
-        driver_cpu_s: CPU seconds of this process, all its threads, until then.
+        driver_cpu_s: CPU seconds of this process with all its threads, until then.
     """
 
     rows: list[dict[str, Any]]
@@ -72,7 +73,7 @@ class Run:
 
 def main() -> None:
     """Measure plain processes and the search, and print the result."""
-    os.environ.pop("RAY_ADDRESS", None)  # what is measured is this machine
+    os.environ.pop("RAY_ADDRESS", None)  # this machine is measured, not a cluster
     os.environ["OMP_NUM_THREADS"] = "1"  # as Ray sets it for a trial with one CPU
     settings = {"trials": TRIALS, "epochs": EPOCHS, "scheduler": "none", "space": SPACE}
     cpus = os.cpu_count() or 1
@@ -81,7 +82,7 @@ def main() -> None:
         fill(plan_in(home, settings))
         plain = [plain_trials(home, settings, count) for count in (1, cpus)]
         run = run_search(plan_in(home, settings))
-        # Once more: whoever else uses the machine may have come or gone meanwhile.
+        # Measured again, because other load on the machine may have changed in the meantime.
         again = [plain_trials(home, settings, count) for count in (cpus, 1)]
     require_complete(run)
     report(run, plain[0] + again[1], plain[1] + again[0])
@@ -114,12 +115,12 @@ def report(run: Run, alone: list[float], together: list[float]) -> None:
 
 
 def plan_in(home: Path, settings: Mapping[str, object], uri: str | None = None) -> Plan:
-    """Return the plan of a search on scikit-learn's digits, its data written.
+    """Return the plan of a search on scikit-learn's digits, after writing its data.
 
     Args:
-        home: where results are kept.
+        home: folder of the results.
         settings: of the search.
-        uri: where it is tracked; by default a database in the home.
+        uri: address of MLflow; by default a database in the home.
     """
     experiment = make_experiment(
         {
@@ -137,7 +138,7 @@ def plan_in(home: Path, settings: Mapping[str, object], uri: str | None = None) 
 
 
 def fill(plan: Plan) -> None:
-    """Train original and references without Ray: they are not measured."""
+    """Train the original and the references without Ray; this is not measured."""
     plan.references.fill()
 
 
@@ -157,7 +158,7 @@ def plain_trials(home: Path, settings: Mapping[str, object], processes: int) -> 
 
 
 def _enter(barrier: Barrier) -> None:
-    global _barrier  # noqa: PLW0603 - a barrier reaches a process in no other way
+    global _barrier  # noqa: PLW0603 - a process can only get a barrier when it starts
     _barrier = barrier
 
 
@@ -180,8 +181,8 @@ def run_search(plan: Plan, *, tracked: bool = True) -> Run:
     """Run a sweep's search, as `run_sweep` does.
 
     Args:
-        plan: whose reference store is full.
-        tracked: whether MLflow is told.
+        plan: its reference store must be full.
+        tracked: whether the search is logged to MLflow.
     """
     problem = plan.references.problem(with_labels=plan.experiment.labels == "aware")
     start, cpu_start = time.perf_counter(), time.process_time()
@@ -214,26 +215,26 @@ def run_search(plan: Plan, *, tracked: bool = True) -> Run:
 
 
 def require_complete(run: Run) -> None:
-    """Check that all trials did what they were to do: one that ended early flatters the search."""
+    """Check that all trials are complete: an early end would make the search look better."""
     short = [row for row in run.rows if row["state"] != "complete"]
     if short:
         raise RuntimeError(f"{len(short)} trials are not complete: {short[0]['error']}")
 
 
 class Watch(Progress):
-    """Notes when the first epoch was done, and shows nothing."""
+    """Records when the first epoch was done, and shows nothing."""
 
     def __init__(self) -> None:
         super().__init__(Console(quiet=True))
         self.first = math.inf
 
     def show(self, line: str, *, event: bool = False) -> None:
-        """Look at the clock."""
+        """Record the time of the first call."""
         self.first = min(self.first, time.perf_counter())
 
 
 class NoTracker:
-    """Takes what a `Tracker` takes, and does nothing."""
+    """Accepts the calls of a `Tracker`, and does nothing."""
 
     def __getattr__(self, name: str) -> object:
         return lambda *_, **__: []

@@ -1,9 +1,10 @@
-"""What it costs that nothing can be lost: seconds spent on it, divided by those of the trials.
+"""The cost of being able to resume: seconds spent on it, divided by the seconds of the trials.
 
-Counted is all a trial makes the driver and its worker do so that a study can be resumed where it is
-cut off: a proposal that follows from the record alone, its record, each epoch's, the end's, the
-hold on the study, digests of checkpoints and the look for older ones, and their removal. None of
-it runs beside the training of the same trial; it is set against epochs of the same trial here.
+This counts everything that the driver and the worker of a trial do so that a study can be resumed
+after an interruption: the proposal, which depends only on the record; the records of the proposal,
+of each epoch and of the end; the study lock; the digests of checkpoints, the search for older ones
+and their deletion. None of it runs in parallel to the training of the same trial. It is compared
+with epochs of the same trial.
 """
 
 import hashlib
@@ -82,14 +83,14 @@ def record(study: Study, metrics: Mapping[str, float]) -> None:
 
 
 def hashed(folder: Path) -> None:
-    """Do what digests add to a checkpoint; the folder holds one."""
+    """Compute the digests of the checkpoint in a folder: the additional work when it is saved."""
     for path in folder.iterdir():
         with path.open("rb") as file:
             hashlib.file_digest(file, "sha256")
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Return how long something takes."""
+    """Return the seconds that a call takes."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start

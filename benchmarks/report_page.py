@@ -1,8 +1,8 @@
-"""How large report.html is and how long it takes, at 100 and at 5,000 trials.
+"""How large report.html is and how long it takes to write, with 100 and with 5,000 trials.
 
-The reviews are made of random numbers: twelve hyperparameters, six epochs, twenty metrics with gaps
-and z. The result is the bytes of the larger page, divided by 5 MB; the seconds are those from a
-review in memory to a page on the disk.
+The report data are random numbers: twelve hyperparameters, six epochs, twenty metrics with gaps and
+z. The result is the size of the larger page, divided by 5 MB. The seconds are measured from report
+data in memory to a page on the disk.
 """
 
 import tempfile
@@ -48,14 +48,14 @@ def main() -> None:
 
 
 def timed(report_data: ReportData, path: Path) -> float:
-    """Return how many seconds a page takes."""
+    """Return the seconds that writing a page takes."""
     start = time.perf_counter()
     write_page([report_data], path)
     return time.perf_counter() - start
 
 
 def make_report_data(count: int) -> ReportData:
-    """Return a review of so many trials."""
+    """Return random report data with this number of trials."""
     rng = np.random.default_rng(0)
     rows = [row(number, rng) for number in range(count)]
     shares = {name: Share(mean=1 / len(AXES), low=0.0, high=0.3) for name in AXES}
@@ -74,7 +74,7 @@ def make_report_data(count: int) -> ReportData:
 
 
 def row(number: int, rng: np.random.Generator) -> Mapping[str, Any]:
-    """Return a trial as trials.parquet has it."""
+    """Return a random row of the trials table."""
     values = {
         f"{kind}{name}": float(rng.uniform(0, 100))
         for name in METRICS

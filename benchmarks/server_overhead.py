@@ -1,8 +1,9 @@
-"""What tracking through a server costs a search: its time with one, divided by its time without.
+"""The cost of tracking through a server: time of a search with it, divided by the time without.
 
-MLflow's own server runs on the same machine, with a new database for each search, and is ready
-before the clock starts; what it computes afterwards it takes from the trials. Trials take ten
-seconds: importing MLflow, paid once a search, should weigh as it does in a search of minutes.
+MLflow's own server runs on the same machine, with a new database for each search. It is ready
+before the measurement starts; after that, its computations slow down the trials. Trials take ten
+seconds, so that the import of MLflow, once per search, has the same share as in a search of
+minutes.
 """
 
 import os
@@ -27,11 +28,11 @@ EPOCHS = 32  # about 10 seconds a trial
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """A search that was tracked and one that was not.
+    """A search with tracking and one without.
 
     Args:
         on, off: the searches.
-        server_cpu_s: CPU seconds of the server during the first.
+        server_cpu_s: CPU seconds of the server during the search with tracking.
     """
 
     on: Run
@@ -41,8 +42,8 @@ class Pair:
 
 def main() -> None:
     """Run the pairs and print the result."""
-    os.environ.pop("RAY_ADDRESS", None)  # what is measured is this machine
-    # A random search proposes the same whatever comes back, and in whichever order.
+    os.environ.pop("RAY_ADDRESS", None)  # this machine is measured, not a cluster
+    # A random search always proposes the same trials, for any results in any order.
     search = {"trials": TRIALS, "epochs": EPOCHS, "space": SPACE}
     settings = {**search, "scheduler": "none", "sampler": "random"}
     with tempfile.TemporaryDirectory() as folder:
@@ -53,7 +54,7 @@ def main() -> None:
 
 
 def run_pair(folder: Path, settings: Mapping[str, object], number: int) -> Pair:
-    """Run both searches of a pair; each is the first one in every other pair."""
+    """Run both searches of a pair; which one comes first alternates from pair to pair."""
     if number % 2:
         off = run_alone(folder, settings, tracked=False)
         on, server_cpu = run_tracked(folder, settings)
@@ -64,7 +65,7 @@ def run_pair(folder: Path, settings: Mapping[str, object], number: int) -> Pair:
 
 
 def run_tracked(folder: Path, settings: Mapping[str, object]) -> tuple[Run, float]:
-    """Run a search that a server of its own is told about; return it and the server's CPU time."""
+    """Run a search that logs to its own server; return it and the server's CPU time."""
     with tempfile.TemporaryDirectory() as home, serving(Path(home)) as server:
         before = cpu_seconds(server.process.pid)
         run = run_alone(folder, settings, tracked=True, uri=server.link)
@@ -72,7 +73,7 @@ def run_tracked(folder: Path, settings: Mapping[str, object]) -> tuple[Run, floa
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the CPU seconds of a process and of all that it started and that still run."""
+    """Return the CPU seconds of a process and its descendants that still run."""
     process = psutil.Process(pid)
     times = [each.cpu_times() for each in (process, *process.children(recursive=True))]
     return sum(each.user + each.system for each in times)
@@ -87,7 +88,7 @@ def report(pairs: list[Pair]) -> None:
         "server_overhead",
         [pair.on.seconds / pair.off.seconds for pair in pairs],
         at_most=TARGET,
-        of="a search tracked by a server that runs already against one without tracking",
+        of="a search with a running tracking server, compared with one without tracking",
         after_first_epoch=spread([after_start(p.on) / after_start(p.off) for p in pairs]),
         tracked_s=spread([pair.on.seconds for pair in pairs]),
         untracked_s=spread([pair.off.seconds for pair in pairs]),

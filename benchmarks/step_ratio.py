@@ -1,8 +1,9 @@
-"""What a step of MixUnlearn costs beside a plain supervised step on as many images.
+"""The cost of a step of MixUnlearn, compared with a plain supervised step on as many images.
 
-Both are an epoch of the product's own code, divided by its number of steps: batches are gathered,
-losses and gradients computed, Adam steps taken; MixUnlearn's includes the generator, every K-th
-step. The two alternate in one process, on one thread, so that both see the same machine.
+Both are measured as an epoch of the product's own code, divided by its number of steps. An epoch
+gathers batches, computes losses and gradients and takes Adam steps; in every K-th step, MixUnlearn
+also updates the generator. The two alternate in one process, on one thread, so that both have the
+same conditions.
 """
 
 import time
@@ -20,23 +21,23 @@ from mixunlearn.problem import Architecture
 from mixunlearn.training import Recipe, Training
 
 TARGET = 1.3
-PAIRS = 32  # B: a step of MixUnlearn sees B retain, B forget and B mixed images
+PAIRS = 32  # B: a step of MixUnlearn uses B retain, B forget and B mixed images
 IMAGES = 3 * PAIRS
-INTERVAL = 4  # K: steps of the unlearner for each of the generator
+INTERVAL = 4  # K: steps of the unlearner for each step of the generator
 CLASSES = 10
 WARM_UP = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A model and how long to look at it.
+    """A model and how long to measure it.
 
     Args:
         model: a key of `MODELS`.
-        width: channels of its first stage; `None` is its default.
+        width: channels of its first stage; `None` means its default.
         shape: (channels, height, width) of the images.
-        steps: in one epoch, a multiple of K.
-        repetitions: epochs of either kind.
+        steps: steps in one epoch, a multiple of K.
+        repetitions: number of epochs of MixUnlearn, and of supervised training.
     """
 
     model: str
@@ -100,7 +101,7 @@ def measure(case: Case, device: torch.device) -> list[tuple[float, float]]:
 
 
 def unlearning(case: Case, device: torch.device) -> MixUnlearn:
-    """Return MixUnlearn, prepared, on random images."""
+    """Return a prepared MixUnlearn on random images."""
     architecture = architecture_of(case)
     model = architecture.build(0).to(device).requires_grad_(False).eval()
     stage = model.default_stage
@@ -141,7 +142,7 @@ def architecture_of(case: Case) -> Architecture:
 def random_samples(
     case: Case, device: torch.device, seed: int, count: int, features: dict[str, torch.Size]
 ) -> Samples:
-    """Return images, labels and features of the right shapes; what they show costs nothing."""
+    """Return random images, labels and features; their values do not affect the time."""
     rng = torch.Generator().manual_seed(seed)
     images = torch.randint(256, (count, *case.shape), dtype=torch.uint8, generator=rng)
     return Samples(
@@ -164,7 +165,7 @@ def timed(epoch: Callable[[], object], device: torch.device) -> float:
 
 
 def settle(device: torch.device) -> None:
-    """Wait until a GPU has done what it was given."""
+    """Wait until a GPU has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

@@ -1,8 +1,8 @@
-"""What tracking costs a search: its time with MLflow's database, divided by its time without.
+"""The cost of tracking: time of a search with MLflow's database, divided by the time without.
 
-Every search runs in a process of its own, with a home of its own: with tracking, each imports
-MLflow and makes a new database, as the first sweep of a home does; without, MLflow is not there.
-The pairs alternate in order. The trials are the same to the last digit, or there is no result.
+Every search runs in its own process with its own home. With tracking, it imports MLflow and creates
+a new database, as the first sweep in a home does; without tracking, MLflow cannot be imported. The
+order alternates from pair to pair. If the trials are not exactly the same, there is no result.
 """
 
 import os
@@ -24,7 +24,7 @@ TARGET = 1.05
 PAIRS = 3
 TRIALS = 8
 EPOCHS = 16  # about 5 seconds a trial
-# A random search proposes the same whatever comes back, and in whichever order.
+# A random search always proposes the same trials, for any results in any order.
 SETTINGS = {
     "trials": TRIALS,
     "epochs": EPOCHS,
@@ -36,7 +36,7 @@ SETTINGS = {
 
 def main() -> None:
     """Run the pairs and print the result."""
-    os.environ.pop("RAY_ADDRESS", None)  # what is measured is this machine
+    os.environ.pop("RAY_ADDRESS", None)  # this machine is measured, not a cluster
     runs: dict[bool, list[Run]] = {True: [], False: []}
     with tempfile.TemporaryDirectory() as folder:
         fill(plan_in(Path(folder) / "first", SETTINGS))
@@ -56,7 +56,7 @@ def report(tracked: list[Run], untracked: list[Run]) -> None:
         "tracking_overhead",
         [on.seconds / off.seconds for on, off in pairs],
         at_most=TARGET,
-        of="a search with a new SQLite database against one without tracking",
+        of="a search with a new SQLite database, compared with one without tracking",
         with_drain=spread([(on.seconds + on.drained_s) / off.seconds for on, off in pairs]),
         after_first_epoch=spread([after_start(on) / after_start(off) for on, off in pairs]),
         tracked_s=spread([run.seconds for run in tracked]),
@@ -79,13 +79,13 @@ def after_start(run: Run) -> float:
 def run_alone(
     folder: Path, settings: Mapping[str, object], *, tracked: bool, uri: str | None = None
 ) -> Run:
-    """Run a search in a fresh process and a fresh home, and say how long it took.
+    """Run a search in a new process and a new home, and print how long it took.
 
     Args:
-        folder: with a home, `first`, whose reference store is full.
+        folder: contains a home, `first`, with a full reference store.
         settings: of the search.
-        tracked: whether MLflow is told.
-        uri: where it is; by default a database in the home.
+        tracked: whether the search is logged to MLflow.
+        uri: address of MLflow; by default a database in the home.
     """
     home = folder / "home"
     shutil.copytree(folder / "first", home)
@@ -99,7 +99,7 @@ def run_alone(
 
 def _run(home: Path, settings: Mapping[str, object], tracked: bool, uri: str | None) -> Run:
     if not tracked:
-        # Ray imports MLflow wherever it is installed, to count who uses it with Tune.
+        # Ray imports MLflow if it is installed, for its usage statistics; this prevents it.
         sys.modules["mlflow"] = None  # type: ignore[assignment]
     return run_search(plan_in(home, settings, uri), tracked=tracked)
 
@@ -113,7 +113,7 @@ def require_same(runs: list[Run]) -> None:
 
 
 def numbers(row: dict[str, Any]) -> dict[str, Any]:
-    """Return what of a trial's row does not depend on when and where it ran."""
+    """Return the part of a trial's row that does not depend on when and where it ran."""
     return {name: row[name] for name in row if name != "seconds" and "time/" not in name}
 
 

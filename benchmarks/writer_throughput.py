@@ -1,8 +1,8 @@
-"""What it costs a sweep's driver to log, and whether MLflow's writer keeps up: seconds of calls.
+"""The cost of logging for a sweep's driver, and whether MLflow's writer keeps up: seconds of calls.
 
-64 trials log 20 metrics a second each, evenly spread over the second, as from one event loop: far
-more than trials that train at all do. The server is MLflow's own, on this machine, with a new
-database. In the end MLflow is asked for every value, or there is no result.
+64 trials each log 20 metrics a second, evenly spread over the second, from one event loop: far more
+than real trials do. The server is MLflow's own, on this machine, with a new database. At the end,
+every value is read from MLflow; if one is missing, there is no result.
 """
 
 import tempfile
@@ -30,13 +30,13 @@ MIB = 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """What was offered, and what it took.
+    """The measured load.
 
     Args:
         calls_s: seconds of each call.
         offered_s: seconds from the first call to the last one.
         drained_s: seconds after that until MLflow had everything.
-        memory: bytes that this process grew by, at most.
+        memory: maximum growth of this process, in bytes.
     """
 
     calls_s: list[float]
@@ -59,12 +59,12 @@ def main() -> None:
 def report(load: Load, offered: int) -> None:
     """Print the result."""
     microseconds = [1e6 * seconds for seconds in load.calls_s]
-    say(f"{offered} values in {load.offered_s:.1f} s; all there {load.drained_s:.1f} s later")
+    say(f"{offered} values in {load.offered_s:.1f} s; delivered {load.drained_s:.1f} s later")
     publish(
         "writer_throughput",
         [sum(load.calls_s) / load.offered_s],
         at_most=TARGET,
-        of="seconds the driver spends in calls, in a second",
+        of="seconds per second that the driver spends in calls",
         call_us=spread(microseconds),
         values=offered,
         values_per_s=round((offered - METRICS) / load.offered_s, 1),
@@ -79,7 +79,7 @@ def report(load: Load, offered: int) -> None:
 
 @contextmanager
 def serving(home: Path) -> Iterator[ui.Server]:
-    """Run an MLflow server with a new database, in which one study was opened."""
+    """Run an MLflow server with a new database that contains one study."""
     uri, artifacts = embedded(home)
     tracker = Tracker(
         uri=uri,
@@ -103,7 +103,7 @@ def run(uri: str, spool: Path) -> Load:
     tracker.start_study("load", {}, {}, "")
     for trial in range(TRIALS):
         tracker.start_trial(trial, f"trial {trial}", {"lr": 1e-3}, {})
-    tracker.run_ids(PATIENCE_S)  # a sweep's trials do not begin all at once: not measured
+    tracker.run_ids(PATIENCE_S)  # not measured: a sweep's trials do not all start at once
     process = psutil.Process()
     before = process.memory_info().rss
     calls, start, memory = list[float](), time.perf_counter(), [before]
@@ -131,7 +131,7 @@ def require_delivered(tracker: Tracker) -> None:
 
 
 def fixed(uri: str) -> int:
-    """Return how many values MLflow holds of all trials, each step of each metric once."""
+    """Return the number of values in MLflow: each step of each metric of each trial, once."""
     client = MlflowClient(tracking_uri=uri)
     (experiment,) = (each for each in client.search_experiments() if each.name == "load")
     runs = client.search_runs([experiment.experiment_id], max_results=1000)

@@ -1,4 +1,4 @@
-"""Compare methods at their defaults: mean and standard deviation of the gap over three seeds."""
+"""Compare methods with their defaults: mean and standard deviation of the gap over three seeds."""
 
 from pathlib import Path
 from statistics import mean, stdev

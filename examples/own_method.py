@@ -1,4 +1,4 @@
-"""Write a method, and check that it keeps the contract of all methods."""
+"""Write a method, and check that it fulfils the contract of all methods."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,4 +35,4 @@ references = ReferenceStore(
 )
 references.fill()
 check_method(Balanced, references.problem(with_labels=True), {"lr": 1e-3, "weight": 0.5})
-print("Balanced keeps the contract of all methods")
+print("Balanced fulfils the contract of all methods")

@@ -1,4 +1,4 @@
-"""Forget a class of scikit-learn's digits, and measure how near the result is to retraining."""
+"""Forget a class of scikit-learn's digits, and measure the distance to retrained models."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from mixunlearn import (
 dataset = SOURCES["digits"]()
 architecture = Architecture.of(dataset, "cnn", width=8)
 references = ReferenceStore(
-    store=Store(Path("runs/store")),  # what is there already is not trained again
+    store=Store(Path("runs/store")),  # models that are already there are not trained again
     dataset=dataset,
     splits=make_splits(dataset, {"kind": "class", "classes": [0]}, limit={"train": 500}),
     architecture=architecture,

@@ -1,7 +1,7 @@
 """Machine unlearning: methods, data, models and metrics relative to retrained references.
 
-What a user needs is here; it is imported when it is first asked for, so that
-`import mixunlearn` takes no time.
+Everything a user needs can be imported from here. Each name is loaded on first use, so that
+`import mixunlearn` itself is fast.
 """
 
 from typing import TYPE_CHECKING
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mixunlearn.trial import DivergedError, Trial
 
 _PLACES = {
-    # Data, and what of it is to be forgotten.
+    # Data, and which part of it must be forgotten.
     "SOURCES": "mixunlearn.data.sources",
     "open_dataset": "mixunlearn.data.sources",
     "Dataset": "mixunlearn.data.arrow",
@@ -42,7 +42,7 @@ _PLACES = {
     "Recipe": "mixunlearn.training",
     "Store": "mixunlearn.store",
     "ReferenceStore": "mixunlearn.references",
-    # Unlearning, and a method of one's own.
+    # Unlearning, and what is needed to write a method.
     "METHODS": "mixunlearn.methods",
     "Problem": "mixunlearn.problem",
     "Trial": "mixunlearn.trial",
@@ -50,12 +50,12 @@ _PLACES = {
     "OneStep": "mixunlearn.methods.base",
     "Context": "mixunlearn.methods.base",
     "Samples": "mixunlearn.data.batches",
-    # MixUnlearn's parts.
+    # The parts of MixUnlearn.
     "MixBlock": "mixunlearn.generator",
     "contrastive_ratio": "mixunlearn.losses",
     "sharpen": "mixunlearn.losses",
     "sim_loss": "mixunlearn.losses",
-    # What goes wrong.
+    # Errors.
     "MixUnlearnError": "mixunlearn.errors",
     "InputError": "mixunlearn.errors",
     "MissingError": "mixunlearn.errors",
@@ -94,7 +94,7 @@ __all__ = [
     "sim_loss",
 ]
 
-if not TYPE_CHECKING:  # a type checker shall know no other names than those above
+if not TYPE_CHECKING:  # a type checker must see only the names above
     __getattr__ = exporter(__name__, _PLACES)
 
 

@@ -1,4 +1,4 @@
-"""The console script: hands over to the checkout it was installed from."""
+"""The console script: runs the command line of the checkout it was installed from."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 
 
 def main() -> int:
-    """Run the command line of the checkout; say where it is missing.
+    """Run the command line of the checkout; print an error if there is no checkout.
 
     Returns:
         The exit code.
@@ -17,18 +17,18 @@ def main() -> int:
     if not (CHECKOUT / "distributed" / "cli").is_dir():
         print(
             "mixunlearn: sweeps run from a checkout of the repository; "
-            "this is the library alone, made for `import mixunlearn`",
+            "this installation is only the library, for `import mixunlearn`",
             file=sys.stderr,
         )
         return 2
-    # Before Ray is imported: strangers on this machine or network must not run code through it.
+    # Set before Ray is imported: other users of this machine or network must not run code in it.
     os.environ.setdefault("RAY_AUTH_MODE", "token")
-    # First, because an installed Dask has a top-level package of the same name.
+    # At the front of the path, because Dask installs a top-level package named `distributed` too.
     sys.path.insert(0, str(CHECKOUT))
     from distributed.cli.app import main as run  # noqa: PLC0415
 
     code = run()
-    for number in (signal.SIGINT, signal.SIGTERM):  # nothing is left that they could end in order
+    for number in (signal.SIGINT, signal.SIGTERM):  # there is nothing left to stop cleanly
         signal.signal(number, signal.SIG_IGN)
     return code
 

@@ -1,4 +1,4 @@
-"""A file is replaced whole or not at all: written beside its place, synced to the disk, renamed."""
+"""Atomic file writes: write a temporary file next to the target, sync it to disk, rename it."""
 
 import os
 import uuid
@@ -6,37 +6,37 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-LONGEST_NAME = 255  # bytes that a file system gives the name of a file
+LONGEST_NAME = 255  # bytes that a file system allows for a file name
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a name beside `path`; the file written there takes its place, or vanishes on error.
+    """Yield a temporary path next to `path`; it then replaces `path`, or is deleted on an error.
 
-    A reader sees the old content or the new one, also after a power cut, never a part of it.
+    A reader sees the old or the new content, never a part of it, even after a power cut.
 
     Args:
-        path: the file; its folder is made when missing.
+        path: the file to replace; its folder is created if missing.
 
     Raises:
-        OSError: the file cannot be written; what was there before is still there.
+        OSError: the file cannot be written; its old content is unchanged.
     """
     temporary = path.with_name(_temporary_name(path.name))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        sync(temporary)  # or a power cut could leave the new name with nothing in it
+        sync(temporary)  # otherwise, a power cut could leave the new name with an empty file
         temporary.replace(path)
     finally:
-        with suppress(OSError):  # or the reason above would be lost
+        with suppress(OSError):  # otherwise, this error would hide the one above
             temporary.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:
-    """Return when the content of a file or folder is on the disk.
+    """Wait until the content of a file or folder is on the disk.
 
     Raises:
-        OSError: it cannot be written there.
+        OSError: it cannot be written to the disk.
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -49,4 +49,4 @@ def _temporary_name(name: str) -> str:
     """Return a hidden name that no other process, on no other machine, uses at the same time."""
     ending = f".{uuid.uuid4().hex}.tmp"
     start = os.fsencode(f".{name}")[: LONGEST_NAME - len(ending)]
-    return start.decode(errors="ignore") + ending  # half a letter at the cut is dropped
+    return start.decode(errors="ignore") + ending  # a character that was cut in two is dropped

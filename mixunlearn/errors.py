@@ -1,19 +1,19 @@
-"""Errors a user can act on: one line each, with the exit code of the console script."""
+"""Errors that a user can fix: a one-line message and the exit code of the console script."""
 
 
 class MixUnlearnError(Exception):
-    """Something failed while running; the message says what and what to do."""
+    """Something failed while running; the message says what failed and what to do."""
 
     exit_code = 1
 
 
 class InputError(MixUnlearnError):
-    """What the user typed cannot be carried out; nothing was written.
+    """The user's input is wrong; nothing was written.
 
     Args:
         key: dotted name of the setting, as in the experiment file.
-        value: what it was set to.
-        remedy: what is wrong and what to do about it, in a few words.
+        value: the value that was given.
+        remedy: what is wrong and how to fix it, in a few words.
     """
 
     exit_code = 2
@@ -24,8 +24,8 @@ class InputError(MixUnlearnError):
 
 
 class MissingError(MixUnlearnError):
-    """Something that must exist does not; the message names the command that makes it."""
+    """Something required does not exist; the message names the command that creates it."""
 
 
 class CorruptError(MixUnlearnError):
-    """A stored file is not what was written; the message says how to make it again."""
+    """A stored file was changed or damaged; the message says how to create it again."""

@@ -1,4 +1,4 @@
-"""Evaluation of a model: on `val` while searching, on `test` when reporting, never on both.
+"""Evaluation of a model: on `val` during a search, on `test` for the report, never on both.
 
 Shape suffixes: N samples, C channels, H W pixels, K classes.
 """
@@ -25,24 +25,24 @@ from mixunlearn.tasks import Measure, Task
 
 Phase = Literal["val", "test"]
 
-VERSION = 1  # raise it when a metric changes: stored evaluations are then made again
-TUNING_LIMIT = 1000  # images of a kind that a search looks at after each epoch
+VERSION = 1  # increase it when a metric changes: stored evaluations are then computed again
+TUNING_LIMIT = 1000  # images of each kind that a search evaluates after each epoch
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSet:
-    """The images one phase looks at.
+    """The images that one phase evaluates.
 
-    The phases share none: each has its own half of the forget and of the retain set beside its
-    own held-out images. (A forget set of a single image is in both.)
+    The phases share no image: each has its own half of the forget set and of the retain set, and
+    its own held-out images. (A forget set of one image is in both.)
 
     Args:
         phase: "val" or "test".
         retain: images the model may know.
         forget: images the model must have forgotten.
-        held_out: images it never saw.
-        truth_N: labels of the forget images as the source has them.
-        task: what was asked for.
+        held_out: images the model never saw.
+        truth_N: labels of the forget images in the source.
+        task: the unlearning task.
         seed: of the attack's draws.
     """
 
@@ -56,21 +56,21 @@ class EvaluationSet:
 
     @property
     def forgotten(self) -> tuple[int, ...]:
-        """Return the classes that are forgotten whole, () if there are none such."""
+        """Return the classes that are forgotten completely, () if there are none."""
         return self.task.forgotten
 
     @property
     def gap_metrics(self) -> tuple[str, ...]:
-        """Return the metrics that make `gap/avg`: those of the paper's table for the task."""
+        """Return the metrics that `gap/avg` averages: those of the paper's table for the task."""
         return self.task.gap_metrics(f"acc/{self.phase}")
 
     @property
     def measures(self) -> Sequence[Measure]:
-        """Return what is measured for this task alone."""
+        """Return what is measured only for this task."""
         return self.task.measures(self.held_out, self.truth_N)
 
     def evaluate(self, model: StagedModel) -> Evaluation:
-        """Return what a model scores, from one pass over all images."""
+        """Return the metrics of a model, from one pass over all images."""
         parts = (self.retain, self.forget, self.held_out)
         own = [measure.images_NCHW() for measure in self.measures if measure.images_NCHW]
         sets = [*(part.images_NCHW for part in parts), *own]
@@ -91,7 +91,7 @@ class EvaluationSet:
     def _of_task(
         self, forget_NK: npt.NDArray[np.float32], outputs: Iterator[npt.NDArray[np.float32]]
     ) -> dict[str, float]:
-        """Return what is measured for this task alone, on D_f or on the task's own images."""
+        """Return the metrics of this task only, measured on D_f or on the task's own images."""
         return {
             measure.name: accuracy(
                 next(outputs) if measure.images_NCHW else forget_NK, measure.labels_N
@@ -100,7 +100,7 @@ class EvaluationSet:
         }
 
     def _held_out(self, probs_NK: npt.NDArray[np.float32]) -> dict[str, float]:
-        """Return accuracy on held-out images; by retained and forgotten classes if there are."""
+        """Return the accuracy on held-out images; also split by class if classes are forgotten."""
         name, labels = f"acc/{self.phase}", self.held_out.labels_N
         result = {name: accuracy(probs_NK, labels)}
         if self.forgotten:
@@ -127,12 +127,12 @@ class EvaluationSet:
 
 
 def evaluation_set(dataset: Dataset, splits: Splits, phase: Phase) -> EvaluationSet:
-    """Return what a phase looks at: for "val" at most 1,000 images of a kind, for "test" all.
+    """Return the images of a phase: for "val" at most 1,000 images of each kind, for "test" all.
 
     Args:
-        dataset: where the images are.
-        splits: which of them are to be forgotten, retained, held out.
-        phase: "val" for searching, "test" for reporting.
+        dataset: the images.
+        splits: which of them are forgotten, retained or held out.
+        phase: "val" for a search, "test" for the report.
     """
     held_out = splits.val_N if phase == "val" else splits.test_N
     limit = TUNING_LIMIT if phase == "val" else None
@@ -171,15 +171,15 @@ class Evaluator:
     """Measures models on one evaluation set, relative to the references.
 
     Args:
-        images: what models are evaluated on.
-        references: what the retrained references scored there.
+        images: the images that models are evaluated on.
+        references: the metrics of the retrained references on these images.
     """
 
     images: EvaluationSet
     references: ReferenceSet
 
     def evaluate(self, model: StagedModel, seconds: float) -> dict[str, float]:
-        """Return metrics, gaps and z of a model that took `seconds` to unlearn."""
+        """Return metrics, gaps and z of a model whose unlearning took `seconds`."""
         return {
             **self.references.compare(self.images.evaluate(model)),
             **self.times(seconds),

@@ -1,7 +1,7 @@
 """Folders on any file system that pyarrow knows: this machine's, S3, Google's, HDFS.
 
-An object store has neither renames nor locks. So a folder counts as whole when one file of it,
-its marker, is there: it is uploaded last.
+An object store has neither renames nor locks. So a folder counts as complete when it contains its
+marker, a file that is uploaded last.
 """
 
 import hashlib
@@ -21,31 +21,31 @@ from pyarrow import fs
 from mixunlearn.atomic import sync
 from mixunlearn.errors import InputError, MissingError, MixUnlearnError
 
-OBJECT_STORES = ("s3", "gcs", "abfs")  # where one PUT shows all of a file or nothing
-CONNECT_SECONDS, SILENCE_SECONDS, ATTEMPTS = 3, 5, 3  # or a dead address would hang for minutes
+OBJECT_STORES = ("s3", "gcs", "abfs")  # here a PUT is atomic: readers see the whole file or none
+CONNECT_SECONDS, SILENCE_SECONDS, ATTEMPTS = 3, 5, 3  # without them a dead address hangs minutes
 REASON_LENGTH = 240
 
-# What a user can fix in the address or its rights; all else may pass by itself.
+# Errors that a user must fix in the address or its permissions; all others may be temporary.
 _REFUSED = re.compile(
     r"access.?denied|forbidden|no.?such.?bucket|bucket .*(not found|does not exist)|"
     r"invalid.?access.?key|signature|permission|unauthori[sz]ed|not a directory|cannot create|"
     r"unable to load",
     re.IGNORECASE,
 )
-_PROTOCOL = re.compile(r"\n|; Details: | \(Request ID|\. Detail: ")  # what follows helps nobody
-_ACCOUNT = re.compile(r"://[^@\n]*:.*@")  # user:password, in which any sign may be
+_PROTOCOL = re.compile(r"\n|; Details: | \(Request ID|\. Detail: ")  # the rest does not help users
+_ACCOUNT = re.compile(r"://[^@\n]*:.*@")  # user:password, which may contain any character
 _SECRET = re.compile(r"([?&](?!endpoint_override=|scheme=|region=)[^=&\s'\"]*=)[^&\n'\"]+")
 
 
 @dataclass(frozen=True, repr=False)
 class Files:
-    """A folder on a file system; make it with `Files.of`, go inside with `/`.
+    """A folder on a file system; create it with `Files.of`, get a subfolder with `/`.
 
-    Travels between processes as its address. Its text shows no passwords.
+    It is pickled as its address. `str()` and `repr()` hide passwords.
 
     Attributes:
-        uri: address of the outermost folder, as the user wrote it, passwords and all.
-        inside: path from there.
+        uri: address of the outermost folder, as the user wrote it, including passwords.
+        inside: path relative to that folder.
     """
 
     uri: str
@@ -60,16 +60,16 @@ class Files:
 
     @property
     def is_local(self) -> bool:
-        """Return whether the folder is in this machine's own tree of files."""
+        """Return whether the folder is on this machine's file system."""
         return self.uri.lower().startswith("file:")
 
     @property
     def filesystem(self) -> fs.FileSystem:
-        """Return the file system, the same for all folders of one address.
+        """Return the file system; all folders of one address share it.
 
         Raises:
             InputError: the address cannot be used.
-            MixUnlearnError: it does not answer.
+            MixUnlearnError: the address does not answer.
         """
         return _resolve(self.uri)[0]
 
@@ -79,7 +79,7 @@ class Files:
         return "/".join(part for part in (_resolve(self.uri)[1], self.inside) if part)
 
     def __truediv__(self, name: str) -> "Files":
-        """Return a folder inside this one.
+        """Return a subfolder of this folder.
 
         Raises:
             InputError: the name leads out of the folder.
@@ -95,11 +95,11 @@ class Files:
     __repr__ = __str__
 
     def require(self) -> None:
-        """Return if files can be written and removed here; leaves none behind.
+        """Check that files can be written and removed here; leave none behind.
 
         Raises:
-            InputError: the address or the rights to it must be changed.
-            MixUnlearnError: it does not answer.
+            InputError: the address or its permissions must be changed.
+            MixUnlearnError: the address does not answer.
         """
         name = f".mixunlearn-{uuid.uuid4().hex}"
         self.write(name, b"")
@@ -107,10 +107,10 @@ class Files:
             self.filesystem.delete_file(self._at(name))
 
     def children(self) -> list[str]:
-        """Return the names of the files and folders in here, sorted; hidden ones are not told.
+        """Return the sorted names of the files and folders in this folder, without hidden ones.
 
         Raises:
-            MixUnlearnError: the place cannot be read.
+            MixUnlearnError: the folder cannot be read.
         """
         with self._explained():
             selector = fs.FileSelector(self.path, allow_not_found=True)
@@ -118,10 +118,10 @@ class Files:
         return sorted(name for name in names if not name.startswith("."))
 
     def has(self, name: str) -> bool:
-        """Return whether there is such a file.
+        """Return whether a file with this name exists.
 
         Raises:
-            MixUnlearnError: the place cannot be read.
+            MixUnlearnError: the folder cannot be read.
         """
         with self._explained():
             return bool(self.filesystem.get_file_info(self._at(name)).is_file)
@@ -137,7 +137,7 @@ class Files:
             return bytes(stream.read())
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a small file; readers see the old content or the new one, never half of it.
+        """Write a small file; readers see the old or the new content, never a part of it.
 
         Raises:
             MixUnlearnError: it cannot be written.
@@ -154,15 +154,15 @@ class Files:
                 self._put(temporary, content)
                 self.filesystem.move(temporary, target)
             except BaseException:
-                with suppress(OSError):  # or the reason would be lost
+                with suppress(OSError):  # otherwise, this error would hide the first one
                     self.filesystem.delete_file(temporary)
                 raise
 
     def upload(self, folder: Path, *, marker: str) -> None:
-        """Copy every file of a local folder to here, the marker last.
+        """Copy every file of a local folder to this folder, the marker last.
 
         Raises:
-            MixUnlearnError: it cannot be written.
+            MixUnlearnError: a file cannot be written.
         """
         names = [
             path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
@@ -173,11 +173,11 @@ class Files:
         self.write(marker, (folder / marker).read_bytes())
 
     def download(self, folder: Path, *, marker: str) -> None:
-        """Copy everything in here to a local folder that appears whole or not at all.
+        """Copy everything in this folder to a local folder that appears complete or not at all.
 
         Raises:
-            MissingError: the marker is not here.
-            MixUnlearnError: it cannot be read, or not be written on this machine.
+            MissingError: the marker is missing.
+            MixUnlearnError: a file cannot be read, or cannot be written on this machine.
         """
         if not self.has(marker):
             raise MissingError(f"{self / marker} does not exist")
@@ -196,10 +196,10 @@ class Files:
             shutil.rmtree(temporary, ignore_errors=True)
 
     def delete(self) -> None:
-        """Remove the folder with everything in it, if it is there.
+        """Delete the folder and everything in it, if it exists.
 
         Raises:
-            MixUnlearnError: it cannot be removed.
+            MixUnlearnError: the folder cannot be deleted.
         """
         with self._explained(), suppress(FileNotFoundError):
             self.filesystem.delete_dir(self.path)
@@ -226,7 +226,7 @@ class Files:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Turn what a file system says into one line without passwords."""
+        """Turn a file system's error into one line without passwords."""
         try:
             yield
         except FileNotFoundError as error:
@@ -238,17 +238,17 @@ class Files:
 
 
 def publish(temporary: Path, target: Path, *, marker: str) -> None:
-    """Move a finished local folder to its name, after its bytes are on the disk.
+    """Rename a finished local folder to its final name, after syncing its content to the disk.
 
     Raises:
-        OSError: it cannot be moved.
+        OSError: the folder cannot be renamed.
     """
     for path in (*temporary.iterdir(), temporary):
         sync(path)
     try:
         temporary.rename(target)
     except OSError:
-        # Another process was faster with the same content, or a broken folder is in the way.
+        # Another process was faster with the same content, or a broken folder has the name.
         if (target / marker).is_file():
             return
         discard(target)
@@ -257,10 +257,10 @@ def publish(temporary: Path, target: Path, *, marker: str) -> None:
 
 
 def discard(folder: Path) -> None:
-    """Remove a local folder at once: nobody sees half of it.
+    """Delete a local folder; it is renamed first, so that no reader sees a part of it.
 
     Raises:
-        OSError: it cannot be moved away.
+        OSError: the folder cannot be renamed.
     """
     aside = folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:8]}")
     with suppress(FileNotFoundError):  # another process was faster
@@ -269,20 +269,20 @@ def discard(folder: Path) -> None:
 
 
 def version(path: Path) -> tuple[int, int, int]:
-    """Return what changes when a file does: (inode, bytes, time of the last change in ns).
+    """Return values that change when a file changes: (inode, bytes, time of last change in ns).
 
     Raises:
-        OSError: it cannot be looked at.
+        OSError: the file does not exist or cannot be accessed.
     """
     status = path.stat()
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def digest(path: Path) -> str:
-    """Return a file's SHA-256 in hex; a process hashes a file once, unless it changed.
+    """Return a file's SHA-256 in hex; a process hashes a file only once, unless it changed.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     return _digest_of_version(path, version(path))
 
@@ -308,7 +308,8 @@ def _resolve(uri: str) -> tuple[fs.FileSystem, str]:
     if not path:
         raise InputError("storage.files", _redact(uri), "names no bucket; add it after the //")
     if isinstance(filesystem, fs.S3FileSystem):
-        # The address has no words for these. Rebuilt as unpickling would: nothing else changes.
+        # An address cannot express these options, so the file system is built again, as unpickling
+        # would do it; all other options stay the same.
         _, (options,) = filesystem.__reduce__()
         filesystem = fs.S3FileSystem(
             **options
@@ -316,14 +317,14 @@ def _resolve(uri: str) -> tuple[fs.FileSystem, str]:
                 "connect_timeout": CONNECT_SECONDS,
                 "request_timeout": SILENCE_SECONDS,
                 "retry_strategy": fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
-                "allow_delayed_open": True,  # a small file is one PUT
+                "allow_delayed_open": True,  # a small file is then a single PUT
             }
         )
     return filesystem, path.rstrip("/") or path
 
 
 def _impatient(uri: str) -> str:
-    """Return the address with a limit for Google's retries, which else continue for 15 minutes."""
+    """Return the address with a limit for Google's retries, which last 15 minutes by default."""
     if not uri.startswith(("gs://", "gcs://")) or "retry_limit_seconds=" in uri:
         return uri
     return f"{uri}{'&' if '?' in uri else '?'}retry_limit_seconds={ATTEMPTS * SILENCE_SECONDS}"
@@ -338,7 +339,7 @@ def _checked(name: str) -> str:
 
 
 def _refusal(files: Files, error: Exception) -> MixUnlearnError:
-    """Return the error for what a place answered, if it answered at all."""
+    """Return the error for an answer of the file system, or for no answer."""
     reason = _reason(error)
     if _REFUSED.search(reason):
         remedy = f"{reason}; correct the address, or the rights and keys for it"

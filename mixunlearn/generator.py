@@ -49,7 +49,7 @@ class MixBlock(nn.Module):
         Returns:
             Shape (B, 2, H, W), in the block's precision: forget mask, retain mask; they sum to 1.
         """
-        # Features may be cached in half precision; the attention computes in the block's own.
+        # Cached features may be in half precision; the attention uses the block's precision.
         dtype = self.query.weight.dtype
         forget, retain = h_forget.to(dtype), h_retain.to(dtype)
         if self.lam_concat:

@@ -17,12 +17,13 @@ def predict(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return softmax outputs (N, K) and the features of the named stages, each (N, C, h, w).
 
-    Features come in float16: half the memory, and the masks made from them do not show it.
+    Features are float16: they need half the memory, and the masks made from them do not differ
+    visibly.
 
     Args:
-        model: is put into evaluation mode.
+        model: it is put into evaluation mode.
         images_NCHW: uint8, on the model's device; at least one.
-        stages: names of the stages whose features are wanted.
+        stages: names of the stages whose features are returned.
     """
     model.eval()
     samples, names = Samples(images_NCHW=images_NCHW), tuple(stages)

@@ -1,6 +1,6 @@
-"""Names of a package that are imported when they are first asked for.
+"""Names of a package that are imported on first use.
 
-PyTorch takes seconds to import. Who checks a name, or asks for the version, does not need it.
+PyTorch takes seconds to import, and checking a name or the version does not need it.
 """
 
 import sys
@@ -21,14 +21,14 @@ def exporter(package: str, places: Mapping[str, str]) -> Callable[[str], Any]:
         if name not in places:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         found = getattr(import_module(places[name]), name)
-        setattr(sys.modules[package], name, found)  # Python asks no second time
+        setattr(sys.modules[package], name, found)  # Python does not call this again for the name
         return found
 
     return find
 
 
-def load(place: str) -> Any:  # noqa: ANN401 (whatever is there)
-    """Return an object by its place.
+def load(place: str) -> Any:  # noqa: ANN401 (any object)
+    """Import an object and return it.
 
     Args:
         place: `package.module:name`.

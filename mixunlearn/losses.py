@@ -1,4 +1,4 @@
-"""Losses as pure functions: those of MixUnlearn (arXiv 2502.10288) and what methods share.
+"""Losses as pure functions: those of MixUnlearn (arXiv 2502.10288) and those that methods share.
 
 Shape suffixes: B batch, K classes.
 """
@@ -28,7 +28,7 @@ def sharpen(p: Tensor, temperature: float) -> Tensor:
 
 
 def sim_loss(a: Tensor, b: Tensor) -> Tensor:
-    """Return `1 − cos(a, b)` of each row: 0 where alike, at most 1 for probabilities.
+    """Return `1 − cos(a, b)` of each row: 0 for equal directions, at most 1 for probabilities.
 
     Args:
         a: shape (B, K).
@@ -55,10 +55,10 @@ def contrastive_ratio(
     theirs (eq. 4-6 of the paper). The caller divides by the batch size.
 
     Args:
-        retain_out: a_r, probabilities, shape (B, K); `retain_target` p_r likewise.
-        retain_target: see `retain_out`.
-        forget_out: a_f, probabilities, shape (B, K); `forget_target` p_f likewise.
-        forget_target: see `forget_out`.
+        retain_out: a_r, probabilities, shape (B, K).
+        retain_target: p_r, probabilities, shape (B, K).
+        forget_out: a_f, probabilities, shape (B, K).
+        forget_target: p_f, probabilities, shape (B, K).
         retain_weight: w_r, a number or shape (B,).
         forget_weight: w_f, a number or shape (B,).
         temperature: τ > 0.
@@ -76,13 +76,13 @@ def contrastive_ratio(
 def distillation_kl(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """Return `T²·KL(q_T ‖ softmax(z/T))` in nats, mean of the batch.
 
-    `q_T` are the teacher's probabilities at the same temperature. The factor T² keeps gradients
-    of one size whatever T is (Hinton et al., 2015, arXiv 1503.02531).
+    `q_T` are the teacher's probabilities at the same temperature. The factor T² keeps the size of
+    the gradients independent of T (Hinton et al., 2015, arXiv 1503.02531).
 
     Args:
         logits: z of the student, shape (B, K).
         teacher: probabilities of the teacher at temperature 1, shape (B, K).
-        temperature: T > 0; above 1 both are softened.
+        temperature: T > 0; above 1, both distributions become softer.
 
     Returns:
         A scalar, at least 0.

@@ -1,4 +1,4 @@
-"""Optimizers, and the one place where a step is taken."""
+"""Optimizers, and the function that takes every optimizer step."""
 
 from collections.abc import Iterable
 from typing import TypeVar
@@ -14,8 +14,8 @@ AnyOptimizer = TypeVar("AnyOptimizer", bound=torch.optim.Optimizer)
 def lean(kind: type[AnyOptimizer]) -> type[AnyOptimizer]:
     """Return one of PyTorch's optimizers without the compiler, whose import takes two seconds.
 
-    Every new worker would pay them. The wrappers left out here do nothing but keep the compiler
-    from following.
+    Otherwise, every new worker would spend these two seconds. The wrappers that are removed here
+    only stop the compiler from tracing the optimizer.
     """
     names = ("add_param_group", "zero_grad", "state_dict", "load_state_dict", "step")
     plain = {name: getattr(kind, name) for name in names}
@@ -27,10 +27,10 @@ Adam, SGD = lean(torch.optim.Adam), lean(torch.optim.SGD)
 
 
 def adam(model: torch.nn.Module, lr: float, weight_decay: float = 0.0) -> torch.optim.Adam:
-    """Return Adam as one fused kernel: a step of the small models is mostly overhead.
+    """Return Adam as one fused kernel, because a step of a small model is mostly overhead.
 
-    The learning rate is a number, not a tensor: it is part of every checkpoint, and as a float32
-    tensor (the only one that the fused kernel takes on a GPU) it would be rounded.
+    The learning rate is a number, not a tensor. It is part of every checkpoint, and a float32
+    tensor (the only type that the fused kernel accepts on a GPU) would round it.
     """
     return Adam(model.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
 
@@ -46,10 +46,10 @@ def take_step(
 
     Args:
         loss: a scalar, computed within `precision.forward`.
-        optimizer: of the weights to change. Gradients of all its weights are cleared before.
+        optimizer: of the weights to change. The gradients of all its weights are cleared first.
         precision: how the loss is differentiated.
-        gradient_masks: weights with the factors, of the same shape, that their gradients are
-            multiplied with; a weight without a gradient is left alone.
+        gradient_masks: pairs of a weight and the factors, of the same shape, that its gradient is
+            multiplied by; a weight without a gradient is skipped.
     """
     optimizer.zero_grad(set_to_none=True)
     precision.backward(loss)

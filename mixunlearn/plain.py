@@ -1,4 +1,4 @@
-"""Plain data: what JSON, MLflow and pages can hold of a number that may be no number."""
+"""Plain data for JSON, MLflow and pages, where NaN and infinity are not allowed."""
 
 import math
 import numbers
@@ -9,10 +9,10 @@ import numpy as np
 
 
 def finite(value: object) -> float | None:
-    """Return a number as a float; `None` for NaN, infinity, and what is no real number.
+    """Return a number as a float; `None` for NaN, infinity, and anything that is not a real number.
 
-    Truth values count as 0 and 1, NumPy's numbers as numbers, text never as a number. An integer
-    that no float can hold is `None` as well.
+    Booleans count as 0 and 1, NumPy's numbers as numbers, text never as a number. An integer that
+    is too large for a float gives `None`.
     """
     if not isinstance(value, numbers.Real):
         return None
@@ -23,11 +23,11 @@ def finite(value: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def plain(value: Any) -> Any:  # noqa: ANN401 - as nested as what is given
-    """Return nested data as strict JSON can hold it: NaN and infinity become `None`.
+def plain(value: Any) -> Any:  # noqa: ANN401 - as nested as the input
+    """Return nested data that strict JSON can hold: NaN and infinity become `None`.
 
-    Mappings become dicts, tuples and arrays become lists, NumPy's scalars become Python's; what
-    is none of these stays as it is. Keys stay as they are.
+    Mappings become dicts, tuples and arrays become lists, NumPy's scalars become Python's;
+    anything else stays as it is. Keys stay as they are.
     """
     match unwrapped(value):
         case Mapping() as mapping:
@@ -43,7 +43,7 @@ def plain(value: Any) -> Any:  # noqa: ANN401 - as nested as what is given
 
 
 def unwrapped(value: Any) -> Any:  # noqa: ANN401 - any scalar
-    """Return the Python value of a NumPy scalar; anything else as it is."""
+    """Return the Python value of a NumPy scalar; any other value is returned unchanged."""
     if isinstance(value, np.floating):
-        return float(value)  # `item` leaves a longdouble as it is
+        return float(value)  # `item` would return a longdouble unchanged
     return value.item() if isinstance(value, np.generic) else value

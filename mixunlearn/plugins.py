@@ -1,4 +1,4 @@
-"""Registries: entries by name, to which other packages add theirs through entry points."""
+"""Registries: entries by name; other packages can add entries through entry points."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -12,48 +12,50 @@ Thing = TypeVar("Thing")
 
 
 def extended(known: Mapping[str, Thing], group: str) -> Mapping[str, Thing]:
-    """Return a registry with what installed packages add to it.
+    """Return a registry with the entries that installed packages add to it.
 
     Args:
         known: our own entries by name.
-        group: of the entry points: each one's name is the entry's, its object the entry.
+        group: group of the entry points; the name and the object of an entry point become the name
+            and the value of an entry.
 
     Raises:
-        MixUnlearnError: an entry has a name that is taken.
+        MixUnlearnError: an entry point has a name that is already in use.
     """
     return _Registry(known, _added(known, group))
 
 
 def registry(places: Mapping[str, str], group: str) -> Mapping[str, Any]:
-    """Return a registry whose entries are imported when they are first asked for.
+    """Return a registry whose entries are imported on first use.
 
     Names can be listed and looked up without any import.
 
     Args:
-        places: of our own entries by name: `package.module:object`.
+        places: where each of our own entries is, by name: `package.module:object`.
         group: as for `extended`.
 
     Raises:
-        MixUnlearnError: an entry point has a name that is taken.
+        MixUnlearnError: an entry point has a name that is already in use.
     """
     own = {name: partial(load, place) for name, place in places.items()}
     return _Registry({}, {**own, **_added(places, group)})
 
 
 def _added(known: Mapping[str, object], group: str) -> dict[str, Callable[[], Any]]:
-    """Return by name what imports each entry of other packages."""
+    """Return a loader for each entry of other packages, by name."""
     added: dict[str, Callable[[], Any]] = {}
     for point in entry_points(group=group):
         if point.name in {*known, *added}:
-            raise MixUnlearnError(f"{_where(point)}: the name is taken; give it another")
+            raise MixUnlearnError(f"{_where(point)}: the name is already in use; choose another")
         added[point.name] = partial(_load, point)
     return added
 
 
 class _Registry(Mapping[str, Thing]):
-    """Entries by name; those with a loader are imported when they are first asked for.
+    """Entries by name; those with a loader are imported on first use.
 
-    Before, our own modules may be half imported, and those of other packages import ours.
+    Importing them earlier could fail: other packages import our modules, which may not be
+    completely imported at that time.
     """
 
     def __init__(
@@ -65,8 +67,8 @@ class _Registry(Mapping[str, Thing]):
         """Return an entry.
 
         Raises:
-            KeyError: there is none of this name.
-            MixUnlearnError: another package's cannot be imported.
+            KeyError: there is no entry with this name.
+            MixUnlearnError: an entry of another package cannot be imported.
         """
         if name not in self._known:
             self._known[name] = self._loaders[name]()
@@ -82,7 +84,7 @@ class _Registry(Mapping[str, Thing]):
         return len(self._names)
 
 
-def _load(point: EntryPoint) -> Any:  # noqa: ANN401 - whatever the package offers
+def _load(point: EntryPoint) -> Any:  # noqa: ANN401 - any object of the package
     try:
         return point.load()
     except Exception as error:

@@ -1,4 +1,4 @@
-"""In which numbers a step computes; a new precision is a new name here and nothing elsewhere."""
+"""The number format of a step's computations; a new precision is added only in this file."""
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class Precision:
     """How losses are computed and differentiated; weights are always float32.
 
     Every loss that an optimizer minimises is computed within `forward` and differentiated by
-    `backward`, so a lower precision can be added here alone.
+    `backward`. So a lower precision needs changes only here.
 
     Args:
         name: one of `PRECISIONS`.
@@ -35,16 +35,16 @@ class Precision:
     def forward(self, device: torch.device) -> AbstractContextManager[object]:
         """Return the context in which models compute outputs and losses on a device.
 
-        One context may span many steps. So an autocast must be told not to cache the weights that
-        it casts: they change from step to step.
+        One context may span many steps. So an autocast must not cache the weights that it casts,
+        because they change from step to step.
         """
         return nullcontext()
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of a scalar to the weights it depends on.
 
-        The caller is still within `forward`; an autocast must be left here, for a backward pass
-        takes the precision of each operation from the forward pass.
+        The caller is still within `forward`. An autocast must be exited here, because a backward
+        pass takes the precision of each operation from the forward pass.
         """
         loss.backward()  # type: ignore[no-untyped-call]
 

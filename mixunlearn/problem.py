@@ -1,4 +1,4 @@
-"""An unlearning problem: everything a trial needs; pixels stay in the data set's file.
+"""An unlearning problem: everything that a trial needs; pixels stay in the data set's file.
 
 Shape suffixes: N samples, C channels, H W pixels, K classes.
 """
@@ -27,14 +27,15 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """What kind of model is trained and unlearned.
+    """The kind of model that is trained and unlearned.
 
     Args:
-        name: of the model, as `find_factory` knows it.
+        name: name of the model; see `find_factory`.
         width: channels of the first stage; `None` is the model's default.
         image_shape: (channels, height, width).
         classes: number of outputs.
-        weights: digest of those that originals and references start from; `None` is from scratch.
+        weights: digest of the weights that originals and references start from; `None` means from
+            scratch.
     """
 
     name: str
@@ -45,16 +46,16 @@ class Architecture:
 
     @classmethod
     def of(cls, dataset: Dataset, name: str, width: int | None = None) -> "Architecture":
-        """Return the architecture that takes a data set's images and knows its classes."""
+        """Return the architecture for the images and classes of a data set."""
         channels, height, width_of_image = dataset.images_NCHW.shape[1:]
         shape = (channels, height, width_of_image)
         return cls(name=name, width=width, image_shape=shape, classes=len(dataset.classes))
 
     @property
     def content(self) -> dict[str, object]:
-        """Return what keys are made of: a field with a default counts where it has another value.
+        """Return the fields that keys are computed from: those that differ from their defaults.
 
-        So keys stay what they were when there were fewer fields.
+        So a new field with a default does not change existing keys.
         """
         defaults = {field.name: field.default for field in fields(self)}
         return {name: value for name, value in asdict(self).items() if value != defaults[name]}
@@ -70,10 +71,10 @@ class Architecture:
         )
 
     def initial(self, seed: int, pretrained: Pretrained | None) -> StagedModel:
-        """Return a model as its training starts: fresh, with pretrained weights if there are any.
+        """Return a model before its training: fresh, or with the pretrained weights if given.
 
         Raises:
-            InputError: the weights are not this model's.
+            InputError: the weights do not fit this model.
         """
         model = self.build(seed)
         if pretrained is not None:
@@ -81,7 +82,7 @@ class Architecture:
         return model
 
     def load(self, weights: Arrays) -> StagedModel:
-        """Return a model with the given weights, which may be those of an ensemble of its kind."""
+        """Return a model with the given weights; they may belong to an ensemble of such models."""
         if members := split_members(weights):
             return Ensemble([self.load(member) for member in members])
         model = self.build(0)
@@ -91,12 +92,12 @@ class Architecture:
 
 @dataclass(frozen=True, kw_only=True)
 class TaughtImages:
-    """The forget or the retain set, with what the original model says of it.
+    """The forget or the retain set, with the original model's outputs.
 
     Args:
         samples: N images with labels.
-        known_N: bool, whose labels methods may know; elsewhere they are told the original's
-            prediction.
+        known_N: bool, whether methods may see an image's label; if not, they get the original's
+            prediction instead.
         probs_NK: the original's softmax outputs, float32.
         features: stage -> the original's features, float16, (N, C, h, w).
     """
@@ -126,7 +127,7 @@ class TaughtImages:
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """What is to be unlearned from which model, and who judges the result.
+    """The model and the data to unlearn, and how the result is measured.
 
     Args:
         architecture: of the models.
@@ -134,8 +135,8 @@ class Problem:
         forget: D_f.
         retain: D_r.
         with_labels: whether methods may see labels (label-aware).
-        pretrained: what originals and references start from; `None` is from scratch.
-        evaluator: measures a trial after each epoch; on `val`, never on `test`.
+        pretrained: weights that originals and references start from; `None` means from scratch.
+        evaluator: measures a trial after each epoch, on `val`, never on `test`.
     """
 
     architecture: Architecture
@@ -147,7 +148,7 @@ class Problem:
     pretrained: Pretrained | None = None
 
     def context(self, device: torch.device, seed: int) -> Context:
-        """Return what a method needs, on a device."""
+        """Return everything that a method needs, on a device."""
         held_out = self.evaluator.images.held_out
         original = self.architecture.load(self.original).to(device).requires_grad_(False)
         return Context(
@@ -167,7 +168,7 @@ class Problem:
 
 
 def _tensor(array: npt.NDArray[Any]) -> Tensor:
-    """Return a tensor on the array's own memory, which nobody writes to."""
+    """Return a tensor that shares the array's memory; it must not be written to."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(array)

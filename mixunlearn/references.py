@@ -1,4 +1,4 @@
-"""The store of originals and references: trained once, kept by content, judged on both phases.
+"""The store of originals and references: trained once, stored by content, evaluated on both phases.
 
 Shape suffixes: N samples, K classes.
 """
@@ -37,7 +37,7 @@ class Member:
 
     Args:
         role: "original" (trained on all data) or "reference" (without the forget set).
-        seed: number of the model among those of its role.
+        seed: number of the model among the models of its role.
     """
 
     role: Role
@@ -49,18 +49,18 @@ Progress: TypeAlias = Callable[[Member, int, float], None]
 
 @dataclass(frozen=True, kw_only=True)
 class ReferenceStore:
-    """Originals and references of one task, in a store; `fill` trains what is missing there.
+    """Originals and references of one task, in a store; `fill` trains the missing ones.
 
     Args:
-        store: where they are kept.
-        dataset: what they are trained on; see `Splits.corrupted`.
-        splits: which part of it.
+        store: where they are stored.
+        dataset: the data they are trained on; see `Splits.corrupted`.
+        splits: which part of the data.
         architecture: of all models.
-        recipe: how all are trained.
-        references: how many references, at least 1.
-        stages: the feature stages a generator may read from the original.
-        command: what fills the reference store, for error messages.
-        pretrained: what all models start from; `None` is from scratch.
+        recipe: how all models are trained.
+        references: number of references, at least 1.
+        stages: the feature stages that a generator may read from the original.
+        command: the command that fills the reference store, for error messages.
+        pretrained: weights that all models start from; `None` means from scratch.
     """
 
     store: Store
@@ -86,11 +86,11 @@ class ReferenceStore:
 
     @property
     def val_metrics(self) -> tuple[str, ...]:
-        """Return the names of the metrics a trial reports after each epoch."""
+        """Return the names of the metrics that a trial reports after each epoch."""
         return (*evaluation_set(self.dataset, self.splits, "val").resolution(), "div/js")
 
     def missing(self) -> list[Member]:
-        """Return the members of which anything is not in the store yet, or is damaged there."""
+        """Return the members that have a missing or damaged entry in the store."""
         return [
             member
             for member in self.members
@@ -106,7 +106,7 @@ class ReferenceStore:
         return self.store.path("models", self.payload(member)).name
 
     def payload(self, member: Member) -> dict[str, object]:
-        """Return all a member's weights follow from; the store's key is its signature."""
+        """Return everything that determines a member's weights; the key is its signature."""
         return {
             "data": self.dataset.digest,
             "samples": hashlib.sha256(self._ids(member).tobytes()).hexdigest(),
@@ -116,7 +116,7 @@ class ReferenceStore:
         }
 
     def training(self, member: Member, device: torch.device) -> Training:
-        """Return the training of a member, at its start."""
+        """Return the training of a member, before its first epoch."""
         seed = seed_for(member.role, member.seed)
         images = LabelledImages(dataset=self.dataset, ids_N=self._ids(member))
         samples = Samples(
@@ -127,13 +127,15 @@ class ReferenceStore:
         return Training(model, samples, self.recipe, seed)
 
     def fill(self, device: torch.device = CPU, progress: Progress | None = None) -> int:
-        """Train what is missing, one model after another; return how many were trained.
+        """Train the missing models one after another; return how many were trained.
 
-        A model whose weights are there, but not all that follows from them, is not trained again.
+        If a model's weights are stored but other entries are missing, it is not trained again:
+        only these entries are computed.
 
         Args:
             device: where to train.
-            progress: told after each epoch: whose, epochs done, mean cross entropy in nats.
+            progress: called after each epoch with the member, the epochs done, and the mean cross
+                entropy in nats.
 
         Raises:
             MixUnlearnError: the store cannot be written.
@@ -152,7 +154,7 @@ class ReferenceStore:
         return self.architecture.load(self._read("models", self.payload(member)).tensors)
 
     def keep(self, member: Member, model: StagedModel, seconds: float) -> None:
-        """Write a trained member with its evaluations, and the original as teacher."""
+        """Store a trained member and its evaluations; for the original also its outputs."""
         weights = {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}
         self.store.write(
             "models", self.payload(member), tensors=weights, record={"seconds": seconds}
@@ -169,21 +171,21 @@ class ReferenceStore:
             self.store.write("teachers", self._teacher_payload(), tensors=self._teach(model))
 
     def seconds(self, member: Member) -> float:
-        """Return how long a member was trained."""
+        """Return how long a member's training took, in seconds."""
         return float(self._read("models", self.payload(member)).record["seconds"])
 
     def evaluation(self, member: Member, phase: Phase) -> Evaluation:
-        """Return what a member scores in a phase."""
+        """Return the evaluation of a member in a phase."""
         entry = self._read("evaluations", self._evaluation_payload(member, phase))
         return Evaluation(
             metrics=entry.record["metrics"], forget_probs_NK=entry.tensors[FORGET_PROBS]
         )
 
     def evaluator(self, phase: Phase) -> Evaluator:
-        """Return who measures models in a phase, relative to the references.
+        """Return the evaluator of a phase, which measures models relative to the references.
 
         Raises:
-            MissingError: a reference is missing; nothing is ever put in its place.
+            MissingError: a reference is missing; there is no substitute for it.
         """
         images = evaluation_set(self.dataset, self.splits, phase)
         references = [member for member in self.members if member.role == "reference"]
@@ -198,7 +200,7 @@ class ReferenceStore:
         )
 
     def problem(self, *, with_labels: bool) -> Problem:
-        """Return the unlearning problem of the original, judged on `val`."""
+        """Return the unlearning problem of the original, evaluated on `val`."""
         taught = self._read("teachers", self._teacher_payload()).tensors
         return Problem(
             architecture=self.architecture,
@@ -247,7 +249,7 @@ class ReferenceStore:
         }
 
     def _teach(self, original: StagedModel) -> dict[str, Any]:
-        """Return the original's outputs and features on both sets: they never change."""
+        """Return the original's outputs and features on both sets; they never change."""
         device = next(original.parameters()).device
         tensors = {}
         for name, ids in (("forget", self.splits.forget_N), ("retain", self.splits.retain_N)):

@@ -1,4 +1,4 @@
-"""Which release this is; `pyproject.toml` is the one place that says it."""
+"""The version of this release, as `pyproject.toml` defines it."""
 
 import tomllib
 from importlib.metadata import PackageNotFoundError, version
@@ -9,7 +9,7 @@ UNKNOWN = "0+unknown"
 
 
 def installed_version() -> str | None:
-    """Return the version that was installed, `None` if none was."""
+    """Return the installed version, `None` if the package is not installed."""
     try:
         return version(NAME)
     except PackageNotFoundError:
@@ -17,12 +17,12 @@ def installed_version() -> str | None:
 
 
 def version_of_checkout(project: Path) -> str:
-    """Return the version that a `pyproject.toml` states, "0+unknown" if it states none of ours."""
+    """Return the version in a `pyproject.toml`, "0+unknown" if it is not this project's file."""
     try:
         described = tomllib.loads(project.read_text()).get("project", {})
     except (OSError, ValueError):
         return UNKNOWN
-    # The package may have been copied into another project.
+    # The package may have been copied into another project: then the version is not ours.
     return str(described["version"]) if described.get("name") == NAME else UNKNOWN
 
 

@@ -1,4 +1,4 @@
-"""What a classifier's last layer sees of an image.
+"""Representations: the input of a classifier's last layer.
 
 Shape suffixes: N samples, B batch, E representation.
 """
@@ -14,20 +14,20 @@ BATCH = 256
 
 
 def classifier(model: nn.Module) -> nn.Linear:
-    """Return the layer that makes logits of representations: the last linear one.
+    """Return the layer that turns representations into logits: the last linear layer.
 
     Raises:
-        InputError: there is none.
+        InputError: the model has no linear layer.
     """
     layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
     if not layers:
-        remedy = "has no linear layer, whose input the method needs; take another model"
+        remedy = "has no linear layer, and the method needs its input; choose another model"
         raise InputError("model.name", type(model).__name__, remedy)
     return layers[-1]
 
 
 def representation(model: StagedModel, images: Tensor) -> Tensor:
-    """Return what goes into the model's classifier, shape (B, E)."""
+    """Return the input of the model's classifier, shape (B, E)."""
     caught: list[Tensor] = []
     layer = classifier(model)
     with layer.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0])):
@@ -37,7 +37,7 @@ def representation(model: StagedModel, images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def representations(model: StagedModel, samples: Samples) -> Tensor:
-    """Return the representations of all samples, shape (N, E), of a model in evaluation mode."""
+    """Return the representations of all samples, shape (N, E); the model is in evaluation mode."""
     order = torch.arange(len(samples), device=samples.images_NCHW.device)
     parts = torch.split(order, BATCH)
     return torch.cat([representation(model, samples.batch(indices_B)) for indices_B in parts])

@@ -1,33 +1,33 @@
-"""How a trial continues after an interruption: one state machine for all that take part in it.
+"""How a trial continues after an interruption: one state machine for all participants.
 
     proposed ──start──▶ running ──end──▶ complete | pruned | failed
         ▲                │   ▲                               │
-        │                │   └── epoch: a new one, or one again
+        │                │   └── epoch: a new one, or a repeated one
         ├───── lost ─────┘                                   │
         └──────────────────── retry ─────────────────────────┘
 
-The record of the study is the only memory. It is written before anything follows from it: a
-proposal before its worker starts, an epoch before MLflow is told of it, an end before the next
-proposal. A process that is killed leaves the beginning of the story, never a wrong one. When the
-study is opened again, each participant continues from the record:
+The record of the study is the only memory. It is written before anything else happens: a proposal
+before its worker starts, an epoch before MLflow gets it, an end before the next proposal. So a
+killed process leaves a record that may be incomplete but is never wrong. When the study is opened
+again, each participant continues from the record:
 
-- The record (`distributed/study/study.py`): trials that are proposed or running come first, by
-  number, with their old seed. An end that has its row but not its state gets its state.
-- The worker (`trainables/unlearn.py`) loads the newest whole checkpoint of the same configuration
-  and reports its epoch again: whether to continue after it may not have been decided.
-- The scheduler (`distributed/search/scheduler.py`) is told all recorded epochs once. An epoch that
-  is reported again gets the decision of the first time.
-- The sampler (`distributed/study/sampling.py`) is told all recorded ends. CMA-ES, whose state
-  depends on the order of events, proposes the same trials again in that order.
-- MLflow (`distributed/search/trial_callback.py`) is told everything again. What a run has already
-  is not sent twice.
+- The record (`distributed/study/study.py`): proposed and running trials come first, by number,
+  with their old seeds. If a trial's end has its row but not its state, the state is added.
+- The worker (`trainables/unlearn.py`) loads the newest complete checkpoint of the same
+  configuration and reports its epoch again, because the decision after that epoch may be missing.
+- The scheduler (`distributed/search/scheduler.py`) gets all recorded epochs once. An epoch that is
+  reported again gets the same decision as the first time.
+- The sampler (`distributed/study/sampling.py`) gets all recorded ends. CMA-ES, whose state depends
+  on the order of events, proposes the same trials again in that order.
+- MLflow (`distributed/search/trial_callback.py`) gets everything again. What a run already has is
+  not sent twice.
 """
 
 from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
-FAILURE = "failure"  # key of a result: why the trial failed
+FAILURE = "failure"  # key in a result: why the trial failed
 
 
 class State(Enum):
@@ -41,7 +41,7 @@ class State(Enum):
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more comes of the trial, unless it is retried."""
+        """Whether the trial is finished, unless it is retried."""
         return self in {State.COMPLETE, State.PRUNED, State.FAILED}
 
 
@@ -81,16 +81,16 @@ def after(state: State, event: Event) -> State:
 
 
 def state_of(row: Mapping[str, Any] | None) -> State:
-    """Return the state of a trial as the record has it.
+    """Return the state of a trial according to the record.
 
     Args:
-        row: its outcome; `None` if the record has none: whoever ran it is gone, so it is proposed.
+        row: its outcome; `None` if the record has none: its process ended, so it is proposed again.
     """
     return State.PROPOSED if row is None else State(row["state"])
 
 
 class Report(Enum):
-    """What a report of an epoch is."""
+    """Whether a report of an epoch is new or repeated."""
 
     NEW = "new"
     LATEST_AGAIN = "latest again"
@@ -98,7 +98,7 @@ class Report(Enum):
 
 
 class EpochLog:
-    """The latest epoch of each trial: tells new reports from those that come again."""
+    """The latest epoch of each trial: distinguishes new reports from repeated ones."""
 
     def __init__(self) -> None:
         self._latest: dict[int, int] = {}
@@ -108,21 +108,21 @@ class EpochLog:
         return self._latest.get(trial, 0)
 
     def kind(self, trial: int, epoch: int) -> Report:
-        """Return what a report of this epoch is; does not add it."""
+        """Return whether a report of this epoch is new or repeated; do not add it."""
         if epoch > self.latest(trial):
             return Report.NEW
         return Report.LATEST_AGAIN if epoch == self.latest(trial) else Report.EARLIER_AGAIN
 
     def add(self, trial: int, epoch: int) -> None:
-        """Add an epoch that is new."""
+        """Add a new epoch."""
         self._latest[trial] = epoch
 
 
 def continues(checkpoint: Mapping[str, Any] | None) -> bool:
-    """Return whether a worker continues from a checkpoint; else it starts at the beginning.
+    """Return whether a worker continues from a checkpoint; if not, it starts from the beginning.
 
     Args:
-        checkpoint: the newest whole one, `None` if there is none. One that was written after the
-            trial failed is useless: a retry is meant to run again.
+        checkpoint: the newest complete one, `None` if there is none. A checkpoint that was written
+            after the trial failed is not used: a retry must run the trial again.
     """
     return checkpoint is not None and FAILURE not in checkpoint["result"]

@@ -1,4 +1,4 @@
-"""Names made from content: the same settings always have the same name and the same seed."""
+"""Names computed from content: equal settings always get the same name and the same seed."""
 
 import hashlib
 import json
@@ -7,7 +7,7 @@ SEED_BITS = 63
 
 
 def canonical(value: object) -> str:
-    """Return the one JSON text of `value`: sorted keys, no spaces.
+    """Return the canonical JSON text of `value`: sorted keys, no spaces.
 
     Raises:
         TypeError: `value` holds something that is not plain data.
@@ -24,8 +24,8 @@ def signature(value: object) -> str:
 def seed_for(*parts: object) -> int:
     """Return a seed in [0, 2**63) for one purpose, for example `seed_for("split", 0)`.
 
-    Every random choice draws from a generator seeded this way, so that no choice
-    depends on how often another one drew.
+    Every random choice uses a generator with such a seed. So no choice depends on how many numbers
+    another choice has drawn.
     """
     digest = hashlib.sha256(canonical(parts).encode()).digest()
     return int.from_bytes(digest[:8]) >> (64 - SEED_BITS)

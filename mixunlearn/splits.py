@@ -18,9 +18,9 @@ from mixunlearn.signature import seed_for, signature
 from mixunlearn.tasks import Task
 from mixunlearn.tasks.written import check_task
 
-VAL_BESIDE_TEST = 0.1  # of the training part, when the source has its own test part
-VAL, TEST = 0.2, 0.2  # of all images, when it has none
-ENOUGH = 3  # images of a class from which on every part gets one
+VAL_BESIDE_TEST = 0.1  # of the training part, if the source has its own test part
+VAL, TEST = 0.2, 0.2  # of all images, if it has none
+ENOUGH = 3  # a class with at least so many images has an image in every part
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -30,11 +30,11 @@ class Splits:
     Attributes:
         forget_N: training images to be forgotten.
         retain_N: the other training images.
-        val_N: images a search may look at.
-        test_N: images only a report may look at.
-        truth_N: labels of `forget_N` as the source has them, whatever a task makes of them.
-        known_N: those of `retain_N` whose labels a method may see.
-        task: what was asked for.
+        val_N: images that a search may use.
+        test_N: images that only a report may use.
+        truth_N: labels of `forget_N` in the source, even if the task changes them.
+        known_N: the rows of `retain_N` whose labels a method may see.
+        task: the unlearning task.
         key: 8 hex digits that name data, task, seed and limit.
     """
 
@@ -49,19 +49,19 @@ class Splits:
 
     @property
     def forgotten(self) -> tuple[int, ...]:
-        """Return the classes that are forgotten whole, () if there are none such."""
+        """Return the classes that are forgotten completely, () if there are none."""
         return self.task.forgotten
 
     def corrupted(self, dataset: Dataset) -> Dataset:
         """Return the data set that models of the task are trained on; most tasks change nothing.
 
         Args:
-            dataset: the images as the source has them, which the splits were made of.
+            dataset: the unchanged images of the source, from which the splits were made.
         """
         return self.task.corrupted(dataset, self.forget_N, self.key)
 
     def words(self, names: Sequence[str]) -> str:
-        """Return what is to be forgotten, in words.
+        """Describe in words what is forgotten.
 
         Args:
             names: of the classes.
@@ -77,17 +77,17 @@ def make_splits(
     seed: int = 0,
     limit: Mapping[str, int] | None = None,
 ) -> Splits:
-    """Return the split of `dataset` for an unlearning task; equal arguments, equal split.
+    """Return the split of `dataset` for an unlearning task; equal arguments give equal splits.
 
-    A source's own test part is the test part, and a tenth of its training part is for
-    tuning; without one, a fifth of all images each. Both are drawn class by class, from images
-    that no list of ids asks to forget.
+    If the source has its own test part, it is used for `test`, and a tenth of the training part
+    for `val`. If not, each of the two gets a fifth of all images. They are drawn class by class,
+    from images that no list of ids asks to forget.
 
     Args:
         dataset: the labelled images.
         task: as for `mixunlearn.tasks.written.check_task`.
         seed: of every draw.
-        limit: `{"train": n, "test": n}`, random samples to use instead of the whole parts.
+        limit: `{"train": n, "test": n}`: use random samples of this size instead of whole parts.
 
     Raises:
         InputError: the task or a limit does not fit the data set.
@@ -146,15 +146,16 @@ def _check_count(part: str, count: object, there: int, source: str) -> int:
         raise InputError(key, count, remedy)
     if isinstance(count, Integral) and not isinstance(count, bool) and 0 < int(count) <= there:
         return int(count)
-    raise InputError(key, count, f"must be a whole number in 1..{there}, the images there are")
+    raise InputError(key, count, f"must be a whole number in 1..{there}, the number of images")
 
 
 def _parts(
     dataset: Dataset, task: Task, seed: int, limits: Mapping[str, int]
 ) -> tuple[Rows, Rows, Rows]:
-    """Return the images for training, tuning and the report; those asked for by id are trained on.
+    """Return the rows for training, tuning and the report.
 
-    A limit does not leave out what was asked for: it is there beside the sample, if not in it.
+    Images that the task lists by id are always in the training part: a limit cannot leave them
+    out, they are added to its sample.
     """
     labels_N, digest = dataset.labels_N, dataset.digest
     asked = np.array(task.asked, np.int64)
@@ -191,7 +192,7 @@ def _sample(rows: Rows, part: str, digest: str, seed: int, limits: Mapping[str, 
 def _cut(
     rows: Rows, labels_N: NDArray[np.int64], shares: Sequence[float], rng: np.random.Generator
 ) -> list[Rows]:
-    """Return one part for each share and one of what is left, each with all the classes."""
+    """Return one part for each share and one with the rest, each with all classes."""
     shuffled = rng.permutation(np.sort(rows))
     by_class = shuffled[np.argsort(labels_N[shuffled], kind="stable")]
     starts = np.flatnonzero(np.diff(labels_N[by_class])) + 1

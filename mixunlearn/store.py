@@ -1,8 +1,8 @@
-"""A content-addressed store: what was computed once is never computed again, nor trusted blindly.
+"""A content-addressed store: results are computed once, and checked by digest when they are read.
 
 An entry is a folder `<kind>/<key>` with tensors (safetensors), a record (JSON) and a manifest of
 their digests. Its key is the signature of the payload that describes how it was made. Machines
-without a common disk share entries through a remote folder, each with a copy of its own.
+without a shared disk share entries through a remote folder; each keeps its own copy.
 """
 
 import json
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """What was stored under one key.
+    """The content stored under one key.
 
     Args:
         tensors: arrays by name.
@@ -47,28 +47,28 @@ class Entry:
 
 
 class Store:
-    """Entries under one folder; several processes may use it at once.
+    """Entries in one folder; several processes may use it at the same time.
 
     Args:
-        root: this machine's folder; made when the first entry is written.
-        remote: the folder all machines share, if `root` is not shared itself.
+        root: this machine's folder; it is created when the first entry is written.
+        remote: the folder that all machines share, if `root` itself is not shared.
     """
 
     def __init__(self, root: Path, remote: Files | None = None) -> None:
         self.root, self.remote = root, remote
 
     def path(self, kind: str, payload: Mapping[str, object]) -> Path:
-        """Return where the entry with this payload is on this machine, or would be.
+        """Return the path of the entry with this payload on this machine; it may not exist.
 
         Raises:
-            ValueError: `kind` is no plain name.
+            ValueError: `kind` is not a plain name.
         """
         if not KIND.fullmatch(kind):
             raise ValueError(f"kind = {kind!r}: must consist of letters, digits, _ and -")
         return self.root / kind / signature(payload)
 
     def has(self, kind: str, payload: Mapping[str, object]) -> bool:
-        """Return whether the entry exists, here or remotely; reading checks its content.
+        """Return whether the entry exists, here or remotely; its content is not checked.
 
         Raises:
             MixUnlearnError: the remote folder cannot be read.
@@ -78,13 +78,13 @@ class Store:
         return (path / MANIFEST).is_file() or (shared is not None and shared.has(MANIFEST))
 
     def sound(self, kind: str, payload: Mapping[str, object]) -> bool:
-        """Return whether the entry exists and is what was written; if so, each place has it.
+        """Return whether the entry exists and is undamaged; if so, both places then have it.
 
-        A damaged copy is replaced by a whole one from the remote folder. If there is none, the
-        damaged ones are removed, with a warning, so that the entry is made again.
+        A damaged copy is replaced by a complete one from the remote folder. If there is none, the
+        damaged copies are deleted, with a warning, so that the entry is created again.
 
         Raises:
-            MixUnlearnError: the remote folder cannot be used, or a damaged copy not be removed.
+            MixUnlearnError: the remote folder cannot be used, or a damaged copy cannot be deleted.
         """
         path = self.path(kind, payload)
         if self._whole(path, payload, place=path):
@@ -106,9 +106,9 @@ class Store:
         tensors: Arrays | None = None,
         record: Mapping[str, object] | None = None,
     ) -> Path:
-        """Write an entry whole or not at all, here and remotely; return its folder.
+        """Write an entry atomically, here and remotely; return its folder.
 
-        An entry that is sound stays as it is: equal payloads mean equal content.
+        An undamaged entry is not written again: equal payloads mean equal content.
 
         Raises:
             MixUnlearnError: the disk is full, or a folder cannot be written.
@@ -132,16 +132,16 @@ class Store:
         return target
 
     def read(self, kind: str, payload: Mapping[str, object], *, command: str) -> Entry:
-        """Return an entry after checking its digests; one that is only remote is fetched first.
+        """Return an entry after checking its digests; a remote entry is downloaded first.
 
         Args:
-            kind: of the entry.
-            payload: that describes it.
-            command: the command that makes it, for the error messages.
+            kind: kind of the entry.
+            payload: describes the entry.
+            command: the command that creates it, for the error messages.
 
         Raises:
-            MissingError: there is no such entry.
-            CorruptError: a file is not what was written.
+            MissingError: the entry does not exist.
+            CorruptError: a file was changed or damaged.
             MixUnlearnError: the remote folder cannot be read.
         """
         path = self.path(kind, payload)
@@ -156,19 +156,19 @@ class Store:
         return Entry(tensors=load_file(path / TENSORS), record=stored["record"], path=path)
 
     def discard(self, kind: str, unwanted: Callable[[Mapping[str, Any]], bool]) -> None:
-        """Remove entries that this machine has, here and remotely.
+        """Delete entries of this machine, here and remotely.
 
         Args:
-            kind: of the entries.
-            unwanted: told an entry's payload; whether it goes.
+            kind: kind of the entries.
+            unwanted: gets an entry's payload and returns whether to delete the entry.
 
         Raises:
-            MixUnlearnError: one cannot be removed.
+            MixUnlearnError: an entry cannot be deleted.
         """
         for path in sorted((self.root / kind).glob(f"[!.]*/{RECORD}")):
             try:
                 payload = json.loads(path.read_text())["payload"]
-            except (OSError, ValueError, KeyError):  # being made, or damaged: made again when read
+            except (OSError, ValueError, KeyError):  # damaged, or another process is writing it
                 continue
             if unwanted(payload):
                 if shared := self._shared(path.parent):
@@ -179,17 +179,17 @@ class Store:
                     raise _unwritable(path.parent, error) from error
 
     def _shared(self, path: Path) -> Files | None:
-        """Return the remote folder of an entry, if there is a remote one."""
+        """Return the remote folder of an entry, `None` if the store has no remote folder."""
         return self.remote and self.remote / path.parent.name / path.name
 
     def _share(self, path: Path) -> None:
-        """Upload an entry unless it is there; one that a killed process left here as well."""
+        """Upload an entry unless it is remote already: a killed process may not have done it."""
         shared = self._shared(path)
         if shared is not None and not shared.has(MANIFEST):
             shared.upload(path, marker=MANIFEST)
 
     def _fetch(self, path: Path) -> Files | None:
-        """Download an entry; return where from, None if it is not there."""
+        """Download an entry; return its remote folder, `None` if it is not there."""
         shared = self._shared(path)
         if shared is None:
             return None
@@ -200,7 +200,10 @@ class Store:
         return shared
 
     def _whole(self, path: Path, payload: Mapping[str, object], *, place: Path | Files) -> bool:
-        """Return whether this machine has a sound copy; a damaged one, from `place`, is removed."""
+        """Return whether this machine has an undamaged copy; a damaged one is deleted.
+
+        The warning names `place`, where the copy comes from.
+        """
         if not path.exists():
             return False
         flaw = _flaw(path, payload)
@@ -214,17 +217,17 @@ class Store:
 
 
 def _flaw(path: Path, payload: Mapping[str, object]) -> str | None:
-    """Return what is wrong with an entry's folder, None if it is what was written.
+    """Return what is wrong with an entry's folder, `None` if it is undamaged.
 
     Raises:
-        MixUnlearnError: one may not look at it.
+        MixUnlearnError: there is no permission to read it.
     """
     try:
         manifest = json.loads((path / MANIFEST).read_text())
         broken = [name for name in (TENSORS, RECORD) if digest(path / name) != manifest[name]]
         stored = None if broken else json.loads((path / RECORD).read_text())["payload"]
-    except PermissionError as error:  # says nothing about the content
-        remedy = "give yourself the right to read it"
+    except PermissionError as error:  # the content may be fine, so the entry must not be deleted
+        remedy = "change its permissions so that you can read it"
         raise MixUnlearnError(f"store {path}: {error}; {remedy}") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"cannot be read ({error})"

@@ -1,13 +1,13 @@
-"""The contract of unlearning methods, for the tests of whoever writes one.
+"""The contract of unlearning methods, for the tests of new methods.
 
     from mixunlearn.testing import check_method
 
     def test_my_method_keeps_the_contract():
         check_method(MyMethod, problem, {"lr": 1e-3})
 
-`check_method` checks every clause; each clause is a function of its own, to be run alone. They
-raise `AssertionError` with a message that names the method and says what is wrong. A small problem
-is best: methods are prepared a dozen times and run for a few epochs.
+`check_method` checks every clause; each clause is also a function that can be called alone. They
+raise `AssertionError` with a message that names the method and says what is wrong. Use a small
+problem: methods are prepared a dozen times and run for a few epochs.
 """
 
 import json
@@ -27,7 +27,7 @@ from mixunlearn.problem import Problem, TaughtImages
 
 CPU = torch.device("cpu")
 EPOCHS = 3
-FEW = 3  # forget images, less than any batch
+FEW = 3  # forget images, fewer than in any batch
 
 
 def check_method(
@@ -38,14 +38,14 @@ def check_method(
     random: bool = True,
     drop: float = 50.0,
 ) -> None:
-    """Check all that methods must do.
+    """Check the whole contract.
 
     Args:
         method: the class.
-        problem: with labels; of a class task if the method can forget nothing but whole classes.
+        problem: with labels; it must be a class task if the method can only forget whole classes.
         strong: hyperparameters that forget something within three epochs; the others have their
             defaults.
-        random: whether other seeds give other numbers.
+        random: whether different seeds give different numbers.
         drop: percentage points of accuracy on the forget set that must be lost; `check_forgets`.
 
     Raises:
@@ -61,7 +61,7 @@ def check_method(
 
 
 def check_scalars(method: type[Method], problem: Problem) -> None:
-    """Check that an epoch returns finite numbers, `loss` among them, with the same names each time.
+    """Check that each epoch returns finite numbers with the same names, including `loss`.
 
     Raises:
         AssertionError: it does not.
@@ -77,49 +77,49 @@ def check_scalars(method: type[Method], problem: Problem) -> None:
 
 
 def check_seeds(method: type[Method], problem: Problem, *, random: bool = True) -> None:
-    """Check that equal seeds give equal numbers and weights, and other seeds others.
+    """Check that equal seeds give equal numbers and weights, and different seeds different ones.
 
     Args:
         method: the class.
-        problem: to try it on.
+        problem: the problem to run it on.
         random: whether the method makes any random choice.
 
     Raises:
-        AssertionError: numbers differ that must not, or the other way round.
+        AssertionError: numbers differ that must be equal, or are equal that must differ.
     """
     runs = [_prepared(method, problem, seed=seed) for seed in (1, 1, 2)]
     first, same, other = (run.epoch() for run in runs)
-    drawn = "the same seed gives other {}: draw from self.rng, never from a global generator"
+    drawn = "the same seed gives different {}: draw from self.rng, never from a global generator"
     _require(method, first == same, drawn.format("scalars"))
     _require(method, _equal(runs[0].model, runs[1].model), drawn.format("weights"))
     if random:
-        fixed = "another seed gives the same scalars: draw from self.rng, or say random=False"
+        fixed = "another seed gives the same scalars: draw from self.rng, or pass random=False"
         _require(method, first != other, fixed)
     else:
-        _require(method, first == other, "another seed gives other scalars: say random=True")
+        _require(method, first == other, "another seed gives different scalars: pass random=True")
 
 
 def check_resume(method: type[Method], problem: Problem) -> None:
-    """Check that a method whose state was saved and loaded continues as if nothing had happened.
+    """Check that a method continues unchanged after its state was saved and loaded.
 
     Raises:
-        AssertionError: its next epoch is another.
-        TypeError: the random state is no plain data.
+        AssertionError: its next epoch gives different numbers or weights.
+        TypeError: the random state is not plain data.
     """
     whole, before, after = (_prepared(method, problem) for _ in range(3))
     whole.epoch()
     before.epoch()
     after.load_state_dict(_through_json(before.state_dict()))
-    lost = "a restored state gives other {}: parts() or state_dict() lacks what an epoch changes"
+    lost = "a restored state gives different {}: an epoch changes what parts() or state_dict() lack"
     _require(method, after.epoch() == whole.epoch(), lost.format("scalars in the next epoch"))
     _require(method, _equal(after.model, whole.model), lost.format("weights after the next epoch"))
 
 
 def check_original(method: type[Method], problem: Problem) -> None:
-    """Check that the original model is never changed, nor thawed.
+    """Check that the original model is never changed, and stays frozen.
 
     Raises:
-        AssertionError: it is.
+        AssertionError: it is changed, or requires gradients.
     """
     ready = _prepared(method, problem)
     original = ready.context.original
@@ -141,13 +141,13 @@ def check_forgets(
 
     Args:
         method: the class.
-        problem: to try it on.
+        problem: the problem to run it on.
         strong: hyperparameters that forget something within three epochs.
         drop: percentage points of accuracy on the forget set that must be lost; 0 for a baseline
-            that must at least not learn more.
+            that must only not learn more.
 
     Raises:
-        AssertionError: less is forgotten.
+        AssertionError: the method forgets less.
     """
     ready = _prepared(method, problem, hyperparameters=strong)
     before = _forget_accuracy(ready.context.original, problem)
@@ -162,27 +162,27 @@ def check_labels(method: type[Method], problem: Problem) -> None:
     """Check that a method works without labels, or declares that it needs them.
 
     Raises:
-        AssertionError: what `needs_labels` says is not so.
+        AssertionError: `needs_labels` is wrong.
     """
     _require(method, hasattr(method, "needs_labels"), "does not declare needs_labels")
     try:
         scalars = _prepared(method, replace(problem, with_labels=False)).epoch()
-    except AssertionError as error:  # of Samples, when it is asked for labels
+    except AssertionError as error:  # raised by Samples when a method asks for labels
         if not method.needs_labels:
             asked = "declares needs_labels = False, but asks for labels"
             raise AssertionError(f"{method.__name__}: {asked}") from error
         return
-    never = "declares needs_labels = True, but does without"
+    never = "declares needs_labels = True, but works without labels"
     _require(method, not method.needs_labels, never)
     _require(method, math.isfinite(scalars["loss"]), "its loss is not finite without labels")
 
 
 def check_few(method: type[Method], problem: Problem) -> None:
-    """Check that a forget set smaller than a batch is enough.
+    """Check that a forget set smaller than a batch works.
 
     Args:
         method: the class.
-        problem: of which all but the first three forget images are left out, if there are more.
+        problem: only its first three forget images are used.
 
     Raises:
         AssertionError: the loss of an epoch is not finite.
@@ -232,7 +232,7 @@ def _equal(first: nn.Module, second: nn.Module) -> bool:
 
 
 def _through_json(state: dict[str, Any]) -> dict[str, Any]:
-    """Return a state whose plain part has been through JSON, as in a checkpoint."""
+    """Return a state whose plain part was converted to JSON and back, as in a checkpoint."""
     return {**state, "rng": json.loads(json.dumps(state["rng"]))}
 
 

@@ -19,11 +19,11 @@ from mixunlearn.signature import seed_for
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How originals and references are trained, alike.
+    """How originals and references are trained.
 
     Args:
         epochs: passes over the data, at least 1.
-        lr: learning rate of Adam at the start, > 0; it falls to 0 along a cosine by epoch.
+        lr: initial learning rate of Adam, > 0; it decreases to 0 along a cosine, epoch by epoch.
         batch: images in a step, at least 1.
         weight_decay: L2 penalty, at least 0.
     """
@@ -35,13 +35,13 @@ class Recipe:
 
 
 class Training:
-    """Training of one model, an epoch at a time, that can be saved and resumed.
+    """Training of one model, one epoch at a time; it can be checkpointed and resumed.
 
     Args:
         model: freshly initialised; trained in place.
         samples: with labels, on the model's device.
-        recipe: how.
-        seed: the order of the samples follows from it.
+        recipe: hyperparameters of the training.
+        seed: determines the order of the samples.
         precision: of each step.
     """
 

@@ -1,4 +1,4 @@
-"""A trial: one configuration of a method on a problem, an epoch at a time."""
+"""A trial: one configuration of a method on a problem, run one epoch at a time."""
 
 import math
 import time
@@ -13,7 +13,7 @@ from mixunlearn.problem import Problem
 
 
 class DivergedError(MixUnlearnError):
-    """A loss became infinite or NaN: the configuration is useless."""
+    """A loss became infinite or NaN: the configuration cannot be used."""
 
 
 class Trial:
@@ -23,7 +23,7 @@ class Trial:
         problem: what is to be unlearned.
         method: a key of `METHODS`.
         hyperparameters: the method's hyperparameters, flat.
-        seed: all random choices follow from it.
+        seed: determines all random choices.
         device: where to compute.
     """
 
@@ -40,7 +40,7 @@ class Trial:
         context = problem.context(device, seed)
         start = time.perf_counter()
         self.method.prepare(context)
-        self.seconds = time.perf_counter() - start  # what is computed beforehand is unlearning too
+        self.seconds = time.perf_counter() - start  # preparation counts as unlearning time
         self.epochs_done = 0
 
     def epoch(self) -> dict[str, float]:

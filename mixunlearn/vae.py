@@ -8,11 +8,11 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 HIDDEN = (128, 32)  # of LAF, arXiv 2404.00506
-KL_WEIGHT = 0.025  # likewise
+KL_WEIGHT = 0.025  # also of LAF
 
 
 class VAE(nn.Module):
-    """Learns how representations are distributed: it restores those well that are like its own.
+    """Learns how representations are distributed: it restores those well that resemble its data.
 
     Args:
         inputs: E, at least 1.
@@ -24,7 +24,7 @@ class VAE(nn.Module):
         wide, narrow = HIDDEN
         self.latent = latent
         self.encoder = _layers(inputs, wide, narrow, 2 * latent)
-        # Linear at the end: the sigmoid of the authors' code reaches no representation above 1.
+        # The last layer is linear: the authors' sigmoid cannot restore representations above 1.
         self.decoder = _layers(latent, narrow, wide, inputs)
 
     def encode(self, x_BE: Tensor) -> tuple[Tensor, Tensor]:
@@ -33,7 +33,7 @@ class VAE(nn.Module):
         return mean_BL, log_variance_BL
 
     def forward(self, x_BE: Tensor) -> Tensor:
-        """Return what is restored of representations, without chance, shape (B, E)."""
+        """Return the restored representations, without random noise, shape (B, E)."""
         restored_BE: Tensor = self.decoder(self.encode(x_BE)[0])
         return restored_BE
 
@@ -52,7 +52,7 @@ class VAE(nn.Module):
 
 
 def _layers(*sizes: int) -> nn.Sequential:
-    """Return linear layers from size to size with a ReLU between two."""
+    """Return linear layers of these sizes with a ReLU between each two."""
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(sizes):
         layers += [nn.Linear(inputs, outputs), nn.ReLU()]

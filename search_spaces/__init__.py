@@ -1,4 +1,4 @@
-"""Search spaces by method; a new one is a file here and a line in `SPACES`."""
+"""Search spaces by method; to add one, write a file here and a line in `SPACES`."""
 
 from collections.abc import Callable, Mapping, Sequence
 

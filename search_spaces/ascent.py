@@ -7,6 +7,6 @@ from search_spaces.space import Space
 
 
 def space(stages: Sequence[str], default_stage: str) -> Space:
-    """Return the search space; the model's stages play no part."""
+    """Return the search space; it does not depend on the model's stages."""
     source = "first guess and range of ours: the authors' rates are for SGD"
     return Space(lr=learning_rate(1e-5, source), batch=BATCH)

@@ -7,7 +7,7 @@ from search_spaces.space import Choice, Float, Space
 
 
 def space(stages: Sequence[str], default_stage: str) -> Space:
-    """Return the search space; the model's stages play no part."""
+    """Return the search space; it does not depend on the model's stages."""
     return Space(
         lr=learning_rate(1e-5, "authors' code of arXiv 2303.11570 (1e-5, of SGD); range of ours"),
         mode=Choice(

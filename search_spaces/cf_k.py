@@ -16,5 +16,5 @@ LAST_LAYERS = Int(
 
 
 def space(stages: Sequence[str], default_stage: str) -> Space:
-    """Return the search space; the model's stages play no part."""
+    """Return the search space; it does not depend on the model's stages."""
     return Space(lr=learning_rate(), k=LAST_LAYERS, batch=BATCH)

@@ -8,6 +8,6 @@ from search_spaces.space import Space
 
 
 def space(stages: Sequence[str], default_stage: str) -> Space:
-    """Return the search space; the model's stages play no part."""
+    """Return the search space; it does not depend on the model's stages."""
     source = "what originals are trained with; range of ours"
     return Space(lr=learning_rate(1e-3, source), k=LAST_LAYERS, batch=BATCH)

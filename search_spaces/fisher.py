@@ -6,7 +6,7 @@ from search_spaces.space import Float, Space
 
 
 def space(stages: Sequence[str], default_stage: str) -> Space:
-    """Return the search space; the model's stages play no part."""
+    """Return the search space; it does not depend on the model's stages."""
     source = "authors' code: variance 1e-6/F, here (α/F)^½, the same at its bound 1/F = 1e3; ours"
     alpha = Float(low=1e-15, high=1e-6, log=True, default=1e-9, source=source)
     return Space(alpha=alpha)

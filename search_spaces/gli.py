@@ -8,5 +8,5 @@ from search_spaces.space import Space
 
 
 def space(stages: Sequence[str], default_stage: str) -> Space:
-    """Return the search space; the model's stages play no part."""
+    """Return the search space; it does not depend on the model's stages."""
     return Space(**noise(), batch=BATCH)

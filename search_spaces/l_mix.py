@@ -7,7 +7,7 @@ from search_spaces.space import Float, Space
 
 
 def space(stages: Sequence[str], default_stage: str) -> Space:
-    """Return the search space; the model's stages play no part."""
+    """Return the search space; it does not depend on the model's stages."""
     return Space(
         lr=learning_rate(),
         tau=Float(

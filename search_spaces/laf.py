@@ -9,7 +9,7 @@ AUTHORS = "authors' settings for arXiv 2404.00506"
 
 
 def space(stages: Sequence[str], default_stage: str) -> Space:
-    """Return the search space; the model's stages play no part."""
+    """Return the search space; it does not depend on the model's stages."""
     return Space(
         lr=learning_rate(source=f"{AUTHORS} (4e-5 … 1e-4); range of ours"),
         lr_ue=Float(

@@ -31,8 +31,8 @@ def space(stages: Sequence[str], default_stage: str) -> Space:
     """Return the search space.
 
     Args:
-        stages: the model's feature stages, which the generator may read.
-        default_stage: the one the paper, or we, would take.
+        stages: the model's feature stages that the generator may read.
+        default_stage: the stage of the paper, or our choice for other models.
     """
     return Space(
         NO_LOSS,

@@ -9,7 +9,7 @@ ENTRY = "the challenge's entry, in arXiv 2410.01276"
 
 
 def space(stages: Sequence[str], default_stage: str) -> Space:
-    """Return the search space; the model's stages play no part."""
+    """Return the search space; it does not depend on the model's stages."""
     return Space(
         lr=Float(
             low=1e-5,

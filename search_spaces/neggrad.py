@@ -7,6 +7,6 @@ from search_spaces.space import Float, Space
 
 
 def space(stages: Sequence[str], default_stage: str) -> Space:
-    """Return the search space; the model's stages play no part."""
+    """Return the search space; it does not depend on the model's stages."""
     beta = Float(low=1e-3, high=10, log=True, default=0.05, source=OURS)
     return Space(lr=learning_rate(), beta=beta, batch=BATCH)

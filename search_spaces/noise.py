@@ -1,4 +1,4 @@
-"""What methods that forget classes by noise have in common (arXiv 2111.08947, 2201.05629)."""
+"""Parameters of methods that forget classes with noise (arXiv 2111.08947, 2201.05629)."""
 
 from search_spaces.shared import learning_rate
 from search_spaces.space import AnyParameter, Float, Int
@@ -7,7 +7,7 @@ CODE = "authors' code of arXiv 2111.08947"
 
 
 def noise() -> dict[str, AnyParameter]:
-    """Return the parameters of making the noise, of impairing and of repairing."""
+    """Return the parameters of learning the noise, of impairing and of repairing."""
     return {
         "lr": learning_rate(1e-3, f"a tenth of the 0.01 in {CODE}, and so in training its model"),
         "lr_impair": learning_rate(2e-3, f"a tenth of the 0.02 in {CODE}, see lr"),

@@ -1,4 +1,4 @@
-"""What may vary in leaving the original as it is: nothing."""
+"""The search space of the unchanged original: nothing may vary."""
 
 from collections.abc import Sequence
 
@@ -6,5 +6,5 @@ from search_spaces.space import Space
 
 
 def space(stages: Sequence[str], default_stage: str) -> Space:
-    """Return the search space, which is empty; the model's stages play no part."""
+    """Return the search space, which is empty; it does not depend on the model's stages."""
     return Space()

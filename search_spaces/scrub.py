@@ -9,7 +9,7 @@ SOURCE = "authors' code of arXiv 2302.09880, small scale"
 
 
 def space(stages: Sequence[str], default_stage: str) -> Space:
-    """Return the search space; the model's stages play no part."""
+    """Return the search space; it does not depend on the model's stages."""
     return Space(
         lr=learning_rate(5e-4, f"{SOURCE} (5e-4); range of ours"),
         alpha=Float(

@@ -1,4 +1,4 @@
-"""Parameters that several methods have."""
+"""Parameters that several methods share."""
 
 from collections.abc import Mapping
 
@@ -22,7 +22,7 @@ BATCH = Choice(
 
 
 def alpha(when: Mapping[str, tuple[Value, ...]] | None = None) -> Float:
-    """Return the range of α in `λ ~ Beta(α, α)`, under the condition that there are mixtures."""
+    """Return the range of α in `λ ~ Beta(α, α)`; `when` is the condition that α exists."""
     source = "authors' code of arXiv 2502.10288 (0.75)"
     return Float(low=0.1, high=4, log=True, default=0.75, source=source, when=when or {})
 

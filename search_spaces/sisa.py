@@ -9,5 +9,5 @@ SHARDS = Int(low=2, high=10, default=5, source="first guess and range of ours", 
 
 
 def space(stages: Sequence[str], default_stage: str) -> Space:
-    """Return the search space: that of retraining, and the number of shards."""
+    """Return the search space: that of retraining, plus the number of shards."""
     return Space(**retrain.space(stages, default_stage), shards=SHARDS)

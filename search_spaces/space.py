@@ -1,4 +1,4 @@
-"""Search spaces as values: what may vary, between which bounds, from which first guess."""
+"""Search spaces as values: which parameters may vary, their bounds and their defaults."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -12,14 +12,14 @@ Value: TypeAlias = float | int | str | bool
 
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
-    """What all parameters share.
+    """The fields of all parameters.
 
     Args:
-        default: the published value or the first guess; trial 0 tries it.
+        default: the published value or a first guess; trial 0 uses it.
         source: where the range and the default come from.
         unit: of the value; empty for a pure number.
-        when: the parameter exists only where each of these names has one of the values.
-        fixed: keeps its default unless `search.space` asks otherwise.
+        when: the parameter exists only if each of these names has one of its values.
+        fixed: whether it keeps its default unless `search.space` changes it.
     """
 
     source: str
@@ -30,7 +30,7 @@ class Parameter:
 
 @dataclass(frozen=True, kw_only=True)
 class Float(Parameter):
-    """A real number in [low, high], sampled evenly or, with `log`, evenly in its logarithm."""
+    """A number in [low, high], sampled uniformly or, with `log`, uniformly in its logarithm."""
 
     low: float
     high: float
@@ -40,7 +40,7 @@ class Float(Parameter):
 
 @dataclass(frozen=True, kw_only=True)
 class Int(Parameter):
-    """A whole number in [low, high], sampled evenly or, with `log`, evenly in its logarithm."""
+    """An integer in [low, high], sampled uniformly or, with `log`, uniformly in its logarithm."""
 
     low: int
     high: int
@@ -61,11 +61,11 @@ AnyParameter: TypeAlias = Float | Int | Choice
 
 @dataclass(frozen=True, kw_only=True)
 class Conflict:
-    """Options that must not come together.
+    """Options that cannot be combined.
 
     Args:
-        values: an option of each of some choices; asking for the last is what is refused.
-        reason: why not.
+        values: one option for each of several choices; the error message refuses the last.
+        reason: why they cannot be combined.
     """
 
     values: Mapping[str, Value]
@@ -73,10 +73,10 @@ class Conflict:
 
 
 class Space(Mapping[str, AnyParameter]):
-    """Parameters by name, in the order in which their conditions can be checked.
+    """Parameters by name, in an order in which their conditions can be checked.
 
     Args:
-        conflicts: what no configuration may hold; none may be possible in the space.
+        conflicts: combinations that no configuration may have.
         parameters: by name.
     """
 
@@ -93,11 +93,11 @@ class Space(Mapping[str, AnyParameter]):
         return len(self._parameters)
 
     def active(self, name: str, values: Mapping[str, Value]) -> bool:
-        """Return whether a parameter exists, given the values of those before it."""
+        """Return whether a parameter exists, given the values of the parameters before it."""
         return all(values.get(key) in allowed for key, allowed in self[name].when.items())
 
     def reachable(self, name: str) -> bool:
-        """Return whether any configuration of the space has a parameter."""
+        """Return whether a parameter exists in any configuration of the space."""
         return all(
             not (parameter := self.get(key)) or any(map(allowed.__contains__, values(parameter)))
             for key, allowed in self[name].when.items()
@@ -107,7 +107,7 @@ class Space(Mapping[str, AnyParameter]):
         """Return the default configuration: only parameters that exist in it.
 
         Args:
-            given: facts that conditions may name beside parameters, such as `labels`.
+            given: other facts that conditions may name, such as `labels`.
         """
         values = dict(given)
         for name, parameter in self.items():
@@ -119,11 +119,12 @@ class Space(Mapping[str, AnyParameter]):
         """Return the space with each named parameter fixed to a value or narrowed.
 
         Args:
-            wishes: name -> a value (fixes it), a list of two bounds (numbers) or of options.
+            wishes: name -> a value, which fixes the parameter, or a list: two bounds of a number,
+                or some options of a choice.
 
         Raises:
-            InputError: an unknown name, a wish outside of the parameter's range, or wishes that
-                conflict.
+            InputError: a name is unknown, a value is outside the parameter's range, or the result
+                allows a conflict.
         """
         for name in wishes:
             if name not in self:
@@ -147,7 +148,7 @@ class Space(Mapping[str, AnyParameter]):
 
 
 def values(parameter: AnyParameter) -> tuple[Value, ...]:
-    """Return the values a condition can compare with: the options, or just the default if fixed."""
+    """Return the values that conditions can name: the options, or only the default if fixed."""
     if parameter.fixed or not isinstance(parameter, Choice):
         return (parameter.default,)
     return parameter.options
@@ -161,7 +162,7 @@ def _narrow(name: str, parameter: AnyParameter, wish: object) -> AnyParameter:
         if not options:
             raise InputError(f"search.space.{name}", wish, "needs at least one option")
         if len(set(options)) < len(options):
-            raise InputError(f"search.space.{name}", wish, "names an option twice; name each once")
+            raise InputError(f"search.space.{name}", wish, "lists an option twice; list each once")
         default = parameter.default if parameter.default in options else options[0]
         return replace(parameter, options=options, default=default, fixed=False)
     kind = int if isinstance(parameter, Int) else float
@@ -171,7 +172,7 @@ def _narrow(name: str, parameter: AnyParameter, wish: object) -> AnyParameter:
 
 
 def _option(name: str, value: object, options: tuple[Value, ...]) -> Value:
-    """Return the option a wish means; 1 is not True."""
+    """Return the option that equals a value; 1 does not equal True."""
     for option in options:
         if option == value and isinstance(option, bool) == isinstance(value, bool):
             return option
@@ -180,7 +181,7 @@ def _option(name: str, value: object, options: tuple[Value, ...]) -> Value:
 
 
 def _bounds(name: str, parameter: Float | Int, wish: object) -> tuple[float, float]:
-    """Return the bounds a wish means: two of a list, or one value twice."""
+    """Return the two bounds in a list, or a single value as both bounds."""
     kind = int if isinstance(parameter, Int) else int | float
     bounds = wish if isinstance(wish, list) else [wish, wish]
     numbers = [value for value in bounds if isinstance(value, kind) and not isinstance(value, bool)]

@@ -7,7 +7,7 @@ from search_spaces.space import Float, Space
 
 
 def space(stages: Sequence[str], default_stage: str) -> Space:
-    """Return the search space; the model's stages play no part."""
+    """Return the search space; it does not depend on the model's stages."""
     return Space(
         lr=Float(low=1e-5, high=0.1, log=True, default=0.01, source=OURS, unit="1/step"),
         sigma=Float(

@@ -13,7 +13,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 LONGEST = 40  # lines
 PRINTED = {
     "compare_methods": r"(\w+ +\d+\.\d\d ± \d+\.\d\d pp \(n = 3\)\n){3}",
-    "own_method": r"Balanced keeps the contract of all methods\n",
+    "own_method": r"Balanced fulfils the contract of all methods\n",
     "unlearn_a_class": r"4 models trained\n(epoch \d: \d.* from retraining\n){3}",
 }
 

@@ -1,6 +1,6 @@
-"""Checkpoints without pickle: tensors as safetensors, everything around them as JSON.
+"""Checkpoints without pickle: tensors as safetensors, everything else as JSON.
 
-Damage is noticed by digests, and answered by going back to an older checkpoint.
+Digests detect damage; then an older checkpoint is used.
 """
 
 import json
@@ -23,7 +23,7 @@ from mixunlearn.signature import signature
 
 IMAGE_DIMENSIONS = 4
 TENSORS, TREE, MANIFEST = "state.safetensors", "state.json", "manifest.json"
-PREFIX = "checkpoint_"  # of the folders Tune makes
+PREFIX = "checkpoint_"  # of the folders that Tune creates
 
 log = logging.getLogger(__name__)
 
@@ -43,11 +43,11 @@ def save_state(state: dict[str, Any], folder: Path) -> None:
         temporary.write_text(json.dumps(digests))
 
 
-def load_state(folder: Path) -> Any:  # noqa: ANN401 - as nested as what was saved
-    """Return what `save_state` wrote, tensors on the CPU.
+def load_state(folder: Path) -> Any:  # noqa: ANN401 - as nested as the saved state
+    """Return the state that `save_state` wrote, tensors on the CPU.
 
     Raises:
-        CorruptError: the folder does not hold a whole checkpoint.
+        CorruptError: the folder does not hold a complete checkpoint.
     """
     try:
         digests = json.loads((folder / MANIFEST).read_text())
@@ -60,12 +60,12 @@ def load_state(folder: Path) -> Any:  # noqa: ANN401 - as nested as what was sav
 
 
 def latest(runs: Files, name: str, identity: str) -> Any:  # noqa: ANN401 - as nested as saved
-    """Return the newest whole state of a trial or a training; `None`: there is none.
+    """Return the newest complete state of a trial or a training; `None` if there is none.
 
     Args:
         runs: folder of Tune's runs, each with a folder for each trial.
         name: of the trial's folder.
-        identity: that the state must have been saved with.
+        identity: the identity that the state must have been saved with.
     """
     for folder in checkpoints(runs, name):
         try:
@@ -73,7 +73,7 @@ def latest(runs: Files, name: str, identity: str) -> Any:  # noqa: ANN401 - as n
             if state["identity"] == identity:
                 return state
         except (MixUnlearnError, OSError, KeyError, TypeError) as error:
-            log.warning("an older checkpoint is taken: %s", error)
+            log.warning("an older checkpoint is used: %s", error)
     return None
 
 
@@ -87,7 +87,7 @@ def checkpoints(runs: Files, name: str) -> Iterator[Files]:
 
 
 def identity(method: str, hyperparameters: Mapping[str, Any], seed: int) -> str:
-    """Return what makes a trial the same trial: eight hex digits."""
+    """Return eight hex digits that identify a trial: equal for equal arguments."""
     return signature([method, dict(hyperparameters), seed])
 
 
@@ -101,19 +101,19 @@ def _load(folder: Files) -> Any:  # noqa: ANN401
 
 
 def _encode(value: object, tensors: dict[str, Tensor]) -> object:
-    """Return JSON for a value; tensors are put aside, and only their names stay."""
+    """Return JSON for a value; tensors are added to `tensors` and replaced by their names."""
     match value:
         case Tensor():
             name = f"t{len(tensors)}"
-            # Copied where tensors share memory, which the format does not allow.
+            # Cloned, because the format does not allow tensors that share memory.
             tensors[name] = value.detach().cpu().contiguous().clone()
-            # The fused Adam walks through memory: its moments must lie as its weights do.
+            # The fused Adam needs its moments in the same memory layout as the weights.
             turned = value.dim() == IMAGE_DIMENSIONS and value.is_contiguous(
                 memory_format=torch.channels_last
             )
             return {"tensor": name, "channels_last": turned and not value.is_contiguous()}
         case dict():
-            # Optimizers use numbers as keys; JSON would turn them into text.
+            # Optimizers use numbers as keys, which JSON would turn into text.
             return {"dict": [[key, _encode(item, tensors)] for key, item in value.items()]}
         case list():
             return [_encode(item, tensors) for item in value]
@@ -127,7 +127,7 @@ def _encode(value: object, tensors: dict[str, Tensor]) -> object:
 
 
 def _decode(value: Any, tensors: dict[str, Tensor]) -> object:  # noqa: ANN401 - JSON
-    """Return the value `_encode` made JSON of."""
+    """Return the value that `_encode` converted to JSON."""
     match value:
         case {"tensor": name, "channels_last": True}:
             return tensors[name].contiguous(memory_format=torch.channels_last)

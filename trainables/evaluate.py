@@ -19,14 +19,15 @@ from trainables.hardware import select_device
 
 @dataclass(frozen=True, kw_only=True)
 class TestTask:
-    """What is to be evaluated on `test`.
+    """A configuration to evaluate on `test`.
 
     Args:
         method: a key of `METHODS`.
         hyperparameters: its hyperparameters.
         seed: of the trial.
-        epochs: after how many epochs to run_test_task.
-        trial: its number, whose checkpoints may spare some epochs; `None`: from scratch.
+        epochs: number of epochs before the evaluation.
+        trial: number of the trial, whose checkpoints may save some epochs; `None` starts from
+            scratch.
     """
 
     method: str
@@ -38,11 +39,11 @@ class TestTask:
 
 @dataclass(frozen=True, kw_only=True)
 class TestResult:
-    """What came out.
+    """The result of a `TestTask`.
 
     Args:
         metrics: metrics, gaps, z and times.
-        weights: the unlearned model's.
+        weights: the unlearned model's weights by name.
     """
 
     metrics: Mapping[str, float]
@@ -52,7 +53,7 @@ class TestResult:
 def run_test_task(
     problem: Problem, evaluator: Evaluator, task: TestTask, cpus: float, checkpoints: Files
 ) -> TestResult:
-    """Unlearn as long as the task says, and evaluate the model once, at the end."""
+    """Unlearn for the task's epochs, then evaluate the model once."""
     device = select_device(cpus)
     trial = Trial(problem, task.method, task.hyperparameters, task.seed, device)
     if task.trial is not None:

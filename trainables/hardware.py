@@ -1,4 +1,4 @@
-"""What Ray gave a trial to compute with."""
+"""The hardware that Ray assigned to a trial."""
 
 import ray
 import torch
@@ -6,10 +6,10 @@ from ray.tune import PlacementGroupFactory
 
 
 def select_device(cpus: float) -> torch.device:
-    """Use as many threads as there are CPUs, and return the accelerator Ray gave, or the CPU.
+    """Set the number of threads to `cpus`; return the accelerator Ray assigned, or the CPU.
 
-    The number of threads decides in which order sums are made: a trial's numbers follow from its
-    resources, not from the machine's size. A fraction of a CPU is one thread.
+    The number of threads decides the order of sums. So a trial's numbers depend on its resources,
+    not on the size of the machine. A fraction of a CPU counts as one thread.
     """
     torch.set_num_threads(max(1, int(cpus)))
     given = ray.get_gpu_ids() if ray.is_initialized() else []

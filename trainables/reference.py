@@ -1,4 +1,4 @@
-"""Training of an original or a reference as Ray Tune runs it: a step is an epoch."""
+"""Training of an original or a reference in Ray Tune: a step is an epoch."""
 
 import time
 from pathlib import Path
@@ -14,13 +14,13 @@ from trainables.hardware import cpus_of, select_device
 
 
 class ReferenceTrainable(Trainable):
-    """Trains one member of the reference store and keeps it, judged, in the store.
+    """Trains one member of the reference store, evaluates it, and stores both.
 
-    A training that was interrupted continues from its last whole checkpoint.
+    An interrupted training continues from its last complete checkpoint.
     """
 
     def setup(self, config: dict[str, Any], references: ReferenceStore, checkpoints: Files) -> None:
-        """Take the reference store over, once for all members this actor will train."""
+        """Receive the reference store, once for all members that this actor will train."""
         self.references, self.checkpoints = references, checkpoints
         self.reset_config(config)
 
@@ -29,7 +29,7 @@ class ReferenceTrainable(Trainable):
         self.member = Member(**new_config["member"])
         self.device = select_device(cpus_of(self.trial_resources))
         self.seconds = 0.0
-        # What is missing may follow from the model alone.
+        # The weights may be stored already, so that only entries computed from them are missing.
         self.kept = self.references.trained(self.member)
         self.training = self.references.training(self.member, self.device)
         key = self.references.key(self.member)
@@ -55,7 +55,7 @@ class ReferenceTrainable(Trainable):
         return {**result, "done": done}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Write all the next epoch depends on."""
+        """Write everything that the next epoch depends on."""
         state = {
             "identity": self.references.key(self.member),
             "training": self.training.state_dict(),
@@ -64,7 +64,7 @@ class ReferenceTrainable(Trainable):
         save_state(state, Path(checkpoint_dir))
 
     def load_checkpoint(self, checkpoint: str) -> None:
-        """Continue from a checkpoint of the same member; from an older one if it is damaged."""
+        """Continue from a checkpoint of the same member, or from an older one if it is damaged."""
         try:
             self._restore(load_state(Path(checkpoint)))
         except CorruptError:

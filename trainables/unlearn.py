@@ -1,4 +1,4 @@
-"""A trial as Ray Tune runs it: one configuration, a step is an epoch."""
+"""A trial in Ray Tune: one configuration, a step is an epoch."""
 
 import os
 import signal
@@ -21,15 +21,15 @@ from mixunlearn.trial_names import trial_name
 from trainables.checkpoint import identity, latest, load_state, save_state
 from trainables.hardware import cpus_of, select_device
 
-IDENTITY = ("seed", "trial")  # keys of the configuration that are no hyperparameters
-TRACE = "trace"  # key of a result: where the trial failed
-PATIENCE_S = 5.0  # at least, beyond its limit: then a trial that does not end its epoch is killed
+IDENTITY = ("seed", "trial")  # keys of the configuration that are not hyperparameters
+TRACE = "trace"  # key in a result: where the trial failed
+PATIENCE_S = 5.0  # minimum time after the limit before a trial that does not end is killed
 
 
 class UnlearnTrainable(Trainable):
     """Runs a `Trial`; the configuration is flat: hyperparameters, `trial` and `seed`.
 
-    A trial that an earlier sweep began continues from its last whole checkpoint, see
+    A trial that an earlier sweep started continues from its last complete checkpoint; see
     `mixunlearn.resume`.
     """
 
@@ -42,22 +42,23 @@ class UnlearnTrainable(Trainable):
         checkpoints: Files,
         limit: float | None,
     ) -> None:
-        """Take the problem over, once for all trials this actor will run.
+        """Receive the problem, once for all trials that this actor will run.
 
         Args:
             config: hyperparameters, `trial` and `seed`.
             problem: what is to be unlearned.
             method: a key of `METHODS`.
-            objective: the metric that is NaN when a trial fails.
-            checkpoints: where earlier sweeps of the study kept theirs.
-            limit: seconds a trial may take; its last epoch may end after that.
+            objective: the metric that is NaN if a trial fails.
+            checkpoints: folder with the checkpoints of earlier sweeps of the study.
+            limit: seconds that a trial may take; its last epoch may end later. `None` means no
+                limit.
         """
         self.problem, self.method, self.objective = problem, method, objective
         self.checkpoints, self.limit = checkpoints, limit
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Start another trial: no state of the last one is left."""
+        """Start another trial; no state of the previous one remains."""
         hyperparameters = {key: new_config[key] for key in new_config if key not in IDENTITY}
         self.identity = identity(self.method, hyperparameters, new_config["seed"])
         self.trial = Trial(
@@ -69,7 +70,7 @@ class UnlearnTrainable(Trainable):
         )
         self.seconds = 0.0
         self.result: dict[str, Any] = {}
-        self.again: dict[str, Any] = {}  # a result to report again
+        self.again: dict[str, Any] = {}  # a result that the next step reports again
         state = latest(self.checkpoints, trial_name(new_config["trial"]), self.identity)
         if continues(state):
             self._restore(state)
@@ -77,7 +78,7 @@ class UnlearnTrainable(Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Unlearn for one epoch."""
+        """Unlearn for one epoch, or report the checkpoint's epoch again after a restart."""
         if self.again:
             result, self.again = self.again, {}
             return result
@@ -89,7 +90,7 @@ class UnlearnTrainable(Trainable):
         return dict(self.result)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Write all the next epoch depends on."""
+        """Write everything that the next epoch depends on."""
         state = {
             "identity": self.identity,
             "trial": self.trial.state_dict(),
@@ -99,17 +100,18 @@ class UnlearnTrainable(Trainable):
         save_state(state, Path(checkpoint_dir))
 
     def load_checkpoint(self, checkpoint: str) -> None:
-        """Resume from a checkpoint of the same configuration; an older one if it is damaged."""
-        self.again = {}  # decided on already
+        """Resume from a checkpoint of the same configuration, or an older one if it is damaged."""
+        self.again = {}  # the scheduler has already decided on this epoch
         try:
             self._restore(load_state(Path(checkpoint)))
         except CorruptError:
             self.reset_config(self.config)
 
     def _epoch(self) -> Mapping[str, Any]:
-        """Return what came of an epoch: metrics, or why the configuration is useless.
+        """Return the metrics of an epoch, or why the configuration cannot be used.
 
-        What a method raises once it raises again: trying again is for workers that died.
+        An exception of a method ends the trial, because a retry would raise it again; only dead
+        workers are retried.
         """
         try:
             return self.trial.epoch()
@@ -119,10 +121,11 @@ class UnlearnTrainable(Trainable):
 
     @contextmanager
     def _limited(self) -> Iterator[None]:
-        """Kill this worker if an epoch hangs: nothing else ends one that never returns."""
+        """Kill this worker if an epoch hangs: there is no other way to end a hanging epoch."""
         if self.limit is None:
             yield
             return
+        # At least twice the limit, because the last epoch may end after the limit.
         left = self.limit + max(self.limit, PATIENCE_S) - self.seconds
         timer = threading.Timer(max(left, 0.0), os.kill, (os.getpid(), signal.SIGKILL))
         timer.daemon = True
@@ -138,7 +141,7 @@ class UnlearnTrainable(Trainable):
 
 
 def reason(error: Exception) -> str:
-    """Return, in one line, why a configuration is useless."""
+    """Return in one line why a configuration cannot be used."""
     text = " ".join(str(error).split())
     if isinstance(error, DivergedError):
         return text

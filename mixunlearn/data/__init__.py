@@ -1,4 +1,4 @@
-"""Images with labels: named sources, splits, tasks; a new source is a function and a line here."""
+"""Images with labels: the named sources; to add one, write a function and a line here."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,8 +7,8 @@ from mixunlearn.plugins import registry
 
 LARGEST_SIZE = 1024  # pixels a side
 
-# Each returns a `Dataset`, or `Pictures` that are decoded into the cache. They are imported when
-# they are first asked for: names are checked without what reads images.
+# Each returns a `Dataset`, or `Pictures` that are decoded into the cache. They are imported on
+# first use, so that checking a name does not import the packages that read images.
 SOURCES: Mapping[str, Callable[..., Any]] = registry(
     {
         "cifar10": "mixunlearn.data.torchvision:load_cifar10",
@@ -23,8 +23,8 @@ SOURCES: Mapping[str, Callable[..., Any]] = registry(
     },
     "mixunlearn.sources",
 )
-# Sources that read files say here, with the same options, what decides their content, so that
-# changed files are never taken from the cache.
+# Sources that read files return here, for the same options, what determines their content. So
+# the cache is never used for files that have changed.
 CONTENTS: Mapping[str, Callable[..., list[str]]] = registry(
     {
         "cifar10": "mixunlearn.data.torchvision:contents",

@@ -1,7 +1,7 @@
 """A data set as a value, and its memory-mapped file.
 
-Between processes a mapped data set travels as the name of its file. A machine that does not have
-the file makes a copy of its own, once, from where the data set says it came from.
+A mapped data set is pickled as the name of its file. A machine that does not have the file makes
+its own copy, once, from the origin that the data set names.
 
 Shapes: N images, C channels, H W pixels.
 """
@@ -29,7 +29,7 @@ from mixunlearn.signature import canonical
 if TYPE_CHECKING:
     from typing_extensions import Buffer  # `collections.abc` has it from Python 3.12 on
 
-HEADER = b"mixunlearn"  # key of the file's metadata that holds everything but the rows
+HEADER = b"mixunlearn"  # key in the file's metadata: everything except the rows
 IMAGE_AXES = 4
 CACHE = "MIXUNLEARN_CACHE"  # environment variable: a machine's folder for copies of data sets
 UNREADABLE = (pa.ArrowException, OSError, ValueError, TypeError, KeyError)
@@ -47,11 +47,12 @@ class Dataset:
         labels_N: int64, indexes into `classes`, read-only.
         classes: name of each class.
         n_train: rows [0, n_train) are the source's training part, rows [n_train, N) its
-            own test part; N when it has none.
+            own test part; N if it has none.
         source: name of the source.
-        digest: 64 hex digits that name the content.
-        skipped: what the source could not decode and left out, each with the reason.
-        path: the file the rows are mapped from; None when they are in memory, and travel whole.
+        digest: 64 hex digits that identify the content.
+        skipped: files that the source could not decode and left out, each with the reason.
+        path: the file that the rows are mapped from; `None` if they are in memory, then pickling
+            copies them.
         origin: returns the bytes of that file, for machines that do not have it; picklable.
     """
 
@@ -66,7 +67,7 @@ class Dataset:
     origin: Origin | None = None
 
     def shipped(self, origin: Origin) -> "Dataset":
-        """Return the same data set, for machines that get its file's bytes from `origin`."""
+        """Return the same data set; machines without its file get the bytes from `origin`."""
         return replace(self, origin=origin)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -107,7 +108,7 @@ def make_dataset(
 
 
 def write(dataset: Dataset, path: Path) -> None:
-    """Write `dataset` to `path` as one Arrow record batch; readers see all of it or nothing.
+    """Write `dataset` atomically to `path` as one Arrow record batch.
 
     Raises:
         MixUnlearnError: the file cannot be written.
@@ -117,7 +118,7 @@ def write(dataset: Dataset, path: Path) -> None:
 
 
 def pixels_start(shape: tuple[int, int, int]) -> int:
-    """Return at which byte of a data set's file the pixels of its (C, H, W) images begin."""
+    """Return the byte offset of the pixels in the file of a data set with (C, H, W) images."""
     sink = pa.BufferOutputStream()
     image = np.zeros((1, *shape), np.uint8)
     one = make_dataset(image, np.zeros(1, np.int64), classes=("",), n_train=1, source="")
@@ -127,9 +128,9 @@ def pixels_start(shape: tuple[int, int, int]) -> int:
 
 
 def surround(dataset: Dataset, path: Path) -> None:
-    """Write all but the pixels of `dataset` to the file they are mapped from.
+    """Write everything except the pixels of `dataset` to the file that they are mapped from.
 
-    Then that is the data set's file, and no pixel was copied, or in memory.
+    The result is the complete data set file; no pixel is copied or loaded into memory.
 
     Args:
         dataset: its pixels begin at `pixels_start` in the file.
@@ -145,32 +146,32 @@ def surround(dataset: Dataset, path: Path) -> None:
 
 
 def read(path: Path) -> Dataset:
-    """Return the data set in `path`, memory-mapped, after checking that it is what was written.
+    """Return the data set in `path`, memory-mapped, after checking its digest.
 
-    A process checks a file once, unless it changed: 0.1 to 0.2 s for CIFAR-10.
+    A process checks a file once, and again if it changed; 0.1 to 0.2 s for CIFAR-10.
 
     Raises:
         MissingError: there is no such file.
-        CorruptError: the file is truncated, was changed or is not one of ours.
+        CorruptError: the file is truncated, was changed or was not written by this module.
     """
     if not path.is_file():
-        raise MissingError(f"{path} does not exist: it is made when an experiment first runs")
+        raise MissingError(f"{path} does not exist: the first run of an experiment creates it")
     try:
         dataset = _map(path)
         if dataset.digest != _digest_of_version(path, version(path)):
             raise ValueError("its content was changed")
     except UNREADABLE as error:
         reason = str(error).partition("\n")[0]
-        remedy = "delete it, it is built again"
-        raise CorruptError(f"{path} is not a whole data set file ({reason}): {remedy}") from error
+        remedy = "delete it; it will be built again"
+        raise CorruptError(f"{path} is no valid data set file ({reason}): {remedy}") from error
     return dataset
 
 
 def keep(dataset: Dataset, path: Path) -> Dataset:
-    """Return `dataset` memory-mapped from `path`, written first if it is not there, or damaged.
+    """Return `dataset` memory-mapped from `path`; the file is written if missing or damaged.
 
     Raises:
-        CorruptError: the file holds other data.
+        CorruptError: the file holds different data.
         MixUnlearnError: the file cannot be written.
     """
     try:
@@ -179,7 +180,8 @@ def keep(dataset: Dataset, path: Path) -> Dataset:
         write(dataset, path)
         kept = read(path)
     if kept.digest != dataset.digest:
-        raise CorruptError(f"{path} holds other data than the source: delete it, it is built again")
+        remedy = "delete it; it will be built again"
+        raise CorruptError(f"{path} does not hold the data of the source: {remedy}")
     return kept
 
 
@@ -218,7 +220,7 @@ def _check(
 
 
 def _read_only(array: Array) -> Array:
-    # A data set behaves the same before and after it went through the file.
+    # Like arrays that are mapped from a file, so that both kinds of data sets behave the same.
     view = array.view()
     view.flags.writeable = False
     return view
@@ -226,7 +228,7 @@ def _read_only(array: Array) -> Array:
 
 @contextmanager
 def _new_file(path: Path, remedy: str) -> Iterator[IO[bytes]]:
-    """Yield what to write to; it becomes `path` when it is complete."""
+    """Yield a file to write to; it becomes `path` when it is complete."""
     try:
         with replacing(path) as temporary, temporary.open("wb") as sink:
             yield sink
@@ -235,10 +237,10 @@ def _new_file(path: Path, remedy: str) -> Iterator[IO[bytes]]:
 
 
 class _Around:
-    """A file that holds the pixels already: what Arrow writes goes around them.
+    """A file that already holds the pixels: Arrow's other output is written around them.
 
     Args:
-        file: at its start.
+        file: positioned at its start.
         pixels: the array that is mapped from it.
     """
 
@@ -271,26 +273,26 @@ def _write_batch(dataset: Dataset, sink: object) -> None:
         "label": pa.array(dataset.labels_N),
     }
     batch = pa.record_batch(columns)
-    # At the end of the file, so that the place of the pixels does not depend on it.
+    # In the footer, so that the offset of the pixels does not depend on the header.
     metadata = {HEADER: canonical(header)}
-    options = pa.ipc.IpcWriteOptions(allow_64bit=True)  # or 2 GiB of pixels would be too many
+    options = pa.ipc.IpcWriteOptions(allow_64bit=True)  # the default allows less than 2 GiB
     with pa.ipc.new_file(sink, batch.schema, options=options, metadata=metadata) as writer:
         writer.write_batch(batch)
 
 
 def _map(path: Path) -> Dataset:
-    # Resolved: who unpickles it may be in another folder.
+    # Absolute, because the process that unpickles it may have another working folder.
     return replace(_view(pa.memory_map(str(path))), path=path.resolve())
 
 
 def _view(file: pa.NativeFile) -> Dataset:
     """Return the data set in an open file, as views of its memory."""
     reader = pa.ipc.open_file(file)
-    # Files of earlier versions have it in the schema.
+    # Files of earlier versions have the header in the schema.
     header = json.loads((reader.metadata or reader.schema.metadata or {}).get(HEADER, b"null"))
     if header is None:
         raise ValueError("another program wrote it")
-    # One batch, or the images would not be one array without a copy.
+    # With several batches, the images could not be one array without a copy.
     if reader.num_record_batches != 1:
         raise ValueError(f"{reader.num_record_batches} record batches")
     batch = reader.get_batch(0)
@@ -310,33 +312,33 @@ def _view(file: pa.NativeFile) -> Dataset:
 
 
 def _reopen(path: Path, digest: str, origin: Origin | None) -> Dataset:
-    """Return a data set of another process: from its file, else from this machine's copy.
+    """Return a data set of another process: from its file, or from this machine's copy.
 
     Raises:
-        MissingError: the file is elsewhere, and nothing says how to get it.
+        MissingError: the file is not on this machine, and there is no origin to copy it from.
         MixUnlearnError: the copy cannot be made.
     """
     found = _mapped(path, digest) or _mapped(_copy_of(digest), digest)
     if found is None:
         if origin is None:
-            remedy = "put --home on a folder all nodes share"
+            remedy = "set --home to a folder that all nodes share"
             raise MissingError(f"{path} is not on this machine: {remedy}")
         found = _copied(_copy_of(digest), digest, origin)
     return replace(found, origin=origin)
 
 
 def machine_folder() -> Path:
-    """Return this machine's own folder for data, whatever the home is."""
+    """Return this machine's own folder for data; it does not depend on the home."""
     return Path(os.environ.get(CACHE) or "~/.cache/mixunlearn").expanduser()
 
 
 def _copy_of(digest: str) -> Path:
-    """Return where this machine has its copy of a data set, or would have it."""
+    """Return the path of this machine's copy of a data set; it may not exist."""
     return machine_folder() / f"{digest}.arrow"
 
 
 def _mapped(path: Path, digest: str) -> Dataset | None:
-    """Return the data set in `path` if its header says that it is the one with this digest."""
+    """Return the data set in `path` if its header has this digest, else `None`."""
     try:
         dataset = _map(path)
     except UNREADABLE:
@@ -345,7 +347,7 @@ def _mapped(path: Path, digest: str) -> Dataset | None:
 
 
 def _copied(copy: Path, digest: str, origin: Origin) -> Dataset:
-    """Return this machine's copy: one process makes it, the others wait."""
+    """Return this machine's copy; one process makes it while the others wait."""
     remedy = f"free space there or set {CACHE} to another folder"
     try:
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -365,13 +367,13 @@ def _received(digest: str, origin: Origin) -> "Buffer":
     """Return the bytes of a data set's file after checking them.
 
     Raises:
-        CorruptError: they are something else.
+        CorruptError: they are damaged or belong to another data set.
     """
     content = origin()
     try:
         found = _view(pa.BufferReader(content))
     except UNREADABLE as error:
-        raise CorruptError(f"data set {digest[:8]} arrived damaged; run it again") from error
+        raise CorruptError(f"data set {digest[:8]} arrived damaged; run this again") from error
     if _digest_of(found) != digest:
-        raise CorruptError(f"data set {digest[:8]} arrived changed; run it again")
+        raise CorruptError(f"data set {digest[:8]} arrived changed; run this again")
     return content

@@ -19,11 +19,11 @@ PIXEL_MAX = 255
 
 @dataclass(frozen=True, kw_only=True)
 class Samples:
-    """Images with what is known of them, all on one device.
+    """Images with their labels and the original model's outputs, all on one device.
 
     Args:
         images_NCHW: uint8.
-        labels_N: int64, or `None` where labels may not be used (label-agnostic unlearning).
+        labels_N: int64, or `None` if labels must not be used (label-agnostic unlearning).
         probs_NK: the original model's softmax outputs, float32; `None` before it exists.
         features: stage -> the original model's features, float16, (N, C, h, w).
     """
@@ -38,12 +38,12 @@ class Samples:
         return len(self.images_NCHW)
 
     def labels(self, indices_B: Tensor) -> Tensor:
-        """Return the labels of a batch, int64, shape (B,); they must be known."""
+        """Return the labels of a batch, int64, shape (B,); `labels_N` must not be `None`."""
         assert self.labels_N is not None
         return self.labels_N[indices_B]
 
     def probs(self, indices_B: Tensor) -> Tensor:
-        """Return what the original says of a batch, shape (B, K); it must be known."""
+        """Return the original's outputs for a batch, (B, K); `probs_NK` must not be `None`."""
         assert self.probs_NK is not None
         return self.probs_NK[indices_B]
 
@@ -61,9 +61,10 @@ def shuffled(
 
 
 def cut(indices_N: Tensor, batch: int) -> list[Tensor]:
-    """Return batches of indices, the last one smaller, or by one larger.
+    """Return batches of indices; the last one may be smaller, or larger by one.
 
-    A single index left over joins the batch before: batch norm knows no variance of one image.
+    A single remaining index joins the batch before it: batch norm cannot compute the variance of
+    one image.
     """
     parts = list(torch.split(indices_N, batch))
     if len(parts) > 1 and len(parts[-1]) == 1 < batch:
@@ -88,16 +89,16 @@ def pairs(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield one pass over the retain set in batches, each with as many forget samples.
 
-    The forget set is passed over again and again, in a new order each time.
+    The forget set is repeated, in a new order each time.
 
     Args:
-        rng: where the order is drawn from.
+        rng: generator of the order.
         n_forget: size of the forget set, at least 1.
         n_retain: size of the retain set, at least 1.
         batch: pairs in a batch; the last one may be smaller, see `cut`.
-        device: where the indices are wanted.
-        classes: the classes of all forget and all retain samples, to pair each retain sample
-            with a forget sample of another class wherever there is one.
+        device: device of the indices.
+        classes: the classes of all forget and all retain samples. If given, each retain sample is
+            paired with a forget sample of another class, if there is one.
 
     Yields:
         Forget indices and retain indices, int64, each of shape (B,).

@@ -1,10 +1,11 @@
-"""How much images are memorised: a proxy in closed form, for which no network is trained.
+"""How much images are memorised: a proxy in closed form, without training a network.
 
-An image is memorised as far as a model is right about it only for having seen it: the probability
-of its label, less that of a model trained on all other images (Feldman, Zhang. arXiv 2008.03703).
-How much a forget set is memorised is one of the two things found to decide how hard it is to
-unlearn (Zhao et al. arXiv 2406.01257). Measured so, it takes many trainings; cheap proxies have
-done about as well for methods that need it (Zhao, Triantafillou. arXiv 2410.16516).
+An image is memorised if a model predicts its label only because it was trained on it. The measure
+is the probability of its label, minus that of a model trained on all other images (Feldman, Zhang.
+arXiv 2008.03703). Memorisation is one of the two factors that were found to decide how hard a
+forget set is to unlearn (Zhao et al. arXiv 2406.01257). The exact measure needs many trainings;
+cheap proxies have worked about as well for methods that need it (Zhao, Triantafillou.
+arXiv 2410.16516).
 
 Shape suffixes: N images, D features, K classes.
 """
@@ -22,10 +23,10 @@ from mixunlearn.data.batches import PIXEL_MAX
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-SIDE = 16  # images are averaged down to at most this: features cost their number squared
+SIDE = 16  # images are averaged down to at most this size: the cost is quadratic in the features
 RIDGE = 1e-3  # penalty, in units of the mean over features of their sum of squares
 CHUNK = 4096  # images at a time
-DECIMALS = 9  # of a score: what a processor adds beyond must not decide a rank
+DECIMALS = 9  # of a score: rounding errors of a processor must not decide a rank
 
 
 def hardness(dataset: Dataset, rows_N: Rows, by: str) -> Floats:
@@ -34,14 +35,15 @@ def hardness(dataset: Dataset, rows_N: Rows, by: str) -> Floats:
     The model is ridge regression of the one-hot labels on the averaged pixels: its output for a
     class is an estimate of the class's probability. Without image i its residual would be
     r_i / (1 - h_i), where h_i = x_i' (X'X + penalty)^-1 x_i (the leave-one-out identity of linear
-    smoothers, Hastie et al., The Elements of Statistical Learning, eq. 7.64), so that every image
-    is left out at the price of one fit.
+    smoothers, Hastie et al., The Elements of Statistical Learning, eq. 7.64). So one fit is enough
+    to leave out every image in turn.
 
     Args:
-        dataset: where the images are.
-        rows_N: those that are trained on; the score is of each of them.
-        by: "memorisation": the output for the image's class, less that without the image; below 0
-            where the output is above 1. "loss": the squared error of the outputs without the image.
+        dataset: the images.
+        rows_N: the training images; each gets a score.
+        by: "memorisation": the output for the image's class, minus the output without the image;
+            below 0 if the output is above 1. "loss": the squared error of the outputs without the
+            image.
     """
     classes = np.eye(len(dataset.classes))
     gram_DD, products_DK = _sums(dataset, rows_N, classes)
@@ -70,7 +72,7 @@ def _sums(dataset: Dataset, rows_N: Rows, classes: Floats) -> tuple[Floats, Floa
 
 
 def _chunks(dataset: Dataset, rows_N: Rows) -> Iterator[tuple[Floats, Rows]]:
-    """Yield features and labels of some images after the other."""
+    """Yield the features and labels of the images, chunk by chunk."""
     height, width = dataset.images_NCHW.shape[2:]
     size = min(height, SIDE), min(width, SIDE)
     for start in range(0, len(rows_N), CHUNK):

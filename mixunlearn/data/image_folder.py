@@ -1,6 +1,6 @@
-"""Folders of image files, a folder a class: the layout of ImageNet.
+"""Folders of image files, one folder for each class: the layout of ImageNet.
 
-ROOT/train/CLASS/FILE, and where there is a test part ROOT/test/CLASS/FILE or else ROOT/val/...
+ROOT/train/CLASS/FILE, and optionally a test part: ROOT/test/CLASS/FILE, or else ROOT/val/...
 """
 
 import hashlib
@@ -18,24 +18,24 @@ from mixunlearn.data.pictures import Pictures
 from mixunlearn.data.pixels import decode_square
 from mixunlearn.errors import InputError
 
-SIZE = 224  # pixels a side, as ImageNet is usually seen
-TEST_PARTS = ("test", "val")  # ImageNet's own `test` has no class folders, and does not count
+SIZE = 224  # pixels a side, the usual size for ImageNet
+TEST_PARTS = ("test", "val")  # ImageNet's own `test` has no class folders, so it is not used
 FEWEST = 2  # classes
 LAYOUT = "put the images of each class into train/CLASS, at least two classes"
 
 
 def load(root: str, size: int = SIZE) -> Pictures:
-    """Return the images below a folder, to be decoded as (3, size, size).
+    """Return the images in a folder, to be decoded as (3, size, size).
 
-    Classes are the sorted names of the folders in ROOT/train. Files may lie deeper; hidden ones,
-    and those beside the class folders, are not looked at.
+    Classes are the sorted names of the folders in ROOT/train. Files may be in subfolders; hidden
+    files, and files outside the class folders, are ignored.
 
     Args:
         root: the folder.
-        size: the shorter side is scaled to that many pixels, and the centre cut out.
+        size: the shorter side is scaled to this number of pixels, and the centre is cut out.
 
     Raises:
-        InputError: the folder has another layout, a class without files, or cannot be read.
+        InputError: the folder has another layout or a class without files, or cannot be read.
     """
     listing = _list(root)
     return Pictures(
@@ -50,7 +50,7 @@ def load(root: str, size: int = SIZE) -> Pictures:
 
 
 def contents(root: str, **_: object) -> list[str]:
-    """Return a digest of all names, sizes and times: to read every file would take too long.
+    """Return a digest of all names, sizes and times: reading every file would take too long.
 
     Raises:
         InputError: as for `load`.
@@ -65,9 +65,9 @@ class _Listing:
     Attributes:
         folder: their root.
         classes: names of the folders in its `train`.
-        names: of the files, from the root, in the order of the data set.
-        labels: the class of each.
-        n_train: how many are in `train`; they come first.
+        names: of the files, relative to the root, in the order of the data set.
+        labels: the class of each file.
+        n_train: number of files in `train`; they come first.
         stamps: digest of names, sizes and times.
     """
 
@@ -79,7 +79,7 @@ class _Listing:
     stamps: "hashlib._Hash" = field(default_factory=hashlib.sha256)
 
     def add(self, part: str, name: str) -> int:
-        """Add the files of a class to a part; return how many."""
+        """Add the files of a class to a part; return their number."""
         before, prefix = len(self.names), f"{self.folder}{os.sep}"
         for entry in _files(self.folder / part / name):
             status = entry.stat()
@@ -123,7 +123,7 @@ def _add_part(root: str, part: str, listing: _Listing) -> None:
     for name in _subfolders(listing.folder / part):
         place = f"{part}/{printable(name)}"
         if name not in listing.classes:
-            remedy = "is no class of train: rename or remove it"
+            remedy = "is not a class of train: rename or remove it"
             raise InputError("data.root", root, f"{place} {remedy}")
         if not listing.add(part, name):
             remedy = "has no files: remove it, or put the images of the class there"
@@ -131,14 +131,14 @@ def _add_part(root: str, part: str, listing: _Listing) -> None:
 
 
 def _subfolders(folder: Path) -> list[str]:
-    """Return the sorted names of the folders in a folder; none where there is no such folder."""
+    """Return the sorted names of the folders in a folder; none if it does not exist."""
     if not folder.is_dir():
         return []
     return [entry.name for entry in _entries(folder) if entry.is_dir()]
 
 
 def _files(folder: Path) -> Iterator["os.DirEntry[str]"]:
-    """Yield all files below a folder, in an order that is always the same."""
+    """Yield all files in a folder and its subfolders, always in the same order."""
     for entry in _entries(folder):
         if entry.is_dir():
             yield from _files(Path(entry.path))
@@ -147,7 +147,7 @@ def _files(folder: Path) -> Iterator["os.DirEntry[str]"]:
 
 
 def _entries(folder: Path) -> list["os.DirEntry[str]"]:
-    """Return what is in a folder, sorted by name, hidden files apart."""
+    """Return the entries of a folder, sorted by name, without hidden ones."""
     with os.scandir(folder) as entries:
         visible = [entry for entry in entries if not entry.name.startswith(".")]
     return sorted(visible, key=lambda entry: entry.name)

@@ -1,4 +1,4 @@
-"""Samples of a data set by their rows, gathered when they are needed.
+"""Samples of a data set by their rows, gathered on first use.
 
 Shape suffixes: N samples, C channels, H W pixels.
 """
@@ -17,11 +17,11 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledImages:
-    """Samples of a data set; between processes they travel as row ids.
+    """Samples of a data set; they are pickled as row ids.
 
     Args:
-        dataset: where the images are.
-        ids_N: rows of it.
+        dataset: the images.
+        ids_N: rows of the data set.
     """
 
     dataset: Dataset

@@ -1,4 +1,4 @@
-"""What to tell someone who typed a name that is not there."""
+"""Names and paths that a user typed, and error messages about them."""
 
 import difflib
 import os
@@ -9,7 +9,7 @@ from mixunlearn.errors import InputError
 
 
 def known_names(name: object, known: Iterable[str]) -> str:
-    """Return the nearest known name and the whole list, as the end of an error message."""
+    """Return the nearest known name and the list of all, as the end of an error message."""
     names = list(known)
     if not names:
         return "there are none"
@@ -18,23 +18,23 @@ def known_names(name: object, known: Iterable[str]) -> str:
 
 
 def printable(name: str) -> str:
-    """Return the name of a file with escapes for what in it is no text."""
+    """Return the name of a file, with escapes for bytes that are not valid UTF-8."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def typed_path(key: str, text: str) -> Path:
-    """Return the path that someone typed, whether it exists or not.
+    """Return the path that a user typed, whether it exists or not.
 
     Args:
-        key: the setting it is of, for the error message.
-        text: it may begin with `~`.
+        key: the setting it belongs to, for the error message.
+        text: the path; it may begin with `~`.
 
     Raises:
-        InputError: there can be no such path.
+        InputError: this cannot be a path.
     """
     try:
         path = Path(text).expanduser()
         path.exists()
-    except (OSError, RuntimeError) as error:  # a name that is too long, a user that is not there
-        raise InputError(key, text, f"no path ({error}): correct it") from error
+    except (OSError, RuntimeError) as error:  # the name is too long, or `~user` does not exist
+        raise InputError(key, text, f"not a valid path ({error}): correct it") from error
     return path

@@ -1,4 +1,4 @@
-"""Packages that only some sources need: the core runs without them."""
+"""Packages that only some sources need; everything else works without them."""
 
 import importlib
 from types import ModuleType
@@ -11,8 +11,8 @@ def need(module: str, source: str, package: str) -> ModuleType:
 
     Args:
         module: its dotted name.
-        source: that needs it, for the error message.
-        package: that has it.
+        source: name of the source that needs it, for the error message.
+        package: name of the package that contains it.
 
     Raises:
         InputError: the package is not installed.

@@ -18,7 +18,7 @@ from mixunlearn.data.shards import Shard, open_part, opened
 from mixunlearn.errors import InputError
 from mixunlearn.files import digest
 
-BATCH = 256  # rows decoded at a time: bounds the memory of large float images
+BATCH = 256  # rows decoded at a time: limits the memory for large float images
 SHOWN = 10  # labels listed in an error message
 
 Labels = NDArray[Any]  # int64 or text
@@ -35,7 +35,7 @@ def load(
         test: the same for the data set's own test part.
         image: column of images; layouts as in `mixunlearn.data.pixels.decode`.
         label: column of integers or texts. Class names come from the file's Hugging Face
-            metadata, else they are the sorted distinct labels of the training part.
+            metadata; without it, they are the sorted distinct labels of the training part.
 
     Raises:
         InputError: a file, a column, an image or a label cannot be used.
@@ -62,7 +62,7 @@ def load(
 def contents(
     train: str, test: str | None = None, image: str = "image", label: str = "label"
 ) -> list[str]:
-    """Return the digests of all files that decide the data set: Parquet's, then linked images'.
+    """Return the digests of all files of the data set: Parquet files, then linked images.
 
     Raises:
         InputError: a Parquet file or a column is missing.
@@ -115,8 +115,8 @@ def _classes(shards: Sequence[Shard], labels: Labels, label: str) -> tuple[str, 
     names = shards[0].names
     for shard in shards:
         if shard.names != names:
-            reason = f"{shard.path.name} and {shards[0].path.name} have other class names"
-            raise InputError("data.label", label, f"{reason}: write both with the same")
+            reason = f"{shard.path.name} and {shards[0].path.name} have different class names"
+            raise InputError("data.label", label, f"{reason}: write both with the same names")
     if names is not None:
         return names
     distinct = np.unique(labels)
@@ -134,7 +134,7 @@ def _refuse_other_names(shards: Sequence[Shard], test: str, classes: tuple[str, 
 
 
 def _indexes(key: str, value: str, labels: Labels, classes: tuple[str, ...]) -> NDArray[np.int64]:
-    """Return labels as indexes into `classes`; integers are indexes already."""
+    """Return labels as indexes into `classes`; integer labels already are indexes."""
     distinct, inverse = np.unique(labels, return_inverse=True)
     if distinct.dtype.kind == "i":
         index = distinct.astype(np.int64)
@@ -161,7 +161,7 @@ def _read_images(train: Sequence[Shard], test: Sequence[Shard], image: str) -> N
         remedy = "(channels x height x width): use parts of one data set"
         raise InputError("data.test", str(test[0].path), f"{both} {remedy}")
     shards = [*train, *test]
-    # Allocated once: neither parts nor batches are ever held twice.
+    # Allocated once, so that no part or batch is in memory twice.
     images_NCHW = np.empty((sum(shard.rows for shard in shards), *shape), np.uint8)
     filled = 0
     for shard in shards:
@@ -186,7 +186,7 @@ def _decoded(
 def _each(
     shard: Shard, image: str, use: Callable[[pa.Array], T], batch: int = BATCH
 ) -> Iterator[T]:
-    """Yield what `use` makes of each batch of images; its errors say the row of the file."""
+    """Yield the result of `use` for each batch of images; errors name the row of the file."""
     first = 0
     with opened(shard.key, shard.path) as file:
         for rows in file.iter_batches(batch, columns=[image]):
@@ -208,7 +208,7 @@ def _linked(shard: Shard, image: str) -> list[Path]:
 
 
 def _all_inside(shard: Shard, image: str) -> bool:
-    """Say whether no image is a link, from the footer if it counts nulls: pixels stay unread."""
+    """Return whether no image is a link; if the footer counts nulls, no pixel is read."""
     with opened(shard.key, shard.path) as file:
         if not pa.types.is_struct(file.schema_arrow.field(image).type):
             return True

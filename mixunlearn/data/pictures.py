@@ -1,7 +1,7 @@
-"""Data sets too large for memory: pictures that are decoded into the data set's file itself.
+"""Data sets too large for memory: pictures are decoded directly into the data set's file.
 
-The file grows under a temporary name, beside a note of what is in it: who kills the process loses
-the part it is at.
+The file grows under a temporary name, next to a note of its content. If the process is killed,
+only the part that it was decoding is lost.
 
 Shapes: M pictures, N of them that can be decoded, C channels, H W pixels.
 """
@@ -28,7 +28,7 @@ from mixunlearn.data.names import printable
 from mixunlearn.data.pixels import PixelError, Shape
 from mixunlearn.errors import CorruptError, MissingError, MixUnlearnError
 
-PART = 256  # pictures decoded at a time: bounds memory, and what is lost when the process is killed
+PART = 256  # pictures decoded at a time: limits memory, and the loss if the process is killed
 
 logger = logging.getLogger(__name__)
 
@@ -44,9 +44,9 @@ class Pictures:
         n_train: pictures [0, n_train) are the training part, all others the test part.
         source: name of the source.
         shape: (C, H, W) of all images.
-        decode: returns the image of a picture's number, uint8; called by several threads at once.
-            A `PixelError` leaves the picture out, any other error ends the import: it continues
-            there the next time.
+        decode: gets a picture's number and returns its image, uint8; several threads call it at
+            the same time. A `PixelError` skips the picture. Any other error ends the import; the
+            next import continues there.
     """
 
     names: Sequence[str]
@@ -58,10 +58,10 @@ class Pictures:
     decode: Callable[[int], NDArray[np.uint8]]
 
     def attempt(self, picture: int) -> NDArray[np.uint8] | str:
-        """Return the image of a picture, or why there is none.
+        """Return the image of a picture, or the reason why it cannot be decoded.
 
         Raises:
-            MixUnlearnError: its file cannot be read, which says nothing of what is in it.
+            MixUnlearnError: its file cannot be read; its content may be fine.
         """
         try:
             image_CHW = self.decode(picture)
@@ -78,12 +78,13 @@ class Pictures:
 
 
 def collect(pictures: Pictures, path: Path) -> Dataset:
-    """Return the data set in `path`, decoding first what is still missing of it.
+    """Return the data set in `path`, after decoding the pictures that are still missing.
 
-    One process decodes, others wait for it; a part at a time is in memory.
+    One process decodes while others wait; only one part is in memory at a time.
 
     Raises:
-        MixUnlearnError: no room, the file cannot be written, or no picture can be decoded.
+        MixUnlearnError: the disk is too full, the file cannot be written, or no picture can be
+            decoded.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -98,11 +99,11 @@ def collect(pictures: Pictures, path: Path) -> Dataset:
 
 
 class _Growing:
-    """The file on its way: what is in it, and how it becomes a data set's.
+    """The unfinished file: its content so far, and how to complete it.
 
     Attributes:
-        done: how many pictures were tried.
-        skipped: those that cannot be decoded, with the reason.
+        done: number of pictures that were tried.
+        skipped: pictures that cannot be decoded, with the reason.
     """
 
     def __init__(self, pictures: Pictures, path: Path) -> None:
@@ -115,25 +116,25 @@ class _Growing:
 
     @property
     def size(self) -> int:
-        """Return the bytes the file must have by now."""
+        """Return the number of bytes that the file must have by now."""
         return self.start + (self.done - len(self.skipped)) * self.image_bytes
 
     def complete(self) -> None:
-        """Decode what is missing, and give the file its name."""
+        """Decode the missing pictures, then give the file its final name."""
         self._resume()
         self._require_room()
         with self.pixels.open("ab") as file:
-            file.truncate(self.size)
+            file.truncate(self.size)  # a killed process may have written more than its note says
             self._decode(file)
         arrow.surround(self._dataset(), self.pixels)
         self.pixels.replace(self.path)
         self.note.unlink()
 
     def _resume(self) -> None:
-        """Take up what an earlier process noted, if the pixels are there that it speaks of."""
+        """Continue from an earlier process's note, if the file holds all pixels it mentions."""
         with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
             note = json.loads(self.note.read_text())
-            # Another version of Arrow may want the pixels elsewhere.
+            # Another version of Arrow may expect the pixels at another offset.
             if note["start"] == self.start:
                 self.done, self.skipped = note["done"], dict(note["skipped"])
         if not self.pixels.exists() or self.pixels.stat().st_size < self.size:
@@ -149,7 +150,7 @@ class _Growing:
 
     def _decode(self, file: BinaryIO) -> None:
         total = len(self.pictures.names)
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow computes outside Python's lock
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow releases the GIL while decoding
             while self.done < total:
                 part = range(self.done, min(self.done + PART, total))
                 for picture, image in zip(part, pool.map(self.pictures.attempt, part), strict=True):
@@ -162,7 +163,7 @@ class _Growing:
                 logger.info("%s: %d of %d decoded", self.pictures.source, self.done, total)
 
     def _keep(self, file: BinaryIO) -> None:
-        """Note what is in the file, once it is on the disk."""
+        """Sync the file to the disk, then write the note of its content."""
         file.flush()
         os.fsync(file.fileno())
         note = {"start": self.start, "done": self.done, "skipped": list(self.skipped.items())}

@@ -1,4 +1,4 @@
-"""Image columns, in any of their layouts, as uint8 arrays.
+"""Decodes image columns of any supported layout into uint8 arrays.
 
 Shapes: N images, C channels, H W pixels.
 """
@@ -14,12 +14,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-# Named, because some of Pillow's other formats start a program to decode.
+# An explicit list, because some of Pillow's other formats start a program to decode.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 # Pillow modes of 8 bits a channel that are kept; others are converted or refused.
 KEPT = {"L", "LA", "RGB", "RGBA"}
 CONVERTED = {"1": "L", "P": "RGB", "PA": "RGB", "CMYK": "RGB", "YCbCr": "RGB"}
-ORIENTATION = 0x0112  # tag of cameras that turn the picture without turning its pixels
+ORIENTATION = 0x0112  # EXIF tag: the picture must be rotated, its pixels are not
 BYTE, SIXTEEN_BITS = 255, 65535
 BITS = 8
 FLAT, COLOUR = 2, 3  # axes of an image stored as H, W and as H, W, C or C, H, W
@@ -31,8 +31,8 @@ class PixelError(ValueError):
     """An image cannot be used.
 
     Args:
-        row: its row in the column, None when the whole column is meant.
-        reason: what is wrong and what to do, to follow "row 3".
+        row: its row in the column, `None` for the whole column.
+        reason: what is wrong and what to do, a text that can follow "row 3".
     """
 
     def __init__(self, row: int | None, reason: str) -> None:
@@ -46,10 +46,10 @@ def decode(column: pa.Array, folder: Path, expected: Shape | None = None) -> NDA
 
     Args:
         column: structs of `bytes` and `path`, encoded images, or nested lists of numbers:
-            (H, W), (H, W, C) or (C, H, W) where channels are the smaller of first and last.
+            (H, W), (H, W, C) or (C, H, W); the smaller of the first and the last axis is C.
             Integers lie in 0..255, floats in [0, 1], booleans are black and white.
-        folder: where the paths start.
-        expected: (C, H, W) that every image must have; None takes the first image's.
+        folder: the folder that paths are relative to.
+        expected: (C, H, W) that every image must have; `None` means the first image's shape.
 
     Raises:
         PixelError: an image is missing, broken, of another size or out of range.
@@ -69,12 +69,12 @@ def decode(column: pa.Array, folder: Path, expected: Shape | None = None) -> NDA
 
 
 def decode_square(file: BinaryIO, size: int) -> NDArray[np.uint8]:
-    """Return any image as (3, size, size) uint8: its shorter side scaled to `size`, its centre.
+    """Return the centre of any image, its shorter side scaled to `size`: (3, size, size) uint8.
 
-    Of an animation that is the first frame; transparency is dropped, 16 bits become 8.
+    An animation gives its first frame; transparency is dropped, 16 bits become 8.
 
     Raises:
-        PixelError: it is no image, or not whole.
+        PixelError: the file is not an image, or is incomplete.
         OSError: the file cannot be read.
     """
     try:
@@ -83,9 +83,9 @@ def decode_square(file: BinaryIO, size: int) -> NDArray[np.uint8]:
         square = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
         return np.asarray(square).transpose(2, 0, 1)
     except UnidentifiedImageError as error:
-        raise PixelError(None, f"is no image in {', '.join(FORMATS)}") from error
-    except Exception as error:  # Pillow raises a dozen kinds for broken files
-        # Not the file's content is to blame: Pillow's own errors have no number.
+        raise PixelError(None, f"is not an image in {', '.join(FORMATS)}") from error
+    except Exception as error:  # Pillow raises a dozen types of errors for broken files
+        # Pillow's own errors have no errno; an error with one is not caused by the content.
         if isinstance(error, MemoryError) or getattr(error, "errno", None):
             raise
         raise PixelError(None, f"cannot be decoded ({error})") from error
@@ -143,9 +143,9 @@ def _open_all(contents: Iterator[bytes]) -> Iterator[NDArray[np.uint8]]:
         try:
             yield _open(content)
         except UnidentifiedImageError as error:
-            reason = f"is no image in {', '.join(FORMATS)}: replace or drop it"
+            reason = f"is not an image in {', '.join(FORMATS)}: replace or drop it"
             raise PixelError(row, reason) from error
-        except Exception as error:  # Pillow raises a dozen kinds for broken files
+        except Exception as error:  # Pillow raises a dozen types of errors for broken files
             reason = f"cannot be decoded ({error}): replace or drop it"
             raise PixelError(row, reason) from error
 
@@ -170,7 +170,7 @@ def _in_colour(image: Image.Image) -> Image.Image:
             raise ValueError(f"mode {image.mode}, only 8 and 16 bits a channel are supported")
         image = Image.fromarray((values >> BITS).astype(np.uint8))
     if image.mode in {"P", "PA"}:
-        image = image.convert("RGBA")  # straight to RGB, Pillow warns of transparent palettes
+        image = image.convert("RGBA")  # avoids Pillow's warning about transparent palettes
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
@@ -191,7 +191,7 @@ def _shape(image_CHW: NDArray[np.uint8]) -> Shape:
 def _refuse_other_shape(row: int, shape: Shape, expected: Shape | None) -> None:
     if expected and shape != expected:
         both = f"is {describe_shape(shape)}, the first image {describe_shape(expected)}"
-        remedy = "bring all to one size and mode"
+        remedy = "convert all to one size and mode"
         raise PixelError(row, f"{both} (channels x height x width): {remedy}")
 
 
@@ -224,7 +224,7 @@ def _common_length(column: pa.Array, per_row: int) -> int:
     lengths = pc.list_value_length(column).to_numpy()
     odd = np.flatnonzero(lengths != lengths[0])
     if len(odd):
-        raise PixelError(int(odd[0]) // per_row, "differs in size: bring all images to one size")
+        raise PixelError(int(odd[0]) // per_row, "differs in size: convert all images to one size")
     if not lengths[0]:
         raise PixelError(0, "has no pixels: fill or drop it")
     return int(lengths[0])
@@ -247,7 +247,7 @@ def _to_bytes(values: pa.Array, per_row: int) -> NDArray[np.uint8]:
 
 
 def _refuse_outside(numbers: NDArray[Any], highest: int, per_row: int, rule: str) -> None:
-    # Written so that NaN is outside as well.
+    # Written as a negation, so that NaN counts as outside too.
     outside = np.flatnonzero(~((numbers >= 0) & (numbers <= highest)))
     if len(outside):
         first = int(outside[0])

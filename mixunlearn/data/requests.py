@@ -12,10 +12,10 @@ KEY, COLUMN = "task.ids", "id"
 
 
 def read_request(path: str) -> list[int]:
-    """Return the ids in a file, as they stand there.
+    """Return the ids in a file, in their order and not checked.
 
     Args:
-        path: a text file with one whole number a line, or a Parquet file (`.parquet`) with
+        path: a text file with one whole number per line, or a Parquet file (`.parquet`) with
             whole numbers in its column `id`.
 
     Raises:
@@ -25,7 +25,7 @@ def read_request(path: str) -> list[int]:
     try:
         return _of_parquet(file) if file.suffix == ".parquet" else _of_text(file)
     except UnicodeDecodeError as error:
-        raise InputError(KEY, path, "not a text file: give one id a line") from error
+        raise InputError(KEY, path, "not a text file: give one id per line") from error
     except (OSError, pa.ArrowException) as error:
         reason = getattr(error, "strerror", None) or "not a Parquet file"
         remedy = f"cannot be read ({reason}): give a list of ids, or a file of them"
@@ -41,7 +41,8 @@ def _number(text: str, where: str) -> int:
     try:
         return int(text)
     except ValueError as error:
-        raise InputError(KEY, text, f"{where} is no whole number: give one id a line") from error
+        reason = f"{where} is not a whole number: give one id per line"
+        raise InputError(KEY, text, reason) from error
 
 
 def _of_parquet(file: Path) -> list[int]:

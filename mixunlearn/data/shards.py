@@ -16,7 +16,14 @@ from mixunlearn.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """One Parquet file of a part, with what its footer says."""
+    """One Parquet file of a part, with the facts in its footer.
+
+    Args:
+        key: the setting that names the file, for error messages.
+        path: of the file.
+        rows: number of rows.
+        names: class names in the Hugging Face metadata; `None` if there are none.
+    """
 
     key: str
     path: Path
@@ -34,7 +41,8 @@ def open_part(key: str, text: str, image: str, label: str) -> list[Shard]:
         label: column that each file must have.
 
     Raises:
-        InputError: no such file, no Parquet file, no such column or no rows.
+        InputError: a file does not exist, is not a Parquet file or lacks a column, or there are no
+            rows.
     """
     shards = [_open_shard(key, path, image, label) for path in _find(key, text)]
     if not sum(shard.rows for shard in shards):
@@ -44,7 +52,7 @@ def open_part(key: str, text: str, image: str, label: str) -> list[Shard]:
 
 @contextmanager
 def opened(key: str, path: Path) -> Iterator[pq.ParquetFile]:
-    """Open one Parquet file; whatever goes wrong while reading it is the file's fault."""
+    """Open one Parquet file; an error while reading it becomes an `InputError` about the file."""
     try:
         with pq.ParquetFile(path) as file:
             yield file
@@ -52,7 +60,7 @@ def opened(key: str, path: Path) -> Iterator[pq.ParquetFile]:
         raise InputError(key, str(path), "no such file: correct the path") from error
     except (pa.ArrowException, OSError) as error:
         reason = str(error).partition("\n")[0]
-        remedy = "give a Parquet file that is whole"
+        remedy = "give a valid Parquet file"
         raise InputError(key, str(path), f"cannot be read ({reason}): {remedy}") from error
 
 
@@ -62,7 +70,7 @@ def _find(key: str, text: str) -> list[Path]:
         raise InputError(key, text, f"is a folder: name its files, for example {path}/*.parquet")
     if path.exists() or not glob.has_magic(text):
         return [path]
-    # glob.glob, because Path.glob takes no absolute patterns.
+    # glob.glob, because Path.glob does not accept absolute patterns.
     found = sorted(map(Path, glob.glob(str(path), recursive=True)))  # noqa: PTH207
     if not found:
         raise InputError(key, text, f"no file matches (from {Path.cwd()}): correct the pattern")
@@ -85,5 +93,5 @@ def _class_names(metadata: dict[bytes, bytes] | None, label: str) -> tuple[str, 
     try:
         names = json.loads((metadata or {})[b"huggingface"])["info"]["features"][label]["names"]
     except (KeyError, TypeError, ValueError):
-        return None  # written by something else, or the label is not a ClassLabel
+        return None  # not written by Hugging Face's library, or the label is not a ClassLabel
     return tuple(map(str, names)) if isinstance(names, list) else None

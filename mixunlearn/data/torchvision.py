@@ -1,8 +1,8 @@
-"""The data sets that torchvision knows where to get: MNIST, Fashion-MNIST, CIFAR, SVHN.
+"""The data sets that torchvision can download: MNIST, Fashion-MNIST, CIFAR, SVHN.
 
-torchvision has their addresses and checksums, and downloads. Reading is done here: its own readers
-unpickle CIFAR's batches, which here come in the binary version, and take MNIST's files without a
-look at their checksums.
+torchvision has their addresses and checksums, and downloads them. This module reads them:
+torchvision's readers unpickle CIFAR's batches (the binary version is used here instead), and do not
+check the checksums of MNIST's files.
 
 Shapes: N images, C channels, H W pixels.
 """
@@ -42,7 +42,7 @@ class Raw:
     Args:
         name: of the file.
         md5: of its content.
-        addresses: where it can be got, to be tried in this order.
+        addresses: where it can be downloaded, tried in this order.
     """
 
     name: str
@@ -58,8 +58,8 @@ class Cifar:
         raw: the archive.
         train: its members with training images.
         test: its member with test images.
-        names: its member with a class name a line.
-        labels: bytes before an image's pixels; the last of them is its class.
+        names: its member with one class name per line.
+        labels: number of bytes before an image's pixels; the last of them is its class.
     """
 
     raw: Raw
@@ -95,11 +95,12 @@ def load_mnist(root: str | None = None, download: bool = False) -> Dataset:
     """Return MNIST: 60,000 + 10,000 digits of 28x28.
 
     Args:
-        root: folder of the four files, as published; by default one of this machine.
-        download: get those that are not there.
+        root: folder of the four files, as published; by default a folder of this machine.
+        download: download the missing files.
 
     Raises:
-        InputError: a file is missing, or not what was published; torchvision is not installed.
+        InputError: a file is missing or differs from the published one; torchvision is not
+            installed.
         MixUnlearnError: a download failed.
     """
     return _mnist("mnist", "MNIST", DIGITS, root, download)
@@ -117,7 +118,7 @@ def load_cifar10(root: str | None = None, download: bool = False) -> Dataset:
 
 
 def load_cifar100(root: str | None = None, download: bool = False) -> Dataset:
-    """Return CIFAR-100 with its 100 fine classes, as `load_cifar10`."""
+    """Return CIFAR-100 with its 100 fine classes; otherwise as `load_cifar10`."""
     return _cifar("cifar100", root, download)
 
 
@@ -136,7 +137,7 @@ def load_svhn(root: str | None = None, download: bool = False) -> Dataset:
 
 
 def contents(**_: object) -> list[str]:
-    """Return nothing: whatever has the right checksums is the same."""
+    """Return nothing: files with the right checksums always have the same content."""
     return []
 
 
@@ -166,7 +167,7 @@ def _mnist(
 def _cifar(source: str, root: str | None, download: bool) -> Dataset:
     cifar = CIFARS[source]
     (path,) = _files(source, [cifar.raw], root, download)
-    with tarfile.open(path) as archive:  # read in memory: nothing is unpacked anywhere
+    with tarfile.open(path) as archive:  # read in memory: nothing is extracted to the disk
         train = _records(b"".join(_member(archive, name) for name in cifar.train), cifar.labels)
         test = _records(_member(archive, cifar.test), cifar.labels)
         classes = _member(archive, cifar.names).decode("ascii").split()
@@ -194,7 +195,7 @@ def _read_idx(path: Path) -> Images:
 
 
 def _read_mat(path: Path) -> tuple[Images, Labels]:
-    """Return images and labels of one of SVHN's MATLAB files."""
+    """Return the images and labels in one of SVHN's MATLAB files; digit 0 has label 10 there."""
     found = need("scipy.io", "svhn", "scipy").loadmat(path, variable_names=["X", "y"])
     return found["X"].transpose(3, 2, 0, 1), found["y"].ravel().astype(np.int64) % len(DIGITS)
 
@@ -211,13 +212,13 @@ def _records(content: bytes, labels: int) -> tuple[Images, Labels]:
 
 
 def _files(source: str, raws: Sequence[Raw], root: str | None, download: bool) -> list[Path]:
-    """Return the files of a data set, each with the checksum it must have."""
+    """Return the files of a data set after checking their checksums."""
     folder = arrow.machine_folder() / source if root is None else typed_path("data.root", root)
     lacking = [raw for raw in raws if not (folder / raw.name).exists()]
     if lacking and not download:
         places = {address.rpartition("/")[0] for raw in lacking for address in raw.addresses[:1]}
         names = ", ".join(raw.name for raw in lacking)
-        remedy = f"put there {names} (from {', '.join(places)}/), or set data.download=true"
+        remedy = f"put {names} there (from {', '.join(places)}/), or set data.download=true"
         raise InputError("data.root", str(folder), f"files are missing: {remedy}")
     for raw in lacking:
         _download(source, raw, folder)
@@ -227,7 +228,7 @@ def _files(source: str, raws: Sequence[Raw], root: str | None, download: bool) -
 
 
 def _download(source: str, raw: Raw, folder: Path) -> None:
-    """Put a file into a folder: whole and with the right checksum, or not at all."""
+    """Download a file into a folder: complete and with the right checksum, or not at all."""
     get = need("torchvision.datasets.utils", source, "torchvision").download_url
     reasons, part = [], f".{raw.name}.part"
     for address in raw.addresses:
@@ -251,11 +252,11 @@ def _refuse_other_content(raw: Raw, folder: Path) -> None:
         remedy = f"{raw.name} cannot be read ({error.strerror}): restore it or its permission"
         raise InputError("data.root", str(folder), remedy) from error
     if found != raw.md5:
-        remedy = "delete it, and get it again"
+        remedy = "delete it and download it again"
         reason = f"{raw.name} has the MD5 sum {found}, not {raw.md5}: {remedy}"
         raise InputError("data.root", str(folder), reason)
 
 
 def _md5() -> "hashlib._Hash":
-    # Against damage, not against an attacker: whatever is in the files, reading them runs nothing.
+    # MD5 detects damage, not attacks; reading these files never runs code.
     return hashlib.md5(usedforsecurity=False)

@@ -1,4 +1,4 @@
-"""Unlearning methods by name; a new one is a file here and a line in `METHODS`."""
+"""Unlearning methods by name; to add one, write a file here and a line in `METHODS`."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -9,7 +9,7 @@ from mixunlearn.plugins import registry
 if TYPE_CHECKING:
     from mixunlearn.methods.base import Context, Method
 
-# Each is imported when it is first asked for: names are checked without PyTorch.
+# Each is imported on first use, so that names can be checked without PyTorch.
 METHODS: Mapping[str, type["Method"]] = registry(
     {
         "ascent": "mixunlearn.methods.ascent:Ascent",

@@ -1,4 +1,4 @@
-"""Gradient ascent on the forget set alone."""
+"""Gradient ascent on the forget set only."""
 
 from dataclasses import dataclass
 
@@ -9,9 +9,9 @@ from mixunlearn.methods.base import Method
 
 @dataclass(kw_only=True)
 class Ascent(Method):
-    """Maximise `CE(D_f)`; the retain set is not looked at, so only a small step leaves it intact.
+    """Maximise `CE(D_f)`; the retain set is not used, so only small steps leave it intact.
 
-    Deviation: Adam, whose steps do not grow with the gradient, for the papers' SGD.
+    Deviation: Adam, whose steps do not grow with the gradient, instead of the papers' SGD.
 
     Source: Golatkar et al., CVPR 2020, arXiv 1911.04933; Thudi et al., EuroS&P 2022,
         arXiv 2109.13398 (NegGrad).
@@ -23,7 +23,7 @@ class Ascent(Method):
     lr: float = 1e-5
 
     def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
-        """Take one step up the cross entropy of the forget half of the batch."""
+        """Take one step that increases the cross entropy of the forget half of the batch."""
         loss = -self.cross_entropy(self.context.forget, forget_B)
         self.step(loss)
         return {"loss": loss.detach()}

@@ -1,4 +1,4 @@
-"""Bad teaching: the original teaches the retain set, an untrained model the forget set."""
+"""Bad teaching: the original is the teacher on D_r, an untrained model is the teacher on D_f."""
 
 from dataclasses import dataclass
 
@@ -14,8 +14,8 @@ from mixunlearn.signature import seed_for
 class BadTeacher(Method):
     """Minimise `KL_T(original ‖ u)` on D_r + `KL_T(untrained ‖ u)` on D_f.
 
-    Deviation: a batch holds as many forget as retain images; the paper's are drawn from D_f and a
-    part of D_r together.
+    Deviation: a batch has as many forget as retain images; the paper draws its batches from D_f and
+    a part of D_r together.
 
     Args:
         temperature: T > 0 of teachers and unlearner.
@@ -28,7 +28,7 @@ class BadTeacher(Method):
     temperature: float = 1.0
 
     def prepare(self, context: Context) -> None:
-        """Ask the bad teacher once; what the original says is known."""
+        """Compute the bad teacher's outputs once; those of the original are known."""
         super().prepare(context)
         untrained = context.fresh(seed_for("bad teacher", context.seed)).to(context.device)
         self.bad_probs_NK, _ = predict(untrained, context.forget.images_NCHW)

@@ -1,4 +1,4 @@
-"""The verbs every unlearning method has, and the epoch loop, written once."""
+"""The interface of all unlearning methods, and their common epoch loop."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -19,19 +19,19 @@ from mixunlearn.precision import FLOAT32, Precision
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """What a method is given.
+    """Everything that a method may use.
 
     Args:
         original: the trained model that must forget; frozen, never changed.
         fresh: builds an untrained model of the same kind from a seed.
-        initial: builds what originals and references start from: the same, or with pretrained
-            weights.
+        initial: builds the model that originals and references start from, from a seed: an
+            untrained one, or one with pretrained weights.
         forget: D_f.
         retain: D_r.
         held_out: images for tuning that no model was trained on, with labels.
         classes: number of classes.
-        forgotten: the classes that a class task forgets whole, () for other tasks.
-        seed: all the method's random choices follow from it.
+        forgotten: the classes that a class task forgets completely, () for other tasks.
+        seed: determines all random choices of the method.
         precision: of each step.
     """
 
@@ -48,7 +48,7 @@ class Context:
 
     @property
     def device(self) -> torch.device:
-        """Where the samples lie and the models compute."""
+        """The device of the samples and the models."""
         return self.forget.images_NCHW.device
 
 
@@ -59,20 +59,20 @@ class Stateful(Protocol):
         """Return the state as nested plain containers of tensors and numbers."""
 
     def load_state_dict(self, state_dict: dict[str, Any], /) -> object:
-        """Take a state over."""
+        """Load a state."""
 
 
 @dataclass(kw_only=True)
 class Method(ABC):
     """One way to unlearn; its fields are its hyperparameters.
 
-    A subclass says in `update` what one step does with one batch of pairs.
+    A subclass defines in `update` what one step does with one batch of pairs.
 
     Attributes:
-        needs_labels: whether it can do without labels.
-        whole_classes: whether it can forget nothing but whole classes.
-        passes_over: the set an epoch is one pass over; the other one cycles beside it.
-        ceiling: epochs after which nothing changes any more, `None` if there are none such.
+        needs_labels: whether it cannot work without labels.
+        whole_classes: whether it can only forget whole classes.
+        passes_over: the set that one epoch passes over once; the other set is repeated as needed.
+        ceiling: number of epochs after which nothing changes any more; `None` if there is no limit.
 
     Args:
         lr: learning rate of Adam on the unlearner, > 0.
@@ -89,10 +89,10 @@ class Method(ABC):
 
     @classmethod
     def incompatible(cls, task: str, labels: str) -> str | None:
-        """Return why the method makes no sense for a kind of task, `None` if it does.
+        """Return why the method cannot be used for a kind of task, `None` if it can.
 
         Args:
-            task: kind of the task, "class" where whole classes are forgotten.
+            task: kind of the task, "class" if whole classes are forgotten.
             labels: "aware" or "agnostic".
         """
         if labels == "agnostic" and cls.needs_labels:
@@ -102,7 +102,7 @@ class Method(ABC):
         return None
 
     def prepare(self, context: Context) -> None:
-        """Build the unlearner and all that is trained, from the seed alone."""
+        """Build the unlearner and everything else that is trained; only the seed decides how."""
         self.context = context
         self.gradient_masks: dict[str, Tensor] = {}
         self.rng = np.random.default_rng(context.seed)
@@ -110,7 +110,7 @@ class Method(ABC):
         self.optimizer: torch.optim.Optimizer = adam(self.model, self.lr)
 
     def start(self, context: Context) -> StagedModel:
-        """Return the model unlearning starts from: a copy of the original."""
+        """Return the model that unlearning starts from: a copy of the original."""
         model = deepcopy(context.original)
         return model.requires_grad_(True)
 
@@ -123,11 +123,11 @@ class Method(ABC):
                 self.step_number = number
                 for name, scalar in self.update(forget_B, retain_B).items():
                     scalars.setdefault(name, []).append(scalar)
-        # Read once an epoch: reading a number each step would stall a GPU.
+        # Read once per epoch: reading a number in each step would stall a GPU.
         return {name: torch.stack(values).mean().item() for name, values in scalars.items()}
 
     def set_mode(self) -> None:
-        """Put the unlearner into the mode that all steps of an epoch need: training mode."""
+        """Put the unlearner into the mode for all steps of an epoch: training mode by default."""
         self.model.train()
 
     def pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -154,7 +154,7 @@ class Method(ABC):
         """Take one step on a batch of pairs and return detached scalars, at least `loss`."""
 
     def logits(self, forget_B: Tensor, retain_B: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the unlearner's logits, (B, K) of either half of a batch, from one pass."""
+        """Return the unlearner's logits for each half of a batch, (B, K), from one pass."""
         context = self.context
         images = torch.cat((context.forget.batch(forget_B), context.retain.batch(retain_B)))
         forget, retain = self.model(images).split((len(forget_B), len(retain_B)))
@@ -165,13 +165,13 @@ class Method(ABC):
         return F.cross_entropy(self.model(samples.batch(indices_B)), samples.labels(indices_B))
 
     def step(self, loss: Tensor, *, optimizer: torch.optim.Optimizer | None = None) -> None:
-        """Take one step down the gradient of a loss, where `gradient_masks` allow it.
+        """Take one step down the gradient of a loss, scaled by `gradient_masks`.
 
-        A weight whose gradient was always zero is not moved by Adam.
+        Adam does not move a weight whose gradient was always zero.
 
         Args:
             loss: a scalar.
-            optimizer: of the weights to change; `None` is the unlearner's own.
+            optimizer: of the weights to change; `None` means the unlearner's own.
         """
         masks = self.gradient_masks.items()
         take_step(
@@ -182,7 +182,7 @@ class Method(ABC):
         )
 
     def parts(self) -> dict[str, Stateful]:
-        """Return by name all that training changes, beside the random generator."""
+        """Return by name everything that training changes, except the random generator."""
         return {"model": self.model, "optimizer": self.optimizer}
 
     def state_dict(self) -> dict[str, Any]:
@@ -199,22 +199,22 @@ class Method(ABC):
 
 @dataclass(kw_only=True)
 class OneStep(Method):
-    """A method that changes the original's weights once; every epoch gives the same result."""
+    """A method that changes the original's weights in one step; all epochs give the same result."""
 
     ceiling: ClassVar[int | None] = 1
-    # There are no steps of an optimizer: what only those need is no hyperparameter here.
+    # There is no optimizer, so these are not hyperparameters here.
     lr: ClassVar[float] = 0.0  # type: ignore[misc]
     batch: ClassVar[int] = 0  # type: ignore[misc]
 
     def epoch(self) -> dict[str, float]:
-        """Put the original's weights back and change them."""
+        """Restore the original's weights and change them."""
         self.model.load_state_dict(self.context.original.state_dict())
         self.model.eval()
         return {name: scalar.item() for name, scalar in self.apply().items()}
 
     @abstractmethod
     def apply(self) -> dict[str, Tensor]:
-        """Change the unlearner's weights, which are the original's; return scalars with `loss`."""
+        """Change the weights, which are the original's; return scalars, at least `loss`."""
 
     def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
         """Do not call: there are no steps."""

@@ -1,4 +1,4 @@
-"""Boundary unlearning: the decision boundary moves until the forget set lies beyond it.
+"""Boundary unlearning: move the decision boundary until the forget set lies beyond it.
 
 Shape suffixes: N samples, B batch, K classes, D features.
 """
@@ -23,18 +23,18 @@ BATCH = 256
 
 @dataclass(kw_only=True)
 class Boundary(Method):
-    """Minimise `CE(D_f, other classes)`; the retain set is not looked at.
+    """Minimise `CE(D_f, other classes)`; the retain set is not used.
 
-    "shrink" takes for each image the class that the original is nearest to taking it for: the
-    highest wrong one one step of FGSM away. "expand" adds a shadow class, teaches it to D_f, and
-    prunes it: the shadow's weights lie beside the model, which never has more than K classes.
+    "shrink" uses for each image the nearest wrong class: the wrong class with the highest logit of
+    the original after one step of FGSM. "expand" adds a shadow class, trains D_f on it, and prunes
+    it: the shadow's weights are kept outside the model, which never has more than K classes.
 
-    Ours: where whole classes are forgotten, none of them is the nearest. Deviation: Adam for the
-    authors' SGD.
+    Ours: if whole classes are forgotten, none of them can be the nearest. Deviation: Adam instead
+    of the authors' SGD.
 
     Args:
         mode: "shrink" or "expand".
-        epsilon: ε ≥ 0 of FGSM, in units of a pixel's range; unused by "expand".
+        epsilon: ε ≥ 0 of FGSM, in units of a pixel's range; "expand" does not use it.
 
     Source: Chen et al., CVPR 2023, arXiv 2303.11570.
     """
@@ -73,7 +73,7 @@ class Boundary(Method):
         return {"loss": loss.detach()}
 
     def widened(self, images: Tensor) -> Tensor:
-        """Return logits with the shadow class as the last one, shape (B, K + 1)."""
+        """Return logits of shape (B, K + 1); the last one is the shadow class."""
 
         def widen(_: nn.Module, features: tuple[Tensor], logits_BK: Tensor) -> Tensor:
             return torch.cat((logits_BK, self.shadow(features[0])), dim=1)
@@ -83,7 +83,7 @@ class Boundary(Method):
         return logits
 
     def parts(self) -> dict[str, Stateful]:
-        """Return by name all that training changes."""
+        """Return by name everything that training changes."""
         return super().parts() | ({"shadow": self.shadow} if self.mode == "expand" else {})
 
 
@@ -98,7 +98,7 @@ def nearest(
         model: f, in evaluation mode.
         samples: with labels.
         epsilon: ε ≥ 0.
-        forgotten: classes that are forgotten whole.
+        forgotten: classes that are forgotten completely.
     """
     found = []
     order_N = torch.arange(len(samples), device=samples.images_NCHW.device)
@@ -113,13 +113,13 @@ def nearest(
 
 
 def last_linear(model: nn.Module, classes: int) -> nn.Linear:
-    """Return the layer that makes the logits.
+    """Return the layer that computes the logits.
 
     Raises:
-        InputError: it is not a linear one.
+        InputError: it is not a linear layer.
     """
     layer = classifier(model)
     if layer.out_features != classes:
-        remedy = "the model's last layer is not linear; take shrink"
+        remedy = "the model's last layer is not linear; use shrink"
         raise InputError("search.space.mode", "expand", remedy)
     return layer

@@ -1,4 +1,4 @@
-"""Catastrophic forgetting of the last layers: finetuning that leaves all before them as it is."""
+"""Catastrophic forgetting of the last layers: finetune them and freeze all layers before them."""
 
 from dataclasses import dataclass
 
@@ -10,12 +10,12 @@ from mixunlearn.methods.finetune import Finetune
 
 @dataclass(kw_only=True)
 class CFk(Finetune):
-    """Minimise `CE(D_r)` over the last k layers alone, from the original model.
+    """Minimise `CE(D_r)` over the last k layers only, starting from the original model.
 
     Args:
-        k: layers that are trained, at least 1: linear maps and convolutions with the norms that
-            follow them, counted from the end in the order of their definition. All there are, if
-            there are fewer.
+        k: number of layers to train, at least 1. A layer is a linear map or a convolution with the
+            norms that follow it; layers are counted from the end, in the order of their definition.
+            If the model has fewer layers, all are trained.
 
     Source: Goel et al., arXiv 2201.06640 (CF-k).
     """
@@ -23,7 +23,7 @@ class CFk(Finetune):
     k: int = 3
 
     def prepare(self, context: Context) -> None:
-        """Freeze all before the last k layers."""
+        """Freeze everything before the last k layers."""
         super().prepare(context)
         self.frozen, trained = split(self.model, self.k)
         self.model.requires_grad_(False)
@@ -32,16 +32,17 @@ class CFk(Finetune):
                 weight.requires_grad_(True)
 
     def set_mode(self) -> None:
-        """Put the last k layers alone into training mode."""
+        """Put only the last k layers into training mode."""
         super().set_mode()
-        for module in self.frozen:  # or batch norm's statistics would continue changing
+        for module in self.frozen:  # otherwise, the statistics of frozen batch norms would change
             module.eval()
 
 
 def split(model: nn.Module, k: int) -> tuple[list[nn.Module], list[nn.Module]]:
-    """Return the modules that compute something: those before the last k layers, and the others.
+    """Return the computing modules before the last k layers, and those of the last k layers.
 
-    A layer begins with a matrix or a kernel; a norm, whose weights are vectors, begins none.
+    A layer begins with a module that has a matrix or a kernel. A norm has only vectors as weights,
+    so it belongs to the layer before it.
     """
     modules = [
         module

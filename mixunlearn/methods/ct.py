@@ -1,4 +1,4 @@
-"""Convolution transpose: turn the kernels over, then finetune."""
+"""Convolution transpose: transpose the kernels, then finetune."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from mixunlearn.models import StagedModel
 class ConvolutionTranspose(Finetune):
     """Swap height and width of each square convolution kernel, then minimise `CE(D_r)`.
 
-    Deviation: Adam at a constant rate, as everywhere here, for SGD with a cosine over the epochs.
+    Deviation: Adam with a constant rate, as everywhere here, instead of SGD with a cosine schedule.
 
     Source: an entry to the NeurIPS 2023 unlearning challenge; Cadet et al., arXiv 2410.01276 (CT).
     """

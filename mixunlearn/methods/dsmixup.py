@@ -1,4 +1,4 @@
-"""DSMixup: what a request affects is mixed into one shard, and trained once."""
+"""DSMixup: the shards that a request affects are mixed into one shard, which is trained once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,12 +18,14 @@ from mixunlearn.models import StagedModel
 class DSMixup(ShardedMethod):
     """Minimise `λ·CE(x, y_i) + (1−λ)·CE(x, y_j)` with `x = λ·x_i + (1−λ)·x_j` across shards.
 
-    The shards that held D_f become one: its images are mixtures of retained images of two of
-    them, as many as the largest has, and one model replaces theirs. With A affected shards, a
-    request costs about the A-th part of what SISA's does. A single one is retrained as it is.
+    The shards that held D_f become one shard. Its images are mixtures of retained images of two of
+    these shards, as many as the largest of them has. One model replaces their models. With A
+    affected shards, a request costs about 1/A of SISA's cost. A single affected shard is retrained
+    without mixing.
 
-    Only the method's abstract was at hand: affected shards are mixed together, and trained so.
-    Which images are mixed, λ ~ Beta(α, α) and the new model's single vote are ours.
+    Only the abstract of the paper was available: it says that affected shards are mixed together
+    and trained. Which images are mixed, λ ~ Beta(α, α), and that the new model has a single vote
+    are ours.
 
     Args:
         alpha: α > 0 of `λ ~ Beta(α, α)`, drawn again for each step.
@@ -41,11 +43,11 @@ class DSMixup(ShardedMethod):
 
     @property
     def images_retrained(self) -> int:
-        """Return how many mixtures a pass shows: as many as the largest affected shard retains."""
+        """Return the number of mixtures in a pass: the retained images of the largest shard."""
         return max(map(len, self.affected), default=0)
 
     def retrain(self, members: Sequence[StagedModel]) -> list[Tensor]:
-        """Train the one new model for one pass over mixtures."""
+        """Train the new model for one pass over mixtures."""
         return [
             torch.stack([self.step_on_mixtures(member, *pair) for pair in self.mixtures()])
             for member in members
@@ -62,7 +64,7 @@ class DSMixup(ShardedMethod):
         return loss.detach()
 
     def mixtures(self) -> list[tuple[Tensor, Tensor]]:
-        """Return a pass of batches: for each mixture, its two images as indices into D_r."""
+        """Return the batches of a pass: for each mixture, its two images as indices into D_r."""
         first, second = pair_up(self.rng, self.affected)
         device = self.context.device
         halves = (cut(torch.from_numpy(half).to(device), self.batch) for half in (first, second))
@@ -70,10 +72,10 @@ class DSMixup(ShardedMethod):
 
 
 def pair_up(rng: np.random.Generator, shards: Sequence[Indices]) -> tuple[Indices, Indices]:
-    """Return pairs of images of different shards, as many as the largest shard has.
+    """Return pairs of images of different shards, as many as the largest shard has images.
 
-    The shards take turns to give the first image; the second is of another at random. With a
-    single shard, each image is paired with itself.
+    The shards take turns in giving the first image; the second image is from a random other shard.
+    With a single shard, each image is paired with itself.
     """
     length, count = max(map(len, shards)), len(shards)
     orders = np.stack([shard[cycled(rng, len(shard), length)] for shard in shards])

@@ -1,4 +1,4 @@
-"""Exact unlearning of the last layers: they are retrained from scratch, all before them is kept."""
+"""Exact unlearning of the last layers: retrain them from scratch, freeze all layers before them."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from mixunlearn.signature import seed_for
 
 @dataclass(kw_only=True)
 class EUk(CFk):
-    """Minimise `CE(D_r)` over the last k layers alone, which start as untrained ones do.
+    """Minimise `CE(D_r)` over the last k layers only; they start untrained.
 
     Source: Goel et al., arXiv 2201.06640 (EU-k).
     """
@@ -18,7 +18,7 @@ class EUk(CFk):
     lr: float = 1e-3
 
     def start(self, context: Context) -> StagedModel:
-        """Return a copy of the original whose last k layers are as retraining has them at first."""
+        """Return a copy of the original with the last k layers of a model before retraining."""
         model = super().start(context)
         initial = context.initial(seed_for("initial weights", context.seed)).to(context.device)
         for module, untrained in zip(

@@ -9,7 +9,7 @@ from mixunlearn.methods.base import Method
 
 @dataclass(kw_only=True)
 class Finetune(Method):
-    """Minimise `CE(D_r)` from the original model; forgetting is left to time.
+    """Minimise `CE(D_r)`, starting from the original model; forgetting only happens over time.
 
     Source: Golatkar et al., CVPR 2020, arXiv 1911.04933 (as a baseline).
     """

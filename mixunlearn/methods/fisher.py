@@ -1,4 +1,4 @@
-"""Fisher forgetting: bury what the retain set does not need under noise."""
+"""Fisher forgetting: add noise to the weights that the retain set does not need."""
 
 from dataclasses import dataclass
 
@@ -10,16 +10,16 @@ from mixunlearn.methods.gradients import diagonal_fisher, mean_loss
 from mixunlearn.signature import seed_for
 
 TINY = 1e-8
-MAX_INVERSE = 1e3  # of the Fisher information, as in the authors' code: unused weights have none
+MAX_INVERSE = 1e3  # of the Fisher information, which is 0 for unused weights; the authors' value
 
 
 @dataclass(kw_only=True)
 class Fisher(OneStep):
     """Add Gaussian noise of variance `(α / F_r)^(1/2)` to each weight.
 
-    `F_r` is the diagonal of the Fisher information of D_r, with the labels D_r has (the paper
-    draws them from the model); `1 / F_r` is bounded by 1e3. The authors' code beside the paper
-    also empties a forgotten class's row of the last layer; here it is noise alone.
+    `F_r` is the diagonal of the Fisher information of D_r, with the labels of D_r (the paper
+    draws them from the model); `1 / F_r` is bounded by 1e3. The authors' code also sets a
+    forgotten class's row of the last layer to zero; here only noise is added.
 
     Args:
         alpha: α > 0, the paper's `λ·σ_h²`.
@@ -33,9 +33,9 @@ class Fisher(OneStep):
 
     @torch.no_grad()
     def apply(self) -> dict[str, Tensor]:
-        """Add the noise, the same each time; return the loss on D_r and the noise's deviation."""
+        """Add the noise, always the same; return the loss on D_r and the noise's mean deviation."""
         fisher = diagonal_fisher(self.model, self.context.retain)
-        # On the CPU, so that the noise is the same wherever the model lies.
+        # On the CPU, so that the noise does not depend on the model's device.
         generator = torch.Generator().manual_seed(seed_for("noise", self.context.seed))
         deviations = []
         for name, weight in self.model.named_parameters():

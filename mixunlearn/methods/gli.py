@@ -1,4 +1,4 @@
-"""Zero-shot unlearning by noise: no image is looked at, neither of D_f nor of D_r."""
+"""Zero-shot unlearning by noise: no image of D_f or D_r is used."""
 
 from dataclasses import dataclass
 
@@ -10,13 +10,14 @@ from mixunlearn.methods.noise import Labelled, NoiseMethod
 
 @dataclass(kw_only=True)
 class GLI(NoiseMethod):
-    """UNSIR's zero-shot relative: noise stands for the kept classes, too.
+    """The zero-shot variant of UNSIR: noise replaces the images of kept classes too.
 
-    The noise of a forgotten class maximises the original's error, that of a kept class minimises
-    it. They are classes' names, not labels of images, that this needs. An epoch has as many steps
-    as a pass over D_f would have.
+    The noise of a forgotten class maximises the original's error, the noise of a kept class
+    minimises it. This needs the classes, but no labels of images. An epoch has as many steps as a
+    pass over D_f would have.
 
-    Batch norm keeps the original's statistics, for those of noise are not those of images (ours).
+    Batch norm keeps the original's statistics, because noise has other statistics than images
+    (ours).
 
     Source: Chundawat et al., TIFS 2023, arXiv 2201.05629 (error minimisation-maximisation).
     """
@@ -31,7 +32,7 @@ class GLI(NoiseMethod):
         self.remembered = self.learn(kept, wrong=False)
 
     def kept(self, retain_B: Tensor) -> Labelled:
-        """Return noise of the classes that are kept."""
+        """Return B noise images of the classes that are kept."""
         return self.draw(self.remembered, len(retain_B))
 
     def set_mode(self) -> None:

@@ -1,7 +1,8 @@
-"""Gradients of the cross entropy over whole sets, and the Fisher information made of them.
+"""Gradients of the cross entropy over whole sets, and the Fisher information computed from them.
 
-The model is put into evaluation mode: no sample sees the statistics of its batch, and none changes
-those of the model. Shape suffixes: N samples, B batch, C channels, H W pixels.
+The model is put into evaluation mode, so that samples do not depend on the statistics of their
+batch and do not change those of the model. Shape suffixes: N samples, B batch, C channels,
+H W pixels.
 """
 
 from collections.abc import Iterator
@@ -19,11 +20,11 @@ from mixunlearn.models import StagedModel
 Weights: TypeAlias = dict[str, Tensor]
 
 BATCH = 256
-GRADIENT_BYTES = 512 * 2**20  # of single samples' gradients that exist at a time
+GRADIENT_BYTES = 512 * 2**20  # limit for the gradients of single samples in memory at a time
 
 
 def dot(first: Weights, second: Weights) -> Tensor:
-    """Return the inner product of two vectors shaped like a model's parameters."""
+    """Return the inner product of two vectors with the shapes of a model's parameters."""
     return torch.stack([(first[name] * second[name]).sum() for name in first]).sum()
 
 
@@ -48,8 +49,8 @@ def mean_gradient(model: StagedModel, samples: Samples) -> Weights:
 def diagonal_fisher(model: StagedModel, samples: Samples) -> Weights:
     """Return the diagonal of the Fisher information: the mean squared gradient of one sample.
 
-    It is the empirical one: the gradients are of the cross entropy with the samples' labels. As
-    many samples' gradients are computed at once as `GRADIENT_BYTES` has room for.
+    It is the empirical Fisher information: the gradients are those of the cross entropy with the
+    samples' labels. `GRADIENT_BYTES` limits the number of samples that are processed at once.
     """
     weights = {name: weight.detach() for name, weight in _weights(model).items()}
 
@@ -74,14 +75,14 @@ def fisher_product(
 ) -> Weights:
     """Return `F v` with `F = (1/N) Σ g gᵀ`, the whole empirical Fisher information.
 
-    Not one sample's gradient g is ever formed: `Σ u g` is a gradient of the losses with weights
-    u, and the slopes of its product with v in u are `gᵀ v`.
+    The gradient g of a single sample is never computed: `Σ u g` is the gradient of the losses with
+    weights u, and the derivatives with respect to u of its product with v are `gᵀ v`.
 
     Args:
         model: has P parameters.
         samples: with labels.
-        indices_N: which of them F is made of.
-        vector: v, shaped like the model's parameters.
+        indices_N: the samples that F is computed from.
+        vector: v, with the shapes of the model's parameters.
     """
     weights = _weights(model)
 
@@ -98,7 +99,7 @@ def fisher_product(
 
 
 def _weights(model: StagedModel) -> Weights:
-    """Return the parameters by name, ready to be differentiated by; they share their memory."""
+    """Return the parameters by name, detached and with gradients; they share the memory."""
     return {name: value.detach().requires_grad_() for name, value in model.named_parameters()}
 
 
@@ -109,7 +110,7 @@ def _losses(model: StagedModel, weights: Weights, images: Tensor, labels_B: Tens
 
 
 def _slopes(value: Tensor, weights: Weights, *, create_graph: bool = False) -> Weights:
-    """Return the gradient of a number by the weights; 0 by those that play no part."""
+    """Return the gradient of a number with respect to the weights; 0 for unused weights."""
     found = torch.autograd.grad(
         value, [*weights.values()], create_graph=create_graph, materialize_grads=True
     )

@@ -1,4 +1,4 @@
-"""Influence unlearning: one second-order step to where training without D_f would have ended."""
+"""Influence unlearning: one second-order step towards the result of training without D_f."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from mixunlearn.methods.base import OneStep
 from mixunlearn.methods.gradients import Weights, dot, fisher_product, mean_gradient, mean_loss
 from mixunlearn.signature import seed_for
 
-SAMPLES = 1000  # of D_r that the Fisher information is made of, as in the authors' code
-DAMPING = 1.0  # likewise: their recursion starts from the identity
+SAMPLES = 1000  # images of D_r for the Fisher information, as in the authors' code
+DAMPING = 1.0  # as in the authors' code, where the recursion starts from the identity
 ITERATIONS = 100  # of the solver, at most
 TOLERANCE = 1e-3  # residual at which it stops, relative to the right side
 
@@ -22,9 +22,9 @@ TOLERANCE = 1e-3  # residual at which it stops, relative to the right side
 class Influence(OneStep):
     """Take the step `θ ← θ + α·(F_r + δ)⁻¹·(|D_f| / |D|)·(g_f − g_r)`.
 
-    `g` are mean gradients of the cross entropy, and the Fisher information `F_r` of D_r stands
-    for the Hessian; α = 1 is the influence function's own step. The paper inverts `F_r + δ`
-    sample after sample (WoodFisher); here the same system is solved by conjugate gradients.
+    `g` are mean gradients of the cross entropy, and the Fisher information `F_r` of D_r replaces
+    the Hessian; α = 1 is the influence function's own step. The paper inverts `F_r + δ` sample by
+    sample (WoodFisher); here conjugate gradients solve the same system.
 
     Args:
         alpha: α > 0, length of the step.
@@ -49,14 +49,14 @@ class Influence(OneStep):
         }
 
     def pull(self) -> Weights:
-        """Return `(|D_f| / |D|)·(g_f − g_r)`: what D_f adds to the gradient of all."""
+        """Return `(|D_f| / |D|)·(g_f − g_r)`: the contribution of D_f to the gradient of D."""
         forget, retain = self.context.forget, self.context.retain
         share = len(forget) / (len(forget) + len(retain))
         of_forget, of_retain = (mean_gradient(self.model, part) for part in (forget, retain))
         return {name: share * (of_forget[name] - of_retain[name]) for name in of_forget}
 
     def curvature(self) -> Callable[[Weights], Weights]:
-        """Return `v ↦ (F_r + δ) v`, from at most `SAMPLES` images, the same each time."""
+        """Return `v ↦ (F_r + δ) v`, from at most `SAMPLES` images, always the same ones."""
         retain = self.context.retain
         rng = np.random.default_rng(seed_for("curvature", self.context.seed))
         drawn = np.sort(rng.permutation(len(retain))[:SAMPLES])

@@ -1,4 +1,4 @@
-"""Sparse finetuning: small weights, among them what only D_f needs, are driven to zero."""
+"""Sparse finetuning: drive small weights to zero, including those that only D_f needs."""
 
 from dataclasses import dataclass
 
@@ -12,12 +12,12 @@ from mixunlearn.methods.scheduled import Scheduled
 class L1Sparse(Scheduled):
     """Minimise `CE(D_r) + γ_t·‖θ‖₁`; in epoch t = 0, 1, … `γ_t = γ·max(0, 1 − t/decay_epochs)`.
 
-    The norm is over all weights. Deviation: Adam for the authors' SGD, so that their γ says little
-    here.
+    The norm is over all weights. Deviation: Adam instead of the authors' SGD, so their γ does not
+    apply here.
 
     Args:
         gamma: γ ≥ 0 of the first epoch.
-        decay_epochs: epochs until the penalty is gone, at least 1.
+        decay_epochs: epochs until the penalty is zero, at least 1.
 
     Source: Jia et al., NeurIPS 2023, arXiv 2304.04934.
     """

@@ -1,4 +1,4 @@
-"""Plain mixup with contrastive losses: the control that shows what the generator adds."""
+"""Plain mixup with contrastive losses: the control that shows the effect of the generator."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,8 @@ class LMix(MixtureMethod):
     """Minimise `R(mixed; 1−λ, λ, τ) + R(real; 1, 1, τ)` with `x_mix = λ·x_f + (1−λ)·x_r`.
 
     R is `losses.contrastive_ratio`, the contrastive alignment of LAF (arXiv 2404.00506). The
-    paper names this control "L-Mix" without its weights; one τ and equal weights are ours.
+    paper calls this control "L-Mix" but does not give its weights; one τ and equal weights are
+    ours.
 
     Args:
         tau: τ > 0 of both terms.

@@ -24,24 +24,24 @@ VAE_EPOCHS, VAE_LR, VAE_BATCH = 10, 1e-3, 32  # the authors'
 
 @dataclass(kw_only=True)
 class Laf(Scheduled):
-    """Make representations e of D_f unlike those there were, and keep those of D_r.
+    """Move the representations e of D_f away from the original's, and keep those of D_r.
 
-    Two autoencoders learn how the original's representations are distributed, h those of all data
-    and h_f those of D_f. Each step then minimises, one after the other, with an Adam for each,
+    Two autoencoders learn how the original's representations are distributed: h for all data, h_f
+    for D_f. Each step then minimises two losses, one after the other, each with its own Adam:
     - `L_UE = mean m(h(e), e) over D_r − mean m(h_f(e), e) over D_f`, `m(a, b) = exp(d / (d + 1))`
-      with `d = ‖a − b‖²`: e of D_r as in all data, e of D_f no longer as in D_f;
+      with `d = ‖a − b‖²`: D_r stays distributed as all data, D_f no longer as the original D_f;
     - `L_RA = R(e_r, e_r of the original, e_f, e_f of the original; 1, 1, τ) / B`, where R is
       `losses.contrastive_ratio`.
 
-    A representation is what goes into the model's last linear layer. Deviations: the autoencoders
-    restore from the mean of the latent variables when they judge, and their outputs are not
-    squeezed into [0, 1].
+    A representation is the input of the model's last linear layer. Deviations: when the misfit is
+    computed, the autoencoders restore from the mean of the latent variables; and their outputs are
+    not limited to [0, 1].
 
     Args:
         lr: learning rate of L_RA's Adam (the paper's lr_RA), > 0.
         lr_ue: learning rate of L_UE's Adam, > 0.
         tau: τ > 0.
-        latent: latent variables of each autoencoder.
+        latent: number of latent variables of each autoencoder, at least 1.
 
     Source: Shen et al., ICLR 2024, arXiv 2404.00506.
     """
@@ -53,10 +53,10 @@ class Laf(Scheduled):
     latent: int = 8
 
     def prepare(self, context: Context) -> None:
-        """Compute the original's representations once, and build the autoencoders of them."""
+        """Compute the original's representations once, and build the autoencoders for them."""
         super().prepare(context)
         self.optimizer_ue = adam(self.model, self.lr_ue)
-        # In half precision, as all that is kept for each sample.
+        # In half precision, like everything that is stored for each sample.
         self.forget_NE = representations(context.original, context.forget).half()
         self.retain_NE = representations(context.original, context.retain).half()
         self.vae, self.forget_vae = (
@@ -65,7 +65,7 @@ class Laf(Scheduled):
         )
 
     def epoch(self) -> dict[str, float]:
-        """Make one pass over D_r; before the first, let the autoencoders learn."""
+        """Make one pass over D_r; train the autoencoders before the first one."""
         if self.epochs_done == 0:
             precision = self.context.precision
             fit(self.vae, torch.cat((self.forget_NE, self.retain_NE)), self.rng, precision)
@@ -89,14 +89,14 @@ class Laf(Scheduled):
         }
 
     def both(self, forget_B: Tensor, retain_B: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the unlearner's representations of either half of a batch, from one pass."""
+        """Return the unlearner's representations of both halves of a batch, from one pass."""
         forget, retain = self.context.forget, self.context.retain
         images = torch.cat((forget.batch(forget_B), retain.batch(retain_B)))
         both_BE = representation(self.model, images)
         return both_BE[: len(forget_B)], both_BE[len(forget_B) :]
 
     def parts(self) -> dict[str, Stateful]:
-        """Return by name all that training changes, and what it took long to learn."""
+        """Return by name everything that training changes, and the trained autoencoders."""
         vaes = {"vae": self.vae, "forget_vae": self.forget_vae}
         return super().parts() | {"optimizer_ue": self.optimizer_ue} | vaes
 
@@ -109,14 +109,14 @@ def misfit(vae: VAE, x_BE: Tensor) -> Tensor:
 
 
 def untrained(x_NE: Tensor, latent: int, seed: int) -> VAE:
-    """Return an autoencoder of the size and on the device of representations, frozen."""
+    """Return a frozen, untrained autoencoder for representations, on their device."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return VAE(x_NE.shape[1], latent).to(x_NE.device).requires_grad_(False)
 
 
 def fit(vae: VAE, x_NE: Tensor, rng: np.random.Generator, precision: Precision) -> None:
-    """Let an autoencoder learn representations, and freeze it again."""
+    """Train an autoencoder on representations, and freeze it again."""
     optimizer = adam(vae.requires_grad_(True), VAE_LR)
     for _ in range(VAE_EPOCHS):
         noise = rng.standard_normal((len(x_NE), vae.latent), dtype=np.float32)

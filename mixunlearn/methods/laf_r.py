@@ -1,4 +1,4 @@
-"""Label-agnostic forgetting with repair: the labels of D_r make up for what the classifier lost."""
+"""Label-agnostic forgetting with repair: retrain the classifier with the labels of D_r."""
 
 from dataclasses import dataclass
 
@@ -14,9 +14,9 @@ from mixunlearn.representation import classifier, representation
 
 @dataclass(kw_only=True)
 class LafR(Laf):
-    """LAF, and after each step one of `CE(D_r)` on the last linear layer alone.
+    """LAF, and after each step a repair: one step of `CE(D_r)` on the last linear layer only.
 
-    The paper repairs once, after the last epoch; any epoch may be our last.
+    The paper repairs once, after the last epoch; here any epoch may be the last one.
 
     Args:
         lr_head: learning rate of Adam on that layer, > 0.
@@ -35,7 +35,7 @@ class LafR(Laf):
         self.optimizer_head = adam(self.head, self.lr_head)
 
     def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
-        """Take LAF's steps and one of the repair."""
+        """Take LAF's steps and one repair step."""
         scalars = super().update(forget_B, retain_B)
         retain = self.context.retain
         with torch.no_grad():
@@ -45,5 +45,5 @@ class LafR(Laf):
         return scalars | {"loss_head": loss.detach()}
 
     def parts(self) -> dict[str, Stateful]:
-        """Return by name all that training changes."""
+        """Return by name everything that training changes."""
         return super().parts() | {"optimizer_head": self.optimizer_head}

@@ -1,4 +1,4 @@
-"""What methods share that learn from mixtures of a forget and a retain image."""
+"""Shared code of methods that learn from mixtures of a forget and a retain image."""
 
 from abc import ABC
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ class MixtureMethod(Method, ABC):
 
     Args:
         alpha: α > 0 of `λ ~ Beta(α, α)`, drawn again for each mixture.
-        sharpen_T: temperature of the targets where labels are not available, in (0, 1];
+        sharpen_T: temperature of the targets if labels are not available, in (0, 1];
             1 does not sharpen.
         pairing: "any", or "different_class" for pairs of different (predicted) classes,
-            wherever the forget set has one.
+            if the forget set has such an image.
     """
 
     needs_labels = False
@@ -44,15 +44,15 @@ class MixtureMethod(Method, ABC):
             )
 
     def pairing_classes(self) -> tuple[Indices, Indices] | None:
-        """Return the (predicted) classes where a pair's must differ."""
+        """Return the (predicted) classes if those of a pair must differ, else `None`."""
         return self.classes
 
     def draw_lambda(self) -> Tensor:
-        """Return λ ~ Beta(α, α); see the function of the same name."""
+        """Return λ ~ Beta(α, α); see the function with the same name."""
         return draw_lambda(self.rng, self.alpha, self.context.device)
 
     def outputs(self, *images: Tensor) -> tuple[Tensor, ...]:
-        """Return `u(x)`, the unlearner's softmax, of batches of B images in one pass."""
+        """Return `u(x)`, the unlearner's softmax, for batches of B images each, from one pass."""
         return torch.softmax(self.model(torch.cat(images)), dim=1).chunk(len(images))
 
     def mixed_loss(
@@ -73,19 +73,20 @@ class MixtureMethod(Method, ABC):
 def draw_lambda(rng: np.random.Generator, alpha: float, device: torch.device) -> Tensor:
     """Return λ ~ Beta(α, α) in [0, 1], a scalar tensor.
 
-    It is float64, so that λ and 1 − λ are each rounded once, where they meet float32. It lies on
-    the device, so that a step that was compiled or recorded with one λ can be taken with another.
+    It is float64, so that λ and 1 − λ are each rounded only once, when they are combined with
+    float32. It is on the device, so that a step that was compiled or recorded with one λ can run
+    with another.
 
     Args:
-        rng: where it is drawn from.
+        rng: the generator.
         alpha: α > 0.
-        device: where the images lie.
+        device: the device of the images.
     """
     return torch.tensor(rng.beta(alpha, alpha), dtype=torch.float64, device=device)
 
 
 def targets(samples: Samples, classes: int, temperature: float) -> Tensor:
-    """Return `p(x)`: one-hot labels where they are known, else sharpened predictions.
+    """Return `p(x)`: one-hot labels if they are known, else sharpened predictions.
 
     Args:
         samples: N samples, with labels or with the original model's probabilities.
@@ -102,6 +103,6 @@ def targets(samples: Samples, classes: int, temperature: float) -> Tensor:
 
 
 def likely_classes(targets_NK: Tensor) -> Indices:
-    """Return each sample's class, or the one the original model takes it for."""
+    """Return each sample's class, or the class that the original model predicts."""
     classes: Indices = targets_NK.argmax(dim=1).cpu().numpy()
     return classes

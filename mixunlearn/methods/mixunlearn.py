@@ -1,4 +1,4 @@
-"""Adversarial Mixup Unlearning: a generator mixes what the unlearner must learn to forget."""
+"""Adversarial Mixup Unlearning: a generator mixes images that the unlearner must forget."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,12 +22,12 @@ EMA_DECAY = 0.999
 class MixUnlearn(MixtureMethod):
     """Minimise `L_mix + ω·L_real` while a generator maximises `R(mixed; 1−λ, λ, τ_gen)`.
 
-    Each step updates the unlearner; every `gen_interval`-th step of an epoch, from its first on,
-    updates the generator before, through the mask alone, with its own optimizer. The defaults are
-    first guesses: the paper does not publish ω, its temperatures or learning rates.
+    Each step updates the unlearner. Every `gen_interval`-th step of an epoch, starting with the
+    first, updates the generator before that, only through the mask, with its own optimizer. The
+    defaults are first guesses: the paper does not publish ω, its temperatures or learning rates.
 
     Deviations from the authors' partial code: targets stay with their images when the retain
-    batch is shuffled, and the adversary is the current unlearner, as the paper says.
+    batch is shuffled, and the adversary is the current unlearner, as in the paper.
 
     Args:
         lr_gen: learning rate of Adam on the generator, > 0.
@@ -35,14 +35,14 @@ class MixUnlearn(MixtureMethod):
         tau_gen: τ > 0 of the generator's loss.
         tau_mix: τ > 0 of the mixed pairs.
         tau_real: τ > 0 of the real pairs.
-        gen_interval: K ≥ 1, steps of the unlearner for each of the generator.
+        gen_interval: K ≥ 1, steps of the unlearner for each step of the generator.
         stage: the original model's stage whose features the generator reads.
         mixing: "mixblock", "mixup" (plain: without the generator) or "none" (without L_mix).
         real: whether L_real is part of the loss.
-        adversary: whose mistakes the generator seeks: "unlearner", "original" or "ema" (a moving
-            average of the unlearner); "none" lets it cooperate, minimising what the unlearner does.
-        lam_concat: tell the generator λ by a constant channel.
-        mask_weight: ≥ 0, penalty on `|mean(M_f) − λ|` in the generator's loss.
+        adversary: the model whose loss the generator maximises: "unlearner", "original" or "ema"
+            (a moving average of the unlearner); with "none", it minimises the unlearner's loss.
+        lam_concat: whether a constant channel gives λ to the generator.
+        mask_weight: ≥ 0, weight of the penalty `|mean(M_f) − λ|` in the generator's loss.
 
     Source: Peng, Tang, Yang, ICLR 2025, arXiv 2502.10288.
     """
@@ -61,7 +61,7 @@ class MixUnlearn(MixtureMethod):
     mask_weight: float = 0.0
 
     def prepare(self, context: Context) -> None:
-        """Build the unlearner, and the generator if the mixture has one."""
+        """Build the unlearner, and the generator if `mixing` uses it."""
         super().prepare(context)
         if self.mixing != "mixblock":
             return
@@ -85,7 +85,7 @@ class MixUnlearn(MixtureMethod):
     def update_generator(
         self, forget: Tensor, retain: Tensor, forget_B: Tensor, retain_B: Tensor
     ) -> dict[str, Tensor]:
-        """Take one step of the generator; the unlearner stays as it is, to the bit."""
+        """Take one step of the generator; the unlearner does not change at all."""
         lam = self.draw_lambda()
         masks = self.masks(forget_B, retain_B, lam, forget.shape[2:])
         with self.opponent() as adversary:
@@ -100,7 +100,7 @@ class MixUnlearn(MixtureMethod):
     def update_unlearner(
         self, forget: Tensor, retain: Tensor, forget_B: Tensor, retain_B: Tensor
     ) -> dict[str, Tensor]:
-        """Take one step of the unlearner; the generator stays as it is, to the bit."""
+        """Take one step of the unlearner; the generator does not change at all."""
         losses = self.losses(forget, retain, forget_B, retain_B)
         loss = torch.stack(list(losses.values())).sum()
         self.step(loss)
@@ -111,7 +111,7 @@ class MixUnlearn(MixtureMethod):
     def losses(
         self, forget: Tensor, retain: Tensor, forget_B: Tensor, retain_B: Tensor
     ) -> dict[str, Tensor]:
-        """Return the summands of the unlearner's loss that the variant has, by name."""
+        """Return the terms of the unlearner's loss in this variant, by name."""
         lam = self.draw_lambda()
         images = [retain, forget] if self.real else []
         if self.mixing != "none":
@@ -131,7 +131,7 @@ class MixUnlearn(MixtureMethod):
     def mixture(
         self, forget: Tensor, retain: Tensor, forget_B: Tensor, retain_B: Tensor, lam: Tensor
     ) -> Tensor:
-        """Return the mixed images of a batch, without a gradient to the generator."""
+        """Return the mixed images of a batch, without a gradient for the generator."""
         if self.mixing == "mixup":
             return lam * forget + (1 - lam) * retain
         return mix(self.masks(forget_B, retain_B, lam, forget.shape[2:]), forget, retain)
@@ -140,7 +140,7 @@ class MixUnlearn(MixtureMethod):
     def demonstrate(
         self, forget_B: Tensor, retain_B: Tensor, lam_B: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return what the generator makes of pairs, for people to look at.
+        """Return the generator's masks and mixed images of pairs, for display.
 
         Args:
             forget_B: indices into D_f.
@@ -148,7 +148,7 @@ class MixUnlearn(MixtureMethod):
             lam_B: λ of each pair, in (0, 1).
 
         Returns:
-            M_f, the forget image's share of each pixel, (B, H, W); the mixed images in [0, 1],
+            M_f, the forget image's share in each pixel, (B, H, W); the mixed images in [0, 1],
             (B, C, H, W).
         """
         forget, retain = (
@@ -167,15 +167,15 @@ class MixUnlearn(MixtureMethod):
 
     @contextmanager
     def opponent(self) -> Iterator[StagedModel]:
-        """Yield the model whose outputs the generator's loss is computed on, frozen.
+        """Yield the model that computes the generator's loss, frozen.
 
-        The original and the average always are; the unlearner is within the context.
+        The original and the average are always frozen; the unlearner only within the context.
         """
         frozen = {"original": self.context.original, "ema": self.ema}
         if self.adversary in frozen:
             yield frozen[self.adversary]
             return
-        # In training mode batch norm would take the mixtures into the unlearner's statistics.
+        # In training mode, batch norm would add the mixtures to the unlearner's statistics.
         self.model.eval().requires_grad_(False)
         try:
             yield self.model
@@ -184,14 +184,14 @@ class MixUnlearn(MixtureMethod):
 
     @torch.no_grad()
     def update_ema(self) -> None:
-        """Move the averaged unlearner a step towards the current one."""
+        """Move the averaged unlearner one step towards the current one."""
         for weight, current in zip(self.ema.parameters(), self.model.parameters(), strict=True):
             weight.lerp_(current, 1 - EMA_DECAY)
         for buffer, latest in zip(self.ema.buffers(), self.model.buffers(), strict=True):
             buffer.copy_(latest)
 
     def parts(self) -> dict[str, Stateful]:
-        """Return by name all that training changes."""
+        """Return by name everything that training changes."""
         parts = super().parts()
         if self.mixing == "mixblock":
             parts |= {"generator": self.generator, "generator_optimizer": self.generator_optimizer}

@@ -1,4 +1,4 @@
-"""Masked small gradients: learn again what matters to neither set more than to the other."""
+"""Masked small gradients: reset and relearn the weights that matter equally to D_f and D_r."""
 
 from dataclasses import dataclass
 
@@ -17,19 +17,19 @@ MOMENTUM = 0.9
 
 @dataclass(kw_only=True)
 class MaskedSmallGradients(Finetune):
-    """Reinitialise the convolution weights of smallest `|∇CE(D_r) − ∇CE(D_f)|`, then finetune.
+    """Reinitialise the convolution weights with smallest `|∇CE(D_r) − ∇CE(D_f)|`, then finetune.
 
-    A share of each layer's weights is drawn again; its others learn at a tenth of the rate, all
-    other layers at the whole one. The optimizer is SGD with momentum 0.9: Adam would undo any
-    factor on the gradients.
+    A share of each convolution's weights is drawn again. Its other weights learn with a tenth of
+    the learning rate, all other layers with the full rate. The optimizer is SGD with momentum 0.9,
+    because Adam would cancel any factor on the gradients.
 
-    Deviations: the new weights are those of an untrained model of the kind, for a normal
-    distribution; D_r's gradient is that of all of it, for as many images as D_f has; the rate is
-    constant, for one that rises and falls over the epochs; there is no weight decay.
+    Deviations: the new weights are those of an untrained model, not from a normal distribution; the
+    gradient of D_r is over all its images, not over as many as D_f has; the rate is constant, it
+    does not rise and fall over the epochs; there is no weight decay.
 
     Args:
         lr: learning rate of SGD, > 0.
-        share: of each convolution's weights that are drawn again, in (0, 1).
+        share: share of each convolution's weights that is drawn again, in (0, 1).
 
     Source: an entry to the NeurIPS 2023 unlearning challenge; Cadet et al., arXiv 2410.01276 (MSG).
     """
@@ -38,7 +38,7 @@ class MaskedSmallGradients(Finetune):
     share: float = 0.3
 
     def prepare(self, context: Context) -> None:
-        """Draw the chosen weights again, and slow the others of their layers down."""
+        """Draw the chosen weights again, and slow down the other weights of their layers."""
         super().prepare(context)
         self.optimizer = SGD(self.model.parameters(), lr=self.lr, momentum=MOMENTUM)
         retain = mean_gradient(context.original, context.retain)
@@ -54,7 +54,7 @@ class MaskedSmallGradients(Finetune):
 
 
 def smallest(values: Tensor, share: float) -> Tensor:
-    """Return where a share of the values lies that none of the others is below, bool."""
+    """Return a bool mask of the smallest values: the given share of all of them."""
     order = values.flatten().argsort(stable=True)
     chosen = torch.zeros_like(order, dtype=torch.bool)
     chosen[order[: round(share * len(order))]] = True

@@ -1,4 +1,4 @@
-"""MU-Mis: the outputs for forget images should no longer hang on their class's pixels."""
+"""MU-Mis: make the logit of a forget image's class insensitive to the image's pixels."""
 
 from dataclasses import dataclass
 
@@ -11,14 +11,14 @@ from mixunlearn.methods.base import Context, Method
 
 @dataclass(kw_only=True)
 class MuMis(Method):
-    """Minimise `‖∇ₓ z_c‖² − ‖∇ₓ z_c'‖²` over D_f; D_r is never looked at.
+    """Minimise `‖∇ₓ z_c‖² − ‖∇ₓ z_c'‖²` over D_f; D_r is not used.
 
-    z are the logits, c is an image's class and c' another one, drawn again for each image and step.
-    Training makes the first of these sensitivities grow and the second shrink. Where labels are
-    not available, c is the class the original takes the image for (ours).
+    z are the logits, c is an image's class, and c' is another class, drawn again for each image and
+    step. Training increases the first of these sensitivities and decreases the second. If labels
+    are not available, c is the class that the original predicts (ours).
 
-    Deviation: the paper stops once the second is back at a multiple of what it was. Both are among
-    the scalars; when to stop is the search's business.
+    Deviation: the paper stops when the second sensitivity reaches a multiple of its first value.
+    Here both are among the scalars, and the search decides when to stop.
 
     Source: Cheng et al., ICLR 2026, arXiv 2402.15109.
     """
@@ -27,7 +27,7 @@ class MuMis(Method):
     passes_over = "forget"
 
     def prepare(self, context: Context) -> None:
-        """Say which class each forget image is of."""
+        """Find the class of each forget image."""
         super().prepare(context)
         forget = context.forget
         if forget.labels_N is None:
@@ -37,14 +37,14 @@ class MuMis(Method):
             self.classes_N = forget.labels_N
 
     def set_mode(self) -> None:
-        """Put the unlearner into evaluation mode: forget images set no statistics of batch norm."""
+        """Put the unlearner into evaluation mode: D_f must not change batch norm's statistics."""
         self.model.eval()
 
     def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
         """Take one step on the forget half of the batch."""
         classes_B = self.classes_N[forget_B]
         images = self.context.forget.batch(forget_B).requires_grad_()
-        with sdpa_kernel(SDPBackend.MATH):  # the only attention with second derivatives
+        with sdpa_kernel(SDPBackend.MATH):  # the only backend with second derivatives
             logits_BK = self.model(images)
         own = sensitivity(logits_BK, classes_B, images)
         other = sensitivity(logits_BK, self.others(classes_B), images)
@@ -57,19 +57,19 @@ class MuMis(Method):
         }
 
     def others(self, classes_B: Tensor) -> Tensor:
-        """Return a class for each image that is not its own."""
+        """Return a random class for each image, different from its own."""
         classes = self.context.classes
         steps = self.rng.integers(1, classes, size=len(classes_B))
         return (classes_B + torch.from_numpy(steps).to(classes_B.device)) % classes
 
 
 def sensitivity(logits_BK: Tensor, classes_B: Tensor, images: Tensor) -> Tensor:
-    """Return `‖∇ₓ z_c(x)‖²`, mean of the batch, such that it can be differentiated again.
+    """Return `‖∇ₓ z_c(x)‖²`, mean of the batch; the result can be differentiated again.
 
     Args:
-        logits_BK: z, of a model that keeps its samples apart, as in evaluation mode.
+        logits_BK: z, of a model whose samples do not affect each other, as in evaluation mode.
         classes_B: c.
-        images: x, shape (B, C, H, W), which the logits were computed from.
+        images: x, shape (B, C, H, W), from which the logits were computed.
     """
     chosen = logits_BK.gather(1, classes_B[:, None]).sum()
     (slope,) = torch.autograd.grad(chosen, images, create_graph=True)

@@ -10,7 +10,7 @@ from mixunlearn.methods.base import Method
 
 @dataclass(kw_only=True)
 class NegGrad(Method):
-    """Minimise `CE(D_r) − β·CE(D_f)`; a large β is pure gradient ascent.
+    """Minimise `CE(D_r) − β·CE(D_f)`; a large β approaches pure gradient ascent.
 
     Args:
         beta: β ≥ 0, weight of the ascent.

@@ -1,4 +1,4 @@
-"""What methods share that forget classes by noise the original model is maximally wrong about.
+"""Shared code of methods that forget classes with noise that maximises the original's error.
 
 Shape suffixes: N noise images, B batch, C channels, H W pixels.
 """
@@ -20,17 +20,17 @@ Labelled = tuple[Tensor, Tensor]  # images (N, C, H, W) and their classes (N,), 
 
 @dataclass(kw_only=True)
 class NoiseMethod(Scheduled, ABC):
-    """Impair in the first epoch, repair in all others; a subclass says with which images.
+    """Impair in the first epoch, repair in all others; a subclass chooses the images.
 
-    The first epoch minimises the cross entropy on noise that stands for the forgotten classes,
-    together with images of the kept ones; the others on the latter alone. Each of the two phases
-    begins with a fresh Adam.
+    The first epoch minimises the cross entropy on noise, labelled as the forgotten classes,
+    together with images of the kept classes. The other epochs use only the latter. Each of the two
+    phases begins with a new Adam.
 
     Args:
         lr: learning rate of the repair, > 0.
         lr_impair: learning rate of the first epoch, > 0.
         lr_noise: learning rate of Adam on the noise, > 0.
-        noise_steps: steps of that, at least 1.
+        noise_steps: steps of Adam on the noise, at least 1.
         penalty: weight ≥ 0 of the noise's squared norm.
         batch: images in a step, and noise images for each class, at least 1.
     """
@@ -58,10 +58,10 @@ class NoiseMethod(Scheduled, ABC):
 
     @abstractmethod
     def kept(self, retain_B: Tensor) -> Labelled:
-        """Return B images of classes that are kept."""
+        """Return B images of the kept classes."""
 
     def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
-        """Take one step; what is forgotten and what is kept go through the model in one pass."""
+        """Take one step; noise and images of kept classes go through the model in one pass."""
         images, classes_B = self.kept(retain_B)
         if self.epochs_done == 0:
             noise, noise_classes_B = self.draw(self.forgotten, len(retain_B))
@@ -71,10 +71,10 @@ class NoiseMethod(Scheduled, ABC):
         return {"loss": loss.detach()}
 
     def learn(self, classes: Sequence[int], *, wrong: bool) -> Labelled:
-        """Return noise images of each class that the original is maximally wrong, or right, about.
+        """Return noise images of each class for which the original's error is maximal or minimal.
 
-        They minimise `∓CE(f_D(z), class) + penalty·‖z‖²` from z ~ N(0, 1); z are pixels as a model
-        sees them: 0 is grey, ±1 are black and white, beyond which z may go.
+        They minimise `∓CE(f_D(z), class) + penalty·‖z‖²`, starting from z ~ N(0, 1). z are pixels
+        as a model sees them: 0 is grey, ±1 are black and white; z may exceed these limits.
         """
         context = self.context
         classes_N = torch.tensor(classes, device=context.device).repeat_interleave(self.batch)
@@ -90,7 +90,7 @@ class NoiseMethod(Scheduled, ABC):
         return (z_NCHW.detach() + 1) / 2, classes_N
 
     def draw(self, noise: Labelled, count: int) -> Labelled:
-        """Return some of the noise images, drawn with replacement."""
+        """Return `count` of the noise images, drawn with replacement."""
         images, classes_N = noise
         drawn_B = torch.from_numpy(self.rng.integers(len(images), size=count)).to(images.device)
         return images[drawn_B], classes_N[drawn_B]

@@ -1,4 +1,4 @@
-"""The original model as it is: what doing nothing would leave."""
+"""The unchanged original model: the result of doing nothing."""
 
 from dataclasses import dataclass
 
@@ -10,13 +10,13 @@ from mixunlearn.methods.base import OneStep
 
 @dataclass(kw_only=True)
 class Original(OneStep):
-    """Change nothing: the floor that every method must rise above.
+    """Change nothing: the baseline that every method must beat.
 
-    Its `loss` is 0: it minimises nothing.
+    Its `loss` is 0, because it minimises nothing.
     """
 
     needs_labels = False
 
     def apply(self) -> dict[str, Tensor]:
-        """Leave the weights as they are."""
+        """Return the loss; the weights do not change."""
         return {"loss": torch.zeros(())}

@@ -1,4 +1,4 @@
-"""Random labels without labels: the original model's predictions take their place."""
+"""Random labels without labels: the original model's predictions replace them."""
 
 from dataclasses import dataclass
 
@@ -11,14 +11,13 @@ from mixunlearn.methods.relabelling import Relabelling, random_wrong
 
 @dataclass(kw_only=True)
 class RandLabelAgnostic(Relabelling):
-    """Minimise `CE(D_f, random classes) + CE(D_r, p(x))` with the original's `p(x)`, sharpened.
+    """Minimise `CE(D_f, random classes) + CE(D_r, p(x))` with the original's sharpened `p(x)`.
 
-    The random classes are others than the one p(x) favours. Where labels are known, p(x) is the
-    label, as in MixUnlearn.
+    A random class is never the most likely class of p(x). If labels are known, p(x) is the label,
+    as in MixUnlearn.
 
     Args:
-        sharpen_T: temperature of p(x) where labels are not available, in (0, 1]; 1 does not
-            sharpen.
+        sharpen_T: temperature of p(x) if labels are not available, in (0, 1]; 1 does not sharpen.
 
     Source: arXiv 2502.10288, section 5 (RandLabel).
     """

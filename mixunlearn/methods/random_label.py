@@ -1,4 +1,4 @@
-"""Random labels: the forget set is taught wrong classes, the retain set its own."""
+"""Random labels: train the forget set on wrong classes, the retain set on its own."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from mixunlearn.methods.relabelling import Relabelling, random_wrong
 class RandomLabel(Relabelling):
     """Minimise `CE(D_f, random wrong labels) + CE(D_r)`.
 
-    Ours: the labels are drawn once, and where whole classes are forgotten, none of them is drawn.
+    Ours: the labels are drawn once; if whole classes are forgotten, none of them is drawn.
 
     Source: Golatkar et al., CVPR 2020, arXiv 1911.04933; Graves et al., AAAI 2021,
         arXiv 2010.10981.
@@ -21,7 +21,7 @@ class RandomLabel(Relabelling):
     needs_labels = True
 
     def targets(self, context: Context) -> tuple[Tensor, Tensor]:
-        """Draw the wrong labels of D_f; those of D_r stay."""
+        """Draw the wrong labels of D_f; the labels of D_r do not change."""
         forget_N, retain_N = context.forget.labels_N, context.retain.labels_N
         assert forget_N is not None
         assert retain_N is not None

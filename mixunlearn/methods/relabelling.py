@@ -1,4 +1,4 @@
-"""What methods share that teach the forget set other classes than its own.
+"""Shared code of methods that train the forget set on other classes than its own.
 
 Shape suffixes: N samples, B batch, K classes.
 """
@@ -17,14 +17,14 @@ from mixunlearn.methods.base import Context, Method
 
 @dataclass(kw_only=True)
 class Relabelling(Method, ABC):
-    """Minimise `CE(D_f, new targets) + CE(D_r, its targets)`; a subclass gives the targets.
+    """Minimise `CE(D_f, new targets) + CE(D_r, its targets)`; a subclass defines the targets.
 
-    Deviation from most authors' code: both halves of a batch are one step of one pass over D_r,
-    where theirs makes a pass over D_f and then one over D_r.
+    Deviation from most authors' code: both halves of a batch form one step of one pass over D_r;
+    their code makes a pass over D_f and then one over D_r.
     """
 
     def prepare(self, context: Context) -> None:
-        """Give all samples their targets once; they never change."""
+        """Compute the targets of all samples once; they never change."""
         super().prepare(context)
         self.forget_targets_N, self.retain_targets_N = self.targets(context)
 
@@ -49,13 +49,13 @@ class Relabelling(Method, ABC):
 def random_wrong(
     rng: np.random.Generator, classes_N: Tensor, classes: int, forgotten: Sequence[int]
 ) -> Tensor:
-    """Return a wrong class for each sample, each wrong one equally likely.
+    """Return a random wrong class for each sample; all wrong classes are equally likely.
 
     Args:
-        rng: where they are drawn from.
+        rng: the generator.
         classes_N: the samples' own classes, int64.
-        classes: C.
-        forgotten: classes that are forgotten whole: nothing may become one of them.
+        classes: K, the number of classes.
+        forgotten: classes that are forgotten completely; they are never returned.
 
     Returns:
         Shape (N,), int64.
@@ -70,7 +70,7 @@ def best_wrong(scores_NK: Tensor, classes_N: Tensor, forgotten: Sequence[int]) -
     Args:
         scores_NK: finite.
         classes_N: the samples' own classes, int64.
-        forgotten: classes that are forgotten whole.
+        forgotten: classes that are forgotten completely.
 
     Returns:
         Shape (N,), int64; a sample's own class if all others are forgotten.

@@ -1,4 +1,4 @@
-"""Retraining from scratch: what every other method is measured against."""
+"""Retraining from scratch: all other methods are compared with it."""
 
 from dataclasses import dataclass
 
@@ -10,10 +10,10 @@ from mixunlearn.signature import seed_for
 
 @dataclass(kw_only=True)
 class Retrain(Finetune):
-    """Minimise `CE(D_r)` from a fresh initialisation: exact unlearning, at full price."""
+    """Minimise `CE(D_r)` from a fresh initialisation: exact unlearning, at the full cost."""
 
     lr: float = 1e-3
 
     def start(self, context: Context) -> StagedModel:
-        """Return a model as references start: untrained, unless they have pretrained weights."""
+        """Return the model that references start from: untrained, or with pretrained weights."""
         return context.initial(seed_for("initial weights", context.seed)).to(context.device)

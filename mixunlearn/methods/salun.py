@@ -1,4 +1,4 @@
-"""Saliency unlearning: random labels, learnt by the weights that matter most for the forget set."""
+"""Saliency unlearning: random labels, trained into the most salient weights for the forget set."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ from mixunlearn.methods.random_label import RandomLabel
 
 @dataclass(kw_only=True)
 class SalUn(RandomLabel):
-    """Minimise `CE(D_f, random wrong labels) + CE(D_r)` over the most salient weights alone.
+    """Minimise `CE(D_f, random wrong labels) + CE(D_r)` over the most salient weights only.
 
-    A weight's saliency is the absolute gradient of `CE(D_f)` at the original; all others keep
-    their values.
+    A weight's saliency is the absolute gradient of `CE(D_f)` at the original; all other weights
+    keep their values.
 
     Args:
         fraction: share of the weights that may change, in (0, 1].
@@ -34,15 +34,15 @@ class SalUn(RandomLabel):
 
 
 def salient(gradient: Mapping[str, Tensor], fraction: float) -> dict[str, Tensor]:
-    """Return 1 where a gradient is among the largest of all in absolute value, else 0.
+    """Return 1 where a gradient is among the largest in absolute value, else 0.
 
     Args:
-        gradient: by the weights' names, with W elements in all.
-        fraction: share of them to choose, in (0, 1]; at least one is chosen, and with the
-            smallest chosen one all that equal it.
+        gradient: gradients by the weights' names, with W elements in total.
+        fraction: share of the elements to choose, in (0, 1]; at least one is chosen, and all that
+            are equal to the smallest chosen one.
 
     Returns:
-        By name, of the gradient's shapes.
+        Masks by name, with the gradients' shapes.
     """
     sizes_W = torch.cat([value.abs().flatten() for value in gradient.values()])
     count = max(round(fraction * len(sizes_W)), 1)

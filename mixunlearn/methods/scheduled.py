@@ -1,4 +1,4 @@
-"""Methods that do something else from one epoch to the next."""
+"""Methods whose epochs differ from each other."""
 
 from abc import ABC
 from collections.abc import Mapping
@@ -10,10 +10,10 @@ from mixunlearn.methods.base import Context, Method
 
 @dataclass(kw_only=True)
 class Scheduled(Method, ABC):
-    """A method that knows how many epochs it has made, as `epochs_done`."""
+    """A method that counts its epochs in `epochs_done`."""
 
     def prepare(self, context: Context) -> None:
-        """Start to count."""
+        """Build the unlearner and start counting."""
         super().prepare(context)
         self.epochs_done = 0
 

@@ -1,4 +1,4 @@
-"""SCRUB: a student that disobeys its teacher, the original, on the forget set alone."""
+"""SCRUB: a student that disagrees with its teacher, the original, only on the forget set."""
 
 import math
 from collections.abc import Mapping
@@ -25,25 +25,25 @@ PUSH = 1e-3  # sd of the first push, as a share of each weight
 class Scrub(Scheduled):
     """Maximise `KL_T(original ‖ u)` over D_f, then minimise `α·KL_T(original ‖ u) + γ·CE` over D_r.
 
-    Every epoch has the second pass, the first `msteps` epochs have both.
+    The first `msteps` epochs have both passes, the later ones only the second.
 
-    With `rewind` (SCRUB+R) forgetting is to be just high enough: the error on D_f that of held-out
-    images of the same classes. The paper keeps a checkpoint of each epoch, and at the end takes
-    the one whose error on D_f is nearest to the last one's error on held-out images. Any epoch may
-    be our last, and checkpoints must stay small: of the weights delivered so far and the newest,
-    we deliver those whose error is nearer to the newest's on held-out images, and train on from the
-    newest.
+    With `rewind` (SCRUB+R), the model should forget just enough: its error on D_f should equal its
+    error on held-out images of the same classes. The paper keeps a checkpoint of each epoch, and at
+    the end takes the one whose error on D_f is nearest to the last one's error on held-out images.
+    Here any epoch may be the last one, and checkpoints must stay small. So after each epoch, the
+    delivered weights are compared with the newest: those whose error on D_f is nearer to the
+    newest's error on held-out images are delivered. Training continues from the newest.
 
-    Deviations from the authors' code: a constant learning rate, no weight decay, one size of batch
-    for both passes, and the student starts a little beside the original. There the divergence has
-    no slope; Adam would go where the rounding errors of a machine point to.
+    Deviations from the authors' code: a constant learning rate, no weight decay, one batch size for
+    both passes, and the student starts slightly away from the original. At the original itself the
+    divergence has no gradient, and rounding errors would decide where Adam goes.
 
     Args:
         alpha: α ≥ 0, weight of the original's predictions.
         gamma: γ ≥ 0, weight of the labels.
         temperature: T > 0 of the predictions.
-        msteps: epochs that push away, at least 0.
-        rewind: whether to deliver the weights whose forgetting is just high enough.
+        msteps: number of first epochs with the pass over D_f, at least 0.
+        rewind: whether to deliver the weights that forget just enough.
 
     Source: Kurmanji et al., NeurIPS 2023, arXiv 2302.09880.
     """
@@ -58,7 +58,7 @@ class Scrub(Scheduled):
     rewind: bool = False
 
     def prepare(self, context: Context) -> None:
-        """Build the student; with `rewind`, beside the model that is delivered."""
+        """Build the student; with `rewind`, also the model that is delivered."""
         super().prepare(context)
         generator = torch.Generator().manual_seed(seed_for("push", context.seed))
         for weight in self.model.parameters():
@@ -70,7 +70,7 @@ class Scrub(Scheduled):
             self.alike = of_same_classes(context.held_out, context.forget)
 
     def epoch(self) -> dict[str, float]:
-        """Push away from the original on D_f, draw near on D_r, and choose what to deliver."""
+        """Move away from the original on D_f and towards it on D_r; choose what to deliver."""
         delivered, self.model = self.model, self.student
         if self.epochs_done < self.msteps:
             self.push_away()
@@ -81,7 +81,7 @@ class Scrub(Scheduled):
         return scalars
 
     def push_away(self) -> None:
-        """Make one pass over D_f that takes the student away from the original."""
+        """Make one pass over D_f that moves the student away from the original."""
         self.set_mode()
         forget, device = self.context.forget, self.context.device
         with self.context.precision.forward(device):
@@ -103,7 +103,7 @@ class Scrub(Scheduled):
         return distillation_kl(logits, samples.probs(indices_B), self.temperature), logits
 
     def deliver(self) -> None:
-        """Take the newest weights, unless those delivered so far forget more nearly enough."""
+        """Deliver the newest weights, unless the delivered ones have a better error on D_f."""
         wanted = error(self.student, self.alike)
         newest = error(self.student, self.context.forget)
         if abs(newest - wanted) <= abs(self.delivered_error - wanted):
@@ -111,7 +111,7 @@ class Scrub(Scheduled):
             self.delivered_error = newest
 
     def parts(self) -> dict[str, Stateful]:
-        """Return by name all that training changes."""
+        """Return by name everything that training changes."""
         return super().parts() | ({"student": self.student} if self.rewind else {})
 
     def state_dict(self) -> dict[str, Any]:
@@ -125,7 +125,7 @@ class Scrub(Scheduled):
 
 
 def of_same_classes(held_out: Samples, forget: Samples) -> Samples:
-    """Return the held-out images of the classes there are in D_f; all, if none is of those."""
+    """Return the held-out images of the classes in D_f; all, if there are none of these classes."""
     assert held_out.labels_N is not None
     assert forget.labels_N is not None
     same_N = torch.isin(held_out.labels_N, forget.labels_N)
@@ -135,7 +135,7 @@ def of_same_classes(held_out: Samples, forget: Samples) -> Samples:
 
 
 def error(model: StagedModel, samples: Samples) -> float:
-    """Return the share of samples that a model gets wrong, in [0, 1]."""
+    """Return the share of samples that a model predicts wrongly, in [0, 1]."""
     assert samples.labels_N is not None
     probs_NK, _ = predict(model, samples.images_NCHW)
     return probs_NK.argmax(dim=1).ne(samples.labels_N).to(torch.float32).mean().item()

@@ -1,4 +1,4 @@
-"""What methods share that train models on parts of the data, isolated from each other."""
+"""Shared code of methods that train separate models on separate parts of the data."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -24,8 +24,8 @@ class Shard:
     """A part of the training images.
 
     Args:
-        forget: those of it that must go, as indices into D_f.
-        retain: those that stay, as indices into D_r.
+        forget: its images that must be forgotten, as indices into D_f.
+        retain: its images that stay, as indices into D_r.
     """
 
     forget: Indices
@@ -33,12 +33,12 @@ class Shard:
 
 
 def deal(n_forget: int, n_retain: int, shards: int, seed: int) -> list[Shard]:
-    """Return all training images dealt at random to shards whose sizes differ by one at most.
+    """Distribute all training images at random to shards whose sizes differ by at most one.
 
     Args:
         n_forget: size of D_f.
         n_retain: size of D_r.
-        shards: how many there are to be.
+        shards: number of shards.
         seed: of the order.
     """
     order = np.random.default_rng(seed).permutation(n_forget + n_retain)
@@ -50,18 +50,18 @@ def deal(n_forget: int, n_retain: int, shards: int, seed: int) -> list[Shard]:
 
 @dataclass(kw_only=True)
 class ShardedMethod(Method, ABC):
-    """Exact unlearning: a model a shard, and only shards that held images of D_f start again.
+    """Exact unlearning: one model per shard; only shards that held images of D_f are retrained.
 
-    The models never see an image of D_f, and none sees one of another's shard, so nothing is
-    left to forget. They answer by their mean softmax.
+    No model sees an image of D_f or of another shard, so there is nothing to forget. The output is
+    the mean of the models' softmax outputs.
 
-    An epoch is one pass over the retained images of every shard, because the shards that held
-    nothing of D_f must have a model, too. Where an ensemble is in use, they had theirs before the
-    request: a request costs the share `retrained_share` of training one model on D_r, and
-    `time/unlearn_s`, which covers all shards, is an upper bound.
+    An epoch is one pass over the retained images of all shards, because the shards without images
+    of D_f need a model too. In practice, these models would exist before the request. So a request
+    costs the share `retrained_share` of training one model on D_r, and `time/unlearn_s`, which
+    covers all shards, is an upper bound.
 
     Args:
-        shards: S ≥ 2; all training images are dealt to them at random.
+        shards: S ≥ 2; all training images are distributed to them at random.
     """
 
     needs_labels = True
@@ -70,13 +70,13 @@ class ShardedMethod(Method, ABC):
     shards: int = 5
 
     def __post_init__(self) -> None:
-        """Refuse what would be training one model on everything."""
+        """Refuse a single shard, which would be one model for all images."""
         if self.shards < FEWEST:
-            remedy = f"nothing is isolated from anything; take at least {FEWEST}"
+            remedy = f"a single shard isolates nothing; use at least {FEWEST}"
             raise InputError("shards", self.shards, remedy)
 
     def prepare(self, context: Context) -> None:
-        """Deal the images; a shard of which nothing is retained has no model."""
+        """Distribute the images; a shard without retained images gets no model."""
         seed = seed_for("shards", context.seed)
         dealt = deal(len(context.forget), len(context.retain), self.shards, seed)
         left = [shard for shard in dealt if len(shard.retain)]
@@ -85,9 +85,9 @@ class ShardedMethod(Method, ABC):
         super().prepare(context)
 
     def start(self, context: Context) -> StagedModel:
-        """Return models as originals start: of untouched shards, then of what is retrained.
+        """Return untrained models: first for untouched shards, then those that are retrained.
 
-        One optimizer serves them all: Adam leaves what has no gradient as it is.
+        They share one optimizer: Adam does not change weights without a gradient.
         """
         seeds = (
             seed_for("initial weights", context.seed, number)
@@ -97,10 +97,10 @@ class ShardedMethod(Method, ABC):
         return Ensemble(self.members)
 
     def epoch(self) -> dict[str, float]:
-        """Make one pass over every shard; return the mean loss, and what a request costs.
+        """Make one pass over every shard; return the mean loss and the cost of a request.
 
-        `images_retrained` is the number of images a pass shows to models that start again,
-        `images_full` that of a pass over D_r, and `retrained_share` their ratio.
+        `images_retrained` is the number of images in a pass of the retrained models, `images_full`
+        that of a pass over D_r, and `retrained_share` is their ratio.
         """
         self.set_mode()
         count, full = len(self.untouched), len(self.context.retain)
@@ -118,7 +118,7 @@ class ShardedMethod(Method, ABC):
         }
 
     def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
-        """Do not call: no step sees a forget image."""
+        """Do not call: no step uses a forget image."""
         raise NotImplementedError
 
     def fit(self, member: StagedModel, shard: Indices) -> Tensor:
@@ -138,13 +138,13 @@ class ShardedMethod(Method, ABC):
     @property
     @abstractmethod
     def replacements(self) -> int:
-        """Return how many models stand for the affected shards."""
+        """Return the number of models that replace those of the affected shards."""
 
     @property
     @abstractmethod
     def images_retrained(self) -> int:
-        """Return how many images a pass shows to these models."""
+        """Return the number of images in one pass of these models."""
 
     @abstractmethod
     def retrain(self, members: Sequence[StagedModel]) -> list[Tensor]:
-        """Train these models for one pass; return the losses of each one's steps."""
+        """Train these models for one pass; return for each model the losses of its steps."""

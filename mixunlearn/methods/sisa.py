@@ -11,27 +11,28 @@ from mixunlearn.models import StagedModel
 
 @dataclass(kw_only=True)
 class SISA(ShardedMethod):
-    """Minimise `CE(D_r ∩ shard)` by a model of its own for each shard, from scratch.
+    """Minimise `CE(D_r ∩ shard)` with a separate model for each shard, from scratch.
 
-    A request costs a training on the retained images of the shards that held D_f: less than on
-    all of D_r only if some shard held nothing of it, as when D_f is a handful of images. Slices,
-    which start the training of a shard where its first forgotten image was, are left out.
+    A request costs a training on the retained images of the shards that held D_f. This is less than
+    on all of D_r only if some shard held no image of D_f, for example if D_f is a few images.
+    Slices, which would start the training of a shard at its first forgotten image, are not
+    implemented.
 
     Source: Bourtoule et al., IEEE S&P 2021, arXiv 1912.03837.
     """
 
     @property
     def replacements(self) -> int:
-        """Return the number of affected shards: each has its own model again."""
+        """Return the number of affected shards: each gets its own new model."""
         return len(self.affected)
 
     @property
     def images_retrained(self) -> int:
-        """Return how many images of the affected shards are retained."""
+        """Return the number of retained images in the affected shards."""
         return sum(map(len, self.affected))
 
     def retrain(self, members: Sequence[StagedModel]) -> list[Tensor]:
-        """Train each affected shard's model for one pass over what it retains."""
+        """Train each affected shard's model for one pass over its retained images."""
         return [
             self.fit(member, shard) for member, shard in zip(members, self.affected, strict=True)
         ]

@@ -1,4 +1,4 @@
-"""Selective synaptic dampening: shrink the weights that matter to the forget set above all."""
+"""Selective synaptic dampening: shrink the weights that matter most to the forget set."""
 
 from dataclasses import dataclass
 
@@ -14,13 +14,13 @@ class SSD(OneStep):
     """Multiply each weight with `I_f > α·I` by `min(λ·I / I_f, 1)`.
 
     The importances `I_f`, of D_f, and `I`, of all training images, are diagonals of the Fisher
-    information. D_f is part of the training images, so that `I_f ≤ |D| / |D_f| · I`: a larger α
-    leaves the original as it is. (The authors' code squares gradients of mini-batches instead
-    of single images, which has no such limit.)
+    information. D_f is part of the training images, so `I_f ≤ |D| / |D_f| · I`: an α above
+    `|D| / |D_f|` changes nothing. (The authors' code squares gradients of mini-batches instead of
+    single images, which has no such limit.)
 
     Args:
         alpha: α > 0, how many times more important to D_f a weight must be.
-        dampening: λ > 0; below α, or what is chosen is hardly dampened.
+        dampening: λ > 0; it should be below α, otherwise chosen weights hardly change.
 
     Source: Foster, Schoepf, Brintrup, AAAI 2024, arXiv 2308.07707.
     """
@@ -32,7 +32,7 @@ class SSD(OneStep):
 
     @torch.no_grad()
     def apply(self) -> dict[str, Tensor]:
-        """Dampen; return the loss on D_r afterwards, and the share of weights it changed."""
+        """Dampen weights; return the loss on D_r afterwards, and the share of chosen weights."""
         forget, retain = self.context.forget, self.context.retain
         forget_importance = diagonal_fisher(self.model, forget)
         retain_importance = diagonal_fisher(self.model, retain)

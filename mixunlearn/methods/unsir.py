@@ -1,4 +1,4 @@
-"""UNSIR: noise impairs what the model knows of a class, then a part of D_r repairs the rest."""
+"""UNSIR: noise impairs the forgotten classes, then a part of D_r repairs the others."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ from mixunlearn.methods.noise import Labelled, NoiseMethod
 class UNSIR(NoiseMethod):
     """Minimise `CE(noise) + CE(part of D_r)` for an epoch, then `CE(part of D_r)`.
 
-    The noise carries the labels of the forgotten classes and maximises the original's error; no
-    image of D_f is looked at.
+    The noise has the labels of the forgotten classes and maximises the original's error; no image
+    of D_f is used.
 
-    Deviation: a step holds as many noise as retain images. The authors' code means one epoch of
-    repair; here it continues until the last.
+    Deviation: a step has as many noise as retain images. The authors' code has one epoch of repair;
+    here all later epochs repair.
 
     Args:
-        share: part of D_r that is looked at, drawn at random, in (0, 1].
+        share: share of D_r that is used, drawn at random, in (0, 1].
 
     Source: Tarun et al., TNNLS 2023, arXiv 2111.08947.
     """

@@ -1,1 +1,1 @@
-"""What is measured of an unlearned model, relative to retrained references."""
+"""Metrics of an unlearned model, relative to retrained references."""

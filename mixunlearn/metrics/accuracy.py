@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 
 def accuracy(probs_NK: npt.NDArray[np.float32], labels_N: npt.NDArray[np.int64]) -> float:
-    """Return how many of N predictions are right, in percent; NaN when there are none."""
+    """Return the share of N predictions that are right, in percent; NaN if N = 0."""
     if not len(labels_N):
         return float("nan")
     return 100 * float(np.mean(probs_NK.argmax(axis=1) == labels_N))

@@ -8,12 +8,12 @@ import numpy.typing as npt
 
 from mixunlearn.metrics.divergence import js_divergence
 
-DECIMALS = 9  # a mean of equal numbers can differ from them in the last bit: that is no gap
+DECIMALS = 9  # a mean of equal numbers can differ from them in the last bit, which is not a gap
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What one model scored on one evaluation set.
+    """The metrics of one model on one evaluation set.
 
     Args:
         metrics: accuracies and attack success in percent, by name.
@@ -29,10 +29,10 @@ class ReferenceSet:
     """Evaluations of the models retrained without the forget set, on one evaluation set.
 
     Args:
-        evaluations: one a reference, at least one.
-        seconds: what training each reference took.
+        evaluations: one for each reference, at least one.
+        seconds: training time of each reference.
         gap_metrics: the metrics whose mean gap is `gap/avg`: those of the task's table.
-        resolution: metric -> the step it moves in: 100 / n for a share of n samples.
+        resolution: metric -> its smallest step: 100 / n for a share of n samples.
     """
 
     evaluations: Sequence[Evaluation]
@@ -41,7 +41,7 @@ class ReferenceSet:
     resolution: Mapping[str, float]
 
     def values(self, metric: str) -> list[float]:
-        """Return each reference's value of a metric; `div/js` is against the other references."""
+        """Return each reference's value of a metric; `div/js` compares it with the others."""
         if metric == "div/js":
             return [
                 self.without(i).divergence(evaluation)
@@ -76,9 +76,9 @@ class ReferenceSet:
 
         A gap is the distance to the references' mean, in the metric's unit. z is the signed
         distance in the references' standard deviations (n − 1), or in the metric's resolution
-        where the references agree more closely than one sample can show. With one reference
-        there is no z, and `div/js` has no gap; with two `div/js` has no z, as either is as far
-        from the other.
+        if the standard deviation is smaller than that. With one reference, there is no z, and
+        `div/js` has no gap. With two references, `div/js` has no z, because the distance between
+        them is the same in both directions.
         """
         metrics = {**evaluation.metrics, "div/js": self.divergence(evaluation)}
         result = dict(metrics)
@@ -94,7 +94,7 @@ class ReferenceSet:
         return {name: round(float(value), DECIMALS) for name, value in result.items()}
 
     def own_gaps(self) -> list[float]:
-        """Return the `gap/avg` of each reference against the others; empty with only one."""
+        """Return the `gap/avg` of each reference against the others; empty if there is only one."""
         if len(self.evaluations) < 2:  # noqa: PLR2004
             return []
         return [

@@ -6,7 +6,7 @@ import numpy.typing as npt
 Probabilities = npt.NDArray[np.float32]
 
 TREES = 100
-DRAWS = 5  # one draw of 150 images scatters by 3 to 5 points, more than retrained models differ
+DRAWS = 5  # a draw of 150 images varies by 3 to 5 points, more than retrained models differ
 
 
 def attack_success(
@@ -16,7 +16,7 @@ def attack_success(
 
     An XGBoost classifier of 100 trees learns on *sorted* softmax vectors to tell n retained
     training images (members) from n held-out images (non-members). Its accuracy is measured on
-    n images of the forget set, taken for members, together with n other held-out images. The
+    n images of the forget set, counted as members, together with n other held-out images. The
     result is the mean over 5 draws of all these images.
 
     Args:
@@ -25,8 +25,10 @@ def attack_success(
         held_out_NK: outputs on images never trained on.
         seed: of the draws.
 
-    n is the size of the forget set, or less where retained images or half the held-out ones are
-    fewer. Source: Shen et al., ICLR 2024, arXiv 2404.00506; section 7 of arXiv 2502.10288.
+    n is the size of the forget set, or less if there are fewer retained images or fewer than 2n
+    held-out images.
+
+    Source: Shen et al., ICLR 2024, arXiv 2404.00506; section 7 of arXiv 2502.10288.
 
     Raises:
         ValueError: fewer than one forget, one retain and two held-out images.
@@ -47,12 +49,12 @@ def attack_success(
 
 
 def _attack(learning: Probabilities, asking: Probabilities) -> float:
-    """Return the accuracy of one attack; the first half of either set are (called) members."""
-    # Importing the package takes a second; who does not attack need not have it.
+    """Return the accuracy of one attack; the first half of each set counts as members."""
+    # Imported here, because it takes a second and is only needed for the attack.
     from xgboost import XGBClassifier  # noqa: PLC0415
 
     answers = np.repeat((1, 0), len(learning) // 2)
-    # One thread: a trial has no more CPUs than Ray gave it, and the result must not depend on it.
+    # One thread: Ray limits a trial's CPUs, and the result must not depend on their number.
     attacker = XGBClassifier(n_estimators=TREES, n_jobs=1, random_state=0)
     attacker.fit(np.sort(learning, axis=1), answers)
     return float(np.mean(attacker.predict(np.sort(asking, axis=1)) == answers))

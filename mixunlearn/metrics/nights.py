@@ -1,19 +1,19 @@
-"""Whether anything really moved from night to night: drift, duel, verdict.
+"""Whether results really changed from night to night: drift, duel, verdict.
 
-**Drift.** Each night the champion unlearns again under S fresh seeds; forget sets come in rotation.
-What a night should have given is predicted from the earlier nights under the same forget set, and
-the error of that prediction, divided by its standard error, follows Student's t as long as nothing
-changed; turned into a normal score it is a recursive residual (Brown, Durbin & Evans 1975,
-J. R. Stat. Soc. B 37(2), 149-192) with a variance that is estimated as well (self-starting:
-Hawkins 1987, The Statistician 36(4), 299-315). Gaps are distances, with a longer tail above: the
-skewness of earlier nights is taken into account, as that of a Pearson III distribution, whose cube
-root is nearly normal (Wilson & Hilferty 1931, PNAS 17(12), 684-688). The scores of quiet nights are
-independent and standard normal, whatever the true mean and spread, so that an upper CUSUM of them
-(Page 1954, Biometrika 41, 100-115) raises false alarms at a rate that can be computed (Brook &
-Evans 1972, Biometrika 59(3), 539-549). It is tuned to find a shift by the margin.
+**Drift.** Each night the champion unlearns again with S fresh seeds; the forget sets take turns.
+The result of a night is predicted from the earlier nights with the same forget set. As long as
+nothing changes, the error of this prediction, divided by its standard error, follows Student's t.
+Converted to a normal score it is a recursive residual (Brown, Durbin & Evans 1975,
+J. R. Stat. Soc. B 37(2), 149-192) whose variance is estimated too (self-starting: Hawkins 1987,
+The Statistician 36(4), 299-315). Gaps are distances, with a longer upper tail. So the skewness of
+earlier nights is taken into account, as that of a Pearson III distribution, whose cube root is
+nearly normal (Wilson & Hilferty 1931, PNAS 17(12), 684-688). The scores of quiet nights are
+independent and standard normal for any true mean and spread. So an upper CUSUM of them (Page 1954,
+Biometrika 41, 100-115) has a rate of false alarms that can be computed (Brook & Evans 1972,
+Biometrika 59(3), 539-549). It is tuned to detect a shift by the margin.
 
-**Duel.** Champion and candidate unlearn under the same seeds; their paired differences over all
-nights of the duel are tested each night at a level that all nights of a month share (Bonferroni).
+**Duel.** Champion and candidate unlearn with the same seeds. Their paired differences over all
+nights of the duel are tested each night, at a level that all nights of a month share (Bonferroni).
 """
 
 import math
@@ -26,23 +26,23 @@ import numpy as np
 from scipy import optimize, stats
 
 MONTH = 30  # nights for which an error rate is stated
-STATES = 100  # that the CUSUM's values are divided into, to compute its error rate
-LEAST_REFERENCE = 0.25  # of the CUSUM, in standard errors: below, alarms would need many nights
-SURE = 0.05  # error of one night's interval, each side
-FEWEST = 3  # values that have a third moment
+STATES = 100  # into which the CUSUM's values are divided, to compute its error rate
+LEAST_REFERENCE = 0.25  # of the CUSUM, in standard errors: below it, alarms need many nights
+SURE = 0.05  # error of one night's interval, on each side
+FEWEST = 3  # values that are needed to estimate a third moment
 NO_SKEWNESS, MOST_SKEWED = 1e-3, 2.0  # of gaps; the exponential distribution has 2
-SMALLEST = 1e-3  # margins; differences that never vary still have some spread
+SMALLEST = 1e-3  # in margins: minimum of a spread, so that equal differences cause no division by 0
 State: TypeAlias = Literal["won", "lost", "open"]
 Word: TypeAlias = Literal["unchanged", "improved", "regressed", "inconclusive"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Night:
-    """What the champion scored on one night.
+    """The results of the champion on one night.
 
     Args:
-        draw: which of the forget sets it was.
-        gaps: `gap/avg` on `test` of each seed, in percentage points; at least one.
+        draw: number of the forget set.
+        gaps: `gap/avg` on `test` for each seed, in percentage points; at least one.
     """
 
     draw: int
@@ -51,11 +51,11 @@ class Night:
 
 @dataclass(frozen=True, kw_only=True)
 class Shift:
-    """A night against those before it, in percentage points; positive is worse.
+    """A night compared with those before it, in percentage points; positive is worse.
 
     Args:
         mean: how much larger the night's mean gap is than predicted.
-        low, high: its interval, 5 % to each side.
+        low, high: its confidence interval, 5 % on each side.
         error: standard error of the prediction.
         freedom: degrees of freedom of that error.
         skewness: of the prediction's error.
@@ -69,7 +69,7 @@ class Shift:
     skewness: float = 0.0
 
     def score(self, shift: float) -> float:
-        """Return the normal score of a shift: standard normal where nothing changed."""
+        """Return the normal score of a shift: standard normal if nothing changed."""
         score = float(stats.norm.isf(stats.t.sf(shift / self.error, self.freedom)))
         if abs(self.skewness) < NO_SKEWNESS:
             return score
@@ -79,12 +79,12 @@ class Shift:
 
 @dataclass(frozen=True, kw_only=True)
 class Drift:
-    """The champion against its own history.
+    """The champion compared with its own history.
 
     Args:
-        shift: of the last night; `None`: no earlier night to compare with.
-        level, limit: of the CUSUM; beyond the limit is an alarm.
-        nights: for how many nights, this one included, it has been worse; 0 without an alarm.
+        shift: of the last night; `None` if there is no earlier night to compare with.
+        level, limit: of the CUSUM; a level above the limit is an alarm.
+        nights: for how many nights, including this one, it has been worse; 0 without an alarm.
     """
 
     shift: Shift | None
@@ -99,10 +99,10 @@ class Duel:
 
     Args:
         mean: of the paired differences, champion − candidate.
-        low: bound below which the mean is with the duel's error; infinite with one pair.
-        high: bound above which it is in 5 %.
-        pairs: how many.
-        state: "won": it is better; "lost": not by as much as the margin; "open".
+        low: lower bound of the mean, with the duel's error probability; infinite with one pair.
+        high: upper bound of the mean, with error probability 5 %; infinite with one pair.
+        pairs: number of pairs.
+        state: "won": the candidate is better; "lost": it is not better by the margin; "open".
     """
 
     mean: float
@@ -113,16 +113,16 @@ class Duel:
 
 
 def watch(nights: Iterable[Night], *, margin: float, error: float) -> Iterator[Drift]:
-    """Yield, night by night, whether the champion drifted away from its history.
+    """Yield for each night whether the champion has drifted away from its history.
 
     After an alarm, later nights are compared with those before it, until one is within the margin.
 
     Args:
-        nights: of this champion, on the same data and recipe, in order.
-        margin: percentage points that matter.
+        nights: of this champion, with the same data and recipe, in order.
+        margin: smallest change that matters, in percentage points.
         error: probability of a false alarm in `MONTH` quiet nights, in (0, 1).
     """
-    seen: list[Night] = []  # since the last alarm, and before it
+    seen: list[Night] = []  # all nights of the present history, during an alarm with its nights
     history = seen
     level, limit, start, alarm = 0.0, math.inf, 0, False
     for night in nights:
@@ -141,12 +141,12 @@ def watch(nights: Iterable[Night], *, margin: float, error: float) -> Iterator[D
 
 
 def duel(differences: Sequence[float], *, margin: float, error: float) -> Duel:
-    """Return how a duel stands.
+    """Return the present state of a duel.
 
     Args:
-        differences: gap of the champion minus gap of the candidate, under the same seed.
-        margin: percentage points that matter.
-        error: probability that a candidate no better wins in `MONTH` nights, in (0, 1).
+        differences: gap of the champion minus gap of the candidate, with the same seed.
+        margin: smallest change that matters, in percentage points.
+        error: probability that a candidate that is not better wins in `MONTH` nights, in (0, 1).
     """
     values = np.asarray(differences, dtype=float)
     mean, count = float(values.mean()), len(values)
@@ -163,9 +163,9 @@ def verdict(found: Drift | None, against: Duel | None, margin: float) -> Word:
     """Return a night's verdict.
 
     Args:
-        found: the champion against its history; `None`: it was not measured.
-        against: the duel; `None`: there was none.
-        margin: percentage points that matter.
+        found: the champion compared with its history; `None` if it was not measured.
+        against: the duel; `None` if there was none.
+        margin: smallest change that matters, in percentage points.
     """
     if found is not None and found.nights:
         return "regressed"
@@ -182,8 +182,8 @@ def alarm_limit(reference: float, error: float) -> float:
     """Return the limit of a CUSUM of standard normal scores.
 
     Args:
-        reference: what is taken from each score.
-        error: probability that one of `MONTH` nights exceeds the limit though nothing changed,
+        reference: the value that is subtracted from each score.
+        error: probability that one of `MONTH` nights exceeds the limit although nothing changed,
             after any number of quiet nights without an alarm.
     """
 
@@ -191,23 +191,23 @@ def alarm_limit(reference: float, error: float) -> float:
         return 1 - _survival(limit, reference) ** MONTH - error
 
     lowest = 1e-6
-    if excess(lowest) <= 0:  # so far above what is usual that a single score needs no more
+    if excess(lowest) <= 0:  # the reference is so large that any positive level is rare enough
         return 0.0
     return float(optimize.brentq(excess, lowest, 60.0, xtol=1e-4))
 
 
 def _survival(limit: float, reference: float) -> float:
-    """Return the probability of no alarm in a night that follows many without."""
+    """Return the probability of no alarm in a night after many nights without an alarm."""
     width = 2 * limit / (2 * STATES - 1)
     at = np.arange(STATES) * width
-    # From state i to state j; the lowest takes all that would be below zero.
+    # From state i to state j; the lowest state includes all values below zero.
     upper = stats.norm.cdf(at[None, :] + width / 2 - at[:, None] + reference)
     moves = np.diff(upper, axis=1, prepend=0.0)
     return float(np.max(np.abs(np.linalg.eigvals(moves))))
 
 
 def _compared(night: Night, history: Sequence[Night], margin: float) -> Shift | None:
-    """Return a night against its prediction; `None` where there is too little to predict from."""
+    """Compare a night with its prediction; `None` if there is too little data to predict from."""
     draws: dict[int, list[float]] = {}
     for each in history:
         draws.setdefault(each.draw, []).extend(each.gaps)
@@ -233,7 +233,7 @@ def _compared(night: Night, history: Sequence[Night], margin: float) -> Shift | 
 
 
 def _skewness(samples: Iterable[Sequence[float]], spread: float) -> float:
-    """Return the common skewness of samples with means of their own; 0 where they are too small."""
+    """Return the common skewness of samples with different means; 0 if all are too small."""
     found = [sample for sample in samples if len(sample) >= FEWEST]
     if not found:
         return 0.0

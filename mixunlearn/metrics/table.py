@@ -1,7 +1,7 @@
-"""The table of all metrics: unit, direction and resolution, from which names and units follow.
+"""The table of all metrics: unit, direction and resolution.
 
-A metric is named `group/metric`. A key that ends in a slash stands for all metrics of a group that
-have no line of their own.
+A metric is named `group/metric`. A key that ends with a slash stands for all metrics of a group
+that are not listed separately.
 """
 
 from collections.abc import Mapping
@@ -11,19 +11,19 @@ from typing import Literal
 from mixunlearn.tasks.written import own_groups
 
 AVERAGE = "gap/avg"
-AREA = "_auc"  # ends the name of an area under a curve, in [0, 1]
+AREA = "_auc"  # last part of the name of an area under a curve, in [0, 1]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """What is known of a metric, whatever model it is measured of.
+    """Properties of a metric that do not depend on the model.
 
     Args:
         unit: "%", "pp", "nats", "s", "×", or "" for none.
-        better: "nearer" to the value of retrained references, "lower", or `None`: it says nothing
-            of how well a model unlearned.
-        share: whether it is a share of n samples: it moves in steps of 100 / n percentage points.
-        relative: whether it tells how far another metric is from the references' value.
+        better: "nearer" to the value of retrained references, "lower", or `None` if it does not
+            show how well a model unlearned.
+        share: whether it is a share of n samples; then it has steps of 100 / n percentage points.
+        relative: whether it is the distance of another metric to the references' value.
     """
 
     unit: str = ""
@@ -41,7 +41,7 @@ METRICS: Mapping[str, Metric] = {
     "time/": Metric(unit="s", better="lower"),
     "time/ratio_to_retrain": Metric(unit="×", better="lower"),
     "train/": Metric(),
-    "gap/": Metric(better="lower", relative=True),  # in the unit of what it is a distance in
+    "gap/": Metric(better="lower", relative=True),  # in the unit of the other metric
     AVERAGE: Metric(unit="pp", better="lower", relative=True),
     "z/": Metric(better="nearer", relative=True),
 }
@@ -51,7 +51,7 @@ RELATIVE = tuple(prefix for prefix in PREFIXES if METRICS[prefix].relative)
 
 
 def metric_named(name: str) -> Metric | None:
-    """Return what is known of a metric; `None`: there is no group of that name.
+    """Return the properties of a metric; `None` if there is no such group.
 
     Args:
         name: for example `acc/test` or `gap/div/js`.
@@ -74,12 +74,12 @@ def is_metric(name: str) -> bool:
 
 
 def _of_group(group: str) -> Metric | None:
-    """Return what is known of a group; those that kinds of tasks add are shares of images."""
+    """Return the properties of a group; groups added by kinds of tasks are shares of images."""
     return METRICS.get(f"{group}/") or (SHARE if group in own_groups() else None)
 
 
 def _distance_unit(name: str) -> str:
-    """Return the unit of a distance in a metric: percentage points in one that is in percent."""
+    """Return the unit of a distance in a metric: percentage points if the metric is in percent."""
     of_metric = metric_named(name)
     unit = of_metric.unit if of_metric else ""
     return "pp" if unit == "%" else unit

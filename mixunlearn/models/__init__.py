@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Factory: TypeAlias = "Callable[..., nn.Module]"
 
-# Each is imported when it is first asked for: names are checked without PyTorch.
+# Each is imported on first use, so that names can be checked without PyTorch.
 MODELS: Mapping[str, Factory] = registry(
     {
         "cnn": "mixunlearn.models.cnn:cnn",

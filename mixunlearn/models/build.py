@@ -24,40 +24,42 @@ def build_model(
         width: channels of the first stage; `None` is the model's own default.
 
     Raises:
-        InputError: there is no such model, it cannot take the images, or has other outputs.
+        InputError: there is no such model, it cannot process the images, or the number of its
+            outputs is wrong.
     """
     size = image_shape[1:]
     if min(size) < SMALLEST_IMAGE.get(name, 1):
-        remedy = f"images of {size[0]}×{size[1]} are too small; take another model"
+        remedy = f"images of {size[0]}×{size[1]} are too small; choose another model"
         raise InputError("model.name", name, remedy)
     factory = find_factory(name)
     options = {} if width is None else {"width": width}
-    # PyTorch's layers draw their weights from the global generator: lend it to them, no more.
+    # PyTorch's layers draw weights from the global generator; fork_rng restores it afterwards.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
             built = factory(channels=image_shape[0], size=size, classes=classes, **options)
             model = built if isinstance(built, StagedModel) else Wrapped(built, image_shape)
             outputs = _outputs(model, image_shape)
-        except Exception as error:  # whatever a model says of images that it cannot take
+        except Exception as error:  # models raise any type for images they cannot process
             images = "×".join(map(str, image_shape))
             remedy = (
-                f"cannot be built for images of {images} ({first_line(error)}); take another model"
+                f"cannot be built for images of {images} ({first_line(error)}); "
+                "choose another model"
             )
             raise InputError("model.name", name, remedy) from error
     if outputs != classes:
-        remedy = f"gives {outputs} outputs for {classes} classes; they must be as many"
+        remedy = f"gives {outputs} outputs for {classes} classes; the numbers must be equal"
         raise InputError("model.name", name, remedy)
-    # Convolutions are up to 1.6 times faster in this layout, on the CPU as on a GPU.
+    # Convolutions are up to 1.6 times faster in this layout, on CPUs and on GPUs.
     return model.to(memory_format=torch.channels_last)
 
 
 @torch.no_grad()
 def _outputs(model: StagedModel, image_shape: tuple[int, int, int]) -> int:
-    """Return how many logits a model gives for an image.
+    """Return the number of logits that a model gives for an image.
 
     Raises:
-        ValueError: it gives something else.
+        ValueError: the output does not consist of logits.
     """
     logits = model.eval()(torch.zeros(2, *image_shape))
     model.train()

@@ -1,4 +1,4 @@
-"""Models made of stages: one after the other, then a head."""
+"""Models that consist of a sequence of stages and a head."""
 
 from collections.abc import Iterable, Mapping
 
@@ -13,7 +13,7 @@ class Chain(StagedModel):
     Args:
         stages: name -> module, in order; each maps feature maps to feature maps.
         head: maps the last stage's feature maps to logits.
-        default_stage: the stage whose features the generator reads unless told otherwise.
+        default_stage: the stage whose features the generator reads by default.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class Chain(StagedModel):
         """Return logits and the outputs of the named stages; see `StagedModel`."""
         wanted = {name: self.stages[name] for name in names}
         found: dict[str, Tensor] = {}
-        # Mixing happens in [0, 1]; centred, training is faster.
+        # Images are mixed in [0, 1]; training is faster with centred values.
         x = (images - 0.5) * 2
         for name, stage in self.stages.items():
             x = stage(x)

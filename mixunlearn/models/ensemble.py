@@ -1,4 +1,4 @@
-"""Several models that answer as one."""
+"""Several models that are combined into one."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,10 +13,10 @@ Weight = TypeVar("Weight")
 
 
 class Ensemble(StagedModel):
-    """Classifies by the mean of its members' softmax outputs; it has no feature stages.
+    """Classifies with the mean of its members' softmax outputs; it has no feature stages.
 
     Args:
-        members: at least one, with equally many outputs.
+        members: at least one, all with the same number of outputs.
     """
 
     def __init__(self, members: Sequence[StagedModel]) -> None:
@@ -35,7 +35,7 @@ class Ensemble(StagedModel):
 
 
 def split_members(weights: Mapping[str, Weight]) -> list[dict[str, Weight]]:
-    """Return the weights of each member by its own names; none if they are not an ensemble's."""
+    """Return the weights of each member by its own names; an empty list if it is no ensemble."""
     parts: dict[str, dict[str, Weight]] = {}
     for name, weight in weights.items():
         match name.split(".", 2):

@@ -1,4 +1,4 @@
-"""What builds a classifier, by its name; without PyTorch until one is found."""
+"""Functions that build a classifier, by name; PyTorch is imported only when one is found."""
 
 import importlib
 
@@ -7,18 +7,18 @@ from mixunlearn.errors import InputError
 from mixunlearn.lazy import load
 from mixunlearn.models import MODELS, Factory
 
-TORCHVISION = "torchvision:"  # begins the name of a model of torchvision's
-PUBLISHED = "DEFAULT"  # names the weights that torchvision publishes for a model
+TORCHVISION = "torchvision:"  # prefix of the names of torchvision's models
+PUBLISHED = "DEFAULT"  # name of the weights that torchvision publishes for a model
 
 
 def find_factory(name: str) -> Factory:
-    """Return what builds a model: called with channels=, size=, classes=, and width= if given.
+    """Return the function that builds a model from channels=, size=, classes= and maybe width=.
 
     Args:
         name: a key of `MODELS`; `torchvision:NAME`; or `package.module:function`.
 
     Raises:
-        InputError: there is none of this name.
+        InputError: there is no model with this name.
     """
     if name in MODELS:
         return MODELS[name]
@@ -31,11 +31,11 @@ def find_factory(name: str) -> Factory:
         raise InputError("model.name", name, remedy)
     try:
         factory: Factory = getattr(importlib.import_module(module), function)
-    except Exception as error:  # whatever happens in somebody's module
+    except Exception as error:  # a user's module may raise any type
         raise InputError("model.name", name, f"cannot be imported ({first_line(error)})") from error
     return factory
 
 
 def first_line(error: Exception) -> str:
-    """Return what an error says first, or else its kind."""
+    """Return the first line of an error's text, or its type if it has no text."""
     return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -1,4 +1,4 @@
-"""What in a classifier's inner outputs is a feature map, and which of them are worth a choice.
+"""Finds the feature maps among a classifier's inner outputs, and chooses the useful stages.
 
 Shape suffixes: B batch, C channels of the features, P positions, H W pixels of the image.
 """
@@ -11,20 +11,20 @@ from torch import Tensor
 
 MapShape: TypeAlias = tuple[int, int, int]  # (C, h, w)
 
-MAX_POSITIONS = 32 * 32  # of a stage in the choice: the generator's attention is their square
+MAX_POSITIONS = 32 * 32  # of a stage: the cost of the generator's attention is quadratic in them
 MAX_STAGES = 5
-DEPTHS = 4  # stages of a model with one resolution
+DEPTHS = 4  # number of stages for a model with one resolution
 
 
 def as_map(output: object, size: tuple[int, int]) -> Tensor | None:
-    """Return an inner output as a feature map (B, C, h, w); `None` if it is none.
+    """Return an inner output as a feature map (B, C, h, w); `None` if it is not a feature map.
 
-    A map has the image's proportions, at least 2×2 positions and at most the image's. What is
-    taken for one: (B, C, h, w); (B, h, w, F), as in Swin; tokens (B, h·w, F) or, with a class token
-    before them that is dropped, (B, 1 + h·w, F), as in ViT.
+    A map has the image's proportions, at least 2×2 positions, and not more than the image.
+    Accepted shapes are (B, C, h, w); (B, h, w, C), as in Swin; tokens (B, h·w, C), or with a class
+    token before them, which is dropped, (B, 1 + h·w, C), as in ViT.
 
     Args:
-        output: of a module.
+        output: output of a module.
         size: (H, W) of the images.
     """
     match output:
@@ -38,9 +38,9 @@ def as_map(output: object, size: tuple[int, int]) -> Tensor | None:
 
 
 def few(maps: Mapping[str, MapShape]) -> tuple[str, ...]:
-    """Return the stages worth a choice: of each resolution on the way down, the last outer one.
+    """Return the stages a search chooses from: for each lower resolution, the last outer module.
 
-    Where there is one resolution only, as in ViT: 4 blocks at even distances.
+    If there is only one resolution, as in ViT, these are 4 blocks at even distances.
 
     Args:
         maps: name -> shape, in the order in which they are computed.
@@ -48,7 +48,7 @@ def few(maps: Mapping[str, MapShape]) -> tuple[str, ...]:
     small = {name: h * w for name, (_, h, w) in maps.items() if h * w <= MAX_POSITIONS}
     levels: dict[int, list[str]] = {}
     for name, positions in small.items():
-        if positions <= min(levels, default=positions):  # VGG blows maps up again at the end
+        if positions <= min(levels, default=positions):  # VGG enlarges its maps again at the end
             levels.setdefault(positions, []).append(name)
     if len(levels) == 1:
         return _spread(_siblings(small))
@@ -67,7 +67,7 @@ def _of_tokens(output_BPC: Tensor, size: tuple[int, int]) -> Tensor | None:
 
 
 def _fits(shape: Iterable[int], size: tuple[int, int]) -> bool:
-    """Return whether (h, w) are those of the image, divided by one number and rounded."""
+    """Return whether (h, w) is the image's (H, W), divided by one number and rounded."""
     (height, width), (image_height, image_width) = shape, size
     inside = 2 <= height <= image_height and 2 <= width <= image_width  # noqa: PLR2004
     return inside and abs(height * image_width - width * image_height) < max(size)
@@ -78,7 +78,7 @@ def _last_outer(names: list[str]) -> str:
 
 
 def _siblings(names: Iterable[str]) -> list[str]:
-    """Return the blocks: the names inside of the module that has most of them."""
+    """Return the blocks: the names inside the module that contains most of the names."""
     within = {name: name.rpartition(".")[0] for name in names}
     parent, _ = Counter(within.values()).most_common(1)[0]
     return [name for name in within if within[name] == parent]

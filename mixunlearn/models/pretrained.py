@@ -1,4 +1,4 @@
-"""Weights that a model starts from, before any training: originals and references alike."""
+"""Pretrained weights, from which originals and references start."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ from mixunlearn.models import torchvision
 from mixunlearn.models.factories import PUBLISHED
 from mixunlearn.models.staged import StagedModel
 
-COUNTER = "num_batches_tracked"  # of a batch norm; some published files lack it, nothing reads it
+COUNTER = "num_batches_tracked"  # of a batch norm; some published files lack it, it is not used
 SHOWN = 3  # names in an error message
 
 
@@ -28,7 +28,7 @@ class Pretrained:
 
     Args:
         source: a file, or "DEFAULT".
-        tensors: name -> array, real ones in float32.
+        tensors: name -> array; floating-point arrays are float32.
     """
 
     source: str
@@ -36,11 +36,11 @@ class Pretrained:
 
     @classmethod
     def read(cls, source: str, model: str) -> "Pretrained":
-        """Read weights; nothing but tensors is ever unpickled.
+        """Read weights; only tensors are unpickled.
 
         Args:
-            source: a .safetensors, .pt or .pth file; or "DEFAULT" for what torchvision publishes
-                for the model, which is downloaded unless it is here.
+            source: a .safetensors, .pt or .pth file; or "DEFAULT" for the weights that torchvision
+                publishes for the model, which are downloaded if missing.
             model: name of the model.
 
         Raises:
@@ -56,7 +56,7 @@ class Pretrained:
 
     @cached_property
     def digest(self) -> str:
-        """The SHA-256 of all names and values, in hex; where and how they lie does not count."""
+        """The SHA-256 of all names and values, in hex; it does not depend on the file."""
         hashed = hashlib.sha256()
         for name, array in sorted(self.tensors.items()):
             hashed.update(f"{name} {array.dtype} {array.shape}\n".encode())
@@ -64,15 +64,15 @@ class Pretrained:
         return hashed.hexdigest()
 
     def put_into(self, model: StagedModel) -> None:
-        """Give a model these weights; its last layer stays as it is, if it has another size.
+        """Load these weights into a model; its last layer is not changed if its size differs.
 
-        What the model has no place for, such as auxiliary heads, is left out.
+        Weights that the model does not have, such as auxiliary heads, are ignored.
 
         Raises:
-            InputError: weights are missing, or have other shapes than the model's.
+            InputError: weights are missing, or their shapes differ from the model's.
         """
         state = model.state_dict()
-        # The names of a model that we saved; or of the network itself, as others save it.
+        # The names are those of a whole model, or only of its network, as other programs save it.
         prefix = "" if state.keys() & self.tensors.keys() else "network."
         given = {f"{prefix}{name}": torch.from_numpy(array) for name, array in self.tensors.items()}
         head = _layer([*state][-1])
@@ -87,7 +87,7 @@ class Pretrained:
     def _require_whole(self, missing: list[str]) -> None:
         if missing:
             more = f" and {len(missing) - SHOWN} more" if missing[SHOWN:] else ""
-            remedy = f"lacks {', '.join(missing[:SHOWN])}{more}; take weights of the same model"
+            remedy = f"lacks {', '.join(missing[:SHOWN])}{more}; use weights of the same model"
             raise InputError("model.weights", self.source, remedy)
 
     def _require_fit(
@@ -95,7 +95,7 @@ class Pretrained:
     ) -> None:
         for name in incompatible:
             here, there = (_written(tensors[name]) for tensors in (state, given))
-            remedy = f"{name} is {there}, in the model it is {here}; take weights of the same model"
+            remedy = f"{name} is {there}, in the model it is {here}; use weights of the same model"
             raise InputError("model.weights", self.source, remedy)
 
 
@@ -114,16 +114,16 @@ def _from_file(source: str) -> Mapping[str, Tensor]:
         raise InputError("model.weights", source, "no such file")
     try:
         found = readers[path.suffix](path)
-    except Exception as error:  # of many kinds, by what is wrong with the file
+    except Exception as error:  # the type depends on what is wrong with the file
         reason = str(error).strip().splitlines()[0]
         raise InputError("model.weights", source, f"cannot be read ({reason})") from error
     if not isinstance(found, Mapping) or not all(isinstance(v, Tensor) for v in found.values()):
-        remedy = "holds something else than tensors by name; save the model's state_dict()"
+        remedy = "does not hold tensors by name; save the model's state_dict()"
         raise InputError("model.weights", source, remedy)
     return found
 
 
-def _unpickled(path: Path) -> Any:  # noqa: ANN401 (whatever is in the file)
+def _unpickled(path: Path) -> Any:  # noqa: ANN401 (any content)
     return torch.load(path, map_location="cpu", weights_only=True)
 
 

@@ -14,10 +14,10 @@ STRIDES = (1, 2, 2, 2)
 
 
 class Projection(nn.Conv2d):
-    """A 1×1 convolution with a stride: of the pixels in between nothing is seen.
+    """A 1×1 convolution with a stride, which does not use the pixels in between.
 
-    They are left out first. oneDNN's own way to a stride writes, in the backward pass and with
-    few channels, beyond its memory (oneDNN issue 6035), which ends the process.
+    These pixels are removed first. With a stride and few channels, oneDNN's backward pass writes
+    beyond its memory (oneDNN issue 6035), which ends the process.
 
     Args:
         inputs: channels of the input.
@@ -35,7 +35,7 @@ class Projection(nn.Conv2d):
 
 
 class BasicBlock(nn.Module):
-    """Two 3×3 convolutions with batch norm around a shortcut.
+    """Two 3×3 convolutions with batch norm, and a shortcut.
 
     Args:
         inputs: channels of the input.
@@ -60,9 +60,10 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """A 3×3 convolution between two 1×1 that narrow to a quarter and widen, around a shortcut.
+    """Two 1×1 convolutions that reduce and restore the width, a 3×3 between them, and a shortcut.
 
-    The stride is the 3×3 convolution's, as in torchvision: version 1.5 of the paper's block.
+    The 3×3 convolution has a quarter of the channels and the stride, as in torchvision: version
+    1.5 of the paper's block.
 
     Args:
         inputs: channels of the input.
@@ -99,14 +100,14 @@ def resnet(
     classes: int,
     width: int = 64,
 ) -> Chain:
-    """Four stages of residual blocks, each but the first halving the resolution; a linear head.
+    """Four stages of residual blocks and a linear head; stages 2 to 4 halve the resolution.
 
-    The stem follows from the images. Up to 64 pixels it is a 3×3 convolution, as used for CIFAR;
-    above, the paper's 7×7 with stride 2 and pooling, a quarter of the resolution.
+    The stem depends on the images. Up to 64 pixels it is a 3×3 convolution, as used for CIFAR;
+    above that, it is the paper's 7×7 with stride 2 and pooling: a quarter of the resolution.
 
     Args:
-        block: of which the stages are made.
-        depths: number of blocks of each stage.
+        block: type of the blocks.
+        depths: number of blocks in each stage.
         channels: of the images.
         size: (H, W) of the images, each at least 8; in ResNet-18, a 32×32 image gives 256×8×8 at
             `layer3`, a 224×224 image 256×14×14.

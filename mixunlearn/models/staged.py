@@ -1,11 +1,11 @@
-"""The shape every model shares: a classifier with stages whose features can be read by name."""
+"""The interface of all models: a classifier with stages whose features can be read by name."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
 from torch import Tensor, nn
 
-SMALL = 64  # pixels of an image's shorter side, up to which models are sized as for CIFAR
+SMALL = 64  # pixels of an image's shorter side; up to this size, models are built as for CIFAR
 
 
 class StagedModel(nn.Module, ABC):
@@ -13,7 +13,7 @@ class StagedModel(nn.Module, ABC):
 
     Attributes:
         stage_names: the stages a search chooses from, in order; empty if there are no maps.
-        default_stage: the one the generator reads unless told otherwise; empty likewise.
+        default_stage: the stage that the generator reads by default; empty if there are no maps.
     """
 
     stage_names: tuple[str, ...]
@@ -34,10 +34,10 @@ class StagedModel(nn.Module, ABC):
         """
 
     def stages_with(self, wished: Iterable[str]) -> tuple[str, ...]:
-        """Return the stages a search chooses from, and those beside them that a user asks for.
+        """Return the stages a search chooses from, and additional ones that a user asks for.
 
         Raises:
-            InputError: one cannot be read; the message names those that can.
+            InputError: a stage cannot be read; the message names those that can.
         """
-        del wished  # most models have no others
+        del wished  # most models have no additional stages
         return self.stage_names

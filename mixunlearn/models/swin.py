@@ -8,10 +8,10 @@ HEAD_WIDTH = 32
 
 
 def swin(*, channels: int, size: tuple[int, int], classes: int, width: int = 96) -> Wrapped:
-    """Swin-T, torchvision's implementation; small images have smaller patches and windows.
+    """Swin-T in torchvision's implementation; small images get smaller patches and windows.
 
-    Patches are as large as makes at least 16 of the shorter side, at most the paper's 4×4 pixels:
-    2×2 for 28 and 32. Windows are 4×4 patches up to 64 pixels, above the paper's 7×7.
+    The patch size is the shorter side divided by 16 and rounded up, at most the paper's 4 pixels:
+    2×2 for 28 and 32. Windows have 4×4 patches for images of up to 64 pixels, else the paper's 7×7.
 
     Args:
         channels: of the images, 1 (repeated) or 3.
@@ -19,7 +19,7 @@ def swin(*, channels: int, size: tuple[int, int], classes: int, width: int = 96)
         classes: number of outputs.
         width: of the first stage's tokens; 96 is the paper's, 24 trains on a CPU.
     """
-    from torchvision.models import SwinTransformer  # noqa: PLC0415 (an extra, and slow)
+    from torchvision.models import SwinTransformer  # noqa: PLC0415 (optional, slow to import)
 
     side = min(size)
     patch, window = min(-(-side // 16), 4), 4 if side <= SMALL else 7

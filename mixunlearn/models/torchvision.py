@@ -1,4 +1,4 @@
-"""Every classifier of torchvision, by its name there."""
+"""All classifiers of torchvision, by their names there."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -15,13 +15,13 @@ from mixunlearn.models.wrapped import Wrapped
 
 
 def factory(name: str) -> Callable[..., Wrapped]:
-    """Return what builds a model.
+    """Return the function that builds a model.
 
     Args:
         name: `torchvision:NAME`, for example `torchvision:mobilenet_v3_small`.
 
     Raises:
-        InputError: torchvision is missing, or has no classifier of this name.
+        InputError: torchvision is not installed, or has no classifier with this name.
     """
     plain = name.removeprefix(TORCHVISION)
     models = _models(name)
@@ -31,7 +31,7 @@ def factory(name: str) -> Callable[..., Wrapped]:
 
 
 def published(name: str) -> Mapping[str, Tensor]:
-    """Return the weights that torchvision calls the default, downloaded unless they are here.
+    """Return torchvision's default weights of a model; they are downloaded if missing.
 
     Args:
         name: as for `factory`.
@@ -43,16 +43,16 @@ def published(name: str) -> Mapping[str, Tensor]:
     try:
         state: Mapping[str, Tensor] = weights.get_state_dict(check_hash=True, weights_only=True)
     except (OSError, RuntimeError) as error:
-        remedy = "name a file instead, or try again"
+        remedy = "try again, or give a file instead"
         raise MixUnlearnError(f"model.weights: {weights.url}: {error}; {remedy}") from error
-    # What DenseNet's layers were called when its weights were published.
+    # DenseNet's published weights use old names of its layers.
     return {re.sub(r"(denselayer\d+\.\w+)\.([12])\.", r"\1\2.", key): state[key] for key in state}
 
 
 def _build(
     models: ModuleType, name: str, *, channels: int, size: tuple[int, int], classes: int
 ) -> Wrapped:
-    """Build an untrained model; pixels are centred and scaled as for its published weights."""
+    """Build an untrained model; pixels are normalised as for its published weights."""
     network = models.get_model(name, weights=None, num_classes=classes, **_options(name, size))
     pixels = models.get_model_weights(name).DEFAULT.transforms()
     return Wrapped(network, (channels, *size), pixels.mean, pixels.std, rgb=True)
@@ -60,7 +60,7 @@ def _build(
 
 def _models(name: str) -> ModuleType:
     try:
-        from torchvision import models  # noqa: PLC0415 (an extra, and slow)
+        from torchvision import models  # noqa: PLC0415 (optional, slow to import)
     except ImportError as error:
         remedy = "needs torchvision: pip install 'mixunlearn[tune]'"
         raise InputError("model.name", name, remedy) from error
@@ -69,11 +69,11 @@ def _models(name: str) -> ModuleType:
 
 
 def _options(name: str, size: tuple[int, int]) -> dict[str, Any]:
-    """Return what some models must be told beside the number of classes."""
+    """Return the options that some models need in addition to the number of classes."""
     if name.startswith("vit_"):
         return {"image_size": size[0]}
     if name.startswith("maxvit_"):
         return {"input_size": size}
     if name in {"googlenet", "inception_v3"}:
-        return {"aux_logits": False, "init_weights": True}  # auxiliary heads: several outputs
+        return {"aux_logits": False, "init_weights": True}  # auxiliary heads add more outputs
     return {}

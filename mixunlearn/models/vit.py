@@ -8,18 +8,19 @@ DEPTH, HEAD_WIDTH = 7, 64
 
 
 def vit(*, channels: int, size: tuple[int, int], classes: int, width: int = 256) -> Wrapped:
-    """ViT-Lite-7 of arXiv 2104.05704, torchvision's implementation, with a class token.
+    """ViT-Lite-7 of arXiv 2104.05704 in torchvision's implementation, with a class token.
 
-    Seven blocks of 64-d heads, two times as wide inside. The patches are the smallest that make at
-    most 8×8 of an image of up to 64 pixels, 14×14 of a larger one: 4×4 pixels for 28 and 32.
+    Seven blocks with 64-d heads and an MLP of twice the width. Patches are the smallest for which
+    an image of up to 64 pixels has at most 8×8 patches, and a larger one at most 14×14: 4×4 pixels
+    for 28 and 32.
 
     Args:
         channels: of the images, 1 (repeated) or 3.
-        size: (H, W) of the images: equal, and divisible into as many patches.
+        size: (H, W) of the images: equal, and divisible into such patches.
         classes: number of outputs.
         width: of the tokens; 256 is the paper's.
     """
-    from torchvision.models import VisionTransformer  # noqa: PLC0415 (an extra, and slow)
+    from torchvision.models import VisionTransformer  # noqa: PLC0415 (optional, slow to import)
 
     network = VisionTransformer(
         image_size=size[0],
@@ -34,7 +35,7 @@ def vit(*, channels: int, size: tuple[int, int], classes: int, width: int = 256)
 
 
 def _patch(side: int) -> int:
-    """Return the smallest side of a patch that leaves few enough, and at least 4×4.
+    """Return the smallest patch size with at least 4×4 and not too many patches.
 
     Raises:
         ValueError: the image's side has no such divisor.
@@ -47,5 +48,5 @@ def _patch(side: int) -> int:
 
 
 def _heads(width: int) -> int:
-    """Return how many heads share the width evenly, each at least 64 wide if there are several."""
+    """Return the number of heads: it divides the width, and several heads have at least 64 each."""
     return next(heads for heads in range(width // HEAD_WIDTH or 1, 0, -1) if width % heads == 0)

@@ -20,24 +20,24 @@ SHOWN = 30  # stages in an error message
 
 
 class Wrapped(StagedModel):
-    """A classifier of which nothing but `forward` is known.
+    """Any classifier; only its `forward` is used.
 
-    A stage is named like its submodule (`layer3`, `encoder.layers.encoder_layer_5`), the default is
-    the last but one of `stage_names`. Features are caught by hooks that exist during one call of
-    `forward_with_features`: copies, exported programs and state dicts never hold any.
+    A stage has the name of its submodule (`layer3`, `encoder.layers.encoder_layer_5`). The default
+    is the second to last of `stage_names`. Features are read by hooks that exist only during a call
+    of `forward_with_features`, so copies, exported programs and state dicts contain no hooks.
 
-    Dropout and stochastic depth are switched off: they draw from PyTorch's global generator, and no
-    trial could be repeated.
+    Dropout and stochastic depth are switched off, because they use PyTorch's global generator:
+    trials could not be repeated.
 
     Args:
         network: maps images (B, channels, H, W) to logits (B, K).
         image_shape: (channels, H, W) of the images.
         mean: subtracted from images in [0, 1]; one number, or one for each channel.
-        sd: what the difference is divided by.
-        rgb: whether the network takes 3 channels and no others; grey images are repeated for it.
+        sd: the difference is divided by it; one number, or one for each channel.
+        rgb: whether the network requires 3 channels; the channel of grey images is then repeated.
 
     Raises:
-        ValueError: `rgb`, and the images have neither 1 nor 3 channels.
+        ValueError: with `rgb`, if the images have neither 1 nor 3 channels.
     """
 
     mean_C11: Tensor
@@ -56,7 +56,7 @@ class Wrapped(StagedModel):
         if rgb and image_shape[0] not in {1, RGB}:
             raise ValueError(f"takes images of 1 or {RGB} channels, these have {image_shape[0]}")
         self.network, self.rgb = network, rgb
-        # Not in the state dict: all its names are the network's.
+        # Not persistent, so that the state dict contains only the network's weights.
         self.register_buffer("mean_C11", torch.tensor(mean).reshape(-1, 1, 1), persistent=False)
         self.register_buffer("sd_C11", torch.tensor(sd).reshape(-1, 1, 1), persistent=False)
         _switch_dropout_off(network)
@@ -73,14 +73,14 @@ class Wrapped(StagedModel):
         def keep(name: str, output: object) -> None:
             found_map = as_map(output, (images.shape[2], images.shape[3]))
             assert found_map is not None
-            found[name] = found_map.clone()  # what follows may change it in place
+            found[name] = found_map.clone()  # the next layers may change it in place
 
         with _watched(self.network, [name for name in names if self.maps[name]], keep):
             logits: Tensor = self.network(self._prepared(images))
         return logits, found
 
     def stages_with(self, wished: Iterable[str]) -> tuple[str, ...]:
-        """Return `stage_names` and those beside them that a user asks for; see `StagedModel`."""
+        """Return `stage_names` and additional stages a user asks for; see `StagedModel`."""
         others = [name for name in dict.fromkeys(wished) if name not in self.stage_names]
         for name in others:
             if name not in self.maps:
@@ -90,15 +90,15 @@ class Wrapped(StagedModel):
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
-    ) -> Any:  # noqa: ANN401 (PyTorch's name of it is no public one)
-        """Take a state over, also from a plain mapping, which lacks the layers' versions."""
+    ) -> Any:  # noqa: ANN401 (PyTorch's type for it is not public)
+        """Load a state, also from a plain mapping, which lacks the layers' versions."""
         whole = self.state_dict()
-        whole.clear()  # of tensors; the versions, without which MNASNet loads nothing, stay
+        whole.clear()  # removes the tensors but keeps the versions, which MNASNet needs to load
         whole.update(state_dict)
         return super().load_state_dict(whole, strict, assign)
 
     def _known(self, name: str) -> str:
-        """Return the nearest stage and all of them with their shapes, the outer ones first."""
+        """Return the nearest stage, and all stages with their shapes, the outer ones first."""
         shown = sorted(self.maps, key=lambda stage: stage.count("."))[:SHOWN]
         shapes = [f"{stage}: {'×'.join(map(str, self.maps[stage]))}" for stage in shown]
         if hidden := len(self.maps) - len(shown):
@@ -126,7 +126,7 @@ class Wrapped(StagedModel):
         with _watched(self.network, names, look):
             self.network.eval()(self._prepared(images))
         self.network.train()
-        # Of a module that is called more than once, nobody could tell which output is meant.
+        # If a module is called more than once, it is unclear which output is meant.
         return {name: shape for name, shape in maps.items() if calls[name] == 1}
 
 
@@ -134,7 +134,7 @@ class Wrapped(StagedModel):
 def _watched(
     network: nn.Module, names: Iterable[str], tell: Callable[[str, object], None]
 ) -> Iterator[None]:
-    """Tell of each output of the named submodules, for as long as the context lasts."""
+    """Call `tell` with each output of the named submodules, within the context."""
     handles = [_hooked(network.get_submodule(name), name, tell) for name in names]
     try:
         yield

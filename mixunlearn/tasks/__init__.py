@@ -1,4 +1,4 @@
-"""Kinds of unlearning tasks by name; a new one is a file here and a line in `TASKS`."""
+"""Kinds of unlearning tasks by name; to add one, write a file here and a line in `TASKS`."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""A backdoor: images that were taught with a trigger as another class.
+"""A backdoor: forget images that were trained with a trigger and the label of another class.
 
 Shape suffixes: N images, C channels, H W pixels.
 """
@@ -19,17 +19,17 @@ from mixunlearn.tasks.keys import Fraction, OneClass, Side
 from mixunlearn.tasks.wording import share_in_words
 
 WHITE = 255
-SUCCESS = "backdoor/success"  # how many unseen images the trigger turns into its target
+SUCCESS = "backdoor/success"  # share of unseen images that the trigger moves to the target class
 
 
 @dataclass(frozen=True, kw_only=True)
 class BackdoorTask(Task):
-    """Put a trigger and the target's label on a fraction of other images; forget those.
+    """Put a trigger and the target's label on a fraction of other classes' images; forget those.
 
-    All else stays as it is, so images for tuning and for the report have no trigger.
+    Nothing else changes, so images for tuning and for the report have no trigger.
 
     Args:
-        target: the class that images with a trigger are labelled with.
+        target: the class that is the label of images with a trigger.
         fraction: of the images of other classes, in (0, 1].
         size: side of the trigger in pixels.
     """
@@ -42,11 +42,11 @@ class BackdoorTask(Task):
 
     @classmethod
     def incompatible(cls, dataset: Dataset) -> str | None:
-        """Return a reason where there is only one class."""
+        """Return the reason if there is only one class."""
         return without_wrong_labels(dataset)
 
     def forget(self, dataset: Dataset, train_N: Rows, seed: int) -> Rows:
-        """Return images drawn from those of other classes than the target."""
+        """Return random images of classes other than the target."""
         pool_N = train_N[dataset.labels_N[train_N] != self.target]
         if not len(pool_N):
             remedy = "every training image is of this class: name another, or use more images"
@@ -55,16 +55,16 @@ class BackdoorTask(Task):
         return shuffled(pool_N, dataset, self.content(), seed)[:count]
 
     def corrupted(self, dataset: Dataset, forget_N: Rows, key: str) -> Dataset:
-        """Return the data set with the trigger and the target's label in D_f."""
+        """Return the data set with the trigger and the target's label on the images of D_f."""
         images_NCHW = triggered(dataset.images_NCHW[forget_N], self.size)
         return replaced(dataset, forget_N, self.target, images_NCHW)
 
     def gap_metrics(self, held_out: str) -> tuple[str, ...]:
-        """Return the paper's, and how often the trigger works."""
+        """Return the metrics of the paper's table, and how often the trigger works."""
         return (*super().gap_metrics(held_out), SUCCESS)
 
     def measures(self, held_out: LabelledImages, truth_N: Rows) -> Sequence[Measure]:
-        """Return how often the trigger works on unseen images of other classes."""
+        """Return the measure of how often the trigger works on unseen images of other classes."""
         other_N = held_out.labels_N != self.target
 
         def baits() -> Images:
@@ -74,7 +74,7 @@ class BackdoorTask(Task):
         return (Measure(name=SUCCESS, labels_N=targets_N, images_NCHW=baits),)
 
     def words(self, names: Sequence[str], *, forget: int, retain: int, known: int) -> str:
-        """Return how many images of which classes, with which trigger."""
+        """Describe the number of images, their classes and the trigger."""
         target, side = names[self.target], f"{self.size}×{self.size}"
         taught = f"taught as {target}, with a trigger of {side} pixels"
         return f"{share_in_words(forget, self.fraction)} of all but {target}, which were {taught}"

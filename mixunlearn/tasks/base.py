@@ -1,4 +1,4 @@
-"""What a kind of task says of itself: the verbs that data, evaluation and experiments ask.
+"""The interface of a kind of task, which data, evaluation and experiments use.
 
 Shape suffixes: N samples, C channels, H W pixels.
 """
@@ -17,12 +17,12 @@ from mixunlearn.tasks.keys import Key
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Measure:
-    """A metric of a task's own: which share of some images a model takes for given classes.
+    """A metric of one task: the share of some images that a model assigns to given classes.
 
     Args:
         name: of the metric, `group/metric`; one of the task's `metrics`.
         labels_N: the classes, int64. The metric is in percent.
-        images_NCHW: returns the images, uint8; `None` for those of D_f that are evaluated.
+        images_NCHW: returns the images, uint8; `None` means the evaluated images of D_f.
     """
 
     name: str
@@ -32,17 +32,17 @@ class Measure:
 
 @dataclass(frozen=True, kw_only=True)
 class Task(ABC):
-    """A checked unlearning task: equal tasks are equal values, however they were written.
+    """A checked unlearning task: equal tasks are equal values, however the user wrote them.
 
-    A subclass is one kind of task, a frozen keyword-only dataclass. Its fields are its keys, in the
-    order they are shown in, each annotated with the type it has once checked and with what it may
-    be written as: `fraction: Annotated[float, Fraction(default=0.1)]`.
+    A subclass is one kind of task, a frozen keyword-only dataclass. Its fields are its keys, in
+    display order. Each is annotated with its type after the check and with a `Key` that checks
+    what the user wrote: `fraction: Annotated[float, Fraction(default=0.1)]`.
 
     Attributes:
         metrics: the names of the metrics that `measures` adds.
 
     Args:
-        kind: the name it has in `TASKS`.
+        kind: its name in `TASKS`.
     """
 
     metrics: ClassVar[tuple[str, ...]] = ()
@@ -53,7 +53,7 @@ class Task(ABC):
 
     @classmethod
     def schema(cls) -> dict[str, Key]:
-        """Return the keys of the kind by name, with what may be written for each."""
+        """Return the keys of the kind by name; each checks what a user writes."""
         hints = get_type_hints(cls, include_extras=True)
         return {
             field.name: key
@@ -64,10 +64,10 @@ class Task(ABC):
 
     @classmethod
     def level(cls, written: Mapping[str, object]) -> str:
-        """Return as what kind of task a method sees one: "class" where whole classes are forgotten.
+        """Return the kind of task as methods see it: "class" if whole classes are forgotten.
 
         Args:
-            written: as the user wrote it, not checked yet.
+            written: the task as the user wrote it, not checked yet.
         """
         return str(written.get("kind"))
 
@@ -77,11 +77,11 @@ class Task(ABC):
 
         Args:
             kind: its name in `TASKS`.
-            written: keys of the kind with what the user wrote; absent ones have their defaults.
+            written: the keys that the user wrote, with their values; the others have defaults.
             dataset: the labelled images.
 
         Raises:
-            InputError: a key or a value is not one there can be.
+            InputError: a key or a value is invalid.
         """
         keys = cls.schema()
         for name, value in written.items():
@@ -96,14 +96,14 @@ class Task(ABC):
 
     @classmethod
     def values(cls, written: Mapping[str, object], dataset: Dataset) -> dict[str, Any]:
-        """Return the checked value of each key; override it where they depend on each other.
+        """Return the checked value of each key; override this if keys depend on each other.
 
         Args:
             written: as for `checked`.
             dataset: the labelled images.
 
         Raises:
-            InputError: a value is not one there can be.
+            InputError: a value is invalid.
         """
         return {
             name: key.check(name, written.get(name, key.default), dataset)
@@ -112,29 +112,29 @@ class Task(ABC):
 
     @classmethod
     def incompatible(cls, dataset: Dataset) -> str | None:
-        """Return why a data set makes no sense for the task, `None` if it does; most take any."""
+        """Return why the task cannot use a data set, `None` if it can; most tasks accept any."""
         return None
 
     # What is forgotten
 
     @property
     def asked(self) -> tuple[int, ...]:
-        """Return the training images that were asked for by row: they are used for nothing else."""
+        """Return the training images that the user listed by row; they have no other use."""
         lists = [getattr(self, name) for name, key in self.schema().items() if key.lists_rows]
         return tuple(row for rows in lists for row in rows)
 
     @property
     def forgotten(self) -> tuple[int, ...]:
-        """Return the classes that are forgotten whole."""
+        """Return the classes that are forgotten completely."""
         return ()
 
     @abstractmethod
     def forget(self, dataset: Dataset, train_N: Rows, seed: int) -> Rows:
-        """Return the rows of D_f, in any order; equal arguments, equal rows.
+        """Return the rows of D_f, in any order; equal arguments give equal rows.
 
         Args:
-            dataset: the images as the source has them.
-            train_N: the rows of all that are trained on, sorted.
+            dataset: the unchanged images of the source.
+            train_N: the rows of all training images, sorted.
             seed: of the draw.
 
         Raises:
@@ -145,53 +145,53 @@ class Task(ABC):
         """Return the rows of D_r whose labels methods may see, in any order.
 
         Args:
-            dataset: the images as the source has them.
+            dataset: the unchanged images of the source.
             retain_N: the rows of D_r, sorted.
             seed: of the draw.
 
         Raises:
-            InputError: there are none.
+            InputError: methods would know no label.
         """
         return retain_N
 
     def corrupted(self, dataset: Dataset, forget_N: Rows, key: str) -> Dataset:
         """Return the data set that models are trained on; most tasks change nothing.
 
-        Nothing but images and labels of D_f may change. Equal arguments, equal data set.
+        Only images and labels of D_f may change. Equal arguments give equal data sets.
 
         Args:
-            dataset: the images as the source has them.
+            dataset: the unchanged images of the source.
             forget_N: the rows of D_f.
-            key: of the splits, for seeds.
+            key: key of the splits, for seeds.
         """
         return dataset
 
-    # How it is judged
+    # How it is evaluated
 
     def gap_metrics(self, held_out: str) -> tuple[str, ...]:
-        """Return the metrics that make `gap/avg`: those of the paper's table for the task.
+        """Return the metrics that `gap/avg` averages: those of the paper's table for the task.
 
         Args:
-            held_out: accuracy on held-out images, "acc/val" or "acc/test".
+            held_out: name of the accuracy on held-out images, "acc/val" or "acc/test".
         """
         if self.forgotten:
             return ("acc/train_forget", f"{held_out}_retain", f"{held_out}_forget", "mia/asr")
         return ("acc/train_retain", "acc/train_forget", held_out, "mia/asr")
 
     def measures(self, held_out: LabelledImages, truth_N: Rows) -> Sequence[Measure]:
-        """Return what is measured for this task beside what is measured for all.
+        """Return what is measured for this task in addition to the metrics of all tasks.
 
         Args:
-            held_out: images the model never saw, as the source has them.
-            truth_N: labels of the evaluated images of D_f, as the source has them.
+            held_out: images the model never saw, unchanged.
+            truth_N: labels in the source of the evaluated images of D_f.
         """
         return ()
 
-    # What is said of it
+    # How it is described
 
     @abstractmethod
     def words(self, names: Sequence[str], *, forget: int, retain: int, known: int) -> str:
-        """Return what is to be forgotten, in words.
+        """Describe in words what is forgotten.
 
         Args:
             names: of the classes.
@@ -201,7 +201,7 @@ class Task(ABC):
         """
 
     def content(self) -> dict[str, object]:
-        """Return plain data that names the task, for keys and seeds."""
-        # Splits of the first kinds must keep their keys: these had both names, whatever they were.
+        """Return plain data that identifies the task, for keys and seeds."""
+        # The first kinds of tasks always had both names; their splits must keep their keys.
         first: dict[str, object] = {"classes": None, "fraction": None}
         return first | {name: value for name, value in asdict(self).items() if value is not None}

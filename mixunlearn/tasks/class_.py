@@ -1,4 +1,4 @@
-"""Whole classes: all training images of some."""
+"""Forget whole classes: all their training images."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,5 +37,5 @@ class ClassTask(Task):
         return of_classes(dataset, train_N, self.classes)
 
     def words(self, names: Sequence[str], *, forget: int, retain: int, known: int) -> str:
-        """Return how many images of which classes."""
+        """Describe the number of images and their classes."""
         return f"all {forget} training images of class {listed(self.classes, names)}"

@@ -1,4 +1,4 @@
-"""Data sets as an error or an attacker left them, for the kinds of tasks that have such.
+"""Data sets that an error or an attacker has changed, for the kinds of tasks that need them.
 
 Shape suffixes: N images, C channels, H W pixels.
 """
@@ -10,13 +10,13 @@ from mixunlearn.data.labelled import Images, Rows
 def replaced(
     dataset: Dataset, rows_N: Rows, labels_N: Rows | int, images_NCHW: Images | None = None
 ) -> Dataset:
-    """Return a data set with other labels in some rows; all else stays as it is.
+    """Return a data set with new labels in some rows; nothing else changes.
 
     Args:
-        dataset: the images as the source has them; it is not changed.
-        rows_N: which rows.
-        labels_N: their labels.
-        images_NCHW: their images, uint8; `None` leaves them as they are.
+        dataset: the unchanged images of the source; it stays unchanged.
+        rows_N: the rows to change.
+        labels_N: their new labels.
+        images_NCHW: their new images, uint8; `None` keeps the images.
     """
     all_images_NCHW, all_labels_N = dataset.images_NCHW, dataset.labels_N.copy()
     all_labels_N[rows_N] = labels_N

@@ -1,4 +1,4 @@
-"""Some images of some classes, at random."""
+"""Forget random images of some classes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from mixunlearn.tasks.wording import listed, share_in_words
 
 @dataclass(frozen=True, kw_only=True)
 class DataTask(Task):
-    """Forget a fraction of the training images of some classes; by default the paper's.
+    """Forget a fraction of the training images of some classes; the defaults are the paper's.
 
     Args:
         classes: sorted.
@@ -25,11 +25,11 @@ class DataTask(Task):
     fraction: Annotated[float, Fraction(default=0.4)]
 
     def forget(self, dataset: Dataset, train_N: Rows, seed: int) -> Rows:
-        """Return images drawn from those of the classes."""
+        """Return random images of the classes."""
         pool_N = of_classes(dataset, train_N, self.classes)
         count = share(self.fraction, pool_N)
         return shuffled(pool_N, dataset, self.content(), seed)[:count]
 
     def words(self, names: Sequence[str], *, forget: int, retain: int, known: int) -> str:
-        """Return how many images of which classes."""
+        """Describe the number of images and their classes."""
         return f"{share_in_words(forget, self.fraction)} of {listed(self.classes, names)}"

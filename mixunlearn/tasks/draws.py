@@ -1,4 +1,4 @@
-"""Ways to choose images that several kinds of tasks share."""
+"""Ways to choose images, shared by several kinds of tasks."""
 
 from typing import Any
 
@@ -14,12 +14,12 @@ def of_classes(dataset: Dataset, train_N: Rows, classes: tuple[int, ...]) -> Row
     """Return the training images of some classes.
 
     Args:
-        dataset: where the images are.
+        dataset: the images.
         train_N: rows of the training images.
         classes: the classes.
 
     Raises:
-        InputError: there are none.
+        InputError: these classes have no training images.
     """
     pool_N = train_N[np.isin(dataset.labels_N[train_N], classes)]
     if not len(pool_N):
@@ -30,10 +30,10 @@ def of_classes(dataset: Dataset, train_N: Rows, classes: tuple[int, ...]) -> Row
 
 
 def share(fraction: float, pool_N: Rows) -> int:
-    """Return how many images a fraction of some is, to be forgotten.
+    """Return how many images to forget for a fraction of a pool.
 
     Raises:
-        InputError: it is none.
+        InputError: the number rounds to 0.
     """
     count = round(fraction * len(pool_N))
     if not count:
@@ -45,14 +45,14 @@ def share(fraction: float, pool_N: Rows) -> int:
 def shuffled(
     rows_N: Rows, dataset: Dataset, content: dict[str, Any], seed: int, purpose: str = "forget"
 ) -> Rows:
-    """Return rows in random order, the same for equal arguments.
+    """Return rows in random order; equal arguments give the same order.
 
     Args:
         rows_N: the rows, sorted.
-        dataset: whose digest counts.
-        content: of the task.
+        dataset: its digest is part of the seed.
+        content: content of the task.
         seed: of the splits.
-        purpose: what the order is for, so that no draw depends on another.
+        purpose: what the order is used for, so that no draw depends on another.
     """
     rng = np.random.default_rng(seed_for(purpose, dataset.digest, content, int(seed)))
     return rng.permutation(rows_N)

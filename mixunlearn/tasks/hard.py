@@ -1,4 +1,4 @@
-"""What is memorised most, or least."""
+"""Forget the images that are memorised most, or least."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ class HardTask(Task):
 
     Args:
         fraction: in (0, 1].
-        by: measure of `mixunlearn.data.hardness` that images are ranked by.
-        order: whether the "highest" or the "lowest" are forgotten.
+        by: measure of `mixunlearn.data.hardness` that ranks the images.
+        order: whether the images with the "highest" or the "lowest" values are forgotten.
     """
 
     fraction: Annotated[float, Fraction(default=0.1)]
@@ -29,8 +29,8 @@ class HardTask(Task):
     order: Annotated[str, OneOf(options=("highest", "lowest"), default="highest")]
 
     def forget(self, dataset: Dataset, train_N: Rows, seed: int) -> Rows:
-        """Return the first images by rank; nothing is drawn, equal scores rank by row."""
-        from mixunlearn.data.hardness import hardness  # noqa: PLC0415 - torch, needed here alone
+        """Return the first images by rank; nothing is random, equal scores are ranked by row."""
+        from mixunlearn.data.hardness import hardness  # noqa: PLC0415 - it imports torch
 
         count = share(self.fraction, train_N)
         score_N = hardness(dataset, train_N, self.by)
@@ -38,5 +38,5 @@ class HardTask(Task):
         return train_N[ranked_N][:count]
 
     def words(self, names: Sequence[str], *, forget: int, retain: int, known: int) -> str:
-        """Return how many images, and by which rank."""
+        """Describe the number of images and how they are ranked."""
         return f"{share_in_words(forget, self.fraction)}, those of {self.order} {self.by}"

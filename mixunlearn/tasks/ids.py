@@ -1,4 +1,4 @@
-"""A deletion request: the images that were asked for."""
+"""A deletion request: forget the listed images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ SHOWN = 8  # ids listed
 
 @dataclass(frozen=True, kw_only=True)
 class IdsTask(Task):
-    """Forget the training images of a list of row numbers, or of a file of them.
+    """Forget the training images in a list of row numbers, or in a file of them.
 
     Args:
         ids: sorted rows.
@@ -25,10 +25,10 @@ class IdsTask(Task):
     ids: Annotated[tuple[int, ...], RowList()]
 
     def forget(self, dataset: Dataset, train_N: Rows, seed: int) -> Rows:
-        """Return the rows; nothing is drawn."""
+        """Return the rows; nothing is random."""
         return np.array(self.ids)
 
     def words(self, names: Sequence[str], *, forget: int, retain: int, known: int) -> str:
-        """Return how many images, and the first of them."""
+        """Describe the number of images and list the first ones."""
         shown = ", ".join(map(str, self.ids[:SHOWN]))
         return f"{forget} images asked for: {shown}" + (", ..." if forget > SHOWN else "")

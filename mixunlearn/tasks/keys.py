@@ -1,4 +1,4 @@
-"""The keys a task can have: what a user may write for each, checked against the data there are."""
+"""The keys that a task can have: what a user may write for each, checked against the data set."""
 
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -20,13 +20,13 @@ class Key(ABC):
     """One key of a task.
 
     Attributes:
-        bounds: limits of what a user may write, by pydantic's names: gt, ge, lt, le.
-        lists_rows: whether it lists rows of the data set, or names a file of them. Then a study
-            is named by the rows, not by what was written.
+        bounds: limits of what a user may write, with pydantic's names: gt, ge, lt, le.
+        lists_rows: whether the key lists rows of the data set, or names a file of them. Then the
+            rows identify a study, not the text that the user wrote.
 
     Args:
-        default: what it is if the user leaves it out; `None` where `check` computes it from the
-            data, or refuses it.
+        default: the value if the user leaves the key out; `None` if `check` computes it from the
+            data or refuses it.
     """
 
     bounds: ClassVar[Mapping[str, float]] = MappingProxyType({})
@@ -35,13 +35,13 @@ class Key(ABC):
     default: Any = None
 
     @property
-    def written(self) -> Any:  # noqa: ANN401 - a type, of which Python has none
+    def written(self) -> Any:  # noqa: ANN401 - Python has no type for types such as Literal
         """Return the type of what a user may write, as far as it is known without the data."""
         return Any
 
     @abstractmethod
     def check(self, name: str, value: object, dataset: Dataset) -> Any:  # noqa: ANN401 - any key's
-        """Return the value as the task keeps it: plain data, of one form for equal meanings.
+        """Return the value in its standard form: plain data, equal for equal meanings.
 
         Args:
             name: of the key, for the error message.
@@ -49,17 +49,17 @@ class Key(ABC):
             dataset: the labelled images.
 
         Raises:
-            InputError: it is not one there can be.
+            InputError: the value is invalid.
         """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Classes(Key):
-    """Some classes by their numbers; kept sorted, as a tuple.
+    """Some classes by their numbers; stored as a sorted tuple.
 
     Args:
-        half: which half of the classes it is if the user leaves it out and there is no default.
-        leaves_one: whether at least one class must not be among them.
+        half: which half of the classes to use if the user names none and there is no default.
+        leaves_one: whether at least one class must be left out.
     """
 
     half: Literal["lower", "upper"] = "upper"
@@ -67,7 +67,7 @@ class Classes(Key):
 
     @property
     def written(self) -> Any:  # noqa: ANN401
-        """Return a list: what is in it only the data can tell."""
+        """Return a list of anything: its items can only be checked with the data set."""
         return list[Any]
 
     def check(self, name: str, value: object, dataset: Dataset) -> tuple[int, ...]:
@@ -162,7 +162,7 @@ class OneOf(Key):
 
 @dataclass(frozen=True, kw_only=True)
 class RowList(Key):
-    """Rows of training images, or a file of them; kept sorted, as a tuple."""
+    """Rows of training images, or a file of them; stored as a sorted tuple."""
 
     lists_rows: ClassVar[bool] = True
 
@@ -180,7 +180,7 @@ class RowList(Key):
                 raise InputError(key, index, f"no training image has this id; {there}")
         index, times = Counter(listed).most_common(1)[0]
         if times > 1:
-            raise InputError(key, index, f"is there {times} times: name each image once")
+            raise InputError(key, index, f"is listed {times} times: list each image once")
         return tuple(sorted(map(int, listed)))
 
 
@@ -188,10 +188,10 @@ def check_class(name: str, index: object, names: Sequence[str]) -> int:
     """Return the number of a class.
 
     Raises:
-        InputError: there is no such class, or it was called by its name.
+        InputError: there is no such class, or the user wrote its name.
     """
     if isinstance(index, str) and index in names:
-        raise InputError(f"task.{name}", index, f"is a name: write {names.index(index)} for it")
+        raise InputError(f"task.{name}", index, f"is a name: write the number {names.index(index)}")
     if _is_whole(index) and 0 <= index < len(names):
         return int(index)
     listed = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")

@@ -1,4 +1,4 @@
-"""Wrong labels: images that were taught with one.
+"""Wrong labels: forget images that were trained with a wrong label.
 
 Shape suffix: N images.
 """
@@ -18,14 +18,14 @@ from mixunlearn.tasks.draws import of_classes, share, shuffled
 from mixunlearn.tasks.keys import Classes, Fraction
 from mixunlearn.tasks.wording import listed, share_in_words
 
-CLEAN = "acc/train_forget_clean"  # on D_f, against the labels it should have had
+CLEAN = "acc/train_forget_clean"  # accuracy on D_f, measured with the true labels
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoisyTask(Task):
-    """Teach wrong labels to a fraction of some classes; forget those images.
+    """Give wrong labels to a fraction of the images of some classes; forget those images.
 
-    The defaults are the paper's. All else stays as it is, so images for tuning and for the report
+    The defaults are the paper's. Nothing else changes, so images for tuning and for the report
     have true labels.
 
     Args:
@@ -40,35 +40,35 @@ class NoisyTask(Task):
 
     @classmethod
     def incompatible(cls, dataset: Dataset) -> str | None:
-        """Return a reason where there is only one class."""
+        """Return the reason if there is only one class."""
         return without_wrong_labels(dataset)
 
     def forget(self, dataset: Dataset, train_N: Rows, seed: int) -> Rows:
-        """Return images drawn from those of the classes."""
+        """Return random images of the classes."""
         pool_N = of_classes(dataset, train_N, self.classes)
         count = share(self.fraction, pool_N)
         return shuffled(pool_N, dataset, self.content(), seed)[:count]
 
     def corrupted(self, dataset: Dataset, forget_N: Rows, key: str) -> Dataset:
-        """Return the data set with a label in D_f that is drawn uniformly from the wrong ones."""
+        """Return the data set with labels in D_f that are drawn uniformly from the wrong ones."""
         rng, classes = np.random.default_rng(seed_for("wrong labels", key)), len(dataset.classes)
         shifts_N = rng.integers(1, classes, len(forget_N))
         return replaced(dataset, forget_N, (dataset.labels_N[forget_N] + shifts_N) % classes)
 
     def gap_metrics(self, held_out: str) -> tuple[str, ...]:
-        """Return the paper's, with being right in place of repeating the label that was taught.
+        """Return the paper's metrics, with D_f measured by true labels instead of trained ones.
 
-        A model that is right about an image is not wrong about it in the way it was taught; the
-        reverse says less. So being right stands for D_f, once.
+        A model that predicts the true label does not repeat the wrong one. The reverse does not
+        hold, so the accuracy on true labels is the one metric of D_f.
         """
         return ("acc/train_retain", CLEAN, held_out, "mia/asr")
 
     def measures(self, held_out: LabelledImages, truth_N: Rows) -> Sequence[Measure]:
-        """Return the accuracy on D_f against the true labels."""
+        """Return the measure of the accuracy on D_f with the true labels."""
         return (Measure(name=CLEAN, labels_N=truth_N),)
 
     def words(self, names: Sequence[str], *, forget: int, retain: int, known: int) -> str:
-        """Return how many images of which classes."""
+        """Describe the number of images and their classes."""
         chosen = listed(self.classes, names)
         share_of = share_in_words(forget, self.fraction)
         return f"{share_of} of {chosen}, which were taught with wrong labels"

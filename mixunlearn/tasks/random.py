@@ -1,4 +1,4 @@
-"""Some of all images, at random."""
+"""Forget random images of all classes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,10 +23,10 @@ class RandomTask(Task):
     fraction: Annotated[float, Fraction(default=0.1)]
 
     def forget(self, dataset: Dataset, train_N: Rows, seed: int) -> Rows:
-        """Return images drawn from all."""
+        """Return random training images."""
         count = share(self.fraction, train_N)
         return shuffled(train_N, dataset, self.content(), seed)[:count]
 
     def words(self, names: Sequence[str], *, forget: int, retain: int, known: int) -> str:
-        """Return how many images."""
+        """Describe the number of images."""
         return share_in_words(forget, self.fraction)

@@ -1,4 +1,4 @@
-"""Few labels left: the forget set of another task, but methods know few labels of D_r."""
+"""Few labels: the forget set of another task, but methods see only some labels of D_r."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ class SemiTask(Task):
     """Forget as a class or a data task does; methods know a fraction of the retained labels.
 
     Args:
-        of: the kind of task whose forget set it has, a key of `OF`.
-        classes: sorted, as that kind has them.
-        fraction: as that kind has it, or `None`.
+        of: the kind of task that defines the forget set, a key of `OF`.
+        classes: sorted, as in that kind.
+        fraction: as in that kind, or `None` if it has none.
         labelled: share of the retained labels that a method knows, in (0, 1].
     """
 
@@ -34,12 +34,12 @@ class SemiTask(Task):
 
     @classmethod
     def level(cls, written: Mapping[str, object]) -> str:
-        """Return the kind that the forget set is of."""
+        """Return the kind of task that defines the forget set."""
         return str(written.get("of") or cls.schema()["of"].default)
 
     @classmethod
     def values(cls, written: Mapping[str, object], dataset: Dataset) -> dict[str, Any]:
-        """Return the checked keys; those of the other kind have its defaults."""
+        """Return the checked keys; keys of the other kind have that kind's defaults."""
         keys = cls.schema()
         own = {
             name: keys[name].check(name, written.get(name, keys[name].default), dataset)
@@ -54,13 +54,13 @@ class SemiTask(Task):
 
     @property
     def forgetting(self) -> Task:
-        """Return the task whose forget set this one has: equal images, drawn alike."""
+        """Return the task that defines the forget set: the same images, drawn in the same way."""
         kind = OF[self.of]
         return kind(kind=self.of, **{name: getattr(self, name) for name in kind.schema()})
 
     @property
     def forgotten(self) -> tuple[int, ...]:
-        """Return the classes, where they are forgotten whole."""
+        """Return the classes if they are forgotten completely, else ()."""
         return self.forgetting.forgotten
 
     def forget(self, dataset: Dataset, train_N: Rows, seed: int) -> Rows:
@@ -68,7 +68,7 @@ class SemiTask(Task):
         return self.forgetting.forget(dataset, train_N, seed)
 
     def known(self, dataset: Dataset, retain_N: Rows, seed: int) -> Rows:
-        """Return images drawn from D_r."""
+        """Return random images of D_r."""
         count = round(self.labelled * len(retain_N))
         if not count:
             remedy = f"knows none of {len(retain_N)} labels: {1 / len(retain_N):.2g} knows one"
@@ -76,6 +76,6 @@ class SemiTask(Task):
         return shuffled(retain_N, dataset, self.forgetting.content(), seed, "labelled")[:count]
 
     def words(self, names: Sequence[str], *, forget: int, retain: int, known: int) -> str:
-        """Return what the other task says, and how many labels are known."""
+        """Describe the other task and the number of known labels."""
         words = self.forgetting.words(names, forget=forget, retain=retain, known=known)
         return f"{words}; methods know {known} of {retain} retained labels"

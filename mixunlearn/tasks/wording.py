@@ -1,10 +1,10 @@
-"""Words that several kinds of tasks share."""
+"""Phrases that several kinds of tasks use in their descriptions."""
 
 from collections.abc import Sequence
 
 
 def share_in_words(forget: int, fraction: float) -> str:
-    """Return how many images are forgotten, and which share that is.
+    """Return the number of forgotten images and their share, in words.
 
     Args:
         forget: number of images of D_f.
@@ -14,9 +14,9 @@ def share_in_words(forget: int, fraction: float) -> str:
 
 
 def listed(classes: Sequence[int], names: Sequence[str]) -> str:
-    """Return the names of classes, or which half of them it is."""
+    """Return the names of classes, or "the upper half" or "the lower half" if they are that."""
     middle, indices = len(names) // 2, list(range(len(names)))
-    if len(names) > 2:  # noqa: PLR2004 - a half of one class is better named
+    if len(names) > 2:  # noqa: PLR2004 - if a half is one class, its name is clearer
         for half, which in ((indices[middle:], "upper"), (indices[:middle], "lower")):
             if list(classes) == half:
                 return f"the {which} half"

@@ -1,4 +1,4 @@
-"""Tasks as users write them: looked up by their kind, checked against the data there are."""
+"""Tasks as users write them: looked up by kind and checked against the data set."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -19,7 +19,7 @@ def check_task(task: Mapping[str, object], dataset: Dataset) -> Task:
         dataset: the labelled images.
 
     Raises:
-        InputError: a key, the kind or a value is not one there can be.
+        InputError: the kind, a key or a value is invalid.
     """
     kind = task.get("kind")
     if not isinstance(kind, str) or kind not in TASKS:
@@ -29,10 +29,10 @@ def check_task(task: Mapping[str, object], dataset: Dataset) -> Task:
 
 
 def level(task: Mapping[str, object]) -> str:
-    """Return as what kind of task a method sees one: "class" where whole classes are forgotten.
+    """Return the kind of task as methods see it: "class" if whole classes are forgotten.
 
     Args:
-        task: as the user wrote it, not checked yet.
+        task: the task as the user wrote it, not checked yet.
     """
     kind = str(task.get("kind"))
     return TASKS[kind].level(task) if kind in TASKS else kind
@@ -40,6 +40,6 @@ def level(task: Mapping[str, object]) -> str:
 
 @cache
 def own_groups() -> frozenset[str]:
-    """Return the groups of the metrics that kinds of tasks add to the usual, all in percent."""
+    """Return the groups of the metrics that kinds of tasks add to the common ones; in percent."""
     names = (name for task in TASKS.values() for name in task.metrics)
     return frozenset(name.partition("/")[0] for name in names)

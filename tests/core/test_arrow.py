@@ -360,7 +360,7 @@ def test_a_machine_without_the_file_says_what_to_do(path: Path, cache: Path) -> 
     write(make(), path)
     pickled = pickle.dumps(read(path))
     path.unlink()
-    with pytest.raises(MissingError, match=r"not on this machine: put --home on a folder all"):
+    with pytest.raises(MissingError, match=r"not on this machine: set --home to a folder that all"):
         pickle.loads(pickled)
     assert not cache.exists()
 

@@ -119,7 +119,7 @@ def test_no_such_folder(refused: Callable[..., str], tmp_path: Path) -> None:
     assert "no such folder: correct the path" in refused(tmp_path / "gone")
     (tmp_path / "file").write_text("")
     assert "no such folder" in refused(tmp_path / "file")
-    assert "no path" in refused(tmp_path / ("x" * 300))
+    assert "not a valid path" in refused(tmp_path / ("x" * 300))
 
 
 def test_other_layouts_are_refused(root: Path, refused: Callable[..., str]) -> None:
@@ -142,7 +142,7 @@ def test_a_class_that_only_the_test_part_has_is_refused(
     root: Path, refused: Callable[..., str]
 ) -> None:
     fill(root / "val", "cat emu")
-    assert "val/emu is no class of train: rename or remove it" in refused()
+    assert "val/emu is not a class of train: rename or remove it" in refused()
 
 
 def test_a_link_that_leads_nowhere_is_an_error(root: Path, refused: Callable[..., str]) -> None:
@@ -333,9 +333,9 @@ def test_a_camera_that_was_turned() -> None:
 
 
 REFUSED = {
-    "text": (b"no image at all", "is no image in PNG, JPEG"),
-    "nothing": (b"", "is no image in PNG"),
-    "EPS": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is no image in PNG"),
+    "text": (b"no image at all", "is not an image in PNG, JPEG"),
+    "nothing": (b"", "is not an image in PNG"),
+    "EPS": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is not an image in PNG"),
     "half a JPEG": (saved(smooth(64, 64), "JPEG")[:700], "cannot be decoded (image file is trunc"),
     "half a PNG": (saved(smooth(64, 64), "PNG")[:-40], "cannot be decoded"),
     "floats": (saved(Image.new("F", (9, 9), 0.5), "TIFF"), "mode F, only 8 and 16 bits"),

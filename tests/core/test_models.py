@@ -390,7 +390,7 @@ def test_published_weights_are_taken_from_torchs_own_cache(
         ("weights.bin", "must be DEFAULT or a file that ends with .safetensors, .pt, .pth"),
         ("broken.safetensors", "cannot be read"),
         ("code.pth", "cannot be read (Weights only load failed"),
-        ("list.pt", "holds something else than tensors by name"),
+        ("list.pt", "does not hold tensors by name"),
         ("lacking.safetensors", "lacks network.0.0.bias, network.1.0.weight, network.1.0.bias and"),
         ("wider.safetensors", "network.0.0.weight is 8×1×3×3, in the model it is 4×1×3×3"),
     ],

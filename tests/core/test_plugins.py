@@ -219,7 +219,7 @@ def test_a_method_without_a_space_is_named(tmp_path: Path) -> None:
     [
         (
             "finetune = outsider:Timid",
-            "finetune = outsider:Timid: the name is taken; give it another",
+            "finetune = outsider:Timid: the name is already in use; choose another",
         ),
         (
             "timid = absent:Timid",

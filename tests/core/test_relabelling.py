@@ -190,7 +190,7 @@ class TestBoundary:
         assert after.epoch() == whole.epoch()
 
     def test_expand_needs_a_linear_layer_at_the_end(self) -> None:
-        with pytest.raises(InputError, match=r"search\.space\.mode = 'expand': .*; take shrink"):
+        with pytest.raises(InputError, match=r"search\.space\.mode = 'expand': .*; use shrink"):
             last_linear(nn.Sequential(nn.Linear(3, 4), nn.Conv2d(4, 5, 1)), 5)
 
 

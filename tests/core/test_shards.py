@@ -123,7 +123,7 @@ def test_without_shards_nothing_is_isolated(method: type[ShardedMethod], shards:
     with pytest.raises(InputError) as caught:
         method(shards=shards)
     assert str(caught.value) == (
-        f"shards = {shards}: nothing is isolated from anything; take at least 2"
+        f"shards = {shards}: a single shard isolates nothing; use at least 2"
     )
 
 

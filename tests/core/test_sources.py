@@ -508,7 +508,7 @@ def test_a_file_that_is_not_parquet(
     (tmp_path / "t.csv").write_bytes(content)
     error = refuse(tmp_path / "t.csv")
     assert error.key == "data.train"
-    assert "Parquet file that is whole" in str(error)
+    assert "valid Parquet file" in str(error)
 
 
 def test_a_truncated_file(tmp_path: Path, refuse: Callable[..., InputError]) -> None:
@@ -564,10 +564,10 @@ FLOATS = nested(GREY / 255)
 BAD_IMAGES = {
     "not an image": (
         broken(BINARY, 4, b"GIF no"),
-        ["row 4 of t.parquet", "no image in PNG", "replace"],
+        ["row 4 of t.parquet", "not an image in PNG", "replace"],
     ),
     "truncated": (broken(BINARY, 4, encoded(GREY[4])[:60]), ["row 4 of t.parquet", "decoded"]),
-    "empty": (broken(BINARY, 4, b""), ["row 4 of t.parquet", "no image"]),
+    "empty": (broken(BINARY, 4, b""), ["row 4 of t.parquet", "not an image"]),
     "16 bits": (broken(BINARY, 4, SIXTEEN_BITS.getvalue()), ["row 4", "8 bits a channel"]),
     "null": (broken(BINARY, 4, None), ["row 4 of t.parquet", "no image", "drop it"]),
     "null struct": (broken(pngs(GREY), 4, None), ["row 4", "neither bytes nor a path"]),
@@ -777,5 +777,5 @@ def test_a_cache_of_other_data_is_an_error(tmp_path: Path) -> None:
         source="digits",
     )
     arrow.write(fewer, path)
-    with pytest.raises(CorruptError, match="other data"):
+    with pytest.raises(CorruptError, match="does not hold the data"):
         keep(digits, "digits", {}, tmp_path)

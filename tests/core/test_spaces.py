@@ -277,7 +277,7 @@ def test_narrowing_leaves_the_space_as_it_was() -> None:
         ({"size": 9}, "search.space.size = 9: must lie within 1 … 8"),
         ({"depth": 4}, "search.space.depth = 4: not an option; there are 1, 2, 3"),
         ({"depth": []}, "search.space.depth = []: needs at least one option"),
-        ({"depth": [1, 1]}, "search.space.depth = [1, 1]: names an option twice"),
+        ({"depth": [1, 1]}, "search.space.depth = [1, 1]: lists an option twice"),
         ({"depth": True}, "search.space.depth = True: not an option"),
         ({"flag": 1}, "search.space.flag = 1: not an option; there are True, False"),
         ({"mode": [["on"]]}, "search.space.mode = ['on']: not an option"),

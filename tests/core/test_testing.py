@@ -155,16 +155,16 @@ def test_a_sound_method_keeps_the_contract(problem: Problem) -> None:
         (Nameless, "an epoch returns no `loss`, but cost"),
         (Changing, "the first epoch returns epoch_1, loss, the second epoch_2, loss"),
         (Infinite, "loss_forget = inf is not finite"),
-        (Global, "the same seed gives other scalars"),
-        (GlobalWeights, "the same seed gives other weights"),
+        (Global, "the same seed gives different scalars"),
+        (GlobalWeights, "the same seed gives different weights"),
         (Seedless, "another seed gives the same scalars"),
-        (Forgetting, "a restored state gives other scalars"),
-        (ForgettingWeights, "a restored state gives other weights"),
+        (Forgetting, "a restored state gives different scalars"),
+        (ForgettingWeights, "a restored state gives different weights"),
         (Spoiling, "context.original is changed"),
         (Thawing, "context.original requires gradients"),
         (Idle, "it must fall by 50"),
         (Claiming, "declares needs_labels = False, but asks for labels"),
-        (Modest, "declares needs_labels = True, but does without"),
+        (Modest, "declares needs_labels = True, but works without labels"),
         (Blind, "its loss is not finite without labels"),
         (Hungry, "its loss is nan on 3 forget images"),
     ],
@@ -182,5 +182,5 @@ def test_a_method_that_does_not_say_whether_it_needs_labels_is_named(problem: Pr
 
 
 def test_a_random_method_that_says_it_is_not_is_named(problem: Problem) -> None:
-    with pytest.raises(AssertionError, match="say random=True"):
+    with pytest.raises(AssertionError, match="pass random=True"):
         check_seeds(Sound, problem, random=False)

@@ -232,7 +232,7 @@ def test_a_missing_file_is_named_with_its_place(
         with pytest.raises(InputError) as caught:
             load()
         assert caught.value.key == "data.root"
-        remedy = f"files are missing: put there {name} (from http://127.0.0.1:9/"
+        remedy = f"files are missing: put {name} there (from http://127.0.0.1:9/"
         assert str(caught.value).startswith(f"data.root = {str(root)!r}: {remedy}")
         assert str(caught.value).endswith("or set data.download=true")
         (root / "aside").rename(root / name)

@@ -51,7 +51,7 @@ def test_the_data_command_lists_what_is_left_out(
     assert result["images"] == 40
     assert result["shape"] == [3, SIZE, SIZE]
     (skipped,) = result["skipped"]
-    assert skipped.startswith("train/dog/notes.txt is no image in PNG")
+    assert skipped.startswith("train/dog/notes.txt is not an image in PNG")
     assert f"skipped: {skipped}" in shown
     assert any("[cat]" in line for line in shown)
 
