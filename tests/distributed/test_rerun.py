@@ -287,8 +287,11 @@ class TestAlteredRuns:
         ("{reference}", "not the run of a trial; give the id of a trial's run, or STUDY/TRIAL"),
         ("0" * 32, "no such run at sqlite://"),
         ("../mlflow.db", "STUDY = '..': no such study"),
-        ("{study}/7", "TRIAL = '7': not a finished trial of {study}; 4 are finished, the last is 3"),
-        ("{study}/x", "TRIAL = 'x': no trial of {study} that has ended"),
+        (
+            "{study}/7",
+            "TRIAL = '7': not a finished trial of {study}; 4 are finished, the last is 3",
+        ),
+        ("{study}/x", "TRIAL = 'x': not a finished trial of {study}"),
         ("smal/0", "STUDY = 'smal': no such study in {home}/studies; did you mean '{study}'"),
     ],
 )
