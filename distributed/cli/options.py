@@ -87,7 +87,7 @@ def run_command(command: Callable[[], Outcome], *, as_json: bool, verbose: bool)
         complain(f"{reason}; -v shows where", verbose=verbose)
         raise typer.Exit(FAILED) from error
     if as_json:
-        print(json.dumps(outcome.result, allow_nan=False))
+        print(json.dumps(outcome.result, allow_nan=False))  # NaN is not valid JSON
     raise typer.Exit(outcome.code)
 
 

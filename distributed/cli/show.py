@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def console() -> Console:
     """Return where results are printed: standard output."""
-    return Console(highlight=False)
+    return Console(highlight=False)  # Rich would colour every number and path
 
 
 def announcement(plan: "Plan") -> list[str]:

@@ -47,7 +47,7 @@ def sync(
         from distributed.search.sweep import sync as write
 
         plan = find_study(study, settings or [], home_folder(home))
-        with open_session(None) as session:
+        with open_session(None) as session:  # starts no Ray
             trials, problems = write(plan, session)
         console().print(f"{study}: {trials} trials written to trials.parquet and MLflow")
         result = {"study": study, "trials": trials, "problems": problems}
@@ -105,7 +105,7 @@ def write_report(
         from distributed.study.folder import REPORT
         from report.page import write_page
 
-        names = list(dict.fromkeys(studies))
+        names = list(dict.fromkeys(studies))  # each once, in the given order
         plans = [find_study(name, settings or [], home_folder(home)) for name in names]
         path = output or (plans[0].folder if len(plans) == 1 else home_folder(home)) / REPORT
         with _writing(path):

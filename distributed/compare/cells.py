@@ -54,6 +54,7 @@ def cells(comparison: Comparison) -> list[Cell]:
     Raises:
         InputError: an experiment is invalid for a reason other than its method, or no method fits.
     """
+    # The method varies fastest: methods on one problem follow each other and share its references.
     found = [
         _cell(comparison, data, task, labels, method, seed)
         for data, task, labels, seed, method in product(

@@ -68,6 +68,7 @@ def run_comparison(
                 session.stop.check()
                 said = f"cell {count.done + 1} of {count.total}: {cell.title}{count.left()}"
                 session.progress.show(said, event=True)
+                # Ray starts only once: `part` closes the study and its lock, but not Ray.
                 plan = session.connect(plans.of(cell), "starting Ray")
                 try:
                     with session.part() as part:

@@ -6,7 +6,7 @@ from pydantic_core import ErrorDetails
 
 from mixunlearn.errors import InputError
 
-REMEDIES = {  # by the type of pydantic's error
+REMEDIES = {  # format strings, by the type of pydantic's error
     "string_type": "must be text; put it in quotes",
     "int_type": "must be a whole number, for example 8",
     "bool_type": "must be true or false",

@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 from distributed.config.section import Section
 
 _ADDRESS = re.compile(r"[\w.!#$%&'*+/=^{|}~-]+@[A-Za-z0-9][A-Za-z0-9.-]*", re.ASCII)
+# A name or an IPv4 address, or an IPv6 address.
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
 
 When: TypeAlias = Literal["news", "always"]

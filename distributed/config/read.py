@@ -111,6 +111,7 @@ def _no_task_key(name: str, kind: str) -> str:
 
 
 def _nearest(key: str) -> str:
+    # Without a cutoff there is always a suggestion, because the list of all keys is too long.
     return f"unknown key; did you mean {get_close_matches(key, _keys(), n=1, cutoff=0.0)[0]}?"
 
 

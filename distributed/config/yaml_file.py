@@ -9,7 +9,7 @@ import yaml
 
 from mixunlearn.errors import InputError
 
-KEY_TAGS = {"tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"}
+KEY_TAGS = {"tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"}  # text, and the merge key `<<`
 
 
 class _Loader(yaml.SafeLoader):
@@ -31,6 +31,7 @@ def _refused(problem: str, node: yaml.Node) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
 
 
+# PyYAML follows YAML 1.1, in which a number with an exponent needs a dot.
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
 )

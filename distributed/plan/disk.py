@@ -83,4 +83,5 @@ def _checkpoint_bytes(plan: Plan, model: StagedModel) -> int:
 
 
 def _images(plan: Plan) -> torch.Tensor:
+    # Copied, because PyTorch warns about read-only arrays, such as memory-mapped ones.
     return torch.from_numpy(plan.dataset.images_NCHW[:TASTED].copy())

@@ -9,7 +9,7 @@ from distributed.study.folder import StudyFolder
 from mixunlearn.errors import InputError
 
 FILE_RECORDS = ("sqlite", "journal")
-NETWORK = (
+NETWORK = (  # how the types of network file systems begin
     "nfs",
     "cifs",
     "smb",

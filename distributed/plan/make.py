@@ -42,6 +42,7 @@ def make_plan(experiment: Experiment, home: Path, *, command: str, local: bool =
         InputError: the experiment cannot run as written.
         MixUnlearnError: too little disk space.
     """
+    # Quick checks first: reading the data and building the model may take minutes.
     require_home(home)
     require_tracking(experiment)
     if experiment.storage.files:

@@ -170,6 +170,7 @@ def run_again(
     """
     search, problem = plan.experiment.search, plan.problem()
     device = select_device(plan.experiment.resources)
+    # A failed trial fails in the epoch after the last recorded one.
     last = min(recorded.epochs + (recorded.failure is not None), plan.epochs)
     metrics: Metrics = {}
     try:
@@ -219,7 +220,7 @@ def spread(references: ReferenceSet, name: str) -> float | None:
 
 def _filled(plan: Plan, session: Session) -> Plan:
     """Train the missing references; return the plan with all of them."""
-    session.lock(plan)
+    session.lock(plan)  # a sweep of this study must not train the same references meanwhile
     plan = plan.mapped()  # because workers read the images too
     fill_references(plan, session)
     return plan

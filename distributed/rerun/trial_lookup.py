@@ -114,6 +114,7 @@ def _from_study(
 
 
 def _from_run(run_id: str, settings: Sequence[str], home: Path) -> tuple[Plan, RecordedTrial]:
+    # To find the run, only the tracking settings count: the experiment is in the run itself.
     tracking = read_tracking([each for each in settings if each.startswith("tracking.")])
     uri, _ = resolve(tracking.uri, tracking.storage, home)
     run = read_run(uri, run_id)

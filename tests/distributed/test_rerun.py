@@ -291,7 +291,7 @@ class TestAlteredRuns:
             "{study}/7",
             "TRIAL = '7': not a finished trial of {study}; 4 are finished, the last is 3",
         ),
-        ("{study}/x", "TRIAL = 'x': no trial of {study} that has ended"),
+        ("{study}/x", "TRIAL = 'x': not a finished trial of {study}"),
         ("smal/0", "STUDY = 'smal': no such study in {home}/studies; did you mean '{study}'"),
     ],
 )
