@@ -155,6 +155,7 @@ class ReferenceStore:
 
     def keep(self, member: Member, model: StagedModel, seconds: float) -> None:
         """Store a trained member and its evaluations; for the original also its outputs."""
+        # The weights first: if this is interrupted, `fill` continues from them without training.
         weights = {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}
         self.store.write(
             "models", self.payload(member), tensors=weights, record={"seconds": seconds}

@@ -193,6 +193,7 @@ def _cut(
     rows: Rows, labels_N: NDArray[np.int64], shares: Sequence[float], rng: np.random.Generator
 ) -> list[Rows]:
     """Return one part for each share and one with the rest, each with all classes."""
+    # Sorted first, so that the result does not depend on the order of `rows`.
     shuffled = rng.permutation(np.sort(rows))
     by_class = shuffled[np.argsort(labels_N[shuffled], kind="stable")]
     starts = np.flatnonzero(np.diff(labels_N[by_class])) + 1

@@ -38,6 +38,7 @@ def save_state(state: dict[str, Any], folder: Path) -> None:
     tree = json.dumps(_encode(state, tensors))
     save_file(tensors, folder / TENSORS)
     (folder / TREE).write_text(tree)
+    # Last, because a folder with a manifest counts as complete.
     digests = {name: digest(folder / name) for name in (TENSORS, TREE)}
     with replacing(folder / MANIFEST) as temporary:
         temporary.write_text(json.dumps(digests))

@@ -59,6 +59,7 @@ def run_test_task(
     if task.trial is not None:
         same = identity(task.method, task.hyperparameters, task.seed)
         state = latest(checkpoints, trial_name(task.trial), same)
+        # A checkpoint of a later epoch cannot be used: unlearning does not go backwards.
         if state is not None and state["trial"]["epochs_done"] <= task.epochs:
             trial.load_state_dict(state["trial"])
     while trial.epochs_done < task.epochs:

@@ -128,7 +128,7 @@ class _Growing:
             self._decode(file)
         arrow.surround(self._dataset(), self.pixels)
         self.pixels.replace(self.path)
-        self.note.unlink()
+        self.note.unlink()  # last: without its note, an unfinished file is decoded from the start
 
     def _resume(self) -> None:
         """Continue from an earlier process's note, if the file holds all pixels it mentions."""

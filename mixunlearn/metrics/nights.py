@@ -122,7 +122,7 @@ def watch(nights: Iterable[Night], *, margin: float, error: float) -> Iterator[D
         margin: smallest change that matters, in percentage points.
         error: probability of a false alarm in `MONTH` quiet nights, in (0, 1).
     """
-    seen: list[Night] = []  # all nights of the present history, during an alarm with its nights
+    seen: list[Night] = []  # all nights except those of past alarms
     history = seen
     level, limit, start, alarm = 0.0, math.inf, 0, False
     for night in nights:
@@ -131,7 +131,9 @@ def watch(nights: Iterable[Night], *, margin: float, error: float) -> Iterator[D
             level, alarm, seen = 0.0, False, history
         elif shift and not alarm:
             reference = max(shift.score(margin / 2), LEAST_REFERENCE)
+            # Rounded, so that the cache of `alarm_limit` is used.
             limit = alarm_limit(round(reference, 1), error)
+            # The night on which the level last rose above 0: an alarm counts from there.
             start = start if level else len(seen)
             level = max(0.0, level + shift.score(shift.mean) - reference)
             alarm = level > limit

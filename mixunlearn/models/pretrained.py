@@ -75,7 +75,7 @@ class Pretrained:
         # The names are those of a whole model, or only of its network, as other programs save it.
         prefix = "" if state.keys() & self.tensors.keys() else "network."
         given = {f"{prefix}{name}": torch.from_numpy(array) for name, array in self.tensors.items()}
-        head = _layer([*state][-1])
+        head = _layer([*state][-1])  # the last weights belong to the last layer
         self._require_whole([name for name in state if name not in given and COUNTER not in name])
         shared = {name: given[name] for name in state if name in given}
         other = [name for name in shared if shared[name].shape != state[name].shape]

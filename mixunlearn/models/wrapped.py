@@ -119,6 +119,7 @@ class Wrapped(StagedModel):
         def look(name: str, output: object) -> None:
             calls[name] += 1
             found = as_map(output, (images.shape[2], images.shape[3]))
+            # The first axis of some outputs is not the batch, for example of Swin's windows.
             if found is not None and len(found) == len(images):
                 maps[name] = (found.shape[1], found.shape[2], found.shape[3])
 
