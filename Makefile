@@ -1,4 +1,4 @@
-# Every target makes what it needs: the first one builds .venv, later ones reuse it.
+# Every target builds .venv first if it is missing.
 PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
@@ -10,7 +10,7 @@ BENCHMARKS := $(filter-out %/__init__.py,$(wildcard benchmarks/*.py))
 
 environment: $(INSTALLED)
 
-# A stamp file, because the date of a folder says nothing about what was installed into it.
+# A stamp file, because the date of the folder .venv does not show when something was installed.
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[tune,report,attack,data,cluster,dev]"
@@ -20,13 +20,14 @@ $(INSTALLED): pyproject.toml constraints.txt
 sweep: $(INSTALLED)
 	$(BIN)/mixunlearn sweep experiments/mnist_class.yaml $(ARGS)
 
-# Three processes, for much is waiting, a file each at a time; those with slow tests come first (tests/conftest.py).
+# Three processes, because tests wait a lot. Each gets one file at a time; files with slow tests
+# come first (tests/conftest.py).
 # make test ARGS="tests/core -x"
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-# The same tests without the fork server (tests/warm.py): every process imports what it needs itself, which takes long.
-# Meant for once a night, and for before a release.
+# The same tests without the fork server (tests/warm.py): every process does its own imports, which
+# is slow. Run it every night and before a release.
 test-cold: $(INSTALLED)
 	TESTS_COLD=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
@@ -36,11 +37,12 @@ check: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Sweeps that are killed, cut off and filled up; about an hour on 2 cores. make drills ARGS="kill-driver --runs 5"
+# Sweeps that are disturbed on purpose; about an hour on 2 cores.
+# make drills ARGS="kill-driver --runs 5"
 drills: $(INSTALLED)
 	$(BIN)/python -m tests.drills.run --write $(ARGS)
 
-# 30 nights in one go, a worse library and a change of the data among them; some twenty minutes on 2 cores.
+# 30 nights in a row, with a worse library and changed data; some twenty minutes on 2 cores.
 month: $(INSTALLED)
 	$(BIN)/python -m tests.drills.month $(ARGS)
 
@@ -50,11 +52,11 @@ bench: $(INSTALLED)
 	    echo "$$script" >&2; PYTHONPATH=. $(BIN)/python "$$script" $(ARGS) || exit 1; \
 	done
 
-# Nothing is built: the documentation is Markdown, read where it lies.
+# Lists the documentation. It is plain Markdown; nothing is built.
 docs:
 	@ls -1 README.md CONTRIBUTING.md $(wildcard docs/*.md)
 
-# What was made from sources; .venv and the results in runs/ stay.
+# Removes files made from the sources; .venv and the results in runs/ stay.
 clean:
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .benchmarks dist build
 	find . -name .venv -prune -o -name runs -prune -o -name __pycache__ -exec rm -rf {} +

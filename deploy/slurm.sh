@@ -1,14 +1,14 @@
 #!/bin/bash
-# A sweep under SLURM: a Ray cluster on the nodes of one job, for as long as the job runs.
+# A sweep under SLURM: a Ray cluster on the nodes of one job, which lives as long as the job.
 # From the root of the checkout, which all nodes share, after `make`:
 #
-#   .venv/bin/ray get-auth-token --generate                      once: makes ~/.ray/auth_token
+#   .venv/bin/ray get-auth-token --generate                      once: creates ~/.ray/auth_token
 #   sbatch deploy/slurm.sh experiments/mnist_class.yaml          options of a sweep may follow
 #   sbatch --nodes=8 --gpus-per-node=4 deploy/slurm.sh …         SLURM's options come first
 #
-# 90 seconds before the time is up the sweep is stopped in order and the job queued again: the
-# same command continues. So it does where the job is preempted, if SLURM passes that on
-# (PreemptParameters=send_user_signal); else, and when a node is lost, what was not finished is
+# 90 seconds before the time limit the sweep is stopped in order and the job is queued again; then
+# the same command resumes. The same happens on preemption, if SLURM sends the signal
+# (PreemptParameters=send_user_signal). Otherwise, and when a node is lost, unfinished work is
 # done again. MIXUNLEARN_HOME names the home, on a disk that all nodes share; by default runs/
 # in the checkout.
 #
@@ -35,7 +35,8 @@ export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
 
 cpus=${SLURM_CPUS_PER_TASK:-1}
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
-on() { # NODE COMMAND…; only in a subshell, which becomes srun, so that signals reach it
+# Call it only in a subshell: exec replaces that by srun, which then gets the signals.
+on() { # NODE COMMAND…
     exec srun --nodes=1 --ntasks=1 --nodelist="$1" --export=ALL "${@:2}"
 }
 ip=$(on "${nodes[0]}" hostname --ip-address)
@@ -59,7 +60,7 @@ cleanup() {
 trap stop TERM
 trap cleanup EXIT
 
-# No dashboard: the driver is this script's, so no job is sent. Only the token's holders get in.
+# No dashboard: this script starts the driver, so no job is sent. The token is required.
 on "${nodes[0]}" ray start --head --block --node-ip-address="$ip" --port="$port" \
     --num-cpus="$cpus" --include-dashboard=false --temp-dir="/tmp/mixunlearn-$SLURM_JOB_ID" &
 steps+=($!)
@@ -68,7 +69,7 @@ for ((tries = 0; tries < 60; tries++)); do
     [[ -z $asked ]] || exit 1
     sleep 2
 done
-for node in "${nodes[@]:1}"; do # who comes late is used from then on
+for node in "${nodes[@]:1}"; do # a node that joins late is used from then on
     on "$node" ray start --block --address="$address" --num-cpus="$cpus" &
     steps+=($!)
 done
@@ -76,7 +77,7 @@ done
 mixunlearn sweep "$@" --address "$address" --home "${MIXUNLEARN_HOME:-runs}" &
 sweep=$!
 [[ -z $asked ]] || kill -TERM "$sweep"
-while kill -0 "$sweep" 2>/dev/null; do # a signal ends `wait`, not the sweep
+while kill -0 "$sweep" 2>/dev/null; do # a signal interrupts `wait`, but does not end the sweep
     wait "$sweep" || true
 done
 code=0
