@@ -213,7 +213,7 @@ def _curves(table: Table, results: Sequence[CellResult]) -> Iterator[tuple[str, 
             if each.method == standing.method and each.rows and each.summary
         ]
         if own:
-            shortest = min(map(len, own))
+            shortest = min(map(len, own))  # a mean over all searches needs all of them
             yield standing.method, np.mean([curve[:shortest] for curve in own], axis=0)
 
 

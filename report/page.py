@@ -131,6 +131,7 @@ def _policy(*scripts: str) -> str:
 
 
 def _packed(text: str) -> str:
+    # Without a time in it, equal data give equal pages.
     return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
 
 

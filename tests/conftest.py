@@ -1,7 +1,7 @@
 """How tests are divided among processes, and how long each may take.
 
-What all folders share is in `tests.fixtures`, which imports nothing heavy; the rest is in the
-folders' own conftest.py, so that a test of a pure function waits for no Ray, MLflow and Optuna.
+What all folders share is in `tests.fixtures`, which imports nothing heavy. The rest is in the
+conftest.py of each folder, so that a test of a pure function does not import Ray, MLflow, Optuna.
 """
 
 import sys
@@ -22,13 +22,13 @@ PARENT.copying = not COLD
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(specs: list["XSpec"]) -> None:
-    """Let processes that run tests be forks as well: each would import everything."""
+    """Fork the processes that run tests as well: otherwise each would import everything."""
     for spec in () if COLD else specs:
         spec.python = PARENT.python
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that have most slow tests: then all processes end together."""
+    """Start with the files that have most slow tests: then all processes end together."""
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: -slow[item.path])
     if COLD:
@@ -44,7 +44,7 @@ def give_time(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Let each process compute in one thread, for several share the processors."""
+    """Let each process compute in one thread, because several share the processors."""
     if torch := sys.modules.get("torch"):  # most tests import it; for the others it takes seconds
         torch.set_num_threads(1)
 

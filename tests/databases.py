@@ -1,7 +1,7 @@
-"""MLflow's database as it is when new: made by MLflow once a process, copied from then on.
+"""A new MLflow database: made by MLflow once per process, then copied.
 
-MLflow makes it by fifty migrations, more than a second of a processor, and the tests and drills
-need dozens.
+MLflow makes it by fifty migrations, which take more than a second of a processor, and the tests and
+drills need dozens of databases.
 """
 
 import os

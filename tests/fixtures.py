@@ -1,4 +1,4 @@
-"""What tests of several folders share and what costs nothing to import: a browser, an S3 server."""
+"""What tests of several folders share and is cheap to import: a browser, an S3 server."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ sys.stdin.read()
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What a command left behind."""
+    """The result of a command."""
 
     code: int
     out: str
@@ -71,14 +71,14 @@ def s3() -> Iterator[S3]:
             "AWS_SECRET_ACCESS_KEY": "test",
             "AWS_REGION": "us-east-1",
             "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_EC2_METADATA_DISABLED": "true",  # or the client asks the network for keys
+            "AWS_EC2_METADATA_DISABLED": "true",  # otherwise the client asks the network for keys
         }.items():
             patch.setenv(name, value)
         with subprocess.Popen(
             [sys.executable, "-c", MOTO],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # a line for each request
+            stderr=subprocess.DEVNULL,  # one line per request
             text=True,
         ) as server:
             assert server.stdout
@@ -91,9 +91,9 @@ def s3() -> Iterator[S3]:
             server.stdin.close()
 
 
-@pytest.fixture(scope="module")  # its event loop must not stay with the tests of others
+@pytest.fixture(scope="module")  # its event loop must not remain for the tests of other files
 def browser() -> Iterator["Browser"]:
-    """Chromium, where the machine has it: Playwright's own need not be downloaded."""
+    """Chromium, if the machine has it: then Playwright's own need not be downloaded."""
     playwright = pytest.importorskip("playwright.sync_api")
     program = next(filter(None, map(shutil.which, PROGRAMS)), None)
     if program is None:

@@ -1,7 +1,7 @@
-"""The process that has imported everything, and forks whenever it is asked.
+"""The process that has imported everything, and forks on request.
 
-Started by `tests.warm`, on Linux alone. It leans on private names of Ray's; TESTS_COLD=1 does
-without it.
+`tests.warm` starts it, only on Linux. It depends on private names of Ray; with TESTS_COLD=1 it is
+not used.
 """
 
 import atexit
@@ -50,28 +50,28 @@ LIBRARIES = (
 )
 WITH_RAY = "distributed.nightly.run", "distributed.search.sweep"
 ROOT = Path(__file__).resolve().parents[1]
-CODE: list[int | str | None] = []  # with which this process ends
-AUTH = {"RAY_AUTH_MODE": "token"}  # as the command has it, before it imports Ray
-LANGUAGE = "--language="  # to Ray's setup, not to the worker
+CODE: list[int | str | None] = []  # exit code of this process
+AUTH = {"RAY_AUTH_MODE": "token"}  # as the command sets it before it imports Ray
+LANGUAGE = "--language="  # option of Ray's setup, not of the worker
 
 
 class Server:
     """The process that forks.
 
     Args:
-        python: what Ray takes for Python in the forks.
-        listener: to which everyone connects who wants a fork.
+        python: the program that Ray uses as Python in the forks.
+        listener: socket to which clients connect to request a fork.
     """
 
     def __init__(self, python: str, listener: socket.socket) -> None:
         self.python, self.listener = python, listener
-        self.asked: dict[int, socket.socket] = {}  # for the process of this number
+        self.asked: dict[int, socket.socket] = {}  # process id -> connection of its client
         self.selector = selectors.DefaultSelector()
 
     def serve(self) -> Callable[[], int]:
-        """Fork whenever asked; returns, in the forks alone, what they are to do."""
+        """Fork on each request; return only in the forks, with the work that they must do."""
         gc.collect()
-        gc.freeze()  # what is never collected is never copied either
+        gc.freeze()  # objects that are not collected are not copied in forks
         signal.signal(signal.SIGCHLD, lambda *_: self._reap())
         for waited in (self.listener, sys.stdin):
             self.selector.register(waited, selectors.EVENT_READ)
@@ -81,7 +81,7 @@ class Server:
                     self._end()
                     sys.exit()
                 if key.fileobj is not self.listener:
-                    with suppress(KeyError, ValueError):  # its fork has just ended by itself
+                    with suppress(KeyError, ValueError):  # its fork has just ended
                         self.selector.unregister(key.fileobj)
                     self._end(key.fileobj)
                 elif todo := self._answer(self.listener.accept()[0]):
@@ -93,13 +93,13 @@ class Server:
             line.close()
             return None
         words, environment, folder = json.loads(request)
-        # Nobody may hear of the end of a process before hearing of its start.
+        # A client must not get the end of a process before its start.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
         pid = os.fork()
         if pid:
             self.asked[pid] = line
             self.selector.register(line, selectors.EVENT_READ)
-            with suppress(OSError):  # who asked is gone
+            with suppress(OSError):  # the client is gone
                 line.send(str(pid).encode())
         else:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -117,22 +117,22 @@ class Server:
         return lambda: _run(words)
 
     def _end(self, abandoned: object = None) -> None:
-        """End all forks, or the one whose place is empty: in Ray's session, in the tests."""
+        """End all forks, or the one whose client is gone."""
         for pid, line in list(self.asked.items()):
             if abandoned in (None, line):
-                with suppress(ProcessLookupError):  # it has just ended by itself
+                with suppress(ProcessLookupError):  # it has just ended
                     os.kill(pid, signal.SIGKILL)
 
     def _reap(self) -> None:
-        """Tell of the ends of forks."""
+        """Report the ends of forks to their clients."""
         with suppress(ChildProcessError):
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
                 line = self.asked.pop(ended[0], None)
-                if line is None:  # the other server
+                if line is None:  # it is the other server
                     continue
-                with suppress(OSError):  # nobody waits for it
+                with suppress(OSError):  # no client waits for it
                     line.send(str(os.waitstatus_to_exitcode(ended[1])).encode())
-                with suppress(KeyError):  # whoever asked has gone
+                with suppress(KeyError):  # the client is gone and already unregistered
                     self.selector.unregister(line)
                 line.close()
 
@@ -144,19 +144,19 @@ class Server:
         for target, descriptor in enumerate(descriptors):
             os.dup2(descriptor, target)
             os.close(descriptor)
-        # What Python does when it starts.
+        # As Python does when it starts.
         sys.path[:0] = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
         sys.modules.pop("sitecustomize", None)
         with suppress(ImportError):
             importlib.import_module("sitecustomize")
-        if "ray" in sys.modules:  # it reads the environment when it is imported
+        if "ray" in sys.modules:  # Ray reads the environment only when it is imported
             reset = importlib.import_module("ray._private.authentication_test_utils")
             reset.reset_auth_token_state()
 
 
 def _run(words: Sequence[str]) -> int:
     """Do what the process was forked for."""
-    if words[0] == "-c":  # xdist's, to run tests
+    if words[0] == "-c":  # a process of xdist, which runs tests
         exec(words[1], {"__name__": "__main__"})
         return 0
     sys.executable = os.environ[SHARED]
@@ -180,7 +180,7 @@ def _copy_databases(folder: Path) -> None:
 
 
 def _read_package_files() -> None:
-    """Let MLflow find out which package each module is of, as it does for each model it saves."""
+    """Let MLflow find the package of each module now, as it does for each model that it saves."""
     from mlflow.utils.requirements_utils import (  # noqa: PLC0415 - known when this is a server
         warn_dependency_requirement_mismatches,
     )
@@ -189,7 +189,7 @@ def _read_package_files() -> None:
 
 
 def _set_up(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Return what Ray's setup of a worker makes of a command: arguments, environment."""
+    """Return the arguments and the environment that Ray's setup of a worker makes of a command."""
     kept, more = list(words), dict[str, str]()
     if kept[0].endswith("setup_worker.py"):
         del kept[0]
@@ -200,7 +200,7 @@ def _set_up(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
 
 
 def _leave() -> None:
-    """End, when all is done but to let go of what was imported: in a fork that would copy it."""
+    """Exit without releasing what was imported: in a fork, releasing would copy it."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             stream.flush()
@@ -209,15 +209,15 @@ def _leave() -> None:
 
 
 def main(python: str, with_ray: socket.socket, without: socket.socket, *, copying: bool) -> int:
-    """Import everything, fork whenever asked, and in the forks do what they are for.
+    """Import everything, fork on each request, and do the work of the fork in each fork.
 
     Args:
-        python: what Ray takes for Python in the forks.
-        with_ray: where forks are asked for that have Ray imported.
-        without: where others are.
+        python: the program that Ray uses as Python in the forks.
+        with_ray: socket for requests of forks that have Ray imported.
+        without: socket for requests of other forks.
         copying: see `tests.warm.Parent`.
     """
-    # MLflow, imported where nothing handles messages, keeps all but errors from being seen.
+    # If MLflow is imported while no handler is set, it hides all messages except errors.
     logging.root.addHandler(handler := logging.NullHandler())
     for name in LIBRARIES:
         importlib.import_module(name)
@@ -228,8 +228,8 @@ def main(python: str, with_ray: socket.socket, without: socket.socket, *, copyin
     assert "ray" not in sys.modules
     if os.fork() == 0:
         return Server(python, without).serve()()
-    # Ray reads these when it is imported, and never again. Workers look whether their raylet
-    # lives: `tests.worker` does so for them.
+    # Ray reads these only when it is imported. Workers check whether their raylet is alive:
+    # `tests.worker` does that for them.
     os.environ.update({**AUTH, "RAY_JOB_ID": JOB, "RAY_RAYLET_PID": str(os.getpid())})
     for name in WITH_RAY:
         importlib.import_module(name)
@@ -240,7 +240,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
     python, *numbers, copying = sys.argv[1:]
     first, second = (socket.socket(fileno=int(number)) for number in numbers)
-    atexit.register(_leave)  # the first one is the last to be called
+    atexit.register(_leave)  # registered first, so it is called last
     try:
         CODE.append(main(python, first, second, copying=copying == "1"))
     except SystemExit as error:

@@ -12,7 +12,7 @@ from tests.warm import BY_PIPE, PARENT
 
 @pytest.fixture(scope="session")
 def shared_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Ray on this machine, started once a session, from a folder that is not the checkout.
+    """Ray on this machine, started once per session, from a folder that is not the checkout.
 
     Its workers are forked from a process that has imported everything, unless TESTS_COLD=1.
     """

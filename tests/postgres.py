@@ -1,4 +1,4 @@
-"""A PostgreSQL of our own, on this machine only, that needs no installation."""
+"""A private PostgreSQL server, on this machine only, that needs no installation."""
 
 import contextlib
 import importlib.util
@@ -36,14 +36,14 @@ def started_postgres(folder: Path) -> Iterator[str]:
             while subprocess.run(asked, check=False, **options).returncode:
                 assert server.poll() is None, "PostgreSQL ended"
                 time.sleep(0.05)
-            # The driver is named: which one is the default depends on SQLAlchemy's version.
+            # The driver is named, because the default depends on SQLAlchemy's version.
             yield f"postgresql://tester:secret@127.0.0.1:{port}/postgres"
         finally:
-            server.send_signal(signal.SIGINT)  # ends sessions, too
+            server.send_signal(signal.SIGINT)  # fast shutdown: it also ends sessions
 
 
 def unprivileged(folder: Path) -> dict[str, Any]:
-    """Return how to start a process as a user who may run PostgreSQL: anyone but root."""
+    """Return options to start a process as a user who may run PostgreSQL: any user except root."""
     if os.geteuid():
         return {"cwd": folder}
     nobody = pwd.getpwnam("nobody")

@@ -1,4 +1,4 @@
-"""How the code is built: sizes of files and functions, imports between parts, comments.
+"""Figures about the code: sizes of files and functions, imports between parts, comments.
 
     python -m tests.structure [--at COMMIT ...]
 
@@ -52,9 +52,9 @@ def measured(root: Path) -> dict[str, float]:
 
 
 def imports_between_parts(graph: grimp.ImportGraph) -> dict[str, float]:
-    """Return what the parts of `distributed` import of each other, as figures.
+    """Return figures about the imports between the parts of `distributed`.
 
-    Floors are the parts on the longest way down; an arrow is a part that imports another one.
+    Floors are the parts on the longest path down; an arrow is a part that imports another one.
     """
     parts = nx.DiGraph()
     parts.add_nodes_from(graph.find_children("distributed"))

@@ -1,4 +1,4 @@
-"""`cluster.yaml` and `.rayignore`, judged by the code of Ray that reads them."""
+"""`cluster.yaml` and `.rayignore`, checked with the code of Ray that reads them."""
 
 import copy
 import importlib

@@ -1,4 +1,4 @@
-"""What is under `deploy/`, judged by the schemas of those who will read it."""
+"""The files under `deploy/`, checked with the schemas of the programs that read them."""
 
 import copy
 import fcntl
@@ -25,7 +25,7 @@ SCHEMA = ROOT / "tests" / "kuberay.schema.json"
 KUBERNETES = "1.34.0"
 CLOUDS = ("aws", "gcp")
 PART = {"app.kubernetes.io/part-of": "mixunlearn"}
-GRACE_S = 60  # a sweep and a night stop within 30 seconds
+GRACE_S = 60  # seconds; a sweep and a night stop within 30
 
 Document = dict[str, Any]
 
@@ -127,7 +127,7 @@ def test_workers_are_rented_when_trials_wait(name: str) -> None:
 @pytest.mark.parametrize("name", CLOUDS)
 def test_the_cloud_is_closed_to_strangers(name: str) -> None:
     config = cloud(name)
-    assert "security_group" not in config["provider"]  # it could open more ports than SSH's
+    assert "security_group" not in config["provider"]  # it could open more ports than that of SSH
     *_, head = config["head_start_ray_commands"]
     *_, worker = config["worker_start_ray_commands"]
     assert "--dashboard-host=127.0.0.1" in head
@@ -189,7 +189,7 @@ def test_a_field_that_kubernetes_does_not_know_is_found() -> None:
 
 @pytest.mark.parametrize("template", pods())
 def test_a_pod_is_small_pinned_and_powerless(template: Document) -> None:
-    assert template["metadata"]["labels"] == PART  # or the policy would not protect it
+    assert template["metadata"]["labels"] == PART  # otherwise the policy would not protect it
     pod = template["spec"]
     assert pod["securityContext"]["runAsNonRoot"]
     assert not pod.get("hostNetwork")
@@ -279,7 +279,7 @@ def test_the_experiment_is_there(words: list[str]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("words", commands()[:1], ids=["RayJob"])
 def test_the_command_line_takes_the_command(words: list[str]) -> None:
-    """As far as it goes without a cluster."""
+    """Checks as much as is possible without a cluster."""
     words = words[words.index("mixunlearn") + 1 :] if "mixunlearn" in words else words
     wrong = [*words, "--set", "nonsense=1"]
     script = "from distributed.cli.app import main; raise SystemExit(main())"
@@ -295,7 +295,7 @@ def test_the_command_line_takes_the_command(words: list[str]) -> None:
 
 
 def test_a_stop_reaches_the_sweep_before_its_pod_goes() -> None:
-    """The hook ends the process that runs a sweep, and not the shell it runs in itself."""
+    """The hook ends the process that runs a sweep, but not the shell that runs the hook."""
     (spec, *_) = (parameter.values[0] for parameter in clusters())
     (container,) = spec["headGroupSpec"]["template"]["spec"]["containers"]
     command = container["lifecycle"]["preStop"]["exec"]["command"]
@@ -312,7 +312,7 @@ def test_a_stop_reaches_the_sweep_before_its_pod_goes() -> None:
 
 
 def test_a_night_joins_the_cluster_and_takes_no_trials() -> None:
-    """A driver given the address of the GCS needs a node of Ray in its own pod."""
+    """A driver that gets the address of the GCS needs a node of Ray in its own pod."""
     shell, option, script = night()["command"]
     assert (shell, option) == ("/bin/sh", "-c")
     join, _, rest = script.partition(" && ")
@@ -320,7 +320,7 @@ def test_a_night_joins_the_cluster_and_takes_no_trials() -> None:
     assert {"--num-cpus=0", "--num-gpus=0"} <= set(join.split())
     (address,) = re.findall(r"--address=(\S+)", join)
     assert f"--address={address}" in night()["args"]
-    assert rest == 'exec "$0" "$@"'  # or signals would not reach the night
+    assert rest == 'exec "$0" "$@"'  # otherwise signals would not reach the night
     done = subprocess.run(
         [shell, "-c", script.replace("ray start", "true"), "printf", "%s ", "one", "two words"],
         check=True,
@@ -403,7 +403,7 @@ def crontab() -> tuple[dict[str, str], str, str]:
 def test_the_crontab_is_one_that_cron_reads() -> None:
     settings, times, command = crontab()
     assert schedule(times)
-    assert "%" not in command  # a new line, to cron
+    assert "%" not in command  # cron reads it as a new line
     assert len(command) < 1000  # cron's limit
     assert not any("$" in value for value in settings.values())  # which cron does not expand
     assert settings["CRON_TZ"] == "UTC"
@@ -427,7 +427,7 @@ def test_cron_s_second_night_does_not_begin(tmp_path: Path) -> None:
 
 
 def run_cron_s_line(folder: Path, script: str) -> str:
-    """Run the line as cron does, with a script for the program; return what cron would mail."""
+    """Run the line as cron does, with a script as the program; return what cron would mail."""
     if not (shutil.which("flock") and shutil.which("timeout")):
         pytest.skip("no flock or timeout on this machine; util-linux and coreutils have them")
     settings, _, command = crontab()
@@ -453,7 +453,7 @@ def unit(kind: str) -> dict[str, list[str]]:
     for line in (NIGHTLY / f"mixunlearn-nightly.{kind}").read_text().splitlines():
         key, equals, value = line.partition("=")
         if equals and not line.startswith("#"):
-            assert "#" not in value  # would be part of it
+            assert "#" not in value  # it would be part of the value
             found.setdefault(key, []).append(value)
     return found
 
@@ -466,7 +466,7 @@ def test_systemd_takes_the_units(tmp_path: Path) -> None:
 
 
 def verified(folder: Path, change: tuple[str, str] = ("", "")) -> str:
-    """Return what systemd says of the units, with a program that is there and another change."""
+    """Return systemd's messages about the units, with an existing program and another change."""
     paths = []
     for kind in ("service", "timer"):
         text = (NIGHTLY / f"mixunlearn-nightly.{kind}").read_text().replace(*change)
@@ -478,7 +478,7 @@ def verified(folder: Path, change: tuple[str, str] = ("", "")) -> str:
         capture_output=True,
         text=True,
     )
-    # Of other units that this machine has, it may have things to say.
+    # There may be messages about other units of this machine.
     said = (run.stdout + run.stderr).splitlines()
     return "\n".join(line for line in said if "mixunlearn" in line)
 
@@ -531,7 +531,7 @@ def test_the_workflow_s_job_stays_on_its_machine_and_ends() -> None:
     assert "self-hosted" in job["runs-on"]
     assert PLAN in job["env"]["PLAN"]
     (hours,) = re.findall(r" (\d+)h ", next(step["run"] for step in steps() if "id" in step))
-    assert job["timeout-minutes"] > 60 * int(hours)  # the night's own limit stops it in order
+    assert job["timeout-minutes"] > 60 * int(hours)  # the night's own limit stops it gracefully
 
 
 def test_every_step_uses_an_action_of_a_version_or_runs() -> None:
@@ -540,7 +540,7 @@ def test_every_step_uses_an_action_of_a_version_or_runs() -> None:
         if "uses" in step:
             assert re.fullmatch(r"[\w-]+/[\w-]+@v\d+", step["uses"])
         else:
-            # What somebody typed would be run, if it were put into the script.
+            # If typed text were inserted into the script, it would be run.
             assert "${{" not in step["run"]
             subprocess.run(["bash", "-n"], input=step["run"], text=True, check=True)
 

@@ -1,4 +1,4 @@
-"""What we show works: the scripts in `examples/`, and the README's code."""
+"""The scripts in `examples/` and the README's code work."""
 
 import os
 import re
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 
 def run(script: Path, folder: Path) -> str:
-    """Return what a script prints that is run in a folder."""
+    """Run a script in a folder; return what it prints."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     ran = subprocess.run(
         [sys.executable, script],

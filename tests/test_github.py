@@ -11,7 +11,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 GITHUB = ROOT / ".github"
-FORMS = sorted((GITHUB / "ISSUE_TEMPLATE").glob("[!c]*.yml"))  # all but config.yml
+FORMS = sorted((GITHUB / "ISSUE_TEMPLATE").glob("[!c]*.yml"))  # all except config.yml
 # The elements of an issue form, and the attributes that GitHub knows for each.
 ELEMENTS = {
     "markdown": {"value"},
@@ -89,7 +89,9 @@ def test_a_form_is_one_that_github_shows(path: Path) -> None:
     content = form(path)
     assert {"name", "description", "body"} <= set(content)
     assert set(content) <= {"name", "description", "body", "labels", "title", "assignees"}
-    assert any(element["type"] != "markdown" for element in content["body"])  # else it is refused
+    assert any(
+        element["type"] != "markdown" for element in content["body"]
+    )  # otherwise GitHub refuses it
     ids = [element["id"] for element in content["body"] if "id" in element]
     assert len(ids) == len(set(ids))
     for element in content["body"]:
@@ -100,7 +102,7 @@ def test_a_form_is_one_that_github_shows(path: Path) -> None:
             assert re.fullmatch(r"[\w-]+", element["id"])
             assert element["attributes"]["label"]
         for option in element["attributes"].get("options", []):
-            assert isinstance(option, str)  # a bare Yes is a truth value in YAML
+            assert isinstance(option, str)  # a bare Yes is a boolean in YAML
 
 
 def test_the_commands_and_files_that_the_templates_name_are_there() -> None:

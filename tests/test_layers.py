@@ -1,4 +1,4 @@
-"""The habits of the repository: import direction, what a wheel holds, one way to check."""
+"""The rules of the repository: import direction, what a wheel contains, one way to check."""
 
 import re
 import shutil

@@ -84,4 +84,4 @@ def test_a_command_is_started_and_tells_its_end(starter: Parent | Plain, tmp_pat
         assert process.wait(120) == 0
     assert process.poll() == process.returncode == 0
     assert "sweep" in (tmp_path / "out").read_text()
-    process.send_signal(signal.SIGKILL)  # of one that has ended: nothing happens
+    process.send_signal(signal.SIGKILL)  # a signal to a process that has ended does nothing

@@ -1,11 +1,10 @@
-"""Processes that begin with everything imported: forked from one that imported it once.
+"""Processes that start with everything imported: forked from one that imported it once.
 
-Sweeps of the tests and drills are short, and most of what one costs is the import of its libraries:
-by the command, and by each worker that Ray starts for it. Of what they do themselves, nothing is
-left out.
+Sweeps of the tests and drills are short, and most of their time is the import of libraries: by the
+command, and by each worker that Ray starts for it. Everything else runs as usual.
 
-TESTS_COLD=1 starts every process plainly, as users do, and so does any system but Linux: the fork
-server needs `pidfd_open` and leans on private names of Ray's.
+With TESTS_COLD=1, and on any system except Linux, every process is started normally, as users do:
+the fork server needs `pidfd_open` and depends on private names of Ray.
 """
 
 import json
@@ -24,7 +23,7 @@ from tests.worker import COMMAND, LIMIT, PIPE, SHARED, WITH, WITHOUT
 
 HERE = Path(__file__).resolve()
 ROOT = HERE.parents[1]
-# The command, started plainly. A shell's background jobs ignore Ctrl-C; this command must not.
+# The command, started normally. A shell's background jobs ignore Ctrl-C; this command must not.
 PLAIN = (
     "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
     "from mixunlearn.__main__ import main; sys.exit(main())"
@@ -34,26 +33,26 @@ RAY = "import sys; sys.executable = sys.argv.pop(1); from ray.scripts.scripts im
 
 
 def is_cold(platform: str, environment: Mapping[str, str]) -> bool:
-    """Return whether every process starts plainly: where that is asked for, or nothing else works.
+    """Return whether every process starts normally: on request, or if nothing else works.
 
     Args:
         platform: as in `sys.platform`.
-        environment: TESTS_COLD of it is read; "" and "0" mean no.
+        environment: its TESTS_COLD is read; "" and "0" mean no.
     """
     return platform != "linux" or environment.get("TESTS_COLD", "") not in {"", "0"}
 
 
 COLD = is_cold(sys.platform, os.environ)
-PATIENCE = 3 if COLD else 1  # how many times longer than a warm start everything may take
-# What Ray's command needs in its environment for its workers to be forks.
+PATIENCE = 3 if COLD else 1  # factor of all time limits, compared with a warm start
+# Ray's command needs this in its environment, so that its workers are forks.
 BY_PIPE: dict[str, str] = {} if COLD else PIPE
 
 
 class Process:
-    """A process that was forked; as far as needed, what `subprocess.Popen` is.
+    """A forked process, with the part of the interface of `subprocess.Popen` that is needed.
 
     Args:
-        line: on which the server tells its number, then its end.
+        line: connection on which the server sends its process id, then its exit code.
     """
 
     def __init__(self, line: socket.socket) -> None:
@@ -80,7 +79,7 @@ class Process:
         return self.returncode
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Send a signal, if it still runs."""
+        """Send a signal, if the process still runs."""
         if self.returncode is None:
             os.kill(self.pid, number)
 
@@ -91,12 +90,12 @@ class Process:
 
 
 class Parent:
-    """The process that has imported everything, and is asked to fork; started when first needed.
+    """The process that has imported everything and forks on request; started when first needed.
 
     All processes of a test session share one: those that run tests are forks of it themselves.
 
     Attributes:
-        copying: whether commands copy MLflow's new database; in long drills they make each.
+        copying: whether commands copy a new MLflow database; in long drills they make each one.
     """
 
     def __init__(self) -> None:
@@ -107,7 +106,7 @@ class Parent:
 
     @property
     def python(self) -> str:
-        """What Ray, given it for Python, starts workers with that are forks."""
+        """The program to give to Ray as Python, so that its workers are forks."""
         if shared := os.environ.get(SHARED):
             return shared
         with self._lock:
@@ -140,7 +139,7 @@ class Parent:
         return Process(line)
 
     def close(self) -> None:
-        """End it, if it was started here, and what it has forked."""
+        """End the process, if it was started here, and its forks."""
         with self._lock:
             if self._server and self._folder:
                 self._server.communicate()
@@ -160,7 +159,9 @@ class Parent:
             for name in (WITH, WITHOUT):
                 listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
                 stack.enter_context(listener)
-                listener.bind(f"{folder.name}/{name}")  # before it is served: who asks early waits
+                listener.bind(
+                    f"{folder.name}/{name}"
+                )  # before it is served, so that early requests wait
                 listener.listen(100)
                 numbers.append(listener.fileno())
             words = [sys.executable, "-m", "tests.fork_server", str(script), *map(str, numbers)]
@@ -168,14 +169,14 @@ class Parent:
                 [*words, str(int(self.copying))],
                 pass_fds=numbers,
                 cwd=ROOT,
-                stdin=subprocess.PIPE,  # its end is the end of the server
+                stdin=subprocess.PIPE,  # when it closes, the server ends
                 start_new_session=True,
             )
         return folder
 
 
 class Plain:
-    """Does what `Parent` does without a fork server: each process is a new Python."""
+    """The interface of `Parent` without a fork server: each process is a new Python."""
 
     copying = False
     python = sys.executable

@@ -50,6 +50,7 @@ def current_champion(
     except MixUnlearnError as error:
         note(f"the registry could not be read: {error}")
         return holder
+    # A holder without a version never had the alias: then another alias does not mean a move.
     moved = bool(holder and holder.version and alias and alias.trial_id != holder.trial_id)
     if holder is None or moved:
         return _adopted_from(plan, alias, night, note) if alias else None

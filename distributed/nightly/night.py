@@ -59,6 +59,7 @@ class ExperimentNight:
         plan = self._begin()
         drawn = self._drawn()
         champion = self.found.champion
+        # A champion is measured before the search: it has a result even if the time runs out.
         if champion is None:
             champion = self._appoint(plan, self._search(plan))
             self._measure_champion(drawn, champion)
@@ -77,6 +78,7 @@ class ExperimentNight:
 
     def _begin(self) -> Plan:
         """Decide what the night starts from, if it is not decided yet; return the search's plan."""
+        # Each decision is made once: a night that resumes must not decide differently.
         last = next((night for night in reversed(self.past) if night.champion), None)
         if self.found.base is None:
             self._originate(last)

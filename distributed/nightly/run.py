@@ -165,7 +165,7 @@ def _run_experiment(
     )
     try:
         night.run()
-    except Exception as error:
+    except Exception as error:  # not `Interrupted`, a KeyboardInterrupt: it ends the command
         reason = redact(one_line(error))
         journal.keep(replace(night.found, verdict=None, why=reason))
         journal.record = replace(journal.record, error=f"{name}: {reason}")

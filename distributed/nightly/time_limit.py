@@ -32,4 +32,4 @@ def limited(stop: Stop, seconds: float | None) -> Iterator[None]:
     finally:
         if timer:
             timer.cancel()
-        stop.withdraw(TIME)
+        stop.withdraw(TIME)  # the work after the block must not be stopped

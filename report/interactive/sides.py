@@ -87,7 +87,7 @@ def _gap_axis(gap_N: Floats, metrics: Sequence[str]) -> tuple[dict[str, Any], Fl
     if not logarithmic(positive):
         return {"rangemode": "tozero", "title": {"text": title}}, gap_N
     known_N = np.isfinite(gap_N)
-    above = [gap or None for gap in gap_N[known_N].tolist()]
+    above = [gap or None for gap in gap_N[known_N].tolist()]  # zero has no logarithm
     scale = placed(Axis(low=min(positive), high=max(positive), log=True), above, absent="0")
     at_N = np.full(len(gap_N), np.nan)
     at_N[known_N] = scale.values_N

@@ -81,7 +81,7 @@ def trend_figure(nights: Sequence[Record], experiment: str) -> Figure:
     _draw_means(axes, points)
     _draw_verdicts(axes, points)
     _limit(axes, points)
-    _draw_changes(axes, points)
+    _draw_changes(axes, points)  # after `_limit`, whose axis it stretches
     _draw_failures(axes, nights)
     _draw_dates(axes, nights)
     short = experiment if len(experiment) <= LONGEST_NAME else f"{experiment[: LONGEST_NAME - 1]}…"

@@ -25,4 +25,5 @@ def new_figure(*, width: float, height: float) -> Figure:
 def write_picture(figure: Figure, path: Path) -> None:
     """Write the whole PNG or nothing: a reader never sees half a picture."""
     with replacing(path) as temporary:
+        # Without Matplotlib's version in it, equal figures give equal files.
         figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})

@@ -54,7 +54,7 @@ def test_reading_allocates_nothing_and_owns_nothing(path: Path) -> None:
 
 
 def test_pixels_are_the_bytes_of_the_file(path: Path) -> None:
-    """A byte changed in the file changes in the array: it is the file, not a copy."""
+    """A byte that changes in the file changes in the array: the array maps the file."""
     write(make(), path)
     images = read(path).images_NCHW
     place = path.read_bytes().index(images.tobytes())
@@ -93,7 +93,7 @@ def test_making_a_data_set_neither_copies_nor_locks_the_callers_arrays() -> None
 
 def test_the_digest_is_the_same_for_the_same_content() -> None:
     assert make().digest == make().digest
-    # A golden value: a digest names files and splits, so it must not move between versions.
+    # A golden value: a digest names files and splits, so it must not change between versions.
     dataset = make_dataset(
         np.arange(8, dtype=np.uint8).reshape(2, 1, 2, 2),
         np.array([0, 1]),
@@ -157,7 +157,7 @@ def foreign_table(path: Path) -> None:
 
 
 def written(path: Path) -> tuple[pa.RecordBatch, dict[bytes, bytes]]:
-    """Write a data set; return its rows and its header, as anyone can read them."""
+    """Write a data set; return its rows and its header, read without our code."""
     write(make(), path)
     with pa.OSFile(str(path)) as file:
         reader = pa.ipc.open_file(file)
@@ -233,7 +233,7 @@ def test_more_pixels_than_32_bits_can_count(path: Path) -> None:
     start = pixels_start((3, 512, 512))
     path.parent.mkdir()
     with path.open("wb") as file:
-        file.truncate(start + int(np.prod(shape)))  # takes no room: all of it is a hole
+        file.truncate(start + int(np.prod(shape)))  # takes no space: all of it is a hole
     dataset = replace(
         make(),
         images_NCHW=np.memmap(path, np.uint8, "r", start, shape),
@@ -270,7 +270,7 @@ def test_writing_leaves_one_file_and_replaces_an_old_one(path: Path) -> None:
     write(make(1), path)
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
     assert read(path).digest == make(1).digest
-    # Who reads the old file while it is replaced keeps reading the old one.
+    # A process that reads the old file while it is replaced keeps reading the old one.
     np.testing.assert_array_equal(old.images_NCHW, make(0).images_NCHW)
 
 
@@ -306,11 +306,11 @@ def test_rows_that_make_no_data_set_are_refused(
 
 @dataclass(frozen=True)
 class Copy:
-    """Where a data set's file can be got from; notes each time it is asked.
+    """A source from which a data set's file can be copied; it records each request.
 
     Args:
-        file: with the bytes.
-        calls: file with a line for each time.
+        file: the file with the bytes.
+        calls: file with one line for each request.
     """
 
     file: Path
@@ -332,7 +332,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def elsewhere(path: Path) -> tuple[bytes, Copy]:
-    """A pickled data set whose file is no longer where it was, and where to get it."""
+    """A pickled data set whose file is no longer in its place, and a source to get it from."""
     write(make(), path)
     copy = Copy(path.parent / "moved", path.parent / "calls")
     pickled = pickle.dumps(read(path).shipped(copy))
@@ -389,7 +389,7 @@ def test_a_machine_without_the_file_copies_it_once(
 
 
 def loaders(pickled: Path, count: int) -> Sequence[subprocess.Popen[str]]:
-    """Start processes that unpickle a data set as soon as they are told, and show it."""
+    """Start processes that unpickle a data set on request and show it."""
     script = (
         "import pickle, sys; from pathlib import Path; from tests.core import test_arrow\n"
         "print('ready', flush=True); sys.stdin.readline()\n"

@@ -1,4 +1,4 @@
-"""Batches of an epoch: each sample once, and never a batch of one where it can be helped."""
+"""Batches of an epoch: each sample once, and no batch of one sample if that can be avoided."""
 
 import numpy as np
 import pytest

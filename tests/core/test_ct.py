@@ -1,4 +1,4 @@
-"""Which kernels convolution transpose turns over."""
+"""Which kernels the method "convolution transpose" changes."""
 
 from dataclasses import replace
 

@@ -1,9 +1,10 @@
-"""Baselines move every metric the way their papers say, on one small task: forget a digit.
+"""Baselines move every metric in the direction that their papers report, on one small task.
 
-What is cited: with NegGrad the retained classes suffer (58.5 % where retraining has 86.8, CIFAR-10,
-arXiv 2502.10288, class-level); finetuning hardly forgets, SCRUB forgets and harms nothing (arXiv
-2302.09880, figure 1); SSD does so without a step of training (arXiv 2308.07707); random labels
-forget at a small price, SalUn at no more, moving only a part of the weights (arXiv 2310.12508).
+The task is to forget a digit. The papers report: with NegGrad the retained classes suffer (58.5 %
+where retraining has 86.8, CIFAR-10, arXiv 2502.10288, class-level); finetuning hardly forgets,
+SCRUB forgets and harms nothing (arXiv 2302.09880, figure 1); SSD does so without a step of training
+(arXiv 2308.07707); random labels forget at a small cost, and SalUn at no higher cost, although it
+changes only a part of the weights (arXiv 2310.12508).
 """
 
 from typing import Any, NamedTuple
@@ -16,12 +17,12 @@ from mixunlearn.problem import Problem
 
 
 class Direction(NamedTuple):
-    """What a configuration does; metrics in percent.
+    """The effect of a configuration; metrics in percent.
 
     Args:
         method, parameters, epochs: the configuration.
-        forget: the least and the most that accuracy on D_f may be afterwards.
-        harm: the least and the most that accuracy on D_r may fall.
+        forget: lowest and highest accepted accuracy on D_f afterwards.
+        harm: smallest and largest accepted loss of accuracy on D_r.
     """
 
     method: str
@@ -56,7 +57,7 @@ def test_metrics_move_as_the_papers_say(direction: Direction, problem: Problem) 
     after = problem.evaluator.images.evaluate(method.model).metrics
     least, most = direction.forget
     assert least <= after["acc/train_forget"] <= most
-    assert least <= after["acc/val_forget"] <= most  # also of the class's images it never saw
+    assert least <= after["acc/val_forget"] <= most  # also images of the class that it never saw
     for name in ("acc/train_retain", "acc/val_retain"):
         least, most = direction.harm
         assert least <= before[name] - after[name] <= most, name

@@ -139,7 +139,7 @@ def test_an_address_nobody_can_use_is_refused_in_one_line_without_secrets(addres
     assert "SECRET" not in shown
     assert "KEY" not in shown
     assert "\n" not in shown
-    assert caught.value.__cause__ is None  # its text may hold them
+    assert caught.value.__cause__ is None  # its text may contain credentials
 
 
 def test_a_bucket_that_is_not_there_is_refused(s3: S3) -> None:

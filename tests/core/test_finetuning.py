@@ -1,4 +1,4 @@
-"""Relatives of finetuning, and the two ends: doing nothing, and ascending."""
+"""Variants of finetuning, and the two extremes: doing nothing, and gradient ascent."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def state(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def changed(method: Any, start: dict[str, torch.Tensor]) -> set[str]:
-    """Return the first two parts of the names of what differs from `start`."""
+    """Return the names, cut to their first two parts, of the weights that differ from `start`."""
     now = method.model.state_dict()
     different = (name for name in now if not torch.equal(now[name], start[name]))
     return {".".join(name.split(".")[:2]) for name in different}
@@ -102,7 +102,7 @@ class TestLastLayers:
         start = state(method.context.original)
         for _ in range(2):
             method.epoch()
-            method.model.eval()  # as judging does
+            method.model.eval()  # as an evaluation does
         assert changed(method, start) == trained
 
     def test_frozen_layers_compute_what_the_original_computes(

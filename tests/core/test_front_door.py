@@ -1,4 +1,4 @@
-"""What `import mixunlearn` gives: the names a user needs, its version, and no time lost."""
+"""`import mixunlearn` gives the names that a user needs and the version, and is fast."""
 
 import json
 import os
@@ -21,7 +21,7 @@ HEAVY = ("torch", "numpy", "pyarrow", "scipy", "ray", "mlflow", "optuna", "pydan
 
 
 def python(code: str, *options: str) -> str:
-    """Return what code prints in a process of its own that finds the checkout."""
+    """Return what code prints in a separate process that can import the checkout."""
     ran = subprocess.run(
         [sys.executable, *options, "-c", code],
         env={**os.environ, "PYTHONPATH": str(ROOT)},

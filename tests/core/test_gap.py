@@ -1,4 +1,4 @@
-"""Gaps, z and divergence against references, by hand."""
+"""Gaps, z and divergence against references, compared with values computed by hand."""
 
 import math
 

@@ -28,7 +28,7 @@ def numpy_upsample(x: Array, size: int) -> Array:
 
 
 def numpy_masks(block: MixBlock, h_f: Array, h_r: Array, lam: float, size: int) -> Array:
-    """Masks of one pair, (2, size, size), from features (C, h, w), position by position."""
+    """Masks of one pair, shape (2, size, size), from features (C, h, w), position by position."""
     weights = {name: value.double().numpy() for name, value in block.named_parameters()}
     if block.lam_concat:
         h_f = np.concatenate((h_f, np.full((1, *h_f.shape[1:]), lam)))
@@ -50,7 +50,7 @@ def numpy_masks(block: MixBlock, h_f: Array, h_r: Array, lam: float, size: int) 
 
 
 def excited(block: MixBlock) -> MixBlock:
-    """Give a block weights large enough for its masks to differ from one half."""
+    """Give a block weights so large that its masks differ from one half."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in block.parameters():

@@ -21,7 +21,7 @@ def draw(count: int, seed: int = 0) -> Samples:
 
 
 def small(name: str) -> StagedModel:
-    """Return a frozen model whose batch norms, if any, are no identities."""
+    """Return a frozen model whose batch norms, if any, are not identities."""
     model = build_model(name, image_shape=(1, 8, 8), classes=CLASSES, seed=1, width=2).train()
     model(draw(8, seed=1).batch(torch.arange(8)))
     return model.eval().requires_grad_(False)

@@ -48,7 +48,7 @@ def load(root: Path, tmp_path: Path) -> Callable[[], Dataset]:
 
 @pytest.fixture
 def refused(root: Path, tmp_path: Path) -> Callable[..., str]:
-    """Return what is said of a folder; nothing may be left behind."""
+    """Return the error message about a folder; no file may be left behind."""
 
     def refuse(folder: Path = root) -> str:
         with pytest.raises(InputError) as caught:
@@ -260,7 +260,7 @@ def test_the_shorter_side_is_scaled_as_elsewhere(width: int, height: int, size: 
     picture = smooth(width, height)
     wanted = functional.center_crop(functional.resize(picture, [size]), [size, size])
     found = square(picture, size).transpose(1, 2, 0).astype(int)
-    # It rounds the longer side, and where the centre begins: half a pixel of ours.
+    # torchvision rounds the longer side and the offset of the centre: half a pixel of difference.
     np.testing.assert_allclose(found, np.asarray(wanted), atol=255 / size + 1)
 
 

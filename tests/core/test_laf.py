@@ -76,7 +76,7 @@ def test_an_autoencoder_fits_its_own_better_than_others() -> None:
 def test_the_losses_equal_their_equations(problem: Problem) -> None:
     method = prepared(problem, Laf(lr_ue=1e-12, tau=3.0))
     forget_B, retain_B = torch.arange(12), torch.arange(30, 42)
-    # Any weights but the original's, whose representations are those to compare with.
+    # Not the original's weights: its representations are those to compare with.
     with torch.no_grad():
         for weight in method.model.parameters():
             weight.mul_(1.1)

@@ -120,7 +120,7 @@ def test_distillation_equals_its_equation(temperature: float) -> None:
     rng = np.random.default_rng(6)
     logits, teacher = rng.normal(size=(16, 5), scale=3), probabilities(rng, 16, 5)
     q = numpy_sharpen(teacher, temperature)
-    p = numpy_sharpen(np.exp(logits), temperature)  # softmax(z/T), by another way
+    p = numpy_sharpen(np.exp(logits), temperature)  # softmax(z/T), computed in another way
     expected = temperature**2 * np.mean(np.sum(q * np.log(q / p), axis=1))
     logits_torch, teacher_torch = tensors(logits, teacher)
     found = distillation_kl(logits_torch, teacher_torch, temperature)

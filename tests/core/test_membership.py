@@ -1,4 +1,4 @@
-"""The membership attack on models whose leak is known."""
+"""The membership attack on models with a known leak."""
 
 import numpy as np
 import numpy.typing as npt

@@ -53,7 +53,7 @@ STRONG: dict[str, dict[str, Any]] = {
     "unroll": {"lr": 0.05, "sigma": 100.0},
     "unsir": {"share": 1.0},
 }
-DETERMINISTIC = {"influence", "original", "ssd"}  # no random choice, of so few images
+DETERMINISTIC = {"influence", "original", "ssd"}  # no random choice, with so few images
 UNFORGETTING = {"finetune", "original"}  # baselines: they must at least not learn more
 
 
@@ -121,7 +121,7 @@ def test_a_problem_without_labels_is_the_one_that_methods_are_checked_on(
 
 @pytest.mark.parametrize("name", METHODS)
 def test_numbers_are_those_of_the_golden_file(problem: Problem, name: str) -> None:
-    """A refactoring must not move these; a deliberate change rewrites them and says why.
+    """A refactoring must not change these; a deliberate change rewrites them and says why.
 
     Rewritten by: WRITE_GOLDEN=1 python -m pytest tests/core/test_methods.py -k golden
     """

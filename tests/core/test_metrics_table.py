@@ -46,7 +46,7 @@ def test_each_metric_of_each_kind_of_task_is_in_the_table(
     reported = evaluator.evaluate(shape.build(3), seconds=1.0)
     assert [name for name in reported if metric_named(name) is None] == []
     assert all(map(is_metric, reported))
-    # What moves in steps is a share of samples, and the other way round.
+    # A metric that changes in steps is a share of samples, and a share of samples changes in steps.
     own = {name for name in reported if not name.startswith(RELATIVE)}
     shares = {name for name in own if (known := metric_named(name)) and known.share}
     assert set(evaluator.references.resolution) == shares

@@ -315,7 +315,7 @@ def small(classes: int, seed: int) -> StagedModel:
 
 
 def plain(model: StagedModel) -> dict[str, Tensor]:
-    """Return a network's state as others save it: without our prefix."""
+    """Return a network's state as other programs save it: without our prefix."""
     return {
         name.removeprefix("network."): tensor.contiguous()
         for name, tensor in model.state_dict().items()

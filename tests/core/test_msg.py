@@ -1,4 +1,4 @@
-"""Which weights masked small gradients draws again, and how fast the others learn."""
+"""Which weights "masked small gradients" resets, and how fast the others learn."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The input sensitivities that MU-Mis plays off against each other."""
+"""The input sensitivities that MU-Mis weighs against each other."""
 
 from dataclasses import replace
 

@@ -92,7 +92,7 @@ def test_skewness_is_that_of_the_difference_of_two_means() -> None:
 def test_the_limit_is_exceeded_as_often_as_it_says(reference: float, error: float) -> None:
     limit, months, rng = alarm_limit(reference, error), 40_000, np.random.default_rng(0)
     level, alarmed = np.zeros(months), np.zeros(months, dtype=bool)
-    for night in range(3 * MONTH):  # the last of three months; the first two bring it to rest
+    for night in range(3 * MONTH):  # the last of three months; in the first two it settles
         level = np.maximum(0, level + rng.standard_normal(months) - reference)
         over = level > limit
         alarmed |= over & (night >= 2 * MONTH)
@@ -128,7 +128,7 @@ def test_what_cannot_be_compared_yet_has_no_shift() -> None:
         None,
     ]
     lonely = [Night(draw=0, gaps=[1.0]), Night(draw=0, gaps=[1.1])]
-    assert last(lonely).shift is None  # one value tells nothing of the spread
+    assert last(lonely).shift is None  # one value says nothing about the spread
 
 
 def test_the_bounds_of_a_duel_are_those_of_a_paired_t_test() -> None:
@@ -148,7 +148,7 @@ def test_the_bounds_of_a_duel_are_those_of_a_paired_t_test() -> None:
     ("differences", "state"),
     [
         ([2.0, 2.1, 1.9, 2.0, 2.05, 1.95], "won"),
-        ([0.1, -0.1, 0.0, 0.1, -0.1], "lost"),  # not better by what matters
+        ([0.1, -0.1, 0.0, 0.1, -0.1], "lost"),  # not better by the margin
         ([-2.0, -2.1, -1.9, -2.2], "lost"),
         ([4.0, -2.0, 3.0, -1.0], "open"),
         ([9.0], "open"),

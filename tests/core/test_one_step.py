@@ -33,7 +33,7 @@ def draw(count: int, seed: int) -> Samples:
     generator = torch.Generator().manual_seed(seed)
     shape = (count, 1, SIDE, SIDE)
     images_NCHW = torch.randint(256, shape, dtype=torch.uint8, generator=generator)
-    images_NCHW[:, :, 0, 0] = 0  # a corner where nothing ever is
+    images_NCHW[:, :, 0, 0] = 0  # a corner that is always empty
     labels_N = torch.randint(CLASSES, (count,), generator=generator)
     return Samples(images_NCHW=images_NCHW, labels_N=labels_N)
 
@@ -155,7 +155,7 @@ def test_fisher_noise_has_the_formulas_variance(context: Context) -> None:
     unit = np.concatenate([noise(context, 1e-4, seed) for seed in range(40)])
     assert unit.std() == pytest.approx(1, abs=0.06)
     assert unit.mean() == pytest.approx(0, abs=0.06)
-    # The same draw, whatever its strength: so the deviation is right for each single weight.
+    # The same draw at every strength: so the deviation is right for each single weight.
     np.testing.assert_allclose(noise(context, 1e-4), noise(context, 1e-2), rtol=1e-3, atol=1e-3)
 
 

@@ -1,4 +1,4 @@
-"""Pictures that are decoded into the cache part by part: what a killed process leaves behind."""
+"""Images that are decoded into the cache part by part: what a killed process leaves behind."""
 
 import json
 import os
@@ -49,7 +49,7 @@ def gallery(
 
 
 class Counted:
-    """Decodes, and notes what was asked for; fails at one picture, if told to."""
+    """Decodes images and records the requests; fails at one image, if set."""
 
     def __init__(self, fails_at: int | None = None) -> None:
         self.asked: list[int] = []
@@ -80,7 +80,7 @@ def parts_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The file of a process that nobody disturbed."""
+    """The file of a process that was not disturbed."""
     path = tmp_path_factory.mktemp("whole") / "gallery.arrow"
     collect(gallery(), path)
     return path.read_bytes()
@@ -147,7 +147,7 @@ def test_a_killed_import_goes_on(path: Path, parts_of_two: None, whole: bytes) -
 
 
 def interrupted(path: Path) -> tuple[Path, Path]:
-    """Return the grown file and its note, where an import was cut off after four pictures."""
+    """Return the growing file and its note of an import that was interrupted after four images."""
     with pytest.raises(MixUnlearnError):
         collect(gallery(Counted(fails_at=5)), path)
     return path.with_name(f".{path.name}.part"), path.with_name(f".{path.name}.note")

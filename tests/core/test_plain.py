@@ -1,4 +1,4 @@
-"""What becomes of numbers that are none, in the one place that all others ask."""
+"""How numbers of all kinds, NaN and infinity too, become plain data."""
 
 import json
 import math

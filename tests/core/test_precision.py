@@ -28,7 +28,7 @@ WITH_STEPS = [name for name, method in METHODS.items() if not issubclass(method,
 
 @dataclass(frozen=True, kw_only=True)
 class Autocast(Precision):
-    """bfloat16 as PyTorch offers it: what a precision of the future may do."""
+    """bfloat16 as PyTorch offers it: an example of a precision that may be added later."""
 
     def forward(self, device: torch.device) -> AbstractContextManager[object]:
         return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
@@ -52,7 +52,7 @@ def test_another_name_is_an_error_that_says_which_there_are() -> None:
 
 def test_a_step_follows_the_gradient_where_masks_allow_it() -> None:
     weight, unused = (torch.tensor([1.0, 2.0, 3.0], requires_grad=True) for _ in range(2))
-    weight.grad = torch.full((3,), 100.0)  # of a step before
+    weight.grad = torch.full((3,), 100.0)  # left by an earlier step
     optimizer = SGD([weight, unused], lr=0.5)
     masks = [(weight, torch.tensor([1.0, 0.1, 0.0])), (unused, torch.zeros(3))]
     loss = (weight * torch.tensor([2.0, 4.0, 8.0])).sum()
@@ -63,7 +63,7 @@ def test_a_step_follows_the_gradient_where_masks_allow_it() -> None:
 
 @pytest.fixture(scope="module")
 def context(problem: Problem) -> Context:
-    """Two steps an epoch."""
+    """Two steps per epoch."""
     whole = problem.context(CPU, 0)
     return replace(whole, forget=first(whole.forget, 40), retain=first(whole.retain, 64))
 

@@ -1,4 +1,4 @@
-"""The store of originals and references, and what is judged by it."""
+"""The store of originals and references, and what is evaluated with it."""
 
 import pickle
 from dataclasses import replace
@@ -72,7 +72,7 @@ def test_a_problem_travels_without_pixels(references: ReferenceStore, tmp_path: 
     for member in mapped.members:
         mapped.keep(member, shape.build(0), 1.0)
     problem = mapped.problem(with_labels=True)
-    problem.context(CPU, 0)  # what was gathered stays here
+    problem.context(CPU, 0)  # what was collected stays here
     weights = sum(array.nbytes for array in problem.original.values())
     assert len(pickle.dumps(problem)) - weights < images.nbytes / 50
 

@@ -1,4 +1,4 @@
-"""Methods that teach the forget set other classes, against their formulas."""
+"""Methods that teach other labels for the forget set, against their formulas."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ def prepared(method: Any, problem: Problem, seed: int = 0) -> Any:
 
 
 def log_softmax(logits_NK: Tensor) -> Tensor:
-    """Return it in float64 and by another way."""
+    """Return it in float64, computed in another way."""
     logits = logits_NK.detach().double()
     return logits - logits.exp().sum(dim=1, keepdim=True).log()
 

@@ -1,4 +1,4 @@
-"""SCRUB's two passes, written out, and which weights SCRUB+R delivers."""
+"""SCRUB's two passes, written out, and which weights SCRUB+R returns."""
 
 from copy import deepcopy
 from dataclasses import replace
@@ -37,7 +37,7 @@ def flat(model: torch.nn.Module) -> Tensor:
 def written_out(
     context: Context, model: torch.nn.Module, epochs: int, pushing: int
 ) -> torch.nn.Module:
-    """The model after some epochs, of which the first ones push away; T = 2, α = 0.3, γ = 0.7."""
+    """The model after some epochs; the first ones also maximise; T = 2, α = 0.3, γ = 0.7."""
     optimizer = torch.optim.Adam(model.parameters(), lr=RATE, fused=True)
     rng = np.random.default_rng(context.seed)
     forget, retain = context.forget, context.retain
@@ -71,8 +71,8 @@ def test_an_epoch_pushes_away_then_draws_near(problem: Problem, msteps: int) -> 
     method.epoch()
     method.epoch()
     error = torch.linalg.vector_norm(flat(method.model) - flat(expected))
-    # All weights together: a push begins where the gradient is nearly nothing, so that Adam makes
-    # whole steps of what is rounded. That is 0.0012 of the way at most, on three instruction sets;
+    # All weights together: a push starts where the gradient is almost zero, so Adam turns rounding
+    # errors into whole steps. That is at most 0.0012 of the way, on three instruction sets;
     # γ = 0.69 is 0.012 of it.
     assert error < 0.004 * torch.linalg.vector_norm(flat(expected) - began)
 
@@ -109,7 +109,7 @@ def test_weights_that_forgot_more_nearly_enough_stay_delivered(
     delivered, method.delivered_error = weights(method.model), so_far
     with torch.no_grad():
         for weight in method.student.parameters():
-            weight.zero_()  # takes every image for class 0: none of D_f is wrong, all others are
+            weight.zero_()  # predicts class 0: right for D_f only
     method.deliver()
     expected = delivered if stays else weights(method.student)
     torch.testing.assert_close(weights(method.model), expected, rtol=0, atol=0)

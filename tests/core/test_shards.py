@@ -1,4 +1,4 @@
-"""Training by shards: who is affected, that nobody sees another's images, what answers as one."""
+"""Training by shards: which are affected, isolation of their images, the combined model."""
 
 from dataclasses import replace
 
@@ -99,7 +99,7 @@ def test_affected_are_exactly_the_shards_that_held_an_image_to_forget(
     sharded.prepare(replace(context, forget=draw(n_forget, 1), seed=seed))
     assert 1 <= len(sharded.affected) <= n_forget
     assert len(sharded.affected) + len(sharded.untouched) == 4
-    # All shards are of one size up to 1: what is missing from it was forgotten.
+    # All shards were dealt the same number of images, up to 1: the missing ones were forgotten.
     size = (n_forget + N_RETAIN) // 4
     assert all(len(shard) in {size, size + 1} for shard in sharded.untouched)
     assert all(len(shard) <= size for shard in sharded.affected)
@@ -233,7 +233,7 @@ def test_the_loss_of_mixtures_is_mixed_as_their_images_are(context: Context) -> 
     torch.testing.assert_close(loss, expected.to(loss))
 
 
-# What answers as one
+# The combined model
 
 
 def ensemble() -> Ensemble:

@@ -1,4 +1,4 @@
-"""Named sources, every Parquet layout, the cache, and what a user may get wrong."""
+"""Named sources, every Parquet layout, the cache, and mistakes of users."""
 
 import io
 import json
@@ -93,7 +93,7 @@ def load(tmp_path: Path) -> Callable[..., Dataset]:
 
 
 def refusal(source: str, options: Mapping[str, object], cache: Path) -> InputError:
-    """Return the error; whatever is refused must leave nothing behind."""
+    """Return the error; a refused source must leave no files behind."""
     with pytest.raises(InputError) as caught:
         open_dataset(source, options, cache)
     assert not cache.exists()
@@ -328,7 +328,7 @@ def test_paths_start_at_the_parquet_file(tmp_path: Path, load: Callable[..., Dat
     (folder / "pictures").mkdir(parents=True)
     for row, image in enumerate(GREY):
         (folder / "pictures" / f"{row}.png").write_bytes(encoded(image))
-    inside = [encoded(GREY[0]), *[None] * (COUNT - 1)]  # bytes win where there are any
+    inside = [encoded(GREY[0]), *[None] * (COUNT - 1)]  # bytes have priority if there are any
     paths = ["nowhere.png", *[f"pictures/{row}.png" for row in range(1, COUNT)]]
     dataset = load(save(folder / "train.parquet", structs(inside, paths)))
     np.testing.assert_array_equal(dataset.images_NCHW[:, 0], GREY)

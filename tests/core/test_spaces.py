@@ -1,4 +1,4 @@
-"""Search spaces: what they promise, and that they never drift from the methods."""
+"""Search spaces: what they guarantee, and that they match the methods."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields

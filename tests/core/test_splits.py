@@ -151,7 +151,7 @@ def test_seeds_and_contents_draw_anew() -> None:
 def test_tasks_share_val_and_test() -> None:
     """References of different tasks are comparable: only the forget set differs.
 
-    Where images are asked for by id, none of them can be for tuning or the report.
+    But if images are requested by id, none of them can be in val or test.
     """
     splits = [make_splits(make(), task) for task in TASKS if task["kind"] != "ids"]
     assert len({tuple(split.val_N.tolist()) for split in splits}) == 1
@@ -168,7 +168,7 @@ def test_the_global_generator_is_neither_used_nor_touched() -> None:
 
 
 def test_a_golden_split() -> None:
-    """Splits name references and studies: they must not move between versions."""
+    """Splits name references and studies: they must not change between versions."""
     images = np.arange(40, dtype=np.uint8).reshape(10, 1, 2, 2)
     labels = np.arange(10) % 2
     dataset = make_dataset(images, labels, classes="ab", n_train=10, source="made")

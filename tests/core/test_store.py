@@ -1,4 +1,4 @@
-"""The store: whole entries or none, trusted only after their digests, on one machine and on two."""
+"""The store: whole entries or none, each verified by its digest, on one machine and on two."""
 
 import logging
 import os
@@ -140,7 +140,7 @@ def test_two_writers_at_once_leave_one_whole_entry(store: Store) -> None:
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Write a file again: it is another one, even within a tick of the clock."""
+    """Write a file again: it counts as another file, even within one tick of the clock."""
     path.rename(path.with_suffix(".old"))
     path.write_bytes(content)
     path.with_suffix(".old").unlink()

@@ -1,4 +1,4 @@
-"""Tasks: the right images with the right labels, the same for the same content, judged as said."""
+"""Tasks: right images, right labels, the same for the same content, evaluated as documented."""
 
 import pickle
 from collections.abc import Mapping
@@ -56,7 +56,7 @@ def make_reference_store(
     )
 
 
-# What was made before there were other tasks is found again
+# Stored results from before other tasks existed are still found
 
 
 @pytest.mark.parametrize(
@@ -408,7 +408,7 @@ def test_images_with_wrong_labels_are_among_the_hardest(
     assert len(hardest.forget_N) == round(fraction * len(training(hardest)))
 
 
-# Judging
+# Evaluation
 
 
 @pytest.mark.parametrize("phase", ["val", "test"])

@@ -1,4 +1,4 @@
-"""The contract that authors of methods run: a sound method keeps it, each fault breaks it."""
+"""The checks for authors of methods: a correct method passes, each fault fails."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -107,13 +107,13 @@ class Undeclared(Method):
 
 
 class Claiming(Sound):
-    """Says that it does without labels."""
+    """Says that it does not need labels."""
 
     needs_labels = False
 
 
 class Modest(Sound):
-    """Says that it needs labels, and looks at none."""
+    """Says that it needs labels, but does not use any."""
 
     def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
         forget, retain = self.logits(forget_B, retain_B)
@@ -123,7 +123,7 @@ class Modest(Sound):
 
 
 class Blind(Modest):
-    """Does without labels, and has no loss then."""
+    """Does not need labels, and has no loss without them."""
 
     needs_labels = False
 

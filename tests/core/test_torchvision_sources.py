@@ -1,4 +1,4 @@
-"""The data sets torchvision knows, on small files in their true formats."""
+"""torchvision's data sets, tested with small files in their real formats."""
 
 import gzip
 import hashlib
@@ -77,7 +77,7 @@ def packed(members: Mapping[str, bytes]) -> bytes:
             about = tarfile.TarInfo(name)
             about.size = len(content)
             archive.addfile(about, io.BytesIO(content))
-    return gzip.compress(stream.getvalue(), mtime=0)  # no date in it: the digest stays
+    return gzip.compress(stream.getvalue(), mtime=0)  # no date in it, so the digest does not change
 
 
 def cifar10_files(source: str) -> Files:
@@ -122,7 +122,7 @@ def svhn_files(source: str) -> Files:
         column = np.where(labels[rows] == 0, 10, labels[rows])[:, None].astype(np.uint8)
         content = {"X": pixels[rows].transpose(2, 3, 1, 0), "y": column}
         savemat(stream, content, do_compression=True)
-        # Without the second in which it was made: equal content has equal checksums.
+        # Without the time of creation: equal content has equal checksums.
         files[f"{part}_32x32.mat"] = HEADER + stream.getvalue()[len(HEADER) :]
     return files
 
@@ -141,7 +141,7 @@ def md5(content: bytes) -> str:
 
 
 def publish(source: str, files: Files, address: str, patch: pytest.MonkeyPatch) -> None:
-    """Make these the files that a source has, to be found at an address."""
+    """Publish these files as those of a source, at an address."""
     match source:
         case "mnist" | "fashion_mnist":
             known = datasets.MNIST if source == "mnist" else datasets.FashionMNIST
@@ -180,7 +180,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def there(files: Files, root: Path) -> Files:
-    """The published files, where the user has put them."""
+    """The published files, in the folder where the user has put them."""
     root.mkdir()
     for name, content in files.items():
         (root / name).write_bytes(content)
@@ -356,7 +356,7 @@ def test_offline_a_download_says_what_to_put_where(
 
 
 def test_the_published_sums_are_those_of_the_authors() -> None:
-    """CIFAR's page lists them for its binary versions; all others are torchvision's."""
+    """CIFAR's page lists them for its binary versions; all other sums are torchvision's."""
     assert {name: cifar.raw.md5 for name, cifar in torchvision.CIFARS.items()} == {
         "cifar10": "c32a1d4ab5d03f1284b67883e8d87530",
         "cifar100": "03b5dce01913d631647c71ecec9e9cb8",

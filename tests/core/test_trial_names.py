@@ -10,7 +10,7 @@ from mixunlearn.trial_names import trial_name
 )
 def test_a_name_is_the_number_with_four_digits_at_least(number: int, name: str) -> None:
     assert trial_name(number) == name
-    assert trial_name(number).isdigit()  # by which folders of trials are told from others
+    assert trial_name(number).isdigit()  # this distinguishes folders of trials from others
     assert int(trial_name(number)) == number
 
 

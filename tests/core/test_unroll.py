@@ -26,7 +26,7 @@ def test_it_adds_the_gradients_that_sgd_would_take_off_for_the_forget_set(
 
 
 def test_the_next_epoch_adds_the_same(problem: Problem) -> None:
-    method = Unroll(sigma=2.0, lr=1e-9)  # too slow a descent to be seen
+    method = Unroll(sigma=2.0, lr=1e-9)  # the descent is too slow to be seen
     method.prepare(problem.context(torch.device("cpu"), 0))
     start = method.context.original.get_parameter("head.5.bias")
     places = [start.clone()]

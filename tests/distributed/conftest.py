@@ -1,4 +1,4 @@
-"""What tests of sweeps share: the command, a Ray, databases of MLflow's and of studies."""
+"""What tests of sweeps share: the command, a Ray, databases for MLflow and for studies."""
 
 import shutil
 import tempfile
@@ -36,7 +36,7 @@ def mixunlearn(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str
 
 @pytest.fixture(scope="session", autouse=True)
 def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """New databases of MLflow's are copies of one it has made, unless TESTS_COLD=1."""
+    """New MLflow databases are copies of one that MLflow has made, unless TESTS_COLD=1."""
     with pytest.MonkeyPatch.context() as patch:
         if not COLD:
             patch.setattr(server, "make_database", Copies(tmp_path_factory.mktemp("databases")))
@@ -45,8 +45,8 @@ def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
-    """The address of an empty database on a PostgreSQL of our own, on this machine only."""
-    folder = Path(tempfile.mkdtemp(prefix="postgres-"))  # one an other user can get into
+    """The address of an empty database on a PostgreSQL server on this machine."""
+    folder = Path(tempfile.mkdtemp(prefix="postgres-"))  # one that another user can enter
     try:
         with started_postgres(folder) as address:
             yield address

@@ -1,4 +1,4 @@
-"""What a user may get wrong: one line with key, value and remedy, and nothing has happened."""
+"""Mistakes of users: one line with key, value and remedy, and nothing was changed."""
 
 import io
 import shutil
@@ -83,18 +83,18 @@ def with_test_part(folder: Path) -> None:
     save([*PNGS[:59], png(9, 9)], name="test.parquet")(folder)
 
 
-# One mistake each
+# One mistake per case
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mistake:
-    """What was typed, and what must be said about it.
+    """What was typed, and the expected message.
 
     Args:
         typed: the command's name, argument and options.
-        key: that the line starts with.
-        value: a part of what is said of the value.
-        remedy: a part of what is said after it.
+        key: start of the line.
+        value: a part of the text about the value.
+        remedy: a part of the text after it.
         text: content of `experiment.yaml`.
         make: makes further files in the working folder.
     """
@@ -467,7 +467,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
 
 
 def content(folder: Path) -> dict[str, bytes | None]:
-    """Return all there is below a folder."""
+    """Return the paths of everything below a folder."""
     return {
         str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
         for path in folder.rglob("*")
@@ -592,7 +592,7 @@ def test_usage(
     assert content(workplace).keys() == {experiment}
 
 
-# What is no mistake in the typing: exit code 1
+# Errors that are not mistakes in the input: exit code 1
 
 
 @pytest.fixture(params=["bytes", "files"])

@@ -45,7 +45,7 @@ def written(folder: Path, **changes: Any) -> Path:
 
 @contextmanager
 def stopped_when(it_is_time: Callable[[], bool]) -> Iterator[None]:
-    """Send this process a SIGTERM as soon as something holds."""
+    """Send this process a SIGTERM as soon as a condition is true."""
     over = threading.Event()
 
     def watch() -> None:
@@ -93,7 +93,7 @@ def test_a_comparison_goes_on_where_it_was_stopped(mixunlearn: Command, tmp_path
     with stopped_when(lambda: len(list((home / "studies").iterdir())) > 1):
         cut = mixunlearn(*words)
     assert cut.code == 1, cut.err
-    assert "to come" in page.read_text()  # beside what there is
+    assert "to come" in page.read_text()  # next to the results so far
     whole = mixunlearn(*words)
     assert whole.code == 0, whole.err
     assert "finetune on digits, class, label-aware" not in whole.err  # it was done
@@ -121,7 +121,7 @@ def test_a_comparison_goes_on_where_it_was_stopped(mixunlearn: Command, tmp_path
 
 
 def in_mlflow(home: Path) -> None:
-    """The comparison's run is the parent of its three studies' runs, which have their trials."""
+    """The comparison's run is the parent of its three studies' runs, these of the trials' runs."""
     client = mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("tiny")
     assert experiment

@@ -19,7 +19,7 @@ SIZE = 8
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A folder of images of two classes, with a file that is no image."""
+    """A folder of images of two classes, with a file that is not an image."""
     root = tmp_path / "images"
     for place, name in enumerate(("[cat]", "dog")):
         for number in range(20):

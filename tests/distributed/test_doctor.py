@@ -101,7 +101,7 @@ def test_an_address_that_is_none(tmp_path: Path, address: str) -> None:
 
 
 def test_a_tracking_server_without_answer(tmp_path: Path) -> None:
-    with socket.socket() as taken:  # nobody listens
+    with socket.socket() as taken:  # no process listens on it
         taken.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         check = look(tmp_path, uri=f"http://ann:hunter2@{address}")["tracking"]

@@ -12,7 +12,7 @@ from tests.drills.registry import DRILLS
 from tests.drills.run import Run, log, markdown, options, perform, recorded, write
 
 SIZE = {"trials": 3, "epochs": 2}
-SEEDS = {  # each the seed of a cheap variant
+SEEDS = {  # seeds of cheap variants
     "kill-driver": 0,
     "stop-driver": 7,
     "two-drivers": 2,
@@ -33,7 +33,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
     ground = Ground(tmp_path_factory.mktemp("ground"), SIZE, apart=True)
     yield ground
     ground.close()
-    ground.clear(patience_s=0)  # Ray's agents take a minute, which `make drills` gives them
+    ground.clear(patience_s=0)  # Ray's agents need a minute to end; only `make drills` waits
 
 
 @pytest.fixture(scope="module")

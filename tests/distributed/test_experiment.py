@@ -1,4 +1,4 @@
-"""The experiment: defaults, settings, what names a study, what is shown of it."""
+"""The experiment: defaults, settings, what a study's name depends on, what is displayed."""
 
 import json
 import subprocess

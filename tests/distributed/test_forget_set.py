@@ -1,4 +1,4 @@
-"""Tasks in an experiment: what is said of them, what names a study, where corrupted images are."""
+"""Tasks in an experiment: texts about them, a study's name, the place of corrupted images."""
 
 import pickle
 from collections.abc import Callable
@@ -80,7 +80,7 @@ def test_every_metric_of_a_task_is_recorded_and_has_a_unit(planned: Planned, kin
         assert unit(name) in {"%", "nats"}
 
 
-# What names a study
+# What a study's name depends on
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_spoilt_images_are_kept_and_found_again(planned: Planned, kind: str) -> 
     assert kept.source.path != kept.dataset.path
     assert kept.dataset.path == planned(kind=kind).keep().dataset.path
     assert kept.references.payload(kept.references.original)["data"] == plan.dataset.digest
-    # Workers map the file, and find in it what the plan was made with.
+    # Workers map the file and find the plan's images in it.
     assert len(pickle.dumps(kept.dataset)) < 1000
     worker = pickle.loads(pickle.dumps(kept.dataset))
     np.testing.assert_array_equal(worker.labels_N, plan.dataset.labels_N)

@@ -1,4 +1,4 @@
-"""What a night decides from records alone: verdict, promotion, causes, who is champion after it."""
+"""What a night decides from records alone: verdict, promotion, causes, the next champion."""
 
 from dataclasses import replace
 from datetime import date

@@ -8,7 +8,7 @@ import pytest
 
 from distributed.cluster.connection import ROOT
 
-# As at the end of a sweep so short that the thread that tells MLflow of it is still importing.
+# As at the end of a very short sweep: the thread that logs to MLflow is still importing it.
 SCRIPT = """
 import sys
 import threading

@@ -47,7 +47,7 @@ PLAN: dict[str, Any] = {
     "budget": {"trials": 2},
     "seeds": 2,
     "draws": 1,
-    "margin": 30.0,  # two seeds of one epoch: what they say is noise
+    "margin": 30.0,  # two seeds of one epoch: the differences are noise
     "promote": True,
     "tell": {"when": "always", "file": "told.md"},
 }
@@ -72,7 +72,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.usefixtures("shared_ray")
 @pytest.mark.filterwarnings("ignore:.*noload.*:DeprecationWarning")
 class TestNights:
-    """Each night follows those of the tests before it."""
+    """Each night follows the nights of the tests before it."""
 
     @pytest.fixture(autouse=True)
     def _here(self, place: Path, mixunlearn: Command) -> None:
@@ -84,7 +84,7 @@ class TestNights:
         return self.mixunlearn(*arguments, "--home", str(self.home), *words)
 
     def part(self, day: int) -> dict[str, Any]:
-        """Return what a night found, as its file has it."""
+        """Return an experiment's part of a night's file."""
         record = self.nights.read(date(2026, 11, day))
         assert record
         (part,) = record.as_json()["experiments"]
@@ -92,7 +92,7 @@ class TestNights:
         return found
 
     def change(self, day: int, **changes: Any) -> None:
-        """Let an earlier night have been another one."""
+        """Change the record of an earlier night."""
         record = self.nights.read(date(2026, 11, day))
         assert record
         content = record.as_json()
@@ -169,7 +169,7 @@ class TestNights:
         before = self.part(3)
         rival, gaps = before["candidate"]["key"], before["gaps"] * 20
         better = [gap - 30 - index / 20 for index, gap in enumerate(gaps)]
-        open_ = {**before["duel"], "state": "open"}  # one that is lost is not fought again
+        open_ = {**before["duel"], "state": "open"}  # a duel that is lost is not repeated
         self.change(3, gaps=gaps, rival_gaps=better, duel=open_)
         title = self.aliases()["champion"]
         run = self.night(4, "--set", "budget.trials=0")
@@ -247,7 +247,7 @@ class TestNights:
         searched = [payload for payload in kept if payload["study"] == study]
         # The best, the default and the winner's fresh seeds; equal ones once.
         assert 0 < len(searched) <= TESTED_TRIALS + 1 + 3
-        # Champion and candidate under tonight's seeds, and under no other's.
+        # Champion and candidate under tonight's seeds only.
         assert len({payload["seed"] for payload in kept if payload["study"] != study}) == 2
 
     def test_a_long_search_starts_a_new_study_with_the_best(self) -> None:
@@ -261,7 +261,7 @@ class TestNights:
         assert (part["generation"], before["generation"]) == (1, 0)
         assert part["trials"] == {"before": 0, "ran": 1, "failed": 0}
         assert part["start"][0] == before["champion"]["parameters"]
-        # Nothing that nights are compared by has changed.
+        # No key by which nights are compared has changed.
         assert part["reign"] == before["reign"]
         again = self.night(14, "--set", f"renew={total}", "--set", "budget.trials=0")
         assert again.code == 0, again.err
@@ -288,7 +288,7 @@ class TestNights:
 
 
 def unpack(schema: int, folder: Path) -> None:
-    """Write a plan, and the home that two nights left when records had this schema.
+    """Write a plan, and the home after two nights of a version whose records had this schema.
 
     The home has no pictures, pages and checkpoints.
     """
@@ -300,7 +300,7 @@ def unpack(schema: int, folder: Path) -> None:
         archive.extractall(home, filter="data")
     script = home / "mlflow.sql"
     with closing(sqlite3.connect(home / "mlflow.db")) as database:
-        # MLflow writes down where files lie; the home has moved.
+        # MLflow records the paths of files, and the home has moved.
         database.executescript(script.read_text().replace("HOME", str(home)))
     script.unlink()
 
@@ -310,8 +310,8 @@ def assert_continued(then: dict[str, Any], run: Run, home: Path) -> None:
 
     Args:
         then: record of the second night, as the earlier version wrote it.
-        run: of the third night.
-        home: of all three.
+        run: the run of the third night.
+        home: the home of all three nights.
     """
     assert run.code == 0, run.err
     assert "models:" not in run.err
@@ -329,7 +329,7 @@ def assert_continued(then: dict[str, Any], run: Run, home: Path) -> None:
 
 @pytest.fixture(scope="module")
 def old_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A plan, and what the first version with nights left after two.
+    """A plan, and the home that the first version with nights left after two nights.
 
     The home has a disk of its own, if it may be mounted.
     """
@@ -349,7 +349,7 @@ def old_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.mark.usefixtures("shared_ray")
 @pytest.mark.filterwarnings("ignore:.*noload.*:DeprecationWarning")
 class TestMisfortunes:
-    """What may happen to an old home, one night after the other."""
+    """Faults in an old home, one night after the other."""
 
     @pytest.fixture(autouse=True)
     def _here(self, old_place: Path, mixunlearn: Command) -> None:
@@ -384,7 +384,7 @@ class TestMisfortunes:
         assert json.loads(old.read_text()) == then
 
     def test_a_head_that_dies_costs_one_night(self, tmp_path: Path) -> None:
-        # Ray's own patience with a dead head is a minute.
+        # Ray itself waits a minute for a dead head.
         hurry = {"RAY_gcs_rpc_server_reconnect_timeout_s": "3"}
         words = [*self.words(4), "--set", "budget.trials=6"]
         command = Process(words, tmp_path / "night.err", hurry)
@@ -402,7 +402,7 @@ class TestMisfortunes:
         assert run.code == 0, run.err
         (part,) = run.result["experiments"]
         assert part["trials"]["failed"] == 0
-        assert part["trials"]["before"] >= 7  # what ran in the night before is not lost
+        assert part["trials"]["before"] >= 7  # trials of the night before are not lost
 
 
 @pytest.mark.ray

@@ -1,4 +1,4 @@
-"""Notices to real servers on this machine: what arrives, what is tried again, what stays secret."""
+"""Notices to real servers on this machine: what arrives, what is retried, what stays secret."""
 
 import base64
 import datetime
@@ -36,7 +36,7 @@ from mixunlearn.metrics.nights import Word
 SECRET = "T0SECRET/B0SECRET"
 HUNTER = "hunter2-hunter2"
 TO = "c@d.example"
-HANGS = 0  # in place of a status
+HANGS = 0  # used in place of a status
 CLOSES = -1
 
 
@@ -101,7 +101,7 @@ class Web(ThreadingHTTPServer):
         self.socket = server_side(self._certificate).wrap_socket(self.socket, server_side=True)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: that somebody hangs up is what is tested."""
+        """Print nothing: the tests disconnect on purpose."""
 
 
 class Visit(BaseHTTPRequestHandler):
@@ -113,7 +113,7 @@ class Visit(BaseHTTPRequestHandler):
         status = web.statuses.pop(0) if len(web.statuses) > 1 else web.statuses[0]
         if status == HANGS:
             web.released.wait()
-            self.send_error(404)  # final, so that who was given up does not call another test
+            self.send_error(404)  # final, so that an abandoned request does not reach another test
         elif status == CLOSES:
             self.wfile.write(f"what is {self.path}?\r\n".encode())
         else:
@@ -122,7 +122,7 @@ class Visit(BaseHTTPRequestHandler):
                 self.send_header(name, value)
             self.end_headers()
 
-    def do_GET(self) -> None:  # where a redirect would end
+    def do_GET(self) -> None:  # the target of a redirect
         assert isinstance(self.server, Web)
         self.server.heard.append(("GET", self.path, None))
         self.send_response(200)
@@ -210,7 +210,7 @@ def test_a_server_that_hangs_is_given_up(
 def test_a_notice_takes_its_time_and_no_more(
     web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the time-out of one wait: a server may send a byte now and then."""
+    """The time-out of one wait does not help: a server may send a byte now and then."""
     monkeypatch.setattr(delivery, "LIMIT_S", 0.05)
     web.statuses = [HANGS]
     assert post_to(tmp_path) == "webhook: not sent: not finished within 0.05 seconds"
@@ -244,7 +244,7 @@ def test_a_certificate_is_looked_at(
 
 
 class Post(socketserver.ThreadingTCPServer):
-    """A mail server of few words; `answers` are given once each, in place of the usual."""
+    """A minimal mail server; `answers` replace the usual ones, once each."""
 
     allow_reuse_address = daemon_threads = True
 
@@ -253,12 +253,12 @@ class Post(socketserver.ThreadingTCPServer):
         self.context = context
         self.offers = ["STARTTLS"]
         self.answers: dict[str, list[str]] = {}
-        self.heard: list[str] = []  # verbs; an asterisk: encrypted
+        self.heard: list[str] = []  # verbs; an asterisk means encrypted
         self.users: list[str] = []
         self.mails: list[tuple[list[str], EmailMessage]] = []
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: that somebody hangs up is what is tested."""
+        """Print nothing: the tests disconnect on purpose."""
 
     def mail(self, **more: Any) -> Notices:
         address = {"host": "127.0.0.1", "port": self.server_address[1]}
@@ -282,7 +282,7 @@ class Conversation(socketserver.StreamRequestHandler):
 
     def finish(self) -> None:
         super().finish()
-        self.request.close()  # the encrypted one, which the server does not know
+        self.request.close()  # the encrypted socket, which the server does not know
 
     def take(self, verb: str, rest: str) -> bool:
         match verb:
@@ -329,7 +329,7 @@ class Conversation(socketserver.StreamRequestHandler):
 
 @pytest.fixture
 def post(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Post]:
-    monkeypatch.setattr(socket, "getfqdn", lambda: "here.example")  # asks no name server
+    monkeypatch.setattr(socket, "getfqdn", lambda: "here.example")  # does not ask a name server
     with Post(server_side(certificate)) as server:
         serve(server)
         yield server
@@ -623,7 +623,7 @@ QUIET = night("unchanged", a="unchanged", b="unchanged")
         (night(None, "failed"), night(None, "failed"), True),
         (night("unchanged", "failed", a="unchanged"), QUIET, True),
         (QUIET, night("unchanged", "failed", a="unchanged", b="unchanged"), True),
-        # The worst of them is the same, and yet one of them has a new champion.
+        # The worst verdict is the same, but one experiment has a new champion.
         (
             night("inconclusive", a="inconclusive", b="improved"),
             night("inconclusive", a="inconclusive", b="unchanged"),

@@ -1,4 +1,4 @@
-"""MLflow goes away in mid-study, in all the ways it can, and comes back."""
+"""MLflow becomes unreachable during a study, in every possible way, and comes back."""
 
 import contextlib
 import http.client
@@ -26,11 +26,11 @@ from distributed.tracking.run_buffer import Record
 from distributed.tracking.tracker import Tracker, embedded
 from tests.distributed.test_tracking import INPUT, PATIENCE_S, REMEDY, ROOT, Gate, Place
 
-# SQLAlchemy tells MLflow about the next release.
+# SQLAlchemy warns MLflow about its next release.
 pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*:DeprecationWarning")
 
 Said = queue.Queue[str]
-Answer = Callable[[bytes], str]  # what becomes of a request with this body
+Answer = Callable[[bytes], str]  # what to do with a request that has this body
 
 
 def works(_: bytes) -> str:
@@ -42,7 +42,7 @@ def fails(_: bytes) -> str:
 
 
 class Front(ThreadingHTTPServer):
-    """A server before MLflow's: forwards requests, answers 500, or never."""
+    """A server in front of MLflow's: forwards requests, answers 500, or never answers."""
 
     def __init__(self, link: str) -> None:
         super().__init__(("127.0.0.1", 0), Visit)
@@ -92,7 +92,7 @@ class Visit(BaseHTTPRequestHandler):
 
 
 class Real:
-    """MLflow's server: can be killed, and started again at its address on its database."""
+    """MLflow's server: it can be killed and restarted with the same address and database."""
 
     def __init__(self, home: Path, stack: contextlib.ExitStack) -> None:
         self._home, self._stack = home, stack
@@ -146,14 +146,14 @@ def epochs(tracker: Tracker, trial: int, first: int, last: int) -> None:
 
 
 def logged(place: Place, name: str) -> list[int]:
-    """Return the steps of a run in the order in which they were stored; their values are right."""
+    """Return the steps of a run in the order in which they were stored; check their values."""
     history = place.history(place.run(name), "loss")
     assert all(value == 1.0 / step for step, value in history)
     return [step for step, _ in history]
 
 
 def went_by(tracker: Tracker) -> None:
-    """Return after a delivery was tried."""
+    """Return after a delivery was attempted."""
     Gate(tracker).open()
 
 
@@ -284,7 +284,7 @@ def test_the_spool_is_bounded_and_what_it_drops_can_be_repaired(
     assert 0.8 * 20_000 < place.spool.stat().st_size <= 20_000
     front.answer = works
     assert said.get(timeout=PATIENCE_S).endswith("answers again")
-    epochs(tracker, 0, 401, 402)  # after a gap: sync could not fill it any more
+    epochs(tracker, 0, 401, 402)  # after a gap, which sync could no longer fill
     epochs(tracker, 1, 1, 2)
     (problem,) = tracker.close(PATIENCE_S)
     held = logged(place, "trial 0")

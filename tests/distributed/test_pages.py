@@ -1,4 +1,4 @@
-"""MLflow's own pages of a study, in a real browser: what a reviewer finds there."""
+"""MLflow's own pages of a study, in a real browser: what a user finds there."""
 
 import re
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ PATIENCE_MS = 60_000
 
 @dataclass(frozen=True, kw_only=True)
 class Pages:
-    """MLflow's pages, and what is to be seen there."""
+    """MLflow's pages, and what they show."""
 
     link: str
     experiment: str
@@ -74,7 +74,7 @@ def pages(browser: "Browser", tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture
 def page(browser: "Browser", pages: Pages) -> Iterator["Page"]:
-    """A page that must stay on this machine."""
+    """A page that must not request anything from other machines."""
     asked: list[str] = []
     page = browser.new_page(viewport={"width": 1600, "height": 1000})
     page.set_default_timeout(PATIENCE_MS)

@@ -1,4 +1,4 @@
-"""Models that others can load, in a real MLflow: on SQLite, and once behind a server."""
+"""Models that other programs can load, in a real MLflow: on SQLite, and once behind a server."""
 
 import errno
 import io
@@ -35,12 +35,12 @@ from mixunlearn.models import MODELS, StagedModel
 from mixunlearn.models.chain import Chain
 from mixunlearn.problem import Architecture
 
-# SQLAlchemy tells MLflow about the next release.
+# SQLAlchemy warns MLflow about its next release.
 pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*:DeprecationWarning")
 
 ROOT = Path(__file__).parents[2]
 ARCHITECTURE = Architecture(name="cnn", width=4, image_shape=(1, 8, 8), classes=10)
-ALIKE = {"resnet34", "resnet50"}  # in all that matters here, to resnet18; export takes seconds
+ALIKE = {"resnet34", "resnet50"}  # to resnet18, in all that matters here; an export takes seconds
 COLOURED = {
     name: Architecture(name=name, width=4, image_shape=(3, 8, 8), classes=5)
     for name in MODELS
@@ -69,7 +69,7 @@ def expected(model: StagedModel, images: Pixels) -> npt.NDArray[np.float32]:
 
 
 def trained(architecture: Architecture) -> StagedModel:
-    """Return a model whose batch norms are no identities."""
+    """Return a model whose batch norms are not identities."""
     model = architecture.build(1).train()
     model(torch.rand(8, *architecture.image_shape, generator=torch.Generator().manual_seed(0)))
     return model
@@ -139,7 +139,7 @@ def test_a_folder_says_what_is_in_it(folder: Path) -> None:
     example = json.loads((folder / "input_example.json").read_text())
     assert np.array(example).shape == (2, 1, 8, 8)
     assert (folder / "README.md").read_text() == CARD
-    # A GPU, where there is one, would not take the tensors of an exported program.
+    # A GPU, if there is one, would not accept the tensors of an exported program.
     assert info.flavors["python_function"]["config"] == {"device": "cpu"}
     assert not list(folder.parent.glob(".*"))
 
@@ -152,7 +152,7 @@ def test_the_weights_alone_make_the_same_model(folder: Path, model: StagedModel)
 
 
 def contents(name: str, data: bytes) -> Iterator[tuple[str, bytes]]:
-    """Yield what is in a file, and in the archives in it."""
+    """Yield the content of a file and of the archives in it."""
     yield name, data
     if zipfile.is_zipfile(io.BytesIO(data)):
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -166,7 +166,7 @@ def all_contents(folder: Path) -> list[tuple[str, bytes]]:
 
 
 def test_nothing_is_pickled_but_an_example_that_is_a_tensor(folder: Path) -> None:
-    """PyTorch keeps an example in its archive as it keeps weights; nothing can hide in it."""
+    """PyTorch stores the example in its archive in the way it stores weights: nothing can hide."""
     pickles = [(name, data) for name, data in all_contents(folder) if name.endswith(".pkl")]
     assert [name.partition("!")[0] for name, _ in pickles] == ["model.pt2"]
     named = {arg for code, arg, _ in pickletools.genops(pickles[0][1]) if code.name == "GLOBAL"}
@@ -189,7 +189,7 @@ def test_no_path_of_this_machine_is_told(folder: Path) -> None:
 
 
 class Undecided(Chain):
-    """Asks its input which way to go: no program can be made of it."""
+    """Branches on its input, so that it cannot be exported as a program."""
 
     def forward(self, images: Tensor) -> Tensor:
         return super().forward(images if images.sum() > 1 else -images)
@@ -243,7 +243,7 @@ class Place(NamedTuple):
         return {alias: str(version) for alias, version in found.items()}
 
     def version(self, trial_id: str, **tags: str) -> ModelVersion:
-        """Make a version without files: promotion looks at tags alone."""
+        """Make a version without files: promotion reads only tags."""
         all_tags = {**TAGS, "mixunlearn.trial_id": trial_id, **tags}
         return self.client.create_model_version("class", "file:///nowhere", tags=all_tags)
 
@@ -434,7 +434,7 @@ def test_a_trial_that_is_not_registered_is_named_with_the_remedy(local: Place) -
 
 
 def test_an_mlflow_that_is_away_is_one_line() -> None:
-    with socket.socket() as taken:  # a port on which nobody listens
+    with socket.socket() as taken:  # a port on which no process listens
         taken.bind(("127.0.0.1", 0))
         uri = f"http://ann:hunter2@127.0.0.1:{taken.getsockname()[1]}"
         _assert_away(uri)

@@ -56,7 +56,7 @@ def begin(home: Path, seed: int) -> Plan:
 
 
 def measured(plan: Plan, phase: Phase) -> dict[str, float]:
-    """What a trial that changes nothing would measure."""
+    """The metrics of a trial that changes nothing."""
     original = plan.references.evaluation(plan.references.original, phase)
     compared = plan.references.evaluator(phase).references.compare(original)
     return {**compared, "time/unlearn_s": 1.0, "time/ratio_to_retrain": 0.5}

@@ -1,4 +1,4 @@
-"""A trial run again: the same numbers, from its MLflow run alone or from its study."""
+"""Run a trial again: the same numbers, from its MLflow run alone or from its study."""
 
 import shutil
 import socket
@@ -115,7 +115,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 @pytest.fixture
 def command(place: Place, mixunlearn: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
     def run(target: str, *words: str, home: Path = place.home, ray: bool = False) -> Run:
-        if not ray:  # it is for references that are missing
+        if not ray:  # Ray is only needed for missing references
             monkeypatch.setattr(
                 command_session, "connected", lambda address: pytest.fail("Ray was needed")
             )
@@ -152,7 +152,7 @@ def test_it_changes_nothing_but_the_store(command: Command, place: Place) -> Non
 def test_another_machine_needs_nothing_but_mlflow(
     command: Command, place: Place, tmp_path: Path
 ) -> None:
-    """What is missing, references too, is made there."""
+    """Everything missing, also the references, is made there."""
     where = f"tracking.uri=sqlite:///{place.home / 'mlflow.db'}"
     run = command(place.runs[0], "--set", where, home=tmp_path, ray=True)
     assert run.code == 0, run.err
@@ -311,7 +311,7 @@ def test_a_setting_that_makes_another_trial(command: Command, place: Place) -> N
 
 def test_mlflow_is_away(command: Command, place: Place, tmp_path: Path) -> None:
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # and nobody listens
+        taken.bind(("127.0.0.1", 0))  # and no process listens
         where = f"127.0.0.1:{taken.getsockname()[1]}"
         run = command(place.runs[0], "--set", f"tracking.uri=http://ann:secret@{where}")
     assert run.code == 1
@@ -348,7 +348,7 @@ def test_a_trial_that_fails_now(place: Place) -> None:
         (1.0, 1.5, 0.5, True),
         (1.0, 1.6, 0.5, False),
         (1.0, None, 0.5, False),
-        (1.0, 2.0, None, True),  # nothing to measure it by
+        (1.0, 2.0, None, True),  # nothing to compare it with
     ],
 )
 def test_within(then: float | None, now: float | None, spread: float | None, within: bool) -> None:

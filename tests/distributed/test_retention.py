@@ -1,4 +1,4 @@
-"""What old nights leave behind, in a real MLflow: numbers, and whatever has an alias."""
+"""What remains of old nights in a real MLflow: numbers, and models with an alias."""
 
 import json
 from datetime import date, timedelta
@@ -28,7 +28,7 @@ class Registry:
     """An experiment in an MLflow of its own, with trials whose models are registered.
 
     Args:
-        home: with the database.
+        home: the home with the database.
     """
 
     def __init__(self, home: Path) -> None:
@@ -53,7 +53,7 @@ class Registry:
         return run, str(version.version)
 
     def runs(self) -> set[str]:
-        """Return the ids of all runs, those deleted as well."""
+        """Return the ids of all runs, including deleted ones."""
         found = self.client.search_runs([self.experiment], "", ViewType.ALL)
         return {run.info.run_id for run in found}
 
@@ -86,7 +86,7 @@ def test_runs_of_studies_left_behind_are_purged_but_for_those_with_an_alias(
     delete_old_versions(registry.uri, "tiny", ["old"], keep=2)
     # The newest two, and the champion.
     assert registry.versions() == {old[1][1], old[2][1], new[0][1]}
-    # Purged: even those who look for what was deleted find nothing.
+    # Purged: a search for deleted runs finds nothing either.
     assert registry.runs() == {old[1][0], new[0][0]}
     kept = {path.parts[-3] for path in (home / "mlartifacts").rglob("weights")}
     assert {old[0][0], old[2][0]}.isdisjoint(kept)
@@ -136,7 +136,12 @@ def test_old_nights_keep_their_numbers(home: Path, experiment: Experiment) -> No
     nightly = Nightly(name="plan", experiments=["tiny.yaml"], keep=2)
     nights, store = Nights(home, "plan"), Store(home / "store")
     for day, (study, champion) in enumerate(
-        [("a", "a"), ("b", "b"), ("c", "b"), ("c", "b")]  # a is left behind, b's champion reigns
+        [
+            ("a", "a"),
+            ("b", "b"),
+            ("c", "b"),
+            ("c", "b"),
+        ]  # a is abandoned; b's champion is still in use
     ):
         night(nights, day, study, champion)
     for study in "abc":

@@ -1,4 +1,4 @@
-"""Schedulers that continue: an interrupted study is decided on as an uninterrupted one."""
+"""Schedulers that continue: the same decisions for an interrupted and an uninterrupted study."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,7 +32,7 @@ def open_study(folder: Path) -> Study:
 
 
 class Trial:
-    """As much of Tune's trial as schedulers look at."""
+    """The part of Tune's trial that schedulers use."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         self.trial_id, self.config, self.status = f"tune-{config['trial']}", config, "PENDING"
@@ -48,7 +48,7 @@ class Sweep:
         self.decisions: list[tuple[int, int, str]] = []
 
     def trial(self, *, start: int = 1, die_after: int | None = None) -> None:
-        """Run the next trial from an epoch on; maybe die after an epoch was decided on."""
+        """Run the next trial from an epoch on; optionally die after the decision on an epoch."""
         config = self.study.ask()
         trial = Trial(config)
         scheduler: Any = self.scheduler
@@ -87,7 +87,7 @@ def test_decisions_are_those_of_an_uninterrupted_sweep(
         whole.trial()
     ended = {number: epoch for number, epoch, _ in whole.decisions}
     seen: dict[tuple[int, int], str] = {}
-    for number in range(TRIALS):  # every trial is cut off at its last decision, and continues
+    for number in range(TRIALS):  # every trial is interrupted at its last decision, and continues
         first = Sweep(tmp_path / "cut", kind)
         first.trial(die_after=ended[number])
         second = Sweep(tmp_path / "cut", kind)

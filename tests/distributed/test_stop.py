@@ -1,4 +1,4 @@
-"""Signals: the first stops in order, the second at once."""
+"""Signals: the first stops gracefully, the second immediately."""
 
 import signal
 import subprocess
@@ -97,7 +97,7 @@ def test_the_second_signal_ends_the_process_at_once() -> None:
 
 @pytest.mark.ray
 def test_ray_that_has_ended_leaves_the_signals_to_us() -> None:
-    """Its last words to the system are that SIGTERM kills, of which Python hears nothing."""
+    """At its end Ray resets SIGTERM to kill the process, without Python noticing."""
     words = [sys.executable, "-c", WITH_RAY]
     ended = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (0, "in order\n"), ended.stderr

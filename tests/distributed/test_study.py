@@ -1,4 +1,4 @@
-"""The study on real Optuna storage: what it proposes, what it is told, what survives."""
+"""The study on real Optuna storage: what it proposes, what it records, what survives."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -47,7 +47,7 @@ def open_study(
 
 
 def told(folder: Path) -> list[FrozenTrial]:
-    """Return what a stranger to our code finds in the storage."""
+    """Return the storage's content, read without our code."""
     storage = f"sqlite:///{folder / 'study.db'}"
     return optuna.load_study(study_name="study", storage=storage).trials
 
@@ -239,7 +239,7 @@ def test_trials_that_failed_are_tried_again_as_they_were(tmp_path: Path) -> None
     study.finish(1, "failed", seconds=1.0, error="the worker died")
     play(study, 1)
     assert study.retry_failed() == 1
-    again = open_study(tmp_path)  # dies before it is told
+    again = open_study(tmp_path)  # dies before the result is recorded
     assert [row["trial"] for row in again.rows()] == [0, 2]
     assert again.ask() == config
     again.report(1, 1, {"gap/avg": 2.0})
@@ -303,7 +303,7 @@ def test_the_searcher_only_asks(tmp_path: Path) -> None:
 
 
 class TestShares:
-    """The learning rate alone decides in `play`."""
+    """In `play`, only the learning rate decides."""
 
     def test_what_decides_has_the_largest_share_on_average(self, tmp_path: Path) -> None:
         study = open_study(tmp_path, "random")

@@ -1,4 +1,4 @@
-"""The names of a study's files: homes of earlier versions are read by them."""
+"""The names of a study's files: homes of earlier versions have them, so they must stay."""
 
 from pathlib import Path
 

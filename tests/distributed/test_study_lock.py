@@ -1,4 +1,4 @@
-"""One driver a study: real processes, a real PostgreSQL, real kills."""
+"""One driver per study: real processes, a real PostgreSQL, real kills."""
 
 import fcntl
 import json
@@ -68,7 +68,7 @@ def test_a_second_driver_is_refused_by_name(tmp_path: Path) -> None:
         said = str(refused.value)
         assert f"process {process.pid} on {socket.gethostname()} since 20" in said
         assert "\n" not in said
-        # The refused one has changed nothing: the next is told the same.
+        # The refused driver has changed nothing: the next one gets the same message.
         with pytest.raises(MixUnlearnError, match=f"process {process.pid}"), lock(tmp_path):
             pass
 

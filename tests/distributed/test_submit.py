@@ -1,4 +1,4 @@
-"""Sweeps as Ray jobs: sent to a cluster of this machine's own, followed, asked after, stopped."""
+"""Sweeps as Ray jobs: sent to a cluster on this machine, followed, queried, stopped."""
 
 import os
 import secrets
@@ -21,7 +21,9 @@ from mixunlearn.errors import InputError, MixUnlearnError
 from tests.fixtures import Command, Run
 from tests.warm import BY_PIPE, PARENT
 
-pytestmark = pytest.mark.filterwarnings("ignore:ssl=None:DeprecationWarning")  # Ray, to aiohttp
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:ssl=None:DeprecationWarning"
+)  # a warning from aiohttp about Ray
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENT = "experiments/digits_class.yaml"
@@ -88,7 +90,7 @@ def listens(port: int) -> bool:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """A head on the loopback, in a folder of its own, with a token of its own."""
+    """A head on the loopback address, with its own folder and its own token."""
     with TemporaryDirectory(prefix="r-", ignore_cleanup_errors=True) as folder:
         token = Path(folder) / "token"
         token.write_text(secrets.token_hex(32))
@@ -140,7 +142,7 @@ def send(cluster: Cluster, mixunlearn: Command, monkeypatch: pytest.MonkeyPatch)
 @pytest.fixture
 def client(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Jobs:
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", cluster.environment["RAY_AUTH_TOKEN_PATH"])
-    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://127.0.0.2:1")  # what is typed wins
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://127.0.0.2:1")  # the option has priority
     return Jobs(cluster.address)
 
 
@@ -163,7 +165,7 @@ def test_a_sweep_is_sent_followed_and_asked_after(send: Command, tmp_path: Path)
     assert result["status"] == "SUCCEEDED"
     assert result["exit_code"] == 0
     assert result["id"].startswith("digits-class-")
-    assert "1 original and 1 references" in sent.err  # the sweep's own words
+    assert "1 original and 1 references" in sent.err  # the sweep's own message
     assert list(home.glob("studies/digits-class-*/summary.json"))
 
     asked = send("--status", result["id"])
@@ -269,7 +271,7 @@ def test_what_is_no_address(wrong: str) -> None:
 
 def test_the_environment_names_the_dashboard(monkeypatch: pytest.MonkeyPatch) -> None:
     assert jobs.dashboard(None) == "http://127.0.0.1:8265"
-    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")  # of Ray, not of its dashboard
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")  # address of Ray, not of its dashboard
     assert jobs.dashboard(None) == "http://127.0.0.1:8265"
     monkeypatch.setenv("RAY_ADDRESS", "http://10.0.0.1:8265/")
     assert jobs.dashboard(None) == "http://10.0.0.1:8265"

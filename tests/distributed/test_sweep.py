@@ -63,7 +63,7 @@ def command(experiment: Path, mixunlearn: Command) -> Command:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One home for the tests that build on each other's results, as a user's is."""
+    """One home, like a user's, for the tests that build on each other's results."""
     return tmp_path_factory.mktemp("home")
 
 

@@ -1,4 +1,4 @@
-"""Kinds of tasks: ours keep what names their studies, and those of other packages work as ours."""
+"""Kinds of tasks: ours keep the names of their studies; those of other packages work as well."""
 
 import hashlib
 import importlib
@@ -39,7 +39,7 @@ def planned(home: Path, task: dict[str, Any]) -> Plan:
 
 
 def shown(plan: Plan) -> list[object]:
-    """Return what people and MLflow see of a task."""
+    """Return what users and MLflow see of a task."""
     judged = [evaluation_set(plan.dataset, plan.splits, phase) for phase in ("val", "test")]
     return [
         resolved(plan.experiment),
@@ -51,7 +51,7 @@ def shown(plan: Plan) -> list[object]:
 
 
 def found(plan: Plan) -> tuple[str, str, str, str, str]:
-    """Return what names the study, its splits, their rows, its models, and what is shown."""
+    """Return the key of the study, its splits, their rows, its models, and what is shown."""
     splits, bank = plan.splits, plan.references
     rows = [getattr(splits, name).tolist() for name in ROWS]
     entries = [list(entry) for member in bank.members for entry in bank._entries(member)]

@@ -27,7 +27,7 @@ from distributed.tracking.writer import SHARED
 from mixunlearn.errors import MixUnlearnError
 
 ROOT = Path(__file__).parents[2]
-# SQLAlchemy tells MLflow about the next release.
+# SQLAlchemy warns MLflow about its next release.
 pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*:DeprecationWarning")
 PATIENCE_S = 120.0
 REMEDY = "; once MLflow answers again: mixunlearn sync night-1"
@@ -77,7 +77,7 @@ class Place(NamedTuple):
         return found
 
     def inputs(self, run: Run) -> dict[str, DatasetInput]:
-        """Return the data that a run names."""
+        """Return the data sets that a run names."""
         assert run.inputs
         found = run.inputs.dataset_inputs
         assert len({each.dataset.name for each in found}) == len(found)
@@ -124,14 +124,14 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
 
 @pytest.fixture
 def dead_uri() -> Iterator[str]:
-    """The address, with a password, of a port that is taken but on which nobody listens."""
+    """The address, with a password, of a port that is taken but on which no process listens."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield f"http://ann:hunter2@127.0.0.1:{taken.getsockname()[1]}"
 
 
 class Gate:
-    """Holds the tracker's thread at one place."""
+    """Holds the tracker's thread at one point."""
 
     def __init__(self, tracker: Tracker) -> None:
         self._reached, self._open = threading.Event(), threading.Event()
@@ -211,7 +211,7 @@ def test_metrics_arrive_by_step_and_the_final_ones_at_the_last_step(place: Place
     run = place.run("trial 1")
     assert place.history(run, "acc/val") == [(1, 91.0), (2, 92.0), (3, 93.0)]
     assert place.history(run, "acc/test") == [(3, 95.0)]
-    # What the last epoch said already is not said again.
+    # What the last epoch has logged is not logged again.
     assert [step for step, _ in place.history(run, "gap/avg")] == [1, 2, 3]
 
 
@@ -264,7 +264,7 @@ INPUT = {
 def test_the_run_of_a_study_is_read_by_itself(place: Place, tmp_path: Path) -> None:
     table = tmp_path / "leaderboard.json"
     table.write_text('{"columns": ["rank"], "data": [[1]]}')
-    for _ in range(2):  # told twice, it is the same
+    for _ in range(2):  # logged twice, it is the same
         tracker = place.tracker()
         tracker.start_study("study", {}, {"a": "1"}, "It runs.")
         tracker.log_inputs([INPUT, {**INPUT, "name": "digits", "context": "source"}])
@@ -297,7 +297,7 @@ def test_run_ids_are_there_once_asked_for(place: Place, dead_uri: str) -> None:
     tracker.start_trial(3, "trial 3", {}, {})
     assert tracker.run_ids(PATIENCE_S) == {3: place.run("trial 3").info.run_id}
     gate = Gate(tracker)
-    assert tracker.run_ids(0) == {}  # nobody has time
+    assert tracker.run_ids(0) == {}  # no time to wait
     gate.open()
     assert tracker.close(PATIENCE_S) == []
     away = place._replace(uri=dead_uri, spool=place.spool.with_name("other")).tracker()
@@ -393,7 +393,7 @@ def test_postgresql_is_as_good(postgres: str, tmp_path: Path) -> None:
 
 
 def test_an_epoch_told_again_at_its_own_time_is_not_doubled(place: Place) -> None:
-    """A driver died after MLflow took the metrics and before it took the mark of the step."""
+    """A driver died after MLflow stored the metrics and before it stored the mark of the step."""
     for _ in range(2):
         tracker = place.tracker()
         tracker.start_trial(0, "trial", {}, {})
@@ -476,7 +476,7 @@ def test_a_model_is_registered_once(place: Place, tmp_path: Path) -> None:
         tracker.log_model(3, folder, "unlearned", tags)
         assert tracker.close(PATIENCE_S) == []
     run = place.run("trial 3")
-    assert "mixunlearn.trial_id" not in run.data.tags  # they are the version's
+    assert "mixunlearn.trial_id" not in run.data.tags  # these tags belong to the version
     wanted = f"name = 'unlearned' AND tags.`mixunlearn.trial_id` = '{place.experiment}'"
     (version,) = place.client.search_model_versions(wanted)
     assert version.run_id == run.info.run_id
@@ -508,7 +508,7 @@ def test_an_unreachable_server_stops_nothing(dead_uri: str, tmp_path: Path) -> N
     tracker = Place(dead_uri, None, "class", tmp_path / "tracking.spool").tracker()
     tracker.start_study("study", {}, {}, "")
     gate = Gate(tracker)
-    # Nothing of this waits: the thread that would send it is held.
+    # None of these calls waits: the thread that sends is held.
     for trial in range(50):
         tracker.start_trial(trial, f"trial {trial}", {"lr": 0.1}, {})
         tracker.log_epoch(trial, 1, {"gap/avg": 1.0})
@@ -622,9 +622,9 @@ def test_close_waits_no_longer_than_it_may(local: Place) -> None:
     gate.open()
     (problem,) = tracker.close(PATIENCE_S)
     assert problem.endswith(f"lacks parts of 1 run(s){REMEDY}")
-    assert local.runs() == []  # nobody waited any longer
+    assert local.runs() == []  # no call waited any longer
     assert local.tracker().close(PATIENCE_S) == []
-    assert local.run("study")  # but it was left for the next one
+    assert local.run("study")  # but it was kept for the next process
 
 
 ENDS_WITHOUT_CLOSE = """
@@ -661,7 +661,7 @@ def test_a_new_database_is_made_and_a_program_that_just_ends_loses_nothing(tmp_p
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "1 []\n"  # one run, and no host of the network was asked
+    assert done.stdout == "1 []\n"  # one run, and no request to the network
     assert place.history(place.run("trial-0"), "loss") == [(1, 1.0)]
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
 
@@ -677,7 +677,7 @@ def test_a_database_whose_making_was_killed_is_made_anew(tmp_path: Path) -> None
         process.kill()
     assert not path.exists()
     make_database(path, None)
-    make_database(path, None)  # another process may have been quicker
+    make_database(path, None)  # another process may have been faster
     assert MlflowClient(f"sqlite:///{path}").search_experiments()
 
 
@@ -810,7 +810,7 @@ def test_importing_the_module_does_not_import_mlflow() -> None:
 def test_a_database_in_trouble_is_told_in_our_words_alone(
     local: Place, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """MLflow would print a traceback for each try, long before anybody can do something."""
+    """Without this, MLflow prints a traceback for each retry, long before a user can act."""
     said: list[str] = []
     tracker = local.tracker(say=said.append)
     tracker.start_study("study", {}, {}, "")

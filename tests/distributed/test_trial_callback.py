@@ -1,4 +1,4 @@
-"""What a trial's end leaves in the study, in MLflow and in the study's folder."""
+"""What the end of a trial writes to the study, to MLflow and to the study's folder."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +19,7 @@ from mixunlearn.files import Files
 from tests.distributed.test_study import open_study, space
 from tests.distributed.test_tracking import PATIENCE_S, Place, empty_database, local
 
-# SQLAlchemy tells MLflow about the next release.
+# SQLAlchemy warns MLflow about its next release.
 pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*:DeprecationWarning")
 __all__ = ["empty_database", "local"]  # fixtures
 
@@ -41,7 +41,7 @@ def make_callback(folder: Path, study: Study, tracker: Tracker) -> TrialCallback
 
 
 def told(folder: Path, place: Place, then: Callable[[TrialCallback], None]) -> None:
-    """Open the study and tell all of it to MLflow, then what happens next."""
+    """Open the study and log all of it to MLflow, then what happens next."""
     study, tracker = open_study(folder), place.tracker("study")
     tracker.start_study("study", {}, {}, "")
     callback = make_callback(folder, study, tracker)
@@ -83,7 +83,7 @@ def artifact(place: Place, run: Run, folder: Path) -> str:
 
 
 def test_what_became_of_trials_is_in_their_runs(local: Place, tmp_path: Path) -> None:
-    for then in (five_trials, lambda _: None, lambda _: None):  # told again, it is the same
+    for then in (five_trials, lambda _: None, lambda _: None):  # logged again, it is the same
         told(tmp_path, local, then)
         parent, *children = local.runs()
         assert children[0].info.run_name.startswith("0000 mixunlearn lr=0.0001 lr_gen=0.001 ")

@@ -19,7 +19,7 @@ from distributed.study.storage import open_record
 from distributed.tracking.tracker import Tracker, embedded
 from mixunlearn.errors import InputError, MissingError, MixUnlearnError
 
-# SQLAlchemy tells MLflow about the next release.
+# SQLAlchemy warns MLflow about its next release.
 pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*:DeprecationWarning")
 PATIENCE_S = 120.0
 
@@ -57,7 +57,7 @@ def get(link: str, method: str = "GET", **headers: str) -> Answer:
 
 
 def processes(link: str) -> list[str]:
-    """Return the processes whose command line holds the link's port."""
+    """Return the processes whose command line contains the link's port."""
     port = str(urlsplit(link).port).encode()
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
@@ -67,7 +67,7 @@ def processes(link: str) -> list[str]:
 
 
 class Visit(NamedTuple):
-    """What was seen while MLflow was served, up to a signal that ended it."""
+    """What was observed while MLflow was served, until a signal ended it."""
 
     code: int
     link: str
@@ -126,7 +126,7 @@ def test_a_signal_ends_it_well(visit: Visit) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_termination_is_taken_as_ctrl_c(number: signal.Signals) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    # A shell's background jobs ignore Ctrl-C, and so would these tests among them.
+    # A shell's background jobs ignore Ctrl-C; these tests may be one of them.
     inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt), terminated_as_interrupted():
@@ -266,5 +266,5 @@ def test_no_such_study(
         capsys.readouterr().err
     )
     assert record_of(STUDY, [], tmp_path) == f"sqlite:///{folder}/study.db"
-    hidden = "storage.study=postgresql://ann:***@host/name"  # as a study's experiment keeps it
+    hidden = "storage.study=postgresql://ann:***@host/name"  # as stored in a study's experiment
     assert record_of(STUDY, [hidden], tmp_path) == "postgresql://ann@host/name"

@@ -22,7 +22,7 @@ def test_changes_are_told_from_a_clean_checkout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(version, "ROOT", tmp_path)
-    assert environment()["changes"] is None  # no checkout
+    assert environment()["changes"] is None  # not in a checkout
     file = tmp_path / "a.py"
     file.write_text("one\n")
     author = ("-c", "user.name=ann", "-c", "user.email=ann@localhost")

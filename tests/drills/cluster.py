@@ -1,4 +1,4 @@
-"""Drills on a cluster: two nodes on loopback addresses, one of which goes away."""
+"""Drills on a cluster: two nodes on loopback addresses, one of which disappears."""
 
 import random
 import secrets
@@ -21,7 +21,7 @@ MEMORY = 80 * 2**20  # of a node's object store
 
 
 def lose(seed: int, folder: Path, ground: Ground) -> Outcome:
-    """Kill -9 the raylet of the second node; or stop the node, and let it join again."""
+    """Kill -9 the raylet of the second node; or stop the node and let it join again."""
     rng = random.Random(f"lost-node {seed}")
     scene = ground.scene(PAIR, folder)
     with nodes(rng) as two:
@@ -53,8 +53,8 @@ class Nodes:
     Args:
         head: process of the first node.
         second: process of the second node.
-        address: for drivers.
-        environment: for drivers.
+        address: address for drivers.
+        environment: environment for drivers.
     """
 
     head: Server
@@ -66,7 +66,7 @@ class Nodes:
 @contextmanager
 def nodes(rng: random.Random) -> Iterator[Nodes]:
     """Run a cluster of two nodes with one processor each."""
-    # Short, because sockets lie in it, whose names are limited.
+    # Short, because it contains sockets, and the length of their paths is limited.
     folder = Path(tempfile.mkdtemp(prefix="drc-"))
     network = f"127.{rng.randint(10, 250)}.{rng.randint(0, 250)}"
     port = free_port(f"{network}.2")
@@ -78,7 +78,7 @@ def nodes(rng: random.Random) -> Iterator[Nodes]:
     head = [*ray, "--head", f"--node-ip-address={network}.2", f"--port={port}"]
     head += ["--include-dashboard=false", f"--temp-dir={folder / 'a'}"]
     head += [f"--ray-client-server-port={free_port()}"]
-    # A folder of its own: a node that leaves takes the code that its workers run with it.
+    # A folder of its own: a node that leaves removes the code that its workers run.
     joined = [*ray, f"--address={address}", f"--node-ip-address={network}.3"]
     joined += [f"--temp-dir={folder / 'b'}"]
     options: dict[str, Any] = {"host": f"{network}.2", "env": put_over(environment)}
@@ -90,5 +90,5 @@ def nodes(rng: random.Random) -> Iterator[Nodes]:
         yield Nodes(head=first, second=second, address=address, environment=environment)
     finally:
         for node in (second, first):
-            node.stop(signal.SIGKILL)  # in order, a node without a raylet takes 20 s
+            node.stop(signal.SIGKILL)  # a graceful stop of a node without a raylet takes 20 s
         rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Lost, doubled, altered: a disturbed study beside an undisturbed one of the same seed."""
+"""Lost, doubled, altered: compares a disturbed study with an undisturbed one of the same seed."""
 
 import json
 import math
@@ -25,7 +25,7 @@ from mixunlearn.trial import Trial
 set_defaults()
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
-# Of a row: times, and names that follow from where and when a study ran.
+# Columns of a row that depend on where and when a study ran: times and names.
 VARYING = {"study", "trial_id", "seconds", "mlflow_run_id", "folder", "tracking_uri", "name"}
 FINAL = ("complete", "pruned", "failed")
 SUMMARY = ("best", "default", "original", "references", "spread", "trials")
@@ -36,7 +36,7 @@ Row = Mapping[str, Any]
 
 @dataclass(kw_only=True)
 class Tally:
-    """What was found wrong, with words for the first few."""
+    """Counts of the differences found, with descriptions of the first few."""
 
     lost: int = 0
     doubled: int = 0
@@ -44,7 +44,7 @@ class Tally:
     notes: list[str] = field(default_factory=list)
 
     def add(self, kind: str, number: int, note: str) -> None:
-        """Count something of a kind, if it is any."""
+        """Count the differences of a kind, if there are any."""
         if number:
             setattr(self, kind, getattr(self, kind) + number)
             self.notes.append(f"{kind}: {note}")
@@ -66,7 +66,7 @@ def numbers(value: object) -> object:
 
 
 def differing(first: Row, second: Row) -> list[str]:
-    """Return the keys in which two mappings do not agree; a key that is null may be left out."""
+    """Return the keys in which two mappings differ; a key that is null may be missing."""
     keys = sorted({*first, *second})
     return [key for key in keys if numbers({0: first.get(key)}) != numbers({0: second.get(key)})]
 
@@ -82,7 +82,7 @@ def compare_tables(expected: Sequence[Row], found: Sequence[Row], tally: Tally) 
 
 
 def compare_trials(expected: Sequence[Row], found: Sequence[Row], tally: Tally) -> None:
-    """Compare which trials there are: each once, each with an end."""
+    """Compare the lists of trials: each trial exists once, and each has ended."""
     wanted, there = {row["trial"] for row in expected}, Counter(row["trial"] for row in found)
     missing = sorted(wanted - there.keys())
     more = sorted((there - Counter(wanted)).elements())
@@ -99,25 +99,25 @@ def compare_summaries(expected: Row, found: Row, tally: Tally) -> None:
 
 
 def check_record(storage: str, rows: Sequence[Row], tally: Tally) -> None:
-    """Check Optuna's record of a study: every trial of the table once, none open."""
+    """Check Optuna's record of a study: every trial of the table exists once, and none is open."""
     study = str(rows[0]["study"])
     record, key = open_record(storage, study)
     trials = record.get_all_trials(key, deepcopy=False)
     record.remove_session()
     if engine := getattr(getattr(record, "_backend", None), "engine", None):
-        engine.dispose()  # of a server: an open connection would be complained about
+        engine.dispose()  # with a server, an open connection would cause a warning
     left = [trial.number for trial in trials if trial.state in OPEN]
     tally.add("lost", len(left), f"record: trials {left} are not finished")
     there = Counter(trial.user_attrs.get(CONFIG, {}).get("trial") for trial in trials)
     retried = Counter({row["trial"]: 1 for row in rows})
     failed = sum(trial.state == TrialState.FAIL for trial in trials)
     more = sorted((there - retried).elements(), key=str)
-    # Each attempt of a trial that is tried again after a failure is in the record.
+    # The record has each attempt of a trial that was retried after a failure.
     tally.add("doubled", max(0, len(more) - failed), f"record: more attempts of trials {more}")
 
 
 def check_tracking(uri: str, rows: Sequence[Row], tally: Tally) -> None:
-    """Check MLflow: one run a trial, each epoch once, the final metrics those of the table."""
+    """Check MLflow: one run per trial, each epoch once, final metrics as in the table."""
     from mlflow import MlflowClient  # noqa: PLC0415 (slow, and needs its defaults first)
 
     client = MlflowClient(tracking_uri=uri)
@@ -154,7 +154,7 @@ def _check_run(client: Any, run: Any, row: Row, tally: Tally) -> None:
 
 
 def reevaluate(experiment: Path, home: Path, rows: Iterable[Row], tally: Tally) -> None:
-    """Run each trial's parameters again, alone in this process: the numbers must be the same."""
+    """Run each trial's parameters again, in this process alone: the numbers must be the same."""
     checked = make_experiment(yaml.safe_load(experiment.read_text()))
     plan = make_plan(checked, home, command="a drill")
     problem = plan.references.problem(with_labels=checked.labels == "aware")

@@ -1,4 +1,4 @@
-"""Drills on the study's database: PostgreSQL goes away while a study runs, and comes back."""
+"""Drills on the study's database: PostgreSQL stops while a study runs, and comes back."""
 
 import random
 import signal
@@ -18,7 +18,7 @@ OUTAGE_S = 5.0
 
 
 def restart(seed: int, folder: Path, ground: Ground) -> Outcome:
-    """Restart PostgreSQL at a random moment of the study, in order or by kill -9."""
+    """Restart PostgreSQL at a random moment of the study, gracefully or with kill -9."""
     rng = random.Random(f"restart {seed}")
     scene = ground.scene(SINGLE if seed % 3 else PAIR, folder)
     with postgres() as server:
@@ -32,7 +32,7 @@ def restart(seed: int, folder: Path, ground: Ground) -> Outcome:
         since = time.time()
         time.sleep(rng.uniform(0, 2 * OUTAGE_S))
         server.start()
-        if command.wait() != 0:  # at its start a sweep needs its database
+        if command.wait() != 0:  # a sweep needs its database when it starts
             command = scene.finish()
         expect(command, 0)
         return scene.outcome(f"{number.name}, {moment}", went_on(command, since))
@@ -41,7 +41,7 @@ def restart(seed: int, folder: Path, ground: Ground) -> Outcome:
 @contextmanager
 def postgres() -> Iterator[Server]:
     """Run an empty PostgreSQL."""
-    folder = Path(tempfile.mkdtemp(prefix="drill-pg-"))  # where another user may get in
+    folder = Path(tempfile.mkdtemp(prefix="drill-pg-"))  # a folder that another user can enter
     options = unprivileged(folder)
     programs = postgres_programs(options)
     initdb = [str(programs / "initdb"), "--username=postgres", "--auth=trust", "--no-sync"]

@@ -13,13 +13,13 @@ from tests.drills.ground import DONE, FAILED, SINGLE, Ground, Outcome, Scene, st
 from tests.drills.process import DrillError
 
 SIZE_MIB = 320  # a sweep asks for 200 MiB before it starts
-LEFT = (0, 0, 4096, 65536)  # bytes that stay free, so that not always the same writer is the first
+LEFT = (0, 0, 4096, 65536)  # bytes that stay free, so that a different writer fails first each time
 CAUSE = re.compile(r"no space left|disk( is)? full|free space", re.IGNORECASE)
 PLACES = ("checkpoints", "study", "home")  # the second holds trials.parquet and the SQLite record
 
 
 def fill(seed: int, folder: Path, ground: Ground) -> Outcome:
-    """Fill the disk at a random moment; once there is room again, the same command finishes."""
+    """Fill the disk at a random moment; when there is room again, the same command finishes."""
     rng, place = random.Random(f"full-disk {seed}"), PLACES[seed % len(PLACES)]
     scene = ground.scene(SINGLE, folder)
     target = {
@@ -35,7 +35,7 @@ def fill(seed: int, folder: Path, ground: Ground) -> Outcome:
 
 
 def _fill(scene: Scene, disk: Path, place: str, rng: random.Random) -> Outcome:
-    if place == "home":  # what was there is below the new file system
+    if place == "home":  # the old content is hidden below the new file system
         below = scene.folder / "below"
         subprocess.run(["cp", "-a", f"{below}/.", str(disk)], check=True)
     command = scene.start()
@@ -56,7 +56,7 @@ def _fill(scene: Scene, disk: Path, place: str, rng: random.Random) -> Outcome:
 
 
 def _fill_up(disk: Path, ballast: Path, left: int) -> None:
-    """Leave so many bytes; the sweep may take some while we count."""
+    """Leave the given number of bytes free; the sweep may use some while we count."""
     with ballast.open("wb") as file:
         while True:
             status = os.statvfs(disk)
@@ -68,10 +68,10 @@ def _fill_up(disk: Path, ballast: Path, left: int) -> None:
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[Path]:
-    """Mount a small file system on a folder; what the folder held is kept beside it.
+    """Mount a small file system on a folder; the folder's content is kept next to it.
 
     Raises:
-        CalledProcessError: this process may not.
+        CalledProcessError: this process has no permission.
     """
     below = folder.parent / "below"
     if folder.exists():

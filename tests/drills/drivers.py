@@ -43,7 +43,7 @@ def kill(seed: int, folder: Path, ground: Ground) -> Outcome:
 
 
 def stop(seed: int, folder: Path, ground: Ground) -> Outcome:
-    """SIGINT or SIGTERM: the driver ends in order, by the second one at once."""
+    """SIGINT or SIGTERM: the driver ends gracefully; after a second signal, immediately."""
     rng = random.Random(f"stop {seed}")
     number = (signal.SIGINT, signal.SIGTERM)[seed % 2]
     twice = seed % 3 == 2
@@ -71,7 +71,7 @@ def _stop(command: Command, number: signal.Signals, again: float | None) -> str:
     start = time.monotonic()
     code = command.wait(limit)
     took = time.monotonic() - start
-    if code == DONE:  # it came too late to change anything
+    if code == DONE:  # the signal came too late to change anything
         return ""
     if code != FAILED:
         return f"exit code {code} after {took:.1f} s: {command.last}"
@@ -79,7 +79,7 @@ def _stop(command: Command, number: signal.Signals, again: float | None) -> str:
 
 
 def two(seed: int, folder: Path, ground: Ground) -> Outcome:
-    """Two drivers at once: one is refused; where the other is killed, the next takes over."""
+    """Two drivers at the same time: one is refused; if the other is killed, the next takes over."""
     rng = random.Random(f"two {seed}")
     scene = ground.scene(SINGLE, folder)
     wait = rng.choice((0.0, rng.uniform(0, 2), rng.uniform(2, 8)))
@@ -99,10 +99,10 @@ def two(seed: int, folder: Path, ground: Ground) -> Outcome:
 
 
 def _sort(first: Command, second: Command) -> tuple[Command, Command]:
-    """Wait until one of two drivers is refused; return the other, and it.
+    """Wait until one of two drivers is refused; return the other, then the refused one.
 
     Raises:
-        DrillError: none is, or not as it should be.
+        DrillError: neither is refused, or not in the right way.
     """
     deadline = time.monotonic() + REFUSED_S
     while time.monotonic() < deadline:

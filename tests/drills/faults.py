@@ -1,7 +1,7 @@
-"""Faults inside workers: armed by the environment, through the real import of the real class.
+"""Faults inside workers: switched on by the environment, when the real class is imported.
 
-`DRILL_FAULTS` is JSON, a list of what to do; without it nothing happens. Imported at the start of
-every process of a drill, so only the standard library is imported at the top.
+`DRILL_FAULTS` is JSON, a list of faults; without it nothing happens. Every process of a drill
+imports this module at its start, so it imports only the standard library at the top.
 """
 
 import importlib.abc
@@ -22,10 +22,10 @@ from typing import Any, Literal, TypeAlias
 
 VARIABLE = "DRILL_FAULTS"
 TARGET, OPTIMIZERS = "trainables.unlearn", "mixunlearn.optimization"
-SMALLER = 0.2  # of the learning rate
+SMALLER = 0.2  # factor of the learning rate
 SITE = Path(__file__).resolve().parent / "site"
 ALWAYS = 1000
-HEADROOM = 2**29  # bytes a worker may take beyond what it has, before its memory is exceeded
+HEADROOM = 2**29  # bytes that a worker may allocate beyond its present memory, before the limit
 Kind: TypeAlias = Literal["kill", "raise", "nan", "inf", "hang", "memory"]
 Work: TypeAlias = Callable[[], Any]
 
@@ -36,12 +36,12 @@ class Fault:
 
     Args:
         trial: its number.
-        epoch: in which epoch, or in the checkpoint after which epoch.
-        at: in the step or in the checkpoint.
+        epoch: the epoch, or the epoch before the checkpoint.
+        at: whether it happens in the step or in the checkpoint.
         kind: what happens.
-        mark: path; a file of this name with a number after it is made each time.
-        times: how often; a trial that is tried again meets it again.
-        delay: seconds from the beginning of the step or checkpoint to the killing.
+        mark: path; each time, a file with this name and a number is made.
+        times: how often; a trial that is retried meets the fault again.
+        delay: seconds from the start of the step or checkpoint to the kill.
     """
 
     trial: int
@@ -53,7 +53,7 @@ class Fault:
     delay: float = 0.0
 
     def due(self, at: str, trial: int, epoch: int) -> bool:
-        """Return whether it is time, and take note of it for all processes."""
+        """Return whether the fault is due, and record that for all processes."""
         if (self.at, self.trial, self.epoch) != (at, trial, epoch):
             return False
         for index in range(self.times):
@@ -66,20 +66,20 @@ class Fault:
 
 
 def environment(faults: Sequence[Fault]) -> dict[str, str]:
-    """Return the environment that arms faults in a command and its workers."""
+    """Return the environment that switches on faults in a command and its workers."""
     paths = [str(SITE), str(SITE.parents[2])]
     found = json.dumps([asdict(fault) for fault in faults])
     return {VARIABLE: found, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def install() -> None:
-    """Arm the faults of the environment in this process."""
+    """Switch on the faults of the environment in this process."""
     faults = [Fault(**fault) for fault in json.loads(os.environ[VARIABLE])]
     _change(TARGET, lambda module: _arm(module, faults))
 
 
 def worsen() -> None:
-    """Let methods' optimizers take smaller steps than they are told, as with a worse default."""
+    """Let methods' optimizers take smaller steps than set, as with a worse default."""
     _change(OPTIMIZERS, _take_smaller_steps)
 
 
@@ -89,21 +89,21 @@ def _take_smaller_steps(module: ModuleType) -> None:
     def smaller(model: Any, lr: float, weight_decay: float = 0.0) -> Any:
         return real(model, lr * SMALLER, weight_decay)
 
-    for user in list(sys.modules.values()):  # those that have imported it already as well
+    for user in list(sys.modules.values()):  # also modules that have imported it already
         if getattr(user, "adam", None) is real:
             user.adam = smaller  # type: ignore[attr-defined]
 
 
 def _change(name: str, change: Callable[[ModuleType], None]) -> None:
-    """Change a module: now, or when it is imported."""
-    if name in sys.modules:  # in a fork of a process that has imported everything
+    """Change a module now, or when it is imported."""
+    if name in sys.modules:  # true in a fork of a process that has imported everything
         change(sys.modules[name])
     else:
         sys.meta_path.insert(0, _Hook(name, change))
 
 
 class _Hook(importlib.abc.MetaPathFinder):
-    """Changes a module when it is imported: no process pays for what it does not import."""
+    """Changes a module when it is imported, so that no process imports more than it needs."""
 
     def __init__(self, name: str, change: Callable[[ModuleType], None]) -> None:
         self.name, self.change = name, change
@@ -127,7 +127,7 @@ class _Hook(importlib.abc.MetaPathFinder):
 
 
 def _arm(module: ModuleType, faults: Sequence[Fault]) -> None:
-    """Let faults happen in the epochs and in the checkpoints of the trials they are meant for."""
+    """Wrap the trainable so that faults happen in the epochs and checkpoints that they name."""
     trainable, trial = module.UnlearnTrainable, module.Trial
     reset, save, unlearn = trainable.reset_config, trainable.save_checkpoint, trial.unlearn
 
@@ -148,7 +148,7 @@ def _arm(module: ModuleType, faults: Sequence[Fault]) -> None:
 
 
 def _happen(faults: Sequence[Fault], at: str, trial: Any, epoch: int, go: Work) -> Any:
-    """Do the work, or what is meant to happen to it."""
+    """Do the work, or let the fault happen to it."""
     for fault in faults:
         if fault.due(at, getattr(trial, "number", -1), epoch):
             return HAPPENINGS[fault.kind](fault, trial, go)
@@ -158,7 +158,7 @@ def _happen(faults: Sequence[Fault], at: str, trial: Any, epoch: int, go: Work) 
 def _kill(fault: Fault, trial: Any, go: Work) -> Any:
     threading.Timer(fault.delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
     go()
-    time.sleep(60)  # where the work was faster than the timer
+    time.sleep(60)  # needed if the work was faster than the timer
 
 
 def _raise(fault: Fault, trial: Any, go: Work) -> Any:
@@ -166,7 +166,7 @@ def _raise(fault: Fault, trial: Any, go: Work) -> Any:
 
 
 def _nan(fault: Fault, trial: Any, go: Work) -> Any:
-    """Spoil the weights: what follows is what a diverged training does."""
+    """Set the weights to NaN: the effect is that of a diverged training."""
     for parameter in trial.method.model.parameters():
         parameter.data.fill_(float("nan"))
     return go()
@@ -185,7 +185,7 @@ def _hang(fault: Fault, trial: Any, go: Work) -> Any:
 
 
 def _memory(fault: Fault, trial: Any, go: Work) -> Any:
-    """Take memory until the system refuses more."""
+    """Allocate memory until the system refuses more."""
     before = resource.getrlimit(resource.RLIMIT_AS)
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + HEADROOM, before[1]))

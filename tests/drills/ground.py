@@ -1,4 +1,4 @@
-"""What drills stand on: undisturbed runs to compare with, and homes to disturb."""
+"""The basis of drills: undisturbed runs to compare with, and homes to disturb."""
 
 import os
 import random
@@ -31,8 +31,8 @@ DONE, FAILED, BAD_INPUT, TRIALS_FAILED = 0, 1, 2, 4
 RESULTS = "unlearned"  # the kind of the store's entries that belong to one study
 PROGRESS = r"^(models|trials): \d+ of|^test: "
 EVALUATING = r"^test: evaluating"
-# More than half of the processors: no second trial has room. All of them would be slow beside
-# other runs: threads that wait for each other.
+# More than half of the processors, so that no second trial has room. All of them would be slow
+# while other runs are active, because threads wait for each other.
 ALONE = (os.cpu_count() or 1) / 2 + 0.5
 
 
@@ -41,9 +41,9 @@ class Setting:
     """A kind of sweep.
 
     Args:
-        name: of it.
+        name: its name.
         workers: how many trials run at once.
-        search: keys of the experiment's section.
+        search: keys of the experiment's section `search`.
     """
 
     name: str
@@ -63,21 +63,21 @@ class Setting:
         }
 
 
-# As users search: what a trial is depends on all before it, so nothing may be out of order.
+# As users search: a trial depends on all trials before it, so the order must not change.
 SINGLE = Setting(name="single", workers=1, search={})
 PAIR = Setting(name="pair", workers=2, search={})
-# Here trials know nothing of each other: a failed one may not change another.
+# Here trials are independent: a failed trial must not change another.
 APART = Setting(name="apart", workers=1, search={"sampler": "random", "scheduler": "none"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Undisturbed:
-    """What a sweep gives when nothing happens.
+    """The results of a sweep that is not disturbed.
 
     Args:
-        home: with its results.
-        rows: of trials.parquet.
-        summary: of summary.json.
+        home: the home with its results.
+        rows: content of trials.parquet.
+        summary: content of summary.json.
         spans: seconds from the start to the first trial's end, to the test evaluation, to the end.
     """
 
@@ -94,13 +94,13 @@ class Undisturbed:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What one run of a drill found.
+    """The result of one run of a drill.
 
     Args:
         moment: when and how the study was disturbed.
         lost, doubled, altered: compared with the undisturbed run.
-        seconds: until the study continued: until the next trial, model or test evaluation was done.
-        note: what else is wrong; nothing if all is well.
+        seconds: until the study continued, that is, finished a trial, model or test evaluation.
+        note: what else is wrong; empty if nothing is.
         skipped: why the drill cannot be run here.
     """
 
@@ -120,19 +120,19 @@ class Outcome:
 
 @dataclass(kw_only=True)
 class Scene:
-    """One home to disturb: the stage of one run of a drill.
+    """One home to disturb, for one run of a drill.
 
     Args:
-        ground: it stands on.
-        folder: of this run alone.
-        undisturbed: what the sweep gives otherwise.
+        ground: the ground that the scene belongs to.
+        folder: a folder for this run alone.
+        undisturbed: results of the undisturbed sweep.
         workers: how many trials run at once.
         words: more arguments of the command.
-        environment: of the command.
+        environment: environment of the command.
         storage: address of the study's record; by default the one in the study's folder.
         tracking: address of MLflow; by default the one in the home.
         tracked: whether MLflow has seen the whole study.
-        commands: that were started here.
+        commands: commands that were started here.
     """
 
     ground: "Ground"
@@ -174,14 +174,14 @@ class Scene:
         """Run the command to its end.
 
         Raises:
-            DrillError: it does not end as it should.
+            DrillError: it does not end in the expected way.
         """
         command = self.start(*words)
         expect(command, *codes)
         return command
 
     def compare(self) -> Tally:
-        """Compare all that was left behind with the undisturbed run."""
+        """Compare all results with those of the undisturbed run."""
         tally = Tally()
         rows, summary = read_study(self.study)
         if self.workers == 1:
@@ -197,7 +197,7 @@ class Scene:
         return tally
 
     def outcome(self, moment: str, seconds: float | None) -> Outcome:
-        """Return what the run found."""
+        """Return the result of the run."""
         tally = self.compare()
         notes = [tally.note] * bool(tally.note)
         traces = [command.log.name for command in self.commands if "Traceback" in command.said]
@@ -213,16 +213,16 @@ class Scene:
 
 
 class Ground:
-    """What all runs share; made when first needed, also by several threads.
+    """What all runs share; made when first needed, safe for several threads.
 
     Args:
         folder: for all files.
         size: `trials` and `epochs` of every sweep.
-        apart: whether trials know nothing of each other in any drill: then one undisturbed run is
-            enough, for they are the same however many run at once.
+        apart: whether trials are independent in all drills: then one undisturbed run is enough,
+            because trials are the same however many run at once.
 
     Attributes:
-        open: whether runs may continue; not after the drills were stopped.
+        open: whether runs may continue; false after the drills were stopped.
     """
 
     def __init__(self, folder: Path, size: Mapping[str, int], *, apart: bool = False) -> None:
@@ -243,12 +243,12 @@ class Ground:
     def scene(
         self, setting: Setting, folder: Path, *, finished: bool = False, references: bool = True
     ) -> Scene:
-        """Return a home in which a study is to be done.
+        """Return a home in which a study will run.
 
         Args:
-            setting: what kind of sweep.
-            folder: for the run.
-            finished: whether it is done already, in MLflow apart.
+            setting: the kind of sweep.
+            folder: the folder for the run.
+            finished: whether the study is already done, with an MLflow of its own.
             references: whether originals and references are trained already.
         """
         if self.apart:
@@ -282,12 +282,12 @@ class Ground:
         return self._started[-1]
 
     def close(self) -> None:
-        """End all drivers and start no more."""
+        """End all drivers and allow no new ones."""
         self.open = False
         self.leave(Path("/"))
 
     def leave(self, folder: Path) -> None:
-        """End the drivers that a run in this folder left running."""
+        """End the drivers that a run in this folder has left running."""
         for command in self._started:
             if command.log.is_relative_to(folder) and command.process.poll() is None:
                 command.kill()
@@ -296,7 +296,7 @@ class Ground:
         """End all processes of all runs; return the names of those that did not end themselves.
 
         Args:
-            patience_s: how long after their driver they may live.
+            patience_s: seconds that they may live longer than their driver.
         """
         return [name for command in self._started for name in command.clear(patience_s)]
 
@@ -305,7 +305,7 @@ class Ground:
         home, experiment = folder / "home", folder / "drill.yaml"
         home.mkdir(parents=True)
         self._write(setting, experiment)
-        for made in list(self._made.values())[:1]:  # references are the same for all
+        for made in list(self._made.values())[:1]:  # all sweeps share the references
             ignore = shutil.ignore_patterns(RESULTS)
             shutil.copytree(made.home / "store", home / "store", ignore=ignore)
         words = ["sweep", str(experiment), "--home", str(home)]
@@ -327,7 +327,7 @@ def expect(command: Command, *codes: int) -> None:
     """Wait for a command's end.
 
     Raises:
-        DrillError: it does not end as it should.
+        DrillError: it does not end in the expected way.
     """
     code = command.wait()
     if code not in codes:
@@ -341,7 +341,7 @@ def record(study: Path) -> str:
 
 
 def went_on(command: Command, after: float = 0.0) -> float | None:
-    """Return after how many seconds the study continued; its end counts as well."""
+    """Return the seconds until the study continued; its end counts as well."""
     since = after or command.began
     then = command.when(PROGRESS, since) or command.ended
     return None if then is None else max(0.0, then - since)
@@ -350,8 +350,8 @@ def went_on(command: Command, after: float = 0.0) -> float | None:
 def strike(command: Command, phase: str, scene: Scene, rng: random.Random) -> str:
     """Wait for a random moment of a phase and say which it is.
 
-    Phases: "start-up" (until the first trial has ended; "references" where these are trained
-    before), "trials", "final" (the test evaluation).
+    Phases: "start-up" (until the first trial has ended; called "references" if these are trained
+    first), "trials", "final" (the test evaluation).
     """
     first, evaluating, end = scene.undisturbed.spans
     total = len(scene.undisturbed.rows)

@@ -1,4 +1,4 @@
-"""Drills with hostile input: what would run a command if it were unpickled or trusted."""
+"""Drills with hostile input that would run a command if it were unpickled or trusted."""
 
 import hashlib
 import json
@@ -31,7 +31,7 @@ class Payload:
 
 
 def attack(seed: int, folder: Path, ground: Ground) -> Outcome:
-    """Offer something hostile, then check that nothing ran and nothing lies outside the home."""
+    """Offer hostile input, then check that nothing ran and nothing was written outside the home."""
     rng, name = random.Random(f"hostile {seed}"), list(ATTACKS)[seed % len(ATTACKS)]
     scene = ground.scene(SINGLE, folder, finished=name != "checkpoint")
     trap = scene.folder / TRAP
@@ -47,7 +47,7 @@ def attack(seed: int, folder: Path, ground: Ground) -> Outcome:
 
 
 def _checkpoint(scene: Scene, payload: Payload, rng: random.Random) -> None:
-    """Replace all that is in checkpoints, digests included, and lay pickles where Ray has some."""
+    """Replace all files of checkpoints, including digests, and add pickles where Ray has some."""
     command = scene.start()
     strike(command, "trials", scene, rng)
     command.kill()
@@ -108,7 +108,7 @@ def _refused(scene: Scene, *words: str) -> None:
     """Check that a command ends with one line.
 
     Raises:
-        DrillError: it does not.
+        DrillError: it does not end in that way.
     """
     command = scene.start(*words)
     expect(command, BAD_INPUT, FAILED)
@@ -117,7 +117,7 @@ def _refused(scene: Scene, *words: str) -> None:
 
 
 def _hostile_parquet(path: Path, payload: Payload) -> None:
-    """Write a table with a type that old pyarrow unpickled, and paths that lead elsewhere."""
+    """Write a table with a type that old pyarrow unpickled, and with paths outside the home."""
     content = pickle.dumps(payload)
     images = [{"bytes": content, "path": "../../../../etc/passwd"}] * 40
     metadata = {

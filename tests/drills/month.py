@@ -1,11 +1,11 @@
 """A month of nights: `python -m tests.drills.month`.
 
-30 nights on digits, each the real command on its date. From night 12 on, the optimizer takes
+30 nights on digits, each with the real command on its date. From night 12 on, the optimizer takes
 smaller steps than its setting, as a library with a worse default would; on night 20 the data
-change; during night 25 the driver is killed, and the same command is run again. All else is noise.
-Searches start a new study every ten nights and five nights are kept whole: what bounds the disk
-over years is at work within the month. Ends standard output with verdict, time and disk of every
-night, as one line of JSON.
+change; during night 25 the driver is killed, and the same command is run again. All other
+differences are noise. Searches start a new study every ten nights, and five nights are kept whole:
+so the rules that bound the disk over years apply within the month. The last line of standard output
+is JSON with verdict, time and disk of every night.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from tests.drills.process import LEAVING_S, ROOT, Command
 
 NIGHTS, WORSE, CHANGED, KILLED = 30, 12, 20, 25
 FIRST = date(2026, 11, 1)
-LIBRARY = "DRILL_LIBRARY"  # how the library is; read by tests/drills/site
+LIBRARY = "DRILL_LIBRARY"  # state of the library; read by tests/drills/site
 EXPERIMENT = {
     "name": "digits",
     "data": {"source": "parquet", "train": "digits.parquet"},
@@ -76,7 +76,7 @@ def main() -> int:
 
 
 def night(number: int, folder: Path) -> dict[str, Any]:
-    """Run one night, killed and resumed if it is the one; return its result."""
+    """Run one night, killed and resumed if it is that night; return its result."""
     write_data(folder / "d.parquet", changed=number >= CHANGED)
     day = FIRST + timedelta(days=number - 1)
     words = ["nightly", str(folder / "month.yaml"), "--date", day.isoformat(), "--json"]
@@ -114,7 +114,7 @@ def night(number: int, folder: Path) -> dict[str, Any]:
 
 
 def judged(nights: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the false alarms, and how long the real one took."""
+    """Return the false alarms, and the number of nights until the real one."""
     alarms = [each["number"] for each in nights if each["verdict"] == "regressed"]
     true = [number for number in alarms if WORSE <= number < CHANGED]
     return {
@@ -126,7 +126,7 @@ def judged(nights: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def write_data(path: Path, *, changed: bool) -> None:
-    """Write the digits; those of another source lack every twentieth image."""
+    """Write the digits; the other source lacks every twentieth image."""
     digits = load_digits()
     keep = [i for i in range(len(digits.target)) if not changed or i % 20]
     pixels = (digits.images[keep] * 255 / 16).astype("uint8")

@@ -1,4 +1,4 @@
-"""The real command as a process of its own: started, watched, signalled, cleaned up after."""
+"""The real command as a process: started, watched, signalled, cleaned up."""
 
 import json
 import os
@@ -16,19 +16,19 @@ from typing import Any
 from tests.warm import PARENT, PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
-# What the drills set for one command must not come from the shell they were started in.
+# What the drills set for one command must not come from the shell that started them.
 FOREIGN = ("MLFLOW_TRACKING_URI", "RAY_ADDRESS", "MIXUNLEARN_HOME", "DRILL_FAULTS")
 PATIENCE_S = 480.0 * PATIENCE  # for a whole command on a busy machine
-LEAVING_S = 90.0  # for Ray's processes, after the driver's end: its agents take a minute
+LEAVING_S = 90.0  # for Ray's processes after the driver's end: its agents need a minute
 
 
 class DrillError(Exception):
-    """The system did something else than it should have."""
+    """The system did not do what was expected."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """What the command said on standard error, and when (seconds since the epoch)."""
+    """A line of the command on standard error, and its time (seconds since the epoch)."""
 
     time: float
     text: str
@@ -39,8 +39,8 @@ class Command:
 
     Args:
         words: its arguments.
-        log: where standard error is kept; standard output beside it.
-        environment: put over the present one.
+        log: where standard error is kept; standard output is kept next to it.
+        environment: variables that override the present ones.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Command:
         return found
 
     def when(self, pattern: str, after: float = 0.0) -> float | None:
-        """Return when the first line that matches was said after a time."""
+        """Return the time of the first matching line after a given time."""
         for line in list(self.lines):
             if line.time > after and re.search(pattern, line.text):
                 return line.time
@@ -111,7 +111,7 @@ class Command:
         except subprocess.TimeoutExpired as error:
             raise DrillError(f"still running after {limit_s:.0f} s: {self.last}") from error
         self.ended = self.ended or time.time()
-        self._reader.join(1)  # ends late where a process of Ray's still holds the pipe
+        self._reader.join(1)  # ends late if a process of Ray still holds the pipe
         return code
 
     def signal(self, number: signal.Signals) -> None:
@@ -127,7 +127,7 @@ class Command:
     def clear(self, patience_s: float) -> list[str]:
         """End what is left of the session and return the names of those processes.
 
-        Ray's processes end by themselves when the driver is gone: they are given time.
+        Ray's processes end without a signal when the driver is gone; they get time for that.
         """
         if self.process.poll() is None:
             self.kill()
@@ -141,7 +141,7 @@ class Command:
 
     def _left(self) -> list[int]:
         """Return the processes of the session after its leader's end."""
-        # A number that is in use again belongs to somebody else, and so does its session.
+        # A number that is reused belongs to an unrelated process, and so does its session.
         reused = Path(f"/proc/{self.process.pid}").exists()
         return [] if reused else members(self.process.pid)
 

@@ -1,4 +1,4 @@
-"""All drills: name, what it is, how often it is run."""
+"""All drills: name, function, number of runs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ class Entry:
     Args:
         title: its row in the table.
         drill: the function.
-        runs: how many make the table.
+        runs: number of runs for the table.
     """
 
     title: str

@@ -1,7 +1,7 @@
 """Runs the drills: `python -m tests.drills.run [DRILL ...]`.
 
-Each run draws its moments from a seed: the same drill with the same seed repeats it, as far as
-time can be repeated. Everything is real: processes, signals, file systems, servers.
+Each run draws its moments from a seed: the same drill with the same seed repeats the run, as far
+as timing can be repeated. Everything is real: processes, signals, file systems, servers.
 """
 
 import argparse
@@ -43,7 +43,7 @@ class Run:
 
 
 def perform(name: str, seed: int, folder: Path, ground: Ground) -> Run:
-    """Run a drill once; whatever goes wrong is its outcome. Keeps the files of what failed."""
+    """Run a drill once; any error is its outcome. The files of failed runs are kept."""
     start = time.monotonic()
     folder.mkdir(parents=True)
     try:
@@ -58,7 +58,7 @@ def perform(name: str, seed: int, folder: Path, ground: Ground) -> Run:
 
 
 def table(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
-    """Return head and cells of the table, a row a drill."""
+    """Return head and cells of the table, one row per drill."""
     head = ["drill", "runs", "lost", "doubled", "altered", "otherwise wrong", "seconds to recover"]
     cells = []
     for name, entry in DRILLS.items():
@@ -78,7 +78,7 @@ def _seconds(outcomes: Iterable[Outcome]) -> str:
 
 
 def markdown(runs: Sequence[Run], given: argparse.Namespace) -> str:
-    """Return the table as Markdown, with how to repeat it."""
+    """Return the table as Markdown, with the command that repeats it."""
     head, cells = table(runs)
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *cells]
     rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -97,7 +97,7 @@ def write(page: Path, text: str) -> None:
 
 
 def show(console: Console, runs: Sequence[Run]) -> None:
-    """Print the table, then what is wrong."""
+    """Print the table, then the errors."""
     head, cells = table(runs)
     found = Table(*head)
     done = {run.drill for run in runs}
@@ -111,7 +111,7 @@ def show(console: Console, runs: Sequence[Run]) -> None:
 
 
 def options(words: Sequence[str] | None = None) -> argparse.Namespace:
-    """Return what was asked for."""
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.drills.run", description=__doc__)
     parser.add_argument("drills", nargs="*", metavar="DRILL", help=f"of {', '.join(DRILLS)}")
     parser.add_argument("--runs", type=int, help="of each drill, in place of its own number")
@@ -139,7 +139,7 @@ def main(words: Sequence[str] | None = None) -> int:
         for name in chosen
         for index in range(given.runs or DRILLS[name].runs)
     ]
-    random.Random(given.seed).shuffle(planned)  # a busy machine slows no drill more than others
+    random.Random(given.seed).shuffle(planned)  # so that a busy machine slows all drills equally
     given.results.parent.mkdir(parents=True, exist_ok=True)
     runs = [run for run in recorded(given.results) if (run.drill, run.seed) in planned]
     runs = runs if given.go_on else []

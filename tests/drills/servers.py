@@ -1,4 +1,4 @@
-"""Servers of a drill's own, on this machine only: processes in sessions that can be killed."""
+"""Servers of a drill, only on this machine: processes in sessions that can be killed."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ START_S = 60.0 * PATIENCE
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Return a port nobody listens on."""
+    """Return a port on which no process listens."""
     with socket.socket() as found:
         found.bind((host, 0))
         port: int = found.getsockname()[1]
@@ -24,7 +24,7 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 
 def answers(port: int, host: str = "127.0.0.1") -> bool:
-    """Return whether somebody listens."""
+    """Return whether a process listens."""
     try:
         socket.create_connection((host, port), 1).close()
     except OSError:
@@ -37,10 +37,10 @@ class Server:
 
     Args:
         words: the command.
-        port: it will listen on.
-        log: what it says goes there.
-        host: it will listen at.
-        options: of `subprocess.Popen`.
+        port: port that it will listen on.
+        log: file for its output.
+        host: address that it will listen on.
+        options: options of `subprocess.Popen`.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Server:
         """Start it and wait until it listens.
 
         Raises:
-            DrillError: it does not.
+            DrillError: it does not listen in time.
         """
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -76,7 +76,7 @@ class Server:
             time.sleep(0.1)
 
     def stop(self, number: signal.Signals) -> None:
-        """Signal the process and wait for its end; what is left of its session is killed."""
+        """Signal the process and wait for its end; the rest of its session is killed."""
         if self.process is None:
             return
         self.process.send_signal(number)
@@ -90,11 +90,11 @@ class Server:
         self.process = None
 
     def pids(self, name: str) -> list[int]:
-        """Return its processes of a name."""
+        """Return the ids of its processes with a name."""
         assert self.process
         return [pid for pid in members(self.process.pid) if name_of(pid) == name]
 
 
 def put_over(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return this process's environment with some put over it."""
+    """Return this process's environment with some variables overridden."""
     return {**os.environ, **environment}

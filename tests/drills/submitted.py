@@ -1,8 +1,8 @@
 """The whole system at once: `python -m tests.drills.submitted`.
 
 30 trials are sent to two nodes on loopback addresses as a Ray job, with the study in PostgreSQL and
-the files on an S3 server; a raylet is killed on the way, and its node joins again. Ends standard
-output with what was found, as one line of JSON.
+the files on an S3 server; during the sweep a raylet is killed, and its node joins again. The last
+line of standard output is JSON with the result.
 """
 
 import argparse
@@ -40,7 +40,7 @@ TRAINABLE = "ray::Resource"  # beginning of the name of a process that runs a tr
 
 
 class Watch(threading.Thread):
-    """Notes how many trials run on which node, as long as it runs."""
+    """While it runs, records how many trials run on which node."""
 
     def __init__(self, nodes: dict[str, Server]) -> None:
         super().__init__(daemon=True)
@@ -70,7 +70,7 @@ def node(
 
 @contextmanager
 def storage(folder: Path) -> Iterator[tuple[str, str]]:
-    """Run PostgreSQL and an S3 server; give the addresses of a database and of a folder."""
+    """Run PostgreSQL and an S3 server; yield the addresses of a database and of a folder."""
     port = free_port()
     moto = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     server = Server(moto, port, folder / "s3.log")
@@ -89,7 +89,7 @@ def storage(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def main() -> int:
-    """Run it; return 0 if all is as it should be."""
+    """Run the drill; return 0 if all results are right."""
     parser = argparse.ArgumentParser(prog="python -m tests.drills.submitted", description=__doc__)
     parser.add_argument("--trials", type=int, default=30)
     trials: int = parser.parse_args().trials
@@ -103,7 +103,7 @@ def main() -> int:
 
 
 def drive(folder: Path, trials: int, stack: ExitStack) -> dict[str, Any]:
-    """Send the sweep, kill a raylet when a third is done, and return what is left."""
+    """Send the sweep, kill a raylet when a third is done, and return the study's content."""
     database, files = stack.enter_context(storage(folder))
     address, password = database.replace(":secret@", "@"), "secret"
     binaries = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -152,7 +152,7 @@ def drive(folder: Path, trials: int, stack: ExitStack) -> dict[str, Any]:
 
 
 def follow(command: subprocess.Popen[str], second: Server, after: int, joined: list[str]) -> int:
-    """Show what the job says; kill the second node's raylet when so many trials are done."""
+    """Show the job's output; kill the second node's raylet after a number of trials."""
     killed = 0
     assert command.stdout
     for line in command.stdout:
@@ -167,7 +167,7 @@ def follow(command: subprocess.Popen[str], second: Server, after: int, joined: l
 
 
 def look(home: Path, database: str) -> dict[str, Any]:
-    """Return what the study holds in the end."""
+    """Return the content of the study at the end."""
     (table,) = home.glob("studies/*/trials.parquet")
     rows = read_trials(table)
     with create_engine(database).connect() as connection:

@@ -1,4 +1,4 @@
-"""Drills on files: truncated or with a bit flipped, found and made again."""
+"""Drills on files: truncated or with a flipped bit; the damage is detected and repaired."""
 
 import random
 from pathlib import Path
@@ -60,7 +60,7 @@ def _time(path: Path) -> int:
 
 
 def _chosen(scene: Scene, target: str, rng: random.Random) -> Path:
-    """Return the file to be damaged."""
+    """Return the file to damage."""
     if target != "store":
         return scene.study / target
     kind = rng.choice(STORED)
@@ -69,6 +69,6 @@ def _chosen(scene: Scene, target: str, rng: random.Random) -> Path:
 
 
 def _require_whole(path: Path, original: Path) -> None:
-    """Check that a damaged file of the store is what it was; records hold times as well."""
+    """Check that a damaged file of the store was restored; records also contain times."""
     if path.suffix == ".safetensors" and path.read_bytes() != original.read_bytes():
         raise DrillError(f"{path.parent.name}/{path.name} of the store is still damaged")

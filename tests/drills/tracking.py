@@ -26,7 +26,7 @@ ANSWER_500 = (
 
 
 def outage(seed: int, folder: Path, ground: Ground) -> Outcome:
-    """The server is killed, answers 500 or hangs for a while; MLflow is complete in the end."""
+    """The server is killed, answers 500 or hangs for a while; at the end MLflow has everything."""
     rng = random.Random(f"outage {seed}")
     kind = ("killed", "500", "hang")[seed % 3]
     scene = ground.scene(PAIR if seed % 4 == 3 else SINGLE, folder)
@@ -51,7 +51,7 @@ def outage(seed: int, folder: Path, ground: Ground) -> Outcome:
 
 
 def _catch_up(scene: Scene, command: Command) -> str:
-    """Deliver what the sweep could not; say whether there was anything."""
+    """Deliver what the sweep could not deliver; return whether there was anything."""
     if "tracking:" not in command.said:
         return "delivered by the sweep"
     words = ["sync", scene.undisturbed.study, "--home", str(scene.home), *scene.words]
@@ -67,7 +67,7 @@ def mlflow_server(folder: Path) -> Iterator[Server]:
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"]
     command += ["--port", str(port), "--backend-store-uri", f"sqlite:///{folder / 'server.db'}"]
     command += ["--artifacts-destination", str(folder / "artifacts")]
-    # As `mixunlearn ui` starts it: without four processes that wait for jobs of other kinds.
+    # Like `mixunlearn ui`: without four processes that wait for jobs of other kinds.
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     server = Server(command, port, folder / "server.log", cwd=ROOT, env=environment)
     server.start()
@@ -79,14 +79,14 @@ def mlflow_server(folder: Path) -> Iterator[Server]:
 
 @contextmanager
 def gate(behind: int) -> Iterator["Gate"]:
-    """Run a gate before a port."""
+    """Run a gate in front of a port."""
     with Gate(behind) as front:
         thread = threading.Thread(target=front.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         try:
             yield front
         finally:
-            front.turn("500")  # ends what still passes
+            front.turn("500")  # ends open connections
             front.shutdown()
 
 
@@ -111,7 +111,7 @@ class _Connection(socketserver.BaseRequestHandler):
     """One connection to the gate."""
 
     def handle(self) -> None:
-        """Do what the gate does at present."""
+        """Handle the connection as the gate is set at present."""
         assert isinstance(self.server, Gate)
         turned, mode = self.server.turned, self.server.mode
         if mode == "pass":

@@ -1,4 +1,4 @@
-"""Drills on workers: killed in the middle, and trials that fail in every way."""
+"""Drills on workers: killed in the middle of work, and trials that fail in every way."""
 
 import random
 from pathlib import Path
@@ -17,7 +17,10 @@ from tests.drills.ground import (
 )
 from tests.drills.process import Command, DrillError
 
-LIMIT_S, SLOWER = 10.0, 4  # of a trial, for the one that hangs; room for a busy machine
+LIMIT_S, SLOWER = (
+    10.0,
+    4,
+)  # time limit of a trial, for the one that hangs; factor for a busy machine
 REASONS = {
     "raise": "a drill raised this in two lines",
     "nan": "diverged",
@@ -52,10 +55,10 @@ def kill(seed: int, folder: Path, ground: Ground) -> Outcome:
 
 
 def fail(seed: int, folder: Path, ground: Ground) -> Outcome:
-    """One trial each raises, returns NaN, Inf, hangs, exceeds memory; then all are tried again."""
+    """One trial each raises, returns NaN, Inf, hangs, exceeds memory; then all are retried."""
     rng = random.Random(f"fail {seed}")
     scene = ground.scene(APART, folder)
-    # Exceeded memory ends in an exception, or in a kill by the kernel each time.
+    # Exceeded memory ends in an exception or in a kill by the kernel.
     kinds = ["raise", "nan", "inf", "hang", rng.choice(("memory", "kill"))]
     kinds = rng.sample(kinds, min(len(kinds), len(scene.undisturbed.rows) - 1))
     numbers = rng.sample(range(len(scene.undisturbed.rows)), len(kinds))

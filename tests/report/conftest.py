@@ -1,4 +1,4 @@
-"""An invented result of a sweep, of the shape that `sweep --json` prints."""
+"""An invented result of a sweep, in the format that `sweep --json` prints."""
 
 import statistics
 from typing import Any

@@ -28,7 +28,7 @@ def report_data_of(summary: dict[str, Any], **changes: Any) -> ReportData:
 
 
 def cells(card: str, start: str) -> list[str]:
-    """Return the cells of the row that begins so."""
+    """Return the cells of the row that starts with this text."""
     row = next(line for line in card.splitlines() if line.startswith(f"| {start} |"))
     return [cell.strip() for cell in row.strip("|").split(" | ")]
 

@@ -1,4 +1,4 @@
-"""Ranks, tables and pages of a comparison, on results made up to have known answers."""
+"""Ranks, tables and pages of a comparison, on invented results with known answers."""
 
 import shutil
 import subprocess

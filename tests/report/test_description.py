@@ -52,7 +52,7 @@ def test_a_study_is_described_by_its_verdict(report_data: ReportData) -> None:
     assert table_row(text, "fresh seeds, trial 11 again")[6] == "1.07 ± 0.25 (3)"
     assert "- Only 3 references." in text
     assert "**Trial 11**: lr = 0.0012" in text
-    assert "omega" not in text  # which does not exist for it
+    assert "omega" not in text  # a hyperparameter that the trial does not have
     assert "rerun: `mixunlearn rerun 3f2a91bc/11`" in text
     costs = "16 trials (15 complete, 0 pruned, 1 failed) took 192 s in total, the last sweep 260 s"
     assert costs in text
@@ -107,7 +107,7 @@ def test_the_leaderboard_has_the_best_first_and_failures_last(report_data: Repor
     assert first["lr"] == pytest.approx(0.0012)
     assert first["mlflow_run_id"] == f"{11:032x}"
     assert first["command"] == "mixunlearn rerun 3f2a91bc/11"
-    assert found[7]["mia/asr on test"] is None  # not examined
+    assert found[7]["mia/asr on test"] is None  # not measured on test
 
 
 def test_a_long_leaderboard_is_cut(report_data: ReportData) -> None:

@@ -1,4 +1,4 @@
-"""A study for other programs."""
+"""Export of a study for other programs."""
 
 import csv
 import io

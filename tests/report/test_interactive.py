@@ -62,7 +62,7 @@ def report_data(rows: Sequence[Mapping[str, Any]], **more: Any) -> ReportData:
 
 
 def search() -> list[dict[str, Any]]:
-    """Rows in the order in which trials ended; the failed ones would be the best."""
+    """Rows in the order in which trials ended; the failed ones have the lowest values."""
     return [
         trial(1, 3.0),
         trial(0, 4.0),
@@ -219,7 +219,9 @@ def test_no_trial_is_missing_from_the_parallel_coordinates() -> None:
         assert np.isfinite(each["values"]).all()
         assert len(each["values"]) == len(search())
     colours = figure.layout.coloraxis
-    assert colours.cmax == pytest.approx(-1.5)  # the best is the highest, which is drawn on top
+    assert colours.cmax == pytest.approx(
+        -1.5
+    )  # the best is the highest of the negated values, which is drawn on top
     assert np.min(lines.line.color) == pytest.approx(colours.cmin) == pytest.approx(-4.0)
 
 
@@ -250,7 +252,7 @@ def test_the_most_important_come_first() -> None:
     shown = report_data(search(), importance=found)
     assert slices(shown).layout.xaxis.title.text == "mixing"
     bars, intervals = importance(shown).data
-    assert list(bars.y) == ["depth", "mixing"]  # upwards
+    assert list(bars.y) == ["depth", "mixing"]  # from the bottom up
     assert list(intervals.error_x.array) == pytest.approx([0.9, 0.2])
     assert list(intervals.error_x.arrayminus) == pytest.approx([0.1, 0.2])
     caption = figures(shown)["importance"].caption
@@ -284,7 +286,7 @@ def surface(figure: go.Figure) -> Any:
 
 
 def numbers(*places: tuple[float, float]) -> ReportData:
-    """Trials at places of the unit square whose value is the sum of the coordinates, plus 1."""
+    """Trials at points of the unit square; their value is the sum of the coordinates, plus 1."""
     rows = [
         {**trial(n, 1 + x + y), "params/lr": 10 ** (-6 + 4 * x), "params/depth": y}
         for n, (x, y) in enumerate(places)

@@ -1,4 +1,4 @@
-"""What a reader sees of a night: page, Markdown, table and figure, on nights made up."""
+"""What a reader sees of a night: page, Markdown, table and figure, with invented nights."""
 
 import io
 import os
@@ -91,7 +91,7 @@ def failed(day: int = 0, error: str | None = "the disk is full; free 2 GB") -> d
 
 
 def nothing() -> dict[str, Any]:
-    """A first night: everything that may be null or empty is."""
+    """A first night: everything that may be null or empty is null or empty."""
     empty: dict[str, Any] = dict.fromkeys(experiment())
     lists: dict[str, Any] = {"gaps": [], "rival_gaps": [], "causes": [], "notes": []}
     own: dict[str, Any] = {"mean": None, "sd": None, "values": []}
@@ -140,7 +140,7 @@ def test_the_verdict_comes_first_in_both_forms(tmp_path: Path) -> None:
     assert text.index("worse for 3 nights") < text.index("###")
 
 
-# --- what is said ----------------------------------------------------------------------------
+# --- content ---------------------------------------------------------------------------------
 
 
 def test_both_forms_say_the_same(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_alarm_promotion_and_failed_trials_are_shown() -> None:
     assert "### Failures\n\n1 trial failed." in text
 
 
-# --- nights with little ----------------------------------------------------------------------
+# --- nights with few data --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -376,7 +376,7 @@ def test_trend_is_whole_on_a_narrow_terminal() -> None:
 
 def drawn(nights: Sequence[dict[str, Any]]) -> Axes:
     figure = trend_figure(nights, "digits-class")
-    figure.canvas.draw()  # what cannot be drawn would warn or raise here
+    figure.canvas.draw()  # an element that cannot be drawn would warn or raise here
     (axes,) = figure.axes
     return axes
 
@@ -402,8 +402,10 @@ def band_of(axes: Axes) -> StepPatch:
 
 
 def lines_of(axes: Axes, count: int) -> list[list[float]]:
-    """Return the heights of lines over so many days."""
-    joined = (each for each in axes.lines if each.get_linestyle() != "None")  # no caps of bars
+    """Return the heights of lines over a number of days."""
+    joined = (
+        each for each in axes.lines if each.get_linestyle() != "None"
+    )  # without the caps of error bars
     heights = [np.asarray(each.get_ydata(), dtype=float).tolist() for each in joined]
     return [each for each in heights if len(each) == count]
 
@@ -461,7 +463,7 @@ def test_another_reign_is_a_line_with_its_champion() -> None:
     (line,) = (each for each in axes.lines if "another champion" in str(each.get_label()))
     assert float(np.asarray(line.get_xdata())[0]) - START.toordinal() == 1.5
     assert [text.get_text() for text in axes.texts] == ["9f8e7d6c"]
-    assert len(lines_of(axes, 4)) == 2  # a line a reign: nothing joins them
+    assert len(lines_of(axes, 4)) == 2  # one line per reign: nothing joins them
 
 
 def test_figures_of_little_and_of_odd_names() -> None:

@@ -144,7 +144,7 @@ class Elements(HTMLParser):
 
 
 def unpacked(html: str, name: str) -> Any:
-    """What the page carries under this id."""
+    """The data that the page contains under this id."""
     (found,) = re.findall(f'<script type="application/gzip" id="{name}">([^<]*)</script>', html)
     return json.loads(gzip.decompress(base64.b64decode(found)))
 
@@ -267,7 +267,7 @@ def test_a_page_that_cannot_be_written_leaves_nothing(
 
 @dataclass(kw_only=True)
 class Reader:
-    """Someone who opens pages and notes what a browser complains of or asks a network for."""
+    """A browser that opens pages and records errors and requests to the network."""
 
     browser: "Browser"
     complaints: list[str] = field(default_factory=list)
@@ -326,7 +326,7 @@ def test_the_table_of_trials_answers(reader: Reader, file: Path) -> None:
 
 
 def check_sorting(page: "Page") -> None:
-    """A heading sorts, and what is missing comes last."""
+    """A click on a heading sorts, and missing values come last."""
     assert shown(page, 1)[0] == "7"  # the best comes first
     assert page.locator("th[aria-sort]").inner_text().startswith("gap/avg")
     for order in ("ascending", "descending"):
@@ -342,7 +342,7 @@ def check_sorting(page: "Page") -> None:
 
 
 def check_filter(page: "Page") -> None:
-    """What is typed compares columns, or is searched for."""
+    """The typed text compares columns, or is searched for."""
     for typed, trials in FILTERS.items():
         page.get_by_label("Show only trials that match").fill(typed)
         assert set(shown(page, 1)) == trials, typed

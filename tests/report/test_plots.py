@@ -24,7 +24,7 @@ def trial(number: int, value: float | None, state: str = "complete") -> Row:
 
 
 def search() -> list[Row]:
-    """A search in the order its trials ended, not the order they began."""
+    """A search in the order in which its trials ended, not in which they began."""
     return [
         trial(1, 3.0),
         trial(0, 4.0),
@@ -37,7 +37,7 @@ def search() -> list[Row]:
 
 
 def scattered(axes: Axes) -> dict[str, list[tuple[float, float]]]:
-    """What is drawn as points in the coordinates of the data, by label."""
+    """The points in the coordinates of the data, by label."""
     found = (artist for artist in axes.collections if isinstance(artist, PathCollection))
     labelled = [each for each in found if not str(each.get_label()).startswith("_")]
     return {
@@ -162,7 +162,7 @@ def test_files_are_whole_png_on_white(summary: dict[str, Any], tmp_path: Path) -
     gap_by_trial(search(), path=tmp_path / "plots" / "gap.png", band=(0.3, 0.7), original=52.0)
     metrics_against_references(summary, tmp_path / "plots" / "metrics.png")
     written = sorted(path.name for path in (tmp_path / "plots").iterdir())
-    assert written == ["gap.png", "metrics.png"]  # and nothing unfinished
+    assert written == ["gap.png", "metrics.png"]  # and no unfinished file
     for name in written:
         check_png(tmp_path / "plots" / name)
 
@@ -201,7 +201,7 @@ def strip(summary: dict[str, Any], metric: str) -> Axes:
 
 
 def marks(axes: Axes) -> list[tuple[float, float]]:
-    """Every mark that stands at its value: (value, row)."""
+    """Every mark that is drawn at its value: (value, row)."""
     collections = (each for each in axes.collections if isinstance(each, PathCollection))
     data = [each for each in collections if each.get_offset_transform() == axes.transData]
     return [(x, y) for each in data for x, y in np.asarray(each.get_offsets()).tolist()]

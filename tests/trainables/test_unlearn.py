@@ -46,7 +46,7 @@ class Killer(tune.Callback):  # type: ignore[misc] # Ray has no types
 
 
 def trainable(problem: Problem, folder: Path) -> Any:
-    """Return the trainable as a sweep gives it to Tune; its checkpoints lie in the folder."""
+    """Return the trainable as a sweep gives it to Tune; its checkpoints are in the folder."""
     return tune.with_parameters(
         UnlearnTrainable,
         problem=problem,
@@ -93,7 +93,7 @@ def here(
     name: str = "run",
     epochs: int = EPOCHS,
 ) -> list[dict[str, Any]]:
-    """Run a configuration in this process and save it in the end; return all results."""
+    """Run a configuration in this process and save it at the end; return all results."""
     actor = trainable(problem, folder)(config=dict(config))
     results = [actor.train()]
     while not results[-1]["done"] and results[-1]["epoch"] < epochs:
@@ -148,7 +148,7 @@ def test_a_trial_of_an_earlier_run_goes_on_from_its_checkpoint(
 ) -> None:
     before = here(problem, FIRST, tmp_path, epochs=2)
     after = here(problem, FIRST, tmp_path, name="run-2")
-    assert epochs_of(after) == [2, 3]  # the last judged epoch is decided on again
+    assert epochs_of(after) == [2, 3]  # the decision on the last evaluated epoch is repeated
     assert numbers(after[0]) == numbers(before[-1])
     assert numbers(after[-1]) == alone(problem, FIRST)
 
@@ -181,7 +181,7 @@ def test_what_a_method_raises_ends_its_trial_without_another_try(
     (result,) = here(replace(problem, evaluator=evaluator), FIRST, tmp_path)
     assert np.isnan(result["gap/avg"])
     assert result["failure"] == "IndexError: list index out of range"
-    # Tried again with what it lacked, it does not continue from where it failed.
+    # A retry with the missing part does not continue from where it failed.
     assert numbers(here(problem, FIRST, tmp_path, name="run-2")[-1]) == alone(problem, FIRST)
 
 

@@ -1,4 +1,4 @@
-"""Python runs this in every process of a drill, Ray's workers included: arms what is asked for."""
+"""Python runs this in every process of a drill, also in Ray's workers, to switch on the faults."""
 
 import os
 
