@@ -330,7 +330,7 @@ def test_a_full_disk_ends_the_sweep_in_one_line_and_fails_no_trial(
     more = ["--set", "search.seed=1", "--set", "search.scheduler=none", "--set", ONE_WORKER]
     run = command("sweep", home, "--trials", "1", *more)
     assert run.code == 1
-    said = "mixunlearn: OSError: No space left on device; free space there, the same command"
+    said = "mixunlearn: OSError: No space left on device; free space there and run the same"
     assert run.err.splitlines()[-1].startswith(said)
 
 
