@@ -19,14 +19,13 @@ from distributed.search.runs import own_run
 from distributed.search.session import Session
 from distributed.search.sweep import run_sweep
 from distributed.study.trials_table import read_trials
-from distributed.tracking.tags import PARENT
+from distributed.tracking.tags import COMPARISON, PARENT
 from distributed.tracking.tracker import Tracker
 from mixunlearn.atomic import replacing
 from mixunlearn.errors import MixUnlearnError
 from report.comparison import CellResult, Table, tables
 from report.comparison_page import latex, write_comparison
 
-COMPARISON = "mixunlearn.comparison"
 COMPARISON_PAGE, TABLE, LATEX = "comparison.html", "comparison.parquet", "comparison.tex"
 TO_COME = "to come"
 

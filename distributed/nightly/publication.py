@@ -14,6 +14,7 @@ from distributed.runtime import addresses
 from distributed.runtime.text import redact
 from distributed.search.runs import own_run
 from distributed.search.summary import distribution
+from distributed.tracking.tags import DATE, NIGHTLY, VERDICT
 from report.nightly.headline import headline
 from report.nightly.markdown import markdown
 from report.nightly.page import NIGHT_MARKDOWN, NIGHT_PAGE, write_night
@@ -53,13 +54,13 @@ def _track(
 ) -> NightRecord:
     """Log the night as a run of the plan's experiment in MLflow; its page links to the run."""
     tracking, date = experiment.tracking, record.date.isoformat()
-    tags = {"mixunlearn.nightly": record.plan, "mixunlearn.date": date}
+    tags = {NIGHTLY: record.plan, DATE: date}
     with own_run(
         tracking,
         context.home,
         experiment=f"nightly {record.plan}",
         title=f"night {record.plan} {date}",
-        tags={**tags, "mixunlearn.verdict": str(record.verdict)},
+        tags={**tags, VERDICT: str(record.verdict)},
         about=markdown(_plain(before, record)),
         folder=folder,
         session=context.session,

@@ -13,6 +13,8 @@ REFERENCES, USED_BY = "mixunlearn.references", "mixunlearn.used_by."
 EXPERIMENT, METHOD = "mixunlearn.experiment", "mixunlearn.method"
 TASK, LABELS, MODEL = "mixunlearn.task", "mixunlearn.labels", "mixunlearn.model"
 DATA, SPLITS, CODE = "mixunlearn.data", "mixunlearn.splits", "mixunlearn.code"
+COMPARISON = "mixunlearn.comparison"
+NIGHTLY, DATE, VERDICT = "mixunlearn.nightly", "mixunlearn.date", "mixunlearn.verdict"
 ROLE, TRIAL_ID = "mixunlearn.role", "mixunlearn.trial_id"
 
 # MLflow's own tags.
