@@ -18,12 +18,14 @@ CHUNK_BYTES = 2**20  # read in one piece, so that the records of a long outage d
 NEAR = 0.8  # share of the limit at which the user is warned
 MIB = 2**20
 
+# Strict: a line of another version must not become a record with other content.
 _RECORD = TypeAdapter(with_config(ConfigDict(extra="forbid", strict=True))(Record))
 
 
 def to_line(record: Record) -> bytes:
     """Return a record as a line of JSON, without passwords and without empty fields."""
     values = {field.name: getattr(record, field.name) for field in fields(record)}
+    # The pending runs redact as well, but these records may stay on the disk.
     plain = {name: _redacted(v) for name, v in values.items() if v not in (None, "", {}, [])}
     return json.dumps(plain, separators=(",", ":")).encode() + b"\n"
 
@@ -65,7 +67,9 @@ class Spool:
     def open(self) -> None:
         """Take over the records of an earlier process, except a line that it did not finish."""
         with contextlib.suppress(FileNotFoundError), self.path.open("rb+") as file:
+            # Only the last line can lack its end: the process died while it was written.
             self.size = sum(len(line) for line in file if line.endswith(b"\n"))
+            # Otherwise the next record would continue that line, and both would be lost.
             file.truncate(self.size)
 
     def append(self, records: Sequence[Record], limit: float) -> None:
@@ -83,6 +87,7 @@ class Spool:
                 file.write(data)
         except OSError:
             with contextlib.suppress(OSError):
+                # A full disk may take a part of the data: half a line would damage the next one.
                 os.truncate(self.path, self.size)
             raise
         self.size += len(data)
@@ -166,8 +171,10 @@ class DeliveryQueue:
     def take(self) -> None:
         """Move new records into the spool or the pending runs, after all earlier ones."""
         noted, self._noted = self._noted, []
+        # `sync` sends only what follows the last step in MLflow: it could not fill a gap.
         fresh = [record for record in noted if record.run not in self._gaps]
         self._lost += len(noted) - len(fresh)
+        # Behind what is in the spool: a run needs its records in their order.
         if self._away or self._spool.unread:
             self._keep(fresh)
         else:
@@ -190,6 +197,7 @@ class DeliveryQueue:
             self._settle(error)
             raise
         self._settle(None)
+        # Not before the spool is empty: one bad run must not delay the records of others.
         if failure and not self._spool.unread:
             raise failure
         return self._spool.unread
@@ -199,6 +207,7 @@ class DeliveryQueue:
         self._keep([])
         runs = {record.run for record in self._applied}
         self.missing = len(runs)
+        # Only to name the runs that are incomplete; the file stays as it is.
         while self._spool.unread:
             runs |= {record.run for record in self._spool.read()}
             self.missing = len(runs)
@@ -224,6 +233,7 @@ class DeliveryQueue:
             )
         if before and not away:
             self._say(f"{self._name} answers again")
+        # From now on a kill would lose what the pending runs hold.
         if away:
             self._keep([])
         elif not self._spool.unread:

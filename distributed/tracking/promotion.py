@@ -59,8 +59,10 @@ def _promote(client: "MlflowClient", name: str, trial_id: str, *, proven: bool) 
     before = ""
     if current is not None:
         champion = client.get_model_version(name, str(current))
+        # A duel compares on equal seeds; these gaps are from different ones, and noisier.
         if not proven:
             _require_not_worse(name, version, champion)
+        # Before the champion: a kill in between then leaves a champion and its way back.
         client.set_registered_model_alias(name, PREVIOUS, str(current))
         before = f"; version {current} ({_written(_gap(champion))}) is now `{PREVIOUS}`"
     client.set_registered_model_alias(name, CHAMPION, number)
@@ -78,6 +80,7 @@ def _require_not_worse(name: str, version: "ModelVersion", champion: "ModelVersi
     remedy = f"to replace it anyway, remove the alias `{CHAMPION}` from version {champion.version}"
     for key, what in ((DATA, "data"), (SPLITS, "splits")):
         digests = [str(each.tags.get(key, "unknown"))[:12] for each in (version, champion)]
+        # Unknown counts as different: gaps on other images cannot be compared.
         if version.tags.get(key) is None or version.tags.get(key) != champion.tags.get(key):
             both = " and ".join(digests)
             raise MixUnlearnError(f"{name}: measured on different {what} ({both}); {remedy}")

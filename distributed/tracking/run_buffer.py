@@ -132,6 +132,7 @@ class PendingRun:
         """Add parameters that are new, because MLflow's cannot change; cut and list long ones."""
         long = []
         for name, value in params.items():
+            # MLflow refuses another value for a parameter that it has.
             if name not in self._params_known:
                 text = redact(str(value))
                 self.params[cut(name, NAME_LENGTH)] = cut(text, PARAM_LENGTH)
@@ -180,12 +181,14 @@ class PendingRun:
             remote.status,
             remote.tags,
         )
+        # The tag goes last in a delivery, so all metrics up to its step are there.
         self._floor = int(remote.tags.get(STEP, -1))
         self.step = max(self.step, self._floor)
         self.params = {name: v for name, v in self.params.items() if name not in remote.params}
         self._leave_out_remote_tags()
         self._params_known |= remote.params.keys()
         self.points = [point for point in self.points if not self._holds(remote, point)]
+        # Values added meanwhile are newer than those in MLflow.
         self._last_value = {**remote.metrics, **self._last_value}
         if KEY in self.identity and remote.status == FINISHED:
             # A reference is logged only once; after that, only tags of studies are added.
@@ -205,6 +208,7 @@ class PendingRun:
     def batch(self) -> tuple[list[Point], dict[str, str], dict[str, str]]:
         """Return the waiting metrics, parameters and tags; a tag tells the last step."""
         epochs = any(point.step is not None for point in self.points)
+        # Only with epochs: final values alone do not show that all earlier ones were sent.
         reached = {STEP: str(self.step)} if epochs else {}
         return list(self.points), dict(self.params), {**self.tags, **reached}
 
@@ -235,6 +239,7 @@ class RunBuffer:
             pending.start(record.name, record.params, record.time_ms)
         pending.add_metrics(record.metrics, record.step, record.time_ms)
         pending.add_tags({} if record.model else record.tags)
+        # Start first and end last: one record may hold the metrics in between.
         if record.status not in {None, RUNNING}:
             pending.finish(record.status, record.time_ms)
         pending.inputs += record.inputs
@@ -267,6 +272,7 @@ class RunBuffer:
         fine = [pending for pending in children if not pending.failed]
         failed = [pending for pending in children if pending.failed]
         yield from fine
+        # Only now, because the references above have got their ids meanwhile.
         self.link_references()
         yield from [self.parent] if self.parent.waits else []
         yield from failed
@@ -301,5 +307,6 @@ def _upload(record: Record) -> Upload:
 def _fitting(runs: dict[str, str]) -> str:
     """Return `runs` as JSON, without the oldest ones if it is too long for a tag."""
     while len(text := json.dumps(runs)) > TAG_LENGTH:
+        # Cut as a whole entry: half of the JSON could not be read again.
         runs.pop(next(iter(runs)))
     return text
