@@ -59,11 +59,13 @@ def run_test_task(
     if task.trial is not None:
         same = identity(task.method, task.hyperparameters, task.seed)
         state = latest(checkpoints, trial_name(task.trial), same)
+        # Epochs cannot be undone: a later checkpoint is of no use.
         if state is not None and state["trial"]["epochs_done"] <= task.epochs:
             trial.load_state_dict(state["trial"])
     while trial.epochs_done < task.epochs:
         trial.unlearn()
     metrics = evaluator.evaluate(trial.method.model, trial.seconds)
+    # As arrays: the driver, which unpacks them, may have no GPU.
     weights = {name: _array(tensor) for name, tensor in trial.method.model.state_dict().items()}
     return TestResult(metrics=metrics, weights=weights)
 

@@ -25,7 +25,6 @@ _RECORD = TypeAdapter(with_config(ConfigDict(extra="forbid", strict=True))(Recor
 def to_line(record: Record) -> bytes:
     """Return a record as a line of JSON, without passwords and without empty fields."""
     values = {field.name: getattr(record, field.name) for field in fields(record)}
-    # The pending runs redact as well, but these records may stay on the disk.
     plain = {name: _redacted(v) for name, v in values.items() if v not in (None, "", {}, [])}
     return json.dumps(plain, separators=(",", ":")).encode() + b"\n"
 
@@ -171,10 +170,8 @@ class DeliveryQueue:
     def take(self) -> None:
         """Move new records into the spool or the pending runs, after all earlier ones."""
         noted, self._noted = self._noted, []
-        # `sync` sends only what follows the last step in MLflow: it could not fill a gap.
         fresh = [record for record in noted if record.run not in self._gaps]
         self._lost += len(noted) - len(fresh)
-        # Behind what is in the spool: a run needs its records in their order.
         if self._away or self._spool.unread:
             self._keep(fresh)
         else:

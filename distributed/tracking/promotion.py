@@ -80,7 +80,6 @@ def _require_not_worse(name: str, version: "ModelVersion", champion: "ModelVersi
     remedy = f"to replace it anyway, remove the alias `{CHAMPION}` from version {champion.version}"
     for key, what in ((DATA, "data"), (SPLITS, "splits")):
         digests = [str(each.tags.get(key, "unknown"))[:12] for each in (version, champion)]
-        # Unknown counts as different: gaps on other images cannot be compared.
         if version.tags.get(key) is None or version.tags.get(key) != champion.tags.get(key):
             both = " and ".join(digests)
             raise MixUnlearnError(f"{name}: measured on different {what} ({both}); {remedy}")

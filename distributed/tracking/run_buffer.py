@@ -132,7 +132,6 @@ class PendingRun:
         """Add parameters that are new, because MLflow's cannot change; cut and list long ones."""
         long = []
         for name, value in params.items():
-            # MLflow refuses another value for a parameter that it has.
             if name not in self._params_known:
                 text = redact(str(value))
                 self.params[cut(name, NAME_LENGTH)] = cut(text, PARAM_LENGTH)
@@ -208,7 +207,6 @@ class PendingRun:
     def batch(self) -> tuple[list[Point], dict[str, str], dict[str, str]]:
         """Return the waiting metrics, parameters and tags; a tag tells the last step."""
         epochs = any(point.step is not None for point in self.points)
-        # Only with epochs: final values alone do not show that all earlier ones were sent.
         reached = {STEP: str(self.step)} if epochs else {}
         return list(self.points), dict(self.params), {**self.tags, **reached}
 
@@ -239,7 +237,6 @@ class RunBuffer:
             pending.start(record.name, record.params, record.time_ms)
         pending.add_metrics(record.metrics, record.step, record.time_ms)
         pending.add_tags({} if record.model else record.tags)
-        # Start first and end last: one record may hold the metrics in between.
         if record.status not in {None, RUNNING}:
             pending.finish(record.status, record.time_ms)
         pending.inputs += record.inputs

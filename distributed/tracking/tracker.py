@@ -305,7 +305,6 @@ def _texts(values: Mapping[str, object]) -> dict[str, str]:
 
 def _text(value: object) -> str:
     """Return `value` as valid UTF-8 text; a character that is not becomes a question mark."""
-    # Names of files may hold bytes that are not UTF-8, which JSON and MLflow refuse.
     return str(value).encode(errors="replace").decode()
 
 

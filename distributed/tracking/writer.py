@@ -59,7 +59,6 @@ class Writer:
         Raises:
             Exception: MLflow does not answer: the error of MLflow, its database or the network.
         """
-        # Asks MLflow nothing if nothing waits: an idle sweep must not report an outage.
         if next(buffer.waiting(), None) is None:
             return None
         failure: Exception | None = None
