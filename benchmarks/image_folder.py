@@ -131,8 +131,8 @@ def measure(root: str, size: int, cache: Path) -> dict[str, float]:
         cpu = time.process_time() - start
     assert dataset.path
     alone = cpu_seconds(lambda: decode_alone(files_in(Path(root)), size))
-    memory, fixed = max(seen) - before, size_of(dataset.path)
-    return {"cpu_s": cpu, "alone_s": alone, "memory": memory, "bytes": fixed}
+    memory, stored = max(seen) - before, size_of(dataset.path)
+    return {"cpu_s": cpu, "alone_s": alone, "memory": memory, "bytes": stored}
 
 
 @contextmanager

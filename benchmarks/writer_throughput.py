@@ -49,7 +49,7 @@ def main() -> None:
     """Measure and print the result."""
     with tempfile.TemporaryDirectory() as folder, serving(Path(folder)) as server:
         load = run(server.link, Path(folder) / "spool")
-        kept = fixed(server.link)
+        kept = stored(server.link)
     offered = TRIALS * METRICS * SECONDS
     if kept != offered:
         raise RuntimeError(f"MLflow holds {kept} of {offered} values")
@@ -130,7 +130,7 @@ def require_delivered(tracker: Tracker) -> None:
         raise RuntimeError(problems[0])
 
 
-def fixed(uri: str) -> int:
+def stored(uri: str) -> int:
     """Return the number of values in MLflow: each step of each metric of each trial, once."""
     client = MlflowClient(tracking_uri=uri)
     (experiment,) = (each for each in client.search_experiments() if each.name == "load")

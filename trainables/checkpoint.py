@@ -38,8 +38,9 @@ def save_state(state: dict[str, Any], folder: Path) -> None:
     tree = json.dumps(_encode(state, tensors))
     save_file(tensors, folder / TENSORS)
     (folder / TREE).write_text(tree)
-    # Last, because a folder with a manifest counts as complete.
+    # Read back from the disk: the digest covers what was really written.
     digests = {name: digest(folder / name) for name in (TENSORS, TREE)}
+    # Last: a checkpoint without it was not finished and is passed over.
     with replacing(folder / MANIFEST) as temporary:
         temporary.write_text(json.dumps(digests))
 
@@ -71,6 +72,7 @@ def latest(runs: Files, name: str, identity: str) -> Any:  # noqa: ANN401 - as n
     for folder in checkpoints(runs, name):
         try:
             state = _load(folder)
+            # A trial's number alone says little: other weights or settings may have used it.
             if state["identity"] == identity:
                 return state
         except (MixUnlearnError, OSError, KeyError, TypeError) as error:
@@ -80,6 +82,7 @@ def latest(runs: Files, name: str, identity: str) -> Any:  # noqa: ANN401 - as n
 
 def checkpoints(runs: Files, name: str) -> Iterator[Files]:
     """Yield the folders of a trial's checkpoints, newest first."""
+    # Names of runs are times and Tune numbers checkpoints with zeros in front: both sort.
     for run in sorted(runs.children(), reverse=True):
         trial = runs / run / name
         for folder in sorted(trial.children(), reverse=True):

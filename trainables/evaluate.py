@@ -65,6 +65,7 @@ def run_test_task(
     while trial.epochs_done < task.epochs:
         trial.unlearn()
     metrics = evaluator.evaluate(trial.method.model, trial.seconds)
+    # As arrays: the driver, which unpacks them, may have no GPU.
     weights = {name: _array(tensor) for name, tensor in trial.method.model.state_dict().items()}
     return TestResult(metrics=metrics, weights=weights)
 

@@ -12,6 +12,7 @@ def select_device(cpus: float) -> torch.device:
     not on the size of the machine. A fraction of a CPU counts as one thread.
     """
     torch.set_num_threads(max(1, int(cpus)))
+    # CUDA alone does not tell: Ray does not hide GPUs from workers that were given none.
     given = ray.get_gpu_ids() if ray.is_initialized() else []
     return torch.device("cuda" if given and torch.cuda.is_available() else "cpu")
 

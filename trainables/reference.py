@@ -22,6 +22,7 @@ class ReferenceTrainable(Trainable):
     def setup(self, config: dict[str, Any], references: ReferenceStore, checkpoints: Files) -> None:
         """Receive the reference store, once for all members that this actor will train."""
         self.references, self.checkpoints = references, checkpoints
+        # Tune calls `reset_config` only when it reuses the actor.
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -45,9 +46,11 @@ class ReferenceTrainable(Trainable):
             self.references.keep(self.member, model, self.references.seconds(self.member))
             return {"loss": 0.0, "done": True}
         result = {"loss": 0.0}
+        # A run may have been killed between its last checkpoint and the store.
         if self.training.epochs_done < self.references.recipe.epochs:
             start = time.perf_counter()
             result = self.training.epoch()
+            # Training alone: unlearning is compared with this time.
             self.seconds += time.perf_counter() - start
         done = self.training.epochs_done >= self.references.recipe.epochs
         if done:
@@ -68,6 +71,7 @@ class ReferenceTrainable(Trainable):
         try:
             self._restore(load_state(Path(checkpoint)))
         except CorruptError:
+            # Starts over from what `latest` finds, which skips damaged checkpoints.
             self.reset_config(self.config)
 
     def _restore(self, state: dict[str, Any]) -> None:

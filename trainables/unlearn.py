@@ -55,6 +55,7 @@ class UnlearnTrainable(Trainable):
         """
         self.problem, self.method, self.objective = problem, method, objective
         self.checkpoints, self.limit = checkpoints, limit
+        # Tune calls `reset_config` only when it reuses the actor.
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -87,6 +88,7 @@ class UnlearnTrainable(Trainable):
             metrics = self._epoch()
         self.seconds += time.perf_counter() - start
         self.result = {**metrics, "epoch": self.trial.epochs_done, "seconds": self.seconds}
+        # A copy: Tune adds its own fields to it, which do not belong in a checkpoint.
         return dict(self.result)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
@@ -105,6 +107,7 @@ class UnlearnTrainable(Trainable):
         try:
             self._restore(load_state(Path(checkpoint)))
         except CorruptError:
+            # Starts over from what `latest` finds, which skips damaged checkpoints.
             self.reset_config(self.config)
 
     def _epoch(self) -> Mapping[str, Any]:
@@ -116,6 +119,7 @@ class UnlearnTrainable(Trainable):
         try:
             return self.trial.epoch()
         except Exception as error:
+            # NaN instead of no value: Tune insists on the metric in every result.
             failed = {FAILURE: reason(error), TRACE: traceback.format_exc()}
             return {self.objective: float("nan"), **failed, "done": True}
 
@@ -127,6 +131,7 @@ class UnlearnTrainable(Trainable):
             return
         # At least twice the limit, because the last epoch may end after the limit.
         left = self.limit + max(self.limit, PATIENCE_S) - self.seconds
+        # SIGKILL from a thread: an exception would not reach code that hangs outside of Python.
         timer = threading.Timer(max(left, 0.0), os.kill, (os.getpid(), signal.SIGKILL))
         timer.daemon = True
         timer.start()

@@ -59,6 +59,7 @@ def require_answer(address: str | None) -> None:
 
 def _host_and_port(address: str) -> tuple[str, int]:
     try:
+        # Without the slashes, urlsplit would take the host for a scheme.
         parts = urlsplit(f"//{address.removeprefix('ray://')}")
         host, port = parts.hostname, parts.port
     except ValueError:
@@ -82,6 +83,7 @@ class Shipped:
     def of(cls, dataset: Dataset) -> "Shipped":
         """Put the memory-mapped file of a data set into the object store."""
         assert dataset.path
+        # Mapped: the file is copied once, into the object store, and not into memory first.
         return cls(ray.put(np.memmap(dataset.path, np.uint8, mode="r")))
 
     def __call__(self) -> Any:  # noqa: ANN401 - a buffer
@@ -101,10 +103,12 @@ def connected(address: str | None) -> Iterator[None]:
         InputError: it is not an address.
         MixUnlearnError: the cluster cannot be reached.
     """
+    # Whoever has started Ray ends it.
     if ray.is_initialized():
         yield
         return
     require_answer(address)
+    # Before `ray.init`: its processes inherit the environment of that moment.
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -121,6 +125,7 @@ def connected(address: str | None) -> Iterator[None]:
     try:
         ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        # Ray adds long advice below the first line.
         reason = str(error).partition("\n")[0]
         remedy = "check the address with `ray status --address …`, or leave --address out"
         raise MixUnlearnError(f"--address = {_chosen(address)!r}: {reason}; {remedy}") from error
@@ -141,6 +146,7 @@ def slots(cpu: float, gpu: float) -> int:
     """
     there = ray.cluster_resources()
     for name, wanted in (("CPU", cpu), ("GPU", gpu)):
+        # A trial cannot span nodes: the sum over the cluster does not tell whether it fits.
         largest = max(node["Resources"].get(name, 0) for node in ray.nodes() if node["Alive"])
         if wanted > largest:
             key = f"resources.{name.lower()}"

@@ -114,6 +114,7 @@ class Jobs:
         moment = datetime.now(tz=UTC).strftime("%Y%m%d-%H%M%S")
         job = {
             "entrypoint": entrypoint,
+            # With the time: an id can be used once, but a sweep is sent again to resume it.
             "submission_id": f"{name}-{moment}",
             "runtime_env": {"working_dir": str(ROOT), "env_vars": dict(environment)},
         }
@@ -123,6 +124,7 @@ class Jobs:
                 with self._answering():
                     return str(self._client.submit_job(**job))
             except MixUnlearnError as error:
+                # Anything else would be refused again.
                 if NOT_YET not in str(error):
                     raise
                 if time.monotonic() > patience:
@@ -162,6 +164,7 @@ class Jobs:
             return state
         with self._answering(job):
             self._client.stop_job(job)
+        # Longer than the job itself may take, which Ray kills after `STOP_WAIT_S`.
         patience = time.monotonic() + STOP_WAIT_S + ANSWER_S
         while not (state := self.state(job)).over and time.monotonic() < patience:
             time.sleep(POLL_S)
@@ -175,6 +178,7 @@ class Jobs:
         shown = 0
         while True:
             with contextlib.suppress(OSError, RuntimeError):
+                # Ray sends the log from its start each time: what was shown is skipped.
                 for text in _waited_for(self._client.tail_job_logs(job), skip=shown):
                     show(text)
                     shown += len(text)
@@ -289,6 +293,7 @@ def _iso(milliseconds: int | None) -> str | None:
 
 def _waited_for(chunks: Any, skip: int) -> Iterator[str]:  # noqa: ANN401 (Ray has no types)
     """Yield the text of an asynchronous iterator, without its first `skip` characters."""
+    # One loop for all pieces: the connection belongs to the loop that opened it.
     with asyncio.Runner() as runner:
         while (text := runner.run(anext(chunks, None))) is not None:
             if fresh := text[skip:]:

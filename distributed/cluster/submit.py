@@ -84,6 +84,7 @@ def entrypoint(
     Raises:
         InputError: the experiment is invalid, or cannot be submitted.
     """
+    # Here first: on the cluster, a typing error would cost the start of a job.
     experiment = read_experiment(file, settings)
     path = file.resolve()
     if not path.is_relative_to(ROOT):
@@ -102,8 +103,10 @@ def entrypoint(
 
 def environment() -> dict[str, str]:
     """Return the job's environment variables from this machine: no secrets, no local paths."""
+    # The shipped checkout has no history, so the commit has to travel along.
     told = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S), "MIXUNLEARN_CODE": code_version()}
     tracking = os.environ.get("MLFLOW_TRACKING_URI", "")
+    # An SQLite file or a folder of this machine does not exist on the cluster.
     shared = "://" in tracking and sqlite_path(tracking) is None
     if shared and not tracking.startswith("file:") and redact(tracking) == tracking:
         told["MLFLOW_TRACKING_URI"] = tracking

@@ -14,6 +14,7 @@ from distributed.cluster.connection import ROOT
 CPUS = Path("/proc/cpuinfo")
 
 
+# Every proposal asks for it, and the answer takes two processes.
 @cache
 def code_version() -> str:
     """Return the commit, with `+` if files were changed since; outside of git, the version.
@@ -23,6 +24,7 @@ def code_version() -> str:
     if told := os.environ.get("MIXUNLEARN_CODE"):
         return told
     try:
+        # Of fixed length: git's own grows with the repository, and tags would no longer match.
         commit = _git("rev-parse", "--short=12", "HEAD")
         return f"{commit}+" if _git("status", "--porcelain", "-uno") else commit
     except (OSError, subprocess.CalledProcessError):
@@ -56,6 +58,7 @@ def _changes() -> str | None:
 
 def _cpu() -> str:
     lines = CPUS.read_text().splitlines() if CPUS.exists() else []
+    # On Linux, `platform.processor` knows only the architecture.
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()
 

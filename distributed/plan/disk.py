@@ -59,6 +59,7 @@ def _checkpoint_bytes(plan: Plan, model: StagedModel) -> int:
     """Return the size of the default configuration's checkpoint after one epoch, in bytes."""
     images = _images(plan)
     probs, features = predict(model, images, plan.stages)
+    # PyTorch warns about arrays that cannot be written, such as memory-mapped ones.
     labels = torch.from_numpy(plan.dataset.labels_N[:TASTED].copy())
     samples = Samples(images_NCHW=images, labels_N=labels, probs_NK=probs, features=features)
     hyperparameters: dict[str, Any] = dict(plan.default)
@@ -76,6 +77,7 @@ def _checkpoint_bytes(plan: Plan, model: StagedModel) -> int:
             seed=0,
         )
     )
+    # Optimisers have no moments, twice the size of the weights, before the first step.
     method.epoch()
     with TemporaryDirectory() as folder:
         save_state({"method": method.state_dict()}, Path(folder))

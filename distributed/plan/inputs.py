@@ -28,6 +28,7 @@ def inputs(plan: Plan) -> list[dict[str, str]]:
         found.append(
             {
                 **common,
+                # MLflow knows data by name and digest, and the parts share the digest of the split.
                 "name": dataset.source if whole else f"{dataset.source} {part}",
                 "digest": dataset.digest[:DIGEST] if whole else splits.key,
                 "profile": json.dumps({"num_rows": sum(counts[part]), "by_class": profile}),

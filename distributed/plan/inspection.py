@@ -42,6 +42,7 @@ def _inspected(data: Data, task: dict[str, object], home: Path) -> dict[str, Any
     cache = home / "cache"
     dataset = sources.open_dataset(data.source, data.options, cache)
     limit = data.limit.model_dump(exclude_none=True)
+    # Before the cache is written: a source that cannot be split is an error first.
     splits = make_splits(dataset, task, seed=data.seed, limit=limit)
     sources.keep(dataset, data.source, data.options, cache)
     return {

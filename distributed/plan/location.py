@@ -20,7 +20,7 @@ NETWORK = (  # how the types of network file systems begin
     "beegfs",
     "ceph",
     "gluster",
-    "fuse.",
+    "fuse.",  # such as fuse.sshfs; not fuseblk, which is a local disk
 )
 HIDDEN = ":***@"  # what `redact` leaves of a password
 
@@ -36,9 +36,11 @@ def record_address(study: str | None, folder: Path) -> str:
     Raises:
         InputError: SQLite on a network file system, where its file locks do not work reliably.
     """
+    # Resolved: the home may be a link to a network file system.
     files = StudyFolder(path=folder.resolve())
     path = sqlite_path(study) if study else files.database
     if study and path is None:
+        # With `***` in its place, libpq would take that for the password.
         return study.replace(HIDDEN, "@")
     assert path is not None
     network = is_network(filesystem_of(path))
@@ -53,7 +55,9 @@ def record_address(study: str | None, folder: Path) -> str:
 
 def filesystem_of(path: Path) -> str:
     """Return the type of the file system of a path, which need not exist; empty if unknown."""
+    # `all`: without it, psutil leaves out network file systems.
     places = {Path(disk.mountpoint): disk.fstype for disk in psutil.disk_partitions(all=True)}
+    # From the inside out: the innermost mount point holds the path.
     found = [places[parent] for parent in path.resolve().parents if parent in places]
     return found[0] if found else ""
 

@@ -110,6 +110,7 @@ def _differences(mine: dict[str, Any], other: dict[str, Any]) -> list[str]:
     return [f"{key}: {other.get(key)} → {mine[key]}" for key in keys if key in other]
 
 
+# No part of a study's signature, so a difference in them explains nothing.
 APART = ("name", "tracking.", "resources.", "storage.", "search.trials")
 
 
@@ -142,6 +143,7 @@ def find_study(study: str, settings: Sequence[str], home: Path) -> Plan:
     if HIDDEN in (experiment.tracking.uri or ""):
         remedy = "passwords are not saved; give the whole address with --set tracking.uri=..."
         raise InputError("tracking.uri", experiment.tracking.uri, remedy)
+    # Not local: a study can be read on a machine that could not run its trials.
     plan = make_plan(experiment, home, command=f"mixunlearn sync {study}", local=False)
     if plan.study != study:
         remedy = f"its data or settings have changed and now make another study: {plan.study}"

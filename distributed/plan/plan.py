@@ -70,6 +70,7 @@ class Plan:
     @property
     def study(self) -> str:
         """Return the study's name: equal settings, equal name."""
+        # As asked for, not the splits: a list of ids and a file of them make one study.
         ids = self.splits.task.asked
         weights = self.references.architecture.weights
         signature = self.experiment.signature(self.dataset.digest, ids, weights)
@@ -149,6 +150,7 @@ class Plan:
         """Return the store with the original and the references of the task."""
         return ReferenceStore(
             store=Store(
+                # A cache of the remote store, if there is one.
                 self.home.resolve() / "store",
                 remote=self.files / "store" if self.experiment.storage.files else None,
             ),
@@ -203,6 +205,7 @@ class Plan:
         plan = self.mapped()
         ids = {f"{part}_N": getattr(self.splits, f"{part}_N") for part in PARTS}
         self.references.store.write("splits", {"key": self.splits.key}, tensors=ids)
+        # Last: a study counts as begun once it has this file.
         with replacing(self.study_folder.experiment) as temporary:
             temporary.write_text(resolved(self.experiment))
         return plan
@@ -217,6 +220,7 @@ class Plan:
         source = sources.keep(self.source, data.source, data.options, cache)
         if self.dataset is self.source:
             return replace(self, source=source, dataset=source)
+        # Named by the content: tasks that corrupt the same images alike share one file.
         path = cache / f"{self.experiment.task.kind}-{self.dataset.digest[:16]}.arrow"
         return replace(self, source=source, dataset=arrow.keep(self.dataset, path))
 

@@ -35,6 +35,7 @@ def require_starts(starts: Sequence[Mapping[str, Any]], space: Space) -> None:
             space.narrowed(start)
         except InputError as error:
             raise InputError(f"search.start.{index}", start, str(error)) from error
+        # `narrowed` also takes lists and other values of fixed parameters: not so a start.
         for name, value in start.items():
             fixed = space[name].fixed and value != space[name].default
             if fixed or isinstance(value, list):

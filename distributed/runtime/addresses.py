@@ -60,8 +60,10 @@ def _ask_sqlite(path: Path) -> None:
     if path.exists():
         # Opened for writing, to roll back what a killed writer left half done.
         mode = "rw" if os.access(path, os.W_OK) else "ro"
+        # An address, because only that form has a mode in which SQLite creates no file.
         address = f"file:{quote(str(path.resolve()))}?mode={mode}"
         with contextlib.closing(sqlite3.connect(address, uri=True)) as database:
+            # Connecting alone reads nothing: only a query shows that this is a database.
             database.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if mode == "ro":
             raise MixUnlearnError(f"{path} is read-only")

@@ -15,6 +15,7 @@ IDLE_S = 1.0  # interval at which an idle thread checks whether its program has 
 # Pause between deliveries: one call for several epochs costs little more than one for one epoch.
 SHARE = 0.01  # share of the time that deliveries may take: trials need the CPU
 SHORTEST_S, LONGEST_S = 2.0, 30.0
+# Doubled each time: a server that is back is noticed within a minute.
 FIRST_RETRY_S, LAST_RETRY_S = 1.0, 60.0
 
 log = logging.getLogger(__name__)
@@ -90,6 +91,7 @@ class Background:
         try:
             self._thread.join(timeout_s)
         finally:  # also if a signal interrupts the waiting
+            # The thread is no daemon: without this, the program would wait for MLflow for ever.
             if self._thread.is_alive():
                 self.hurried.set()
         return not self._thread.is_alive()
@@ -103,12 +105,15 @@ class Background:
         self._closing = True
 
     def _run(self) -> None:
+        # Also while closing: what is left in the spool is sent in pieces.
         while self._more or not self._closing:
             self._receive()
+            # Each time, due or not: while MLflow is away, this brings new records to the disk.
             self._attempt(self._work.take)
             due = self._more or self._closing or time.monotonic() >= self._next_at
             if due:
                 self._try_to_deliver()
+            # Also after a failure: trials.parquet is written by an action, and needs no MLflow.
             if not self._more and (due or self.failure):
                 self._act()
         self._attempt(self._work.leave)

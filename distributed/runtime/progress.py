@@ -34,6 +34,7 @@ class Progress:
 
     def say(self, line: str) -> None:
         """Print a line that stays."""
+        # As `Text`: in a string, rich would take `[...]`, as in a list of values, for markup.
         self.console.print(Text(line), soft_wrap=True)
 
     def show(self, line: str, *, event: bool = False) -> None:
@@ -53,6 +54,7 @@ class Count:
     """
 
     def __init__(self, total: int, done: int = 0) -> None:
+        # Earlier parts took no time of this run: they do not count in the estimate.
         self.total, self.done, self._before = total, done, done
         self._start = time.monotonic()
 

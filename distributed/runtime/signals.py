@@ -14,6 +14,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GRACE_S = 15.0  # time for running epochs to end; in all, a sweep stops within 30 seconds
 
 
+# Not an Exception: libraries that catch every Exception must not swallow a stop.
 class Interrupted(KeyboardInterrupt):
     """A stop was requested; unfinished work can be resumed later."""
 
@@ -51,6 +52,7 @@ class Stop:
     def listen(self) -> dict[int, Any]:
         """Install our signal handlers, again after a library has replaced them; return the old."""
         if threading.current_thread() is not threading.main_thread():
+            # Python refuses handlers in other threads, such as those of tests and servers.
             return {}
         return {number: signal.signal(number, self._take) for number in SIGNALS}
 
@@ -98,6 +100,7 @@ class Stop:
             # Neither locks nor cleanup: the second signal must work whatever the process does.
             os.write(2, b"mixunlearn: stopped at once; run the same command again\n")
             os._exit(1)
+        # Before anything else: code that is interrupted below may check `asked` in its cleanup.
         self.asked, self._at = name, time.monotonic()
         if not self._patient:
             raise Interrupted(name)

@@ -29,5 +29,6 @@ def one_line(error: Exception) -> str:
     else:
         # An HTTP client wraps "[Errno 111] Connection refused" three times.
         text = str(error) or type(error).__name__
+        # The last one is the innermost: the system's own words.
         text = (re.findall(r"\[Errno -?\d+\] ([^'\"()\[\]]+)", text) or [text])[-1]
     return cut(" ".join(redact(text).split()), REASON_LENGTH)

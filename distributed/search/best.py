@@ -52,6 +52,7 @@ def log_best(
 def model_tags(report_data: ReportData) -> dict[str, str]:
     """Return the tags of the best trial's model: its study, its trial, its gap."""
     number = report_data.summary["best"][0]["trial"]
+    # Under fresh seeds: its own value is biased, because it was chosen for being the best.
     again = report_data.summary["spread"]["gap/avg"]
     gaps = {GAP: again["mean"], f"{GAP}_sd": again["sd"], f"{GAP}_n": again["n"]}
     return {

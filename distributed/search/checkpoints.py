@@ -24,6 +24,7 @@ class Checkpoints:
 
     def __init__(self, runs: Files, objective: str, default: Mapping[str, Any]) -> None:
         self.runs, self._objective, self._default = runs, objective, default
+        # Taken at the start: Tune still writes into the folder of the present run.
         self._earlier = set(runs.children())
 
     def tidy(self, rows: Sequence[Row]) -> None:
@@ -35,6 +36,7 @@ class Checkpoints:
         finished = {trial_name(row["trial"]) for row in rows}
         outdated = finished - {trial_name(row["trial"]) for row in self._useful(rows)}
         for run in reversed(self.runs.children()):  # the latest first
+            # Tune keeps files of its own beside the folders of trials.
             there = {name for name in (self.runs / run).children() if name.isdigit()}
             for name in there & outdated:
                 (self.runs / run / name).delete()

@@ -41,6 +41,7 @@ def write_report(plan: Plan, report_data: ReportData) -> None:
 def write_json(content: Mapping[str, Any], path: Path) -> None:
     """Write plain data as a JSON file; if that fails, an old file stays."""
     with replacing(path) as temporary:
+        # NaN is not JSON: browsers would refuse the whole file.
         temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 

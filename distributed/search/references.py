@@ -48,7 +48,9 @@ def fill(
         param_space={"member": tune.grid_search([asdict(member) for member in missing])},
         tune_config=tune.TuneConfig(
             max_concurrent_trials=slots,
+            # A new worker for each would cost seconds of start and imports.
             reuse_actors=True,
+            # Named by the key, under which the next run finds the checkpoints of a killed training.
             trial_dirname_creator=lambda trial: references.key(Member(**trial.config["member"])),
         ),
         run_config=tune.RunConfig(
@@ -63,17 +65,21 @@ def fill(
     )
     errors = tuner.fit().errors
     if errors:
+        # The last line of a traceback is the exception.
         reason = str(errors[0]).strip().splitlines()[-1]
         raise MixUnlearnError(f"training a reference failed: {reason}; run the same command again")
+    # Nodes may have written to disks of their own, which the driver does not see.
     if references.missing():
         remedy = "set storage.files, or put --home on a folder that all nodes share"
         raise MixUnlearnError(f"the store on this machine lacks models that were trained: {remedy}")
+    # Last of all: until every model is in the store, a retry needs them.
     checkpoints.delete()
     return len(missing)
 
 
 def run_name() -> str:
     """Return the name of a new run of Tune; later runs sort last."""
+    # With microseconds: the newest checkpoint is looked for in the run that sorts last.
     return datetime.now(tz=UTC).strftime("%Y%m%d-%H%M%S-%f")
 
 

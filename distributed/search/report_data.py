@@ -64,6 +64,7 @@ def make_report_data(plan: Plan, study: Study, summary: Mapping[str, Any]) -> Re
         ended=list(study.ended()),
         axes={name: _axis(p) for name, p in plan.space.items() if constant(p) is None},
         objective=objective,
+        # These are average gaps: beside another objective they would say nothing.
         own=references.own_gaps() if objective == "gap/avg" else (),
         original=original[objective],
         importance=_importance(study, rows),
@@ -161,6 +162,7 @@ def _mixtures(plan: Plan, study: Study, rows: Sequence[Row]) -> Mixtures | None:
         state = latest(plan.checkpoints, trial_name(row["trial"]), identity(method, given, seed))
         if state is None or not issubclass(METHODS[method], MixUnlearn):
             return None
+        # On the CPU: the driver's machine may have no GPU.
         trial = Trial(plan.problem(), method, given, seed, torch.device("cpu"))
         trial.load_state_dict(state["trial"])
         assert isinstance(trial.method, MixUnlearn)
@@ -173,6 +175,7 @@ def _demonstrated(method: MixUnlearn, plan: Plan) -> Mixtures:
     rng = np.random.default_rng(seed_for("mixtures", plan.experiment.search.seed))
     forget_B = torch.from_numpy(rng.integers(len(context.forget), size=MANY))
     retain_B = torch.from_numpy(rng.integers(len(context.retain), size=MANY))
+    # The pairs that are shown go through the range of λ; the others repeat it.
     lam_B = torch.linspace(0.1, 0.9, PAIRS).repeat(-(-MANY // PAIRS))[:MANY]
     masks, mixed = method.demonstrate(forget_B, retain_B, lam_B)
     labels = plan.dataset.labels_N
@@ -253,6 +256,7 @@ def _warnings(plan: Plan, summary: Mapping[str, Any]) -> Iterator[str]:
     count = plan.experiment.references.seeds
     if count < FEW_REFERENCES:
         yield f"Only {count} references: their spread, and so every z, is uncertain."
+    # `val` and `test` measure on one half of the forget set each.
     images = len(plan.splits.forget_N) // 2
     if images < FEW_IMAGES:
         yield f"Only {images} forgotten images in each phase: the attack's success is noisy."

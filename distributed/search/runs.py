@@ -32,6 +32,7 @@ from report.description import describe
 from report.report_data import ReportData
 
 # Time limits for emptying the delivery queue: after a sweep, after a stop request, in `sync`.
+# A stop must end within 30 s, and running epochs get 15 of them (`GRACE_S`).
 TRACKING_TIMEOUT_S, HURRIED_S, SYNC_TIMEOUT_S = 60.0, 6.0, 3600.0
 
 
@@ -62,6 +63,7 @@ def tracked(
     try:
         yield tracker, uri
     except BaseException:
+        # For Ctrl-C as well: otherwise MLflow would show the study as running for ever.
         tracker.finish_study("stopped", {})
         raise
     finally:
@@ -145,6 +147,7 @@ def tags(plan: Plan) -> dict[str, str]:
 
 def whole_experiment(plan: Plan) -> dict[str, str]:
     """Return the tag from which a trial can be run again; empty if it is too long for MLflow."""
+    # Left out rather than cut: half of it would not be JSON.
     text = plan.experiment.model_dump_json()
     return {EXPERIMENT: text} if len(text) <= TAG_LENGTH else {}
 

@@ -17,6 +17,7 @@ from distributed.search.unsaved import Unsaved
 from distributed.study.study import Study
 from mixunlearn.resume import EpochLog, Report
 
+# Ray's own 4 would give a search of ten epochs only the rungs 1 and 4.
 REDUCTION_FACTOR = 2  # of ASHA: at each rung, half of the trials continue
 EPOCH = "epoch"  # counts across interruptions; Tune's own count starts again at 1
 
@@ -41,6 +42,7 @@ class Resumed(Unsaved):
         for row in study.rows():
             # A complete trial's last epoch comes with `on_trial_complete`, as in a live sweep.
             past = _Past(row["trial"])
+            # ASHA looks trials up in what it added here.
             super().on_trial_add(_NOBODY, past)  # type: ignore[misc]
             self._catch_up(_NOBODY, past, row["epochs"] + (row["state"] != "complete"))
             if row["state"] != "failed":
@@ -70,6 +72,7 @@ class Resumed(Unsaved):
         value = result.get(self.study.objective)
         if value is None or value != value:  # noqa: PLR0124 - NaN
             return
+        # A trial that resumes before its last epoch has passed on no epoch in this sweep.
         self._catch_up(tune_controller, trial, result[EPOCH])
         super().on_trial_complete(tune_controller, trial, result)  # type: ignore[misc]
 
@@ -121,6 +124,7 @@ def _asha(objective: str, epochs: int) -> Resumed:
 
 
 def _median(objective: str, epochs: int) -> Resumed:
+    # Ray's own grace period of 60 is meant in seconds; the unit here is an epoch.
     return Median(
         time_attr=EPOCH, grace_period=1, min_samples_required=3, metric=objective, mode="min"
     )

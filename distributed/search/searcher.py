@@ -27,6 +27,7 @@ class StudySearcher(Unsaved, Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Value] | None:
         """Return the next configuration; `None` if no trial may start."""
+        # Recorded by `ask` before Tune sees it: a kill in between loses no number and no seed.
         return self.study.ask() if self.may_start() else None
 
     def on_trial_complete(

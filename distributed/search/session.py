@@ -45,6 +45,7 @@ class Session:
         Raises:
             MixUnlearnError: another process has locked it.
         """
+        # On the stack first, so it is released last, when nothing can write any more.
         lock = StudyLock(plan.study, plan.folder, plan.database, self.progress.say, self.stop.check)
         return self.stack.enter_context(lock)
 

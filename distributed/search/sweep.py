@@ -71,6 +71,7 @@ def run_sweep(
     plan = plan.keep()
     with tracked(plan, session, part_of=part_of) as (tracker, uri):
         plan = _train_missing(plan, session)
+        # Before the trials: a sweep that is stopped early shows what they are compared with.
         log_references(plan, tracker)
         study = session.open(plan, lock)
         if retry_failed:
@@ -113,6 +114,7 @@ def _run_missing(plan: Plan, study: Study, callback: TrialCallback, session: Ses
     """Run the missing trials, if there are any."""
     if callback.count.total > callback.count.done:
         plan = session.connect(plan, "starting the trials")
+        # Only here: a command that runs no trials must not change what is said about them.
         write_json(environment(), plan.study_folder.environment)
         search(plan, study, plan.problem(), callback, session)
     return plan
@@ -145,6 +147,7 @@ def evaluate_on_test(
         plan, stop = session.connect(plan, "starting Ray"), session.stop
         evaluator = plan.references.evaluator("test")
         test_evaluator.run(missing, plan.problem(), evaluator, lambda: stop.asked is not None)
+        # `run` also returns at a stop, with results missing.
         stop.check()
     return test_evaluator.results(tasks)
 
@@ -161,6 +164,7 @@ def sync(plan: Plan, session: Session) -> tuple[int, list[str]]:
     lock, problems = session.lock(plan), list[str]()
     with tracked(plan, session, problems, SYNC_TIMEOUT_S) as (tracker, _):
         study = session.open(plan, lock)
+        # `sync` trains nothing: it also works where the models are lost.
         if not plan.references.missing():
             log_references(plan, tracker)
         callback = make_callback(plan, study, tracker, session)
@@ -169,6 +173,7 @@ def sync(plan: Plan, session: Session) -> tuple[int, list[str]]:
         test_evaluator = TestEvaluator(plan)
         tasks = test_tasks(plan, study, callback.rows)
         summary = read_summary(plan)
+        # More trials may have run since the verdict, whose models are not on `test` yet.
         if summary and not test_evaluator.missing(tasks):
             runs = {**callback.run_ids, **tracker.run_ids(SYNC_TIMEOUT_S)}
             report_data = linked(plan, make_report_data(plan, study, summary), runs)

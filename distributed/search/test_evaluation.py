@@ -31,6 +31,7 @@ class TestEvaluator:
         """Return the tasks without a stored result; of equal tasks, only one."""
         store = self.plan.references.store
         payloads = {name: self._payload(task) for name, task in tasks.items()}
+        # The default is often among the best trials.
         equal = {signature(payload): name for name, payload in payloads.items()}
         return {
             name: tasks[name]
@@ -55,7 +56,9 @@ class TestEvaluator:
         """
         resources = self.plan.experiment.resources
         remote = evaluate_remotely.options(num_cpus=resources.cpu, num_gpus=resources.gpu)
+        # Once for all tasks: as plain arguments they would be pickled for each.
         shared = ray.put(problem), ray.put(evaluator)
+        # All at once: waiting tasks make an autoscaler rent nodes, and Ray keeps to the resources.
         running = {
             remote.remote(*shared, task, resources.cpu, self.plan.checkpoints): task
             for task in tasks.values()
@@ -63,8 +66,10 @@ class TestEvaluator:
         while running and not enough():
             done, _ = ray.wait(list(running), timeout=ASK_S)
             for each in done:
+                # At once: a killed driver loses only the evaluations that were running.
                 self._keep(running.pop(each), ray.get(each))
         for each in running:
+            # By force: an evaluation has no point at which it could notice a gentle request.
             ray.cancel(each, force=True)
 
     def keep_only(self, tasks: Mapping[str, TestTask]) -> None:
@@ -143,6 +148,7 @@ def _fresh(study: Study, row: Row, index: int) -> TestTask:
         hyperparameters=hyperparameters(row),
         seed=seed_for("report", study.seed, index),
         epochs=row["epochs"],
+        # From scratch: the trial's checkpoints belong to its own seed.
         trial=None,
     )
 

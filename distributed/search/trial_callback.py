@@ -69,6 +69,7 @@ class TrialCallback(Unsaved, tune.Callback):
         self.epochs, self.scheduler, self.trial_seconds = epochs, scheduler, trial_seconds
         self.tags, self.progress = dict(tags), progress
         self.rows = study.rows()
+        # While MLflow is away, the new table still has the ids of the old one.
         self.run_ids = known_run_ids(folder.trials)
         self.count = Count(total, len(self.rows))
         self.epochs_done = 0
@@ -98,6 +99,7 @@ class TrialCallback(Unsaved, tune.Callback):
         if FAILURE in result:  # the epoch failed and has no metrics
             return
         metrics = {name: result[name] for name in result if is_metric(name)}
+        # The record first: what MLflow has and the record lacks could never be repaired.
         self.study.report(number, epoch, metrics)
         self.tracker.log_epoch(number, epoch, metrics, self.study.time_ms(number, epoch))
         self.epochs_done += 1
@@ -123,6 +125,7 @@ class TrialCallback(Unsaved, tune.Callback):
         if any(words in reason.lower() for words in DISK_FULL_WORDS):
             # Not the trial's fault: it stays unfinished, and resumes when there is free space.
             raise MixUnlearnError(f"{reason}; free space there and run the same command again")
+        # A worker that kills itself leaves no reason; Ray only reports that it died.
         if trial.config["trial"] in self._hung:
             limit = f"resources.trial_seconds = {self.trial_seconds:g}"
             reason = f"killed: an epoch took more than twice the limit, {limit}"
@@ -144,6 +147,7 @@ class TrialCallback(Unsaved, tune.Callback):
 
     def write_table(self) -> None:
         """Write trials.parquet on the tracker's thread, not in Tune's event loop."""
+        # A copy: the event loop adds rows while the thread writes.
         rows = sorted(self.rows, key=lambda row: int(row["trial"]))
         known, path = self.run_ids, self.folder.trials
 
@@ -157,6 +161,7 @@ class TrialCallback(Unsaved, tune.Callback):
         """Return the state of a trial that ended without an exception, and the reason."""
         if FAILURE in result:
             return "failed", result[FAILURE]
+        # First: a trial that reaches both ends with the same epoch is complete.
         if result[EPOCH] >= self.epochs:
             return "complete", None
         if self.trial_seconds and result["seconds"] >= self.trial_seconds:
@@ -165,7 +170,9 @@ class TrialCallback(Unsaved, tune.Callback):
 
     def _finish(self, trial: Any, state: str, error: str | None) -> None:
         number = trial.config["trial"]
+        # A trial that failed in its first epoch has no result.
         seconds = (trial.last_result or {}).get("seconds", 0.0)
+        # The record first; everything below is derived from it and can be repeated.
         row = self.study.finish(number, state, seconds=seconds, error=error)
         self._close(row)
         self._tell_progress()
@@ -181,6 +188,7 @@ class TrialCallback(Unsaved, tune.Callback):
             tags[CODE] = code
         name = run_name(number, self.study.method, hyperparameters, self.study.space)
         self.tracker.start_trial(number, name, hyperparameters, tags)
+        # A resumed trial reports only new epochs, and MLflow may lack earlier ones.
         for epoch, metrics in self.study.history(number).items():
             known = {name: value for name, value in metrics.items() if value is not None}
             self.tracker.log_epoch(number, epoch, known, self.study.time_ms(number, epoch))
@@ -199,6 +207,7 @@ class TrialCallback(Unsaved, tune.Callback):
 
     def _tell_progress(self) -> None:
         """Log the best and median objective as metrics over the number of ended trials."""
+        # From the record, with its times: a restarted sweep sends the same steps again.
         for ended_ms, value in self.study.outcomes(self._so_far.ended):
             metrics = self._so_far.add(value)
             self.tracker.log_epoch(None, self._so_far.ended, metrics, ended_ms)
@@ -206,10 +215,12 @@ class TrialCallback(Unsaved, tune.Callback):
     def _keep_trace(self, number: int, text: str) -> None:
         """Save a failed trial's traceback in the study's folder: Ray's folder is temporary."""
         with replacing(self.folder.error(number)) as temporary:
+            # Addresses with passwords may be in the exception's message.
             temporary.write_text(redact(text), errors="replace")
 
     def _tidy(self) -> None:
         """Remove checkpoints that are no longer needed, on the tracker's thread."""
+        # A copy for the thread; deleting on a remote file system would delay Tune's loop.
         rows = list(self.rows)
         self.tracker.call(lambda run_ids: self.checkpoints.tidy(rows))
 

@@ -40,11 +40,14 @@ def search(
             scheduler=make_scheduler(plan.experiment.search, plan.epochs, study, stop),
             num_samples=callback.count.total - callback.count.done,
             max_concurrent_trials=_at_once(plan, session),
+            # A new worker takes seconds, which is longer than an epoch of a small model.
             reuse_actors=True,
+            # By our number, which stays the same in later sweeps; Tune's own name does not.
             trial_dirname_creator=_folder_of,
         ),
         run_config=_run_config(plan, callback),
     )
+    # A signal must not break into Tune's loop: running trials would have no checkpoints.
     with stop.patiently():
         try:
             tuner.fit()
@@ -80,8 +83,10 @@ def _run_config(plan: Plan, callback: TrialCallback) -> tune.RunConfig:
         stop=ends,
         failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
         checkpoint_config=tune.CheckpointConfig(
+            # Two or more would multiply the disk use, and a resume needs only the newest.
             num_to_keep=1,
             checkpoint_frequency=max(1, plan.epochs // CHECKPOINTS),
+            # The test evaluation continues from it instead of unlearning once more.
             checkpoint_at_end=True,
         ),
         verbose=0,
@@ -91,6 +96,7 @@ def _run_config(plan: Plan, callback: TrialCallback) -> tune.RunConfig:
 def _unwrapped(error: Exception) -> Exception:
     """Return the error behind Tune's error, if it is ours or the operating system's."""
     found: BaseException | None = error
+    # Tune wraps what a callback raises, in most cases more than once.
     while found is not None:
         if isinstance(found, MixUnlearnError):
             return found
@@ -113,6 +119,7 @@ def fill_references(plan: Plan, session: Session) -> int:
 def _at_once(plan: Plan, session: Session) -> int | None:
     """Return how many trials run at once; `None` on a cluster, whose size may change."""
     resources = plan.experiment.resources
+    # Not on a cluster: pending trials are what makes an autoscaler rent nodes.
     return slots(resources.cpu, resources.gpu) if local(session.address) else None
 
 

@@ -84,10 +84,12 @@ def attempt_of(frozen: FrozenTrial) -> Attempt:
             epoch: {name: value for name, value in metrics.items() if name != AT}
             for epoch, metrics in found.items()
         },
+        # Studies of earlier versions have no times.
         times={epoch: metrics[AT] for epoch, metrics in found.items() if AT in metrics},
         row=row and {name: value for name, value in row.items() if name != AT},
         ended_ms=(row or {}).get(AT) or (int(ended.timestamp() * 1000) if ended else 0),
         code=attributes.get(CODE, ""),
+        # From the row, not Optuna's state: a kill between both writes leaves only the row.
         state=state_of(row),
     )
 

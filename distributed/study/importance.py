@@ -17,6 +17,7 @@ FEWEST_BEST = 5  # minimal number of trials that count as the best
 def explained_shares(attempts: Sequence[Attempt], objective: str) -> dict[str, float]:
     """Return PED-ANOVA's importances of the hyperparameters, normalised."""
     study = optuna.create_study(direction="minimize")
+    # As complete ones: Optuna's evaluators ignore pruned trials, which are most of a study.
     study.add_trials(
         create_trial(
             params=dict(attempt.hyperparameters),
@@ -28,6 +29,7 @@ def explained_shares(attempts: Sequence[Attempt], objective: str) -> dict[str, f
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the report has its own warning about few trials
         evaluator = PedAnovaImportanceEvaluator(
+            # A tenth of few trials would be one point, which has no density.
             target_quantile=max(0.1, FEWEST_BEST / len(attempts))
         )
         return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))

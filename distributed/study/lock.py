@@ -54,11 +54,13 @@ class StudyLock:
         self._waited = False
 
     def __enter__(self) -> "StudyLock":
+        # The file first: it answers at once, even if the database does not.
         self._file.acquire()
         if self._database:
             try:
                 self._database.acquire()
             except BaseException:
+                # Also after Ctrl-C: a session of this process may try the same study again.
                 self._file.release()
                 raise
         return self
@@ -69,6 +71,7 @@ class StudyLock:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        # In reverse order: who gets the file must not find the database still locked.
         if self._database:
             self._database.release()
         self._file.release()
@@ -114,6 +117,7 @@ class FileLock:
             MixUnlearnError: another process has it, or the file system is full or has no locks.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        # Not truncated here: until the lock is ours, the file names its holder.
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -135,6 +139,7 @@ class FileLock:
 
     def release(self) -> None:
         """Release the lock, if this process holds it."""
+        # The file stays: if it were removed, two processes could lock two files of this name.
         if self._descriptor is not None:
             os.close(self._descriptor)
         self._descriptor = None
@@ -151,6 +156,7 @@ class DatabaseLock:
     def __init__(self, address: str, study: str) -> None:
         self.address, self.study = address, study
         digest = hashlib.sha256(f"mixunlearn study {study}".encode()).digest()
+        # PostgreSQL's locks have no names: two integers of 32 bits stand for the study.
         self._keys = [int.from_bytes(digest[at : at + 4], signed=True) for at in (0, 4)]
         self._connection: Connection | None = None
 
@@ -176,6 +182,7 @@ class DatabaseLock:
 
         if self._connection is not None:
             try:
+                # The lock lives as long as its connection: if that answers, the lock is held.
                 self._connection.execute(text("SELECT 1"))
             except SQLAlchemyError:
                 self.release()
@@ -202,6 +209,8 @@ class DatabaseLock:
 
         # The server shows this name for the connection: others read from it who holds the lock.
         named = {"application_name": _sentence(me())[:NAME_LENGTH]}
+        # NullPool: any other pool would keep a closed connection open, and with it the lock.
+        # AUTOCOMMIT: otherwise a transaction would stay open during the whole sweep.
         engine = create_engine(
             self.address, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=named
         )

@@ -39,6 +39,7 @@ class Sampling:
         start: Sequence[Mapping[str, Value]] = (),
     ) -> None:
         self.space, self.facts, self.sampler, self.seed = space, facts, sampler, seed
+        # The default goes first: the verdict compares the winner with it.
         self._first = [space.defaults(facts), *start]
         self._study = optuna.create_study(direction="minimize")
         self._trials: dict[int, Trial] = {}
@@ -49,7 +50,9 @@ class Sampling:
         Number 0 is the default configuration; the configurations in `start` follow.
         """
         if number < len(self._first):
+            # Enqueued, not just returned: so the sampler learns from it as from its own proposals.
             self._study.enqueue_trial(self._varying(self._first[number]))
+        # NumPy's generators accept only 32 bits.
         seed = seed_for("sampler", self.seed, number) % 2**32
         self._study.sampler = make_sampler(self.sampler, seed)
         with warnings.catch_warnings():
@@ -64,8 +67,10 @@ class Sampling:
         if attempt.row is None or attempt.number not in self._trials:
             return
         trial = self._trials.pop(attempt.number)
+        # Optuna gives a pruned trial the last reported value.
         for epoch, found in objective_curve(attempt, objective).items():
             trial.report(found, epoch)
+        # Optuna refuses a value for pruned and failed trials.
         state, value = STATES[attempt.state], attempt.row.get(objective)
         self._study.tell(trial, value if state is TrialState.COMPLETE else None, state=state)
 
@@ -94,6 +99,7 @@ class Sampling:
     def _add(self, attempt: Attempt, objective: str) -> None:
         # In the order of the space, as they were drawn: the order changes what samplers draw.
         names = [name for name in self.space if name in attempt.hyperparameters]
+        # As running, because Optuna refuses to tell the end of a trial that has ended.
         frozen = create_trial(
             state=TrialState.RUNNING,
             params={name: attempt.hyperparameters[name] for name in names},
@@ -101,6 +107,7 @@ class Sampling:
         )
         self._study.sampler = RandomSampler()  # any other sampler would draw when `Trial` is made
         key = self._study._storage.create_new_trial(self._study._study_id, frozen)
+        # Kept even if it has not ended: `tell` needs it when the resumed trial ends.
         self._trials[attempt.number] = Trial(self._study, key)
         self.tell(attempt, objective)
 
@@ -128,11 +135,12 @@ SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {  # by seed
     "tpe": lambda seed: TPESampler(
         seed=seed,
         n_startup_trials=STARTUP_TRIALS,
-        multivariate=True,
-        group=True,
+        multivariate=True,  # jointly, because hyperparameters interact
+        group=True,  # `multivariate` alone would draw conditional hyperparameters independently
         constant_liar=True,  # so that trials that run at the same time differ
     ),
     "random": lambda seed: RandomSampler(seed=seed),
+    # It draws categories independently, as it must; a warning for each would hide others.
     "cmaes": lambda seed: CmaEsSampler(
         seed=seed, n_startup_trials=STARTUP_TRIALS, warn_independent_sampling=False
     ),
@@ -147,6 +155,7 @@ def suggest(trial: Trial, space: Space, facts: Mapping[str, Value]) -> dict[str,
 
     Only this function turns our hyperparameters into Optuna's distributions.
     """
+    # In the order of the space: conditions use the values drawn before.
     values = dict(facts)
     for name, parameter in space.items():
         if not space.active(name, values):

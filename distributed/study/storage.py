@@ -40,6 +40,7 @@ def _storage(address: str) -> BaseStorage:
         backend = JournalFileBackend(path, lock_obj=JournalFileOpenLock(path))
         return get_storage(JournalStorage(backend))
     if address.startswith("sqlite"):
+        # While another process, such as a report, uses the file; SQLite's own limit is 5 s.
         return get_storage(RDBStorage(address, engine_kwargs={"connect_args": {"timeout": 60}}))
     # Checks each connection before its use, because the server may have closed it.
     return get_storage(RDBStorage(address, engine_kwargs={"pool_pre_ping": True}))

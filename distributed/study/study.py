@@ -44,6 +44,7 @@ from search_spaces import Space
 from search_spaces.space import Value
 
 PATIENCE_S, RETRY_S = 600.0, 1.0  # how long a database may be unreachable; pause between tries
+# Of SQLite, Linux and PostgreSQL, whose errors share no code.
 DISK_FULL_WORDS = ("disk is full", "no space left", "quota exceeded", "disk full")
 Answer = TypeVar("Answer")
 
@@ -96,6 +97,7 @@ class Study:
     def close(self) -> None:
         """Close the connections to the storage."""
         self._storage.remove_session()
+        # Behind Optuna's cache; a journal has no engine.
         engine = getattr(getattr(self._storage, "_backend", None), "engine", None)
         if engine is not None:
             engine.dispose()
@@ -147,7 +149,9 @@ class Study:
         failed = [attempt for attempt in self._attempts.values() if attempt.state is State.FAILED]
         for last in failed:
             last.happen(Event.RETRY)
+            # A new Optuna trial: Optuna refuses to change one that has ended.
             self._waiting.append(self._begin(last.config, last.hyperparameters, last.distributions))
+        # By number, also among interrupted trials: the order must not depend on the restart.
         self._waiting.sort(key=lambda attempt: attempt.number)
         return len(failed)
 
@@ -166,6 +170,7 @@ class Study:
         known = [each for each in attempts if objective_value(each, self.objective) is not None]
         if len(known) < ENOUGH:
             return []
+        # The same draws each time: two reports of one study must not differ.
         rng = np.random.default_rng(seed_for("importance", self.seed))
         count = min(len(known), RESAMPLED)
         draws = (rng.choice(len(known), count) for _ in range(RESAMPLES))
@@ -182,6 +187,7 @@ class Study:
 
     def _propose(self) -> Attempt:
         """Record a new trial, which the sampler proposes."""
+        # A proposal that was never recorded is made again: same number, same seeds.
         number = len(self._attempts)
         hyperparameters, proposal = self._sampling.propose(number)
         config = {**hyperparameters, "trial": number, "seed": seed_for("trial", self.seed, number)}
@@ -193,6 +199,7 @@ class Study:
         attempt.happen(Event.EPOCH)
         # A trial that resumed from its last checkpoint may report an epoch again.
         again = epoch in attempt.history
+        # With its time: MLflow drops a repeated value only if its time is the same.
         self._write(
             lambda: self._storage.set_trial_user_attr(
                 attempt.key, f"{EPOCH}{epoch}", {**known, AT: now}
@@ -204,6 +211,7 @@ class Study:
             self._write(
                 lambda: self._storage.set_trial_intermediate_value(attempt.key, epoch, value)
             )
+        # Only after the write: memory never has an epoch that the record lacks.
         attempt.history[epoch], attempt.times[epoch] = known, now
 
     def finish(
@@ -220,6 +228,7 @@ class Study:
         attempt = self._attempts[number]
         epochs = max(attempt.history, default=0)
         metrics = attempt.history.get(epochs, {})
+        # Optuna refuses a complete trial without a value.
         if state == "complete" and metrics.get(self.objective) is None:
             state, error = "failed", error or f"{self.objective} is not a number"
         attempt.happen(ENDS[State(state)])
@@ -254,6 +263,7 @@ class Study:
         distributions: Mapping[str, BaseDistribution],
     ) -> Attempt:
         """Record a new attempt in one write."""
+        # In separate writes, a kill in between would leave a trial without a configuration.
         template = create_trial(
             state=TrialState.RUNNING,
             params=dict(hyperparameters),
@@ -280,6 +290,7 @@ class Study:
         found = self._storage.get_all_trials(
             self._key, deepcopy=False, states=(TrialState.RUNNING,)
         )
+        # A retry equals the attempt before it, but that one has ended.
         like = [trial for trial in found if trial.user_attrs == template.user_attrs]
         return next((trial for trial in like if trial._trial_id not in known), None)
 
@@ -297,6 +308,7 @@ class Study:
     def _read(self) -> dict[int, Attempt]:
         """Return the latest attempt of each trial, by number; complete interrupted writes."""
         attempts: dict[int, Attempt] = {}
+        # In the order of creation, so that the last attempt of a trial wins.
         for frozen in self._storage.get_all_trials(self._key, deepcopy=False):
             if CONFIG not in frozen.user_attrs:
                 # Not an attempt of ours: without a configuration it can never run.
@@ -320,11 +332,13 @@ class Study:
         deadline = time.monotonic() + PATIENCE_S
         while True:
             try:
+                # A restarted server forgets locks: another driver may have the study now.
                 if self._lock:
                     self._lock.check()
                 return action()
             except (StorageInternalError, SQLAlchemyError, OSError) as error:
                 reason = one_line(root_cause(error))
+                # A full disk does not empty itself: waiting would only hide the reason.
                 full = any(words in reason.lower() for words in DISK_FULL_WORDS)
                 if full or self._lock is None or time.monotonic() > deadline:
                     what = f"the record of the study {self.name} cannot be written: {reason}"

@@ -99,6 +99,7 @@ def ranked(rows: Sequence[Row], objective: str) -> list[Row]:
     A trial that was stopped early counts as a configuration with fewer epochs.
     """
     usable = [row for row in rows if row["state"] != "failed" and row.get(objective) is not None]
+    # The number decides between equal values: every run of the report ranks alike.
     return sorted(usable, key=lambda row: (row[objective], row["trial"]))
 
 
@@ -115,6 +116,7 @@ def _names(rows: Sequence[Mapping[str, object]]) -> list[str]:
 
 def _group(name: str) -> int:
     """Return the place of a column's group: hyperparameters, metrics, gaps, z values."""
+    # 1 is left for metrics, which have no prefix of their own.
     places = {PARAMS: 0} | {prefix: place for place, prefix in enumerate(RELATIVE, start=2)}
     return places.get(name.partition("/")[0] + "/", 1)
 

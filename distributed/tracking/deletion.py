@@ -31,6 +31,7 @@ def delete_old_versions(uri: str, name: str, studies: Iterable[str], *, keep: in
         MixUnlearnError: MLflow does not answer, or refuses.
     """
     path = sqlite_path(uri)
+    # MLflow's client would create an empty database there.
     if path is not None and not path.exists():
         return
     if reason := reachable(uri):
@@ -50,6 +51,7 @@ def delete_old_versions(uri: str, name: str, studies: Iterable[str], *, keep: in
 def _delete(
     client: "MlflowClient", experiment: str, name: str, studies: Iterable[str], keep: int
 ) -> None:
+    # All is looked up first: once the versions are gone, nothing leads to their models.
     titled, old = _old_versions(client, name, keep)
     models = _models_of(client, experiment, old)
     runs = _runs_of(client, experiment, studies, but=titled)
@@ -75,6 +77,7 @@ def _old_versions(
     if not versions:
         return set(), []
     titles = {str(each) for each in client.get_registered_model(name).aliases.values()}
+    # As numbers: as text, "10" comes before "9".
     versions.sort(key=lambda each: int(each.version), reverse=True)
     titled = {str(each.run_id) for each in versions if str(each.version) in titles}
     return titled, [each for each in versions if str(each.version) not in titles][keep:]
@@ -121,6 +124,7 @@ def _purge(uri: str, runs: "Iterable[Run]", models: "Iterable[LoggedModel]") -> 
     store: Any = SqlAlchemyStore(uri, None)  # type: ignore[no-untyped-call]
     files: Any = get_artifact_repository
     for model in models:
+        # Files first: without their entry, nothing would ever find them again.
         files(model.artifact_location).delete_artifacts()
         store._hard_delete_logged_model(model.model_id)
     for run in runs:

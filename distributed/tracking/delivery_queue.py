@@ -18,6 +18,7 @@ CHUNK_BYTES = 2**20  # read in one piece, so that the records of a long outage d
 NEAR = 0.8  # share of the limit at which the user is warned
 MIB = 2**20
 
+# Strict: a line of another version must not become a record with other content.
 _RECORD = TypeAdapter(with_config(ConfigDict(extra="forbid", strict=True))(Record))
 
 
@@ -65,7 +66,9 @@ class Spool:
     def open(self) -> None:
         """Take over the records of an earlier process, except a line that it did not finish."""
         with contextlib.suppress(FileNotFoundError), self.path.open("rb+") as file:
+            # Only the last line can lack its end: the process died while it was written.
             self.size = sum(len(line) for line in file if line.endswith(b"\n"))
+            # Otherwise the next record would continue that line, and both would be lost.
             file.truncate(self.size)
 
     def append(self, records: Sequence[Record], limit: float) -> None:
@@ -83,6 +86,7 @@ class Spool:
                 file.write(data)
         except OSError:
             with contextlib.suppress(OSError):
+                # A full disk may take a part of the data: half a line would damage the next one.
                 os.truncate(self.path, self.size)
             raise
         self.size += len(data)
@@ -190,6 +194,7 @@ class DeliveryQueue:
             self._settle(error)
             raise
         self._settle(None)
+        # Not before the spool is empty: one bad run must not delay the records of others.
         if failure and not self._spool.unread:
             raise failure
         return self._spool.unread
@@ -199,6 +204,7 @@ class DeliveryQueue:
         self._keep([])
         runs = {record.run for record in self._applied}
         self.missing = len(runs)
+        # Only to name the runs that are incomplete; the file stays as it is.
         while self._spool.unread:
             runs |= {record.run for record in self._spool.read()}
             self.missing = len(runs)
@@ -224,6 +230,7 @@ class DeliveryQueue:
             )
         if before and not away:
             self._say(f"{self._name} answers again")
+        # From now on a kill would lose what the pending runs hold.
         if away:
             self._keep([])
         elif not self._spool.unread:

@@ -88,6 +88,7 @@ def save_model(
         MixUnlearnError: the disk is full, or the folder cannot be written.
     """
     set_defaults()
+    # In the same folder, as a rename cannot cross file systems.
     temporary = folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:8]}")
     about = {"classes": list(classes), **metadata}
     weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
@@ -154,6 +155,7 @@ def _save_program(
         signature=signature,
         input_example=np.random.default_rng(0).integers(PIXEL_MAX + 1, size=shape, dtype=np.uint8),
         serialization_format="pt2",
+        # Without this, MLflow loads the model in another process to guess its packages.
         pip_requirements=[f"torch=={torch.__version__.partition('+')[0]}"],
         metadata=dict(metadata),
     )
@@ -186,6 +188,7 @@ def _signature(architecture: Architecture) -> "ModelSignature":
 
 
 def _add_files(folder: Path, weights: Arrays, architecture: Architecture, card: str) -> None:
+    # The format stores bytes as they lie: a channels-last array would come back permuted.
     whole = {name: np.ascontiguousarray(array) for name, array in weights.items()}
     (folder / WEIGHTS).write_bytes(save(whole))
     (folder / ARCHITECTURE).write_text(json.dumps(asdict(architecture), indent=1) + "\n")

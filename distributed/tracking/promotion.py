@@ -59,8 +59,10 @@ def _promote(client: "MlflowClient", name: str, trial_id: str, *, proven: bool) 
     before = ""
     if current is not None:
         champion = client.get_model_version(name, str(current))
+        # A duel compares on equal seeds; these gaps are from different ones, and noisier.
         if not proven:
             _require_not_worse(name, version, champion)
+        # Before the champion: a kill in between then leaves a champion and its way back.
         client.set_registered_model_alias(name, PREVIOUS, str(current))
         before = f"; version {current} ({_written(_gap(champion))}) is now `{PREVIOUS}`"
     client.set_registered_model_alias(name, CHAMPION, number)

@@ -48,6 +48,7 @@ def register(
     Raises:
         MlflowException: MLflow does not answer, or refuses the name.
     """
+    # By the trial: a retry after a lost answer finds what the first try made.
     version = version_of(client, name, tags[TRIAL_ID])
     if version is None:
         _make_registered(client, name)
@@ -60,11 +61,13 @@ def register(
             run_id,
             tags=dict(tags),
             description=_description((folder / CARD).read_text()),
+            # MLflow would wait up to five minutes for a state that databases set at once.
             await_creation_for=0,
             model_id=model.model_id,
         )
         versions = json.dumps([{"name": name, "version": str(version.version)}])
         client.set_logged_model_tags(model.model_id, {VERSIONS: versions})
+    # Also for a version made before: that try may have been killed just before this line.
     client.set_registered_model_alias(name, CANDIDATE, str(version.version))
     return str(version.version)
 
@@ -90,6 +93,7 @@ def _logged(
         client.log_model_artifacts(model.model_id, str(folder))
         if model.model_id not in _outputs(run):
             client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+        # Last: a model that is not READY counts as incomplete and is uploaded again.
         client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
     return model
 
@@ -102,6 +106,7 @@ def _make_registered(client: "MlflowClient", name: str) -> None:
     from mlflow.exceptions import MlflowException  # noqa: PLC0415
 
     try:
+        # Created, not looked up: between the two, another study could create it.
         client.create_registered_model(name, description=ABOUT)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":

@@ -180,12 +180,14 @@ class PendingRun:
             remote.status,
             remote.tags,
         )
+        # The tag goes last in a delivery, so all metrics up to its step are there.
         self._floor = int(remote.tags.get(STEP, -1))
         self.step = max(self.step, self._floor)
         self.params = {name: v for name, v in self.params.items() if name not in remote.params}
         self._leave_out_remote_tags()
         self._params_known |= remote.params.keys()
         self.points = [point for point in self.points if not self._holds(remote, point)]
+        # Values added meanwhile are newer than those in MLflow.
         self._last_value = {**remote.metrics, **self._last_value}
         if KEY in self.identity and remote.status == FINISHED:
             # A reference is logged only once; after that, only tags of studies are added.
@@ -267,6 +269,7 @@ class RunBuffer:
         fine = [pending for pending in children if not pending.failed]
         failed = [pending for pending in children if pending.failed]
         yield from fine
+        # Only now, because the references above have got their ids meanwhile.
         self.link_references()
         yield from [self.parent] if self.parent.waits else []
         yield from failed
@@ -301,5 +304,6 @@ def _upload(record: Record) -> Upload:
 def _fitting(runs: dict[str, str]) -> str:
     """Return `runs` as JSON, without the oldest ones if it is too long for a tag."""
     while len(text := json.dumps(runs)) > TAG_LENGTH:
+        # Cut as a whole entry: half of the JSON could not be read again.
         runs.pop(next(iter(runs)))
     return text

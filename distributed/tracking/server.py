@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",  # no connection that the user did not ask for
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    # MLflow's own 120 s would outlast the wait at the end of a sweep
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_LOGGING_LEVEL": "WARNING",  # no lines about every migration of a new database
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # standard output belongs to --json
@@ -118,11 +119,13 @@ def make_database(path: Path, artifacts: str | None) -> None:
     import_mlflow()
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # noqa: PLC0415
 
+    # With the process id: two commands may start on a new home at once.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)
     try:
         root = artifacts or str(path.parent)
         store = SqlAlchemyStore(f"sqlite:///{temporary}", root)  # type: ignore[no-untyped-call]
+        # Closed before it gets its name: nothing writes to it any more.
         store.engine.dispose()
         # A link, unlike a rename, cannot replace the database of another process.
         with contextlib.suppress(FileExistsError):

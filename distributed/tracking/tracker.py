@@ -94,6 +94,7 @@ class Tracker:
             name=self._name,
         )
         self._background = Background(self._queue, name="mixunlearn-tracking")
+        # The first message: what an earlier process left goes before everything new.
         self._background.put(self._spool.open)
         self._background.start()
 
@@ -192,6 +193,7 @@ class Tracker:
             name: name of the registered model.
             tags: tags of the model's version.
         """
+        # Absolute: a later process with another working folder may send it.
         place = _text(folder.absolute())
         record = Record(run=trial, time_ms=_now_ms(), path=place, model=name, tags=_texts(tags))
         self._put(record)
@@ -263,6 +265,7 @@ class Tracker:
         remedy = f"; once MLflow answers again: mixunlearn sync {self._study}"
         lines = [*self._writer.refused, *map(one_line, self._background.problems)]
         lines += [line + remedy for line in lacking]
+        # Each line once: many runs may fail for one reason.
         return list(dict.fromkeys(redact(line) for line in lines))
 
     def _start(

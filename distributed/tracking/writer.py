@@ -64,6 +64,7 @@ class Writer:
         failure: Exception | None = None
         try:
             client = self._connected()
+            # The parent first: its children need its id as a tag when they are created.
             parent = self._open(client, buffer.parent, None)
             send, upload = partial(self._send, client, parent), partial(self._upload_all, client)
             failure = _for_each(buffer.waiting(), send, hurried)
@@ -102,6 +103,7 @@ class Writer:
     def _experiment_id(self, client: "MlflowClient", name: str) -> str:
         if name not in self._experiments:
             found = client.get_experiment_by_name(name)
+            # MLflow would neither create another one of this name nor add runs to this one.
             if found and found.lifecycle_stage != "active":
                 raise MixUnlearnError(
                     f"the experiment {name!r} is deleted in MLflow: restore it "
@@ -119,6 +121,7 @@ class Writer:
         with self._refusals(pending):
             _log_batch(client, pending, run_id)
         pending.batch_sent()
+        # After the metrics: a run that shows as ended is complete.
         with self._refusals(pending):
             _set_status(client, pending, run_id)
         pending.remote_status = pending.status or pending.remote_status
@@ -130,6 +133,7 @@ class Writer:
         while pending.run_id and pending.uploads:
             with self._refusals(pending):
                 self._upload(client, pending.run_id, pending, pending.uploads[0])
+            # One by one: after a failure, what has arrived is not sent again.
             del pending.uploads[0]
 
     @contextlib.contextmanager
@@ -173,6 +177,7 @@ class Writer:
 
     def _create(self, client: "MlflowClient", pending: PendingRun, parent: str | None) -> RemoteRun:
         experiment = SHARED if KEY in pending.identity else self._experiment
+        # In the same call: if its answer is lost, the run is found again by these tags.
         tags = {**pending.identity, **_author()}
         if TRIAL in pending.identity and parent:
             tags[PARENT] = parent
@@ -197,6 +202,7 @@ def _for_each(
         except Exception as error:
             pending.failed = True
             failures.append(error)
+        # With a server that hangs, each run would wait for the time limit of a request.
         if len(failures) == PATIENCE or hurried.is_set():
             break
     return next(iter(failures), None)
@@ -231,6 +237,7 @@ def _set_status(client: "MlflowClient", pending: PendingRun, run_id: str) -> Non
     if pending.status in {None, pending.remote_status}:
         return
     if pending.status == RUNNING:
+        # `set_terminated` would give it an end time as well.
         client.update_run(run_id, status=RUNNING)
     else:
         client.set_terminated(run_id, pending.status, pending.ended_ms)
@@ -250,6 +257,7 @@ def _log_inputs(client: "MlflowClient", pending: PendingRun, run_id: str) -> Non
 
 def _search(client: "MlflowClient", experiment: str, tag: str, value: str) -> list[RemoteRun]:
     """Return the runs with this tag value, latest first."""
+    # MLflow's filters have no escape for quotation marks.
     mark = '"' if "'" in value else "'"
     found: list[RemoteRun] = []
     token: str | None = ""
@@ -265,5 +273,6 @@ def _search(client: "MlflowClient", experiment: str, tag: str, value: str) -> li
 def _author() -> dict[str, str]:
     """Return the tag with the user's name, if the machine knows it."""
     with contextlib.suppress(OSError, KeyError, ImportError):
+        # In a container, the user may have a number but no name.
         return {USER: getpass.getuser()}
     return {}

@@ -105,10 +105,10 @@ UNLEARN = """
     import json, sys, torch
     import numpy as np
     from pathlib import Path
-    from mixunlearn.bank import Bank
     from mixunlearn.data.sources import SOURCES
     from mixunlearn.splits import make_splits
     from mixunlearn.problem import Architecture
+    from mixunlearn.references import ReferenceStore
     from mixunlearn.store import Store
     from mixunlearn.tasks.written import level
     from mixunlearn.training import Recipe
@@ -118,7 +118,7 @@ UNLEARN = """
     task = {"kind": "dark", "fraction": 0.1}
     splits = make_splits(digits, task, limit={"train": 300})
     changed = splits.corrupted(digits)
-    bank = Bank(
+    references = ReferenceStore(
         store=Store(Path(sys.argv[1])),
         dataset=changed,
         splits=splits,
@@ -128,16 +128,13 @@ UNLEARN = """
         stages=(),
         command="a test",
     )
-    for member in bank.members:
-        training = bank.training(member, torch.device("cpu"))
-        training.epoch()
-        bank.keep(member, training.model, 1.0)
-    trial = Trial(bank.problem(with_labels=True), "finetune", {}, 0, torch.device("cpu"))
+    references.fill()
+    trial = Trial(references.problem(with_labels=True), "finetune", {}, 0, torch.device("cpu"))
     light_N = digits.images_NCHW.mean(axis=(1, 2, 3))
     training_N = np.union1d(splits.forget_N, splits.retain_N)
     rows = splits.forget_N
     print(json.dumps({
-        "known": list(bank.val_metrics),
+        "known": list(references.val_metrics),
         "level": level(task),
         "shares": [len(rows) / len(training_N), float(light_N[splits.retain_N].min())],
         "lightest": float(light_N[rows].max()),
