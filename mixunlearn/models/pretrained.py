@@ -49,6 +49,7 @@ class Pretrained:
         """
         found = torchvision.published(model) if source == PUBLISHED else _from_file(source)
         tensors = {
+            # NumPy has no bfloat16, and a digest must not depend on the precision of the file.
             name: (tensor.float() if tensor.is_floating_point() else tensor).numpy()
             for name, tensor in found.items()
         }
@@ -75,6 +76,7 @@ class Pretrained:
         # The names are those of a whole model, or only of its network, as other programs save it.
         prefix = "" if state.keys() & self.tensors.keys() else "network."
         given = {f"{prefix}{name}": torch.from_numpy(array) for name, array in self.tensors.items()}
+        # In the order of definition, in which the classifier comes last.
         head = _layer([*state][-1])
         self._require_whole([name for name in state if name not in given and COUNTER not in name])
         shared = {name: given[name] for name in state if name in given}
