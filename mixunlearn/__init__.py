@@ -99,4 +99,5 @@ if not TYPE_CHECKING:  # a type checker must see only the names above
 
 
 def __dir__() -> list[str]:
+    # Otherwise, dir() and completion would miss the names that are not loaded yet.
     return __all__

@@ -14,6 +14,7 @@ def main() -> int:
     Returns:
         The exit code.
     """
+    # Not tried by an import: that could find Dask's package of the same name.
     if not (CHECKOUT / "distributed" / "cli").is_dir():
         print(
             "mixunlearn: sweeps run from a checkout of the repository; "

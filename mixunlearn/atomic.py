@@ -26,6 +26,7 @@ def replacing(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         sync(temporary)  # otherwise, a power cut could leave the new name with an empty file
+        # The folder is not synced: a power cut may bring the old content back, never a part of one.
         temporary.replace(path)
     finally:
         with suppress(OSError):  # otherwise, this error would hide the one above
@@ -38,6 +39,7 @@ def sync(path: Path) -> None:
     Raises:
         OSError: it cannot be written to the disk.
     """
+    # A folder cannot be opened for writing, and fsync needs only a descriptor.
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

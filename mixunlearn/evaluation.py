@@ -113,6 +113,7 @@ class EvaluationSet:
         """Return the smallest step of each metric that is a share, in percentage points."""
         held_out, name = self.held_out.labels_N, f"acc/{self.phase}"
         forgotten = np.isin(held_out, self.forgotten)
+        # As in attack_success: each draw asks about n members and n non-members.
         n = min(len(self.forget.labels_N), len(self.retain.labels_N), len(held_out) // 2)
         counts = {
             "acc/train_retain": len(self.retain.labels_N),
@@ -123,6 +124,7 @@ class EvaluationSet:
             "mia/asr": 2 * n,
             **{measure.name: len(measure.labels_N) for measure in self.measures},
         }
+        # A metric of no images does not exist; `val_metrics` relies on the names that are left.
         return {metric: 100 / count for metric, count in counts.items() if count}
 
 
@@ -137,6 +139,7 @@ def evaluation_set(dataset: Dataset, splits: Splits, phase: Phase) -> Evaluation
     held_out = splits.val_N if phase == "val" else splits.test_N
     limit = TUNING_LIMIT if phase == "val" else None
     parts = {
+        # In random order, so that what is left by the limit is a random sample.
         "forget": _half(splits.forget_N, phase, splits.key)[:limit],
         "retain": _half(splits.retain_N, phase, splits.key)[:limit],
         "held_out": _order(held_out, splits.key)[:limit],
@@ -147,8 +150,10 @@ def evaluation_set(dataset: Dataset, splits: Splits, phase: Phase) -> Evaluation
     return EvaluationSet(
         phase=phase,
         **images,
+        # `forget_N` is sorted, so this is the place of each evaluated image in it.
         truth_N=splits.truth_N[np.searchsorted(splits.forget_N, images["forget"].ids_N)],
         task=splits.task,
+        # The same for all models, so that two attacks differ only by the models' outputs.
         seed=seed_for("attack", splits.key),
     )
 
@@ -156,9 +161,11 @@ def evaluation_set(dataset: Dataset, splits: Splits, phase: Phase) -> Evaluation
 def _half(ids: Indices, phase: Phase, key: str) -> Indices:
     """Return one phase's half of the ids, in random order."""
     if len(ids) == 1:
+        # The attack needs a forget image in each phase, and one image has no halves.
         return ids
     order = _order(ids, key)
     middle = len(order) // 2
+    # Both phases cut the same order, so they share no image.
     return order[:middle] if phase == "val" else order[middle:]
 
 

@@ -34,6 +34,7 @@ _REFUSED = re.compile(
 )
 _PROTOCOL = re.compile(r"\n|; Details: | \(Request ID|\. Detail: ")  # the rest does not help users
 _ACCOUNT = re.compile(r"://[^@\n]*:.*@")  # user:password, which may contain any character
+# Any parameter may be a key, except those three, which help to find a mistake in the address.
 _SECRET = re.compile(r"([?&](?!endpoint_override=|scheme=|region=)[^=&\s'\"]*=)[^&\n'\"]+")
 
 
@@ -56,6 +57,7 @@ class Files:
         """Return the folder at a path or an address such as `s3://bucket/folder?region=...`."""
         if isinstance(place, str) and "://" in place:
             return cls(place)
+        # Absolute, because a worker may have another working folder.
         return cls(Path(place).expanduser().resolve().as_uri())
 
     @property
@@ -113,6 +115,7 @@ class Files:
             MixUnlearnError: the folder cannot be read.
         """
         with self._explained():
+            # Object stores have no empty folders: without files, a folder is missing there.
             selector = fs.FileSelector(self.path, allow_not_found=True)
             names = [info.base_name for info in self.filesystem.get_file_info(selector)]
         return sorted(name for name in names if not name.startswith("."))
@@ -148,11 +151,13 @@ class Files:
                 self._put(target, content)
                 return
             folder, _, base = target.rpartition("/")
+            # Hidden, so that `children` never lists a file that is not complete.
             temporary = f"{folder}/.{base}-{uuid.uuid4().hex}"
             try:
                 self.filesystem.create_dir(folder, recursive=True)
                 self._put(temporary, content)
                 self.filesystem.move(temporary, target)
+            # Ctrl-C, too, must not leave the temporary file.
             except BaseException:
                 with suppress(OSError):  # otherwise, this error would hide the first one
                     self.filesystem.delete_file(temporary)
@@ -181,6 +186,7 @@ class Files:
         """
         if not self.has(marker):
             raise MissingError(f"{self / marker} does not exist")
+        # Next to the target, because a rename works only within one file system.
         temporary = folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:8]}")
         try:
             with self._explained():
@@ -210,11 +216,13 @@ class Files:
     def _put(self, target: str, content: bytes) -> None:
         with self.filesystem.open_output_stream(target) as stream:
             stream.write(content)
+        # Otherwise, after a power cut, the name could be there with an empty file.
         if self.is_local:
             sync(Path(target))
 
     def _upload(self, source: Path, target: str) -> None:
         with self._explained():
+            # Object stores have no folders: there, this would only add an empty object.
             if self.filesystem.type_name not in OBJECT_STORES:
                 self.filesystem.create_dir(target.rpartition("/")[0], recursive=True)
             fs.copy_files(
@@ -230,9 +238,11 @@ class Files:
         try:
             yield
         except FileNotFoundError as error:
+            # A missing bucket is a FileNotFoundError too, but then the address must be corrected.
             if not _REFUSED.search(str(error)):
                 raise MissingError(f"{self}: a file does not exist ({_reason(error)})") from None
             raise _refusal(self, error) from None
+        # The original error is cut off by `from None`, because it may contain passwords.
         except (OSError, pa.ArrowException) as error:
             raise _refusal(self, error) from None
 
@@ -253,6 +263,7 @@ def publish(temporary: Path, target: Path, *, marker: str) -> None:
             return
         discard(target)
         temporary.rename(target)
+    # Otherwise, a power cut could undo the rename.
     sync(target.parent)
 
 
@@ -275,6 +286,7 @@ def version(path: Path) -> tuple[int, int, int]:
         OSError: the file does not exist or cannot be accessed.
     """
     status = path.stat()
+    # The inode differs after a replacement, even if size and time happen to be the same.
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
@@ -289,6 +301,7 @@ def digest(path: Path) -> str:
 
 @lru_cache(maxsize=4096)
 def _digest_of_version(path: Path, _: tuple[int, int, int]) -> str:
+    # The version is only part of the cache's key, so that a changed file is hashed again.
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -299,6 +312,7 @@ def _resolve(uri: str) -> tuple[fs.FileSystem, str]:
     try:
         filesystem, path = fs.FileSystem.from_uri(_impatient(uri))
     except (OSError, pa.ArrowException) as error:
+        # pyarrow has no type of its own for this error.
         unsupported = "Unrecognized filesystem type" in str(error)
         remedy = "use a folder, or an address that starts with s3://, gs://, hdfs:// or file://"
         if unsupported or isinstance(error, pa.ArrowInvalid):
@@ -320,6 +334,7 @@ def _resolve(uri: str) -> tuple[fs.FileSystem, str]:
                 "allow_delayed_open": True,  # a small file is then a single PUT
             }
         )
+    # The root of a disk would become an empty path without the `or`.
     return filesystem, path.rstrip("/") or path
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-INIT_STD = 0.01
+INIT_STD = 0.01  # the authors' value; masks are then close to 0.5 everywhere at the start
 
 
 class MixBlock(nn.Module):
@@ -54,6 +54,7 @@ class MixBlock(nn.Module):
         forget, retain = h_forget.to(dtype), h_retain.to(dtype)
         if self.lam_concat:
             forget, retain = _append(forget, lam), _append(retain, 1 - lam)
+        # The forget mask is channel 0: `mix` and the penalty on the mask rely on this order.
         logits = torch.cat((self._attend(forget, retain), self._attend(retain, forget)), dim=1)
         logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
         return torch.softmax(logits, dim=1)

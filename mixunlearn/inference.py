@@ -8,7 +8,7 @@ from torch import Tensor
 from mixunlearn.data.batches import Samples
 from mixunlearn.models import StagedModel
 
-BATCH = 256
+BATCH = 256  # limits memory only: in evaluation mode, samples do not affect each other
 
 
 @torch.no_grad()

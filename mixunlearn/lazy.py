@@ -19,6 +19,7 @@ def exporter(package: str, places: Mapping[str, str]) -> Callable[[str], Any]:
 
     def find(name: str) -> Any:  # noqa: ANN401 (whatever the name stands for)
         if name not in places:
+            # This type lets `from package import name` look for a submodule next.
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         found = getattr(import_module(places[name]), name)
         setattr(sys.modules[package], name, found)  # Python does not call this again for the name

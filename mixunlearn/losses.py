@@ -37,6 +37,7 @@ def sim_loss(a: Tensor, b: Tensor) -> Tensor:
     Returns:
         Shape (B,).
     """
+    # Named as in the paper, although it grows when the two become less similar.
     return 1 - F.cosine_similarity(a, b, dim=-1)
 
 
@@ -70,6 +71,7 @@ def contrastive_ratio(
     repulsion = torch.logsumexp(
         forget_weight * sim_loss(forget_out, forget_target) / temperature, dim=0
     )
+    # The repulsion does not depend on j, so its sum over j is B times its value.
     return attraction - len(retain_out) * repulsion
 
 

@@ -20,6 +20,7 @@ def lean(kind: type[AnyOptimizer]) -> type[AnyOptimizer]:
     names = ("add_param_group", "zero_grad", "state_dict", "load_state_dict", "step")
     plain = {name: getattr(kind, name) for name in names}
     plain = {name: getattr(verb, "__wrapped__", verb) for name, verb in plain.items()}
+    # The wrapper that was removed from `step` also switched autograd off.
     return type(kind.__name__, (kind,), {**plain, "step": torch.no_grad()(plain["step"])})
 
 
@@ -51,6 +52,7 @@ def take_step(
         gradient_masks: pairs of a weight and the factors, of the same shape, that its gradient is
             multiplied by; a weight without a gradient is skipped.
     """
+    # None, not 0: Adam skips such weights; with a gradient of 0, its momentum would move them.
     optimizer.zero_grad(set_to_none=True)
     precision.backward(loss)
     for weight, mask in gradient_masks:

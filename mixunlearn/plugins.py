@@ -46,6 +46,7 @@ def _added(known: Mapping[str, object], group: str) -> dict[str, Callable[[], An
     added: dict[str, Callable[[], Any]] = {}
     for point in entry_points(group=group):
         if point.name in {*known, *added}:
+            # Otherwise, which of the two is used would depend on the order of installed packages.
             raise MixUnlearnError(f"{_where(point)}: the name is already in use; choose another")
         added[point.name] = partial(_load, point)
     return added
@@ -75,6 +76,7 @@ class _Registry(Mapping[str, Thing]):
         return self._known[name]
 
     def __contains__(self, name: object) -> bool:
+        # Mapping's own version looks the entry up, which would import it.
         return name in self._names
 
     def __iter__(self) -> Iterator[str]:

@@ -85,6 +85,7 @@ class Architecture:
         """Return a model with the given weights; they may belong to an ensemble of such models."""
         if members := split_members(weights):
             return Ensemble([self.load(member) for member in members])
+        # Any seed will do, because all weights are replaced.
         model = self.build(0)
         model.load_state_dict({name: _tensor(array) for name, array in weights.items()})
         return model
@@ -116,6 +117,7 @@ class TaughtImages:
 
     def on(self, device: torch.device, *, with_labels: bool) -> Samples:
         """Return the samples as tensors on a device; on the CPU they share the arrays' memory."""
+        # None makes a method fail that asks for labels it must not see.
         labels_N = _tensor(self.labels_N).to(device) if with_labels else None
         return Samples(
             images_NCHW=_tensor(self.samples.images_NCHW).to(device),
@@ -150,6 +152,7 @@ class Problem:
     def context(self, device: torch.device, seed: int) -> Context:
         """Return everything that a method needs, on a device."""
         held_out = self.evaluator.images.held_out
+        # Frozen, and below in evaluation mode: not even batch norm's statistics may change.
         original = self.architecture.load(self.original).to(device).requires_grad_(False)
         return Context(
             original=original.eval(),

@@ -109,6 +109,7 @@ class ReferenceStore:
         """Return everything that determines a member's weights; the key is its signature."""
         return {
             "data": self.dataset.digest,
+            # Not the task: tasks that train on the same images share their models.
             "samples": hashlib.sha256(self._ids(member).tobytes()).hexdigest(),
             "architecture": self.architecture.content,
             "recipe": asdict(self.recipe),
@@ -117,6 +118,7 @@ class ReferenceStore:
 
     def training(self, member: Member, device: torch.device) -> Training:
         """Return the training of a member, before its first epoch."""
+        # With the role, so that the original and reference 0 start from different weights.
         seed = seed_for(member.role, member.seed)
         images = LabelledImages(dataset=self.dataset, ids_N=self._ids(member))
         samples = Samples(
@@ -225,6 +227,7 @@ class ReferenceStore:
     def _ids(self, member: Member) -> Indices:
         if member.role == "reference":
             return self.splits.retain_N
+        # Sorted like `retain_N`, so that equal sets of images have the same key.
         return np.sort(np.concatenate((self.splits.forget_N, self.splits.retain_N)))
 
     def _entries(self, member: Member) -> list[tuple[str, Mapping[str, object]]]:
@@ -239,6 +242,7 @@ class ReferenceStore:
             "model": self.payload(member),
             "splits": self.splits.key,
             "phase": phase,
+            # A changed metric must not be read from an old entry.
             "version": VERSION,
         }
 

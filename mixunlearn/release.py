@@ -26,6 +26,7 @@ def version_of_checkout(project: Path) -> str:
     return str(described["version"]) if described.get("name") == NAME else UNKNOWN
 
 
+# An installed library has no pyproject.toml next to it.
 __version__ = installed_version() or version_of_checkout(
     Path(__file__).parents[1] / "pyproject.toml"
 )

@@ -23,6 +23,7 @@ def classifier(model: nn.Module) -> nn.Linear:
     if not layers:
         remedy = "has no linear layer, and the method needs its input; choose another model"
         raise InputError("model.name", type(model).__name__, remedy)
+    # `modules` follows the order of definition, in which the classifier comes last.
     return layers[-1]
 
 
@@ -30,6 +31,7 @@ def representation(model: StagedModel, images: Tensor) -> Tensor:
     """Return the input of the model's classifier, shape (B, E)."""
     caught: list[Tensor] = []
     layer = classifier(model)
+    # By a hook, because any model must work and `forward` returns only logits.
     with layer.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0])):
         model(images)
     return caught[0]

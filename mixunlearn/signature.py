@@ -3,7 +3,7 @@
 import hashlib
 import json
 
-SEED_BITS = 63
+SEED_BITS = 63  # so that a seed fits a signed 64-bit integer
 
 
 def canonical(value: object) -> str:
@@ -18,6 +18,7 @@ def canonical(value: object) -> str:
 
 def signature(value: object) -> str:
     """Return eight hex digits that name `value`."""
+    # Short names may collide; the store notices, because it compares the whole payload.
     return hashlib.sha256(canonical(value).encode()).hexdigest()[:8]
 
 

@@ -95,6 +95,7 @@ def make_splits(
     checked = check_task(task, dataset)
     limits = _check_limit(limit or {}, dataset)
     train, val, test = _parts(dataset, checked, seed, limits)
+    # Draws permute the rows that they get, so these are always in the same order.
     forget = np.sort(checked.forget(dataset, np.sort(train), seed))
     retain = np.sort(np.setdiff1d(train, forget, assume_unique=True))
     if not len(retain):
@@ -107,6 +108,7 @@ def make_splits(
         truth_N=dataset.labels_N[forget],
         known_N=np.sort(checked.known(dataset, retain, seed)),
         task=checked,
+        # `int`, because JSON cannot hold NumPy's integers.
         key=signature([dataset.digest, checked.content(), int(seed), limits]),
     )
 
@@ -162,6 +164,7 @@ def _parts(
     train = _sample(np.arange(dataset.n_train), "train", digest, seed, limits)
     test = _sample(np.arange(dataset.n_train, len(labels_N)), "test", digest, seed, limits)
     free = np.setdiff1d(train, asked, assume_unique=True)
+    # Without the task, so that all tasks of a data set share `val` and `test`.
     rng = np.random.default_rng(seed_for("split", digest, int(seed)))
     if len(test):
         val, train = _cut(free, labels_N, (VAL_BESIDE_TEST,), rng)
@@ -186,6 +189,7 @@ def _sample(rows: Rows, part: str, digest: str, seed: int, limits: Mapping[str, 
     if part not in limits:
         return rows
     rng = np.random.default_rng(seed_for("limit", part, digest, int(seed)))
+    # The start of one order: a larger limit contains the images of a smaller one.
     return rng.permutation(rows)[: limits[part]]
 
 
@@ -195,6 +199,7 @@ def _cut(
     """Return one part for each share and one with the rest, each with all classes."""
     # Sorted first, so that the result does not depend on the order of `rows`.
     shuffled = rng.permutation(np.sort(rows))
+    # Stable, so that the random order within each class is kept.
     by_class = shuffled[np.argsort(labels_N[shuffled], kind="stable")]
     starts = np.flatnonzero(np.diff(labels_N[by_class])) + 1
     cut = [_cut_class(members, shares) for members in np.split(by_class, starts)]

@@ -95,6 +95,7 @@ class Store:
             return False
         if self._whole(path, payload, place=shared):
             return True
+        # The damage came with the download, so the remote entry is the damaged one.
         shared.delete()
         return False
 
@@ -165,12 +166,14 @@ class Store:
         Raises:
             MixUnlearnError: an entry cannot be deleted.
         """
+        # Hidden folders are entries that other processes are writing.
         for path in sorted((self.root / kind).glob(f"[!.]*/{RECORD}")):
             try:
                 payload = json.loads(path.read_text())["payload"]
             except (OSError, ValueError, KeyError):  # damaged, or another process is writing it
                 continue
             if unwanted(payload):
+                # Remote first: if the process dies in between, the local record leads here again.
                 if shared := self._shared(path.parent):
                     shared.delete()
                 try:
@@ -233,6 +236,7 @@ def _flaw(path: Path, payload: Mapping[str, object]) -> str | None:
         return f"cannot be read ({error})"
     if broken:
         return f"{broken[0]} was changed"
+    # Keys have only 32 bits, so the whole payload is compared too.
     same = signature(stored) == path.name and canonical(stored) == canonical(payload)
     return None if same else "belongs to other settings"
 
@@ -242,6 +246,7 @@ def _unwritable(path: Path, error: OSError) -> MixUnlearnError:
 
 
 def _contiguous(tensors: Arrays) -> dict[str, npt.NDArray[Any]]:
+    # safetensors writes memory as it lies: a transposed array would be stored with wrong values.
     return {name: np.ascontiguousarray(array) for name, array in tensors.items()}
 
 

@@ -109,6 +109,7 @@ def check_resume(method: type[Method], problem: Problem) -> None:
     whole, before, after = (_prepared(method, problem) for _ in range(3))
     whole.epoch()
     before.epoch()
+    # Prepared separately, as in a new worker: nothing but the state is carried over.
     after.load_state_dict(_through_json(before.state_dict()))
     lost = "a restored state gives different {}: an epoch changes what parts() or state_dict() lack"
     _require(method, after.epoch() == whole.epoch(), lost.format("scalars in the next epoch"))

@@ -71,6 +71,7 @@ class Training:
         with self.precision.forward(device):
             losses = [self.step(indices_B) for indices_B in order]
         self.epochs_done += 1
+        # Read once per epoch: reading a number in each step would stall a GPU.
         return {"loss": torch.stack(losses).mean().item()}
 
     def step(self, indices_B: Tensor) -> Tensor:

@@ -60,8 +60,10 @@ class Trial:
         """
         start = time.perf_counter()
         scalars = self.method.epoch()
+        # Scalars are numbers, so they were read from the device: its work is in this time.
         self.seconds += time.perf_counter() - start
         self.epochs_done += 1
+        # Before any evaluation: argmax of NaN is a class too, so there would be an accuracy.
         for name, value in scalars.items():
             if not math.isfinite(value):
                 raise DivergedError(f"{name} = {value}: diverged; lower the learning rate")

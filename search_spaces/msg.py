@@ -11,6 +11,7 @@ ENTRY = "the challenge's entry, in arXiv 2410.01276"
 def space(stages: Sequence[str], default_stage: str) -> Space:
     """Return the search space; it does not depend on the model's stages."""
     return Space(
+        # For SGD, so the range of Adam's rates does not apply.
         lr=Float(
             low=1e-5,
             high=0.1,

@@ -32,6 +32,7 @@ SHARPEN_T = Float(
     high=1,
     default=0.3,
     source="authors' code of arXiv 2502.10288 (0.3)",
+    # Labels are one-hot already; only predictions can be sharpened.
     when={"labels": ("agnostic",)},
 )
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from search_spaces import retrain
 from search_spaces.space import Int, Space
 
+# A single shard would be one model for all images, which the method refuses.
 SHARDS = Int(low=2, high=10, default=5, source="first guess and range of ours", unit="shards")
 
 

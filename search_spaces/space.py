@@ -94,6 +94,7 @@ class Space(Mapping[str, AnyParameter]):
 
     def active(self, name: str, values: Mapping[str, Value]) -> bool:
         """Return whether a parameter exists, given the values of the parameters before it."""
+        # A parameter that does not exist has no value, so what depends on it does not exist either.
         return all(values.get(key) in allowed for key, allowed in self[name].when.items())
 
     def reachable(self, name: str) -> bool:
@@ -135,6 +136,7 @@ class Space(Mapping[str, AnyParameter]):
             for name, parameter in self.items()
         }
         space = Space(*self._conflicts, **changed)
+        # After narrowing, because a fixed parameter has only its default until then.
         space._refuse_conflicts()
         return space
 
@@ -163,10 +165,13 @@ def _narrow(name: str, parameter: AnyParameter, wish: object) -> AnyParameter:
             raise InputError(f"search.space.{name}", wish, "needs at least one option")
         if len(set(options)) < len(options):
             raise InputError(f"search.space.{name}", wish, "lists an option twice; list each once")
+        # Trial 0 uses the default, so it must be one of the values that are left.
         default = parameter.default if parameter.default in options else options[0]
+        # Not fixed any more: who names a parameter wants it to vary, or to have this one value.
         return replace(parameter, options=options, default=default, fixed=False)
     kind = int if isinstance(parameter, Int) else float
     low, high = map(kind, _bounds(name, parameter, wish))
+    # As above: trial 0 must lie within the narrowed range.
     default = kind(min(max(parameter.default, low), high))
     return replace(parameter, low=low, high=high, default=default, fixed=False)  # type: ignore[arg-type]
 
@@ -184,6 +189,7 @@ def _bounds(name: str, parameter: Float | Int, wish: object) -> tuple[float, flo
     """Return the two bounds in a list, or a single value as both bounds."""
     kind = int if isinstance(parameter, Int) else int | float
     bounds = wish if isinstance(wish, list) else [wish, wish]
+    # In Python, True is an int too, but no bound.
     numbers = [value for value in bounds if isinstance(value, kind) and not isinstance(value, bool)]
     if len(numbers) != 2 or len(bounds) != 2 or numbers[0] > numbers[1]:  # noqa: PLR2004
         what = "a whole number" if isinstance(parameter, Int) else "a number"

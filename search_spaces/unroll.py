@@ -9,6 +9,7 @@ from search_spaces.space import Float, Space
 def space(stages: Sequence[str], default_stage: str) -> Space:
     """Return the search space; it does not depend on the model's stages."""
     return Space(
+        # For SGD, so the range of Adam's rates does not apply.
         lr=Float(low=1e-5, high=0.1, log=True, default=0.01, source=OURS, unit="1/step"),
         sigma=Float(
             low=0.1,

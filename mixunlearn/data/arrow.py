@@ -121,6 +121,7 @@ def pixels_start(shape: tuple[int, int, int]) -> int:
     """Return the byte offset of the pixels in the file of a data set with (C, H, W) images."""
     sink = pa.BufferOutputStream()
     image = np.zeros((1, *shape), np.uint8)
+    # Measured on a file of one image: the offset is up to Arrow and its version.
     one = make_dataset(image, np.zeros(1, np.int64), classes=("",), n_train=1, source="")
     _write_batch(one, sink)
     content = sink.getvalue()
@@ -191,14 +192,17 @@ def _digest(
     classes: Sequence[str],
     n_train: int,
 ) -> str:
+    # Not the source: the same images are the same data, wherever they come from.
     total = hashlib.sha256(canonical([images_NCHW.shape, list(classes), n_train]).encode())
     total.update(images_NCHW.data)
+    # In one byte order, so that all machines compute the same digest.
     total.update(labels_N.astype("<i8", copy=False).data)
     return total.hexdigest()
 
 
 @remember
 def _digest_of_version(path: Path, _: tuple[int, int, int]) -> str:
+    # The version is only part of the cache's key: a changed file is read again.
     return _digest_of(_map(path))
 
 
@@ -221,6 +225,7 @@ def _check(
 
 def _read_only(array: Array) -> Array:
     # Like arrays that are mapped from a file, so that both kinds of data sets behave the same.
+    # A view, because the caller's own array must stay writeable.
     view = array.view()
     view.flags.writeable = False
     return view
@@ -244,12 +249,13 @@ class _Around:
         pixels: the array that is mapped from it.
     """
 
-    closed = False
+    closed = False  # Arrow asks for it before it writes
 
     def __init__(self, file: IO[bytes], pixels: NDArray[np.uint8]) -> None:
         self.file, self.pixels = file, pixels
 
     def write(self, content: "Buffer") -> None:
+        # Arrow passes the pixels as one buffer; its address shows that it is already in the file.
         if getattr(content, "address", None) == self.pixels.ctypes.data:
             assert self.file.tell() == pixels_start(self.pixels.shape[1:])
             self.file.seek(self.pixels.nbytes, os.SEEK_CUR)
@@ -296,6 +302,7 @@ def _view(file: pa.NativeFile) -> Dataset:
     if reader.num_record_batches != 1:
         raise ValueError(f"{reader.num_record_batches} record batches")
     batch = reader.get_batch(0)
+    # A copy could exceed the memory, so an error is better.
     pixels = batch.column("image").flatten().to_numpy(zero_copy_only=True)
     images = pixels.reshape(header["shape"])
     labels = batch.column("label").to_numpy(zero_copy_only=True)
@@ -343,6 +350,7 @@ def _mapped(path: Path, digest: str) -> Dataset | None:
         dataset = _map(path)
     except UNREADABLE:
         return None
+    # Only the header is compared: hashing large data takes minutes, and every worker comes here.
     return dataset if dataset.digest == digest else None
 
 
@@ -352,6 +360,7 @@ def _copied(copy: Path, digest: str, origin: Origin) -> Dataset:
     try:
         copy.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{copy}.lock"):
+            # Another process may have made it while this one waited for the lock.
             found = _mapped(copy, digest)
             if found is None:
                 content = _received(digest, origin)

@@ -49,6 +49,7 @@ class Samples:
 
     def batch(self, indices_B: Tensor) -> Tensor:
         """Return images in [0, 1] as float32, shape (B, C, H, W), channels last in memory."""
+        # Converted batch by batch: as float32, all images would take four times the memory.
         images = self.images_NCHW[indices_B].to(torch.float32).div_(PIXEL_MAX)
         return images.contiguous(memory_format=torch.channels_last)
 
@@ -57,6 +58,7 @@ def shuffled(
     rng: np.random.Generator, count: int, batch: int, device: torch.device
 ) -> list[Tensor]:
     """Return one epoch over `count` samples: index batches in random order; see `cut`."""
+    # Drawn on the CPU, so that the order does not depend on the device.
     return cut(torch.from_numpy(rng.permutation(count)).to(device), batch)
 
 
@@ -107,6 +109,7 @@ def pairs(
     forget = cycled(rng, n_forget, n_retain)
     if classes is not None:
         forget = _of_other_class(rng, forget, classes[0], classes[1][retain])
+    # Both have `n_retain` indices, so they are cut at the same places.
     forget_batches = cut(torch.from_numpy(forget).to(device), batch)
     retain_batches = cut(torch.from_numpy(retain).to(device), batch)
     yield from zip(forget_batches, retain_batches, strict=True)

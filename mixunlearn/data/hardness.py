@@ -54,6 +54,7 @@ def hardness(dataset: Dataset, rows_N: Rows, by: str) -> Floats:
     for features_ND, labels_N in _chunks(dataset, rows_N):
         leverage_N = np.einsum("nd,de,ne->n", features_ND, inverse_DD, features_ND, optimize=True)
         residuals_NK = classes[labels_N] - features_ND @ weights_DK
+        # The penalty keeps each leverage below 1, so the divisor is above 0.
         left_out_NK = residuals_NK / (1 - leverage_N)[:, None]
         if by == "loss":
             scores.append((left_out_NK**2).sum(axis=1))

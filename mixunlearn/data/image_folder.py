@@ -85,6 +85,7 @@ class _Listing:
             status = entry.stat()
             self.names.append(entry.path.removeprefix(prefix))
             stamp = f"{self.names[-1]}\0{status.st_size}\0{status.st_mtime_ns}\0"
+            # Names may contain bytes that are not UTF-8, which `str.encode` refuses.
             self.stamps.update(os.fsencode(stamp))
         added = len(self.names) - before
         self.labels += [self.classes.index(name)] * added

@@ -38,4 +38,5 @@ class LabelledImages:
         return self.dataset.labels_N[self.ids_N]
 
     def __getstate__(self) -> dict[str, object]:
+        # Without the gathered arrays: a worker gathers them from its own mapped file.
         return {"dataset": self.dataset, "ids_N": self.ids_N}

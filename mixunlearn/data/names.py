@@ -34,6 +34,7 @@ def typed_path(key: str, text: str) -> Path:
     """
     try:
         path = Path(text).expanduser()
+        # Only for its errors: whether a path can exist is known by the file system alone.
         path.exists()
     except (OSError, RuntimeError) as error:  # the name is too long, or `~user` does not exist
         raise InputError(key, text, f"not a valid path ({error}): correct it") from error

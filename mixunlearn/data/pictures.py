@@ -88,6 +88,7 @@ def collect(pictures: Pictures, path: Path) -> Dataset:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # Two processes must not append to the same unfinished file.
         with FileLock(path.with_name(f".{path.name}.lock")):
             with suppress(MissingError, CorruptError):
                 return arrow.read(path)  # another process was faster
@@ -126,6 +127,7 @@ class _Growing:
         with self.pixels.open("ab") as file:
             file.truncate(self.size)  # a killed process may have written more than its note says
             self._decode(file)
+        # The note is deleted last: a process that is killed before that can repeat these steps.
         arrow.surround(self._dataset(), self.pixels)
         self.pixels.replace(self.path)
         self.note.unlink()  # last: without its note, an unfinished file is decoded from the start
@@ -164,8 +166,10 @@ class _Growing:
 
     def _keep(self, file: BinaryIO) -> None:
         """Sync the file to the disk, then write the note of its content."""
+        # In this order: a note must not count pixels that a power cut could still take.
         file.flush()
         os.fsync(file.fileno())
+        # As pairs, because JSON would turn the numbers of the pictures into text as keys.
         note = {"start": self.start, "done": self.done, "skipped": list(self.skipped.items())}
         with replacing(self.note) as temporary:
             temporary.write_text(json.dumps(note))

@@ -153,6 +153,7 @@ def _open_all(contents: Iterator[bytes]) -> Iterator[NDArray[np.uint8]]:
 def _open(content: bytes) -> NDArray[np.uint8]:
     with Image.open(BytesIO(content), formats=FORMATS) as opened:
         image: Image.Image = opened
+        # Only then, because `exif_transpose` copies every image.
         if opened.getexif().get(ORIENTATION):
             image = ImageOps.exif_transpose(opened)
         if image.mode in CONVERTED:

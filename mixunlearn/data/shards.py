@@ -68,6 +68,7 @@ def _find(key: str, text: str) -> list[Path]:
     path = typed_path(key, text)
     if path.is_dir():
         raise InputError(key, text, f"is a folder: name its files, for example {path}/*.parquet")
+    # A file that exists is meant literally, even if its name contains * or [.
     if path.exists() or not glob.has_magic(text):
         return [path]
     # glob.glob, because Path.glob does not accept absolute patterns.
@@ -81,6 +82,7 @@ def _open_shard(key: str, path: Path, image: str, label: str) -> Shard:
     with opened(key, path) as file:
         columns: list[str] = file.schema_arrow.names
         for option, column in (("data.image", image), ("data.label", label)):
+            # Parquet allows two columns of the same name; then it is unclear which one is meant.
             if columns.count(column) != 1:
                 raise InputError(
                     option, column, f"no such column in {path}; {known_names(column, columns)}"

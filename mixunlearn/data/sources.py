@@ -144,6 +144,7 @@ def _wrong(name: str, value: object) -> str | None:
         case "download":
             return None if isinstance(value, bool) else "must be true or false"
         case "size":
+            # Not isinstance: True is an int too.
             fits = type(value) is int and 1 <= value <= LARGEST_SIZE
             return None if fits else f"must be a whole number in 1..{LARGEST_SIZE}"
     return None if isinstance(value, str | os.PathLike) else "must be text: put it in quotes"
@@ -151,6 +152,7 @@ def _wrong(name: str, value: object) -> str | None:
 
 def _cached_path(source: str, options: Mapping[str, object], cache: Path) -> Path:
     contents = CONTENTS[source](**options) if source in CONTENTS else []
+    # Without contents, only a new path can show that the files are others.
     ignored = PLACES if source in CONTENTS else set[str]()
     named = {name: value for name, value in options.items() if name not in ignored}
     return cache / f"{source}-{signature([source, named, contents, VERSION])}.arrow"

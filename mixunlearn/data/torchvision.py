@@ -189,6 +189,7 @@ def _joined(
 def _read_idx(path: Path) -> Images:
     """Return the array in a compressed IDX file of bytes."""
     content = gzip.decompress(path.read_bytes())
+    # IDX: two zeros, the type, the number of axes, then the sizes, highest byte first.
     axes = content[3]
     shape = np.frombuffer(content, ">u4", axes, offset=4)
     return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape)
@@ -197,6 +198,7 @@ def _read_idx(path: Path) -> Images:
 def _read_mat(path: Path) -> tuple[Images, Labels]:
     """Return the images and labels in one of SVHN's MATLAB files; digit 0 has label 10 there."""
     found = need("scipy.io", "svhn", "scipy").loadmat(path, variable_names=["X", "y"])
+    # The axes in the file are H, W, C, N.
     return found["X"].transpose(3, 2, 0, 1), found["y"].ravel().astype(np.int64) % len(DIGITS)
 
 
@@ -233,6 +235,7 @@ def _download(source: str, raw: Raw, folder: Path) -> None:
     reasons, part = [], f".{raw.name}.part"
     for address in raw.addresses:
         try:
+            # Under a hidden name, so that an incomplete file is not taken for the published one.
             get(address, folder, part, raw.md5)
             (folder / part).replace(folder / raw.name)
         except (OSError, RuntimeError, HTTPException) as error:

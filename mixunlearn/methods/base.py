@@ -105,6 +105,7 @@ class Method(ABC):
         """Build the unlearner and everything else that is trained; only the seed decides how."""
         self.context = context
         self.gradient_masks: dict[str, Tensor] = {}
+        # NumPy's: draws are the same on every device, and its state is plain data for checkpoints.
         self.rng = np.random.default_rng(context.seed)
         self.model = self.start(context)
         self.optimizer: torch.optim.Optimizer = adam(self.model, self.lr)
@@ -112,10 +113,12 @@ class Method(ABC):
     def start(self, context: Context) -> StagedModel:
         """Return the model that unlearning starts from: a copy of the original."""
         model = deepcopy(context.original)
+        # The original is frozen, and so is its copy.
         return model.requires_grad_(True)
 
     def epoch(self) -> dict[str, float]:
         """Make one pass over D_r or D_f and return the mean of each step's scalars."""
+        # In each epoch, because the evaluation between epochs leaves the model in evaluation mode.
         self.set_mode()
         scalars: dict[str, list[Tensor]] = {}
         with self.context.precision.forward(self.context.device):
@@ -208,6 +211,7 @@ class OneStep(Method):
 
     def epoch(self) -> dict[str, float]:
         """Restore the original's weights and change them."""
+        # A second epoch, or one that is repeated after a crash, must not change the weights twice.
         self.model.load_state_dict(self.context.original.state_dict())
         self.model.eval()
         return {name: scalar.item() for name, scalar in self.apply().items()}

@@ -55,6 +55,7 @@ class Boundary(Method):
             )
             return
         self.last = last_linear(self.model, context.classes)
+        # On the CPU, so that the weights do not depend on the device.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_for("shadow class", context.seed))
             shadow = nn.Linear(self.last.in_features, 1)
@@ -78,6 +79,7 @@ class Boundary(Method):
         def widen(_: nn.Module, features: tuple[Tensor], logits_BK: Tensor) -> Tensor:
             return torch.cat((logits_BK, self.shadow(features[0])), dim=1)
 
+        # The hook exists only during a step: evaluation must see K classes.
         with self.last.register_forward_hook(widen):
             logits: Tensor = self.model(images)
         return logits

@@ -26,6 +26,8 @@ class ConvolutionTranspose(Finetune):
         """Return a copy of the original with its kernels transposed."""
         model = super().start(context)
         for module in model.modules():
+            # Transposed, a kernel that is not square would have another shape.
             if isinstance(module, nn.Conv2d) and len(set(module.kernel_size)) == 1:
+                # Cloned, because the source and the target of a copy must not share memory.
                 module.weight.copy_(module.weight.transpose(2, 3).clone())
         return model

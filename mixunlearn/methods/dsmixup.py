@@ -82,4 +82,5 @@ def pair_up(rng: np.random.Generator, shards: Sequence[Indices]) -> tuple[Indice
     places = np.arange(length)
     first = rng.permutation(length) % count
     further = rng.integers(1, count, size=length) if count > 1 else 0
+    # A distance of 1 to `count` - 1 never leads back to the first image's shard.
     return orders[first, places], orders[(first + further) % count, places]

@@ -24,5 +24,6 @@ class EUk(CFk):
         for module, untrained in zip(
             split(model, self.k)[1], split(initial, self.k)[1], strict=True
         ):
+            # With batch norm's statistics, which belong to the old weights.
             module.load_state_dict(untrained.state_dict())
         return model

@@ -40,6 +40,7 @@ class Fisher(OneStep):
         deviations = []
         for name, weight in self.model.named_parameters():
             inverse = (1 / (fisher[name] + TINY)).clamp(max=MAX_INVERSE)
+            # The variance has the power 1/2, so the deviation has 1/4.
             deviation = (self.alpha * inverse) ** 0.25
             noise = torch.randn(weight.shape, generator=generator).to(weight.device)
             weight.add_(deviation * noise)

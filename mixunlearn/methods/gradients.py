@@ -41,6 +41,7 @@ def mean_gradient(model: StagedModel, samples: Samples) -> Weights:
     weights = _weights(model)
 
     def summed(images: Tensor, labels_B: Tensor) -> Weights:
+        # Sums, because in a mean of means, images of a smaller last batch would count more.
         return _slopes(_losses(model, weights, images, labels_B).sum(), weights)
 
     return _mean(len(samples), (summed(*part) for part in _batches(samples)))
@@ -64,6 +65,7 @@ def diagonal_fisher(model: StagedModel, samples: Samples) -> Weights:
     def summed(images: Tensor, labels_B: Tensor) -> Weights:
         return {name: value.sum(0) for name, value in vmap(squares)(images, labels_B).items()}
 
+    # `vmap` holds a gradient of all weights for each image, so the batch depends on the model.
     room = GRADIENT_BYTES // sum(weight.nbytes for weight in weights.values())
     parts = _batches(samples, batch=min(max(room, 1), BATCH))
     return _mean(len(samples), (summed(*part) for part in parts))
@@ -105,6 +107,7 @@ def _weights(model: StagedModel) -> Weights:
 
 def _losses(model: StagedModel, weights: Weights, images: Tensor, labels_B: Tensor) -> Tensor:
     """Return each sample's cross entropy, shape (B,)."""
+    # Not `model(images)`: gradients are taken of detached copies, as the model may be frozen.
     logits = functional_call(model.eval(), weights, (images,))
     return F.cross_entropy(logits, labels_B, reduction="none")
 

@@ -58,6 +58,7 @@ class Influence(OneStep):
     def curvature(self) -> Callable[[Weights], Weights]:
         """Return `v ↦ (F_r + δ) v`, from at most `SAMPLES` images, always the same ones."""
         retain = self.context.retain
+        # Not `self.rng`: every epoch starts from the original and must take the same step.
         rng = np.random.default_rng(seed_for("curvature", self.context.seed))
         drawn = np.sort(rng.permutation(len(retain))[:SAMPLES])
         indices_N = torch.from_numpy(drawn).to(self.context.device)

@@ -66,6 +66,7 @@ class Laf(Scheduled):
 
     def epoch(self) -> dict[str, float]:
         """Make one pass over D_r; train the autoencoders before the first one."""
+        # Not in `prepare`: a resumed trial loads its autoencoders instead of training them.
         if self.epochs_done == 0:
             precision = self.context.precision
             fit(self.vae, torch.cat((self.forget_NE, self.retain_NE)), self.rng, precision)
@@ -77,6 +78,7 @@ class Laf(Scheduled):
         forget_BE, retain_BE = self.both(forget_B, retain_B)
         loss_ue = misfit(self.vae, retain_BE) - misfit(self.forget_vae, forget_BE)
         self.step(loss_ue, optimizer=self.optimizer_ue)
+        # Computed again, because the first step has changed the unlearner.
         forget_BE, retain_BE = self.both(forget_B, retain_B)
         known = self.retain_NE[retain_B].float(), self.forget_NE[forget_B].float()
         ratio = contrastive_ratio(retain_BE, known[0], forget_BE, known[1], 1, 1, self.tau)
@@ -111,6 +113,7 @@ def misfit(vae: VAE, x_BE: Tensor) -> Tensor:
 def untrained(x_NE: Tensor, latent: int, seed: int) -> VAE:
     """Return a frozen, untrained autoencoder for representations, on their device."""
     with torch.random.fork_rng(devices=[]):
+        # On the CPU, so that the weights do not depend on the device.
         torch.manual_seed(seed)
         return VAE(x_NE.shape[1], latent).to(x_NE.device).requires_grad_(False)
 

@@ -38,6 +38,7 @@ class LafR(Laf):
         """Take LAF's steps and one repair step."""
         scalars = super().update(forget_B, retain_B)
         retain = self.context.retain
+        # Only the classifier is repaired, so the layers before it need no gradient.
         with torch.no_grad():
             retain_BE = representation(self.model, retain.batch(retain_B))
         loss = F.cross_entropy(self.head(retain_BE), retain.labels(retain_B))

@@ -66,6 +66,7 @@ class MixUnlearn(MixtureMethod):
         if self.mixing != "mixblock":
             return
         channels = context.forget.features[self.stage].shape[1]
+        # On the CPU, so that the weights do not depend on the device.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_for("generator", context.seed))
             generator = MixBlock(channels, lam_concat=self.lam_concat)
@@ -78,6 +79,7 @@ class MixUnlearn(MixtureMethod):
         forget = self.context.forget.batch(forget_B)
         retain = self.context.retain.batch(retain_B)
         scalars: dict[str, Tensor] = {}
+        # Step 0 is always due, so every epoch has the generator's scalars, as the contract demands.
         if self.mixing == "mixblock" and self.step_number % self.gen_interval == 0:
             scalars = self.update_generator(forget, retain, forget_B, retain_B)
         return scalars | self.update_unlearner(forget, retain, forget_B, retain_B)
@@ -115,6 +117,7 @@ class MixUnlearn(MixtureMethod):
         lam = self.draw_lambda()
         images = [retain, forget] if self.real else []
         if self.mixing != "none":
+            # Appended last, whether there are real images or not: see `outputs[-1]`.
             images.append(self.mixture(forget, retain, forget_B, retain_B, lam))
         outputs = self.outputs(*images)
         losses: dict[str, Tensor] = {}
@@ -187,6 +190,7 @@ class MixUnlearn(MixtureMethod):
         """Move the averaged unlearner one step towards the current one."""
         for weight, current in zip(self.ema.parameters(), self.model.parameters(), strict=True):
             weight.lerp_(current, 1 - EMA_DECAY)
+        # Batch norm's statistics are averages already, and its counter is an integer.
         for buffer, latest in zip(self.ema.buffers(), self.model.buffers(), strict=True):
             buffer.copy_(latest)
 

@@ -59,6 +59,7 @@ class MuMis(Method):
     def others(self, classes_B: Tensor) -> Tensor:
         """Return a random class for each image, different from its own."""
         classes = self.context.classes
+        # A shift of 1 to K - 1 never leads back to the image's own class.
         steps = self.rng.integers(1, classes, size=len(classes_B))
         return (classes_B + torch.from_numpy(steps).to(classes_B.device)) % classes
 

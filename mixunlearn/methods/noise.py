@@ -84,6 +84,7 @@ class NoiseMethod(Scheduled, ABC):
         optimizer = Adam([z_NCHW], lr=self.lr_noise)
         with context.precision.forward(context.device):
             for _ in range(self.noise_steps):
+                # The model scales [0, 1] itself, so z is mapped to there.
                 loss = F.cross_entropy(context.original((z_NCHW + 1) / 2), classes_N)
                 norm = z_NCHW.square().sum(dim=(1, 2, 3)).mean()
                 self.step((-loss if wrong else loss) + self.penalty * norm, optimizer=optimizer)

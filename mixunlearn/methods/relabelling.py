@@ -60,6 +60,7 @@ def random_wrong(
     Returns:
         Shape (N,), int64.
     """
+    # The largest of independent uniform scores is a uniform choice among the classes.
     scores_NK = torch.from_numpy(rng.random((len(classes_N), classes)))
     return best_wrong(scores_NK.to(classes_N.device), classes_N, forgotten)
 
@@ -75,6 +76,7 @@ def best_wrong(scores_NK: Tensor, classes_N: Tensor, forgotten: Sequence[int]) -
     Returns:
         Shape (N,), int64; a sample's own class if all others are forgotten.
     """
+    # Finite, unlike -inf for forgotten classes: a sample's own class is the last resort.
     lowest = torch.finfo(scores_NK.dtype).min
     wrong_NK = scores_NK.scatter(1, classes_N[:, None], lowest)
     wrong_NK[:, list(forgotten)] = -torch.inf

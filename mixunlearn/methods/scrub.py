@@ -60,17 +60,20 @@ class Scrub(Scheduled):
     def prepare(self, context: Context) -> None:
         """Build the student; with `rewind`, also the model that is delivered."""
         super().prepare(context)
+        # On the CPU, so that the push does not depend on the model's device.
         generator = torch.Generator().manual_seed(seed_for("push", context.seed))
         for weight in self.model.parameters():
             noise = torch.randn(weight.shape, generator=generator).to(weight.device)
             weight.data.mul_(1 + PUSH * noise)
         self.student, self.delivered_error = self.model, math.inf
         if self.rewind:
+            # The optimizer holds the student's weights, so the copy is the one to deliver.
             self.model = deepcopy(self.student)
             self.alike = of_same_classes(context.held_out, context.forget)
 
     def epoch(self) -> dict[str, float]:
         """Move away from the original on D_f and towards it on D_r; choose what to deliver."""
+        # The common epoch loop trains `self.model`.
         delivered, self.model = self.model, self.student
         if self.epochs_done < self.msteps:
             self.push_away()
@@ -106,6 +109,7 @@ class Scrub(Scheduled):
         """Deliver the newest weights, unless the delivered ones have a better error on D_f."""
         wanted = error(self.student, self.alike)
         newest = error(self.student, self.context.forget)
+        # The first error is infinite, so the first epoch is always delivered.
         if abs(newest - wanted) <= abs(self.delivered_error - wanted):
             self.model.load_state_dict(self.student.state_dict())
             self.delivered_error = newest

@@ -80,6 +80,7 @@ class ShardedMethod(Method, ABC):
         seed = seed_for("shards", context.seed)
         dealt = deal(len(context.forget), len(context.retain), self.shards, seed)
         left = [shard for shard in dealt if len(shard.retain)]
+        # Before `super().prepare`, which calls `start` with them.
         self.untouched = [shard.retain for shard in left if not len(shard.forget)]
         self.affected = [shard.retain for shard in left if len(shard.forget)]
         super().prepare(context)

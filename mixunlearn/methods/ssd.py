@@ -42,6 +42,7 @@ class SSD(OneStep):
             of_forget = forget_importance[name]
             of_all = share * of_forget + (1 - share) * retain_importance[name]
             chosen.append((of_forget > self.alpha * of_all).flatten())
+            # NaN (0 / 0) for weights that no image needs; they are not chosen below.
             factor = (self.dampening * of_all / of_forget).clamp(max=1)
             weight.mul_(torch.where(chosen[-1].view_as(weight), factor, 1))
         return {

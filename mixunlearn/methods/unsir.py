@@ -35,6 +35,7 @@ class UNSIR(NoiseMethod):
         """Learn the noise and draw the part of D_r."""
         super().prepare(context)
         size = max(round(self.share * len(context.retain)), 1)
+        # Drawn here, so that a resumed trial draws the same part from its seed.
         part = self.rng.permutation(len(context.retain))[:size]
         self.part_N = torch.from_numpy(part).to(context.device)
 

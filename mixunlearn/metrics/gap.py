@@ -44,6 +44,7 @@ class ReferenceSet:
         """Return each reference's value of a metric; `div/js` compares it with the others."""
         if metric == "div/js":
             return [
+                # Its divergence from itself is 0, which would make the spread too small.
                 self.without(i).divergence(evaluation)
                 for i, evaluation in enumerate(self.evaluations)
                 if len(self.evaluations) > 1
@@ -88,6 +89,7 @@ class ReferenceSet:
                 result[f"gap/{name}"] = abs(value - references.mean())
             if len(references) > 1:
                 spread = max(references.std(ddof=1), self.resolution.get(name, 0.0))
+                # 0 for two references: their divergence is the same in both directions.
                 if spread:
                     result[f"z/{name}"] = (value - references.mean()) / spread
         result["gap/avg"] = float(np.mean([result[f"gap/{name}"] for name in self.gap_metrics]))

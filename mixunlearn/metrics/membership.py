@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 Probabilities = npt.NDArray[np.float32]
 
-TREES = 100
+TREES = 100  # as in LAF's code
 DRAWS = 5  # a draw of 150 images varies by 3 to 5 points, more than retrained models differ
 
 
@@ -33,6 +33,7 @@ def attack_success(
     Raises:
         ValueError: fewer than one forget, one retain and two held-out images.
     """
+    # Equal numbers, unlike in LAF's code: with unbalanced sets, chance would not be 50 %.
     n = min(len(forget_NK), len(retain_NK), len(held_out_NK) // 2)
     if n < 1:
         raise ValueError("the attack needs one forget, one retain and two held-out images")
@@ -42,6 +43,7 @@ def attack_success(
         members = retain_NK[rng.permutation(len(retain_NK))[:n]]
         claimed = forget_NK[rng.permutation(len(forget_NK))[:n]]
         outsiders = held_out_NK[rng.permutation(len(held_out_NK))[: 2 * n]]
+        # Disjoint halves: the attacker must not be asked about images it learned from.
         learning = np.concatenate((members, outsiders[:n]))
         asking = np.concatenate((claimed, outsiders[n:]))
         successes.append(_attack(learning, asking))
@@ -56,5 +58,6 @@ def _attack(learning: Probabilities, asking: Probabilities) -> float:
     answers = np.repeat((1, 0), len(learning) // 2)
     # One thread: Ray limits a trial's CPUs, and the result must not depend on their number.
     attacker = XGBClassifier(n_estimators=TREES, n_jobs=1, random_state=0)
+    # Sorted outputs show how sure the model is, not which class it predicts.
     attacker.fit(np.sort(learning, axis=1), answers)
     return float(np.mean(attacker.predict(np.sort(asking, axis=1)) == answers))

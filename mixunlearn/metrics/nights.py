@@ -70,10 +70,12 @@ class Shift:
 
     def score(self, shift: float) -> float:
         """Return the normal score of a shift: standard normal if nothing changed."""
+        # Upper tails, because the cdf of a large shift rounds to 1, whose score is infinite.
         score = float(stats.norm.isf(stats.t.sf(shift / self.error, self.freedom)))
         if abs(self.skewness) < NO_SKEWNESS:
             return score
         third = self.skewness / 6
+        # A Pearson III distribution has an end; a shift beyond it counts as one at the end.
         return (math.cbrt(max(3 * third * score + 1, 0.0)) - 1) / third + third
 
 
@@ -130,6 +132,7 @@ def watch(nights: Iterable[Night], *, margin: float, error: float) -> Iterator[D
         if alarm and shift and shift.high < margin:
             level, alarm, seen = 0.0, False, history
         elif shift and not alarm:
+            # Half of the shift to detect, which is the best choice for a CUSUM.
             reference = max(shift.score(margin / 2), LEAST_REFERENCE)
             # Rounded, so that the cache of `alarm_limit` is used.
             limit = alarm_limit(round(reference, 1), error)
@@ -155,6 +158,7 @@ def duel(differences: Sequence[float], *, margin: float, error: float) -> Duel:
     if count == 1:
         return Duel(mean=mean, low=-math.inf, high=math.inf, pairs=1, state="open")
     spread = max(float(values.std(ddof=1)), SMALLEST * margin) / math.sqrt(count)
+    # The test is repeated each night, so the nights of a month share the error.
     low = mean + float(stats.t.ppf(error / MONTH, count - 1)) * spread
     high = mean + float(stats.t.ppf(1 - SURE, count - 1)) * spread
     state: State = "won" if low > 0 else "lost" if high < margin else "open"
@@ -200,6 +204,7 @@ def alarm_limit(reference: float, error: float) -> float:
 
 def _survival(limit: float, reference: float) -> float:
     """Return the probability of no alarm in a night after many nights without an alarm."""
+    # The lowest state is half as wide: the level is never below 0 (Brook & Evans).
     width = 2 * limit / (2 * STATES - 1)
     at = np.arange(STATES) * width
     # From state i to state j; the lowest state includes all values below zero.
@@ -217,11 +222,13 @@ def _compared(night: Night, history: Sequence[Night], margin: float) -> Shift | 
     freedom = sum(map(len, draws.values())) - len(draws)
     if not same or not freedom:
         return None
+    # Each forget set has its own mean, but all share one spread.
     squares = sum(float(np.var(values)) * len(values) for values in draws.values())
     spread = max(math.sqrt(squares / freedom), SMALLEST * margin)
     error = spread * math.sqrt(1 / len(gaps) + 1 / len(same))
     mean = float(gaps.mean() - np.mean(same))
     reach = float(stats.t.ppf(1 - SURE, freedom)) * error
+    # Third cumulants of the two means: the second is subtracted, so its sign is reversed.
     both = (1 / len(gaps) + 1 / len(same)) ** 1.5
     skewness = _skewness(draws.values(), spread) * (len(gaps) ** -2 - len(same) ** -2) / both
     return Shift(

@@ -8,6 +8,7 @@ from mixunlearn.models.staged import StagedModel
 from mixunlearn.models.wrapped import Wrapped
 
 LOGITS_DIM = 2
+# Each pooling and stride halves the resolution; smaller images would leave no pixel.
 SMALLEST_IMAGE = {"cnn": 4, "convnet": 8, "resnet18": 8, "resnet34": 8, "resnet50": 8}
 
 

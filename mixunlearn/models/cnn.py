@@ -21,6 +21,7 @@ def cnn(*, channels: int, size: tuple[int, int], classes: int, width: int = 16) 
         stages={"pool1": _block(channels, width), "pool2": _block(width, 2 * width)},
         head=nn.Sequential(
             nn.Flatten(),
+            # Deviation: LAF's code has no ReLU between these linear layers.
             nn.Linear(features, 256),
             nn.ReLU(),
             nn.Linear(256, 128),

@@ -28,6 +28,7 @@ def convnet(*, channels: int, size: tuple[int, int], classes: int, width: int = 
 
 def _block(inputs: int, outputs: int) -> nn.Module:
     return nn.Sequential(
+        # No bias: batch norm subtracts it again and has its own.
         nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False),
         nn.BatchNorm2d(outputs),
         nn.ReLU(),

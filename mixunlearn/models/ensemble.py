@@ -30,6 +30,7 @@ class Ensemble(StagedModel):
         """Return the logarithm of the mean softmax as logits; see `StagedModel`."""
         for name in names:
             raise KeyError(name)
+        # In log space, because the logarithm of a mean that underflows to 0 is -inf.
         outputs = torch.stack([torch.log_softmax(member(images), 1) for member in self.members])
         return torch.logsumexp(outputs, 0) - math.log(len(self.members)), {}
 

@@ -74,6 +74,7 @@ def _fits(shape: Iterable[int], size: tuple[int, int]) -> bool:
 
 
 def _last_outer(names: list[str]) -> str:
+    # `min` returns the first of equal names, so they are reversed to get the last.
     return min(reversed(names), key=lambda name: name.count("."))
 
 

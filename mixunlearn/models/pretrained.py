@@ -49,6 +49,7 @@ class Pretrained:
         """
         found = torchvision.published(model) if source == PUBLISHED else _from_file(source)
         tensors = {
+            # NumPy has no bfloat16, and a digest must not depend on the precision of the file.
             name: (tensor.float() if tensor.is_floating_point() else tensor).numpy()
             for name, tensor in found.items()
         }

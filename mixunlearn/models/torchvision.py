@@ -70,10 +70,12 @@ def _models(name: str) -> ModuleType:
 
 def _options(name: str, size: tuple[int, int]) -> dict[str, Any]:
     """Return the options that some models need in addition to the number of classes."""
+    # Their position embeddings are built for one size of images.
     if name.startswith("vit_"):
         return {"image_size": size[0]}
     if name.startswith("maxvit_"):
         return {"input_size": size}
     if name in {"googlenet", "inception_v3"}:
+        # Without `init_weights`, torchvision warns that its default will change.
         return {"aux_logits": False, "init_weights": True}  # auxiliary heads add more outputs
     return {}

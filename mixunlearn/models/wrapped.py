@@ -60,6 +60,7 @@ class Wrapped(StagedModel):
         self.register_buffer("mean_C11", torch.tensor(mean).reshape(-1, 1, 1), persistent=False)
         self.register_buffer("sd_C11", torch.tensor(sd).reshape(-1, 1, 1), persistent=False)
         _switch_dropout_off(network)
+        # Found by one run, because a module does not tell the shape of its output.
         self.maps = self._maps(torch.zeros(2, *image_shape))
         self.stage_names = few(self.maps)
         self.default_stage = (*self.stage_names[-2:], "")[0]
@@ -75,6 +76,7 @@ class Wrapped(StagedModel):
             assert found_map is not None
             found[name] = found_map.clone()  # the next layers may change it in place
 
+        # The look-up raises the KeyError that the interface promises for unknown names.
         with _watched(self.network, [name for name in names if self.maps[name]], keep):
             logits: Tensor = self.network(self._prepared(images))
         return logits, found
@@ -153,7 +155,8 @@ def _hooked(module: nn.Module, name: str, tell: Callable[[str, object], None]) -
 
 def _switch_dropout_off(network: nn.Module) -> None:
     for module in network.modules():
+        # Stochastic depth is recognised by its name, because torchvision is optional.
         if isinstance(module, DROPOUTS) or type(module).__name__ == "StochasticDepth":
             module.p = 0.0  # type: ignore[assignment]
         elif isinstance(module, nn.MultiheadAttention):
-            module.dropout = 0.0
+            module.dropout = 0.0  # a number here, not a submodule

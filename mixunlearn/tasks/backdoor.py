@@ -61,12 +61,14 @@ class BackdoorTask(Task):
 
     def gap_metrics(self, held_out: str) -> tuple[str, ...]:
         """Return the metrics of the paper's table, and how often the trigger works."""
+        # Without it, a method could close the backdoor only for the images of D_f.
         return (*super().gap_metrics(held_out), SUCCESS)
 
     def measures(self, held_out: LabelledImages, truth_N: Rows) -> Sequence[Measure]:
         """Return the measure of how often the trigger works on unseen images of other classes."""
         other_N = held_out.labels_N != self.target
 
+        # A function, because measures are also read only for their names and numbers of images.
         def baits() -> Images:
             return triggered(held_out.images_NCHW[other_N], self.size)
 

@@ -20,6 +20,7 @@ def replaced(
     """
     all_images_NCHW, all_labels_N = dataset.images_NCHW, dataset.labels_N.copy()
     all_labels_N[rows_N] = labels_N
+    # Copied only then; otherwise the pixels stay mapped from the source's file.
     if images_NCHW is not None:
         all_images_NCHW = all_images_NCHW.copy()
         all_images_NCHW[rows_N] = images_NCHW

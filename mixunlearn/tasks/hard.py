@@ -34,6 +34,7 @@ class HardTask(Task):
 
         count = share(self.fraction, train_N)
         score_N = hardness(dataset, train_N, self.by)
+        # Negated instead of reversed, so that equal scores keep their order in both cases.
         ranked_N = np.argsort(score_N if self.order == "lowest" else -score_N, kind="stable")
         return train_N[ranked_N][:count]
 

@@ -74,6 +74,7 @@ class Classes(Key):
         """Return the sorted classes; see `Key.check`."""
         key, number = f"task.{name}", len(dataset.classes)
         classes = self._half(number) if value is None else value
+        # A text is a sequence too, of its characters.
         if isinstance(classes, str) or not isinstance(classes, Sequence):
             raise InputError(key, classes, "must be a list of numbers, for example [0]")
         if not classes:
@@ -86,6 +87,7 @@ class Classes(Key):
         return tuple(sorted(checked))
 
     def _half(self, number: int) -> list[int]:
+        # A single class is in both halves, so that neither is empty.
         lower, upper = range(max(1, number // 2)), range(number // 2, number)
         return list(lower if self.half == "lower" else upper)
 
@@ -113,6 +115,7 @@ class Fraction(Key):
     def check(self, name: str, value: object, dataset: Dataset) -> float:
         """Return the share; see `Key.check`."""
         if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1:
+            # 1 and 1.0 are the same task, but JSON, and so a key, would distinguish them.
             return float(value)
         remedy = "must be a number above 0, at most 1, for example 0.1"
         raise InputError(f"task.{name}", value, remedy)
@@ -200,4 +203,5 @@ def check_class(name: str, index: object, names: Sequence[str]) -> int:
 
 
 def _is_whole(value: object) -> TypeGuard[int]:
+    # NumPy's integers count; YAML's `true` does not, although a bool is an int in Python.
     return isinstance(value, Integral) and not isinstance(value, bool)

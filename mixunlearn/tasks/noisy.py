@@ -52,6 +52,7 @@ class NoisyTask(Task):
     def corrupted(self, dataset: Dataset, forget_N: Rows, key: str) -> Dataset:
         """Return the data set with labels in D_f that are drawn uniformly from the wrong ones."""
         rng, classes = np.random.default_rng(seed_for("wrong labels", key)), len(dataset.classes)
+        # A shift of 1 to K - 1 never gives the true label, and all wrong ones equally often.
         shifts_N = rng.integers(1, classes, len(forget_N))
         return replaced(dataset, forget_N, (dataset.labels_N[forget_N] + shifts_N) % classes)
 

@@ -73,6 +73,7 @@ class SemiTask(Task):
         if not count:
             remedy = f"knows none of {len(retain_N)} labels: {1 / len(retain_N):.2g} knows one"
             raise InputError("task.labelled", self.labelled, remedy)
+        # `labelled` is not part of the seed, so a larger share contains a smaller one.
         return shuffled(retain_N, dataset, self.forgetting.content(), seed, "labelled")[:count]
 
     def words(self, names: Sequence[str], *, forget: int, retain: int, known: int) -> str:
