@@ -143,6 +143,7 @@ def submit(
         typer.Option("--stop", metavar="JOB", help="Stop a job; submit again to resume it."),
     ] = None,
     home: Annotated[
+        # Not a Path: `~` is the home of the cluster's user, not ours.
         str | None, typer.Option(help="Folder on the cluster's head ['~/mixunlearn-runs'].")
     ] = None,
     address: Annotated[
@@ -170,6 +171,7 @@ def submit(
             home=home,
             address=address,
             follow=follow,
+            # Standard output is for the result.
             show=lambda text: print(text, end="", file=sys.stderr, flush=True),
         )
         console().print(state.line, soft_wrap=True)

@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 from distributed.config.section import Section
 
 _ADDRESS = re.compile(r"[\w.!#$%&'*+/=^{|}~-]+@[A-Za-z0-9][A-Za-z0-9.-]*", re.ASCII)
+# A name or IPv4, or IPv6.
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
 
 When: TypeAlias = Literal["news", "always"]
@@ -35,6 +36,7 @@ def _line(text: str) -> str:
     return text
 
 
+# RFC 5321 allows 256 characters, with the angle brackets around an address.
 Address: TypeAlias = Annotated[str, Field(max_length=254), AfterValidator(_address)]
 Line: TypeAlias = Annotated[str, AfterValidator(_line)]
 

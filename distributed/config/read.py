@@ -50,6 +50,7 @@ def make_experiment(content: dict[str, Any]) -> Experiment:
         experiment = Experiment.model_validate(content)
     except ValidationError as error:
         raise _first_error(error.errors(), content.get("task")) from error
+    # First: the checks below look up the names in the registries.
     check_names(experiment)
     check_model(experiment.model)
     check_method(experiment)
@@ -111,6 +112,7 @@ def _no_task_key(name: str, kind: str) -> str:
 
 
 def _nearest(key: str) -> str:
+    # cutoff=0: there is always a nearest key, so [0] never fails.
     return f"unknown key; did you mean {get_close_matches(key, _keys(), n=1, cutoff=0.0)[0]}?"
 
 

@@ -16,6 +16,7 @@ class _Loader(yaml.SafeLoader):
     """YAML in which 1e-4 is a number, keys are text, and no key is given twice."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:  # noqa: ANN401 (PyYAML's)
+        # Checked here, because PyYAML keeps the last of equal keys without a word.
         node: yaml.MappingNode = super().compose_mapping_node(anchor)
         given = set()
         for key, _ in node.value:
@@ -31,6 +32,7 @@ def _refused(problem: str, node: yaml.Node) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
 
 
+# By YAML 1.1, which PyYAML reads, a float needs a dot: 1e-4 would be text.
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
 )
@@ -44,6 +46,7 @@ def read_file(path: Path) -> dict[str, Any]:
     """
     try:
         content = _load(path.read_text(encoding="utf-8"))
+    # Before ValueError, of which it is a subclass.
     except UnicodeDecodeError as error:
         raise _unreadable(path, "not a text file in UTF-8") from error
     except OSError as error:

@@ -43,8 +43,8 @@ class Journal:
     """
 
     def __init__(self, nights: Nights, record: NightRecord) -> None:
-        # Written at once, so that a night killed during its first step is known to have begun.
         self.nights, self.record = nights, record
+        # Written at once, so that a night killed during its first step is known to have begun.
         nights.write(record)
 
     def keep(self, part: PartRecord) -> None:
