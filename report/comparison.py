@@ -141,17 +141,21 @@ def rank_bounds(samples: Sequence[Values], seed: int = 0) -> list[tuple[int, int
     Returns:
         Lowest and highest rank of the middle 95 % of draws, 1 is best.
     """
+    # A fixed seed: the same results must not get other bounds when the page is written again.
     rng = np.random.default_rng(seed)
+    # Shape (methods, draws).
     means = np.stack([rng.choice(sample, (DRAWS, len(sample))).mean(axis=1) for sample in samples])
     # Equal means tie: both then have the better rank.
     ranks = 1 + (means[None] < means[:, None]).sum(axis=1)
     tail = (1 - CONFIDENCE) / 2
+    # "nearest": there is no rank between two ranks.
     bounds = np.quantile(ranks, (tail, 1 - tail), axis=1, method="nearest").astype(int)
     return [(int(low), int(high)) for low, high in bounds.T]
 
 
 def _table(results: Sequence[CellResult]) -> Table:
     judged = [result for result in results if result.summary.get("best")]
+    # References and original are the same for all methods: data, model and recipe are shared.
     any_summary: Mapping[str, Any] = judged[0].summary if judged else {}
     references = any_summary.get("references", {})
     methods = dict.fromkeys(result.method for result in results)

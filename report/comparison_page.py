@@ -157,6 +157,7 @@ def write_comparison(
     environment = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,
+        # A misspelt name in the template is an error, not an empty place.
         undefined=StrictUndefined,
         trim_blocks=True,
     )
@@ -214,11 +215,13 @@ def _curves(table: Table, results: Sequence[CellResult]) -> Iterator[tuple[str, 
         ]
         if own:
             shortest = min(map(len, own))
+            # Up to the shortest: later on, the mean would jump where a search ends.
             yield standing.method, np.mean([curve[:shortest] for curve in own], axis=0)
 
 
 def _draw_levels(axes: Axes, table: Table) -> None:
     if len(table.own_gaps) and table.own_gaps.max() > 0:
+        # An own gap may be zero, which a logarithmic axis cannot show.
         low = max(float(table.own_gaps.min()), float(table.own_gaps.max()) / 10)
         axes.axhspan(low, float(table.own_gaps.max()), color=GREEN, alpha=0.2, linewidth=0)
     if table.original.get(GAP):

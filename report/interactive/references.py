@@ -36,6 +36,7 @@ def against_references(report_data: ReportData) -> go.Figure:
 
 def _strip_axes(samples: Sequence[Sample], place: int) -> dict[str, Any]:
     low, high = range_of(samples)
+    # All values may be equal: an axis of no length cannot be drawn.
     margin = 0.08 * (high - low) or 0.5
     names = [sample.label for sample in samples] if place % 2 else [""] * len(samples)
     rows = {"tickvals": list(range(len(samples))), "ticktext": names, "showgrid": False}

@@ -69,6 +69,7 @@ def placed(axis: Axis, values: Sequence[Any], *, absent: str, above: bool = Fals
     numeric = axis.low is not None and all(isinstance(each, int | float | None) for each in values)
     at_N, ends, ticks, labels = (_numbers if numeric else _options)(axis, values)
     low, high = float(ends.min()), float(ends.max())
+    # A single value has no length, and fractions of it would put everything on one spot.
     length = high - low or 1.0
     used_N = np.isfinite(at_N)
     if not used_N.all():

@@ -55,6 +55,7 @@ def metrics_figure(summary: Mapping[str, Any]) -> Figure:
     for index, (metric, samples) in enumerate(strips.items()):
         _draw_strip(panels[index], metric, samples, labelled=index % 2 == 0)
     for panel in panels[len(strips) :]:
+        # With an odd number of strips.
         panel.remove()
     figure.supxlabel(CAPTION, fontsize=9, color=INK)
     return figure
@@ -126,6 +127,7 @@ def range_of(samples: Sequence[Sample]) -> tuple[float, float]:
     """Return the range to show: all values, unless original or default would hide the others."""
     references, original, default, best, again = samples
     near = [bound for sample in (references, best, again) for bound in _extent(sample)]
+    # The default first: it may fit where the original, which is usually farther, does not.
     for sample in (default, original):
         stretched = [*near, *_extent(sample)]
         span = max(near, default=0.0) - min(near, default=0.0)
