@@ -133,6 +133,7 @@ def _processors() -> Check:
 
 def _accelerators() -> Check:
     try:
+        # In the `try`: a torch that does not fit the driver may fail at its import.
         import torch  # noqa: PLC0415 (takes seconds)
 
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0

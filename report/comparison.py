@@ -126,6 +126,7 @@ def best_so_far(rows: Sequence[Mapping[str, Any]], objective: str) -> Values:
     """Return the lowest objective after each trial, by number; NaN before the first value."""
     ordered = sorted(rows, key=lambda row: int(row["trial"]))
     values = [finite(row.get(objective)) for row in ordered]
+    # Infinity, because a NaN would spread to all later minima.
     known = np.array([np.inf if value is None else value for value in values], dtype=float)
     lowest = np.minimum.accumulate(known) if len(known) else known
     return np.where(np.isfinite(lowest), lowest, np.nan)
@@ -174,6 +175,7 @@ def _standing(results: Sequence[CellResult]) -> Standing:
     judged = [result for result in results if result.summary.get("best")]
     spreads = [result.summary["spread"] for result in judged]
     names = (
+        # A spread also holds the trial and the number of seeds, which are no metrics.
         [name for name, found in spreads[0].items() if "values" in _mapping(found)]
         if spreads
         else []

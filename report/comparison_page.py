@@ -35,6 +35,7 @@ from report.plots.drawing import DPI, GREEN, PALE, new_figure
 
 HERE = Path(__file__).parent
 LINES = ("solid", "dashed", "dotted", "dashdot")
+# With four kinds of lines, 28 methods can be distinguished.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222")
 COLUMNS = 2  # of pictures
 LEGEND = (
@@ -259,6 +260,7 @@ def _measures(table: Table) -> list[Line]:
 def _line(table: Table, standing: Standing) -> Line:
     if standing.rank is None or standing.ranks is None:
         empty = [ABSENT] * len(table.metrics)
+        # Without the reason, which may be long: `comparison.parquet` has it.
         absent = standing.absent.partition(":")[0]
         return Line(name=standing.method, cells=[absent, ABSENT, ABSENT, *empty, *[ABSENT] * 3])
     low, high = standing.ranks

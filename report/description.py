@@ -95,6 +95,7 @@ def _text(text: str) -> str:
 def _fitting(lines: Sequence[str]) -> str:
     """Return as many of the lines as fit."""
     kept, size = list[str](), len("…")
+    # Whole lines: half a row would break a table.
     for line in lines:
         size += len(line) + 1
         if size > LENGTH:

@@ -97,6 +97,7 @@ def headline(report_data: ReportData) -> str:
     again = spread.get("gap/avg")
     gap = f"{three_digits(best.get('gap/avg'))} percentage points"
     if again:
+        # The winner's own gap is the best of many and so partly luck; that of fresh seeds is not.
         gap = f"{mean_and_sd(again)} percentage points under fresh seeds"
     trials = len(report_data.rows)
     return (

@@ -78,6 +78,7 @@ def doctor(
 
         tracking, storage = read_tracking(settings or []), read_storage(settings or [])
         uri, _ = resolve(tracking.uri, tracking.storage, home_folder(home))
+        # As Ray itself does: the cluster checked is the one that a sweep would join.
         ray_address = address or os.environ.get("RAY_ADDRESS")
         found = checks(home_folder(home), uri, ray_address, storage.study, storage.files)
         for check in found:
@@ -175,6 +176,7 @@ def submit(
             show=lambda text: print(text, end="", file=sys.stderr, flush=True),
         )
         console().print(state.line, soft_wrap=True)
+        # Only a job that was waited for has an exit code of its own.
         waited = follow and experiment is not None
         return Outcome(result=state.as_json(), code=state.code if waited else DONE)
 

@@ -162,6 +162,7 @@ def _exported(plan: "Plan", form: str) -> tuple[bytes, int]:
     from distributed.study.trials_table import RUN_ID, known_run_ids, trials_table
     from report.export import export
 
+    # The record has no ids of MLflow: only the table keeps them.
     runs = known_run_ids(plan.study_folder.trials)
     with closing(open_study(plan)) as study:
         rows = [{**row, RUN_ID: runs.get(row["trial"])} for row in study.rows()]

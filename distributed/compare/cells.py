@@ -153,6 +153,7 @@ def _cell(
 ) -> Cell:
     contender = comparison.methods[method] or Contender()
     name = contender.method or method
+    # Here, so that the message names the method's key in the comparison.
     if name not in METHODS:
         remedy = f"unknown; {known_names(name, METHODS)}"
         raise InputError(f"methods.{method}", contender.method, remedy)

@@ -136,6 +136,7 @@ def mark(state: str, count: int) -> Trace:
         "marker": {**look, "size": look["size"] * size, "line": line},
         "name": LABELS.get(state, state),
         "legendgroup": state,
+        # The traces are drawn in reverse, so the legend needs an order of its own.
         "legendrank": list(STATES).index(state),
     }
 

@@ -195,6 +195,7 @@ def _duel_words(found: Record, margin: object) -> str:
 def _differing(champion: Record, candidate: Record) -> list[Cells]:
     """Return the settings in which two configurations differ."""
     settings = [
+        # With the epochs: they are a part of the configuration, and of its key.
         {**(each.get("parameters") or {}), "epochs": each.get("epochs")}
         for each in (champion, candidate)
     ]

@@ -190,6 +190,7 @@ def _draw_changes(axes: Axes, points: Sequence[Point]) -> None:
     axes.set_ylim(0, HEADROOM * axes.get_ylim()[1])
     for number, point in enumerate(changes):
         label = "_" if number else "another champion, data or recipe"
+        # Half a day before: between the old reign's last night and the new one's first.
         axes.axvline(point.day - 0.5, color=INK, linewidth=0.8, linestyle=":", label=label)
         axes.text(
             point.day - 0.4,

@@ -151,6 +151,7 @@ def _draw_best_so_far(axes: Axes, points: Sequence[Point]) -> Point | None:
     best: list[Point] = []
     for point in valued:
         best.append(min([*best[-1:], point], key=_value))
+    # Half a trial further: a step at the last trial would have no width.
     trials = [*(point.trial for point in valued), max(point.trial for point in points) + 0.5]
     values = [_value(point) for point in (*best, best[-1])]
     axes.step(trials, values, where="post", color=INK, label="best so far")

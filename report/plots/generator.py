@@ -31,6 +31,7 @@ def generator_figure(mixtures: Mixtures) -> Figure:
     """Return the figure of `generator_picture`: one column per pair, then the mean masks."""
     pairs, classes = len(mixtures.lams), len(mixtures.mean_classes)
     columns = max(pairs, 3)
+    # The last label belongs to the first of the lines of means, whose number is rounded up.
     lines = len(LINES) - 1 + -(-classes // columns)
     width, height = 1.4 + (EDGE + GAP) * columns, 0.1 + (EDGE + GAP + TITLE) * lines
     figure = new_figure(width=width, height=height)
