@@ -126,12 +126,14 @@ def _version(name: str) -> str | None:
 
 
 def _processors() -> Check:
+    # A container or a batch system may allow fewer than the machine has.
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return Check(name="processors", ok=True, detail=f"{usable} usable")
 
 
 def _accelerators() -> Check:
     try:
+        # In the `try`: a torch that does not fit the driver may fail at its import.
         import torch  # noqa: PLC0415 (takes seconds)
 
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -151,6 +153,7 @@ def _ray(address: str | None) -> Check:
         return Check(name="ray cluster", ok=True, detail="local, started when needed")
     try:
         host, port = _host_and_port(address)
+        # Only a connection: to join a cluster starts processes and takes seconds.
         socket.create_connection((host, port), CONNECT_S).close()
     except (OSError, ValueError) as error:
         remedy = "start it (ray start --head) or correct --address"
@@ -174,6 +177,7 @@ def _host_and_port(address: str) -> tuple[str, int]:
 
 def _disk(home: Path) -> Check:
     try:
+        # `any`, a file in the home: the home itself need not exist yet.
         free = shutil.disk_usage(nearest_folder(home / "any")).free / 1e9
     except (MixUnlearnError, OSError) as error:
         return Check(name="disk", ok=False, detail=one_line(error), remedy="choose another --home")
@@ -188,6 +192,7 @@ def _writable(home: Path) -> Check:
     except MixUnlearnError as error:
         return Check(name="home", ok=False, detail=one_line(error), remedy=remedy)
     detail = str(home) if home.exists() else f"{home}, created when needed"
+    # Asked, not tried: checks leave nothing behind.
     if os.access(folder, os.W_OK | os.X_OK):
         return Check(name="home", ok=True, detail=detail)
     return Check(name="home", ok=False, detail=f"no permission to write in {folder}", remedy=remedy)

@@ -15,6 +15,7 @@ LIMITS = (
     "A gap is relative to retrained references. Their number and their spread show how much of "
     "it is chance.",
 )
+# Of HTML, table cells and links: names in a card are not ours.
 ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", "|": "\\|", "[": "\\["})
 USE = """\
 ```python

@@ -126,6 +126,7 @@ def best_so_far(rows: Sequence[Mapping[str, Any]], objective: str) -> Values:
     """Return the lowest objective after each trial, by number; NaN before the first value."""
     ordered = sorted(rows, key=lambda row: int(row["trial"]))
     values = [finite(row.get(objective)) for row in ordered]
+    # Infinity, because a NaN would spread to all later minima.
     known = np.array([np.inf if value is None else value for value in values], dtype=float)
     lowest = np.minimum.accumulate(known) if len(known) else known
     return np.where(np.isfinite(lowest), lowest, np.nan)
@@ -141,17 +142,21 @@ def rank_bounds(samples: Sequence[Values], seed: int = 0) -> list[tuple[int, int
     Returns:
         Lowest and highest rank of the middle 95 % of draws, 1 is best.
     """
+    # A fixed seed: the same results must not get other bounds when the page is written again.
     rng = np.random.default_rng(seed)
+    # Shape (methods, draws).
     means = np.stack([rng.choice(sample, (DRAWS, len(sample))).mean(axis=1) for sample in samples])
     # Equal means tie: both then have the better rank.
     ranks = 1 + (means[None] < means[:, None]).sum(axis=1)
     tail = (1 - CONFIDENCE) / 2
+    # "nearest": there is no rank between two ranks.
     bounds = np.quantile(ranks, (tail, 1 - tail), axis=1, method="nearest").astype(int)
     return [(int(low), int(high)) for low, high in bounds.T]
 
 
 def _table(results: Sequence[CellResult]) -> Table:
     judged = [result for result in results if result.summary.get("best")]
+    # References and original are the same for all methods: data, model and recipe are shared.
     any_summary: Mapping[str, Any] = judged[0].summary if judged else {}
     references = any_summary.get("references", {})
     methods = dict.fromkeys(result.method for result in results)
@@ -170,6 +175,7 @@ def _standing(results: Sequence[CellResult]) -> Standing:
     judged = [result for result in results if result.summary.get("best")]
     spreads = [result.summary["spread"] for result in judged]
     names = (
+        # A spread also holds the trial and the number of seeds, which are no metrics.
         [name for name, found in spreads[0].items() if "values" in _mapping(found)]
         if spreads
         else []

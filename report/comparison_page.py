@@ -35,6 +35,7 @@ from report.plots.drawing import DPI, GREEN, PALE, new_figure
 
 HERE = Path(__file__).parent
 LINES = ("solid", "dashed", "dotted", "dashdot")
+# With four kinds of lines, 28 methods can be distinguished.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222")
 COLUMNS = 2  # of pictures
 LEGEND = (
@@ -157,6 +158,7 @@ def write_comparison(
     environment = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,
+        # A misspelt name in the template is an error, not an empty place.
         undefined=StrictUndefined,
         trim_blocks=True,
     )
@@ -219,6 +221,7 @@ def _curves(table: Table, results: Sequence[CellResult]) -> Iterator[tuple[str, 
 
 def _draw_levels(axes: Axes, table: Table) -> None:
     if len(table.own_gaps) and table.own_gaps.max() > 0:
+        # An own gap may be zero, which a logarithmic axis cannot show.
         low = max(float(table.own_gaps.min()), float(table.own_gaps.max()) / 10)
         axes.axhspan(low, float(table.own_gaps.max()), color=GREEN, alpha=0.2, linewidth=0)
     if table.original.get(GAP):
@@ -256,6 +259,7 @@ def _measures(table: Table) -> list[Line]:
 def _line(table: Table, standing: Standing) -> Line:
     if standing.rank is None or standing.ranks is None:
         empty = [ABSENT] * len(table.metrics)
+        # Without the reason, which may be long: `comparison.parquet` has it.
         absent = standing.absent.partition(":")[0]
         return Line(name=standing.method, cells=[absent, ABSENT, ABSENT, *empty, *[ABSENT] * 3])
     low, high = standing.ranks

@@ -18,6 +18,7 @@ def describe(report_data: ReportData) -> str:
     """
     sections: list[Iterable[str]] = [
         [f"**{_text(report_data.study)}**: {_text(headline(report_data))}"],
+        # Most important first: MLflow's limit cuts at the end.
         _table(report_data),
         _listed("Warnings", [_text(warning) for warning in report_data.warnings]),
         _winner(report_data),
@@ -86,6 +87,7 @@ def _row(cells: Iterable[str]) -> str:
 
 def _text(text: str) -> str:
     """Return text on one line, with Markdown's special characters escaped."""
+    # `|` would end a cell, `<` would hide text as HTML, a backtick would start code.
     line = " ".join(text.split())
     return line.replace("|", "\\|").replace("<", "&lt;").replace("`", "'").replace("*", "\\*")
 
@@ -93,6 +95,7 @@ def _text(text: str) -> str:
 def _fitting(lines: Sequence[str]) -> str:
     """Return as many of the lines as fit."""
     kept, size = list[str](), len("…")
+    # Whole lines: half a row would break a table.
     for line in lines:
         size += len(line) + 1
         if size > LENGTH:

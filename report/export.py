@@ -137,6 +137,7 @@ def latex_number(text: str) -> str:
 
 def latex_text(text: str) -> str:
     """Return text with LaTeX's special characters escaped."""
+    # In one pass: replacing one after the other would escape the backslashes of replacements.
     return _SPECIAL.sub(lambda found: _COMMANDS.get(found[0], f"\\{found[0]}"), text)
 
 

@@ -13,6 +13,7 @@ UNIT_NAMES = {"%": "percent", "pp": "percentage points", "s": "seconds", "×": "
 # (smallest size, format), largest first; the limits are where rounding would add a digit.
 THREE_DIGITS = ((99.95, ".0f"), (9.995, ".1f"), (0.0995, ".2f"), (0.0, "#.3g"))
 TWO_DIGITS = ((99.95, ".0f"), (9.95, ".1f"), (0.95, ".1f"), (1e-4, "#.2g"), (0.0, ".1f"))
+# 1e-300: only zero is written as 0.0; any other gap keeps a digit.
 DIFFERENCE = ((99.95, ".0f"), (0.095, ".1f"), (1e-300, ".1g"), (0.0, ".1f"))
 SCORE = ((99.95, ".0f"), (0.0, ".1f"))
 
@@ -62,6 +63,7 @@ def mean_and_sd(distribution: Mapping[str, object] | None) -> str:
     if distribution is None or mean is None:
         return ABSENT
     sd = two_digits(distribution.get("sd"))
+    # Digits of a mean beyond those of its sd are noise.
     decimals = len(sd.partition(".")[2])
     known = three_digits(mean) if sd == ABSENT else _minus(f"{mean:.{decimals}f}")
     return f"{known} ± {sd} ({distribution.get('n', ABSENT)})"

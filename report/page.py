@@ -90,6 +90,7 @@ def page(studies: Sequence[ReportData]) -> str:
     environment = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,
+        # A misspelt name in the template is an error, not an empty place.
         undefined=StrictUndefined,
         trim_blocks=True,
     )
@@ -111,6 +112,7 @@ def page(studies: Sequence[ReportData]) -> str:
 @cache
 def _plotly() -> tuple[str, str]:
     """Return Plotly's script, plain and packed."""
+    # From the installed package: a page must not need the network.
     source = (Path(plotly.__file__).parent / "package_data" / "plotly.min.js").read_text("utf-8")
     return source, _packed(source)
 
@@ -122,6 +124,7 @@ def _policy(*scripts: str) -> str:
     time (`unsafe-eval`, which injected markup cannot use), and it makes downloads from images in
     memory.
     """
+    # By digest: an attribute or a script that a name smuggles in has another one.
     digests = (base64.b64encode(hashlib.sha256(each.encode()).digest()) for each in scripts)
     allowed = " ".join(f"'sha256-{digest.decode()}'" for digest in digests)
     return (
@@ -312,6 +315,7 @@ def _columns(report_data: ReportData) -> list[str]:
 
 def _table(report_data: ReportData, columns: Sequence[str]) -> dict[str, Any]:
     """Return the trials column by column, as page.js reads them."""
+    # A tracking address may be a file or a database, which no page should link to.
     links = {trial: url for trial, url in report_data.links.items() if url.startswith(PAGES)}
     return {
         "columns": [_column(report_data, name) for name in columns],
@@ -338,6 +342,7 @@ def _cell(value: object) -> object:
 
     A missing or non-finite value becomes `None`; a boolean becomes a word, unlike in `plain`.
     """
+    # First, because a bool is an int.
     if isinstance(value, bool) or value is None:
         return None if value is None else str(value)
     if isinstance(value, int | float):

@@ -155,6 +155,7 @@ class ReportData:
 
     def value(self, row: Row) -> float | None:
         """Return a trial's objective; `None` if it failed."""
+        # A failed trial may have finished epochs: their values are no result.
         return None if row["state"] == "failed" else finite(row.get(self.objective))
 
 

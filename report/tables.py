@@ -50,6 +50,7 @@ class FirstThatFits:
     tables: Sequence[Table]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        # Decided here: the width is known only when the table is drawn.
         fitting = (table for table in self.tables if _width(table, console) <= options.max_width)
         yield next(fitting, self.tables[-1])
 
@@ -193,6 +194,7 @@ def _table() -> Table:
 
 
 def _width(table: Table, console: Console) -> int:
+    # Without a limit: rich would give the terminal's width for every table that is too wide.
     return Measurement.get(console, console.options.update(width=UNLIMITED), table).maximum
 
 
@@ -201,6 +203,7 @@ def _width(table: Table, console: Console) -> int:
 
 def _parameters(params: Mapping[str, Mapping[str, object]]) -> Iterator[FirstThatFits | Text]:
     """Yield what differs between the trials as a table, then what they have in common."""
+    # False comes before True: the costs are last.
     names = sorted(dict.fromkeys(chain(*params.values())), key=COST.__contains__)
     written = {name: [_setting(values.get(name)) for values in params.values()] for name in names}
     common = [name for name in names if len(params) > 1 and len(set(written[name])) == 1]

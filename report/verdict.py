@@ -97,6 +97,7 @@ def headline(report_data: ReportData) -> str:
     again = spread.get("gap/avg")
     gap = f"{three_digits(best.get('gap/avg'))} percentage points"
     if again:
+        # The winner's own gap is the best of many and so partly luck; that of fresh seeds is not.
         gap = f"{mean_and_sd(again)} percentage points under fresh seeds"
     trials = len(report_data.rows)
     return (
@@ -109,6 +110,7 @@ def headline(report_data: ReportData) -> str:
 def within(again: Mapping[str, Any] | None, own: Mapping[str, Any] | None) -> bool | None:
     """Return whether a gap under fresh seeds is within the references' own; `None`: unknown."""
     mean, values = finite((again or {}).get("mean")), (own or {}).get("values") or ()
+    # The largest: a retrained model itself is that far from the others.
     return None if mean is None or not values else mean <= max(values)
 
 
@@ -136,6 +138,7 @@ def _otherwise(summary: Mapping[str, Any]) -> str:
     """Return in which metrics, except the average gap, the winner is far from the references."""
     best = summary["best"][0]
     scores = {name: finite(best.get(f"z/{name}")) for name in BESIDE}
+    # Not the metrics of the average gap: that one has judged them already.
     far = {name: z for name, z in scores.items() if z is not None and abs(z) > FAR}
     named = ", ".join(f"{name} {score(z)} sd" for name, z in far.items())
     return f" In other metrics it is not like them: {named}." if far else ""

@@ -64,6 +64,7 @@ def compare(
         if dry_run:
             return _dry_comparison(wanted, some, plans)
         with open_session(address) as session:
+            # The tables show all cells, also those that `--only` leaves out.
             failures = run_comparison(wanted, some, found, plans, session)
         return _compared(wanted, found, plans, failures)
 

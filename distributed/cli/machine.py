@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -25,9 +25,6 @@ from distributed.cli.options import (
     run_command,
 )
 from distributed.cli.show import console, data_title
-
-if TYPE_CHECKING:
-    pass
 
 
 def data(
@@ -78,6 +75,7 @@ def doctor(
 
         tracking, storage = read_tracking(settings or []), read_storage(settings or [])
         uri, _ = resolve(tracking.uri, tracking.storage, home_folder(home))
+        # As Ray itself does: the cluster checked is the one that a sweep would join.
         ray_address = address or os.environ.get("RAY_ADDRESS")
         found = checks(home_folder(home), uri, ray_address, storage.study, storage.files)
         for check in found:
@@ -143,6 +141,7 @@ def submit(
         typer.Option("--stop", metavar="JOB", help="Stop a job; submit again to resume it."),
     ] = None,
     home: Annotated[
+        # Not a Path: `~` is the home of the cluster's user, not ours.
         str | None, typer.Option(help="Folder on the cluster's head ['~/mixunlearn-runs'].")
     ] = None,
     address: Annotated[
@@ -170,9 +169,11 @@ def submit(
             home=home,
             address=address,
             follow=follow,
+            # Standard output is for the result.
             show=lambda text: print(text, end="", file=sys.stderr, flush=True),
         )
         console().print(state.line, soft_wrap=True)
+        # Only a job that was waited for has an exit code of its own.
         waited = follow and experiment is not None
         return Outcome(result=state.as_json(), code=state.code if waited else DONE)
 

@@ -66,6 +66,7 @@ def nightly(
         place = home_folder(home)
         if history:
             return _history(Nights(place, wanted.name))
+        # In the plan's time zone: two machines must mean the same night.
         night = _date(date) or wanted.today(datetime.now(tz=UTC))
         with open_session(address) as session:
             record = run_nights(

@@ -71,6 +71,7 @@ def run_command(command: Callable[[], Outcome], *, as_json: bool, verbose: bool)
     """Run a command; turn each error into one line and an exit code."""
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s")
     try:
+        # A scheduler sends SIGTERM; what was begun has to be cleaned up as after Ctrl-C.
         with terminated_as_interrupted():
             outcome = command()
     except MixUnlearnError as error:
@@ -78,6 +79,7 @@ def run_command(command: Callable[[], Outcome], *, as_json: bool, verbose: bool)
         raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt as error:
         with ignored():  # a second signal would print a traceback over the message
+            # Quoted, so that it can be pasted into a shell.
             again = shlex.join(["mixunlearn", *sys.argv[1:]])
             reason = f"stopped{f' by {error}' if str(error) else ''}; resume with: {again}"
             complain(reason, verbose=verbose)
@@ -86,6 +88,7 @@ def run_command(command: Callable[[], Outcome], *, as_json: bool, verbose: bool)
         reason = cut(f"{type(error).__name__}: {error}", LONGEST_REASON)
         complain(f"{reason}; -v shows where", verbose=verbose)
         raise typer.Exit(FAILED) from error
+    # Only now: the JSON is the last line, after everything that the command printed.
     if as_json:
         print(json.dumps(outcome.result, allow_nan=False))  # NaN is not valid JSON
     raise typer.Exit(outcome.code)
@@ -99,6 +102,7 @@ def open_session(address: str | None) -> Iterator["Session"]:
     from distributed.search.session import Session
 
     with (
+        # In this order: a stop is announced through the progress, while the session still closes.
         Progress() as progress,
         Stop(progress.say) as stop,
         Session(address=address, progress=progress, stop=stop) as session,

@@ -71,6 +71,7 @@ def sweep(
             for line in (*announcement(plan), *others(plan)):
                 session.progress.say(line)
             summary = run_sweep(plan, session, retry_failed=retry_failed)
+        # Before the promotion, which may fail: the result must not be lost with it.
         print_verdict(plan, summary)
         code = TRIALS_FAILED if summary["trials"]["failed"] else DONE
         promoted = _promote(plan, summary, verbose=verbose) if promote else None

@@ -90,6 +90,7 @@ def print_verdict(plan: "Plan", summary: dict[str, Any]) -> None:
     out.print(summary_table(summary))
     files = plan.study_folder
     names = f"{files.trials.name}, {files.summary.name}, {files.plots.name}/"
+    # Soft wrap: a path that is broken into lines cannot be copied.
     out.print(f"\nfiles   {files.path}: {names}", soft_wrap=True)
     home = "" if plan.home == Path("runs") else f" --home {plan.home}"
     out.print(f"MLflow  mixunlearn ui{home}", soft_wrap=True)
@@ -124,6 +125,7 @@ def print_comparison(found: "Reproduction") -> None:
     if found.differing:
         console().print(table)
     which = f"{found.recorded.study}, trial {found.recorded.trial}"
+    # No markup: errors may contain brackets, which rich would read as styles.
     console().print(f"{which}: {found.verdict}", soft_wrap=True, markup=False)
 
 

@@ -137,6 +137,7 @@ def write_export(
         from distributed.plan.make import find_study
         from report.export import require_format
 
+        # Before anything is read: a mistake costs no time.
         require_format(form, file=output is not None)
         content, trials = _exported(find_study(study, settings or [], home_folder(home)), form)
         if output is None:
@@ -160,6 +161,7 @@ def _exported(plan: "Plan", form: str) -> tuple[bytes, int]:
     from distributed.study.trials_table import RUN_ID, known_run_ids, trials_table
     from report.export import export
 
+    # The record has no ids of MLflow: only the table keeps them.
     runs = known_run_ids(plan.study_folder.trials)
     with closing(open_study(plan)) as study:
         rows = [{**row, RUN_ID: runs.get(row["trial"])} for row in study.rows()]
@@ -170,6 +172,7 @@ def _exported(plan: "Plan", form: str) -> tuple[bytes, int]:
 def _put(content: bytes) -> None:
     """Write to standard output; a reader such as `head` may close it early."""
     try:
+        # As bytes: neither the terminal's encoding nor its line ends may change an export.
         sys.stdout.buffer.write(content)
         sys.stdout.flush()
     except BrokenPipeError:
@@ -190,6 +193,7 @@ def _writing(path: Path) -> Iterator[None]:
     """Explain why a file cannot be written where the user wants it."""
     try:
         yield
+    # Not every OSError: a full disk is no bad input and has another exit code.
     except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
         remedy = f"cannot be written ({error.strerror}); choose another file"
         raise InputError("--output", str(path), remedy) from error

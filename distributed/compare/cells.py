@@ -57,6 +57,7 @@ def cells(comparison: Comparison) -> list[Cell]:
     # The method varies fastest: methods on one problem follow each other and share its references.
     found = [
         _cell(comparison, data, task, labels, method, seed)
+        # Methods vary fastest: a comparison that is stopped has whole problems, not whole methods.
         for data, task, labels, seed, method in product(
             comparison.data,
             comparison.tasks,
@@ -82,6 +83,7 @@ def chosen(found: Sequence[Cell], only: str | None) -> list[Cell]:
         if axis not in AXES:
             remedy = f"write axis=name, for example method=finetune; {known_names(axis, AXES)}"
             raise InputError("--only", word, remedy)
+        # As text, because a seed is a number.
         names = list(dict.fromkeys(str(getattr(cell, axis)) for cell in found))
         if name not in names:
             raise InputError("--only", word, f"no such {axis}; {known_names(name, names)}")
@@ -130,6 +132,7 @@ def knobs(space: Space, facts: Mapping[str, Any]) -> list[str]:
         for name, parameter in space.items()
         if not parameter.fixed
         and space.reachable(name)
+        # Conditions on facts only: one on another hyperparameter may be fulfilled in some trial.
         and all(facts[key] in allowed for key, allowed in parameter.when.items() if key in facts)
         and (
             len(parameter.options) > 1
@@ -151,14 +154,17 @@ def _cell(
 ) -> Cell:
     contender = comparison.methods[method] or Contender()
     name = contender.method or method
+    # Here, so that the message names the method's key in the comparison.
     if name not in METHODS:
         remedy = f"unknown; {known_names(name, METHODS)}"
         raise InputError(f"methods.{method}", contender.method, remedy)
     cell = Cell(data=data, task=task, labels=labels, method=method, seed=seed)
     incompatible = METHODS[name].incompatible(level(comparison.tasks[task]), labels)
+    # Before the experiment is made, which would refuse this combination: it becomes "n/a".
     if incompatible:
         return replace(cell, incompatible=incompatible)
     own = {
+        # The same for all cells, so that MLflow has all their studies in one experiment.
         "name": comparison.name,
         "task": comparison.tasks[task],
         "labels": labels,
@@ -166,6 +172,7 @@ def _cell(
         "search": {"seed": seed, "space": contender.space},
     }
     content: dict[str, Any] = {}
+    # The cell's own keys last: the shared part cannot change its place in the comparison.
     for layer in (comparison.experiment, comparison.data[data], own):
         content = merged(content, layer)
     return replace(cell, experiment=make_experiment(content))

@@ -33,6 +33,7 @@ TO_COME = "to come"
 def done(plan: Plan) -> bool:
     """Return whether a study has a summary of all the trials that its plan asks for."""
     trials: Mapping[str, int] = read_summary(plan).get("trials", {})
+    # Not "there is a summary": after the budget was raised, finished studies lack trials.
     return sum(trials.values()) >= plan.experiment.search.trials
 
 
@@ -70,6 +71,7 @@ def run_comparison(
                 # Ray starts only once: `part` closes the study and its lock, but not Ray.
                 plan = session.connect(plans.of(cell), "starting Ray")
                 try:
+                    # A part for each study: its lock is released before the next study begins.
                     with session.part() as part:
                         run_sweep(plan, part, part_of=tags)
                 except MixUnlearnError as error:
@@ -77,6 +79,7 @@ def run_comparison(
                     failures[cell.title] = str(error)
                     session.progress.say(f"{cell.title}: {error}")
                 count.done += 1
+        # Written here, because closing the tracker may take a minute, and a second signal ends all.
         except Interrupted:
             write_results(comparison.name, results(shown, plans, failures), folder)
             raise
@@ -110,6 +113,7 @@ def tracked(
         folder=folder,
         session=session,
     ) as (tracker, parent):
+        # While MLflow does not answer there is no parent: the tag alone connects the studies.
         yield tracker, {**tags, **({PARENT: parent} if parent else {})}
 
 
@@ -151,6 +155,7 @@ def row(result: CellResult) -> dict[str, Any]:
         "study": result.study,
         "absent": result.absent,
         "trials": len(result.rows),
+        # pyarrow infers types from values: without rows, 0 would make a column of integers.
         "tuning_s": float(sum(each["seconds"] or 0 for each in result.rows)),
         "default/gap/avg": default,
         **means,

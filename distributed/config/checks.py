@@ -85,6 +85,7 @@ def check_method(experiment: Experiment) -> None:
 
 def check_gpu(gpu: float) -> None:
     """Check that Ray can allocate this: a share of one GPU, or whole GPUs."""
+    # Ray itself would refuse 1.5 only after data and models are prepared.
     if not (SMALLEST_SHARE <= gpu <= 1 or float(gpu).is_integer()):
         remedy = f"must be a whole number, or {SMALLEST_SHARE:g} to 1 for a share of one GPU"
         raise InputError("resources.gpu", gpu, remedy)

@@ -12,6 +12,7 @@ from distributed.config.yaml_file import put, read_file
 from mixunlearn.data.names import known_names
 from mixunlearn.errors import InputError
 
+# No commas and no equals signs: `--only axis=name,axis=name` is split at them.
 Name = Annotated[str, Field(min_length=1, max_length=60, pattern=r"^[^,=\n]+$")]
 # What may differ between data sets; everything else is the same for all cells, to be comparable.
 OF_DATA = ("data", "model", "references", "resources")
@@ -66,6 +67,7 @@ def read_comparison(path: Path, settings: Sequence[str] = ()) -> Comparison:
         raise translated(error.errors()[0], unknown=_unknown, missing=example) from error
     for axis in ("labels", "seeds"):
         values = getattr(comparison, axis)
+        # Two equal cells are one study, which the means would count twice.
         if len(set(values)) < len(values):
             raise InputError(axis, values, "lists a value twice; list each value once")
     for name, overlay in comparison.data.items():

@@ -13,6 +13,7 @@ REMEDIES = {  # format strings, by the type of pydantic's error
     "float_type": "must be a number, for example 0.5",
     "finite_number": "must be a finite number",
     "list_type": "must be a list, for example [0]",
+    # Double braces, because `format` fills in the bounds.
     "dict_type": "must be a mapping, for example {{lr: 1e-4}}",
     "model_type": "must be a mapping of keys to values",
     "model_attributes_type": "must be a mapping, for example {{kind: class}}",

@@ -96,6 +96,7 @@ class Tracking(Section):
     uri: str | None = None
     storage: str | None = None
 
+    # What is serialised is shown: in MLflow, in reports, in experiment.yaml.
     @field_serializer("uri", "storage")
     def _without_password(self, address: str | None) -> str | None:
         return None if address is None else redact(address)
@@ -149,10 +150,12 @@ class Experiment(Section):
         for name, written in TASKS[self.task.kind].schema().items():
             if written.lists_rows:
                 content["task"][name] = list(ids)
+        # By content: a file that was moved is the same start, an edited one is not.
         content["model"]["weights"] = weights
         # Older versions lack `weights` and `start`: leave them out, so that old studies are found.
         if weights is None:
             del content["model"]["weights"]
+        # Asking for more trials continues the same study.
         del content["search"]["trials"]
         if not self.search.start:
             del content["search"]["start"]

@@ -98,8 +98,10 @@ def read_nightly(path: Path, settings: Sequence[str] = ()) -> tuple[Nightly, lis
         example = "experiments/nightly/ shows it"
         raise translated(error.errors()[0], unknown=_unknown, missing=example) from error
     _check_time_zone(nightly.time_zone)
+    # Without the settings: those are keys of the plan.
     experiments = [read_experiment(path.parent / name) for name in nightly.experiments]
     names = [experiment.name for experiment in experiments]
+    # A record keeps its parts by the experiment's name.
     if len(set(names)) < len(names):
         raise InputError("experiments", names, "two have the same name; give each its own")
     return nightly, experiments
@@ -108,6 +110,7 @@ def read_nightly(path: Path, settings: Sequence[str] = ()) -> tuple[Nightly, lis
 def _check_time_zone(name: str) -> None:
     try:
         ZoneInfo(name)
+    # KeyError: no such zone. ValueError: an absolute path, or one with `..`.
     except (OSError, ValueError, KeyError) as error:
         remedy = "no such time zone; write one as Europe/Paris or UTC"
         raise InputError("time_zone", name, remedy) from error

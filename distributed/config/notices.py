@@ -36,6 +36,7 @@ def _line(text: str) -> str:
     return text
 
 
+# RFC 5321 allows 256 characters, with the angle brackets around an address.
 Address: TypeAlias = Annotated[str, Field(max_length=254), AfterValidator(_address)]
 Line: TypeAlias = Annotated[str, AfterValidator(_line)]
 

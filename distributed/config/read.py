@@ -50,6 +50,7 @@ def make_experiment(content: dict[str, Any]) -> Experiment:
         experiment = Experiment.model_validate(content)
     except ValidationError as error:
         raise _first_error(error.errors(), content.get("task")) from error
+    # First: the checks below look up the names in the registries.
     check_names(experiment)
     check_model(experiment.model)
     check_method(experiment)

@@ -16,4 +16,5 @@ Fraction: TypeAlias = Annotated[float, Field(gt=0, le=1)]
 class Section(BaseModel):
     """A mapping in a file that a user writes; an unknown key is an error."""
 
+    # Strict: YAML has types, so text in the place of a number is a mistake, not a number.
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)

@@ -35,6 +35,7 @@ class Task(Section):
         kind = task.get("kind")
         if not isinstance(kind, str) or kind not in TASKS:
             raise PydanticKnownError("enum", {"expected": ", ".join(TASKS)})
+        # With defaults: a study keeps its name when a default is written out.
         return _section(TASKS[kind]).model_validate(task).model_dump()
 
 

@@ -16,6 +16,7 @@ class _Loader(yaml.SafeLoader):
     """YAML in which 1e-4 is a number, keys are text, and no key is given twice."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:  # noqa: ANN401 (PyYAML's)
+        # Checked here, because PyYAML keeps the last of equal keys without a word.
         node: yaml.MappingNode = super().compose_mapping_node(anchor)
         given = set()
         for key, _ in node.value:
@@ -45,6 +46,7 @@ def read_file(path: Path) -> dict[str, Any]:
     """
     try:
         content = _load(path.read_text(encoding="utf-8"))
+    # Before ValueError, of which it is a subclass.
     except UnicodeDecodeError as error:
         raise _unreadable(path, "not a text file in UTF-8") from error
     except OSError as error:

@@ -17,6 +17,7 @@ def causes(record: NightRecord, last: NightRecord | None, part: PartRecord) -> l
         part: the experiment's part of `record`.
     """
     then = last.part(part.name) if last else None
+    # An experiment that is new in the plan has nothing to differ from.
     if last is None or then is None:
         return []
     return [*_environment(record.environment, last.environment), *_problem(part, then)]
@@ -41,6 +42,7 @@ def _problem(now: PartRecord, then: PartRecord) -> list[str]:
     values = {
         "data digest": (then.data, now.data),
         "training recipe": (then.recipe, now.recipe),
+        # The base: a renewal changes the study that is searched, not the experiment.
         "experiment": (then.base, now.base),
     }
     found = [
@@ -48,5 +50,6 @@ def _problem(now: PartRecord, then: PartRecord) -> list[str]:
         for what, (old, new) in values.items()
         if old != new
     ]
+    # By key: the same configuration in another trial or version is the same champion.
     old, new = (each.champion.key if each.champion else None for each in (then, now))
     return found + [f"champion: {old} → {new}"] * (old != new)

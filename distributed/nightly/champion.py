@@ -48,6 +48,7 @@ def current_champion(
     try:
         alias = alias_of(plan)
     except MixUnlearnError as error:
+        # Without MLflow the night goes on with the champion of the records.
         note(f"the registry could not be read: {error}")
         return holder
     # A holder without a version never had the alias: then another alias does not mean a move.
@@ -55,6 +56,7 @@ def current_champion(
     if holder is None or moved:
         return _adopted_from(plan, alias, night, note) if alias else None
     if alias is None or alias.trial_id != holder.trial_id:
+        # The alias was deleted, or MLflow was away when the champion won.
         return with_alias(plan, holder, note) if restore else holder
     return replace(holder, version=alias.version)
 
@@ -70,6 +72,7 @@ def with_alias(plan: Plan, holder: Configuration, note: Callable[[str], None]) -
     if holder.trial_id is None:
         return holder
     try:
+        # `proven`: the records have decided. Gaps in the registry were measured under other seeds.
         note(promote(plan.tracking_uri, plan.experiment.name, holder.trial_id, proven=True))
         alias = alias_of(plan)
     except MixUnlearnError as error:
@@ -114,6 +117,7 @@ def adopted(plan: Plan, alias: Alias, night: date) -> Configuration:
         parameters=found,
         epochs=epochs,
         trial=trial,
+        # A version that was registered by other means has an empty id.
         trial_id=alias.trial_id or None,
         since=night.isoformat(),
         version=alias.version,
@@ -137,6 +141,7 @@ def crown(plan: Plan, found: PartRecord, session: Session) -> PartRecord:
         said = _register(plan, candidate, found, session)
         alias = alias_of(plan)
     except MixUnlearnError as error:
+        # The duel has decided. A later night sets the alias: see `current_champion`.
         said, alias = f"{candidate.trial} is the champion; its alias follows later: {error}", None
     candidate = replace(candidate, version=alias.version if alias else None)
     return replace(found, candidate=candidate, promotion="done", promoted=said)
@@ -149,6 +154,7 @@ def _register(plan: Plan, candidate: Configuration, found: PartRecord, session: 
         MixUnlearnError: MLflow does not answer, or another driver has locked the study.
     """
     number = int(candidate.trial.rpartition("/")[2])
+    # A part of its own: the study's lock is free again as soon as the model is registered.
     with session.part() as part:
         study = part.open(plan, part.lock(plan))
         row = next(row for row in study.rows() if row["trial"] == number)
@@ -158,6 +164,7 @@ def _register(plan: Plan, candidate: Configuration, found: PartRecord, session: 
         review = replace(make_report_data(plan, study, summary), summary=summary)
         tracker, uri = make_tracker(plan, session)
         log_best(tracker, plan, review, examined, session.progress)
+        # Waits for the delivery: `promote` needs the registered version.
         if problems := tracker.close(TRACKING_TIMEOUT_S):
             raise MixUnlearnError(problems[0])
     assert candidate.trial_id is not None

@@ -32,6 +32,7 @@ class NightContext:
     command: str
     local: bool
     attempt: int = 1
+    # Monotonic: a clock change in the night must not change the budget.
     began: float = field(default_factory=time.monotonic)
 
     def left(self) -> float | None:
@@ -52,4 +53,6 @@ class NightContext:
             index: from 0, below the plan's `seeds`.
         """
         night = self.night.isoformat()
+        # With the attempt: a forced night must not find its first results in the store.
+        # Without a role: champion and candidate unlearn with the same seeds, so the duel has pairs.
         return seed_for("night", self.nightly.name, experiment, night, self.attempt, index)

@@ -19,6 +19,7 @@ def judged(found: PartRecord, past: Sequence[PartRecord], nightly: Nightly) -> P
         nightly: the plan.
     """
     same = [each for each in past if each.reign == found.reign]
+    # In another reign, gaps have another level: a comparison would report a drift that is none.
     drift = _drift(found, same, nightly)
     against, nights = _differences(found, same)
     fight = duel(against, margin=nightly.margin, error=nightly.share) if against else None
@@ -29,6 +30,7 @@ def judged(found: PartRecord, past: Sequence[PartRecord], nightly: Nightly) -> P
         shift=_shift_record(drift.shift) if drift and drift.shift else None,
         cusum=_cusum_record(drift) if drift else None,
         duel=_duel_record(fight, nights) if fight else None,
+        # Due, not done: it is recorded first, so a night that is killed meanwhile promotes later.
         promotion="due" if won and nightly.promote else "none",
         promoted=None,
         verdict=word,
@@ -41,6 +43,7 @@ def _drift(found: PartRecord, same: Sequence[PartRecord], nightly: Nightly) -> D
     if not found.gaps:
         return None
     nights = [_measured(each) for each in (*same, found) if each.gaps]
+    # Replayed from the first night: a record holds the level, not the whole state of the CUSUM.
     *_, drift = watch(nights, margin=nightly.margin, error=nightly.share)
     return drift
 
@@ -56,8 +59,10 @@ def _differences(found: PartRecord, same: Sequence[PartRecord]) -> tuple[list[fl
     nights = [
         each
         for each in (*same, found)
+        # By key: a new study finds the same configuration under another trial number.
         if each.candidate and each.candidate.key == key and each.rival_gaps
     ]
+    # Not strict: each side may miss seeds if the night's time was over.
     pairs = [pair for each in nights for pair in zip(each.gaps, each.rival_gaps, strict=False)]
     return [champion - candidate for champion, candidate in pairs], len(nights)
 
@@ -92,12 +97,14 @@ def _shift_record(shift: Shift) -> ShiftRecord:
 
 
 def _cusum_record(drift: Drift) -> CusumRecord:
+    # The limit is infinite until there is a night to compare with, and JSON has no infinity.
     return CusumRecord(level=drift.level, limit=finite(drift.limit), nights=drift.nights)
 
 
 def _duel_record(fight: Duel, nights: int) -> DuelRecord:
     return DuelRecord(
         mean=fight.mean,
+        # Infinite with one pair.
         low=finite(fight.low),
         high=finite(fight.high),
         pairs=fight.pairs,

@@ -54,6 +54,7 @@ def measure(
         Interrupted: a stop was requested.
     """
     tasks = _tasks(context, drawn, configuration)
+    # Ray is started only for what is missing: to repeat a measured night takes seconds.
     if missing := TestEvaluator(drawn).missing(tasks):
         _evaluate(context, drawn, missing, who)
     test_evaluator = TestEvaluator(drawn)
@@ -71,6 +72,7 @@ def _tasks(context: NightContext, drawn: Plan, configuration: Configuration) -> 
             hyperparameters=configuration.parameters,
             seed=context.seed(drawn.experiment.name, index),
             epochs=configuration.epochs,
+            # Not from a trial's checkpoint, which has unlearned another set under another seed.
             trial=None,
         )
         for index in range(context.nightly.seeds)
@@ -85,5 +87,7 @@ def _evaluate(
     session.progress.show(line, event=True)
     drawn = session.connect(drawn, "starting Ray")
     problem, evaluator = drawn.problem(), drawn.references.evaluator("test")
+    # Numbers only: the weights of all seeds of all nights would fill the disk.
     TestEvaluator(drawn, weights=False).run(missing, problem, evaluator, context.enough)
+    # `run` also returns early on a stop request: half a measurement must not be judged.
     session.stop.check()

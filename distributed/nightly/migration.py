@@ -16,6 +16,7 @@ def migrated(content: Mapping[str, Any]) -> Mapping[str, Any]:
     if schema > SCHEMA:
         raise ValueError(f"schema {schema}; this version reads up to {SCHEMA}")
     parts = content.get("experiments", ())
+    # In order: each step expects what the step before it returns.
     if schema == 1:  # a search had only one study
         parts = [{**part, "generation": 0} for part in parts]
     if schema <= 2:  # noqa: PLR2004 - an empty `promoted` said that the promotion was due

@@ -61,14 +61,18 @@ class ExperimentNight:
         champion = self.found.champion
         # A champion is measured before the search: it has a result even if the time runs out.
         if champion is None:
+            # There is nothing to measure until a trial has succeeded.
             champion = self._appoint(plan, self._search(plan))
             self._measure_champion(drawn, champion)
         else:
             self._measure_champion(drawn, champion)
+            # Measured before the search: whatever the search costs, the drift is known.
             self._duel(self._search(plan), drawn, champion)
+        # Only now: on a first night there is no champion before the search.
         self.found = replace(self.found, reign=self._reign(champion))
         self.found = judged(self.found, self.past, self.context.nightly)
         self.keep(self.found)
+        # After `keep`: a driver killed in the registry resumes with the promotion alone to do.
         if self.found.promotion == "due":
             self.found = crown(plan, self.found, self.context.session)
             self.keep(self.found)
@@ -80,21 +84,26 @@ class ExperimentNight:
         """Decide what the night starts from, if it is not decided yet; return the search's plan."""
         # Each decision is made once: a night that resumes must not decide differently.
         last = next((night for night in reversed(self.past) if night.champion), None)
+        # Each decision is made once: a resumed night must not decide on its own results.
         if self.found.base is None:
             self._originate(last)
         plan = self._plan()
         if self.found.trials is None:
+            # Once: a resumed night already finds some of its own trials in the study.
             counts = TrialCounts(before=next_trial(plan))
             self.found = replace(self.found, trials=counts)
         if self.found.study is None:
+            # Once: an alias that is moved during the night counts from the next night on.
             champion = self._champion(plan, last)
             self.found = replace(self.found, champion=champion)
+        # A total, not an increment: a resumed night runs only the trials that are missing.
         plan = self._plan(self._counts.before + self.context.nightly.budget.trials)
         self.found = replace(
             self.found,
             study=plan.study,
             data=plan.dataset.digest,
             recipe=signature(self.experiment.references.model_dump()),
+            # From the date alone: a night that is missed or repeated does not shift the rotation.
             draw=self.context.night.toordinal() % self.context.nightly.draws,
         )
         self.keep(self.found)
@@ -127,6 +136,7 @@ class ExperimentNight:
         """Return the plan of tonight's forget set, with its references trained."""
         assert self.found.draw is not None  # since `_begin`
         with self._timed("references"):
+            # Mapped, because workers read the images too.
             drawn = drawn_plan(self.context, self.experiment, self.found.draw).mapped()
             fill_references(drawn, self.context.session)
             own = drawn.references.evaluator("test").references.own_gaps()
@@ -164,6 +174,7 @@ class ExperimentNight:
         """Run the night's trials within its time; after an error the night still has a verdict."""
         session, left = self.context.session, self.context.left()
         if left is not None:
+            # The duel unlearns as often as the champion's measurement did.
             left -= RESERVE * self.found.spent.get("champion", 0.0) + SPARE_S
         if not self.context.nightly.budget.trials or (left is not None and left <= 0):
             return
@@ -173,6 +184,7 @@ class ExperimentNight:
         except Interrupted:
             raise
         except MixUnlearnError as error:
+            # Trials that have ended count: they may still contain a winner.
             self._note(f"the search ended early: {error}")
 
     def _appoint(self, plan: Plan, best: Sequence[Configuration]) -> Configuration:
@@ -186,6 +198,7 @@ class ExperimentNight:
         champion = best[0]
         self._note(f"{champion.trial} is the champion: there was none")
         if self.context.nightly.promote:
+            # Without `promote` a night only reports, and the registry stays as the user left it.
             champion = with_alias(plan, champion, self._note)
         self.found = replace(self.found, champion=champion)
         return champion
@@ -195,11 +208,13 @@ class ExperimentNight:
         reign = self._reign(champion)
         excluded = {champion.key}
         for night in self.past:
+            # Of this reign only: against another champion or on other data, the loser may win.
             if night.reign == reign and night.duel and night.duel.state == "lost":
                 assert night.candidate is not None  # who lost
                 excluded.add(night.candidate.key)
         rival = next((each for each in rivals if each.key not in excluded), None)
         with self._timed("duel"):
+            # A resumed night may have another rival than the process before it.
             self.found = replace(self.found, candidate=None, rival_gaps=[], rival_metrics={})
             if rival is not None:
                 self._measure_rival(drawn, rival)
@@ -227,6 +242,7 @@ class ExperimentNight:
     def _configuration(self, plan: Plan, row: Row) -> Configuration:
         return Configuration(
             method=plan.experiment.method,
+            # A row has the hyperparameters of all trials; those unused here would change the key.
             parameters={k: v for k, v in hyperparameters(row).items() if v is not None},
             epochs=row["epochs"],
             trial=f"{plan.study}/{row['trial']}",
@@ -237,6 +253,7 @@ class ExperimentNight:
 
     def _reign(self, champion: Configuration) -> str:
         """Return a key of what nights must have in common to be compared with each other."""
+        # VERSION: a change of the evaluation moves gaps although nothing has drifted.
         return signature([champion.key, self.found.data, self.found.recipe, VERSION])
 
     def _note(self, line: str) -> None:

@@ -47,6 +47,7 @@ class Nights:
         folder = self.of(record.date)
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(folder / NIGHT_FILE) as temporary:
+            # NaN is not JSON: better an error now than a record that others cannot read.
             temporary.write_text(json.dumps(record.as_json(), indent=1, allow_nan=False) + "\n")
 
     def before(self, night: date) -> list[NightRecord]:
@@ -57,6 +58,7 @@ class Nights:
     def dates(self) -> list[date]:
         """Return the dates of all nights, oldest first."""
         found = []
+        # A folder without a record is no night: a killed driver left it before it decided anything.
         for path in self.folder.glob(f"*/{NIGHT_FILE}"):
             try:
                 found.append(date.fromisoformat(path.parent.name))
@@ -70,4 +72,5 @@ class Nights:
         if not earlier:
             return []
         days = (night - earlier[-1]).days
+        # Older nights would be outside the window of every later verdict.
         return [night - timedelta(days=ago) for ago in range(min(days - 1, most), 0, -1)]

@@ -36,8 +36,10 @@ def publish(
         experiment: experiment with the tracking settings for the run.
         folder: folder of the night.
     """
+    # Before MLflow: the page must be there even if MLflow does not answer.
     write_night(_plain(before, record), folder)
     record = _track(record, before, context, experiment, folder)
+    # Last: a notice must not announce a page that is not there yet.
     return _notify(record, before, context)
 
 
@@ -76,6 +78,7 @@ def _track(
 
 def _page_of(uri: str, run: str | None) -> str | None:
     """Return the address of a run's page; `None` without a server."""
+    # A database has no pages that a link could open.
     server = run is not None and uri.startswith(addresses.REMOTE)
     return f"{redact(uri).rstrip('/')}/#/runs/{run}" if server else None
 
@@ -84,6 +87,7 @@ def _metrics(record: NightRecord) -> Iterator[tuple[str, float]]:
     """Yield the values that MLflow shows as curves over the nights."""
     for part in record.experiments:
         for name, value in _curves(part).items():
+            # MLflow refuses metrics that are no numbers.
             if value is not None:
                 yield f"{part.name}/{name}", value
 

@@ -187,16 +187,19 @@ class PartRecord:
     @property
     def complete(self) -> bool:
         """Return whether nothing is left to do tonight."""
+        # A due promotion is work left: the same command resumes there.
         return self.verdict is not None and self.promotion != "due"
 
     @property
     def title_holder(self) -> Configuration | None:
         """Return the champion after this night: the candidate, if its promotion is due or done."""
+        # Also while it is due: the duel has decided, even if MLflow is away for days.
         return self.champion if self.promotion == "none" else self.candidate
 
     @property
     def studies(self) -> Sequence[str]:
         """Return the studies it mentions."""
+        # The champion's study may be one that the search has left; it must not be cleaned up.
         named = [each.study for each in (self.champion, self.candidate) if each]
         return [self.study, *named] if self.study else named
 
@@ -207,6 +210,7 @@ class PartRecord:
     def with_spent(self, activity: str, seconds: float) -> "PartRecord":
         """Return it with seconds added to those spent on an activity."""
         spent = dict(self.spent)
+        # Added: a resumed night spends time in several processes.
         spent[activity] = round(spent.get(activity, 0.0) + seconds, 3)
         return replace(self, spent=spent)
 
@@ -261,6 +265,7 @@ class NightRecord:
         """Return the content of its file: plain data, all keys, and each configuration's key."""
         plain: Json = _RECORD.dump_python(self, mode="json")
         for part, known in zip(self.experiments, plain["experiments"], strict=True):
+            # With keys, for whoever reads the file; `from_json` drops and recomputes them.
             known["best"] = [each.as_json() for each in part.best]
             for name in ("champion", "candidate"):
                 configuration: Configuration | None = getattr(part, name)

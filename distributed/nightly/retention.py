@@ -56,6 +56,7 @@ def tidy(plan: Plan, drawn: Plan, seeds: Iterable[int]) -> None:
     named = {f"trial-{row['trial']}" for row in best}
     for folder in (plan.folder / "model").glob("trial-*"):
         if folder.name not in named:
+            # What cannot be removed costs space only; the next night tries again.
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -74,9 +75,11 @@ def prune(
         Why something could not be removed, one line each; the next night retries.
     """
     dates = nights.dates()
+    # `keep` is at least 1: with 0, this slice would be empty and nothing would be removed.
     old = dates[: -nightly.keep]
     for night in old:
         for name in (NIGHT_PAGE, NIGHT_MARKDOWN):
+            # `night.json` stays: later verdicts and charts are made from it.
             (nights.of(night) / name).unlink(missing_ok=True)
     abandoned = _abandoned((nights.read(night) for night in old), _in_use(home, nightly.keep))
     try:
@@ -91,6 +94,7 @@ def prune(
 
 def size_of(folder: Path) -> int:
     """Return the size of all files in a folder, in bytes."""
+    # lstat: a link must not count a file outside of the folder, or one twice.
     return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
 
 
@@ -119,6 +123,7 @@ def _remove(studies: Set[str], home: Path) -> None:
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
+    # A store is read as a whole to discard anything: not without need.
     if studies:
         Store(home / "store").discard("unlearned", lambda payload: payload["study"] in studies)
 

@@ -28,6 +28,7 @@ from distributed.study.folder import LOCK
 from distributed.study.lock import FileLock
 from mixunlearn.metrics.nights import Word
 
+# None: an experiment could not be judged. Only a regression matters more.
 MOST_NOTABLE_FIRST: Sequence[Word | None] = (
     *("regressed", None, "inconclusive", "improved", "unchanged"),
 )
@@ -43,6 +44,7 @@ class Journal:
 
     def __init__(self, nights: Nights, record: NightRecord) -> None:
         self.nights, self.record = nights, record
+        # Written at once, so that a night killed during its first step is known to have begun.
         nights.write(record)
 
     def keep(self, part: PartRecord) -> None:
@@ -70,6 +72,7 @@ def run_nights(
         MixUnlearnError: another process runs the plan, or a record is damaged.
         Interrupted: a stop was requested; the same command resumes.
     """
+    # First: a missing password must be found now, not after hours at the night's end.
     check(nightly.tell)
     nights = Nights(home, nightly.name)
     lock = FileLock(nights.folder / LOCK, f"nightly {nightly.name}")
@@ -79,6 +82,7 @@ def run_nights(
     context = NightContext(
         nightly=nightly, night=night, home=home, session=session, command=command, local=local
     )
+    # Oldest first: each night is judged by those before it.
     for missed in nights.missed(night, nightly.window) if nightly.missed == "catch_up" else []:
         _run_unless_done(replace(context, night=missed), experiments, nights, force=force)
     return _run_unless_done(context, experiments, nights, force=force)
@@ -88,14 +92,18 @@ def _run_unless_done(
     context: NightContext, experiments: Sequence[Experiment], nights: Nights, *, force: bool
 ) -> NightRecord:
     """Run a night, resume it, or return its record; a forced night is a new attempt."""
+    # Each night that is caught up has the whole time limit.
     context = replace(context, began=time.monotonic())
     known = nights.read(context.night)
     if known is None:
         return run_night(context, experiments, nights, None)
+    # A failed night too: its cause may be gone, and finished experiments are not run again.
+    # The same attempt has the same seeds, so measurements of the earlier process are found.
     if known.state != "done":
         return run_night(replace(context, attempt=known.attempt), experiments, nights, known)
     if not force:
         return known
+    # Without the old record, whose parts are complete and would be skipped.
     return run_night(replace(context, attempt=known.attempt + 1), experiments, nights, None)
 
 
@@ -120,8 +128,10 @@ def run_night(
         _run_experiment(context, experiment, before, journal)
     record = _finished(journal.record, before[-1] if before else None, context)
     folder = nights.of(context.night)
+    # A plan has no tracking settings of its own: its run is kept where the first experiment's are.
     record = publish(record, before, context, experiments[0], folder)
     nights.write(record)  # only now the night is done: if interrupted before, it runs again
+    # After the night is done: an error or a stop here does not make it run again.
     for line in prune(nights, context.nightly, experiments, context.home):
         context.session.progress.say(f"old nights: {line}")
     return record
@@ -167,6 +177,7 @@ def _run_experiment(
         night.run()
     except Exception as error:  # not `Interrupted`, a KeyboardInterrupt: it ends the command
         reason = redact(one_line(error))
+        # Without a verdict it is not complete, so the same command runs it again.
         journal.keep(replace(night.found, verdict=None, why=reason))
         journal.record = replace(journal.record, error=f"{name}: {reason}")
         context.session.progress.say(f"{name}: {reason}")

@@ -32,7 +32,9 @@ def search_plan(
     """
     changes = {
         "start": [dict(each) for each in start],
+        # `model_copy` does not validate, and a budget of 0 on a new study would give 0.
         "trials": max(1, trials),
+        # Under the same seed, the new study would propose the trials of the old one again.
         "seed": experiment.search.seed + generation,
     }
     return _made(context, experiment, changes, experiment.data.seed)
@@ -46,6 +48,7 @@ def drawn_plan(context: NightContext, experiment: Experiment, draw: int) -> Plan
         experiment: as the user wrote it.
         draw: number of the forget set, from 0.
     """
+    # No start, no generation: results are stored under the study's name, which must not change.
     changes = {"start": [], "trials": 1, "seed": experiment.search.seed}
     # The search itself uses the forget set of `data.seed`: drawn sets follow it.
     return _made(context, experiment, changes, experiment.data.seed + 1 + draw)
@@ -77,9 +80,11 @@ def origin(
         renew: number of trials after which a new study is started.
     """
     if last is None or last.base != plan.study:
+        # Data or experiment changed: the old trials' values are worth nothing, their settings are.
         return warm_start(last, plan), 0
     assert last.trials is not None  # it has a champion, so its study is known
     if last.trials.before + last.trials.ran < renew:
+        # The same start again: it is part of the study's name, so another one makes a new study.
         return last.start, last.generation
     return warm_start(last, plan), last.generation + 1
 
@@ -90,6 +95,7 @@ def warm_start(last: PartRecord | None, plan: Plan) -> list[Mapping[str, Any]]:
         return []
     known = [each for each in (last.champion, last.candidate, *last.best) if each]
     names = set(plan.space)
+    # Of another method, or an older search space: Optuna could not try them.
     fitting = [dict(each.parameters) for each in known if set(each.parameters) <= names]
     return [each for index, each in enumerate(fitting) if each not in fitting[:index]]
 

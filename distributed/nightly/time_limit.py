@@ -22,11 +22,13 @@ def limited(stop: Stop, seconds: float | None) -> Iterator[None]:
     """
     timer = threading.Timer(seconds, stop.ask, [TIME]) if seconds is not None else None
     if timer:
+        # It must not keep a command that has finished alive.
         timer.daemon = True
         timer.start()
     try:
         yield
     except Interrupted:
+        # A signal is the user's wish: it ends the night, not only this block.
         if stop.asked != TIME:
             raise
     finally:

@@ -52,6 +52,7 @@ class Pair:
     @property
     def within(self) -> bool:
         """Whether the values differ by no more than the references' spread."""
+        # Without a spread, as for losses, there is nothing to judge a difference by.
         if self.same or self.spread is None:
             return True
         return self.difference is not None and abs(self.difference) <= self.spread
@@ -180,10 +181,13 @@ def run_again(
         while trial.epochs_done < last:
             progress.show(f"epoch {trial.epochs_done + 1} of {last}")
             found = trial.epoch()
+            # If a failed trial passes its epoch now, that epoch has nothing to be compared with.
             if trial.epochs_done <= recorded.epochs:
                 metrics = plain(found)  # in the form in which they are recorded
     except Exception as error:
+        # Worded as a worker words it, because failures are compared word for word.
         return metrics, reason(error)
+    # A diverged trial raises nothing: Ray's worker reports NaN, and the study calls it failed.
     if recorded.failure and metrics and metrics.get(search.objective) is None:
         return metrics, f"{search.objective} is not a number"
     return metrics, None
@@ -215,6 +219,7 @@ def spread(references: ReferenceSet, name: str) -> float | None:
     else:
         return None
     sd = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+    # A spread of 0 would call the last digit a difference.
     return max(sd, least) or None
 
 

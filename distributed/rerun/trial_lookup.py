@@ -82,6 +82,7 @@ def find_trial(target: str, settings: Sequence[str], home: Path) -> tuple[Plan, 
         InputError: there is no such trial, or data, splits or settings differ from the recorded.
         MixUnlearnError: MLflow or the study's record does not answer.
     """
+    # MLflow's run ids are hex digits: a slash means a study.
     study, slash, number = target.rpartition("/")
     if slash:
         return _from_study(study, number, settings, home)
@@ -157,6 +158,7 @@ def _experiment_of(run: RemoteRun, parent: RemoteRun, settings: Sequence[str]) -
         InputError: the run holds none, or a setting would make it another trial.
     """
     try:
+        # The tag is missing if the experiment was too long for MLflow.
         content = json.loads(parent.tags[EXPERIMENT])
         # Neither is needed: everything that was recorded has been read.
         content["tracking"], content["storage"]["study"] = {}, None
@@ -203,6 +205,7 @@ def parameters_of(run: RemoteRun, space: Space) -> dict[str, Value]:
             continue
         try:
             found[name] = _value(space[name], text)
+        # StopIteration: a choice no longer has this option.
         except (KeyError, ValueError, StopIteration) as error:
             remedy = (
                 f"no longer valid for the method; check out the run's code, {run.tags.get(CODE)}"
@@ -213,6 +216,8 @@ def parameters_of(run: RemoteRun, space: Space) -> dict[str, Value]:
 
 def _value(parameter: AnyParameter, text: str) -> Value:
     """Return the value of a hyperparameter that MLflow keeps as text."""
+    # By their texts: `bool("False")` is true, and an option may be of any type.
     if isinstance(parameter, Choice):
         return next(option for option in parameter.options if str(option) == text)
+    # Exact: Python writes a float with enough digits to read the same float again.
     return int(text) if isinstance(parameter, Int) else float(text)

@@ -43,6 +43,7 @@ def guarded(application: WSGIApplication, page: str) -> WSGIApplication:
     """
 
     def answer(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        # DNS rebinding: the name of another site may point here, and its scripts would read this.
         if environ.get("HTTP_HOST", "").partition(":")[0] not in NAMES:
             return _refuse(start, "this host name is not allowed")
         if environ["REQUEST_METHOD"] not in LOOKING:
@@ -71,6 +72,7 @@ def main(study: str, host: str, port: str) -> None:
         host: address to listen on.
         port: port to listen on.
     """
+    # Not an argument: the address may contain a password, and command lines are public.
     storage, key = open_record(os.environ[RECORD_VARIABLE], study)
     application = guarded(wsgi(storage), f"/dashboard/studies/{key}")
     make_server(host, int(port), application, Threads, Quiet).serve_forever()

@@ -135,6 +135,7 @@ class Server:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(GRACE_S)
         finally:
+            # Always: children may go on after their leader has ended, and would keep the port.
             _signal(self.process.pid, signal.SIGKILL)
             self.process.wait()
 
@@ -147,6 +148,7 @@ def server(
     uri, location = resolve(uri, artifact_location, home)
     require_runs(uri)
     port = _usable(port)
+    # One user: each further worker takes the memory of a whole MLflow.
     words = ("--workers", "1", "--host", HOST, "--port", str(port))
     with _running(
         "MLflow's server",
@@ -166,6 +168,7 @@ def dashboard(study: str, record: str, port: int | None) -> Iterator[Server]:
     if not record.startswith("journal:") and (reason := reachable(record)):
         raise MixUnlearnError(f"{redact(record)} does not answer: {reason}")
     port = _usable(port)
+    # `-P` keeps the checkout off the path.
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     with _running(
         "Optuna's dashboard",
@@ -196,8 +199,10 @@ def _running(
 
     Secrets go into its environment, because other users can see command lines.
     """
+    # Not a pipe: nobody reads it, and a server that prints into a full pipe stops.
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
+            # -P: a `random.py` in the home must not replace the module of that name.
             [sys.executable, "-P", *words],
             env=environ,
             cwd=folder,
@@ -226,12 +231,14 @@ def _serve(pages: AbstractContextManager[Server], line: str, announce: Announce)
         MixUnlearnError: the server ended unexpectedly.
     """
     with (
+        # Otherwise SIGTERM would end us alone: the server is in a session of its own.
         terminated_as_interrupted(),
         contextlib.suppress(KeyboardInterrupt),
         pages as running,
     ):
         announce(line.format(running.link))
         running.process.wait()
+        # Reached only if the server ends by itself: Ctrl-C raises in `wait`.
         raise MixUnlearnError(f"{running.name} ended: {running.last_line()}")
     return 0
 
@@ -242,6 +249,7 @@ def environment(uri: str) -> dict[str, str]:
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # job queues for language models
         "MLFLOW_UVICORN_OPTS": "--log-level warning",  # no line for each request
     }
+    # The user's own settings win, except for the address.
     return {**DEFAULTS, **lean, **os.environ, "MLFLOW_BACKEND_STORE_URI": uri}
 
 
@@ -253,6 +261,7 @@ def _usable(port: int | None) -> int:
     """
     if port is not None and not 0 < port <= LAST_PORT:
         raise InputError("port", port, f"choose one from 1 to {LAST_PORT}, or leave it out")
+    # Another program may still take it before the server does; the server then says so.
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
         try:

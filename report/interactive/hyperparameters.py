@@ -66,6 +66,7 @@ def parallel_coordinates(report_data: ReportData) -> go.Figure:
         "type": "parcoords",
         "dimensions": [_dimension(scale, title) for title, scale in scales.items()],
         "line": {
+            # Trials without a value lie below `cmin`: they get the colour of the worst.
             "color": small(np.maximum(-value.at_N, colours["cmin"])),
             "coloraxis": "coloraxis",
         },
@@ -175,6 +176,7 @@ def _slice(
     value = f"<br>{report_data.objective} %{{y:.4~g}}{END}"
     common: Trace = dict(subplot(place))
     number = f"<br>{name} %{{x:.4~g}}" if scale.numeric else ""
+    # The first slice explains the states for all.
     explained: set[str] = set() if place == 1 else set(STATES)
     for shown_N, text in ((scale.used_N, number), (~scale.used_N, f"<br>{name} {NOT_USED}")):
         for state, chosen_N in trials.states(shown_N & trials.valued_N):
@@ -234,10 +236,13 @@ def _surface(x: Scale, y: Scale, value: Scale) -> Iterator[Trace]:
     usable_N = x.used_N & y.used_N & value.used_N
     if usable_N.sum() < ENOUGH:
         return
+    # In the unit square: triangles depend on how long the axes are.
     unit_N2 = np.column_stack([(s.at_N - s.low) / (s.high - s.low) for s in (x, y)])[usable_N]
+    # Near neighbours with different values would draw needles.
     at_C2, value_C = _averaged(unit_N2, value.at_N[usable_N])
     sides = np.linspace(at_C2.min(axis=0), at_C2.max(axis=0), GRID).T
     try:
+        # Linear: it never leaves the values of the trials, as a cubic one does.
         z_GG = griddata(at_C2, value_C, tuple(np.meshgrid(*sides)), method="linear")
     except QhullError:  # the points lie on a line
         return
@@ -248,6 +253,7 @@ def _surface(x: Scale, y: Scale, value: Scale) -> Iterator[Trace]:
         "type": "contour",
         "x": small(along[0]),
         "y": small(along[1]),
+        # Negated like the colour axis, see `coloraxis`.
         "z": small(-z_GG),
         "coloraxis": "coloraxis",
         "line": {"width": 0},
@@ -260,6 +266,7 @@ def _surface(x: Scale, y: Scale, value: Scale) -> Iterator[Trace]:
 def _averaged(unit_N2: Floats, value_N: Floats) -> tuple[Floats, Floats]:
     """Return positions and values, each the mean of the trials in a cell of the unit square."""
     _, cell_N = np.unique((unit_N2 * CELLS).astype(np.int64), axis=0, return_inverse=True)
+    # NumPy 2.0 returns the inverse as a column, other versions as a vector.
     cell_N = cell_N.ravel()
     sums = [np.bincount(cell_N, weights=each_N) for each_N in (*unit_N2.T, value_N)]
     x_C, y_C, value_C = (sum_C / np.bincount(cell_N) for sum_C in sums)

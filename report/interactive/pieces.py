@@ -136,6 +136,7 @@ def mark(state: str, count: int) -> Trace:
         "marker": {**look, "size": look["size"] * size, "line": line},
         "name": LABELS.get(state, state),
         "legendgroup": state,
+        # The traces are drawn in reverse, so the legend needs an order of its own.
         "legendrank": list(STATES).index(state),
     }
 
@@ -167,6 +168,7 @@ def highlights(
     **more: Any,  # noqa: ANN401
 ) -> list[Trace]:
     """Return the default and the best trial, on top of the others."""
+    # With equal values the lowest number is the best, as in `ranked`: hence [:1] below.
     best = np.nanmin(trials.value_N) if trials.valued_N.any() else np.nan
     found = {
         "default": (trials.number_N == 0, DEFAULT),
@@ -197,6 +199,7 @@ def value_axis(
     axis = {"type": "linear", "title": {"text": title}}
     if logarithmic(values, band):
         positive = [value for value in drawn if value > 0]
+        # Plotly takes the range of a logarithmic axis as exponents.
         low, high = np.log10([min(positive) / 1.4, max(positive) * 1.4]).tolist()
         step = "D2" if high - low < 4 else 1  # noqa: PLR2004  1, 2 and 5, or decades alone
         return {**axis, "type": "log", "range": [low, high], "tickformat": "~g", "dtick": step}
@@ -252,6 +255,7 @@ def coloraxis(report_data: ReportData, value: Scale) -> dict[str, Any]:
     found = value.at_N[value.used_N]
     low, high = (float(found.min()), float(found.max())) if found.size else (0.0, 1.0)
     ticks = zip(value.ticks_T.tolist(), value.labels, strict=True)
+    # The bar of colours has no place for "no value", which lies beyond the worst.
     inside = {-at: label for at, label in ticks if label != NO_VALUE}
     bar = {"tickvals": list(inside), "ticktext": list(inside.values())}
     title = {"text": objective_title(report_data), "side": "right"}
@@ -265,5 +269,6 @@ def band_shapes(report_data: ReportData, axis: Mapping[str, Any]) -> list[dict[s
         return []
     low, high = report_data.band
     low = max(low, 10 ** axis["range"][0]) if axis["type"] == "log" else low
+    # A band wholly below the axis becomes a line at its edge.
     across = {"xref": "paper", "x0": 0, "x1": 1, "y0": low, "y1": max(low, high)}
     return [{**SHADE, **across, "name": "references against each other", "showlegend": True}]

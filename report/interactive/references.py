@@ -36,7 +36,9 @@ def against_references(report_data: ReportData) -> go.Figure:
 
 def _strip_axes(samples: Sequence[Sample], place: int) -> dict[str, Any]:
     low, high = range_of(samples)
+    # All values may be equal: an axis of no length cannot be drawn.
     margin = 0.08 * (high - low) or 0.5
+    # Only on the left of the two columns: both have the same rows.
     names = [sample.label for sample in samples] if place % 2 else [""] * len(samples)
     rows = {"tickvals": list(range(len(samples))), "ticktext": names, "showgrid": False}
     return {

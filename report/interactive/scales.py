@@ -66,9 +66,11 @@ def placed(axis: Axis, values: Sequence[Any], *, absent: str, above: bool = Fals
         absent: label of the tick of missing values.
         above: whether missing values are placed beyond the high end instead of the low one.
     """
+    # Numbers that were stored as text are drawn as a choice.
     numeric = axis.low is not None and all(isinstance(each, int | float | None) for each in values)
     at_N, ends, ticks, labels = (_numbers if numeric else _options)(axis, values)
     low, high = float(ends.min()), float(ends.max())
+    # A single value has no length, and fractions of it would put everything on one spot.
     length = high - low or 1.0
     used_N = np.isfinite(at_N)
     if not used_N.all():
@@ -100,6 +102,7 @@ def _numbers(axis: Axis, values: Sequence[Any]) -> Placed:
 
 def _options(axis: Axis, values: Sequence[Any]) -> Placed:
     """Return the same for a choice: its options and any other values, side by side."""
+    # Values that are no options any more have a place too: no trial may be missing.
     names = list(dict.fromkeys(map(written, [*axis.options, *filter(known, values)])))
     places = {name: float(place) for place, name in enumerate(names)}
     at_N = np.array([places.get(written(value)) for value in values], dtype=np.float64)
@@ -115,6 +118,7 @@ def _decades(low: float, high: float) -> list[float]:
     steps = np.log10([1, 2, 5] if high - low < NARROW else [1])
     found = np.add.outer(np.arange(np.floor(low), np.ceil(high) + 1), steps).ravel().tolist()
     slack = 1e-9  # rounding must not drop a bound that is a tick
+    # Without a tick inside, the ends have one.
     return [tick for tick in found if low - slack <= tick <= high + slack] or [low, high]
 
 

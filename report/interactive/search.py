@@ -78,6 +78,7 @@ def _search_marks(report_data: ReportData, trials: Trials) -> Iterator[Trace]:
     hyperparameters = f"<br>%{{customdata[0]}} epochs{''.join(parts)}{END}"
     value = f"{report_data.objective} %{{y:.4~g}}"
     rail_N = np.zeros(len(trials.rows))
+    # A state may have points in both parts, but only one entry in the legend.
     explained: set[str] = set()
     for shown_N, y_N, axis, text in (
         (trials.valued_N, trials.value_N, "y", value),
@@ -112,8 +113,10 @@ def _best_line(report_data: ReportData, trials: Trials) -> Iterator[Trace]:
     if not number_N.size:
         return
     lowest_N = np.minimum.accumulate(value_N)
+    # Only where it falls: the line looks the same with far fewer points in the page.
     falls = np.flatnonzero(np.diff(lowest_N, prepend=np.inf))
     yield {
+        # Like the points: WebGL would be drawn over a plain line.
         "type": kind_of(len(trials.rows)),
         "x": np.append(number_N[falls], trials.number_N[-1] + 0.5),
         "y": small(np.append(lowest_N[falls], lowest_N[-1])),
@@ -147,6 +150,7 @@ def learning_curves(report_data: ReportData) -> go.Figure:
     axis = value_axis(objective_title(report_data), values, report_data.band or ())
     traces: list[Trace] = []
     kind = kind_of(len(report_data.curves))
+    # One trace per state, not per trial: Plotly is slow with thousands of traces.
     for state in reversed(STATES):
         chosen = [n for n in sorted(report_data.curves) if states.get(n, "unfinished") == state]
         traces += (
@@ -168,6 +172,7 @@ def _curves(report_data: ReportData, chosen: Sequence[int], state: str) -> list[
     size = size_among(count)
     epoch_P, value_P, trial_P = _joined(report_data, chosen)
     finite_P = np.flatnonzero(np.isfinite(value_P))
+    # Where the next finite point belongs to another trial.
     last = finite_P[np.diff(trial_P[finite_P], append=-1) != 0]
     common = {
         "legendgroup": state,
@@ -212,6 +217,7 @@ def _joined(
     for number in chosen:
         curve = sorted(report_data.curves[number].items())
         points += [(epoch, finite(value), number) for epoch, value in curve]
+        # The gap needs a position, which must not stretch the axis.
         points.append((max(report_data.curves[number], default=1), None, number))
     epochs, values, numbers = zip(*points, strict=True)
     return np.array(epochs), small(np.array(values, dtype=np.float64)), np.array(numbers)

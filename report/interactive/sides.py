@@ -76,6 +76,7 @@ def _mean_gap(trials: Trials, metrics: Sequence[str]) -> Floats:
     """Return the mean gap of some metrics by trial; NaN if one of them is missing."""
     gaps = [[finite(row.get(f"gap/{metric}")) for metric in metrics] for row in trials.rows]
     found = np.array(gaps, dtype=np.float64).reshape(len(trials.rows), len(metrics))
+    # NaN if one is missing: means over different metrics cannot be compared.
     return found.mean(axis=1) if metrics else np.full(len(trials.rows), np.nan)
 
 
@@ -86,6 +87,7 @@ def _gap_axis(gap_N: Floats, metrics: Sequence[str]) -> tuple[dict[str, Any], Fl
     positive = gap_N[gap_N > 0].tolist()
     if not logarithmic(positive):
         return {"rangemode": "tozero", "title": {"text": title}}, gap_N
+    # A trial without this gap has no place; a gap of zero has one.
     known_N = np.isfinite(gap_N)
     above = [gap or None for gap in gap_N[known_N].tolist()]  # zero has no logarithm
     scale = placed(Axis(low=min(positive), high=max(positive), log=True), above, absent="0")

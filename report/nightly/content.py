@@ -116,6 +116,7 @@ def _numbers(experiment: Record, margin: object) -> list[Cells]:
         ("forget set", text_of(experiment.get("draw"))),
     ]
     metrics = experiment.get("metrics") or {}
+    # Gaps and z values follow from these and would triple the table.
     plain = {name: each for name, each in metrics.items() if not name.startswith(RELATIVE)}
     return [*rows, *((text_of(name), mean_and_sd(metric)) for name, metric in plain.items())]
 
@@ -181,6 +182,7 @@ def _duel_words(found: Record, margin: object) -> str:
     words = f"{state[:1].upper()}{state[1:]}: {DUELS.get(state, 'its state is not known')}"
     if state == "lost" and finite(margin) is not None:
         words += f" of {three_digits(margin)} pp"
+    # One pair has a mean, but no bounds.
     known = [finite(found.get(name)) for name in ("low", "high")] != [None, None]
     bounds = f"bounds {between(found)}" if known else "no bounds yet"
     pairs, nights = (int(finite(found.get(name)) or 0) for name in ("pairs", "nights"))
@@ -193,6 +195,7 @@ def _duel_words(found: Record, margin: object) -> str:
 def _differing(champion: Record, candidate: Record) -> list[Cells]:
     """Return the settings in which two configurations differ."""
     settings = [
+        # With the epochs: they are a part of the configuration, and of its key.
         {**(each.get("parameters") or {}), "epochs": each.get("epochs")}
         for each in (champion, candidate)
     ]
@@ -242,5 +245,6 @@ def closing_topics(night: Record) -> list[Topic]:
 
 def links_of(night: Record) -> dict[str, str]:
     """Return addresses of web pages by name; a page must not link to any other kind of address."""
+    # `javascript:` and `file:` addresses could come from a record that was edited.
     links = {text_of(name): text_of(url, "") for name, url in (night.get("links") or {}).items()}
     return {name: quote(url, IN_URLS) for name, url in links.items() if url.startswith(PAGES)}

@@ -80,6 +80,7 @@ def trend_figure(nights: Sequence[Record], experiment: str) -> Figure:
     _draw_band(axes, points)
     _draw_means(axes, points)
     _draw_verdicts(axes, points)
+    # Before `_draw_changes`, which makes room above these limits.
     _limit(axes, points)
     _draw_changes(axes, points)  # after `_limit`, whose axis it stretches
     _draw_failures(axes, nights)
@@ -96,6 +97,7 @@ def trend_figure(nights: Sequence[Record], experiment: str) -> Figure:
 
 def points_of(nights: Sequence[Record], experiment: str) -> list[Point]:
     """Return a point for each date on which the experiment was measured, in order."""
+    # The last record of a date counts: a forced night replaces the one before.
     found = {
         _day(night): _point(night, each)
         for night in nights
@@ -126,6 +128,7 @@ def _draw_band(axes: Axes, points: Sequence[Point]) -> None:
     if not known:
         return
     days = range(min(known), max(known) + 1)
+    # NaN at nights that are missing: the band must not claim anything about them.
     lows, highs = np.transpose([known.get(day, (math.nan, math.nan)) for day in days])
     edges = np.arange(days[0], days[-1] + 2) - 0.5
     style: dict[str, Any] = {"color": GREEN, "alpha": 0.22, "zorder": 0}
@@ -155,6 +158,7 @@ def _draw_means(axes: Axes, points: Sequence[Point]) -> None:
     days = range(min(measured), max(measured) + 1)
     for reign in dict.fromkeys(point.reign for point in known):
         own = {point.day: point.mean for point in known if point.reign == reign}
+        # NaN: the line must not bridge a missing night. `_` keeps it out of the legend.
         means = [own.get(day, math.nan) for day in days]
         axes.plot(days, means, color=BLUE, linewidth=1, alpha=0.6, label="_")
 
@@ -186,6 +190,7 @@ def _draw_changes(axes: Axes, points: Sequence[Point]) -> None:
     axes.set_ylim(0, HEADROOM * axes.get_ylim()[1])
     for number, point in enumerate(changes):
         label = "_" if number else "another champion, data or recipe"
+        # Half a day before: between the old reign's last night and the new one's first.
         axes.axvline(point.day - 0.5, color=INK, linewidth=0.8, linestyle=":", label=label)
         axes.text(
             point.day - 0.4,
@@ -213,6 +218,7 @@ def _draw_dates(axes: Axes, nights: Sequence[Record]) -> None:
     """Write dates at whole nights, always including the last one."""
     days = sorted(map(_day, nights))
     step = max(1, math.ceil((days[-1] - days[0] + 1) / TICKS))
+    # From the last night backwards: that one must have a tick.
     ticks = range(days[-1], days[0] - 1, -step)
     axes.set_xlim(days[0] - 0.8, days[-1] + 0.8)
     axes.set_xticks(ticks, [f"{date.fromordinal(tick):%d %b}" for tick in ticks])

@@ -25,6 +25,7 @@ def _verdicts(night: Record) -> str:
     names: dict[str, list[str]] = {}
     for experiment in parts_of(night):
         word = verdict_of(night, experiment)
+        # In a night that is not done, no verdict yet means nothing.
         if word == experiment.get("verdict") or night.get("state") == "done":
             names.setdefault(word, []).append(text_of(experiment.get("name")))
     own = text_of(night.get("verdict"), "")

@@ -29,6 +29,7 @@ def trend(nights: Sequence[Record]) -> Group:
     """
     rows = history_of(nights)
     failed = [Text(headline(night)) for night in nights if night.get("state") == "failed"]
+    # A terminal that is too narrow would cut cells of the wide table.
     tables = [_wide_table(rows), _narrow_table(rows)]
     return Group(FirstThatFits(tables=tables), Text(LEGEND, style="dim"), *failed)
 

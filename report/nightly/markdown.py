@@ -57,6 +57,7 @@ def _topic_text(topic: Topic) -> str:
 
 def _table_text(topic: Topic) -> str:
     width = len(topic.rows[0])
+    # Markdown has no table without headings.
     lines = [topic.headings or [""] * width, ["---"] * width, *topic.rows]
     return "\n".join(f"| {' | '.join(map(_escaped, line))} |" for line in lines)
 

@@ -46,6 +46,7 @@ def _page(nights: Sequence[Record]) -> str:
     environment = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,
+        # A misspelt name in the template is an error, not an empty place.
         undefined=StrictUndefined,
         trim_blocks=True,
     )
@@ -61,6 +62,7 @@ def _page(nights: Sequence[Record]) -> str:
         closing=closing_topics(night),
         links=links_of(night),
         legend=LEGEND,
+        # Our own file: escaping would break it.
         style=Markup((HERE.parent / "page.css").read_text("utf-8")),
     )
 
@@ -74,6 +76,7 @@ def _picture(nights: Sequence[Record], experiment: str) -> str:
     # A palette makes the picture four times smaller, and a page may have many of them.
     palette = (
         Image.open(drawn)
+        # Pillow's MAXCOVERAGE refuses an alpha channel; dithering would make the file larger.
         .convert("RGB")
         .quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     )

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 from mixunlearn.plain import finite
 from report.notation import ABSENT
 
+# Plain JSON, not NightRecord: reports lie below `distributed` and must not import from it.
 Record: TypeAlias = Mapping[str, Any]
 
 UNDECIDED = "no verdict"

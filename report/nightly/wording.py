@@ -18,6 +18,7 @@ def lines_of(values: Iterable[object] | None) -> list[str]:
 
 def setting(value: object) -> str:
     """Return a hyperparameter's value with six significant digits."""
+    # A sampled float has up to 17 digits: too many for a table.
     return f"{value:.6g}" if isinstance(value, float) else text_of(value)
 
 

@@ -78,6 +78,7 @@ def gap_figure(
     best = _draw_best_so_far(axes, points)
     _draw_levels(axes, band, original)
     _scale(axes, [*(point.value for point in points), original], band or ())
+    # After `_scale`: the rail stretches the final limits.
     _draw_rail(axes, [point for point in points if point.value is None])
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color=PALE, alpha=0.2)
@@ -86,6 +87,7 @@ def gap_figure(
     axes.set_ylabel(f"{objective} ({unit_name(objective)})" if unit_name(objective) else objective)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     if axes.get_legend_handles_labels()[0]:
+        # Outside: a legend inside of the axes may cover trials.
         figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return figure
 
@@ -115,6 +117,7 @@ def _draw_trials(axes: Axes, points: Sequence[Point]) -> None:
         drawn = [point for point in points if point.state == state]
         if drawn:  # trials without a value are not drawn here, but explained in the legend
             trials = [point.trial for point in drawn]
+            # Matplotlib draws nothing at a NaN, but makes the entry in the legend.
             values = [math.nan if point.value is None else point.value for point in drawn]
             axes.scatter(trials, values, label=LABELS.get(state, state), zorder=3, **style)
 
@@ -125,6 +128,7 @@ def _draw_rail(axes: Axes, points: Sequence[Point]) -> None:
         return
     low, high = axes.get_ylim()
     logarithmic = axes.get_yscale() == "log"
+    # Room above the data, so that no trial lies under the rail.
     axes.set_ylim(low, high * (high / low) ** 0.1 if logarithmic else high + 0.1 * (high - low))
     foot, whole = 2 * RAIL - 1, axes.transAxes
     strip = Rectangle((0, foot), 1, 1 - foot, transform=whole, facecolor=PALE, alpha=0.15)
@@ -140,12 +144,14 @@ def _draw_best_so_far(axes: Axes, points: Sequence[Point]) -> Point | None:
 
     A trial that was stopped early counts: it is a configuration with fewer epochs.
     """
+    # A failed trial's last value is not the result of a configuration that can be used.
     valued = [point for point in points if point.state != "failed" and point.value is not None]
     if not valued:
         return None
     best: list[Point] = []
     for point in valued:
         best.append(min([*best[-1:], point], key=_value))
+    # Half a trial further: a step at the last trial would have no width.
     trials = [*(point.trial for point in valued), max(point.trial for point in points) + 0.5]
     values = [_value(point) for point in (*best, best[-1])]
     axes.step(trials, values, where="post", color=INK, label="best so far")
@@ -166,6 +172,7 @@ def _scale(axes: Axes, values: Sequence[float | None], band: Sequence[float]) ->
         axes.set_ylim(min(positive) / 1.4, max(positive) * 1.4)
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        # Matplotlib labels minor ticks over narrow ranges, where they would overlap the others.
         axes.yaxis.set_minor_formatter(NullFormatter())
     elif known and min(known) >= 0:
         axes.set_ylim(0, max(known) * 1.08 or 1)

@@ -18,6 +18,7 @@ WIDE = 30  # ratio of largest to smallest from which a linear axis hides the goo
 def new_figure(*, width: float, height: float) -> Figure:
     """Return an empty figure, with its size in inches; it stays white in a dark page."""
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
+    # By hand: pyplot, which does this, keeps every figure and must not be used in threads.
     FigureCanvasAgg(figure)
     return figure
 

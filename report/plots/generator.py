@@ -31,6 +31,7 @@ def generator_figure(mixtures: Mixtures) -> Figure:
     """Return the figure of `generator_picture`: one column per pair, then the mean masks."""
     pairs, classes = len(mixtures.lams), len(mixtures.mean_classes)
     columns = max(pairs, 3)
+    # The last label belongs to the first of the lines of means, whose number is rounded up.
     lines = len(LINES) - 1 + -(-classes // columns)
     width, height = 1.4 + (EDGE + GAP) * columns, 0.1 + (EDGE + GAP + TITLE) * lines
     figure = new_figure(width=width, height=height)
@@ -45,6 +46,7 @@ def generator_figure(mixtures: Mixtures) -> Figure:
     for line, label in enumerate(LINES):
         middle = _top(line) + EDGE / 2
         axes.text(0.2, middle, label, rotation=90, ha="center", va="center", color=INK)
+    # One pair of axes in inches for all images, from the top down.
     axes.set(xlim=(0, width), ylim=(height, 0))
     masks = ScalarMappable(Normalize(MASKS["vmin"], MASKS["vmax"]), MASKS["cmap"])
     bar = figure.colorbar(masks, cax=figure.add_axes((1 - 0.85 / width, 0.25, 0.2 / width, 0.5)))
@@ -67,6 +69,7 @@ def _draw_pair(axes: Axes, column: int, mixtures: Mixtures) -> None:
 def _draw_image(axes: Axes, line: int, column: int, image: Pixels | Masks, name: str) -> None:
     """Draw a mask of shape (H, W), or an image of shape (H, W, 1) or (H, W, 3)."""
     left, top = 0.4 + column * (EDGE + GAP), _top(line)
+    # imshow takes grey images without a channel axis.
     pixels = image[..., 0] if image.shape[2:] == (1,) else image
     look = MASKS if image.ndim == 2 else {"cmap": "gray", "vmin": 0, "vmax": 255}  # noqa: PLR2004
     axes.imshow(pixels, extent=(left, left + EDGE, top + EDGE, top), aspect="auto", **look)

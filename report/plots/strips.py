@@ -49,12 +49,14 @@ def metrics_figure(summary: Mapping[str, Any]) -> Figure:
     """Return the figure that `metrics_against_references` writes."""
     strips = {metric: samples_of(summary, metric) for metric in (*summary["gap_metrics"], *BESIDE)}
     strips = {metric: samples for metric, samples in strips.items() if _any_value(samples)}
+    # Rounded up.
     lines = max(1, -(-len(strips) // 2))
     figure = new_figure(width=9.5, height=0.5 + 1.75 * lines)
     panels = figure.subplots(lines, 2, squeeze=False).ravel()
     for index, (metric, samples) in enumerate(strips.items()):
         _draw_strip(panels[index], metric, samples, labelled=index % 2 == 0)
     for panel in panels[len(strips) :]:
+        # With an odd number of strips.
         panel.remove()
     figure.supxlabel(CAPTION, fontsize=9, color=INK)
     return figure
@@ -112,6 +114,7 @@ def _draw_strip(axes: Axes, metric: str, samples: Sequence[Sample], *, labelled:
     axes.spines[["top", "right"]].set_visible(False)
     for height, sample in enumerate(samples):
         _draw_sample(axes, height, sample, low, high)
+    # Values equal but for rounding need a width: ticks between them would have 15 digits.
     margin = 0.06 * (high - low) if high - low >= NO_SPAN else 0.5
     axes.set_xlim(low - margin, high + margin)
     axes.set_ylim(len(samples) - 0.4, -0.6)
@@ -126,6 +129,7 @@ def range_of(samples: Sequence[Sample]) -> tuple[float, float]:
     """Return the range to show: all values, unless original or default would hide the others."""
     references, original, default, best, again = samples
     near = [bound for sample in (references, best, again) for bound in _extent(sample)]
+    # The default first: it may fit where the original, which is usually farther, does not.
     for sample in (default, original):
         stretched = [*near, *_extent(sample)]
         span = max(near, default=0.0) - min(near, default=0.0)

@@ -39,6 +39,7 @@ def deliver(attempt: Attempt) -> str:
     """Return the result of an attempt and its retries, in one line, within `LIMIT_S`."""
     answers: queue.SimpleQueue[str] = queue.SimpleQueue()
     # In a thread: each time-out limits one wait only, and none limits the look-up of a host.
+    # A daemon: a server that hangs must not keep the command alive.
     thread = threading.Thread(target=lambda: answers.put(_tried(attempt, PAUSES_S)), daemon=True)
     try:
         thread.start()
@@ -53,6 +54,7 @@ def _tried(attempt: Attempt, pauses: Sequence[float]) -> str:
     """Return the result of an attempt and its retries, with a pause before each retry."""
     try:
         return attempt()
+    # Whatever goes wrong with a notice, the night has its verdict.
     except Exception as error:
         if not pauses or is_final(error):
             return f"not sent: {scrubbed(one_line(error))}"
@@ -64,6 +66,7 @@ def is_final(error: Exception) -> bool:
     """Return whether a retry would fail with the same error."""
     if isinstance(error, RefusedError):
         return error.final
+    # Before the last line: it is an OSError, but trying again does not make it valid.
     if isinstance(error, ssl.SSLCertVerificationError):
         return True
     return not isinstance(error, OSError | HTTPException)
@@ -71,6 +74,7 @@ def is_final(error: Exception) -> bool:
 
 def scrubbed(reason: str) -> str:
     """Return a reason without the password and the webhook's path: servers may repeat them."""
+    # The first piece is the host, which may be shown.
     _, *pieces = re.split(r"[/?&=#:@]+", os.environ.get(WEBHOOK, "").partition("://")[2])
     for secret in (os.environ.get(PASSWORD, ""), *pieces):
         if len(secret) >= SHORTEST_SECRET:

@@ -28,6 +28,7 @@ def password_of(mail: Mail) -> str:
     password = os.environ.get(PASSWORD, "")
     if not password:
         raise InputError("tell.mail.user", mail.user, f"set {PASSWORD}, or leave user out")
+    # smtplib encodes both as ASCII, and a control character could end the command.
     if not f"{mail.user}{password}".isascii() or not password.isprintable():
         raise InputError("tell.mail.user", mail.user, f"it and {PASSWORD} must be a line of ASCII")
     if not mail.starttls and mail.port != TLS_PORT:
@@ -38,6 +39,7 @@ def password_of(mail: Mail) -> str:
 
 def new_message_id(mail: Mail) -> str:
     """Return a fresh `Message-ID` in the sender's domain."""
+    # Without a domain it would look up this machine's name, and tell it to everybody.
     return make_msgid(domain=mail.sender.rpartition("@")[2])
 
 
@@ -65,12 +67,14 @@ def send(mail: Mail, subject: str, text: str, identity: str) -> str:
 @contextlib.contextmanager
 def _session(mail: Mail) -> Iterator[smtplib.SMTP]:
     """Open a session with a mail server, encrypted and logged in as the plan says."""
+    # Without this context, smtplib does not check certificates.
     context = ssl.create_default_context()
     server: smtplib.SMTP
     if mail.port == TLS_PORT:
         server = smtplib.SMTP_SSL(mail.host, mail.port, timeout=TIMEOUT_S, context=context)
     else:
         server = smtplib.SMTP(mail.host, mail.port, timeout=TIMEOUT_S)
+    # Not smtplib's own `with`: it raises if QUIT is answered oddly, though the mail is sent.
     with contextlib.closing(server):
         if mail.starttls and mail.port != TLS_PORT:
             server.starttls(context=context)
@@ -84,10 +88,12 @@ def _session(mail: Mail) -> Iterator[smtplib.SMTP]:
 def _refusal(error: smtplib.SMTPException) -> RefusedError:
     """Return a server's error, reworded where it may repeat the password."""
     match error:
+        # Before its base class, SMTPResponseException, whose case quotes the server.
         case smtplib.SMTPAuthenticationError():
             reason, final = f"user or {PASSWORD} is refused", error.smtp_code >= FINAL
         case smtplib.SMTPRecipientsRefused():
             codes = [code for code, _ in error.recipients.values()]
+            # Nobody got it yet; one temporary refusal is worth another attempt.
             reason, final = _refusals(error.recipients), min(codes) >= FINAL
         case smtplib.SMTPResponseException():
             reason = _answer(error.smtp_code, error.smtp_error)

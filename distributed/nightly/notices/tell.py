@@ -55,4 +55,5 @@ def tell(notices: Notices, *, subject: str, text: str, home: Path) -> list[str]:
 
 def _clean(text: str) -> str:
     """Return text that can be written and sent: no passwords, no lone surrogates."""
+    # A lone surrogate, as in a file name that is not UTF-8, cannot be encoded by any channel.
     return redact(text.encode(errors="replace").decode())

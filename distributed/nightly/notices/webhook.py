@@ -18,7 +18,9 @@ from mixunlearn.errors import InputError
 TIMEOUT_S = 10.0  # of each wait for the server
 TEXT_LENGTH = 3000  # characters; Slack accepts 40,000, too many to read
 SERVER_ERROR = 500  # HTTP codes from 500 may be temporary
+# Below 500, but the server asks for another attempt.
 PASSING = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
+# Printable ASCII: urllib refuses spaces and line breaks, with an error that quotes the address.
 _WEB_ADDRESS = re.compile(r"https?://[!-~]+", re.IGNORECASE)
 
 
@@ -39,6 +41,7 @@ def webhook_address() -> str:
 def _usable(address: str) -> bool:
     try:
         parts = urlsplit(address)
+        # urllib takes `user:password@host` for the name of a host.
         named = parts.hostname and parts.username is None and parts.port != 0
     except ValueError:  # brackets without IPv6, a port that is not a number
         return False
@@ -60,6 +63,7 @@ def post(text: str) -> str:
     request = urllib.request.Request(address, json.dumps(content).encode(), headers, method="POST")
     try:
         _opener().open(request, timeout=TIMEOUT_S).close()
+    # Before OSError, of which it is a subclass.
     except HTTPError as error:
         error.close()
         final = error.code < SERVER_ERROR and error.code not in PASSING
@@ -83,6 +87,7 @@ def _opener() -> urllib.request.OpenerDirector:
 
     No redirect is followed: the text would not be sent with it, and "sent" would not be true.
     """
+    # Not `build_opener`: it adds redirects, `file:` and `ftp:`.
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
