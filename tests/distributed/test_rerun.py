@@ -283,7 +283,7 @@ class TestAlteredRuns:
 @pytest.mark.parametrize(
     ("target", "words"),
     [
-        ("{parent}", "a run of a whole study; give the id of a trial's run, or STUDY/TRIAL"),
+        ("{parent}", "the run of a whole study; give the id of a trial's run, or STUDY/TRIAL"),
         ("{reference}", "not the run of a trial; give the id of a trial's run, or STUDY/TRIAL"),
         ("0" * 32, "no such run at sqlite://"),
         ("../mlflow.db", "STUDY = '..': no such study"),
