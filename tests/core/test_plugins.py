@@ -208,7 +208,7 @@ PLAN = """
 
 def test_a_method_without_a_space_is_named(tmp_path: Path) -> None:
     ran = python(PLAN, install(tmp_path, {GROUPS[0]: "timid = outsider:Timid"}), str(tmp_path))
-    assert "method = 'timid': has no space" in ran.stderr.splitlines()[-1]
+    assert "method = 'timid': has no search space" in ran.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

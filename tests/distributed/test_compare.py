@@ -185,7 +185,7 @@ def test_cells_that_are_not_there(tmp_path: Path, only: str, said: str) -> None:
         ({"method": {}}, "method = {}: unknown key; did you mean 'methods'?"),
         ({"methods": {"finetune": {"lr": 1}}}, "methods.finetune.lr = 1: unknown key"),
         ({"methods": {"fine": None}}, "methods.fine = None: unknown; did you mean 'finetune'?"),
-        ({"labels": ["aware", "aware"]}, "labels = ['aware', 'aware']: names one twice"),
+        ({"labels": ["aware", "aware"]}, "labels = ['aware', 'aware']: lists a value twice"),
         ({"data": {"digits": {"search": {}}}}, "data.digits.search = {}: not allowed here"),
         ({"tasks": {"class": {"kind": "clas"}}}, "task.kind = 'clas': must be one of"),
         ({"seeds": []}, "seeds = []: "),
