@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from ray import cloudpickle
 
-from distributed.config import experiment
+from distributed.config import experiment, read
+from distributed.config import tasks as config_tasks
 from distributed.config.read import make_experiment
 from distributed.plan.make import make_plan
 from distributed.plan.plan import Plan, resolved
@@ -187,7 +188,7 @@ search: {trials: 1, epochs: 1, scheduler: none}
 def _dark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Have the package installed in this process; Ray's workers are sent what they need of it."""
     monkeypatch.syspath_prepend(install(tmp_path, TASK_POINT, TASK))
-    for module in (written, experiment):
+    for module in (written, experiment, config_tasks, read):
         monkeypatch.setattr(module, "TASKS", extended(dict(TASKS), "mixunlearn.tasks"))
     written.own_groups.cache_clear()
     outsider = importlib.import_module("outsider")
