@@ -37,7 +37,6 @@ HERE = Path(__file__).parent
 LINES = ("solid", "dashed", "dotted", "dashdot")
 # With four kinds of lines, 28 methods can be distinguished.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222")
-COLUMNS = 2  # of pictures
 LEGEND = (
     "Winners under fresh seeds, on test: mean ± sd (n); z is their distance to the references' "
     "mean in the references' sd. The rank is by mean gap; in parentheses are its bounds in 95 % "
