@@ -19,22 +19,31 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from mixunlearn.lazy import load
 from tests.worker import COMMAND, CONTEXT, JOB, LIMIT, PIPE, SHARED
 
+# What forks use. Much of it is imported late by the program itself, for a quick start: without
+# these names each fork would import it anew.
 LIBRARIES = (
-    "aiohttp",
+    "aiohttp.web",
     "fsspec",
     "jsonschema",
     "mixunlearn.references",
     "mixunlearn.data.sources",
     "mixunlearn.plugins",
     "mixunlearn.trial",
+    "mlflow.pyfunc",
     "mlflow.pytorch",
+    "mlflow.store.model_registry.sqlalchemy_store",
     "mlflow.store.tracking.sqlalchemy_store",
     "msgpack",
     "optuna.importance",
     "pandas",
+    "plotly.graph_objects",
+    "plotly.offline",
     "pyarrow.dataset",
+    "pyarrow.json",
+    "pydantic.v1",
     "report.card",
     "report.leaderboard",
     "report.page",
@@ -44,11 +53,20 @@ LIBRARIES = (
     "sklearn.compose",
     "sklearn.datasets",
     "sklearn.linear_model",
+    "torch._inductor.ir",
     "torch.export._trace",
     "torchvision",
     "typer",
+    "xgboost",
 )
-WITH_RAY = "distributed.nightly.run", "distributed.search.sweep"
+REGISTRIES = "mixunlearn.methods:METHODS", "mixunlearn.models:MODELS"
+WITH_RAY = (
+    "distributed.cli.app",
+    "distributed.nightly.run",
+    "distributed.search.sweep",
+    "ray.dag",
+    "ray.experimental.channel",
+)
 ROOT = Path(__file__).resolve().parents[1]
 CODE: list[int | str | None] = []  # exit code of this process
 AUTH = {"RAY_AUTH_MODE": "token"}  # as the command sets it before it imports Ray
@@ -221,6 +239,8 @@ def main(python: str, with_ray: socket.socket, without: socket.socket, *, copyin
     logging.root.addHandler(handler := logging.NullHandler())
     for name in LIBRARIES:
         importlib.import_module(name)
+    for place in REGISTRIES:
+        list(load(place).values())
     logging.root.removeHandler(handler)
     _read_package_files()
     if copying:

@@ -2,11 +2,11 @@
 
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.warm import PARENT
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -23,16 +23,12 @@ pytestmark = pytest.mark.slow
 def run(script: Path, folder: Path) -> str:
     """Run a script in a folder; return what it prints."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    ran = subprocess.run(
-        [sys.executable, script],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr
-    return ran.stdout
+    out, err = folder / "out", folder / "err"
+    with out.open("w") as printed, err.open("w") as said:
+        words = [str(script)]
+        process = PARENT.fork(words, printed.fileno(), said.fileno(), environment, folder)
+        assert process.wait() == 0, err.read_text()
+    return out.read_text()
 
 
 def test_each_example_is_run() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.warm import COLD, PARENT, PATIENCE, Parent, Plain, is_cold
+from tests.worker import COMMAND
 
 ROOT = Path(__file__).parents[1]
 COLLECT = """
@@ -80,7 +81,7 @@ def test_the_variable_switches_the_fork_server_off(variable: str, expected: str)
 )
 def test_a_command_is_started_and_tells_its_end(starter: Parent | Plain, tmp_path: Path) -> None:
     with (tmp_path / "out").open("w") as out, (tmp_path / "err").open("w") as err:
-        process = starter.fork(["--help"], out.fileno(), err.fileno(), os.environ)
+        process = starter.fork([COMMAND, "--help"], out.fileno(), err.fileno(), os.environ)
         assert process.wait(120) == 0
     assert process.poll() == process.returncode == 0
     assert "sweep" in (tmp_path / "out").read_text()

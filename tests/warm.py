@@ -119,21 +119,28 @@ class Parent:
         return [sys.executable, "-c", RAY, self.python]
 
     def fork(
-        self, words: Sequence[str], out: int, err: int, environment: Mapping[str, str]
+        self,
+        words: Sequence[str],
+        out: int,
+        err: int,
+        environment: Mapping[str, str],
+        folder: Path = ROOT,
     ) -> Process:
-        """Run the command in a fork that leads a session of its own, and ends with this process.
+        """Run the command or a script in a fork that leads its own session; it ends with us.
 
         Args:
-            words: its arguments.
+            words: `COMMAND` or the path of a script, and its arguments.
             out, err: file descriptors of its standard output and error.
             environment: all of it.
+            folder: where it runs.
 
         Raises:
             OSError: the parent is gone.
         """
         line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        line.connect(str(Path(self.python).with_name(WITH)))
-        request = json.dumps([[COMMAND, *words], dict(environment), str(ROOT)]).encode()
+        server = WITH if words[0] == COMMAND else WITHOUT
+        line.connect(str(Path(self.python).with_name(server)))
+        request = json.dumps([list(words), dict(environment), str(folder)]).encode()
         with Path(os.devnull).open() as nothing:
             socket.send_fds(line, [request], [nothing.fileno(), out, err])
         return Process(line)
@@ -183,16 +190,23 @@ class Plain:
     ray = (sys.executable, "-m", "ray.scripts.scripts")
 
     def fork(
-        self, words: Sequence[str], out: int, err: int, environment: Mapping[str, str]
+        self,
+        words: Sequence[str],
+        out: int,
+        err: int,
+        environment: Mapping[str, str],
+        folder: Path = ROOT,
     ) -> subprocess.Popen[bytes]:
-        """Run the command in a session of its own; see `Parent.fork`."""
+        """Run the command or a script in a session of its own; see `Parent.fork`."""
+        first, *others = words
+        started = ["-c", PLAIN] if first == COMMAND else [first]
         return subprocess.Popen(
-            [self.python, "-c", PLAIN, *words],
+            [self.python, *started, *others],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,
             env=dict(environment),
-            cwd=ROOT,
+            cwd=folder,
             start_new_session=True,
         )
 

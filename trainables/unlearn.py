@@ -23,7 +23,7 @@ from trainables.hardware import cpus_of, select_device
 
 IDENTITY = ("seed", "trial")  # keys of the configuration that are not hyperparameters
 TRACE = "trace"  # key in a result: where the trial failed
-PATIENCE_S = 5.0  # minimum time after the limit before a trial that does not end is killed
+PATIENCE_S = 15.0  # minimum time after the limit before a trial that does not end is killed
 
 
 class UnlearnTrainable(Trainable):

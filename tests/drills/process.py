@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.warm import PARENT, PATIENCE
+from tests.worker import COMMAND
 
 ROOT = Path(__file__).resolve().parents[2]
 # What the drills set for one command must not come from the shell that started them.
@@ -54,9 +55,8 @@ class Command:
         reading, writing = os.pipe()
         self._pipe = os.fdopen(reading)
         with log.with_suffix(".out").open("w") as out, os.fdopen(writing, "w") as err:
-            self.process = PARENT.fork(
-                words, out.fileno(), err.fileno(), {**inherited, **(environment or {})}
-            )
+            given = {**inherited, **(environment or {})}
+            self.process = PARENT.fork([COMMAND, *words], out.fileno(), err.fileno(), given)
         self.began = time.time()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
