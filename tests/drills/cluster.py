@@ -14,9 +14,10 @@ from typing import Any
 
 from tests.drills.ground import PAIR, Ground, Outcome, expect, strike, went_on
 from tests.drills.process import DrillError, end
-from tests.drills.servers import Server, free_port, put_over
+from tests.drills.servers import START_S, Server, free_port, put_over
 from tests.warm import BY_PIPE, PARENT
 
+REGISTERED = "Raylet consists of"  # in a raylet's log, once the head has accepted it
 MEMORY = 80 * 2**20  # of a node's object store
 
 
@@ -87,8 +88,23 @@ def nodes(rng: random.Random) -> Iterator[Nodes]:
     try:
         first.start()
         second.start()
+        _await_raylet(second, folder / "b")
         yield Nodes(head=first, second=second, address=address, environment=environment)
     finally:
         for node in (second, first):
             node.stop(signal.SIGKILL)  # a graceful stop of a node without a raylet takes 20 s
         rmtree(folder, ignore_errors=True)
+
+
+def _await_raylet(node: Server, logs: Path) -> None:
+    """Wait until a node has joined the cluster: its server only shows that the head listens.
+
+    Raises:
+        DrillError: it does not join in time.
+    """
+    deadline = time.monotonic() + START_S
+    while not any(REGISTERED in log.read_text() for log in logs.glob("**/raylet*.out")):
+        ended = node.process is None or node.process.poll() is not None
+        if ended or time.monotonic() > deadline:
+            raise DrillError(f"the second node did not join, see {node.log}")
+        time.sleep(0.1)
