@@ -1,5 +1,7 @@
 """The console script: runs the command line of the checkout it was installed from."""
 
+import codecs
+import locale
 import os
 import signal
 import sys
@@ -14,6 +16,9 @@ def main() -> int:
     Returns:
         The exit code.
     """
+    if os.name == "posix":
+        _use_utf8()
+        _name_user()
     # Not tried by an import: that could find Dask's package of the same name.
     if not (CHECKOUT / "distributed" / "cli").is_dir():
         print(
@@ -32,6 +37,30 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):  # there is nothing left to stop cleanly
         signal.signal(number, signal.SIG_IGN)
     return code
+
+
+def _use_utf8() -> None:
+    """Start this process again if the locale would make it read and write files in another way.
+
+    Then all files are UTF-8, also those of Ray's workers and of other libraries.
+    """
+    encoding = codecs.lookup(locale.getpreferredencoding(False)).name
+    if encoding == "utf-8":
+        return
+    os.environ["PYTHONUTF8"] = "1"
+    os.environ.setdefault("PYTHONIOENCODING", f"{encoding}:replace")  # of the terminal
+    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+
+
+def _name_user() -> None:
+    """Give a user without an account, as in a container, a home and a name: libraries need both."""
+    import pwd  # noqa: PLC0415 - not on every system
+
+    try:
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        os.environ.setdefault("HOME", "/")  # as container engines do
+        os.environ.setdefault("USER", str(os.getuid()))
 
 
 if __name__ == "__main__":

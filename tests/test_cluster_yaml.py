@@ -1,4 +1,4 @@
-"""`cluster.yaml` and `.rayignore`, checked with the code of Ray that reads them."""
+"""`cluster.yaml`, checked with the code of Ray that reads it."""
 
 import copy
 import importlib
@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import yaml
-from ray._private.runtime_env.packaging import get_excludes_from_ignore_files
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 ROOT = Path(__file__).parents[1]
@@ -84,26 +83,3 @@ def test_the_cluster_is_closed_to_strangers(cluster: dict[str, Any]) -> None:
         assert "RAY_AUTH_MODE=token" in command
         assert "--disable-usage-stats" in command
         assert "\n" not in command
-
-
-@pytest.mark.parametrize(
-    ("path", "shipped"),
-    [
-        ("distributed/cli/app.py", True),
-        ("mixunlearn/losses.py", True),
-        ("experiments/mnist_class.yaml", True),
-        ("pyproject.toml", True),
-        (".git/HEAD", False),
-        (".venv/bin/python", False),
-        ("runs/mlflow.db", False),
-        ("mixunlearn/__pycache__/losses.cpython-311.pyc", False),
-        (".mypy_cache/3.11/cache.json", False),
-        (".import_linter_cache/x", False),
-        (".env.local", False),
-        ("deploy/auth_token", False),
-        ("keys/cluster.pem", False),
-    ],
-)
-def test_what_ray_ships_to_its_workers(path: str, shipped: bool) -> None:
-    excluded = get_excludes_from_ignore_files(ROOT, include_gitignore=False)
-    assert any(exclude(ROOT / path) for exclude in excluded) is not shipped

@@ -10,6 +10,7 @@ from distributed.cli.nightly import nightly
 from distributed.cli.options import DONE, FAILED
 from distributed.cli.search import references, sweep
 from distributed.cli.studies import rerun, sync, write_export, write_report
+from distributed.runtime.terminal import show_any_text
 
 COMMANDS: Mapping[str, Callable[..., None]] = {
     "sweep": sweep,
@@ -41,6 +42,7 @@ for name, command in COMMANDS.items():
 
 def main() -> int:
     """Run the command line and return its exit code."""
+    show_any_text()
     try:
         app(prog_name="mixunlearn")
     except SystemExit as end:

@@ -140,6 +140,12 @@ def submit(
         str | None,
         typer.Option("--stop", metavar="JOB", help="Stop a job; submit again to resume it."),
     ] = None,
+    ship: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--ship", metavar="PATH", help="Also ship a file or folder that git does not track."
+        ),
+    ] = None,
     home: Annotated[
         # Not a Path: `~` is the home of the cluster's user, not ours.
         str | None, typer.Option(help="Folder on the cluster's head ['~/mixunlearn-runs'].")
@@ -168,6 +174,7 @@ def submit(
             options=[flag for flag, given in flags.items() if given],
             home=home,
             address=address,
+            ship=ship or [],
             follow=follow,
             # Standard output is for the result.
             show=lambda text: print(text, end="", file=sys.stderr, flush=True),

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import shlex
+import stat
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -120,11 +121,22 @@ def complain(reason: str, *, verbose: bool) -> None:
 def home_folder(home: Path | None) -> Path:
     """Return the home: the one given, else MIXUNLEARN_HOME, else ./runs.
 
+    From then on, all files and folders that are made can be read by their owner alone, or by a
+    group to which the home was given (`chmod g+rwxs`).
+
     Raises:
         InputError: it names a user who does not exist.
     """
     chosen = home or Path(os.environ.get("MIXUNLEARN_HOME") or "runs")
     try:
-        return chosen.expanduser()
+        folder = chosen.expanduser()
     except RuntimeError as error:
         raise InputError("--home", str(chosen), "no such user; choose another folder") from error
+    # Here alone, and not file by file: also what SQLite, MLflow and Ray write holds records.
+    os.umask(0o007 if _for_a_group(folder) else 0o077)
+    return folder
+
+
+def _for_a_group(folder: Path) -> bool:
+    wanted = stat.S_ISGID | stat.S_IRWXG
+    return os.path.isdir(folder) and folder.stat().st_mode & wanted == wanted  # noqa: PTH112

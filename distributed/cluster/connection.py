@@ -4,7 +4,7 @@ import logging
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,13 @@ from urllib.parse import urlsplit
 import numpy as np
 import ray
 
+from distributed.cluster.access import INNER, make_token, private_folder, token
+from distributed.cluster.checkout import ROOT, archive
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.errors import InputError, MixUnlearnError
 
 CONNECT_S = 3.0
 IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray for the command of a job
-ROOT = Path(__file__).resolve().parents[2]
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # no connection that the user did not ask for
@@ -100,8 +101,8 @@ def connected(address: str | None) -> Iterator[None]:
             on this machine.
 
     Raises:
-        InputError: it is not an address.
-        MixUnlearnError: the cluster cannot be reached.
+        InputError: it is not an address, or a link leads out of the checkout that is shipped.
+        MixUnlearnError: the cluster cannot be reached, or there is no folder for a new Ray.
     """
     # Whoever has started Ray ends it.
     if ray.is_initialized():
@@ -111,31 +112,44 @@ def connected(address: str | None) -> Iterator[None]:
     # Before `ray.init`: its processes inherit the environment of that moment.
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if local(address):
-        # Workers inherit it, so that they find the checkout from any working folder.
-        paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-        options |= {"address": "local", "include_dashboard": False}
-    else:
-        options["address"] = _chosen(address)
-        # A job was already submitted with the checkout, and Ray allows only one runtime_env.
-        if IN_A_JOB not in os.environ:
-            options["runtime_env"] = {"working_dir": str(ROOT)}
+    # A failed trial has its error in its row; Tune's tracebacks and Ray's logs are only for -v.
+    asked = logging.getLogger().isEnabledFor(logging.INFO)
+    with ExitStack() as stack:
+        if local(address):
+            _start(stack.enter_context(private_folder(keep=asked)))
+        else:
+            _join(_chosen(address))
+        stack.callback(ray.shutdown)
+        logging.getLogger("ray").setLevel(logging.ERROR if asked else logging.CRITICAL)
+        yield
+
+
+def _start(folder: Path) -> None:
+    # Workers inherit it, so that they find the checkout from any working folder.
+    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    make_token()
+    _init("local", include_dashboard=False, _temp_dir=str(folder / INNER))
+
+
+def _join(address: str) -> None:
+    token()  # only for its check that no other user can read it
+    # A job was already submitted with the checkout, and Ray allows only one runtime_env.
+    if IN_A_JOB in os.environ:
+        _init(address)
+        return
+    with archive() as code:
+        _init(address, runtime_env={"working_dir": str(code)})
+
+
+def _init(address: str, **options: Any) -> None:  # noqa: ANN401 - handed on
     try:
-        ray.init(**options)
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         # Ray adds long advice below the first line.
         reason = str(error).partition("\n")[0]
         remedy = "check the address with `ray status --address …`, or leave --address out"
-        raise MixUnlearnError(f"--address = {_chosen(address)!r}: {reason}; {remedy}") from error
-    # A failed trial has its error in its row; Tune's tracebacks are shown only with -v.
-    asked = logging.getLogger().isEnabledFor(logging.INFO)
-    logging.getLogger("ray").setLevel(logging.ERROR if asked else logging.CRITICAL)
-    try:
-        yield
-    finally:
-        ray.shutdown()
+        raise MixUnlearnError(f"--address = {address!r}: {reason}; {remedy}") from error
 
 
 def slots(cpu: float, gpu: float) -> int:

@@ -5,7 +5,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from http.client import HTTPException
@@ -18,12 +18,12 @@ from urllib.request import urlopen
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobSubmissionClient
 
-from distributed.cluster.connection import ROOT
+from distributed.cluster.access import TOKEN, token
+from distributed.cluster.checkout import archive
 from distributed.runtime.text import cut, redact
 from mixunlearn.errors import InputError, MixUnlearnError
 
 DASHBOARD = "http://127.0.0.1:8265"  # a head on this machine, or the local end of a tunnel
-TOKEN = "~/.ray/auth_token"
 ANSWER_S = 5.0
 POLL_S = 1.0
 RECONNECT_S = 60.0  # how long to retry when a connection, such as a tunnel, breaks
@@ -109,14 +109,33 @@ class Jobs:
         with self._answering():
             self._client = JobSubmissionClient(self.address, headers=token())
 
-    def send(self, name: str, entrypoint: str, environment: Mapping[str, str]) -> str:
-        """Submit the checkout and a command to run in it; return the job's id."""
+    def send(
+        self, name: str, entrypoint: str, environment: Mapping[str, str], asked: Sequence[Path] = ()
+    ) -> str:
+        """Submit the checkout and a command to run in it; return the job's id.
+
+        Args:
+            name: the id's first part.
+            entrypoint: the command.
+            environment: variables that are set for it.
+            asked: what is shipped although git does not track it, see `archive`.
+
+        Raises:
+            InputError: something that was asked for cannot be shipped.
+            MixUnlearnError: git cannot list the files, or the cluster refuses the job.
+        """
+        with archive(asked) as code:
+            return self._submit(name, entrypoint, environment, code)
+
+    def _submit(
+        self, name: str, entrypoint: str, environment: Mapping[str, str], code: Path
+    ) -> str:
         moment = datetime.now(tz=UTC).strftime("%Y%m%d-%H%M%S")
         job = {
             "entrypoint": entrypoint,
             # With the time: an id can be used once, but a sweep is sent again to resume it.
             "submission_id": f"{name}-{moment}",
-            "runtime_env": {"working_dir": str(ROOT), "env_vars": dict(environment)},
+            "runtime_env": {"working_dir": str(code), "env_vars": dict(environment)},
         }
         patience = time.monotonic() + RECONNECT_S
         while True:
@@ -262,27 +281,6 @@ def dashboard(address: str | None) -> str:
         remedy = f"must be http://HOST:PORT of the cluster's dashboard, for example {DASHBOARD}"
         raise InputError("--address", redact(chosen), remedy)
     return chosen.rstrip("/")
-
-
-def token() -> dict[str, str]:
-    """Return the header with the token that Ray keeps on this machine, if there is one.
-
-    Ray's client sends the token only if RAY_AUTH_MODE=token is set, which is easily forgotten.
-
-    Raises:
-        InputError: RAY_AUTH_TOKEN_PATH names a file that cannot be read.
-    """
-    if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
-        return {}
-    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
-    found = os.environ.get("RAY_AUTH_TOKEN", "")
-    try:
-        found = found or Path(named or TOKEN).expanduser().read_text()
-    except OSError as error:
-        if named:
-            remedy = f"{(error.strerror or str(error)).lower()}; name the file with the token"
-            raise InputError("RAY_AUTH_TOKEN_PATH", named, remedy) from error
-    return {"Authorization": f"Bearer {found.strip()}"} if found.strip() else {}
 
 
 def _iso(milliseconds: int | None) -> str | None:

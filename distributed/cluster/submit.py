@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from distributed.cluster.connection import ROOT
+from distributed.cluster.checkout import ROOT
 from distributed.cluster.jobs import STOP_WAIT_S, Jobs, JobState, going_on
 from distributed.cluster.version import code_version
 from distributed.config.read import read_experiment
@@ -25,6 +25,7 @@ def run(
     options: Sequence[str],
     home: str | None,
     address: str | None,
+    ship: Sequence[Path],
     follow: bool,
     show: Callable[[str], None],
 ) -> JobState:
@@ -38,6 +39,7 @@ def run(
         options: options that are passed on to the sweep.
         home: a folder on the cluster's head.
         address: see `Jobs`.
+        ship: files and folders that are shipped although git does not track them.
         follow: whether to wait for the submitted job and show its log.
         show: called with pieces of the log.
 
@@ -57,7 +59,7 @@ def run(
     assert experiment is not None
     name, command = entrypoint(experiment, settings, home, options)
     jobs = Jobs(address)
-    job = jobs.send(name, command, environment())
+    job = jobs.send(name, command, environment(), [experiment.resolve(), *ship])
     show(f"job {job} was submitted to {jobs.address}\n")
     if not follow:
         return jobs.state(job)

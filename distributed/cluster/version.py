@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 from typing import Any
 
-from distributed.cluster.connection import ROOT
+from distributed.cluster.checkout import git
 
 CPUS = Path("/proc/cpuinfo")
 
@@ -25,8 +25,8 @@ def code_version() -> str:
         return told
     try:
         # Of fixed length: git's own grows with the repository, and tags would no longer match.
-        commit = _git("rev-parse", "--short=12", "HEAD")
-        return f"{commit}+" if _git("status", "--porcelain", "-uno") else commit
+        commit = git("rev-parse", "--short=12", "HEAD")
+        return f"{commit}+" if git("status", "--porcelain", "-uno") else commit
     except (OSError, subprocess.CalledProcessError):
         try:
             return version("mixunlearn")
@@ -50,10 +50,10 @@ def environment() -> dict[str, Any]:
 def _changes() -> str | None:
     """Return "clean", or a digest of the changes since the commit; `None` outside of git."""
     try:
-        difference = _git("diff", "HEAD")
+        difference = git("diff", "HEAD")
     except (OSError, subprocess.SubprocessError):
         return None
-    return hashlib.sha256(difference.encode()).hexdigest()[:12] if difference else "clean"
+    return hashlib.sha256(os.fsencode(difference)).hexdigest()[:12] if difference else "clean"
 
 
 def _cpu() -> str:
@@ -76,10 +76,3 @@ def _packages() -> dict[str, str]:
         about = each.metadata  # each access parses it again
         found.setdefault(about["Name"], about["Version"])
     return dict(sorted(found.items(), key=lambda item: item[0].lower()))
-
-
-def _git(*words: str) -> str:
-    run = subprocess.run(
-        ["git", "-C", str(ROOT), *words], check=True, capture_output=True, text=True, timeout=10
-    )
-    return run.stdout.strip()

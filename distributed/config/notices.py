@@ -1,6 +1,7 @@
 """Who is notified of a night: the keys under `tell` in a nightly plan."""
 
 import re
+from pathlib import PurePath
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field
@@ -36,6 +37,16 @@ def _line(text: str) -> str:
     return text
 
 
+def _page(text: str) -> str:
+    """Check the name of the file: a plan must not append to files elsewhere, or to a database."""
+    path = PurePath(_line(text))
+    if path.is_absolute() or ".." in path.parts or path.suffix not in {".md", ".txt"}:
+        raise PydanticCustomError(
+            "page", "must be a file in the home, as nights.md or told/nights.txt, without .."
+        )
+    return text
+
+
 # RFC 5321 allows 256 characters, with the angle brackets around an address.
 Address: TypeAlias = Annotated[str, Field(max_length=254), AfterValidator(_address)]
 Line: TypeAlias = Annotated[str, AfterValidator(_line)]
@@ -65,12 +76,12 @@ class Notices(Section):
 
     Args:
         when: "news": see `distributed.nightly.notices.news`; "always": every night.
-        file: a file that each notice is appended to, relative to the home.
+        file: a file in the home that each notice is appended to; its name ends in .md or .txt.
         mail: through which server, and to whom.
         webhook: whether to post to the address in `MIXUNLEARN_WEBHOOK`, in Slack's format.
     """
 
     when: When = "news"
-    file: Line | None = None
+    file: Annotated[str, AfterValidator(_page)] | None = None
     mail: Mail | None = None
     webhook: bool | None = None

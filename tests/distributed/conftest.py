@@ -1,5 +1,6 @@
 """What tests of sweeps share: the command, a Ray, databases for MLflow and for studies."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -27,7 +28,11 @@ def mixunlearn(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str
         monkeypatch.setattr("sys.argv", ["mixunlearn", *words])
         monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
         capfd.readouterr()
-        code = cli.main()
+        before = os.umask(0o022)
+        try:
+            code = cli.main()
+        finally:
+            os.umask(before)
         captured = capfd.readouterr()
         return Run(code=code, out=captured.out, err=captured.err)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from distributed.cluster.connection import ROOT
+from distributed.cluster.checkout import ROOT
 
 # As at the end of a very short sweep: the thread that logs to MLflow is still importing it.
 SCRIPT = """

@@ -469,6 +469,20 @@ def test_a_file_grows(tmp_path: Path) -> None:
     assert content == "## improved\n\nJa, schön.\n\n## unchanged\n\nJa, schön.\n\n"
 
 
+def test_a_link_out_of_the_home_is_not_followed(tmp_path: Path) -> None:
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    for folder in (home, elsewhere):
+        folder.mkdir()
+    (elsewhere / "kept.md").write_text("kept")
+    (home / "told").symlink_to(elsewhere)
+    (home / "a.md").symlink_to(elsewhere / "kept.md")
+    for name in ("a.md", "told/kept.md", "told/new.md", "told/deep/new.md"):
+        lines = tell(Notices(file=name), subject="s", text="t", home=home)
+        assert lines == [f"file: not sent: {name}: a link leads out of the home"]
+    assert [path.name for path in elsewhere.iterdir()] == ["kept.md"]
+    assert (elsewhere / "kept.md").read_text() == "kept"
+
+
 def test_a_file_that_cannot_be_written_does_not_stop_the_others(web: Web, tmp_path: Path) -> None:
     (tmp_path / "notices.md").mkdir()
     who = Notices(file="notices.md", webhook=True)
@@ -510,6 +524,11 @@ MAIL = {"host": "mail.example.org", "from": "a@b.example", "to": [TO]}
         ({"slack": True}, "slack", "Extra inputs"),
         ({"file": ""}, "file", "must be one line"),
         ({"file": "a\nb"}, "file", "must be one line"),
+        ({"file": "../../notices.md"}, "file", "must be a file in the home"),
+        ({"file": "told/../../notices.md"}, "file", "must be a file in the home"),
+        ({"file": "/tmp/notices.md"}, "file", "must be a file in the home"),
+        ({"file": "mlflow.db"}, "file", "must be a file in the home"),
+        ({"file": ".."}, "file", "must be a file in the home"),
         ({"webhook": "https://host/path"}, "webhook", "must be true or false"),
         ({"mail": {**MAIL, "password": "x"}}, "mail.password", "Extra inputs"),
         ({"mail": {**MAIL, "sender": "x@y"}}, "mail.sender", "Extra inputs"),

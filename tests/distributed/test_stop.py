@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from distributed.cluster.connection import ROOT
+from distributed.cluster.checkout import ROOT
 from distributed.nightly.time_limit import limited
 from distributed.runtime.signals import Interrupted, Stop, ignored
 

@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
-from distributed.cluster.connection import ROOT
+from distributed.cluster.checkout import ROOT
 from distributed.study.lock import DatabaseLock, FileLock, StudyLock
 from distributed.study.storage import open_record
 from mixunlearn.errors import MixUnlearnError

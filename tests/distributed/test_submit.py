@@ -93,6 +93,7 @@ def cluster() -> Iterator[Cluster]:
     """A head on the loopback address, with its own folder and its own token."""
     with TemporaryDirectory(prefix="r-", ignore_cleanup_errors=True) as folder:
         token = Path(folder) / "token"
+        token.touch(0o600)
         token.write_text(secrets.token_hex(32))
         environment = clean_environment(token)
         gcs, dashboard, agent, client = free_ports(4)
@@ -324,25 +325,6 @@ def test_the_tracking_server_is_passed_on(
     told = submit.environment()
     assert told.get("MLFLOW_TRACKING_URI") == (address if passed_on else None)
     assert "tulip" not in str(told)
-
-
-def test_the_token_is_where_ray_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
-    monkeypatch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert jobs.token() == {}
-    (tmp_path / ".ray").mkdir()
-    (tmp_path / ".ray" / "auth_token").write_text("rose\n")
-    assert jobs.token() == {"Authorization": "Bearer rose"}
-    monkeypatch.setenv("RAY_AUTH_TOKEN", "lily")
-    assert jobs.token() == {"Authorization": "Bearer lily"}
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    assert jobs.token() == {}
-    monkeypatch.delenv("RAY_AUTH_MODE")
-    monkeypatch.delenv("RAY_AUTH_TOKEN")
-    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "missing"))
-    with pytest.raises(InputError, match="no such file"):
-        jobs.token()
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,11 @@ def append(home: Path, name: str, entry: str) -> str:
         entry: the text to append.
 
     Raises:
-        RefusedError: the file cannot be written.
+        RefusedError: the file cannot be written, or a link on the way to it leads out of the home.
     """
     path = home / name
+    if not path.resolve().is_relative_to(home.resolve()):
+        raise RefusedError(f"{name}: a link leads out of the home", final=True)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as file:
