@@ -2,7 +2,7 @@
 # A sweep under SLURM: a Ray cluster on the nodes of one job, which lives as long as the job.
 # From the root of the checkout, which all nodes share, after `make`:
 #
-#   .venv/bin/ray get-auth-token --generate                      once: creates ~/.ray/auth_token
+#   (umask 077; .venv/bin/ray get-auth-token --generate)         once: creates ~/.ray/auth_token
 #   sbatch deploy/slurm.sh experiments/mnist_class.yaml          options of a sweep may follow
 #   sbatch --nodes=8 --gpus-per-node=4 deploy/slurm.sh …         SLURM's options come first
 #
@@ -28,16 +28,26 @@ set -euo pipefail
 cd "${SLURM_SUBMIT_DIR:-.}"
 export PATH="$PWD/.venv/bin:$PATH"
 export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
-[[ -s "${RAY_AUTH_TOKEN_PATH:-$HOME/.ray/auth_token}" ]] || {
-    echo "no token: make one with .venv/bin/ray get-auth-token --generate" >&2
+token=${RAY_AUTH_TOKEN_PATH:-$HOME/.ray/auth_token}
+[[ -s $token ]] || {
+    echo "no token: make one with (umask 077; .venv/bin/ray get-auth-token --generate)" >&2
     exit 2
 }
+chmod go= "$token" # other users of the nodes must not read it
 
 cpus=${SLURM_CPUS_PER_TASK:-1}
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 # Call it only in a subshell: exec replaces that by srun, which then gets the signals.
+# srun does not inherit the number of CPUs from sbatch (since SLURM 22.05): a step would have one.
 on() { # NODE COMMAND…
-    exec srun --nodes=1 --ntasks=1 --nodelist="$1" --export=ALL "${@:2}"
+    exec srun --nodes=1 --ntasks=1 --cpus-per-task="$cpus" --nodelist="$1" --export=ALL "${@:2}"
+}
+# Ray lets every user write in its folder, so that is in one which only this user can enter.
+folder=/tmp/mixunlearn-$SLURM_JOB_ID
+start() { # NODE OPTION…
+    # shellcheck disable=SC2016 # expanded on the node
+    on "$1" bash -c 'install -d -m 700 "$0" && exec ray start --block --temp-dir="$0/ray" "$@"' \
+        "$folder" --num-cpus="$cpus" "${@:2}"
 }
 ip=$(on "${nodes[0]}" hostname --ip-address)
 ip=${ip%% *}
@@ -61,8 +71,7 @@ trap stop TERM
 trap cleanup EXIT
 
 # No dashboard: this script starts the driver, so no job is sent. The token is required.
-on "${nodes[0]}" ray start --head --block --node-ip-address="$ip" --port="$port" \
-    --num-cpus="$cpus" --include-dashboard=false --temp-dir="/tmp/mixunlearn-$SLURM_JOB_ID" &
+start "${nodes[0]}" --head --node-ip-address="$ip" --port="$port" --include-dashboard=false &
 steps+=($!)
 for ((tries = 0; tries < 60; tries++)); do
     ray health-check --address="$address" 2>/dev/null && break
@@ -70,7 +79,7 @@ for ((tries = 0; tries < 60; tries++)); do
     sleep 2
 done
 for node in "${nodes[@]:1}"; do # a node that joins late is used from then on
-    on "$node" ray start --block --address="$address" --num-cpus="$cpus" &
+    start "$node" --address="$address" &
     steps+=($!)
 done
 

@@ -6,12 +6,14 @@ import os
 import platform
 import shutil
 import socket
+import sys
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from distributed.cluster.access import private_folder
 from distributed.runtime.addresses import ask_database, nearest_folder, sqlite_path
 from distributed.runtime.text import one_line, redact
 from distributed.tracking.server import reachable
@@ -65,6 +67,9 @@ def checks(
         *_packages(),
         _processors(),
         _accelerators(),
+        _user(),
+        _terminal(),
+        _temporary(),
         _ray(address),
         _disk(home),
         _writable(home),
@@ -145,6 +150,29 @@ def _accelerators() -> Check:
     return Check(name="accelerators", ok=True, detail=detail)
 
 
+def _user() -> Check:
+    # Without an account, HOME and USER are set when the command starts.
+    folder = Path("~").expanduser()
+    usable = folder.is_dir() and os.access(folder, os.W_OK)
+    note = "" if usable else ", which cannot be written: libraries keep no settings and no caches"
+    return Check(name="user", ok=True, detail=f"number {os.getuid()}, HOME {folder}{note}")
+
+
+def _terminal() -> Check:
+    encoding = str(getattr(sys.stdout, "encoding", None)).lower()
+    note = "" if encoding.startswith("utf") else ": other characters are replaced by similar ones"
+    return Check(name="terminal", ok=True, detail=f"{encoding}{note}")
+
+
+def _temporary() -> Check:
+    try:
+        with private_folder() as folder:
+            return Check(name="temporary files", ok=True, detail=f"Ray's are in {folder.parent}")
+    except MixUnlearnError as error:
+        remedy = "set RAY_TMPDIR to a short path that is writable"
+        return Check(name="temporary files", ok=False, detail=str(error), remedy=remedy)
+
+
 def _ray(address: str | None) -> Check:
     if importlib.util.find_spec("ray") is None:
         remedy = "pip install 'ray[tune]'"
@@ -192,6 +220,8 @@ def _writable(home: Path) -> Check:
     except MixUnlearnError as error:
         return Check(name="home", ok=False, detail=one_line(error), remedy=remedy)
     detail = str(home) if home.exists() else f"{home}, created when needed"
+    if home.exists() and home.stat().st_mode & 0o007:
+        detail += f"; other users can enter it: chmod o= {home}"
     # Asked, not tried: checks leave nothing behind.
     if os.access(folder, os.W_OK | os.X_OK):
         return Check(name="home", ok=True, detail=detail)

@@ -629,3 +629,46 @@ def test_the_batch_script_is_bash_and_asks_slurm_for_a_warning() -> None:
     assert "--include-dashboard=false" in text
     assert "0.0.0.0" not in text
     assert os.access(script, os.X_OK)
+
+
+def test_the_batch_script_starts_ray_with_its_cpus_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    """The script itself, with stand-ins for SLURM's programs and for those of the checkout."""
+    # They tell their words; `srun` runs its command, and Ray runs until the job ends.
+    programs = {
+        "scontrol": "printf 'n1\\nn2\\n'",
+        "srun": 'echo "srun $*" >> told; while [[ $1 == --* ]]; do shift; done; exec "$@"',
+        "hostname": "echo 10.0.0.1",
+        "ray": 'echo "ray $*" >> told; [[ $1 == health-check ]] || exec sleep 60',
+        "mixunlearn": "until [[ $(grep -c '^ray start' told) == 2 ]]; do sleep 0.05; done",
+    }
+    folder = tmp_path / ".venv" / "bin"
+    folder.mkdir(parents=True)
+    for name, script in programs.items():
+        (folder / name).write_text(f"#!/bin/bash\n{script}\n")
+        (folder / name).chmod(0o755)
+    token = tmp_path / "token"
+    token.write_text("rose")
+    job = f"{os.getpid()}"
+    environment = {
+        "PATH": os.environ["PATH"],
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        "SLURM_JOB_ID": job,
+        "SLURM_SUBMIT_DIR": str(tmp_path),
+        "SLURM_JOB_NODELIST": "n[1-2]",
+        "SLURM_CPUS_PER_TASK": "8",
+    }
+    own = Path(f"/tmp/mixunlearn-{job}")
+    try:
+        run = ["bash", DEPLOY / "slurm.sh", "experiment.yaml"]
+        subprocess.run(run, env=environment, check=True, capture_output=True, timeout=30)
+        assert own.stat().st_mode & 0o777 == 0o700
+    finally:
+        own.rmdir()
+    assert token.stat().st_mode & 0o777 == 0o600
+    told = (tmp_path / "told").read_text().splitlines()
+    steps = [line for line in told if line.startswith("srun ")]
+    assert len(steps) == 3
+    assert all("--cpus-per-task=8" in step.split() for step in steps)
+    starts = [line for line in told if line.startswith("ray start ")]
+    assert all("--num-cpus=8" in start and f"--temp-dir={own}/ray" in start for start in starts)
+    assert sorted("--head" in start for start in starts) == [False, True]

@@ -4,15 +4,20 @@ import errno
 import importlib
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psutil
 import pytest
 
+from distributed.cli.options import home_folder
 from distributed.cluster import access
+from mixunlearn.atomic import replacing
 from mixunlearn.errors import InputError, MixUnlearnError
 
 STRANGER = 54321  # no account has this number
@@ -41,7 +46,7 @@ os.setgroups([]), os.setgid({STRANGER}), os.setuid({STRANGER})
 """
 READ = """
 try:
-    print(open(sys.argv[1]).read(), end="")
+    print(open(sys.argv[1], errors="replace").read(), end="")
 except OSError as error:
     print(type(error).__name__)
 """
@@ -120,19 +125,73 @@ def test_the_token_is_where_ray_keeps_it(no_token: Path, monkeypatch: pytest.Mon
         access.token()
 
 
+@pytest.fixture
+def entered() -> Iterator[Path]:
+    """A folder that every user of this machine can enter."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.fixture
+def usual_umask() -> Iterator[None]:
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+def write_records(home: Path) -> list[Path]:
+    """Write files as a study does, by three libraries; return them."""
+    files = [home / "studies" / "s" / name for name in ("summary.json", "study.db", "spool")]
+    with replacing(files[0]) as temporary:
+        temporary.write_text("record")
+    with closing(sqlite3.connect(files[1])) as database:
+        database.execute("CREATE TABLE record (id)")
+    with files[2].open("ab") as file:
+        file.write(b"record")
+    return files
+
+
+@as_root
+def test_another_user_reads_nothing_that_a_command_writes(entered: Path, usual_umask: None) -> None:
+    for name in ("new", "old"):
+        home = home_folder(entered / name)
+        if name == "old":  # made by hand, or by an earlier version
+            home.mkdir()
+            home.chmod(0o755)
+        for path in write_records(home):
+            assert "PermissionError" in as_stranger(READ, str(path))
+            assert path.stat().st_mode & 0o777 == 0o600
+            assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+@as_root
+def test_a_home_given_to_a_group_is_the_group_s(entered: Path, usual_umask: None) -> None:
+    home = entered / "home"
+    home.mkdir()
+    os.chown(home, 0, STRANGER)  # which is also the number of the stranger's group
+    home.chmod(0o2770)
+    for path in write_records(home_folder(home)):
+        assert "record" in as_stranger(READ, str(path))
+        assert path.stat().st_mode & 0o777 == 0o660
+    assert home_folder(entered / "other") == entered / "other"  # not for the next home
+    assert write_records(entered / "other")[0].stat().st_mode & 0o777 == 0o600
+
+
 @as_root
 def test_a_token_that_others_can_read_is_hidden_from_them(
-    no_token: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    no_token: Path,
+    entered: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    with tempfile.TemporaryDirectory() as folder:  # one that a stranger can enter
-        Path(folder).chmod(0o755)
-        path = Path(folder) / "token"
-        path.write_text("rose")
-        path.chmod(0o644)
-        monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(path))
-        assert as_stranger(READ, str(path)) == "rose"
-        assert access.token() == {"Authorization": "Bearer rose"}
-        assert "PermissionError" in as_stranger(READ, str(path))
+    path = entered / "token"
+    path.write_text("rose")
+    path.chmod(0o644)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(path))
+    assert as_stranger(READ, str(path)) == "rose"
+    assert access.token() == {"Authorization": "Bearer rose"}
+    assert "PermissionError" in as_stranger(READ, str(path))
     (said,) = caplog.messages
     assert "replace it" in said
 

@@ -1,3 +1,4 @@
+import io
 import os
 import shutil
 import socket
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from distributed import doctor
+from distributed.cluster import access
 from distributed.doctor import Check, checks
 from distributed.tracking.tracker import embedded
 from tests.fixtures import S3
@@ -64,6 +66,24 @@ def test_a_package_is_missing_or_too_old(tmp_path: Path, monkeypatch: pytest.Mon
     missing = found["no-such-package-here"]
     assert (missing.ok, missing.detail) == (False, "not installed")
     assert "no-such-tool" not in found
+
+
+def test_what_the_system_says_about_the_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "missing"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / ("t" * 90)))
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "ascii"))
+    tmp_path.chmod(0o755)
+    found = look(tmp_path)
+    assert f"HOME {tmp_path / 'missing'}, which cannot be written" in found["user"].detail
+    assert found["terminal"].detail == "ascii: other characters are replaced by similar ones"
+    assert found["temporary files"].detail == "Ray's are in /tmp"
+    assert "other users can enter it" in found["home"].detail
+    monkeypatch.setattr(access, "LONGEST_PLACE", 3)
+    short = look(tmp_path)["temporary files"]
+    assert (short.ok, short.remedy) == (False, "set RAY_TMPDIR to a short path that is writable")
 
 
 def test_little_space_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,6 +130,11 @@ class TestOneSweep:
         assert {trial.state for trial in trials} <= {TrialState.COMPLETE, TrialState.PRUNED}
         assert not any("/test" in json.dumps(trial.user_attrs) for trial in trials)
 
+    def test_records_are_their_owner_s_alone(self, home: Path) -> None:
+        places = [home / "mlflow.db", study_folder(home), *study_folder(home).iterdir()]
+        assert {"study.db", "trials.parquet", "experiment.yaml"} <= {path.name for path in places}
+        assert [path for path in places if path.stat().st_mode & 0o077] == []
+
     def test_plots_are_drawn(self, home: Path) -> None:
         plots = study_folder(home) / "plots"
         for name in ("gap_by_trial", "metrics_against_references"):
