@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from distributed.cluster.access import private_folder
+from distributed.cluster.ray_folder import private_folder
 from distributed.runtime.addresses import ask_database, nearest_folder, sqlite_path
 from distributed.runtime.text import one_line, redact
 from distributed.tracking.server import reachable

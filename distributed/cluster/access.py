@@ -1,21 +1,13 @@
-"""Who can reach Ray: its token, and the folder of a Ray that runs on this machine."""
+"""Ray's token: whoever knows it can run code as the user of a sweep."""
 
 import logging
 import os
 import secrets
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from mixunlearn.errors import InputError, MixUnlearnError
+from mixunlearn.errors import InputError
 
 TOKEN = "~/.ray/auth_token"
-PREFIX, INNER = "r-", "ray"  # Ray lets everyone write in its folder: another is around it
-LONGEST_SESSION = "session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
-# The kernel allows 107 bytes for the path of a socket.
-LONGEST_PLACE = 107 - len(f"/{PREFIX}12345678/{INNER}/{LONGEST_SESSION}")
 
 logger = logging.getLogger(__name__)
 
@@ -75,40 +67,4 @@ def _hide(path: Path) -> None:
         "%s: other users could read Ray's token, and now cannot; replace it on all machines if "
         "somebody may have read it",
         path,
-    )
-
-
-@contextmanager
-def private_folder(*, keep: bool = False) -> Iterator[Path]:
-    """Make a folder for a Ray on this machine, which no other user can enter; delete it at the end.
-
-    It is in the first of RAY_TMPDIR, TMPDIR and /tmp that can be written and has a name short
-    enough for the sockets in it (`LONGEST_PLACE`).
-
-    Args:
-        keep: whether it is not deleted; Ray's logs are in it.
-
-    Raises:
-        MixUnlearnError: there is no such folder.
-    """
-    folder = _made()
-    try:
-        yield folder
-    finally:
-        if not keep:
-            shutil.rmtree(folder, ignore_errors=True)  # a process of Ray may still write its log
-
-
-def _made() -> Path:
-    reasons = list[str]()
-    for place in filter(None, (os.environ.get("RAY_TMPDIR"), os.environ.get("TMPDIR"), "/tmp")):
-        if len(os.fsencode(place)) > LONGEST_PLACE:
-            reasons.append(f"{place} has more than {LONGEST_PLACE} bytes")
-            continue
-        try:
-            return Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
-        except OSError as error:
-            reasons.append(f"{place}: {(error.strerror or str(error)).lower()}")
-    raise MixUnlearnError(
-        f"no folder for Ray: {', '.join(reasons)}; set RAY_TMPDIR to a short path that is writable"
     )

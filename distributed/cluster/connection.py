@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 import numpy as np
 import ray
 
-from distributed.cluster.access import INNER, make_token, private_folder, token
+from distributed.cluster.access import make_token, token
 from distributed.cluster.checkout import ROOT, archive
+from distributed.cluster.ray_folder import INNER, private_folder
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.errors import InputError, MixUnlearnError
 

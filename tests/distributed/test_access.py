@@ -18,7 +18,7 @@ import pytest
 from distributed.cli.options import home_folder
 from distributed.cluster import access
 from mixunlearn.atomic import replacing
-from mixunlearn.errors import InputError, MixUnlearnError
+from mixunlearn.errors import InputError
 
 STRANGER = 54321  # no account has this number
 # What a stranger sees of processes, whose command lines anybody may read, and of their folders.
@@ -218,31 +218,3 @@ def test_without_a_home_there_is_no_token(monkeypatch: pytest.MonkeyPatch, no_to
 
     monkeypatch.setattr("pwd.getpwuid", nobody)
     assert access.token() == {}
-
-
-def test_ray_s_folder_is_short_and_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    long = tmp_path / ("t" * 90)
-    long.mkdir()
-    monkeypatch.delenv("RAY_TMPDIR", raising=False)
-    monkeypatch.setenv("TMPDIR", str(long))
-    with access.private_folder() as folder:
-        assert folder.parent == Path("/tmp")
-        assert folder.stat().st_mode & 0o777 == 0o700
-    assert not folder.exists()
-    with access.private_folder(keep=True) as folder:
-        pass
-    folder.rmdir()
-    with tempfile.TemporaryDirectory(dir="/tmp") as short:
-        monkeypatch.setenv("TMPDIR", short)
-        with access.private_folder() as folder:
-            assert folder.parent == Path(short)
-        monkeypatch.setenv("RAY_TMPDIR", f"{short}/missing")  # then the next one
-        with access.private_folder() as folder:
-            assert folder.parent == Path(short)
-
-
-def test_no_folder_for_ray_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access, "LONGEST_PLACE", 3)
-    with pytest.raises(MixUnlearnError, match=r"/tmp has more than 3 bytes.*RAY_TMPDIR") as caught:
-        access.private_folder().__enter__()
-    assert "\n" not in str(caught.value)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from distributed import doctor
-from distributed.cluster import access
+from distributed.cluster import ray_folder
 from distributed.doctor import Check, checks
 from distributed.tracking.tracker import embedded
 from tests.fixtures import S3
@@ -81,7 +81,7 @@ def test_what_the_system_says_about_the_user(
     assert found["terminal"].detail == "ascii: other characters are replaced by similar ones"
     assert found["temporary files"].detail == "Ray's are in /tmp"
     assert "other users can enter it" in found["home"].detail
-    monkeypatch.setattr(access, "LONGEST_PLACE", 3)
+    monkeypatch.setattr(ray_folder, "LONGEST_PLACE", 3)
     short = look(tmp_path)["temporary files"]
     assert (short.ok, short.remedy) == (False, "set RAY_TMPDIR to a short path that is writable")
 
