@@ -659,7 +659,7 @@ def test_the_batch_script_starts_ray_with_its_cpus_in_a_folder_of_its_own(tmp_pa
     }
     own = Path(f"/tmp/mixunlearn-{job}")
     try:
-        run = ["bash", DEPLOY / "slurm.sh", "experiment.yaml"]
+        run = ["bash", str(DEPLOY / "slurm.sh"), "experiment.yaml"]
         subprocess.run(run, env=environment, check=True, capture_output=True, timeout=30)
         assert own.stat().st_mode & 0o777 == 0o700
     finally:

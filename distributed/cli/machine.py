@@ -18,6 +18,7 @@ from distributed.cli.options import (
     Outcome,
     RetryFailed,
     Settings,
+    Ship,
     Trials,
     Unused,
     Verbose,
@@ -140,12 +141,7 @@ def submit(
         str | None,
         typer.Option("--stop", metavar="JOB", help="Stop a job; submit again to resume it."),
     ] = None,
-    ship: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--ship", metavar="PATH", help="Also ship a file or folder that git does not track."
-        ),
-    ] = None,
+    ship: Ship = None,
     home: Annotated[
         # Not a Path: `~` is the home of the cluster's user, not ours.
         str | None, typer.Option(help="Folder on the cluster's head ['~/mixunlearn-runs'].")

@@ -50,6 +50,12 @@ Trials: TypeAlias = Annotated[int | None, typer.Option(help="Total number of the
 RetryFailed: TypeAlias = Annotated[
     bool, typer.Option("--retry-failed", help="Run the failed trials again.")
 ]
+Ship: TypeAlias = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--ship", metavar="PATH", help="Also ship a file or folder that git does not track."
+    ),
+]
 DryRun: TypeAlias = Annotated[
     bool, typer.Option("--dry-run", help="Print the plan and the whole experiment; run nothing.")
 ]

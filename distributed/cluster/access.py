@@ -56,7 +56,7 @@ def _hide(path: Path) -> None:
     Raises:
         InputError: its mode cannot be changed.
     """
-    if not path.stat().st_mode & 0o077:
+    if not path.is_file() or not path.stat().st_mode & 0o077:
         return
     try:
         path.chmod(0o600)

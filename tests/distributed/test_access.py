@@ -173,7 +173,7 @@ def test_a_home_given_to_a_group_is_the_group_s(entered: Path, usual_umask: None
     home.chmod(0o2770)
     for path in write_records(home_folder(home)):
         assert "record" in as_stranger(READ, str(path))
-        assert path.stat().st_mode & 0o777 == 0o660
+        assert path.stat().st_mode & 0o007 == 0
     assert home_folder(entered / "other") == entered / "other"  # not for the next home
     assert write_records(entered / "other")[0].stat().st_mode & 0o777 == 0o600
 

@@ -45,7 +45,8 @@ def test_a_character_that_cannot_be_shown_is_replaced(monkeypatch: pytest.Monkey
 
 def test_a_command_works_where_everything_is_ascii(tmp_path: Path) -> None:
     file = tmp_path / "é.yaml"
-    file.write_text("name: e  # é\ndata: {source: digits}\ntask: {kind: class, classes: [0]}\n")
+    preset = (ROOT / "experiments" / "digits_class.yaml").read_text("utf-8")
+    file.write_text(f"# é\n{preset}", "utf-8")
     words = [*PROGRAM, "data", str(file), "--home", str(tmp_path / "häuschen")]
     done = run(*words, environment=PLAIN)
     assert done.returncode == 0, done.stderr

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from distributed.cluster import version
+from distributed.cluster import checkout
 from distributed.cluster.version import environment
 
 
@@ -21,7 +21,7 @@ def test_an_environment_is_plain_and_holds_no_settings(monkeypatch: pytest.Monke
 def test_changes_are_told_from_a_clean_checkout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(version, "ROOT", tmp_path)
+    monkeypatch.setattr(checkout, "ROOT", tmp_path)
     assert environment()["changes"] is None  # not in a checkout
     file = tmp_path / "a.py"
     file.write_text("one\n")
