@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import socket
+import stat
 import sys
 import tomllib
 from dataclasses import dataclass
@@ -220,8 +221,10 @@ def _writable(home: Path) -> Check:
     except MixUnlearnError as error:
         return Check(name="home", ok=False, detail=one_line(error), remedy=remedy)
     detail = str(home) if home.exists() else f"{home}, created when needed"
-    if home.exists() and home.stat().st_mode & 0o007:
-        detail += f"; other users can enter it: chmod o= {home}"
+    mode = home.stat().st_mode if home.exists() else 0
+    # A home that was given to a group has the first of these bits.
+    if mode & (0o007 if mode & stat.S_ISGID else 0o077):
+        detail += f"; other users can enter it: chmod go= {home}"
     # Asked, not tried: checks leave nothing behind.
     if os.access(folder, os.W_OK | os.X_OK):
         return Check(name="home", ok=True, detail=detail)
