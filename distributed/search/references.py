@@ -8,6 +8,7 @@ from ray import tune
 
 from distributed.config.experiment import Resources
 from distributed.runtime.progress import Count, Progress
+from distributed.search.checkpoint_news import CheckpointNews
 from distributed.search.unsaved import Unsaved
 from mixunlearn.errors import MixUnlearnError
 from mixunlearn.files import Files
@@ -40,7 +41,9 @@ def fill(
     if not missing:
         return 0
     trainable = tune.with_resources(
-        tune.with_parameters(ReferenceTrainable, references=references, checkpoints=checkpoints),
+        tune.with_parameters(
+            ReferenceTrainable, references=references, checkpoints=checkpoints.patiently()
+        ),
         {"cpu": resources.cpu, "gpu": resources.gpu},
     )
     tuner = tune.Tuner(
@@ -89,12 +92,17 @@ class _Announcer(Unsaved, tune.Callback):
     def __init__(self, total: int, epochs: int, progress: Progress) -> None:
         self.count, self.epochs, self.progress = Count(total), epochs, progress
         self.epochs_done = 0
+        self.news = CheckpointNews(progress.say)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
+        self.news.heard(trial, result)
         self.epochs_done += 1
         self._show(event=False)
+
+    def on_checkpoint(self, **info: Any) -> None:
+        self.news.written()
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self.count.done += 1

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import optuna
@@ -37,16 +37,14 @@ from distributed.study.lock import StudyLock
 from distributed.study.sampling import Sampling
 from distributed.study.storage import open_record, root_cause
 from mixunlearn.errors import MixUnlearnError
+from mixunlearn.patience import Answer, disk_full, patiently
 from mixunlearn.plain import plain
 from mixunlearn.resume import Event, State, state_of
 from mixunlearn.signature import seed_for, signature
 from search_spaces import Space
 from search_spaces.space import Value
 
-PATIENCE_S, RETRY_S = 600.0, 1.0  # how long a database may be unreachable; pause between tries
-# Of SQLite, Linux and PostgreSQL, whose errors share no code.
-DISK_FULL_WORDS = ("disk is full", "no space left", "quota exceeded", "disk full")
-Answer = TypeVar("Answer")
+ERRORS = (StorageInternalError, SQLAlchemyError, OSError)  # of a record that does not answer
 
 
 class Study:
@@ -329,21 +327,26 @@ class Study:
         Raises:
             MixUnlearnError: the disk is full, or the database did not answer for too long.
         """
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                # A restarted server forgets locks: another driver may have the study now.
-                if self._lock:
-                    self._lock.check()
-                return action()
-            except (StorageInternalError, SQLAlchemyError, OSError) as error:
-                reason = one_line(root_cause(error))
-                # A full disk does not empty itself: waiting would only hide the reason.
-                full = any(words in reason.lower() for words in DISK_FULL_WORDS)
-                if full or self._lock is None or time.monotonic() > deadline:
-                    what = f"the record of the study {self.name} cannot be written: {reason}"
-                    raise MixUnlearnError(
-                        f"{what}; fix it and run the same command again"
-                    ) from error
-                self._lock.waiting(f"the database of the study: {reason}; waiting for it")
-            time.sleep(RETRY_S)
+
+        def attempt() -> Answer:
+            # A restarted server forgets locks: another driver may have the study now.
+            if self._lock:
+                self._lock.check()
+            return action()
+
+        try:
+            return patiently(attempt, ERRORS, self._wait)
+        except ERRORS as error:
+            what = f"the record of the study {self.name} cannot be written: {_reason(error)}"
+            raise MixUnlearnError(f"{what}; fix it and run the same command again") from error
+
+    def _wait(self, error: Exception) -> None:
+        """Show that the database does not answer; raise the error if it will not come back."""
+        reason = _reason(error)
+        if self._lock is None or disk_full(reason):
+            raise error
+        self._lock.waiting(f"the database of the study: {reason}; waiting for it")
+
+
+def _reason(error: Exception) -> str:
+    return one_line(root_cause(error))

@@ -227,7 +227,7 @@ def test_what_a_database_kept_unconfirmed_is_not_doubled(
 
     monkeypatch.setattr(study._storage, "create_new_trial", cut_off)
     monkeypatch.setattr(study, "_lock", SimpleNamespace(check=int, waiting=str))
-    monkeypatch.setattr("distributed.study.study.RETRY_S", 0.0)
+    monkeypatch.setattr("mixunlearn.patience.RETRY_S", 0.0)
     assert study.ask()["trial"] == 0
     assert len(calls) == len(told(tmp_path)) == 1
 
