@@ -12,9 +12,9 @@ from ray import tune
 from distributed.runtime.progress import Count, Progress
 from distributed.runtime.signals import Stop
 from distributed.runtime.text import redact
-from distributed.search.checkpoint_news import CheckpointNews
 from distributed.search.checkpoints import Checkpoints
 from distributed.search.scheduler import EPOCH
+from distributed.search.storage_news import StorageNews
 from distributed.search.unsaved import Unsaved
 from distributed.study.folder import StudyFolder
 from distributed.study.sampling import constant
@@ -78,7 +78,7 @@ class TrialCallback(Unsaved, tune.Callback):
         self._heard: dict[int, float] = {}  # trial -> when, on this machine's clock
         self._hung: set[int] = set()
         self._so_far = SoFar()
-        self._news = CheckpointNews(progress.say)
+        self._news = StorageNews(checkpoints.runs, progress.say)
         self._tidy()
 
     def may_start(self) -> bool:
@@ -88,21 +88,18 @@ class TrialCallback(Unsaved, tune.Callback):
             Interrupted: a stop was requested while waiting.
             MixUnlearnError: the storage did not answer for too long.
         """
-        told = False
 
         def waiting(error: Exception) -> None:
-            nonlocal told
             self.stop.check()
-            if not told:
-                reason = str(error).rpartition("; ")[0]  # without its remedy
-                self.progress.say(f"{reason}; waiting for it")
-            told = True
+            self._news.away(error)
 
         if not self.stop.asked:
             self.checkpoints.wait(waiting)
+            self._news.back()
         return not self.stop.asked
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self._news.look()
         if self.stop.asked:
             # The scheduler pauses trials at their next epoch; raise when the last one has a
             # checkpoint, or when it takes too long.
@@ -120,7 +117,7 @@ class TrialCallback(Unsaved, tune.Callback):
     ) -> None:
         number, epoch = trial.config["trial"], result[EPOCH]
         self._heard[number] = time.monotonic()
-        self._news.heard(trial, result)
+        self._news.result(trial, result)
         if FAILURE in result:  # the epoch failed and has no metrics
             return
         metrics = {name: result[name] for name in result if is_metric(name)}
@@ -131,7 +128,7 @@ class TrialCallback(Unsaved, tune.Callback):
         self._show(trials, event=False)
 
     def on_checkpoint(self, **info: Any) -> None:
-        self._news.written()
+        self._news.checkpoint()
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         result = trial.last_result

@@ -14,7 +14,7 @@ import ray
 import torch
 from ray import tune
 
-from distributed.search.checkpoint_news import CheckpointNews
+from distributed.search.storage_news import StorageNews
 from mixunlearn.files import Files
 from mixunlearn.problem import Problem
 from mixunlearn.references import ReferenceStore
@@ -53,13 +53,13 @@ class Thief(tune.Callback):  # type: ignore[misc]
     def __init__(self, folder: Path) -> None:
         self.folder, self.aside = folder, folder.with_name("aside")
         self.said: list[str] = []
-        self.news = CheckpointNews(self.said.append)
+        self.news = StorageNews(Files.of(folder), self.said.append)
         self.killed = False
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        self.news.heard(trial, result)
+        self.news.result(trial, result)
         match trial.config["trial"], result["epoch"]:
             case 0, 1 if self.killed:
                 self.folder.unlink()
@@ -75,7 +75,7 @@ class Thief(tune.Callback):  # type: ignore[misc]
                 shutil.rmtree(run)
 
     def on_checkpoint(self, **info: Any) -> None:
-        self.news.written()
+        self.news.checkpoint()
 
 
 def trainable(problem: Problem, folder: Path) -> Any:
