@@ -5,10 +5,11 @@ marker, a file that is uploaded last.
 """
 
 import hashlib
+import logging
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache as remember
@@ -18,8 +19,11 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import fs
 
-from mixunlearn.atomic import sync
+from mixunlearn.atomic import publish, sync
 from mixunlearn.errors import InputError, MissingError, MixUnlearnError
+from mixunlearn.patience import Answer, disk_full, patiently
+
+logger = logging.getLogger(__name__)
 
 OBJECT_STORES = ("s3", "gcs", "abfs")  # here a PUT is atomic: readers see the whole file or none
 CONNECT_SECONDS, SILENCE_SECONDS, ATTEMPTS = 3, 5, 3  # without them a dead address hangs minutes
@@ -47,10 +51,12 @@ class Files:
     Attributes:
         uri: address of the outermost folder, as the user wrote it, including passwords.
         inside: path relative to that folder.
+        patient: whether everything that is done here waits while the address does not answer.
     """
 
     uri: str
     inside: str = ""
+    patient: bool = False
 
     @classmethod
     def of(cls, place: str | Path) -> "Files":
@@ -59,6 +65,13 @@ class Files:
             return cls(place)
         # Absolute, because a worker may have another working folder.
         return cls(Path(place).expanduser().resolve().as_uri())
+
+    def patiently(self) -> "Files":
+        """Return this folder such that everything waits while its address does not answer.
+
+        Only for an address that has answered before: a mistake in it would be waited for as well.
+        """
+        return replace(self, patient=True)
 
     @property
     def is_local(self) -> bool:
@@ -105,8 +118,7 @@ class Files:
         """
         name = f".mixunlearn-{uuid.uuid4().hex}"
         self.write(name, b"")
-        with self._explained():
-            self.filesystem.delete_file(self._at(name))
+        self._do(lambda: self.filesystem.delete_file(self._at(name)))
 
     def children(self) -> list[str]:
         """Return the sorted names of the files and folders in this folder, without hidden ones.
@@ -114,11 +126,13 @@ class Files:
         Raises:
             MixUnlearnError: the folder cannot be read.
         """
-        with self._explained():
+
+        def names() -> list[str]:
             # Object stores have no empty folders: without files, a folder is missing there.
             selector = fs.FileSelector(self.path, allow_not_found=True)
-            names = [info.base_name for info in self.filesystem.get_file_info(selector)]
-        return sorted(name for name in names if not name.startswith("."))
+            return [info.base_name for info in self.filesystem.get_file_info(selector)]
+
+        return sorted(name for name in self._do(names) if not name.startswith("."))
 
     def has(self, name: str) -> bool:
         """Return whether a file with this name exists.
@@ -126,8 +140,7 @@ class Files:
         Raises:
             MixUnlearnError: the folder cannot be read.
         """
-        with self._explained():
-            return bool(self.filesystem.get_file_info(self._at(name)).is_file)
+        return self._do(lambda: bool(self.filesystem.get_file_info(self._at(name)).is_file))
 
     def read(self, name: str) -> bytes:
         """Return the content of a small file.
@@ -136,8 +149,12 @@ class Files:
             MissingError: there is no such file.
             MixUnlearnError: it cannot be read.
         """
-        with self._explained(), self.filesystem.open_input_stream(self._at(name)) as stream:
-            return bytes(stream.read())
+
+        def content() -> bytes:
+            with self.filesystem.open_input_stream(self._at(name)) as stream:
+                return bytes(stream.read())
+
+        return self._do(content)
 
     def write(self, name: str, content: bytes) -> None:
         """Write a small file; readers see the old or the new content, never a part of it.
@@ -145,23 +162,7 @@ class Files:
         Raises:
             MixUnlearnError: it cannot be written.
         """
-        target = self._at(name)
-        with self._explained():
-            if self.filesystem.type_name in OBJECT_STORES:
-                self._put(target, content)
-                return
-            folder, _, base = target.rpartition("/")
-            # Hidden, so that `children` never lists a file that is not complete.
-            temporary = f"{folder}/.{base}-{uuid.uuid4().hex}"
-            try:
-                self.filesystem.create_dir(folder, recursive=True)
-                self._put(temporary, content)
-                self.filesystem.move(temporary, target)
-            # Ctrl-C, too, must not leave the temporary file.
-            except BaseException:
-                with suppress(OSError):  # otherwise, this error would hide the first one
-                    self.filesystem.delete_file(temporary)
-                raise
+        self._do(lambda: self._write(self._at(name), content))
 
     def upload(self, folder: Path, *, marker: str) -> None:
         """Copy every file of a local folder to this folder, the marker last.
@@ -189,14 +190,8 @@ class Files:
         # Next to the target, because a rename works only within one file system.
         temporary = folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:8]}")
         try:
+            self._do(lambda: self._copy_to(temporary))
             with self._explained():
-                temporary.mkdir(parents=True)
-                fs.copy_files(
-                    self.path,
-                    str(temporary),
-                    source_filesystem=self.filesystem,
-                    destination_filesystem=fs.LocalFileSystem(),
-                )
                 publish(temporary, folder, marker=marker)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -207,11 +202,59 @@ class Files:
         Raises:
             MixUnlearnError: the folder cannot be deleted.
         """
-        with self._explained(), suppress(FileNotFoundError):
-            self.filesystem.delete_dir(self.path)
+
+        def delete() -> None:
+            with suppress(FileNotFoundError):
+                self.filesystem.delete_dir(self.path)
+
+        self._do(delete)
 
     def _at(self, name: str) -> str:
         return f"{self.path}/{_checked(name)}"
+
+    def _do(self, action: Callable[[], Answer]) -> Answer:
+        """Do something with the file system; if `patient`, wait while it does not answer."""
+        told = False
+
+        def waiting(error: Exception) -> None:
+            nonlocal told
+            # Neither comes back by itself: a file that is missing, free space.
+            if isinstance(error, FileNotFoundError) or disk_full(str(error)):
+                raise error
+            if not told:
+                logger.warning("%s: %s; waiting for it", self, _reason(error))
+            told = True
+
+        with self._explained():
+            if self.patient:
+                return patiently(action, (OSError, pa.ArrowException), waiting)
+            return action()
+
+    def _write(self, target: str, content: bytes) -> None:
+        if self.filesystem.type_name in OBJECT_STORES:
+            self._put(target, content)
+            return
+        folder, _, base = target.rpartition("/")
+        # Hidden, so that `children` never lists a file that is not complete.
+        temporary = f"{folder}/.{base}-{uuid.uuid4().hex}"
+        try:
+            self.filesystem.create_dir(folder, recursive=True)
+            self._put(temporary, content)
+            self.filesystem.move(temporary, target)
+        # Ctrl-C, too, must not leave the temporary file.
+        except BaseException:
+            with suppress(OSError):  # otherwise, this error would hide the first one
+                self.filesystem.delete_file(temporary)
+            raise
+
+    def _copy_to(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        fs.copy_files(
+            self.path,
+            str(folder),
+            source_filesystem=self.filesystem,
+            destination_filesystem=fs.LocalFileSystem(),
+        )
 
     def _put(self, target: str, content: bytes) -> None:
         with self.filesystem.open_output_stream(target) as stream:
@@ -221,7 +264,7 @@ class Files:
             sync(Path(target))
 
     def _upload(self, source: Path, target: str) -> None:
-        with self._explained():
+        def copy() -> None:
             # Object stores have no folders: there, this would only add an empty object.
             if self.filesystem.type_name not in OBJECT_STORES:
                 self.filesystem.create_dir(target.rpartition("/")[0], recursive=True)
@@ -231,6 +274,8 @@ class Files:
                 source_filesystem=fs.LocalFileSystem(),
                 destination_filesystem=self.filesystem,
             )
+
+        self._do(copy)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -245,38 +290,6 @@ class Files:
         # The original error is cut off by `from None`, because it may contain passwords.
         except (OSError, pa.ArrowException) as error:
             raise _refusal(self, error) from None
-
-
-def publish(temporary: Path, target: Path, *, marker: str) -> None:
-    """Rename a finished local folder to its final name, after syncing its content to the disk.
-
-    Raises:
-        OSError: the folder cannot be renamed.
-    """
-    for path in (*temporary.iterdir(), temporary):
-        sync(path)
-    try:
-        temporary.rename(target)
-    except OSError:
-        # Another process was faster with the same content, or a broken folder has the name.
-        if (target / marker).is_file():
-            return
-        discard(target)
-        temporary.rename(target)
-    # Otherwise, a power cut could undo the rename.
-    sync(target.parent)
-
-
-def discard(folder: Path) -> None:
-    """Delete a local folder; it is renamed first, so that no reader sees a part of it.
-
-    Raises:
-        OSError: the folder cannot be renamed.
-    """
-    aside = folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:8]}")
-    with suppress(FileNotFoundError):  # another process was faster
-        folder.rename(aside)
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def version(path: Path) -> tuple[int, int, int]:
@@ -356,7 +369,8 @@ def _checked(name: str) -> str:
 def _refusal(files: Files, error: Exception) -> MixUnlearnError:
     """Return the error for an answer of the file system, or for no answer."""
     reason = _reason(error)
-    if _REFUSED.search(reason):
+    # A patient folder has answered before, so its address is right.
+    if not files.patient and _REFUSED.search(reason):
         remedy = f"{reason}; correct the address, or the rights and keys for it"
         return InputError("storage.files", str(files), remedy)
     return MixUnlearnError(

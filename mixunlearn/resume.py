@@ -15,6 +15,8 @@ again, each participant continues from the record:
   with their old seeds. If a trial's end has its row but not its state, the state is added.
 - The worker (`trainables/unlearn.py`) loads the newest complete checkpoint of the same
   configuration and reports its epoch again, because the decision after that epoch may be missing.
+  The record must have that epoch: a checkpoint of a lost record, or of an attempt that failed, is
+  passed over. Checkpoints only save time: a trial never fails because of them.
 - The scheduler (`distributed/search/scheduler.py`) gets all recorded epochs once. An epoch that is
   reported again gets the same decision as the first time.
 - The sampler (`distributed/study/sampling.py`) gets all recorded ends. CMA-ES, whose state depends

@@ -19,8 +19,9 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import load_file, save_file
 
+from mixunlearn.atomic import discard, publish
 from mixunlearn.errors import CorruptError, MissingError, MixUnlearnError
-from mixunlearn.files import Files, digest, discard, publish
+from mixunlearn.files import Files, digest
 from mixunlearn.signature import canonical, signature
 
 TENSORS, RECORD, MANIFEST = "tensors.safetensors", "record.json", "manifest.json"

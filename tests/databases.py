@@ -4,14 +4,14 @@ MLflow makes it by fifty migrations, which take more than a second of a processo
 drills need dozens of databases.
 """
 
-import os
 import shutil
 import sqlite3
 import tempfile
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
 from distributed.tracking.server import make_database
+from mixunlearn.atomic import claim
 
 
 class Copies:
@@ -38,5 +38,4 @@ class Copies:
                 # The only row: MLflow's default experiment.
                 root = f"{artifacts or path.parent}/0"
                 database.execute("UPDATE experiments SET artifact_location = ?", [root])
-            with suppress(FileExistsError):
-                os.link(copy, path)
+            claim(copy, path)

@@ -61,33 +61,52 @@ def load_state(folder: Path) -> Any:  # noqa: ANN401 - as nested as the saved st
         raise CorruptError(f"checkpoint {folder} cannot be read ({error}); start again") from error
 
 
-def latest(runs: Files, name: str, identity: str) -> Any:  # noqa: ANN401 - as nested as saved
+def latest(
+    runs: Files, name: str, identity: str, known: int | None = None, *, own: str = ""
+) -> Any:  # noqa: ANN401 - as nested as saved
     """Return the newest complete state of a trial or a training; `None` if there is none.
 
     Args:
         runs: folder of Tune's runs, each with a folder for each trial.
         name: of the trial's folder.
         identity: the identity that the state must have been saved with.
+        known: number of epochs that the record has of the trial. A state of a later epoch belongs
+            to a record that was lost, or to an attempt that failed. `None`: there is no record.
+        own: name of the present run, to which `known` does not apply.
     """
-    for folder in checkpoints(runs, name):
-        try:
-            state = _load(folder)
-            # A trial's number alone says little: other weights or settings may have used it.
-            if state["identity"] == identity:
+    try:
+        for run, folder in checkpoints(runs, name):
+            state = _matching(folder, identity)
+            if state is not None and (known is None or run == own or _epoch(state) <= known):
                 return state
-        except (MixUnlearnError, OSError, KeyError, TypeError) as error:
-            log.warning("an older checkpoint is used: %s", error)
+    except MixUnlearnError as error:  # the storage does not answer
+        log.warning("no checkpoint is used: %s", error)
     return None
 
 
-def checkpoints(runs: Files, name: str) -> Iterator[Files]:
-    """Yield the folders of a trial's checkpoints, newest first."""
+def checkpoints(runs: Files, name: str) -> Iterator[tuple[str, Files]]:
+    """Yield the folders of a trial's checkpoints, each with its run's name, newest first."""
     # Names of runs are times and Tune numbers checkpoints with zeros in front: both sort.
     for run in sorted(runs.children(), reverse=True):
         trial = runs / run / name
         for folder in sorted(trial.children(), reverse=True):
             if folder.startswith(PREFIX):
-                yield trial / folder
+                yield run, trial / folder
+
+
+def _matching(folder: Files, identity: str) -> Any:  # noqa: ANN401
+    """Return the state in a folder; `None` if it is damaged or belongs to something else."""
+    try:
+        state = _load(folder)
+        # A trial's number alone says little: other weights or settings may have used it.
+        return state if state["identity"] == identity else None
+    except (MixUnlearnError, OSError, KeyError, TypeError) as error:
+        log.warning("an older checkpoint is used: %s", error)
+        return None
+
+
+def _epoch(state: Mapping[str, Any]) -> int:
+    return int(state["result"].get("epoch", 0))
 
 
 def identity(method: str, hyperparameters: Mapping[str, Any], seed: int) -> str:

@@ -4,16 +4,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ray.tune import Trainable
-
-from mixunlearn.errors import CorruptError
 from mixunlearn.files import Files
 from mixunlearn.references import Member, ReferenceStore
-from trainables.checkpoint import latest, load_state, save_state
+from trainables.checkpoint import latest, save_state
 from trainables.hardware import cpus_of, select_device
+from trainables.stored import Stored
 
 
-class ReferenceTrainable(Trainable):
+class ReferenceTrainable(Stored):
     """Trains one member of the reference store, evaluates it, and stores both.
 
     An interrupted training continues from its last complete checkpoint.
@@ -55,7 +53,7 @@ class ReferenceTrainable(Trainable):
         done = self.training.epochs_done >= self.references.recipe.epochs
         if done:
             self.references.keep(self.member, self.training.model, self.seconds)
-        return {**result, "done": done}
+        return {**result, **self.news(), "done": done}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write everything that the next epoch depends on."""
@@ -65,14 +63,6 @@ class ReferenceTrainable(Trainable):
             "seconds": self.seconds,
         }
         save_state(state, Path(checkpoint_dir))
-
-    def load_checkpoint(self, checkpoint: str) -> None:
-        """Continue from a checkpoint of the same member, or from an older one if it is damaged."""
-        try:
-            self._restore(load_state(Path(checkpoint)))
-        except CorruptError:
-            # Starts over from what `latest` finds, which skips damaged checkpoints.
-            self.reset_config(self.config)
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.training.load_state_dict(state["training"])

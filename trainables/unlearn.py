@@ -10,24 +10,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ray.tune import Trainable
-
-from mixunlearn.errors import CorruptError
 from mixunlearn.files import Files
 from mixunlearn.problem import Problem
 from mixunlearn.resume import FAILURE, continues
 from mixunlearn.trial import DivergedError, Trial
 from mixunlearn.trial_names import trial_name
-from trainables.checkpoint import identity, latest, load_state, save_state
+from trainables.checkpoint import identity, latest, save_state
 from trainables.hardware import cpus_of, select_device
+from trainables.stored import Stored
 
-IDENTITY = ("seed", "trial")  # keys of the configuration that are not hyperparameters
+RECORDED = "recorded"  # key of the configuration: how many epochs the record has
+IDENTITY = ("seed", "trial", RECORDED)  # keys of the configuration that are not hyperparameters
 TRACE = "trace"  # key in a result: where the trial failed
 PATIENCE_S = 15.0  # minimum time after the limit before a trial that does not end is killed
 
 
-class UnlearnTrainable(Trainable):
-    """Runs a `Trial`; the configuration is flat: hyperparameters, `trial` and `seed`.
+class UnlearnTrainable(Stored):
+    """Runs a `Trial`; the configuration is flat: hyperparameters, `trial`, `seed`, `recorded`.
 
     A trial that an earlier sweep started continues from its last complete checkpoint; see
     `mixunlearn.resume`.
@@ -45,7 +44,7 @@ class UnlearnTrainable(Trainable):
         """Receive the problem, once for all trials that this actor will run.
 
         Args:
-            config: hyperparameters, `trial` and `seed`.
+            config: hyperparameters, `trial`, `seed` and, except in tests, `recorded`.
             problem: what is to be unlearned.
             method: a key of `METHODS`.
             objective: the metric that is NaN if a trial fails.
@@ -72,7 +71,9 @@ class UnlearnTrainable(Trainable):
         self.seconds = 0.0
         self.result: dict[str, Any] = {}
         self.again: dict[str, Any] = {}  # a result that the next step reports again
-        state = latest(self.checkpoints, trial_name(new_config["trial"]), self.identity)
+        name, known = trial_name(new_config["trial"]), new_config.get(RECORDED)
+        # This run's own checkpoints are in the record: an epoch is recorded before it is saved.
+        state = latest(self.checkpoints, name, self.identity, known, own=self.own_run)
         if continues(state):
             self._restore(state)
             self.again = dict(self.result)
@@ -82,14 +83,14 @@ class UnlearnTrainable(Trainable):
         """Unlearn for one epoch, or report the checkpoint's epoch again after a restart."""
         if self.again:
             result, self.again = self.again, {}
-            return result
+            return {**result, **self.news()}
         start = time.perf_counter()
         with self._limited():
             metrics = self._epoch()
         self.seconds += time.perf_counter() - start
         self.result = {**metrics, "epoch": self.trial.epochs_done, "seconds": self.seconds}
-        # A copy: Tune adds its own fields to it, which do not belong in a checkpoint.
-        return dict(self.result)
+        # A copy: what is added to it does not belong in a checkpoint.
+        return {**self.result, **self.news()}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write everything that the next epoch depends on."""
@@ -100,15 +101,6 @@ class UnlearnTrainable(Trainable):
             "seconds": self.seconds,
         }
         save_state(state, Path(checkpoint_dir))
-
-    def load_checkpoint(self, checkpoint: str) -> None:
-        """Resume from a checkpoint of the same configuration, or an older one if it is damaged."""
-        self.again = {}  # the scheduler has already decided on this epoch
-        try:
-            self._restore(load_state(Path(checkpoint)))
-        except CorruptError:
-            # Starts over from what `latest` finds, which skips damaged checkpoints.
-            self.reset_config(self.config)
 
     def _epoch(self) -> Mapping[str, Any]:
         """Return the metrics of an epoch, or why the configuration cannot be used.

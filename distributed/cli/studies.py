@@ -34,13 +34,21 @@ def sync(
     study: Annotated[
         str, typer.Argument(metavar="STUDY", help="A study's name: a folder in HOME/studies.")
     ],
+    from_table: Annotated[
+        bool,
+        typer.Option("--from-table", help="First make a lost record anew from trials.parquet."),
+    ] = False,
     settings: Settings = None,
     home: Home = None,
     address: Unused = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Rebuild trials.parquet and the MLflow runs from the record of a study."""
+    """Rebuild trials.parquet and the MLflow runs from the record of a study.
+
+    If the record itself is lost, --from-table makes it anew from trials.parquet. The epochs
+    before a trial's last one are then lost.
+    """
 
     def command() -> Outcome:
         from distributed.plan.make import find_study
@@ -48,7 +56,7 @@ def sync(
 
         plan = find_study(study, settings or [], home_folder(home))
         with open_session(None) as session:  # starts no Ray
-            trials, problems = write(plan, session)
+            trials, problems = write(plan, session, from_table=from_table)
         console().print(f"{study}: {trials} trials written to trials.parquet and MLflow")
         result = {"study": study, "trials": trials, "problems": problems}
         return Outcome(result=result, code=FAILED if problems else DONE)

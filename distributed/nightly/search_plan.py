@@ -11,6 +11,7 @@ from distributed.plan.make import make_plan
 from distributed.plan.plan import Plan
 from distributed.search.session import open_study
 from distributed.study.trials_table import Row
+from mixunlearn.errors import MissingError
 
 
 def search_plan(
@@ -102,10 +103,11 @@ def warm_start(last: PartRecord | None, plan: Plan) -> list[Mapping[str, Any]]:
 
 def finished_trials(plan: Plan) -> list[Row]:
     """Return the finished trials of a study; none if it has not begun."""
-    if not plan.folder.exists():
+    try:
+        with closing(open_study(plan)) as study:
+            return [*study.rows()]
+    except MissingError:
         return []
-    with closing(open_study(plan)) as study:
-        return [*study.rows()]
 
 
 def next_trial(plan: Plan) -> int:

@@ -95,7 +95,8 @@ class Plan:
     @property
     def shared(self) -> Files | None:
         """Return the study's folder in `storage.files`; `None` if that is not set."""
-        return self._common if self.experiment.storage.files else None
+        # It has answered when the plan was made.
+        return self._common.patiently() if self.experiment.storage.files else None
 
     @property
     def checkpoints(self) -> Files:
@@ -152,7 +153,7 @@ class Plan:
             store=Store(
                 # A cache of the remote store, if there is one.
                 self.home.resolve() / "store",
-                remote=self.files / "store" if self.experiment.storage.files else None,
+                remote=self.shared and self.files.patiently() / "store",
             ),
             dataset=self.dataset,
             splits=self.splits,

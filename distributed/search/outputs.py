@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from distributed.plan.plan import Plan
+from distributed.runtime.text import one_line
 from mixunlearn.atomic import replacing
+from mixunlearn.errors import CorruptError
 from report.leaderboard import leaderboard
 from report.page import write_page
 from report.plots.by_trial import gap_by_trial
@@ -46,7 +48,17 @@ def write_json(content: Mapping[str, Any], path: Path) -> None:
 
 
 def read_summary(plan: Plan) -> dict[str, Any]:
-    """Return the summary of a study; empty if there is none yet."""
+    """Return the summary of a study; empty if there is none yet.
+
+    Raises:
+        CorruptError: it is damaged.
+    """
     path = plan.study_folder.summary
-    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    return found
+    if not path.exists():
+        return {}
+    try:
+        # `dict` also refuses what is JSON, but no mapping.
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        remedy = f"write it anew: mixunlearn sweep {plan.study_folder.experiment}"
+        raise CorruptError(f"{path} is damaged ({one_line(error)}); {remedy}") from error

@@ -8,6 +8,7 @@ from ray import tune
 
 from distributed.config.experiment import Resources
 from distributed.runtime.progress import Count, Progress
+from distributed.search.storage_news import StorageNews
 from distributed.search.unsaved import Unsaved
 from mixunlearn.errors import MixUnlearnError
 from mixunlearn.files import Files
@@ -40,7 +41,9 @@ def fill(
     if not missing:
         return 0
     trainable = tune.with_resources(
-        tune.with_parameters(ReferenceTrainable, references=references, checkpoints=checkpoints),
+        tune.with_parameters(
+            ReferenceTrainable, references=references, checkpoints=checkpoints.patiently()
+        ),
         {"cpu": resources.cpu, "gpu": resources.gpu},
     )
     tuner = tune.Tuner(
@@ -57,7 +60,7 @@ def fill(
             name=run_name(),
             storage_path=checkpoints.path,
             storage_filesystem=checkpoints.filesystem,
-            callbacks=[_Announcer(len(missing), references.recipe.epochs, progress)],
+            callbacks=[_Announcer(len(missing), references.recipe.epochs, checkpoints, progress)],
             failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
             checkpoint_config=tune.CheckpointConfig(num_to_keep=1, checkpoint_frequency=1),
             verbose=0,
@@ -86,15 +89,23 @@ def run_name() -> str:
 class _Announcer(Unsaved, tune.Callback):
     """Shows the progress of the references while they are trained."""
 
-    def __init__(self, total: int, epochs: int, progress: Progress) -> None:
+    def __init__(self, total: int, epochs: int, checkpoints: Files, progress: Progress) -> None:
         self.count, self.epochs, self.progress = Count(total), epochs, progress
         self.epochs_done = 0
+        self.news = StorageNews(checkpoints, progress.say)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
+        self.news.result(trial, result)
         self.epochs_done += 1
         self._show(event=False)
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self.news.look()
+
+    def on_checkpoint(self, **info: Any) -> None:
+        self.news.checkpoint()
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self.count.done += 1

@@ -8,6 +8,7 @@ from ray.tune.search import Searcher
 from distributed.search.unsaved import Unsaved
 from distributed.study.study import Study
 from search_spaces.space import Value
+from trainables.unlearn import RECORDED
 
 
 class StudySearcher(Unsaved, Searcher):
@@ -18,7 +19,7 @@ class StudySearcher(Unsaved, Searcher):
 
     Args:
         study: the study that proposes configurations.
-        may_start: returns whether new trials may start; false once a stop is requested.
+        may_start: returns whether new trials may start, see `TrialCallback.may_start`.
     """
 
     def __init__(self, study: Study, may_start: Callable[[], bool] = lambda: True) -> None:
@@ -27,8 +28,11 @@ class StudySearcher(Unsaved, Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Value] | None:
         """Return the next configuration; `None` if no trial may start."""
+        if not self.may_start():
+            return None
         # Recorded by `ask` before Tune sees it: a kill in between loses no number and no seed.
-        return self.study.ask() if self.may_start() else None
+        config = self.study.ask()
+        return {**config, RECORDED: max(self.study.history(int(config["trial"])), default=0)}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

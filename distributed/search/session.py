@@ -49,9 +49,14 @@ class Session:
         lock = StudyLock(plan.study, plan.folder, plan.database, self.progress.say, self.stop.check)
         return self.stack.enter_context(lock)
 
-    def open(self, plan: Plan, lock: StudyLock) -> Study:
-        """Return the study of a plan, with its recorded trials; the session closes it."""
-        study = open_study(plan, lock)
+    def open(self, plan: Plan, lock: StudyLock, *, create: bool = True) -> Study:
+        """Return the study of a plan, with its recorded trials; the session closes it.
+
+        Raises:
+            MissingError: there is no record, and `create` is false.
+        CorruptError: the record was lost.
+        """
+        study = open_study(plan, lock, create=create)
         self.stack.callback(study.close)
         return study
 
@@ -71,8 +76,20 @@ class Session:
         return replace(plan, dataset=plan.dataset.shipped(Shipped.of(plan.dataset)))
 
 
-def open_study(plan: Plan, lock: StudyLock | None = None) -> Study:
-    """Return the study of a plan, with its recorded trials; without a lock, only for reading."""
+def open_study(
+    plan: Plan, lock: StudyLock | None = None, *, create: bool = False, refill: bool = False
+) -> Study:
+    """Return the study of a plan, with its recorded trials; without a lock, only for reading.
+
+    Args:
+        plan: plan of the study.
+        lock: the study lock of this process.
+        create: whether to create a record if there never was one.
+        refill: whether to create one in place of a lost one.
+
+    Raises:
+        MissingError: there is no record.
+    """
     search = plan.experiment.search
     return Study(
         name=plan.study,
@@ -85,4 +102,6 @@ def open_study(plan: Plan, lock: StudyLock | None = None) -> Study:
         objective=search.objective,
         start=search.start,
         lock=lock,
+        create=create or refill,
+        table=None if refill else plan.study_folder.trials,
     )

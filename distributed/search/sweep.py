@@ -31,6 +31,7 @@ from distributed.search.summary import summarise
 from distributed.search.test_evaluation import TestEvaluator, test_tasks
 from distributed.search.trial_callback import TrialCallback
 from distributed.search.trials import fill_references, search
+from distributed.study.refill import refill
 from distributed.study.study import Study
 from distributed.tracking.tracker import Tracker
 from mixunlearn.store import Entry
@@ -69,11 +70,12 @@ def run_sweep(
     start = time.monotonic()
     lock = session.lock(plan)  # first: `keep` writes into the study's folder
     plan = plan.keep()
+    # Before anything is trained, and before MLflow is told: the record may be lost.
+    study = session.open(plan, lock)
     with tracked(plan, session, part_of=part_of) as (tracker, uri):
         plan = _train_missing(plan, session)
         # Before the trials: a sweep that is stopped early shows what they are compared with.
         log_references(plan, tracker)
-        study = session.open(plan, lock)
         if retry_failed:
             session.progress.say(f"trials: {study.retry_failed()} failed trials are retried")
         callback = make_callback(plan, study, tracker, session)
@@ -152,18 +154,28 @@ def evaluate_on_test(
     return test_evaluator.results(tasks)
 
 
-def sync(plan: Plan, session: Session) -> tuple[int, list[str]]:
+def sync(plan: Plan, session: Session, *, from_table: bool = False) -> tuple[int, list[str]]:
     """Rebuild trials.parquet and the MLflow runs from the study.
+
+    Args:
+        plan: plan of the study.
+        session: the session of the command.
+        from_table: whether to add the trials to the record first that only trials.parquet has.
 
     Returns:
         The number of its finished trials, and what could not be delivered to MLflow.
 
     Raises:
+        MissingError: there is no record.
         MixUnlearnError: another process has locked the study.
     """
     lock, problems = session.lock(plan), list[str]()
+    if from_table:
+        with closing(open_study(plan, lock, refill=True)) as study:
+            refill(study, plan.study_folder.trials)
+    # Before MLflow is told anything: without a record there is nothing to tell.
+    study = session.open(plan, lock, create=False)
     with tracked(plan, session, problems, SYNC_TIMEOUT_S) as (tracker, _):
-        study = session.open(plan, lock)
         # `sync` trains nothing: it also works where the models are lost.
         if not plan.references.missing():
             log_references(plan, tracker)

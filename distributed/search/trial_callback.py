@@ -14,16 +14,18 @@ from distributed.runtime.signals import Stop
 from distributed.runtime.text import redact
 from distributed.search.checkpoints import Checkpoints
 from distributed.search.scheduler import EPOCH
+from distributed.search.storage_news import StorageNews
 from distributed.search.unsaved import Unsaved
 from distributed.study.folder import StudyFolder
 from distributed.study.sampling import constant
-from distributed.study.study import DISK_FULL_WORDS, Study
+from distributed.study.study import Study
 from distributed.study.trials_table import known_run_ids, ranked, write_trials
 from distributed.tracking.tags import CODE, TRIAL_ID
 from distributed.tracking.tracker import Tracker
 from mixunlearn.atomic import replacing
 from mixunlearn.errors import MixUnlearnError
 from mixunlearn.metrics.table import is_metric
+from mixunlearn.patience import disk_full
 from mixunlearn.resume import FAILURE
 from mixunlearn.trial_names import trial_name
 from search_spaces import Space
@@ -76,9 +78,28 @@ class TrialCallback(Unsaved, tune.Callback):
         self._heard: dict[int, float] = {}  # trial -> when, on this machine's clock
         self._hung: set[int] = set()
         self._so_far = SoFar()
+        self._news = StorageNews(checkpoints.runs, progress.say)
         self._tidy()
 
+    def may_start(self) -> bool:
+        """Return whether a trial may start now; wait while the storage does not answer.
+
+        Raises:
+            Interrupted: a stop was requested while waiting.
+            MixUnlearnError: the storage did not answer for too long.
+        """
+
+        def waiting(error: Exception) -> None:
+            self.stop.check()
+            self._news.away(error)
+
+        if not self.stop.asked:
+            self.checkpoints.wait(waiting)
+            self._news.back()
+        return not self.stop.asked
+
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self._news.look()
         if self.stop.asked:
             # The scheduler pauses trials at their next epoch; raise when the last one has a
             # checkpoint, or when it takes too long.
@@ -87,15 +108,16 @@ class TrialCallback(Unsaved, tune.Callback):
                 self.stop.check()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        number, config = trial.config["trial"], trial.config
+        number = trial.config["trial"]
         self._heard[number] = time.monotonic()
-        self._open(number, config)
+        self._open(number, self.study.config(number))
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         number, epoch = trial.config["trial"], result[EPOCH]
         self._heard[number] = time.monotonic()
+        self._news.result(trial, result)
         if FAILURE in result:  # the epoch failed and has no metrics
             return
         metrics = {name: result[name] for name in result if is_metric(name)}
@@ -104,6 +126,9 @@ class TrialCallback(Unsaved, tune.Callback):
         self.tracker.log_epoch(number, epoch, metrics, self.study.time_ms(number, epoch))
         self.epochs_done += 1
         self._show(trials, event=False)
+
+    def on_checkpoint(self, **info: Any) -> None:
+        self._news.checkpoint()
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         result = trial.last_result
@@ -114,6 +139,7 @@ class TrialCallback(Unsaved, tune.Callback):
         self._show(trials, event=True)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.may_start()  # it will look for its checkpoint
         # A worker that hangs kills itself. Its trial is retried once, not `MAX_FAILURES` times.
         number = trial.config["trial"]
         if self.trial_seconds and time.monotonic() - self._heard[number] > self.trial_seconds:
@@ -122,7 +148,7 @@ class TrialCallback(Unsaved, tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         reason = last_line(trial.error_file)
-        if any(words in reason.lower() for words in DISK_FULL_WORDS):
+        if disk_full(reason):
             # Not the trial's fault: it stays unfinished, and resumes when there is free space.
             raise MixUnlearnError(f"{reason}; free space there and run the same command again")
         # A worker that kills itself leaves no reason; Ray only reports that it died.

@@ -36,7 +36,7 @@ def search(
             _trainable(plan, problem), {"cpu": resources.cpu, "gpu": resources.gpu}
         ),
         tune_config=tune.TuneConfig(
-            search_alg=StudySearcher(study, lambda: not stop.asked),
+            search_alg=StudySearcher(study, callback.may_start),
             scheduler=make_scheduler(plan.experiment.search, plan.epochs, study, stop),
             num_samples=callback.count.total - callback.count.done,
             max_concurrent_trials=_at_once(plan, session),
@@ -65,7 +65,7 @@ def _trainable(plan: Plan, problem: Problem) -> Any:  # noqa: ANN401 - Ray has n
         problem=problem,
         method=plan.experiment.method,
         objective=plan.experiment.search.objective,
-        checkpoints=plan.checkpoints,
+        checkpoints=plan.checkpoints.patiently(),
         limit=plan.experiment.resources.trial_seconds,
     )
 

@@ -81,8 +81,10 @@ class StudyLock:
 
         Raises:
             MixUnlearnError: another process has locked the study.
+            OSError: the folder is not there.
             SQLAlchemyError: the database does not answer.
         """
+        self._file.check()
         if self._database:
             self._database.check()
 
@@ -99,7 +101,11 @@ class StudyLock:
 
 
 class FileLock:
-    """A lock on a file; the operating system releases it when the process ends in any way.
+    """A lock on a folder and on a file in it; both end with the process, however it ends.
+
+    The folder's lock does not depend on a name: it holds if the file is removed, and if the folder
+    is moved. On a network file system a folder's lock may exist on this machine alone; there, the
+    file's lock keeps other machines away.
 
     Args:
         path: path of the file; the holder of the lock writes its process into it.
@@ -108,6 +114,7 @@ class FileLock:
 
     def __init__(self, path: Path, study: str) -> None:
         self.path, self.study = path, study
+        self._folder: int | None = None
         self._descriptor: int | None = None
 
     def acquire(self) -> None:
@@ -117,6 +124,51 @@ class FileLock:
             MixUnlearnError: another process has it, or the file system is full or has no locks.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            self._lock_folder(self._folder)
+            self._take_file()
+        except BaseException:
+            self.release()
+            raise
+
+    def check(self) -> None:
+        """Make sure that the lock still is where others look for it.
+
+        A file that was removed is made again, so that others learn who has the lock.
+
+        Raises:
+            MixUnlearnError: another process has locked the study.
+            OSError: the folder is not there.
+        """
+        if self._descriptor is not None and not _names(self.path, self._descriptor):
+            before = self._descriptor
+            self._take_file()
+            os.close(before)
+
+    def holds(self, folder: Path) -> bool:
+        """Return whether a path leads to the folder that this lock is on."""
+        return self._folder is not None and _names(folder, self._folder)
+
+    def release(self) -> None:
+        """Release the lock, if this process holds it."""
+        # The file stays: if it were removed, two processes could lock two files of this name.
+        for descriptor in (self._descriptor, self._folder):
+            if descriptor is not None:
+                os.close(descriptor)
+        self._descriptor = self._folder = None
+
+    def _lock_folder(self, descriptor: int) -> None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = self.path.read_bytes() if self.path.exists() else b""
+            raise refused(self.study, _named(holder)) from error
+        except OSError:  # some file systems lock files only
+            return
+
+    def _take_file(self) -> None:
+        """Lock the file and write this process into it."""
         # Not truncated here: until the lock is ours, the file names its holder.
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -129,20 +181,13 @@ class FileLock:
             what = f"{self.path} cannot be locked: {one_line(error)}"
             remedy = "choose a --home on a file system that supports locks"
             raise MixUnlearnError(f"{what}; {remedy}") from error
-        self._descriptor = descriptor
         try:
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, json.dumps(me()).encode(), 0)
         except OSError as error:
-            self.release()
+            os.close(descriptor)
             raise MixUnlearnError(f"{self.path}: {one_line(error)}; free space there") from error
-
-    def release(self) -> None:
-        """Release the lock, if this process holds it."""
-        # The file stays: if it were removed, two processes could lock two files of this name.
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-        self._descriptor = None
+        self._descriptor = descriptor
 
 
 class DatabaseLock:
@@ -245,6 +290,14 @@ def refused(study: str, holder: str) -> MixUnlearnError:
     who = holder or "another process"
     remedy = "let it finish, or end that process, which unlocks the study at once"
     return MixUnlearnError(f"the study {study} is locked by {who}; {remedy}")
+
+
+def _names(path: Path, descriptor: int) -> bool:
+    """Return whether a path leads to an open file or folder."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _sentence(holder: dict[str, object]) -> str:

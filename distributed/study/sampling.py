@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import optuna
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
-from optuna.trial import Trial, TrialState, create_trial
+from optuna.trial import BaseTrial, FixedTrial, Trial, TrialState, create_trial
 
 from distributed.study.attempt import STATES, Attempt, objective_curve
 from mixunlearn.signature import seed_for
@@ -61,6 +61,20 @@ class Sampling:
             hyperparameters = suggest(trial, self.space, self.facts)
         self._trials[number] = trial
         return hyperparameters, trial
+
+    def recall(
+        self, number: int, values: Mapping[str, Value]
+    ) -> tuple[dict[str, Value], FixedTrial]:
+        """Return the hyperparameters and Optuna's trial of an earlier proposal, by its values.
+
+        Raises:
+            ValueError: no proposal has these values.
+        """
+        # What was given, not drawn, may be 1 where a table has 1.0.
+        given = self._first[number] if number < len(self._first) else {}
+        same = {name: value for name, value in given.items() if values.get(name) == value}
+        trial = FixedTrial({**values, **same})
+        return suggest(trial, self.space, self.facts), trial
 
     def tell(self, attempt: Attempt, objective: str) -> None:
         """Record how a proposed trial ended; only its first attempt counts."""
@@ -150,7 +164,7 @@ SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {  # by seed
 }
 
 
-def suggest(trial: Trial, space: Space, facts: Mapping[str, Value]) -> dict[str, Value]:
+def suggest(trial: BaseTrial, space: Space, facts: Mapping[str, Value]) -> dict[str, Value]:
     """Return a configuration: constants as they are, the rest as Optuna suggests.
 
     Only this function turns our hyperparameters into Optuna's distributions.
@@ -165,7 +179,7 @@ def suggest(trial: Trial, space: Space, facts: Mapping[str, Value]) -> dict[str,
     return {name: value for name, value in values.items() if name in space}
 
 
-def _draw(trial: Trial, name: str, parameter: AnyParameter) -> Value:
+def _draw(trial: BaseTrial, name: str, parameter: AnyParameter) -> Value:
     match parameter:
         case Float(low=low, high=high, log=log):
             return trial.suggest_float(name, low, high, log=log)

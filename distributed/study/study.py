@@ -8,17 +8,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, TypeVar
+from itertools import count
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from sqlalchemy.exc import SQLAlchemyError
 
 from distributed.cluster.version import code_version
-from distributed.runtime.text import one_line
 from distributed.study.attempt import (
     AT,
     CODE,
@@ -35,18 +35,14 @@ from distributed.study.attempt import (
 from distributed.study.importance import ENOUGH, RESAMPLED, RESAMPLES, explained_shares
 from distributed.study.lock import StudyLock
 from distributed.study.sampling import Sampling
-from distributed.study.storage import open_record, root_cause
+from distributed.study.storage import ERRORS, lost_record, open_record, reason_of, record_file
 from mixunlearn.errors import MixUnlearnError
+from mixunlearn.patience import Answer, disk_full, patiently
 from mixunlearn.plain import plain
 from mixunlearn.resume import Event, State, state_of
 from mixunlearn.signature import seed_for, signature
 from search_spaces import Space
 from search_spaces.space import Value
-
-PATIENCE_S, RETRY_S = 600.0, 1.0  # how long a database may be unreachable; pause between tries
-# Of SQLite, Linux and PostgreSQL, whose errors share no code.
-DISK_FULL_WORDS = ("disk is full", "no space left", "quota exceeded", "disk full")
-Answer = TypeVar("Answer")
 
 
 class Study:
@@ -64,8 +60,13 @@ class Study:
         start: whole or partial configurations to try after the default one.
         lock: the study lock of this process, checked before every write; `None`: the study is
             only read.
+        create: whether to create a record if there is none.
+        table: the trials table of the study; if it has trials and there is no record, the record
+            was lost, and none is created.
 
     Raises:
+        MissingError: there is no record, and never was one.
+        CorruptError: the record was lost.
         MixUnlearnError: the storage does not answer or is damaged.
     """
 
@@ -82,12 +83,14 @@ class Study:
         objective: str,
         start: Sequence[Mapping[str, Value]] = (),
         lock: StudyLock | None = None,
+        create: bool = True,
+        table: Path | None = None,
     ) -> None:
         self.name, self.method, self.space = name, method, space
         self.seed, self.objective = seed, objective
-        self._lock = lock
+        self._lock, self._file, self._table = lock, record_file(storage), table
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._storage, self._key = open_record(storage, name)
+        self._storage, self._key = open_record(storage, name, create=create, table=table)
         self._ended: list[Attempt] = []  # all attempts of each trial, by the time of their end
         self._attempts = self._read()
         self._waiting = [attempt for attempt in self._attempts.values() if not attempt.state.ended]
@@ -187,10 +190,11 @@ class Study:
 
     def _propose(self) -> Attempt:
         """Record a new trial, which the sampler proposes."""
-        # A proposal that was never recorded is made again: same number, same seeds.
-        number = len(self._attempts)
+        # A proposal that was never recorded is made again: same number, same seeds. The first that
+        # is free: a record that was made anew from the table lacks trials that had not ended.
+        number = next(number for number in count() if number not in self._attempts)
         hyperparameters, proposal = self._sampling.propose(number)
-        config = {**hyperparameters, "trial": number, "seed": seed_for("trial", self.seed, number)}
+        config = self._config(number, hyperparameters)
         return self._begin(config, proposal.params, proposal.distributions)
 
     def report(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
@@ -255,6 +259,34 @@ class Study:
         self._ended.append(attempt)
         self._sampling.tell(attempt, self.objective)
         return row
+
+    def adopt(
+        self, row: Mapping[str, Any], values: Mapping[str, Value], metrics: Mapping[str, float]
+    ) -> None:
+        """Record a trial that the record has lost and the trials table still has.
+
+        Args:
+            row: the trial's row in the table.
+            values: its hyperparameters.
+            metrics: its metrics after the last epoch; earlier epochs are lost.
+
+        Raises:
+            ValueError: it is not a trial of this study.
+        """
+        number = int(row["trial"])
+        hyperparameters, proposal = self._sampling.recall(number, values)
+        config = self._config(number, hyperparameters)
+        if self.trial_id(config) != row["trial_id"]:
+            raise ValueError("its settings are others")
+        if number not in self._attempts:  # a killed process may have begun it
+            self._begin(config, proposal.params, proposal.distributions)
+        self._attempts[number].happen(Event.START)
+        if row["epochs"]:
+            self.report(number, row["epochs"], metrics)
+        self.finish(number, row["state"], seconds=row["seconds"], error=row["error"])
+
+    def _config(self, number: int, hyperparameters: Mapping[str, Value]) -> dict[str, Value]:
+        return {**hyperparameters, "trial": number, "seed": seed_for("trial", self.seed, number)}
 
     def _begin(
         self,
@@ -329,21 +361,25 @@ class Study:
         Raises:
             MixUnlearnError: the disk is full, or the database did not answer for too long.
         """
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                # A restarted server forgets locks: another driver may have the study now.
-                if self._lock:
-                    self._lock.check()
-                return action()
-            except (StorageInternalError, SQLAlchemyError, OSError) as error:
-                reason = one_line(root_cause(error))
-                # A full disk does not empty itself: waiting would only hide the reason.
-                full = any(words in reason.lower() for words in DISK_FULL_WORDS)
-                if full or self._lock is None or time.monotonic() > deadline:
-                    what = f"the record of the study {self.name} cannot be written: {reason}"
-                    raise MixUnlearnError(
-                        f"{what}; fix it and run the same command again"
-                    ) from error
-                self._lock.waiting(f"the database of the study: {reason}; waiting for it")
-            time.sleep(RETRY_S)
+
+        def attempt() -> Answer:
+            # A restarted server forgets locks: another driver may have the study now.
+            if self._lock:
+                self._lock.check()
+            # At once: what is removed does not come back. But a folder may only be away.
+            if self._file and not self._file.exists() and self._file.parent.exists():
+                raise lost_record(self.name, self._file, self._table)
+            return action()
+
+        try:
+            return patiently(attempt, ERRORS, self._wait)
+        except ERRORS as error:
+            what = f"the record of the study {self.name} cannot be written: {reason_of(error)}"
+            raise MixUnlearnError(f"{what}; fix it and run the same command again") from error
+
+    def _wait(self, error: Exception) -> None:
+        """Show that the database does not answer; raise the error if it will not come back."""
+        reason = reason_of(error)
+        if self._lock is None or disk_full(reason):
+            raise error
+        self._lock.waiting(f"the database of the study: {reason}; waiting for it")

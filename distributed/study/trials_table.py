@@ -80,6 +80,14 @@ def read_trials(path: Path) -> list[dict[str, object]]:
     return rows
 
 
+def count_trials(path: Path) -> int:
+    """Return the number of trials in a `trials.parquet`; 0 if it is missing or damaged."""
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (pa.ArrowException, OSError):
+        return 0
+
+
 def known_run_ids(path: Path) -> dict[int, str]:
     """Return the ids of the MLflow runs in a `trials.parquet`, by trial.
 

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 from distributed.runtime.text import one_line
 from distributed.tracking.server import import_mlflow, set_defaults
+from mixunlearn.atomic import publish
 from mixunlearn.data.batches import PIXEL_MAX
 from mixunlearn.errors import MixUnlearnError
-from mixunlearn.files import publish
 from mixunlearn.models import StagedModel
 from mixunlearn.problem import Architecture, Arrays
 

@@ -1,6 +1,5 @@
 """Access to MLflow: whether it answers, its clients, and a new database for it."""
 
-import contextlib
 import importlib
 import logging
 import os
@@ -12,6 +11,7 @@ from distributed.runtime.text import one_line, redact
 from distributed.tracking.run_buffer import (
     RemoteRun,
 )
+from mixunlearn.atomic import claim
 from mixunlearn.errors import InputError, MissingError, MixUnlearnError
 
 if TYPE_CHECKING:
@@ -127,9 +127,7 @@ def make_database(path: Path, artifacts: str | None) -> None:
         store = SqlAlchemyStore(f"sqlite:///{temporary}", root)  # type: ignore[no-untyped-call]
         # Closed before it gets its name: nothing writes to it any more.
         store.engine.dispose()
-        # A link, unlike a rename, cannot replace the database of another process.
-        with contextlib.suppress(FileExistsError):
-            os.link(temporary, path)
+        claim(temporary, path)  # another process may have been faster
     finally:
         temporary.unlink(missing_ok=True)
 

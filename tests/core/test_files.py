@@ -166,3 +166,64 @@ def test_a_digest_follows_the_content(tmp_path: Path) -> None:
     assert digest(path) == first
     path.write_bytes(b"second")
     assert digest(path) != first
+
+
+def test_a_patient_folder_waits_until_its_address_answers_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, aside = tmp_path / "files", tmp_path / "aside"
+    files = Files.of(folder).patiently()
+    files.write("a", b"before")
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) % 3 == 0:
+            folder.unlink()
+            aside.rename(folder)
+
+    monkeypatch.setattr("mixunlearn.patience.time.sleep", pause)
+    for act in (lambda: files.write("a", b"after"), lambda: (files / "b").write("c", b"new")):
+        folder.rename(aside)
+        folder.touch()
+        act()
+    assert len(pauses) == 6
+    assert (folder / "a").read_bytes() == b"after"
+    assert (folder / "b" / "c").read_bytes() == b"new"
+    # One line each, not one for each try.
+    first, second = (record.getMessage() for record in caplog.records)
+    assert first.startswith(f"{files}: ")
+    assert first.endswith("; waiting for it")
+    assert second.startswith(f"{files / 'b'}: ")
+
+
+def test_what_does_not_come_back_by_itself_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mixunlearn.patience.time.sleep", lambda _: pytest.fail("it waited"))
+    with pytest.raises(MissingError):
+        Files.of(tmp_path).patiently().read("a")
+    full = Files.of(tmp_path).patiently()
+    (tmp_path / "a").mkdir()
+    monkeypatch.setattr(Files, "_put", lambda *_: raise_(OSError(28, "No space left on device")))
+    with pytest.raises(MixUnlearnError, match="No space left on device"):
+        full.write("b", b"")
+
+
+def test_a_patient_folder_gives_up_with_an_error_after_which_the_command_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mixunlearn.patience.PATIENCE_S", 0.0)
+    monkeypatch.setattr("mixunlearn.patience.RETRY_S", 0.0)
+    (tmp_path / "file").touch()
+    for files, code in (
+        (Files.of(tmp_path / "file"), 2),
+        (Files.of(tmp_path / "file").patiently(), 1),
+    ):
+        with pytest.raises(MixUnlearnError) as error:
+            files.write("a", b"")
+        assert error.value.exit_code == code
+
+
+def raise_(error: Exception) -> None:
+    raise error

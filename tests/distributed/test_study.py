@@ -1,6 +1,6 @@
 """The study on real Optuna storage: what it proposes, what it records, what survives."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, get_args
@@ -14,8 +14,12 @@ from distributed.config.experiment import Search
 from distributed.search.searcher import StudySearcher
 from distributed.study import sampling
 from distributed.study.importance import ENOUGH, RESAMPLES
+from distributed.study.lock import StudyLock
+from distributed.study.refill import refill
+from distributed.study.storage import open_record
 from distributed.study.study import Study
-from mixunlearn.errors import MixUnlearnError
+from distributed.study.trials_table import write_trials
+from mixunlearn.errors import CorruptError, MissingError, MixUnlearnError
 from search_spaces import SPACES, Space
 
 SAMPLERS = ["tpe", "random", "cmaes", "gp"]
@@ -31,6 +35,9 @@ def open_study(
     sampler: str = "tpe",
     seed: int = 0,
     start: Sequence[Mapping[str, Any]] = (),
+    lock: StudyLock | None = None,
+    create: bool = True,
+    table: Path | None = None,
     **wishes: object,
 ) -> Study:
     return Study(
@@ -43,6 +50,9 @@ def open_study(
         seed=seed,
         objective="gap/avg",
         start=start,
+        lock=lock,
+        create=create,
+        table=table,
     )
 
 
@@ -227,9 +237,131 @@ def test_what_a_database_kept_unconfirmed_is_not_doubled(
 
     monkeypatch.setattr(study._storage, "create_new_trial", cut_off)
     monkeypatch.setattr(study, "_lock", SimpleNamespace(check=int, waiting=str))
-    monkeypatch.setattr("distributed.study.study.RETRY_S", 0.0)
+    monkeypatch.setattr("mixunlearn.patience.RETRY_S", 0.0)
     assert study.ask()["trial"] == 0
     assert len(calls) == len(told(tmp_path)) == 1
+
+
+@pytest.fixture
+def lock(tmp_path: Path) -> Iterator[StudyLock]:
+    """The lock of a driver, whose study is in the folder `study`."""
+    with StudyLock("study", tmp_path / "study", None, print, lambda: None) as lock:
+        yield lock
+
+
+def test_a_record_that_was_removed_is_not_waited_for(
+    tmp_path: Path, lock: StudyLock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mixunlearn.patience.time.sleep", lambda _: pytest.fail("it waited"))
+    folder, table = tmp_path / "study", tmp_path / "study" / "trials.parquet"
+    study = open_study(folder, lock=lock, table=table)
+    play(study, 2)
+    (folder / "study.db").unlink()
+    with pytest.raises(CorruptError, match=r"is gone from .*study\.db, and no table of it is left"):
+        study.ask()
+    write_trials(study.rows(), table)
+    remedy = r"still has 2 trials: `mixunlearn sync study --from-table`"
+    for _ in range(2):
+        with pytest.raises(CorruptError, match=remedy):
+            study.ask()
+    # The same command again does not start another study under the same name.
+    with pytest.raises(CorruptError, match=remedy):
+        open_study(folder, lock=lock, table=table)
+    assert not (folder / "study.db").exists()
+
+
+def test_a_folder_that_is_away_is_waited_for(
+    tmp_path: Path,
+    lock: StudyLock,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder, aside = tmp_path / "study", tmp_path / "aside"
+    study = open_study(folder, lock=lock, table=folder / "trials.parquet")
+    play(study, 1)
+    tries: list[float] = []
+
+    def pause(seconds: float) -> None:
+        tries.append(seconds)
+        if len(tries) == 3:
+            aside.rename(folder)
+
+    monkeypatch.setattr("mixunlearn.patience.time.sleep", pause)
+    folder.rename(aside)
+    play(study, 1)
+    assert len(tries) == 3
+    said = capsys.readouterr().out
+    assert said.count("waiting for it") == 1
+    assert [row["trial"] for row in open_study(folder).rows()] == [0, 1]
+
+
+@pytest.mark.parametrize("kind", ["sqlite:///{}/study.db", "journal:///{}/study.journal"])
+def test_reading_makes_no_record(kind: str, tmp_path: Path) -> None:
+    address = kind.format(tmp_path)
+    with pytest.raises(MissingError, match=r"has no record in .*: run its `mixunlearn sweep`"):
+        open_record(address, "study", create=False)
+    assert list(tmp_path.iterdir()) == []
+    open_record(address, "another")
+    with pytest.raises(MissingError):
+        open_record(address, "study", create=False)
+    open_record(address, "another", create=False)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_lost_record_is_made_anew_from_the_table(tmp_path: Path, sampler: str) -> None:
+    table = tmp_path / "trials.parquet"
+    wishes = {"mixing": ["mixblock", "mixup"], "lr": [1e-5, 1e-3]}
+    study = open_study(tmp_path, sampler, **wishes)
+    configs = play(study, 6)
+    for number, state in ((6, "failed"), (7, "pruned")):
+        assert study.ask()["trial"] == number
+        study.report(number, 1, {"gap/avg": 7.0, "acc/val": 50.0})
+        study.finish(number, state, seconds=2.0, error="a reason" * (state == "failed") or None)
+    running = study.ask()
+    rows = study.rows()
+    write_trials(rows, table)
+    (tmp_path / "study.db").unlink()
+    for expected in (8, 0):  # again changes nothing
+        assert refill(open_study(tmp_path, sampler, **wishes), table) == expected
+    again = open_study(tmp_path, sampler, **wishes)
+    assert [known(row) for row in again.rows()] == [known(row) for row in rows]
+    assert [again.config(number) for number in range(6)] == configs
+    if sampler != "cmaes":  # it depends on when trials began, which no table has
+        assert again.ask() == running
+
+
+def test_a_trial_between_those_of_the_table_gets_its_number_again(tmp_path: Path) -> None:
+    table = tmp_path / "trials.parquet"
+    study = open_study(tmp_path, "random")
+    configs = [study.ask() for _ in range(3)]
+    for number in (0, 2):
+        study.report(number, 1, {"gap/avg": 1.0})
+        study.finish(number, "complete", seconds=1.0, error=None)
+    write_trials(study.rows(), table)
+    (tmp_path / "study.db").unlink()
+    refill(open_study(tmp_path, "random"), table)
+    again = open_study(tmp_path, "random")
+    assert again.ask() == configs[1]
+    assert again.ask()["trial"] == 3
+
+
+def test_a_table_of_another_study_or_a_damaged_one_makes_no_record(tmp_path: Path) -> None:
+    table = tmp_path / "trials.parquet"
+    study = open_study(tmp_path)
+    play(study, 1)
+    write_trials([{**row, "params/lr": 5e-4} for row in study.rows()], table)
+    (tmp_path / "study.db").unlink()
+    with pytest.raises(MixUnlearnError, match=r"trial 0 of .* is not from the study study"):
+        refill(open_study(tmp_path), table)
+    assert open_study(tmp_path).rows() == []
+    table.write_bytes(b"no table")
+    with pytest.raises(CorruptError, match="is damaged"):
+        refill(open_study(tmp_path), table)
+
+
+def known(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a row is not null: a table has all columns."""
+    return {name: value for name, value in row.items() if value is not None}
 
 
 def test_trials_that_failed_are_tried_again_as_they_were(tmp_path: Path) -> None:
@@ -299,6 +431,10 @@ def test_the_searcher_only_asks(tmp_path: Path) -> None:
     assert config
     searcher.on_trial_complete("some-trial", {"gap/avg": 1.0})
     assert config["trial"] == 0
+    # A worker may use a checkpoint only if the record has its epochs.
+    assert config["recorded"] == 0
+    study.report(0, 1, {"gap/avg": 1.0})
+    assert StudySearcher(open_study(tmp_path)).suggest("again") == {**config, "recorded": 1}
     assert [trial.state for trial in told(tmp_path)] == [TrialState.RUNNING]
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -71,6 +72,57 @@ def test_a_second_driver_is_refused_by_name(tmp_path: Path) -> None:
         # The refused driver has changed nothing: the next one gets the same message.
         with pytest.raises(MixUnlearnError, match=f"process {process.pid}"), lock(tmp_path):
             pass
+
+
+def test_without_the_lock_file_no_second_driver_gets_in(tmp_path: Path) -> None:
+    path = tmp_path / "driver.lock"
+    with lock(tmp_path) as mine:
+        path.unlink()
+        with pytest.raises(MixUnlearnError, match="is locked by another process"), lock(tmp_path):
+            pass
+        mine.check()  # as before each write: others learn again who it is
+        with pytest.raises(MixUnlearnError, match=f"process {os.getpid()} on"), lock(tmp_path):
+            pass
+        path.unlink()
+        path.touch()
+        with pytest.raises(MixUnlearnError, match="is locked by"), lock(tmp_path):
+            pass
+    with lock(tmp_path):
+        pass
+
+
+def test_a_folder_that_was_moved_is_still_locked(tmp_path: Path) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    with lock(before):
+        before.rename(after)
+        with pytest.raises(MixUnlearnError, match=f"process {os.getpid()} on"), lock(after):
+            pass
+        with lock(before):  # a new folder, and another study
+            pass
+
+
+def test_where_folders_have_no_locks_a_driver_that_lost_its_file_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock = fcntl.flock
+
+    def files_only(descriptor: int, operation: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(9, "Bad file descriptor")  # what network file systems may answer
+        flock(descriptor, operation)
+
+    monkeypatch.setattr("distributed.study.lock.fcntl.flock", files_only)
+    with lock(tmp_path) as mine:
+        (tmp_path / "driver.lock").unlink()
+        mine.check()
+        with pytest.raises(MixUnlearnError, match=f"process {os.getpid()} on"), lock(tmp_path):
+            pass
+        (tmp_path / "driver.lock").unlink()
+        with (
+            lock(tmp_path),
+            pytest.raises(MixUnlearnError, match=f"is locked by process {os.getpid()} on"),
+        ):
+            mine.check()
 
 
 def test_the_study_of_a_killed_driver_is_free_at_once(tmp_path: Path) -> None:

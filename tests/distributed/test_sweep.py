@@ -280,6 +280,46 @@ class TestOneSweep:
         assert unknown.code == 2
         assert f"STUDY = 'smal': no such study in {home}/studies; did you mean" in unknown.err
 
+    def test_a_lost_record_is_never_replaced_by_an_empty_one(
+        self, command: Command, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(
+            command_session, "connected", lambda address: pytest.fail("Ray was needed")
+        )
+        folder = study_folder(home)
+        record, table = folder / "study.db", folder / "trials.parquet"
+        rows, whole, name = read_trials(table), table.read_bytes(), folder.name
+        record.rename(tmp_path / "record")
+        commands = [("sweep", None), *((verb, name) for verb in ("sync", "report", "export"))]
+        for verb, study in commands:
+            run = command(verb, home, study=study)
+            assert run.code == 1
+            said = run.err.splitlines()[-1]
+            assert f"the record of the study {name} is gone from {record}; {table} still" in said
+            assert f"`mixunlearn sync {name} --from-table`" in said
+            assert not record.exists()
+            assert table.read_bytes() == whole
+        for _ in range(2):  # again changes nothing
+            run = command("sync", home, "--from-table", study=name)
+            assert run.code == 0, run.err
+            assert run.result == {"study": name, "trials": 4, "problems": []}
+            assert [plain(row) for row in read_trials(table)] == [plain(row) for row in rows]
+        assert command("sweep", home).code == 0  # nothing is missing
+        (tmp_path / "record").replace(record)
+
+    def test_a_damaged_summary_is_an_error_of_one_line(self, command: Command, home: Path) -> None:
+        path = study_folder(home) / "summary.json"
+        whole = path.read_bytes()
+        for damaged in (whole[:100], b"[1]", b"\xff"):
+            path.write_bytes(damaged)
+            for verb in ("report", "export"):
+                run = command(verb, home, study=study_folder(home).name)
+                assert run.code == 1
+                assert run.err.startswith(f"mixunlearn: {path} is damaged (")
+                assert "; write it anew: mixunlearn sweep " in run.err
+                assert run.err.count("\n") == 1
+        path.write_bytes(whole)
+
     def test_other_settings_are_a_new_study_which_names_the_old(
         self, command: Command, home: Path
     ) -> None:

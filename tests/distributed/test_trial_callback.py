@@ -11,6 +11,8 @@ from mlflow.entities import Run
 from distributed.runtime.progress import Progress
 from distributed.runtime.signals import Stop
 from distributed.search.checkpoints import Checkpoints
+from distributed.search.searcher import StudySearcher
+from distributed.search.storage_news import StorageNews
 from distributed.search.trial_callback import NAME_LENGTH, TrialCallback, run_name
 from distributed.study.folder import StudyFolder
 from distributed.study.study import Study
@@ -152,3 +154,57 @@ def test_names_of_runs_are_sorted_and_short() -> None:
     assert len(long) <= NAME_LENGTH
     fixed = space(lr=1e-4, lr_gen=1e-3, omega=1.0)  # what does not vary is not named
     assert run_name(7, "mixunlearn", values, fixed) == "0007 mixunlearn tau_gen=0.5"
+
+
+def test_no_trial_starts_while_the_storage_does_not_answer(
+    local: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, aside = tmp_path / "checkpoints", tmp_path / "aside"
+    folder.mkdir()
+    study, tracker = open_study(tmp_path), local.tracker("study")
+    callback = make_callback(tmp_path, study, tracker)
+    said: list[str] = []
+    monkeypatch.setattr(callback._news, "_say", said.append)
+    assert tracker.close(PATIENCE_S) == []
+    tries: list[float] = []
+
+    def pause(seconds: float) -> None:
+        tries.append(seconds)
+        if len(tries) == 3:
+            folder.unlink()
+            aside.rename(folder)
+
+    monkeypatch.setattr("mixunlearn.patience.time.sleep", pause)
+    for _ in range(2):
+        tries.clear()
+        folder.rename(aside)
+        folder.touch()
+        assert StudySearcher(study, callback.may_start).suggest("a trial")
+    away, back = said[:2]
+    assert away.startswith(f"storage.files = '{folder.as_uri()}': ")
+    assert away.endswith("; waiting for it")
+    assert back == "the storage answers again"
+    assert said[2:] == [away, back]
+    folder.rename(aside)
+    folder.touch()
+    callback.stop.ask("SIGTERM")
+    assert not callback.may_start()  # a stop is not kept waiting
+    study.close()
+
+
+def test_a_driver_that_hears_nothing_asks_the_storage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, said = tmp_path / "runs", list[str]()
+    news = StorageNews(Files.of(folder), said.append)
+    folder.touch()
+    news.look()  # a result may come any time
+    assert said == []
+    monkeypatch.setattr("distributed.search.storage_news.SILENCE_S", 0.0)
+    for _ in range(2):
+        news.look()
+    folder.unlink()
+    news.look()
+    assert len(said) == 2
+    assert said[0].endswith("; waiting for it")
+    assert said[1] == "the storage answers again"

@@ -132,6 +132,7 @@ class Scene:
         storage: address of the study's record; by default the one in the study's folder.
         tracking: address of MLflow; by default the one in the home.
         tracked: whether MLflow has seen the whole study.
+        place: name of the home.
         commands: commands that were started here.
     """
 
@@ -144,12 +145,13 @@ class Scene:
     storage: str | None = None
     tracking: str | None = None
     tracked: bool = True
+    place: str = "home"
     commands: list[Command] = field(default_factory=list)
 
     @property
     def home(self) -> Path:
         """The home of the study."""
-        return self.folder / "home"
+        return self.folder / self.place
 
     @property
     def experiment(self) -> Path:

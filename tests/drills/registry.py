@@ -3,7 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tests.drills import cluster, database, disk, drivers, hostile, torn, tracking, workers
+from tests.drills import (
+    cluster,
+    database,
+    disk,
+    drivers,
+    hostile,
+    storage,
+    torn,
+    tracking,
+    workers,
+)
 from tests.drills.ground import Drill
 
 
@@ -62,6 +72,20 @@ DRILLS: Mapping[str, Entry] = {
         title="disk full under checkpoints, Parquet and SQLite, or the home",
         drill=disk.fill,
         runs=10,
+    ),
+    "storage-away": Entry(
+        title="storage of files, or checkpoints, away or read-only for 20 s",
+        drill=storage.away,
+        runs=10,
+    ),
+    "checkpoints-deleted": Entry(
+        title="checkpoints deleted while trials run", drill=storage.delete, runs=10
+    ),
+    "home-moved": Entry(
+        title="home moved or copied while the sweep is stopped", drill=storage.move, runs=10
+    ),
+    "lock-removed": Entry(
+        title="lock file removed, then a second driver", drill=storage.unlock, runs=10
     ),
     "hostile-input": Entry(
         title="hostile checkpoint, Parquet, YAML, names", drill=hostile.attack, runs=5

@@ -1,6 +1,7 @@
 """The trainables as Tune drives them: in their own process, reused, killed, resumed."""
 
 import os
+import shutil
 import signal
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,6 +14,7 @@ import ray
 import torch
 from ray import tune
 
+from distributed.search.storage_news import StorageNews
 from mixunlearn.files import Files
 from mixunlearn.problem import Problem
 from mixunlearn.references import ReferenceStore
@@ -43,6 +45,37 @@ class Killer(tune.Callback):  # type: ignore[misc] # Ray has no types
         if result["training_iteration"] == 2 and not self.killed:
             self.killed = result["pid"]
             os.kill(self.killed, signal.SIGKILL)
+
+
+class Thief(tune.Callback):  # type: ignore[misc]
+    """Takes the folder of the run away and brings it back; then deletes it for good."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.aside = folder, folder.with_name("aside")
+        self.said: list[str] = []
+        self.news = StorageNews(Files.of(folder), self.said.append)
+        self.killed = False
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        self.news.result(trial, result)
+        match trial.config["trial"], result["epoch"]:
+            case 0, 1 if self.killed:
+                self.folder.unlink()
+                self.aside.rename(self.folder)
+            case 0, 1:
+                self.folder.rename(self.aside)
+                self.folder.touch()
+            case 0, 2 if not self.killed:
+                self.killed = True
+                os.kill(result["pid"], signal.SIGKILL)
+            case 1, 1:
+                (run,) = self.folder.iterdir()
+                shutil.rmtree(run)
+
+    def on_checkpoint(self, **info: Any) -> None:
+        self.news.checkpoint()
 
 
 def trainable(problem: Problem, folder: Path) -> Any:
@@ -143,6 +176,35 @@ def test_a_killed_worker_goes_on_with_the_numbers_of_an_uninterrupted_trial(
     assert numbers(result) == alone(problem, FIRST)
 
 
+def test_no_trial_fails_because_its_checkpoints_cannot_be_written_or_are_gone(
+    problem: Problem, tmp_path: Path
+) -> None:
+    folder = tmp_path / "runs"
+    thief = Thief(folder)
+    first, second = run(problem, [FIRST, SECOND], folder, [thief])
+    assert numbers(first) == alone(problem, FIRST)
+    assert numbers(second) == alone(problem, SECOND)
+    assert thief.killed
+    away, back, gone, again = thief.said
+    assert away.startswith("checkpoints cannot be written: ")
+    assert away.endswith("; going on without them")
+    assert f"the folder {folder}/" in gone
+    assert back == again == "checkpoints are written again"
+    assert not list(folder.glob("*/*/checkpoint_*[!0-9]*"))
+
+
+def test_a_checkpoint_of_which_the_record_knows_nothing_is_not_taken(
+    problem: Problem, tmp_path: Path
+) -> None:
+    here(problem, FIRST, tmp_path, epochs=1)
+    here(problem, FIRST, tmp_path, epochs=2, name="run-2")
+    # A record that was lost, one that was put back from a copy, and the whole one.
+    for recorded, expected in ((0, [1, 2, 3]), (1, [1, 2, 3]), (2, [2, 3])):
+        results = here(problem, {**FIRST, "recorded": recorded}, tmp_path, name=f"a-{recorded}")
+        assert epochs_of(results) == expected
+        assert numbers(results[-1]) == alone(problem, FIRST)
+
+
 def test_a_trial_of_an_earlier_run_goes_on_from_its_checkpoint(
     problem: Problem, tmp_path: Path
 ) -> None:
@@ -228,7 +290,7 @@ def test_a_killed_reference_is_the_reference_of_an_uninterrupted_training(
     tune.Tuner(
         tune.with_resources(
             tune.with_parameters(
-                ReferenceTrainable, references=empty, checkpoints=Files.of(tmp_path / "none")
+                ReferenceTrainable, references=empty, checkpoints=Files.of(tmp_path)
             ),
             {"cpu": 1},
         ),
