@@ -12,11 +12,11 @@ from typing import Any
 
 from ray.tune import Trainable
 
-from mixunlearn.errors import CorruptError
+from mixunlearn.errors import CorruptError, DivergedError
 from mixunlearn.files import Files
 from mixunlearn.problem import Problem
 from mixunlearn.resume import FAILURE, continues
-from mixunlearn.trial import DivergedError, Trial
+from mixunlearn.trial import Trial
 from mixunlearn.trial_names import trial_name
 from trainables.checkpoint import identity, latest, load_state, save_state
 from trainables.hardware import cpus_of, select_device

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mixunlearn.data.batches import shuffled
+from mixunlearn.inference import compact
 from mixunlearn.losses import contrastive_ratio
 from mixunlearn.methods.base import Context, Stateful
 from mixunlearn.methods.scheduled import Scheduled
@@ -56,9 +57,8 @@ class Laf(Scheduled):
         """Compute the original's representations once, and build the autoencoders for them."""
         super().prepare(context)
         self.optimizer_ue = adam(self.model, self.lr_ue)
-        # In half precision, like everything that is stored for each sample.
-        self.forget_NE = representations(context.original, context.forget).half()
-        self.retain_NE = representations(context.original, context.retain).half()
+        self.forget_NE = compact(representations(context.original, context.forget))
+        self.retain_NE = compact(representations(context.original, context.retain))
         self.vae, self.forget_vae = (
             untrained(self.forget_NE, self.latent, seed_for("vae", name, context.seed))
             for name in ("all", "forget")
