@@ -151,11 +151,9 @@ class Certain(Net):
 @pytest.fixture(autouse=True)
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     known: Any = MODELS
-    monkeypatch.setattr(known, "_names", (*known._names, *(each.__name__ for each in FOREIGN)))
-    monkeypatch.setattr(
-        known, "_known", {**known._known, **{each.__name__: each for each in FOREIGN}}
-    )
-    yield
+    added = {each.__name__: each for each in FOREIGN}
+    monkeypatch.setattr(known, "_names", (*known._names, *added))
+    monkeypatch.setattr(known, "_known", {**known._known, **added})
 
 
 FOREIGN = Net.__subclasses__()
