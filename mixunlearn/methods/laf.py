@@ -34,8 +34,8 @@ class Laf(Scheduled):
     - `L_RA = R(e_r, e_r of the original, e_f, e_f of the original; 1, 1, τ) / B`, where R is
       `losses.contrastive_ratio`.
 
-    A representation is the input of the last layer, which must be linear. Deviations: when the misfit is
-    computed, the autoencoders restore from the mean of the latent variables; and their outputs are
+    A representation is the input of the last layer, which must be linear. Deviations: when the
+    misfit is computed, the autoencoders restore from the mean of the latent variables; and their outputs are
     not limited to [0, 1].
 
     Args:

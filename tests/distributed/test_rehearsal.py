@@ -1,5 +1,6 @@
 """Code of others that ends, hangs or breaks its process: the command says so in one line."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,13 @@ def sketch(model: str) -> Sketch:
         forgotten=(0,),
         forgets=2,
     )
+
+
+def test_a_method_that_a_model_of_torchvision_cannot_do_is_refused_in_this_process() -> None:
+    hard = replace(sketch(""), model="torchvision:mobilenet_v3_small", image_shape=(3, 32, 32))
+    with pytest.raises(InputError, match=r"method = 'mu_mis': does not work with .* not implement"):
+        rehearse(replace(hard, method="mu_mis"))
+    assert rehearse(replace(hard, model="cnn", method="mu_mis")) == ()
 
 
 @pytest.mark.parametrize(
