@@ -35,8 +35,8 @@ class Laf(Scheduled):
       `losses.contrastive_ratio`.
 
     A representation is the input of the last layer, which must be linear. Deviations: when the
-    misfit is computed, the autoencoders restore from the mean of the latent variables; and their outputs are
-    not limited to [0, 1].
+    misfit is computed, the autoencoders restore from the mean of the latent variables; and their
+    outputs are not limited to [0, 1].
 
     Args:
         lr: learning rate of L_RA's Adam (the paper's lr_RA), > 0.
