@@ -391,6 +391,7 @@ def test_weights_are_read_as_any_program_saves_them(weights_file: Path) -> None:
     assert read(renamed).digest == expected
 
 
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
 def test_quantised_weights_are_taken_as_the_numbers_they_stand_for(tmp_path: Path) -> None:
     state = plain(small(CLASSES, seed=1))
     quantised = torch.quantize_per_tensor(state["4.weight"], 0.01, 0, torch.qint8)

@@ -100,7 +100,7 @@ class Reversed(Net):
 
 class Hard(Net):
     def maps(self, images: Tensor) -> Tensor:
-        return F.hardswish(super().maps(images))
+        return F.hardsigmoid(super().maps(images))
 
 
 class Evaluated(Net):
