@@ -126,7 +126,7 @@ def _apart(sketch: Sketch) -> list[str]:
         # What this process can import, that one can: modules may be found by a changed path.
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         process = subprocess.Popen(
-            [sys.executable, "-m", __spec__.name, json.dumps(asdict(sketch)), str(answer)],
+            [sys.executable, "-m", __name__, json.dumps(asdict(sketch)), str(answer)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
