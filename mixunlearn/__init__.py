@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mixunlearn.splits import Splits, make_splits
     from mixunlearn.store import Store
     from mixunlearn.training import Recipe
-    from mixunlearn.trial import DivergedError, Trial
+    from mixunlearn.trial import Trial
 
 _PLACES = {
     # Data, and which part of it must be forgotten.
@@ -59,7 +59,7 @@ _PLACES = {
     "MixUnlearnError": "mixunlearn.errors",
     "InputError": "mixunlearn.errors",
     "MissingError": "mixunlearn.errors",
-    "DivergedError": "mixunlearn.trial",
+    "DivergedError": "mixunlearn.errors",
     "__version__": "mixunlearn.release",
 }
 

@@ -20,7 +20,18 @@ class InputError(MixUnlearnError):
 
     def __init__(self, key: str, value: object, remedy: str) -> None:
         super().__init__(f"{key} = {value!r}: {remedy}")
-        self.key = key
+        self.key, self.value, self.remedy = key, value, remedy
+
+
+class DivergedError(MixUnlearnError):
+    """A loss, a weight or an output is infinite or NaN: the settings of the training are useless.
+
+    Args:
+        what: what is not finite, for example `loss = nan`.
+    """
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}: diverged; lower the learning rate"
 
 
 class MissingError(MixUnlearnError):

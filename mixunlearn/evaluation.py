@@ -19,6 +19,7 @@ from mixunlearn.metrics.accuracy import accuracy
 from mixunlearn.metrics.gap import Evaluation, ReferenceSet
 from mixunlearn.metrics.membership import attack_success
 from mixunlearn.models import StagedModel
+from mixunlearn.models.finite import require_finite
 from mixunlearn.signature import seed_for
 from mixunlearn.splits import Splits
 from mixunlearn.tasks import Measure, Task
@@ -70,7 +71,12 @@ class EvaluationSet:
         return self.task.measures(self.held_out, self.truth_N)
 
     def evaluate(self, model: StagedModel) -> Evaluation:
-        """Return the metrics of a model, from one pass over all images."""
+        """Return the metrics of a model, from one pass over all images.
+
+        Raises:
+            DivergedError: a weight or an output of the model is not finite.
+        """
+        require_finite(model)
         parts = (self.retain, self.forget, self.held_out)
         own = [measure.images_NCHW() for measure in self.measures if measure.images_NCHW]
         sets = [*(part.images_NCHW for part in parts), *own]

@@ -1,14 +1,21 @@
 """Registries: entries by name; other packages can add entries through entry points."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
 
+from mixunlearn.border import IMPORT_S, code_of_others, limited
 from mixunlearn.errors import MixUnlearnError
 from mixunlearn.lazy import load
 
 Thing = TypeVar("Thing")
+
+
+class PluginError(MixUnlearnError):
+    """An installed package adds an entry that cannot be used."""
+
+    exit_code = 2
 
 
 def extended(known: Mapping[str, Thing], group: str) -> Mapping[str, Thing]:
@@ -22,7 +29,8 @@ def extended(known: Mapping[str, Thing], group: str) -> Mapping[str, Thing]:
     Raises:
         MixUnlearnError: an entry point has a name that is already in use.
     """
-    return _Registry(known, _added(known, group))
+    added = _added(known, group)
+    return _Registry(known, added, added.keys())
 
 
 def registry(places: Mapping[str, str], group: str) -> Mapping[str, Any]:
@@ -38,7 +46,14 @@ def registry(places: Mapping[str, str], group: str) -> Mapping[str, Any]:
         MixUnlearnError: an entry point has a name that is already in use.
     """
     own = {name: partial(load, place) for name, place in places.items()}
-    return _Registry({}, {**own, **_added(places, group)})
+    added = _added(places, group)
+    return _Registry({}, {**own, **added}, added.keys())
+
+
+def is_ours(registry: Mapping[str, object], name: str) -> bool:
+    """Return whether a registry has an entry, and not from another package."""
+    assert isinstance(registry, _Registry)
+    return name in registry and name not in registry.added
 
 
 def _added(known: Mapping[str, object], group: str) -> dict[str, Callable[[], Any]]:
@@ -47,7 +62,7 @@ def _added(known: Mapping[str, object], group: str) -> dict[str, Callable[[], An
     for point in entry_points(group=group):
         if point.name in {*known, *added}:
             # Otherwise, which of the two is used would depend on the order of installed packages.
-            raise MixUnlearnError(f"{_where(point)}: the name is already in use; choose another")
+            raise PluginError(f"{_where(point)}: the name is already in use; choose another")
         added[point.name] = partial(_load, point)
     return added
 
@@ -60,9 +75,13 @@ class _Registry(Mapping[str, Thing]):
     """
 
     def __init__(
-        self, known: Mapping[str, Thing], loaders: Mapping[str, Callable[[], Thing]]
+        self,
+        known: Mapping[str, Thing],
+        loaders: Mapping[str, Callable[[], Thing]],
+        added: Collection[str],
     ) -> None:
         self._known, self._loaders, self._names = dict(known), loaders, (*known, *loaders)
+        self.added = added
 
     def __getitem__(self, name: str) -> Thing:
         """Return an entry.
@@ -87,10 +106,11 @@ class _Registry(Mapping[str, Thing]):
 
 
 def _load(point: EntryPoint) -> Any:  # noqa: ANN401 - any object of the package
-    try:
+    def refusal(reason: str) -> MixUnlearnError:
+        return PluginError(f"{_where(point)}: {reason}; fix or uninstall the package")
+
+    with code_of_others(refusal), limited(IMPORT_S):
         return point.load()
-    except Exception as error:
-        raise MixUnlearnError(f"{_where(point)}: {error}; fix or uninstall the package") from error
 
 
 def _where(point: EntryPoint) -> str:

@@ -100,7 +100,7 @@ class TaughtImages:
         known_N: bool, whether methods may see an image's label; if not, they get the original's
             prediction instead.
         probs_NK: the original's softmax outputs, float32.
-        features: stage -> the original's features, float16, (N, C, h, w).
+        features: stage -> the original's features, (N, C, h, w), float16; see `compact`.
     """
 
     samples: LabelledImages

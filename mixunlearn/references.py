@@ -15,10 +15,12 @@ import torch
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.batches import Indices, Samples
 from mixunlearn.data.labelled import LabelledImages
+from mixunlearn.errors import DivergedError, InputError, MixUnlearnError
 from mixunlearn.evaluation import VERSION, Evaluator, Phase, evaluation_set
 from mixunlearn.inference import predict
 from mixunlearn.metrics.gap import Evaluation, ReferenceSet
 from mixunlearn.models import Pretrained, StagedModel
+from mixunlearn.models.finite import require_finite
 from mixunlearn.problem import Architecture, Arrays, Problem, TaughtImages
 from mixunlearn.signature import seed_for
 from mixunlearn.splits import Splits
@@ -140,6 +142,7 @@ class ReferenceStore:
                 entropy in nats.
 
         Raises:
+            InputError: a model diverges.
             MixUnlearnError: the store cannot be written.
         """
         trained = 0
@@ -151,12 +154,22 @@ class ReferenceStore:
                 trained += 1
         return trained
 
+    def diverged(self, member: Member, what: object) -> InputError:
+        """Return the error that names the member and the setting by which it became useless."""
+        remedy = f"{member.role} {member.seed} diverged ({what}); lower it"
+        return InputError("references.lr", self.recipe.lr, remedy)
+
     def load(self, member: Member) -> StagedModel:
         """Return a trained member, on the CPU."""
         return self.architecture.load(self._read("models", self.payload(member)).tensors)
 
     def keep(self, member: Member, model: StagedModel, seconds: float) -> None:
-        """Store a trained member and its evaluations; for the original also its outputs."""
+        """Store a trained member and its evaluations; for the original also its outputs.
+
+        Raises:
+            DivergedError: a weight or an output of the model is not finite; nothing is stored then.
+        """
+        require_finite(model)
         # The weights first: if this is interrupted, `fill` continues from them without training.
         weights = {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}
         self.store.write(
@@ -178,17 +191,23 @@ class ReferenceStore:
         return float(self._read("models", self.payload(member)).record["seconds"])
 
     def evaluation(self, member: Member, phase: Phase) -> Evaluation:
-        """Return the evaluation of a member in a phase."""
+        """Return the evaluation of a member in a phase.
+
+        Raises:
+            InputError: the member is useless; earlier versions stored such models.
+        """
         entry = self._read("evaluations", self._evaluation_payload(member, phase))
-        return Evaluation(
-            metrics=entry.record["metrics"], forget_probs_NK=entry.tensors[FORGET_PROBS]
-        )
+        probs_NK = entry.tensors[FORGET_PROBS]
+        if not np.isfinite(probs_NK).all():
+            raise self.diverged(member, "its outputs are not finite")
+        return Evaluation(metrics=entry.record["metrics"], forget_probs_NK=probs_NK)
 
     def evaluator(self, phase: Phase) -> Evaluator:
         """Return the evaluator of a phase, which measures models relative to the references.
 
         Raises:
             MissingError: a reference is missing; there is no substitute for it.
+            InputError: a reference is useless.
         """
         images = evaluation_set(self.dataset, self.splits, phase)
         references = [member for member in self.members if member.role == "reference"]
@@ -203,8 +222,20 @@ class ReferenceStore:
         )
 
     def problem(self, *, with_labels: bool) -> Problem:
-        """Return the unlearning problem of the original, evaluated on `val`."""
-        taught = self._read("teachers", self._teacher_payload()).tensors
+        """Return the unlearning problem of the original, evaluated on `val`.
+
+        Raises:
+            MissingError: the original or a reference is missing.
+            InputError: one of them is useless.
+            MixUnlearnError: the stored features are useless.
+        """
+        entry = self._read("teachers", self._teacher_payload())
+        taught = entry.tensors
+        self.evaluation(self.original, "val")  # raises if the original is useless
+        if not all(np.isfinite(array).all() for array in taught.values()):
+            # Earlier versions cut everything to float16.
+            remedy = "remove this folder and run the same command again"
+            raise MixUnlearnError(f"store {entry.path}: features beyond float16's range; {remedy}")
         return Problem(
             architecture=self.architecture,
             original=self._read("models", self.payload(self.original)).tensors,
@@ -218,11 +249,14 @@ class ReferenceStore:
     def _train(self, member: Member, device: torch.device, progress: Progress | None) -> None:
         start = time.perf_counter()
         training = self.training(member, device)
-        while training.epochs_done < self.recipe.epochs:
-            loss = training.epoch()["loss"]
-            if progress is not None:
-                progress(member, training.epochs_done, loss)
-        self.keep(member, training.model, time.perf_counter() - start)
+        try:
+            while training.epochs_done < self.recipe.epochs:
+                loss = training.epoch()["loss"]
+                if progress is not None:
+                    progress(member, training.epochs_done, loss)
+            self.keep(member, training.model, time.perf_counter() - start)
+        except DivergedError as error:
+            raise self.diverged(member, error.args[0]) from error
 
     def _ids(self, member: Member) -> Indices:
         if member.role == "reference":

@@ -1,7 +1,9 @@
 """Representations: the input of a classifier's last layer.
 
-Shape suffixes: N samples, B batch, E representation.
+Shape suffixes: N samples, B batch, E representation, K classes.
 """
+
+from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
@@ -11,30 +13,31 @@ from mixunlearn.errors import InputError
 from mixunlearn.models import StagedModel
 
 BATCH = 256
+MATRIX = 2  # dimensions of representations and logits
 
 
-def classifier(model: nn.Module) -> nn.Linear:
-    """Return the layer that turns representations into logits: the last linear layer.
+@torch.no_grad()
+def classifier(model: StagedModel, samples: Samples) -> nn.Linear:
+    """Return the layer that turns representations into logits.
+
+    Args:
+        model: in evaluation mode.
+        samples: at least one; the first is used to see which layer is called last.
 
     Raises:
-        InputError: the model has no linear layer.
+        InputError: it is not a linear layer.
     """
-    layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    if not layers:
-        remedy = "has no linear layer, and the method needs its input; choose another model"
-        raise InputError("model.name", type(model).__name__, remedy)
-    # `modules` follows the order of definition, in which the classifier comes last.
-    return layers[-1]
+    first = torch.zeros(1, dtype=torch.int64, device=samples.images_NCHW.device)
+    return _last_call(model, samples.batch(first))[0]
 
 
 def representation(model: StagedModel, images: Tensor) -> Tensor:
-    """Return the input of the model's classifier, shape (B, E)."""
-    caught: list[Tensor] = []
-    layer = classifier(model)
-    # By a hook, because any model must work and `forward` returns only logits.
-    with layer.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0])):
-        model(images)
-    return caught[0]
+    """Return the input of the model's classifier, shape (B, E).
+
+    Raises:
+        InputError: the classifier is not a linear layer.
+    """
+    return _last_call(model, images)[1]
 
 
 @torch.no_grad()
@@ -43,3 +46,28 @@ def representations(model: StagedModel, samples: Samples) -> Tensor:
     order = torch.arange(len(samples), device=samples.images_NCHW.device)
     parts = torch.split(order, BATCH)
     return torch.cat([representation(model, samples.batch(indices_B)) for indices_B in parts])
+
+
+def _last_call(model: StagedModel, images: Tensor) -> tuple[nn.Linear, Tensor]:
+    """Return the linear layer that is called last, and its input.
+
+    By hooks, because any model must work: `forward` returns only logits, and the layer that is
+    defined last need not be the one that is called last.
+    """
+    calls: list[tuple[nn.Linear, Tensor]] = []
+
+    def note(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        assert isinstance(layer, nn.Linear)
+        calls[:] = [(layer, inputs[0])]
+
+    with ExitStack() as hooks:
+        for layer in model.modules():
+            if isinstance(layer, nn.Linear):
+                hooks.enter_context(layer.register_forward_pre_hook(note))
+        logits_BK = model(images)
+    if calls:
+        layer, caught_BE = calls[0]
+        if caught_BE.ndim == MATRIX and layer.out_features == logits_BK.shape[1]:
+            return layer, caught_BE
+    remedy = "its last layer is not linear, and the method needs its input; choose another model"
+    raise InputError("model.name", type(model).__name__, remedy)

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mixunlearn.data.batches import Samples, shuffled
+from mixunlearn.errors import DivergedError
 from mixunlearn.models import StagedModel
 from mixunlearn.optimization import adam, take_step
 from mixunlearn.precision import FLOAT32, Precision
@@ -61,7 +62,11 @@ class Training:
         self.epochs_done = 0
 
     def epoch(self) -> dict[str, float]:
-        """Make one pass over the samples; return the mean cross entropy in nats as `loss`."""
+        """Make one pass over the samples; return the mean cross entropy in nats as `loss`.
+
+        Raises:
+            DivergedError: the loss is not finite.
+        """
         self.model.train()
         progress = self.epochs_done / self.recipe.epochs
         for group in self.optimizer.param_groups:
@@ -72,7 +77,10 @@ class Training:
             losses = [self.step(indices_B) for indices_B in order]
         self.epochs_done += 1
         # Read once per epoch: reading a number in each step would stall a GPU.
-        return {"loss": torch.stack(losses).mean().item()}
+        loss = torch.stack(losses).mean().item()
+        if not math.isfinite(loss):
+            raise DivergedError(f"loss = {loss}")
+        return {"loss": loss}
 
     def step(self, indices_B: Tensor) -> Tensor:
         """Take one step of cross entropy on a batch; return the loss in nats, detached."""

@@ -7,13 +7,9 @@ from typing import Any
 
 import torch
 
-from mixunlearn.errors import MixUnlearnError
+from mixunlearn.errors import DivergedError
 from mixunlearn.methods import METHODS
 from mixunlearn.problem import Problem
-
-
-class DivergedError(MixUnlearnError):
-    """A loss became infinite or NaN: the configuration cannot be used."""
 
 
 class Trial:
@@ -47,7 +43,7 @@ class Trial:
         """Unlearn for one epoch; return the losses as `train/…`, metrics, gaps, z and times.
 
         Raises:
-            DivergedError: a loss is not finite.
+            DivergedError: a loss, a weight or an output is not finite.
         """
         losses = self.unlearn()
         return losses | self.problem.evaluator.evaluate(self.method.model, self.seconds)
@@ -63,10 +59,9 @@ class Trial:
         # Scalars are numbers, so they were read from the device: its work is in this time.
         self.seconds += time.perf_counter() - start
         self.epochs_done += 1
-        # Before any evaluation: argmax of NaN is a class too, so there would be an accuracy.
         for name, value in scalars.items():
             if not math.isfinite(value):
-                raise DivergedError(f"{name} = {value}: diverged; lower the learning rate")
+                raise DivergedError(f"{name} = {value}")
         return {f"train/{name}": value for name, value in scalars.items()}
 
     def state_dict(self) -> dict[str, Any]:

@@ -4,11 +4,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+from mixunlearn.errors import DivergedError
 from mixunlearn.files import Files
 from mixunlearn.references import Member, ReferenceStore
 from trainables.checkpoint import latest, save_state
 from trainables.hardware import cpus_of, select_device
 from trainables.stored import Stored
+
+DIVERGED = "diverged"  # key in a result: what of the member is not finite
 
 
 class ReferenceTrainable(Stored):
@@ -38,7 +41,17 @@ class ReferenceTrainable(Stored):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train for one epoch; after the last one, evaluate the model and store it."""
+        """Train for one epoch; after the last one, evaluate the model and store it.
+
+        A member that diverges ends with what is not finite as `DIVERGED`: a retry would change
+        nothing.
+        """
+        try:
+            return self._step()
+        except DivergedError as error:
+            return {"loss": 0.0, DIVERGED: error.args[0], "done": True}
+
+    def _step(self) -> dict[str, Any]:
         if self.kept:
             model = self.references.load(self.member).to(self.device)
             self.references.keep(self.member, model, self.references.seconds(self.member))

@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mixunlearn.errors import DivergedError
 from mixunlearn.files import Files
 from mixunlearn.problem import Problem
 from mixunlearn.resume import FAILURE, continues
-from mixunlearn.trial import DivergedError, Trial
+from mixunlearn.trial import Trial
 from mixunlearn.trial_names import trial_name
 from trainables.checkpoint import identity, latest, save_state
 from trainables.hardware import cpus_of, select_device

@@ -2,18 +2,15 @@
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
 
 from distributed.plan.plan import TESTED_TRIALS, Plan
-from mixunlearn.data.batches import Samples
+from distributed.plan.rehearsal import Sketch
 from mixunlearn.inference import predict
-from mixunlearn.methods import METHODS, Context
 from mixunlearn.models import StagedModel
 from trainables.checkpoint import save_state
 
-TASTED = 64  # images on which sizes are measured
 EPOCH_BYTES = 4096  # measured: one epoch of one trial in the study, the trials table and MLflow
 PROGRAM_BYTES = 8_000  # of an exported model, per tensor, without its content; Swin takes 6,000
 
@@ -41,7 +38,7 @@ def estimate(plan: Plan, slots: int) -> dict[str, int]:
         ),
         "models": weights * (len(plan.references.members) + examined),
         "teacher's outputs": taught * _taught_bytes(plan, model),
-        "checkpoints": kept * _checkpoint_bytes(plan, model),
+        "checkpoints": kept * _checkpoint_bytes(plan),
         "records": search.trials * plan.epochs * EPOCH_BYTES,
         "models in MLflow": weights * TESTED_TRIALS,
         # Once in the study's folder and once in MLflow; an export holds the weights twice.
@@ -51,39 +48,20 @@ def estimate(plan: Plan, slots: int) -> dict[str, int]:
 
 def _taught_bytes(plan: Plan, model: StagedModel) -> int:
     """Return the size of the original's outputs for one image in the store, in bytes."""
-    probs, features = predict(model, _images(plan)[:1], plan.stages)
+    probs, features = predict(model, _image(plan), plan.stages)
     return probs.nbytes + sum(tensor.nbytes for tensor in features.values())
 
 
-def _checkpoint_bytes(plan: Plan, model: StagedModel) -> int:
+def _checkpoint_bytes(plan: Plan) -> int:
     """Return the size of the default configuration's checkpoint after one epoch, in bytes."""
-    images = _images(plan)
-    probs, features = predict(model, images, plan.stages)
-    # PyTorch warns about arrays that cannot be written, such as memory-mapped ones.
-    labels = torch.from_numpy(plan.dataset.labels_N[:TASTED].copy())
-    samples = Samples(images_NCHW=images, labels_N=labels, probs_NK=probs, features=features)
-    hyperparameters: dict[str, Any] = dict(plan.default)
-    method = METHODS[plan.experiment.method](**hyperparameters)
-    method.prepare(
-        Context(
-            original=model.requires_grad_(False).eval(),
-            fresh=plan.references.architecture.build,
-            initial=plan.references.architecture.build,
-            forget=samples,
-            retain=samples,
-            held_out=samples,
-            classes=plan.references.architecture.classes,
-            forgotten=plan.splits.forgotten,
-            seed=0,
-        )
-    )
+    rehearsal = Sketch.of(plan.experiment, plan.dataset, plan.splits).rehearsal()
     # Optimisers have no moments, twice the size of the weights, before the first step.
-    method.epoch()
+    method = rehearsal.unlearn(rehearsal.architecture.build(0))
     with TemporaryDirectory() as folder:
         save_state({"method": method.state_dict()}, Path(folder))
         return sum(path.stat().st_size for path in Path(folder).iterdir())
 
 
-def _images(plan: Plan) -> torch.Tensor:
+def _image(plan: Plan) -> torch.Tensor:
     # Copied, because PyTorch warns about read-only arrays, such as memory-mapped ones.
-    return torch.from_numpy(plan.dataset.images_NCHW[:TASTED].copy())
+    return torch.from_numpy(plan.dataset.images_NCHW[:1].copy())

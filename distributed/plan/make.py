@@ -1,5 +1,6 @@
 """Makes a plan from an experiment, or from an existing study."""
 
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -10,8 +11,9 @@ import yaml
 from distributed.config.experiment import Experiment
 from distributed.config.read import read_experiment
 from distributed.plan.location import HIDDEN, record_address
-from distributed.plan.model import architecture, read_pretrained, readable_stages, wished_stages
-from distributed.plan.plan import Plan, flat
+from distributed.plan.model import architecture, make_space, read_pretrained, readable_stages
+from distributed.plan.plan import Plan, flat, study_name
+from distributed.plan.rehearsal import Sketch, rehearse
 from distributed.plan.requirements import (
     require_home,
     require_measurable,
@@ -26,7 +28,8 @@ from mixunlearn.data.names import known_names
 from mixunlearn.errors import InputError
 from mixunlearn.files import Files
 from mixunlearn.splits import make_splits
-from search_spaces import SPACES
+
+log = logging.getLogger(__name__)
 
 
 def make_plan(experiment: Experiment, home: Path, *, command: str, local: bool = True) -> Plan:
@@ -56,16 +59,14 @@ def make_plan(experiment: Experiment, home: Path, *, command: str, local: bool =
     splits = make_splits(source, task, seed=data.seed, limit=limit)
     dataset = splits.corrupted(source)
     pretrained = read_pretrained(experiment)
-    model = architecture(experiment, dataset, pretrained).initial(0, pretrained)
-    stages = model.stages_with(wished_stages(experiment))
-    if experiment.method not in SPACES:
-        remedy = (
-            "has no search space; its package must name one under the entry point "
-            "mixunlearn.search_spaces"
-        )
-        raise InputError("method", experiment.method, remedy)
-    space = SPACES[experiment.method](stages, model.default_stage)
-    space = space.narrowed(experiment.search.space)
+    shape = architecture(experiment, dataset, pretrained)
+    name = study_name(experiment, dataset, splits, shape.weights)
+    # An existing study has passed this; it is before the model is built in this process.
+    if not study_folder(home, name).path.exists():
+        for warning in rehearse(Sketch.of(experiment, dataset, splits)):
+            log.warning("%s", warning)
+    model = shape.initial(0, pretrained)
+    space = make_space(experiment.method, model, experiment.search.space)
     require_starts(experiment.search.start, space)
     plan = Plan(
         experiment=experiment,

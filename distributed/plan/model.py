@@ -1,11 +1,14 @@
 """The model of a plan: its architecture, initial weights and feature stages."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from distributed.config.experiment import Experiment
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.errors import InputError
-from mixunlearn.models import Pretrained
+from mixunlearn.models import Pretrained, StagedModel
 from mixunlearn.problem import Architecture
-from search_spaces import Choice, Space
+from search_spaces import SPACES, Choice, Space
 
 
 def read_pretrained(experiment: Experiment) -> Pretrained | None:
@@ -32,9 +35,25 @@ def architecture(
     )
 
 
-def wished_stages(experiment: Experiment) -> list[str]:
+def make_space(method: str, model: StagedModel, narrowing: Mapping[str, Any]) -> Space:
+    """Return the hyperparameters of a method for a model, narrowed by `search.space`.
+
+    Raises:
+        InputError: the method has no space, or the narrowing does not fit it.
+    """
+    stages = model.stages_with(_wished_stages(narrowing))
+    if method not in SPACES:
+        remedy = (
+            "has no search space; its package must name one under the entry point "
+            "mixunlearn.search_spaces"
+        )
+        raise InputError("method", method, remedy)
+    return SPACES[method](stages, model.default_stage).narrowed(narrowing)
+
+
+def _wished_stages(narrowing: Mapping[str, Any]) -> list[str]:
     """Return the feature stages that the user names."""
-    wish = experiment.search.space.get("stage", [])
+    wish = narrowing.get("stage", [])
     return [name for name in (wish if isinstance(wish, list) else [wish]) if isinstance(name, str)]
 
 

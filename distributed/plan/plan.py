@@ -70,11 +70,8 @@ class Plan:
     @property
     def study(self) -> str:
         """Return the study's name: equal settings, equal name."""
-        # As asked for, not the splits: a list of ids and a file of them make one study.
-        ids = self.splits.task.asked
         weights = self.references.architecture.weights
-        signature = self.experiment.signature(self.dataset.digest, ids, weights)
-        return f"{self.experiment.name}-{signature}"
+        return study_name(self.experiment, self.dataset, self.splits, weights)
 
     @property
     def folder(self) -> Path:
@@ -227,6 +224,15 @@ class Plan:
 
 
 PARTS = ("forget", "retain", "val", "test")
+
+
+def study_name(
+    experiment: Experiment, dataset: Dataset, splits: Splits, weights: str | None
+) -> str:
+    """Return the name of an experiment's study; `weights`: digest of the initial weights."""
+    # As asked for, not the splits: a list of ids and a file of them make one study.
+    signature = experiment.signature(dataset.digest, splits.task.asked, weights)
+    return f"{experiment.name}-{signature}"
 
 
 def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

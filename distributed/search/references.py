@@ -13,7 +13,7 @@ from distributed.search.unsaved import Unsaved
 from mixunlearn.errors import MixUnlearnError
 from mixunlearn.files import Files
 from mixunlearn.references import Member, ReferenceStore
-from trainables.reference import ReferenceTrainable
+from trainables.reference import DIVERGED, ReferenceTrainable
 
 MAX_FAILURES = 2  # retries of one training after its worker failed
 
@@ -35,6 +35,7 @@ def fill(
         progress: shows each epoch.
 
     Raises:
+        InputError: a model diverged.
         MixUnlearnError: a training failed, or this machine cannot see its result.
     """
     missing = references.missing()
@@ -66,11 +67,7 @@ def fill(
             verbose=0,
         ),
     )
-    errors = tuner.fit().errors
-    if errors:
-        # The last line of a traceback is the exception.
-        reason = str(errors[0]).strip().splitlines()[-1]
-        raise MixUnlearnError(f"training a reference failed: {reason}; run the same command again")
+    _require_success(tuner.fit(), references)
     # Nodes may have written to disks of their own, which the driver does not see.
     if references.missing():
         remedy = "set storage.files, or put --home on a folder that all nodes share"
@@ -78,6 +75,16 @@ def fill(
     # Last of all: until every model is in the store, a retry needs them.
     checkpoints.delete()
     return len(missing)
+
+
+def _require_success(results: tune.ResultGrid, references: ReferenceStore) -> None:
+    for result in results:
+        if what := (result.metrics or {}).get(DIVERGED):
+            raise references.diverged(Member(**(result.config or {})["member"]), what)
+    if results.errors:
+        # The last line of a traceback is the exception.
+        reason = str(results.errors[0]).strip().splitlines()[-1]
+        raise MixUnlearnError(f"training a reference failed: {reason}; run the same command again")
 
 
 def run_name() -> str:

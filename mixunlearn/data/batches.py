@@ -25,7 +25,7 @@ class Samples:
         images_NCHW: uint8.
         labels_N: int64, or `None` if labels must not be used (label-agnostic unlearning).
         probs_NK: the original model's softmax outputs, float32; `None` before it exists.
-        features: stage -> the original model's features, float16, (N, C, h, w).
+        features: stage -> the original model's features, float16 or float32, (N, C, h, w).
     """
 
     images_NCHW: Tensor

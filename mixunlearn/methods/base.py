@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mixunlearn.data.batches import Indices, Samples, pairs
 from mixunlearn.models import StagedModel
@@ -113,8 +114,9 @@ class Method(ABC):
     def start(self, context: Context) -> StagedModel:
         """Return the model that unlearning starts from: a copy of the original."""
         model = deepcopy(context.original)
-        # The original is frozen, and so is its copy.
-        return model.requires_grad_(True)
+        # The original is frozen as a whole, and so is its copy.
+        model.thaw()
+        return model
 
     def epoch(self) -> dict[str, float]:
         """Make one pass over D_r or D_f and return the mean of each step's scalars."""
@@ -132,6 +134,8 @@ class Method(ABC):
     def set_mode(self) -> None:
         """Put the unlearner into the mode for all steps of an epoch: training mode by default."""
         self.model.train()
+        if self.passes_over == "forget" and len(self.context.forget) == 1:
+            settle(self.model)
 
     def pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the epoch's batches: forget indices (B,) and retain indices (B,)."""
@@ -198,6 +202,13 @@ class Method(ABC):
         for name, part in self.parts().items():
             part.load_state_dict(state[name])
         self.rng.bit_generator.state = state["rng"]
+
+
+def settle(model: StagedModel) -> None:
+    """Let batch norms use their statistics: a single image has no variance of its own."""
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            module.eval()
 
 
 @dataclass(kw_only=True)

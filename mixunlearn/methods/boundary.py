@@ -54,7 +54,7 @@ class Boundary(Method):
                 context.original, context.forget, self.epsilon, context.forgotten
             )
             return
-        self.last = last_linear(self.model, context.classes)
+        self.last = last_linear(self.model, context.forget)
         # On the CPU, so that the weights do not depend on the device.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_for("shadow class", context.seed))
@@ -114,14 +114,14 @@ def nearest(
     return torch.cat(found)
 
 
-def last_linear(model: nn.Module, classes: int) -> nn.Linear:
+def last_linear(model: StagedModel, samples: Samples) -> nn.Linear:
     """Return the layer that computes the logits.
 
     Raises:
         InputError: it is not a linear layer.
     """
-    layer = classifier(model)
-    if layer.out_features != classes:
+    try:
+        return classifier(model, samples)
+    except InputError as error:
         remedy = "the model's last layer is not linear; use shrink"
-        raise InputError("search.space.mode", "expand", remedy)
-    return layer
+        raise InputError("search.space.mode", "expand", remedy) from error

@@ -25,11 +25,12 @@ class CFk(Finetune):
     def prepare(self, context: Context) -> None:
         """Freeze everything before the last k layers."""
         super().prepare(context)
-        self.frozen, trained = split(self.model, self.k)
+        self.frozen, last = split(self.model, self.k)
+        weights = [weight for module in last for weight in module.parameters(recurse=False)]
+        trained = [weight for weight in weights if weight.requires_grad]
         self.model.requires_grad_(False)
-        for module in trained:
-            for weight in module.parameters(recurse=False):
-                weight.requires_grad_(True)
+        for weight in trained:
+            weight.requires_grad_(True)
 
     def set_mode(self) -> None:
         """Put only the last k layers into training mode."""

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from mixunlearn.methods.base import Context
 from mixunlearn.methods.finetune import Finetune
+from mixunlearn.methods.kernels import kernels
 from mixunlearn.models import StagedModel
 
 
@@ -25,9 +25,9 @@ class ConvolutionTranspose(Finetune):
     def start(self, context: Context) -> StagedModel:
         """Return a copy of the original with its kernels transposed."""
         model = super().start(context)
-        for module in model.modules():
+        for kernel in kernels(model).values():
             # Transposed, a kernel that is not square would have another shape.
-            if isinstance(module, nn.Conv2d) and len(set(module.kernel_size)) == 1:
+            if kernel.shape[2] == kernel.shape[3]:
                 # Cloned, because the source and the target of a copy must not share memory.
-                module.weight.copy_(module.weight.transpose(2, 3).clone())
+                kernel.copy_(kernel.transpose(2, 3).clone())
         return model

@@ -20,10 +20,13 @@ class EUk(CFk):
     def start(self, context: Context) -> StagedModel:
         """Return a copy of the original with the last k layers of a model before retraining."""
         model = super().start(context)
+        kept = {name: model.get_parameter(name).clone() for name in model.frozen}
         initial = context.initial(seed_for("initial weights", context.seed)).to(context.device)
         for module, untrained in zip(
             split(model, self.k)[1], split(initial, self.k)[1], strict=True
         ):
             # With batch norm's statistics, which belong to the old weights.
             module.load_state_dict(untrained.state_dict())
+        for name, weight in kept.items():
+            model.get_parameter(name).data.copy_(weight)
         return model

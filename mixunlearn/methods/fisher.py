@@ -38,7 +38,7 @@ class Fisher(OneStep):
         # On the CPU, so that the noise does not depend on the model's device.
         generator = torch.Generator().manual_seed(seed_for("noise", self.context.seed))
         deviations = []
-        for name, weight in self.model.named_parameters():
+        for name, weight in self.model.trained():
             inverse = (1 / (fisher[name] + TINY)).clamp(max=MAX_INVERSE)
             # The variance has the power 1/2, so the deviation has 1/4.
             deviation = (self.alpha * inverse) ** 0.25

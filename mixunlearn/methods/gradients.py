@@ -63,12 +63,29 @@ def diagonal_fisher(model: StagedModel, samples: Samples) -> Weights:
         return {name: value.square() for name, value in gradient.items()}
 
     def summed(images: Tensor, labels_B: Tensor) -> Weights:
-        return {name: value.sum(0) for name, value in vmap(squares)(images, labels_B).items()}
+        try:
+            found = vmap(squares)(images, labels_B)
+        except RuntimeError:
+            # Some models cannot be vectorised: they read a number (`item`) or write in place.
+            return _squares_one_by_one(model, images, labels_B)
+        return {name: value.sum(0) for name, value in found.items()}
 
     # `vmap` holds a gradient of all weights for each image, so the batch depends on the model.
     room = GRADIENT_BYTES // sum(weight.nbytes for weight in weights.values())
     parts = _batches(samples, batch=min(max(room, 1), BATCH))
     return _mean(len(samples), (summed(*part) for part in parts))
+
+
+@torch.enable_grad()
+def _squares_one_by_one(model: StagedModel, images: Tensor, labels_B: Tensor) -> Weights:
+    """Return the sum of the squared gradients of single samples."""
+    weights = _weights(model)
+    total = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+    for image_CHW, label in zip(images, labels_B, strict=True):
+        loss = _losses(model, weights, image_CHW[None], label[None]).sum()
+        for name, slope in _slopes(loss, weights).items():
+            total[name] += slope.square()
+    return total
 
 
 @torch.enable_grad()
@@ -101,8 +118,8 @@ def fisher_product(
 
 
 def _weights(model: StagedModel) -> Weights:
-    """Return the parameters by name, detached and with gradients; they share the memory."""
-    return {name: value.detach().requires_grad_() for name, value in model.named_parameters()}
+    """Return what is trained by name, detached and with gradients; it shares the memory."""
+    return {name: value.detach().requires_grad_() for name, value in model.trained()}
 
 
 def _losses(model: StagedModel, weights: Weights, images: Tensor, labels_B: Tensor) -> Tensor:

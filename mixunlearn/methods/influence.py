@@ -41,7 +41,7 @@ class Influence(OneStep):
     def apply(self) -> dict[str, Tensor]:
         """Take the step; return the loss on D_r afterwards, and the step's length."""
         step = solve(self.curvature(), self.pull())
-        for name, weight in self.model.named_parameters():
+        for name, weight in self.model.trained():
             weight.add_(self.alpha * step[name])
         return {
             "loss": mean_loss(self.model, self.context.retain),

@@ -30,7 +30,7 @@ class L1Sparse(Scheduled):
     def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
         """Take one step on the retain half of the batch."""
         loss_retain = self.cross_entropy(self.context.retain, retain_B)
-        norm = torch.stack([weight.abs().sum() for weight in self.model.parameters()]).sum()
+        norm = torch.stack([weight.abs().sum() for _, weight in self.model.trained()]).sum()
         gamma = self.gamma * max(0.0, 1 - self.epochs_done / self.decay_epochs)
         loss = loss_retain + gamma * norm
         self.step(loss)

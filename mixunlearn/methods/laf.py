@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mixunlearn.data.batches import shuffled
+from mixunlearn.inference import compact
 from mixunlearn.losses import contrastive_ratio
 from mixunlearn.methods.base import Context, Stateful
 from mixunlearn.methods.scheduled import Scheduled
@@ -33,9 +34,9 @@ class Laf(Scheduled):
     - `L_RA = R(e_r, e_r of the original, e_f, e_f of the original; 1, 1, τ) / B`, where R is
       `losses.contrastive_ratio`.
 
-    A representation is the input of the model's last linear layer. Deviations: when the misfit is
-    computed, the autoencoders restore from the mean of the latent variables; and their outputs are
-    not limited to [0, 1].
+    A representation is the input of the last layer, which must be linear. Deviations: when the
+    misfit is computed, the autoencoders restore from the mean of the latent variables; and their
+    outputs are not limited to [0, 1].
 
     Args:
         lr: learning rate of L_RA's Adam (the paper's lr_RA), > 0.
@@ -56,9 +57,8 @@ class Laf(Scheduled):
         """Compute the original's representations once, and build the autoencoders for them."""
         super().prepare(context)
         self.optimizer_ue = adam(self.model, self.lr_ue)
-        # In half precision, like everything that is stored for each sample.
-        self.forget_NE = representations(context.original, context.forget).half()
-        self.retain_NE = representations(context.original, context.retain).half()
+        self.forget_NE = compact(representations(context.original, context.forget))
+        self.retain_NE = compact(representations(context.original, context.retain))
         self.vae, self.forget_vae = (
             untrained(self.forget_NE, self.latent, seed_for("vae", name, context.seed))
             for name in ("all", "forget")

@@ -31,7 +31,7 @@ class LafR(Laf):
     def prepare(self, context: Context) -> None:
         """Find the layer to repair."""
         super().prepare(context)
-        self.head = classifier(self.model)
+        self.head = classifier(self.model, context.forget)
         self.optimizer_head = adam(self.head, self.lr_head)
 
     def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:

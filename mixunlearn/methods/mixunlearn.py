@@ -183,7 +183,7 @@ class MixUnlearn(MixtureMethod):
         try:
             yield self.model
         finally:
-            self.model.train().requires_grad_(True)
+            self.model.train().thaw()
 
     @torch.no_grad()
     def update_ema(self) -> None:

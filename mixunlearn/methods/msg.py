@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mixunlearn.methods.base import Context
 from mixunlearn.methods.finetune import Finetune
 from mixunlearn.methods.gradients import mean_gradient
+from mixunlearn.methods.kernels import kernels
 from mixunlearn.optimization import SGD
 from mixunlearn.signature import seed_for
 
@@ -44,13 +45,10 @@ class MaskedSmallGradients(Finetune):
         retain = mean_gradient(context.original, context.retain)
         forget = mean_gradient(context.original, context.forget)
         untrained = context.fresh(seed_for("new weights", context.seed)).to(context.device)
-        for name, module in self.model.named_modules():
-            if isinstance(module, nn.Conv2d):
-                weight = f"{name}.weight"
-                chosen = smallest((retain[weight] - forget[weight]).abs(), self.share)
-                fresh = untrained.get_parameter(weight)
-                module.weight.data[chosen] = fresh.data[chosen]
-                self.gradient_masks[weight] = torch.where(chosen, 1.0, SLOWER)
+        for name, kernel in kernels(self.model).items():
+            chosen = smallest((retain[name] - forget[name]).abs(), self.share)
+            kernel.data[chosen] = untrained.get_parameter(name).data[chosen]
+            self.gradient_masks[name] = torch.where(chosen, 1.0, SLOWER)
 
 
 def smallest(values: Tensor, share: float) -> Tensor:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from mixunlearn.data.batches import Samples, shuffled
 from mixunlearn.inference import predict
 from mixunlearn.losses import distillation_kl
-from mixunlearn.methods.base import Context, Stateful
+from mixunlearn.methods.base import Context, Stateful, settle
 from mixunlearn.methods.scheduled import Scheduled
 from mixunlearn.models import StagedModel
 from mixunlearn.signature import seed_for
@@ -62,7 +62,7 @@ class Scrub(Scheduled):
         super().prepare(context)
         # On the CPU, so that the push does not depend on the model's device.
         generator = torch.Generator().manual_seed(seed_for("push", context.seed))
-        for weight in self.model.parameters():
+        for _, weight in self.model.trained():
             noise = torch.randn(weight.shape, generator=generator).to(weight.device)
             weight.data.mul_(1 + PUSH * noise)
         self.student, self.delivered_error = self.model, math.inf
@@ -87,6 +87,8 @@ class Scrub(Scheduled):
         """Make one pass over D_f that moves the student away from the original."""
         self.set_mode()
         forget, device = self.context.forget, self.context.device
+        if len(forget) == 1:
+            settle(self.model)
         with self.context.precision.forward(device):
             for forget_B in shuffled(self.rng, len(forget), self.batch, device):
                 self.step(-self.disagreement(forget, forget_B)[0])

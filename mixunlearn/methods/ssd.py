@@ -38,7 +38,7 @@ class SSD(OneStep):
         retain_importance = diagonal_fisher(self.model, retain)
         share = len(forget) / (len(forget) + len(retain))
         chosen = []
-        for name, weight in self.model.named_parameters():
+        for name, weight in self.model.trained():
             of_forget = forget_importance[name]
             of_all = share * of_forget + (1 - share) * retain_importance[name]
             chosen.append((of_forget > self.alpha * of_all).flatten())

@@ -40,7 +40,7 @@ class Unroll(Finetune):
         scalars = super().epoch()
         steps = len(self.context.forget) / self.batch  # of SGD in one pass over D_f
         with torch.no_grad():
-            for name, weight in self.model.named_parameters():
+            for name, weight in self.model.trained():
                 # The mean gradient, once for each step of a pass: together lr/B times the sum.
                 weight.add_(self.gradient[name], alpha=self.sigma * self.lr * steps)
         return scalars

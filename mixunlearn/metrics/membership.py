@@ -12,7 +12,7 @@ DRAWS = 5  # a draw of 150 images varies by 3 to 5 points, more than retrained m
 def attack_success(
     retain_NK: Probabilities, forget_NK: Probabilities, held_out_NK: Probabilities, seed: int
 ) -> float:
-    """Return the success of LAF's attack (ASR) in percent; 50 is chance.
+    """Return the success of LAF's attack (ASR) in percent; 50 is chance, NaN if an output is.
 
     An XGBoost classifier of 100 trees learns on *sorted* softmax vectors to tell n retained
     training images (members) from n held-out images (non-members). Its accuracy is measured on
@@ -37,6 +37,9 @@ def attack_success(
     n = min(len(forget_NK), len(retain_NK), len(held_out_NK) // 2)
     if n < 1:
         raise ValueError("the attack needs one forget, one retain and two held-out images")
+    # The attacker takes NaN for a missing value, and would find a number.
+    if not all(np.isfinite(part).all() for part in (retain_NK, forget_NK, held_out_NK)):
+        return float("nan")
     rng = np.random.default_rng(seed)
     successes = []
     for _ in range(DRAWS):

@@ -2,6 +2,7 @@
 
 import importlib
 
+from mixunlearn.border import IMPORT_S, code_of_others, limited
 from mixunlearn.data.names import known_names
 from mixunlearn.errors import InputError
 from mixunlearn.lazy import load
@@ -29,13 +30,10 @@ def find_factory(name: str) -> Factory:
     if not colon:
         remedy = f"unknown; {known_names(name, MODELS)}, torchvision:NAME, package.module:function"
         raise InputError("model.name", name, remedy)
-    try:
+
+    def refusal(reason: str) -> InputError:
+        return InputError("model.name", name, f"cannot be imported ({reason})")
+
+    with code_of_others(refusal), limited(IMPORT_S):
         factory: Factory = getattr(importlib.import_module(module), function)
-    except Exception as error:  # a user's module may raise any type
-        raise InputError("model.name", name, f"cannot be imported ({first_line(error)})") from error
     return factory
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's text, or its type if it has no text."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -1,22 +1,22 @@
 """Pretrained weights, from which originals and references start."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
-from mixunlearn.errors import InputError
+from mixunlearn.errors import DivergedError, InputError
 from mixunlearn.models import torchvision
 from mixunlearn.models.factories import PUBLISHED
+from mixunlearn.models.finite import require_finite
 from mixunlearn.models.staged import StagedModel
+from mixunlearn.models.weights_file import as_array, read_file, same_kind
 
 COUNTER = "num_batches_tracked"  # of a batch norm; some published files lack it, it is not used
 SHOWN = 3  # names in an error message
@@ -39,20 +39,18 @@ class Pretrained:
         """Read weights; only tensors are unpickled.
 
         Args:
-            source: a .safetensors, .pt or .pth file; or "DEFAULT" for the weights that torchvision
-                publishes for the model, which are downloaded if missing.
+            source: a file, see `read_file`; or "DEFAULT" for the weights that torchvision publishes
+                for the model, which are downloaded if missing.
             model: name of the model.
 
         Raises:
             InputError: there is no such file, or it does not hold tensors by name.
             MixUnlearnError: the download failed.
         """
-        found = torchvision.published(model) if source == PUBLISHED else _from_file(source)
-        tensors = {
-            # NumPy has no bfloat16, and a digest must not depend on the precision of the file.
-            name: (tensor.float() if tensor.is_floating_point() else tensor).numpy()
-            for name, tensor in found.items()
-        }
+        if source != PUBLISHED:
+            return cls(source=source, tensors=read_file(source))
+        found = torchvision.published(model)
+        tensors = {name: as_array(tensor, source, name) for name, tensor in found.items()}
         return cls(source=source, tensors=tensors)
 
     @cached_property
@@ -70,11 +68,11 @@ class Pretrained:
         Weights that the model does not have, such as auxiliary heads, are ignored.
 
         Raises:
-            InputError: weights are missing, or their shapes differ from the model's.
+            InputError: weights are missing, differ from the model's in shape or kind, or are not
+                finite.
         """
         state = model.state_dict()
-        # The names are those of a whole model, or only of its network, as other programs save it.
-        prefix = "" if state.keys() & self.tensors.keys() else "network."
+        prefix = self._prefix(state)
         given = {f"{prefix}{name}": torch.from_numpy(array) for name, array in self.tensors.items()}
         head = _layer([*state][-1])  # the last weights belong to the last layer
         self._require_whole([name for name in state if name not in given and COUNTER not in name])
@@ -83,7 +81,30 @@ class Pretrained:
         self._require_fit(given, state, [name for name in other if _layer(name) != head])
         if other:
             shared = {name: tensor for name, tensor in shared.items() if _layer(name) != head}
+        self._require_kind(shared, state)
         model.load_state_dict({**state, **shared})
+        try:
+            require_finite(model)
+        except DivergedError as error:
+            remedy = f"{error.args[0]}; use the weights of a sound model"
+            raise InputError("model.weights", self.source, remedy) from error
+
+    def _prefix(self, state: Mapping[str, Tensor]) -> str:
+        """Return what our names have before those of the file.
+
+        Its names are those of a whole model, or only of its network, as other programs save it;
+        reading a file removes the prefixes of wrappers, which may be a part of the network.
+        """
+        prefixes = ("", "network.", "network.module.")
+        shared = [sum(f"{prefix}{name}" in state for name in self.tensors) for prefix in prefixes]
+        return prefixes[shared.index(max(shared))] if any(shared) else "network."
+
+    def _require_kind(self, given: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+        for name, tensor in given.items():
+            if not same_kind(tensor.numpy(), state[name]):
+                here, there = (str(tensors[name].dtype)[6:] for tensors in (state, given))
+                remedy = f"{name} is {there}, in the model it is {here}; convert it first"
+                raise InputError("model.weights", self.source, remedy)
 
     def _require_whole(self, missing: list[str]) -> None:
         if missing:
@@ -98,34 +119,6 @@ class Pretrained:
             here, there = (_written(tensors[name]) for tensors in (state, given))
             remedy = f"{name} is {there}, in the model it is {here}; use weights of the same model"
             raise InputError("model.weights", self.source, remedy)
-
-
-def _from_file(source: str) -> Mapping[str, Tensor]:
-    """Return the tensors of a file by name."""
-    path = Path(source).expanduser()
-    readers: dict[str, Callable[[Path], object]] = {
-        ".safetensors": load_file,
-        ".pt": _unpickled,
-        ".pth": _unpickled,
-    }
-    if path.suffix not in readers:
-        remedy = f"must be {PUBLISHED} or a file that ends with {', '.join(readers)}"
-        raise InputError("model.weights", source, remedy)
-    if not path.is_file():
-        raise InputError("model.weights", source, "no such file")
-    try:
-        found = readers[path.suffix](path)
-    except Exception as error:  # the type depends on what is wrong with the file
-        reason = str(error).strip().splitlines()[0]
-        raise InputError("model.weights", source, f"cannot be read ({reason})") from error
-    if not isinstance(found, Mapping) or not all(isinstance(v, Tensor) for v in found.values()):
-        remedy = "does not hold tensors by name; save the model's state_dict()"
-        raise InputError("model.weights", source, remedy)
-    return found
-
-
-def _unpickled(path: Path) -> Any:  # noqa: ANN401 (any content)
-    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _layer(name: str) -> str:

@@ -1,7 +1,7 @@
 """The interface of all models: a classifier with stages whose features can be read by name."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from torch import Tensor, nn
 
@@ -14,10 +14,12 @@ class StagedModel(nn.Module, ABC):
     Attributes:
         stage_names: the stages a search chooses from, in order; empty if there are no maps.
         default_stage: the stage that the generator reads by default; empty if there are no maps.
+        frozen: names of the parameters that no training may change.
     """
 
     stage_names: tuple[str, ...]
     default_stage: str
+    frozen: frozenset[str] = frozenset()
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits, shape (B, K), of images in [0, 1], shape (B, channels, H, W)."""
@@ -32,6 +34,16 @@ class StagedModel(nn.Module, ABC):
         Raises:
             KeyError: no stage has one of the names.
         """
+
+    def trained(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield the parameters that training may change, by name; each once."""
+        return (item for item in self.named_parameters() if item[0] not in self.frozen)
+
+    def thaw(self) -> None:
+        """Let the parameters that training may change require gradients, and only these."""
+        self.requires_grad_(False)
+        for _, weight in self.trained():
+            weight.requires_grad_(True)
 
     def stages_with(self, wished: Iterable[str]) -> tuple[str, ...]:
         """Return the stages a search chooses from, and additional ones that a user asks for.

@@ -29,8 +29,13 @@ class Wrapped(StagedModel):
     Dropout and stochastic depth are switched off, because they use PyTorch's global generator:
     trials could not be repeated.
 
+    Attributes:
+        channels_last: whether images are channels last in memory; `False` for a network that calls
+            `view`, which that layout does not allow.
+
     Args:
-        network: maps images (B, channels, H, W) to logits (B, K).
+        network: maps images (B, channels, H, W) to logits (B, K); in training mode it may return a
+            tuple that begins with them.
         image_shape: (channels, H, W) of the images.
         mean: subtracted from images in [0, 1]; one number, or one for each channel.
         sd: the difference is divided by it; one number, or one for each channel.
@@ -55,7 +60,7 @@ class Wrapped(StagedModel):
         super().__init__()
         if rgb and image_shape[0] not in {1, RGB}:
             raise ValueError(f"takes images of 1 or {RGB} channels, these have {image_shape[0]}")
-        self.network, self.rgb = network, rgb
+        self.network, self.rgb, self.channels_last = network, rgb, True
         # Not persistent, so that the state dict contains only the network's weights.
         self.register_buffer("mean_C11", torch.tensor(mean).reshape(-1, 1, 1), persistent=False)
         self.register_buffer("sd_C11", torch.tensor(sd).reshape(-1, 1, 1), persistent=False)
@@ -78,7 +83,9 @@ class Wrapped(StagedModel):
 
         # The look-up raises the KeyError that the interface promises for unknown names.
         with _watched(self.network, [name for name in names if self.maps[name]], keep):
-            logits: Tensor = self.network(self._prepared(images))
+            output = self.network(self._prepared(images))
+        # In training mode, some networks add the logits of auxiliary heads, which are not used.
+        logits: Tensor = output[0] if self.training and isinstance(output, tuple) else output
         return logits, found
 
     def stages_with(self, wished: Iterable[str]) -> tuple[str, ...]:
@@ -111,7 +118,8 @@ class Wrapped(StagedModel):
     def _prepared(self, images: Tensor) -> Tensor:
         if self.rgb:
             images = images.expand(-1, RGB, -1, -1)
-        return (images - self.mean_C11) / self.sd_C11
+        prepared = (images - self.mean_C11) / self.sd_C11
+        return prepared if self.channels_last else prepared.contiguous()
 
     @torch.no_grad()
     def _maps(self, images: Tensor) -> dict[str, MapShape]:

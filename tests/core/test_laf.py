@@ -11,6 +11,7 @@ from mixunlearn.errors import InputError
 from mixunlearn.methods.laf import Laf, fit, misfit, untrained
 from mixunlearn.methods.laf_r import LafR
 from mixunlearn.models.chain import Chain
+from mixunlearn.models.wrapped import Wrapped
 from mixunlearn.precision import FLOAT32
 from mixunlearn.problem import Problem
 from mixunlearn.representation import classifier, representation, representations
@@ -38,15 +39,35 @@ def test_the_classifier_makes_logits_of_representations(batch_norm_problem: Prob
     model, order = context.original, torch.arange(len(context.forget))
     images = context.forget.batch(order)
     seen = representation(model, images)
-    torch.testing.assert_close(classifier(model)(seen), model(images))
+    head = classifier(model, context.forget)
+    torch.testing.assert_close(head(seen), model(images))
     torch.testing.assert_close(representations(model, context.forget), seen)
-    assert not classifier(model)._forward_pre_hooks
+    assert not head._forward_pre_hooks
 
 
-def test_a_model_without_a_linear_layer_has_none(problem: Problem) -> None:
-    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    with pytest.raises(InputError, match=r"model\.name = 'Chain': has no linear layer"):
-        classifier(Chain({"only": nn.Conv2d(1, 10, 3)}, head, "only"))
+def test_the_classifier_is_the_layer_that_is_called_last(problem: Problem) -> None:
+    class Reversed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.last, self.first = nn.Linear(6, 10), nn.Linear(64, 6)
+
+        def forward(self, images: torch.Tensor) -> Any:
+            return self.last(self.first(images.flatten(1)))
+
+    network, samples = Reversed(), problem.context(CPU, 0).forget
+    model = Wrapped(network, (1, 8, 8)).eval()
+    assert classifier(model, samples) is network.last
+    assert representations(model, samples).shape == (len(samples), 6)
+
+
+@pytest.mark.parametrize("inner", [nn.Identity(), nn.Linear(6, 6)])
+def test_a_model_whose_last_layer_is_not_linear_has_no_classifier(
+    problem: Problem, inner: nn.Module
+) -> None:
+    head = nn.Sequential(inner, nn.Conv2d(1, 10, (6, 6)), nn.Flatten())
+    model = Chain({"only": nn.Conv2d(1, 1, 3)}, head, "only")
+    with pytest.raises(InputError, match=r"model\.name = 'Chain': its last layer is not linear"):
+        classifier(model, problem.context(CPU, 0).forget)
 
 
 def test_the_loss_of_an_autoencoder_equals_its_equation() -> None:
@@ -121,12 +142,13 @@ def test_without_repair_the_classifier_stays_and_with_it_alone_is_repaired(
     problem: Problem,
 ) -> None:
     plain, repairing = prepared(problem, Laf()), prepared(problem, LafR(lr_head=1e-2))
-    original = classifier(plain.context.original).weight
+    forget = plain.context.forget
+    original = classifier(plain.context.original, forget).weight
     for method in (plain, repairing):
         method.update(torch.arange(8), torch.arange(8))
-    assert torch.equal(classifier(plain.model).weight, original)
-    assert not torch.equal(classifier(repairing.model).weight, original)
-    repaired = {id(weight) for weight in classifier(repairing.model).parameters()}
+    assert torch.equal(classifier(plain.model, forget).weight, original)
+    assert not torch.equal(classifier(repairing.model, forget).weight, original)
+    repaired = {id(weight) for weight in classifier(repairing.model, forget).parameters()}
     for (name, weight), other in zip(
         repairing.model.named_parameters(), plain.model.parameters(), strict=True
     ):

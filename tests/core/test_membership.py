@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from mixunlearn.metrics.accuracy import accuracy
 from mixunlearn.metrics.membership import attack_success
 
 
@@ -48,3 +49,13 @@ def test_too_few_images_are_an_error() -> None:
     one = np.full((1, 10), 0.1, dtype=np.float32)
     with pytest.raises(ValueError, match="two held-out images"):
         attack_success(one, one, one, 0)
+
+
+def test_outputs_that_are_no_numbers_give_no_number() -> None:
+    rng = np.random.default_rng(3)
+    sound = [confident(rng, 30, 0.8) for _ in range(3)]
+    for place in range(3):
+        parts = [part.copy() for part in sound]
+        parts[place][0, 0] = np.nan
+        assert np.isnan(attack_success(parts[0], parts[1], parts[2], 0))
+        assert np.isnan(accuracy(parts[place], np.zeros(30, np.int64)))

@@ -43,6 +43,17 @@ def stubborn(*, channels, size, classes):
 def flat(*, channels, size, classes):
     return nn.Sequential(nn.Flatten(), nn.Linear(channels * size[0] * size[1], classes))
 
+class Within(nn.Module):
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, images):
+        return self.module(images)
+
+def parallel(**options):
+    return Within(flat(**options))
+
 class Pair(nn.Module):
     def forward(self, images):
         return images, images
@@ -358,6 +369,48 @@ def test_a_digest_does_not_depend_on_place_format_or_who_saved(
     assert equal(other.state_dict(), model.state_dict())
 
 
+def test_weights_are_read_as_any_program_saves_them(weights_file: Path) -> None:
+    state, expected = plain(small(7, seed=1)), read(weights_file).digest
+    imaginary = torch.complex(torch.zeros(7), -state["4.bias"]).conj().imag
+    assert imaginary.is_neg()
+    forms: dict[str, object] = {
+        "parameters.pt": {name: nn.Parameter(tensor) for name, tensor in state.items()},
+        "sparse.pt": {name: tensor.to_sparse() for name, tensor in state.items()},
+        "negative.pt": {**state, "4.bias": imaginary},
+        "double.bin": {name: tensor.double() for name, tensor in state.items()},
+        "parallel.pt": {f"module.{name}": tensor for name, tensor in state.items()},
+        "averaged.pt": {"n_averaged": torch.tensor(3)}
+        | {f"module._orig_mod.{name}": tensor for name, tensor in state.items()},
+        "checkpoint.ckpt": {"epoch": 3, "optimizer": {}, "state_dict": state},
+        "model": {"model": state},
+    }
+    for name, form in forms.items():
+        torch.save(form, weights_file.with_name(name))
+        assert read(weights_file.with_name(name)).digest == expected, name
+    renamed = weights_file.rename(weights_file.with_name("weights.bin"))
+    assert read(renamed).digest == expected
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+def test_quantised_weights_are_taken_as_the_numbers_they_stand_for(tmp_path: Path) -> None:
+    state = plain(small(CLASSES, seed=1))
+    quantised = torch.quantize_per_tensor(state["4.weight"], 0.01, 0, torch.qint8)
+    torch.save({**state, "4.weight": quantised}, tmp_path / "quantised.pt")
+    model = small(CLASSES, seed=2)
+    read(tmp_path / "quantised.pt").put_into(model)
+    assert torch.equal(plain(model)["4.weight"], quantised.dequantize())
+
+
+def test_a_wrapper_may_be_a_part_of_the_network(tmp_path: Path) -> None:
+    source, model = (
+        build_model("own_models:parallel", image_shape=(1, 8, 8), classes=5, seed=seed, width=None)
+        for seed in (1, 2)
+    )
+    torch.save(plain(source), tmp_path / "weights.pt")
+    read(tmp_path / "weights.pt").put_into(model)
+    assert equal(model.state_dict(), source.state_dict())
+
+
 def test_a_norm_may_lack_its_counter_and_files_may_hold_more() -> None:
     case = Case("torchvision:mnasnet0_5", (3, 32, 32), None, "", (0, 0, 0))
     state = plain(case.build(1))
@@ -387,7 +440,14 @@ def test_published_weights_are_taken_from_torchs_own_cache(
     ("source", "message"),
     [
         ("gone.safetensors", "no such file"),
-        ("weights.bin", "must be DEFAULT or a file that ends with .safetensors, .pt, .pth"),
+        (".", "is not a regular file"),
+        ("empty.pt", "cannot be read (the file is empty)"),
+        ("numbered.pt", "does not hold tensors by name"),
+        ("meta.pt", "network.4.bias has no values (on the meta device)"),
+        ("nan.pt", "network.1.0.bias is not finite; use the weights of a sound model"),
+        ("large.pt", "network.1.0.bias is not finite"),
+        ("complex.pt", "network.1.0.bias is complex64, in the model it is float32; convert it"),
+        ("whole.pt", "network.1.0.bias is int64, in the model it is float32; convert it first"),
         ("broken.safetensors", "cannot be read"),
         ("code.pth", "cannot be read (Weights only load failed"),
         ("list.pt", "does not hold tensors by name"),
@@ -400,6 +460,18 @@ def test_weights_of_another_model_are_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("broken.safetensors").write_bytes(b"nonsense")
+    Path("empty.pt").write_bytes(b"")
+    state = dict(small(CLASSES, seed=1).state_dict())
+    torch.save({1: torch.zeros(1)}, "numbered.pt")
+    torch.save({**state, "network.4.bias": torch.zeros(5, device="meta")}, "meta.pt")
+    bias = state["network.1.0.bias"]
+    for name, values in {
+        "nan": bias / 0 * 0,
+        "large": bias.double() + 1e300,
+        "complex": bias.to(torch.complex64).conj(),
+        "whole": bias.long(),
+    }.items():
+        torch.save({**state, "network.1.0.bias": values}, f"{name}.pt")
     torch.save(nn.Linear(1, 1), "code.pth")
     torch.save([torch.zeros(1)], "list.pt")
     save_file({"0.0.weight": torch.zeros(4, 1, 3, 3)}, "lacking.safetensors")

@@ -10,13 +10,15 @@ import torch
 
 from mixunlearn.data import arrow
 from mixunlearn.data.arrow import make_dataset
-from mixunlearn.errors import MissingError
+from mixunlearn.errors import DivergedError, InputError, MissingError
 from mixunlearn.evaluation import evaluation_set
+from mixunlearn.inference import predict
 from mixunlearn.problem import Architecture
 from mixunlearn.references import Member, ReferenceStore
+from mixunlearn.signature import canonical
 from mixunlearn.splits import make_splits
 from mixunlearn.store import Store
-from mixunlearn.trial import DivergedError, Trial
+from mixunlearn.trial import Trial
 
 CPU = torch.device("cpu")
 
@@ -171,6 +173,55 @@ def test_a_trial_that_diverges_says_so(references: ReferenceStore) -> None:
     trial = Trial(replace(problem, original=broken), "finetune", {}, 0, CPU)
     with pytest.raises(DivergedError, match="lower the learning rate"):
         trial.epoch()
+
+
+def test_a_trial_whose_weights_or_outputs_are_no_numbers_fails(references: ReferenceStore) -> None:
+    trial = Trial(references.problem(with_labels=True), "original", {}, 0, CPU)
+    weight = dict(trial.method.model.named_parameters())["head.5.bias"]
+    with torch.no_grad():
+        weight[3] = torch.inf  # the loss of `original` does not depend on it
+    with pytest.raises(DivergedError, match=r"head\.5\.bias is not finite: diverged"):
+        trial.problem.evaluator.evaluate(trial.method.model, 1.0)
+
+
+def test_members_that_diverge_are_named_and_not_stored(
+    references: ReferenceStore, tmp_path: Path
+) -> None:
+    useless = replace(
+        references, store=Store(tmp_path), recipe=replace(references.recipe, epochs=2, lr=1e25)
+    )
+    with pytest.raises(InputError, match=r"references\.lr = 1e\+25: original 0 diverged \(loss = "):
+        useless.fill()
+    assert len(useless.missing()) == 3
+    assert not tmp_path.joinpath("models").exists()
+
+
+def test_a_useless_member_of_an_earlier_version_is_named(
+    references: ReferenceStore, tmp_path: Path
+) -> None:
+    other = replace(references, store=Store(tmp_path))
+    for member in references.members:
+        other.keep(member, references.load(member), 7.0)
+    probs = np.full_like(references.evaluation(references.original, "val").forget_probs_NK, np.nan)
+    payload = other._evaluation_payload(other.members[2], "val")
+    record = {"metrics": dict(references.evaluation(references.members[2], "val").metrics)}
+    other.store.discard("evaluations", lambda stored: canonical(stored) == canonical(payload))
+    other.store.write("evaluations", payload, tensors={"forget_probs_NC": probs}, record=record)
+    with pytest.raises(InputError, match=r"reference 1 diverged \(its outputs are not finite\)"):
+        other.evaluator("val")
+
+
+def test_features_beyond_half_precision_keep_their_values(references: ReferenceStore) -> None:
+    model, pixels = references.load(references.original), torch.full((2, 1, 8, 8), 255).byte()
+    with torch.no_grad():
+        model.get_parameter("stages.pool1.0.bias").fill_(1e6)
+        model.get_parameter("stages.pool2.0.weight").fill_(0)
+    _, found = predict(model, pixels, ("pool1", "pool2"))
+    assert {name: features.dtype for name, features in found.items()} == {
+        "pool1": torch.float32,
+        "pool2": torch.float16,
+    }
+    torch.testing.assert_close(found["pool1"].max(), torch.tensor(1e6), rtol=1e-3, atol=0)
 
 
 def test_an_interrupted_training_goes_on_as_if_it_were_not(references: ReferenceStore) -> None:

@@ -154,7 +154,7 @@ class TestBoundary:
     def test_expand_is_a_model_with_a_class_more_that_is_pruned(self, problem: Problem) -> None:
         method: Boundary = prepared(Boundary(mode="expand", lr=3e-3), problem)
         wide = method.start(method.context)
-        old, shadow = last_linear(wide, 10), method.shadow
+        old, shadow = last_linear(wide, method.context.forget), method.shadow
         new = nn.Linear(old.in_features, 11)
         new.load_state_dict(
             {
@@ -189,9 +189,11 @@ class TestBoundary:
         after.load_state_dict(before.state_dict())
         assert after.epoch() == whole.epoch()
 
-    def test_expand_needs_a_linear_layer_at_the_end(self) -> None:
+    def test_expand_needs_a_linear_layer_at_the_end(self, problem: Problem) -> None:
+        head = nn.Sequential(nn.Conv2d(1, 10, 6), nn.Flatten())
+        model = Chain({"only": nn.Conv2d(1, 1, 3)}, head, "only")
         with pytest.raises(InputError, match=r"search\.space\.mode = 'expand': .*; use shrink"):
-            last_linear(nn.Sequential(nn.Linear(3, 4), nn.Conv2d(4, 5, 1)), 5)
+            last_linear(model, problem.context(CPU, 0).forget)
 
 
 class Linear(StagedModel):

@@ -360,6 +360,18 @@ class TestOneSweep:
         assert len(run.result["models"]) == 3
 
 
+def test_a_model_that_diverges_is_named_and_nothing_useless_is_stored(
+    command: Command, tmp_path: Path
+) -> None:
+    short = ("--set", "references.epochs=1", "--set", "references.seeds=1")
+    run = command("references", tmp_path, "--set", "references.lr=1e25", *short)
+    assert run.code == 2
+    (line,) = [line for line in run.err.splitlines() if line.startswith("mixunlearn: ")]
+    assert line.startswith("mixunlearn: references.lr = 1e+25: original 0 diverged (")
+    assert line.endswith("is not finite); lower it") or "loss = " in line
+    assert not (tmp_path / "store" / "models").exists()
+
+
 def test_a_full_disk_ends_the_sweep_in_one_line_and_fails_no_trial(
     command: Command, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,26 @@
+"""Whether the numbers in a model are numbers: NaN and infinity make every output worthless."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from mixunlearn.errors import DivergedError
+
+
+def require_finite(model: nn.Module) -> None:
+    """Check the weights and buffers of a model.
+
+    Raises:
+        DivergedError: one is not finite. A buffer may hold −inf, as a mask of an attention does.
+    """
+    for name, flawed in _flaws(model):
+        if flawed:
+            raise DivergedError(f"{name} is not finite")
+
+
+def _flaws(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    for name, weight in model.named_parameters():
+        yield name, ~torch.isfinite(weight).all()
+    for name, buffer in model.named_buffers():
+        yield name, (torch.isnan(buffer) | torch.isposinf(buffer)).any()

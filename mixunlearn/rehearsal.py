@@ -1,0 +1,177 @@
+"""Tries a model and a method on a few images of noise, before anything is trained.
+
+Some models can only be evaluated, or lack the derivatives that a method needs. Without a rehearsal,
+that would be found only after all originals and references are trained.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from mixunlearn.border import code_of_others
+from mixunlearn.data.batches import Samples
+from mixunlearn.errors import DivergedError, InputError
+from mixunlearn.inference import predict
+from mixunlearn.methods import METHODS
+from mixunlearn.methods.base import Context, Method
+from mixunlearn.models import StagedModel
+from mixunlearn.problem import Architecture
+from mixunlearn.training import Recipe, Training
+
+FEW, MORE = 4, 8  # images to forget at most, images to retain
+SMALL = {"batch": 4, "noise_steps": 2}  # hyperparameters that cost time but change no code path
+PROBABLE = 1e-4  # how far the sum of probabilities may be from 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rehearsal:
+    """What is tried.
+
+    Args:
+        architecture: of the model.
+        method: a key of `METHODS`.
+        hyperparameters: of the method, flat.
+        stages: the model's feature stages from which the method may read.
+        with_labels: whether the method may see labels.
+        forgotten: the classes that are forgotten completely.
+        forgets: number of images to forget, at least 1.
+    """
+
+    architecture: Architecture
+    method: str
+    hyperparameters: Mapping[str, Any]
+    stages: Sequence[str]
+    with_labels: bool
+    forgotten: Sequence[int]
+    forgets: int
+
+    def run(self) -> list[str]:
+        """Train the model for a step, then unlearn for an epoch; return warnings about the model.
+
+        Raises:
+            InputError: the model cannot be trained, or the method does not work with it.
+        """
+        model = self.architecture.build(0)
+        warnings = self.train(model)
+        self.unlearn(model)
+        return warnings
+
+    def train(self, model: StagedModel) -> list[str]:
+        """Evaluate a model and train it for a step; return warnings.
+
+        Raises:
+            InputError: this does not work.
+        """
+        name = self.architecture.name
+        if not any(True for _ in model.trained()):
+            remedy = "has no weights that can be trained; choose another model"
+            raise InputError("model.name", name, remedy)
+        samples = self._samples(range(MORE))
+        with _refused("model.name", name, "cannot be trained"):
+            predict(model, samples.images_NCHW)
+            found = doubts(model, samples.batch(torch.arange(MORE)))
+            Training(model, samples, Recipe(epochs=1, batch=MORE), seed=0).epoch()
+            predict(model, samples.images_NCHW)
+        return [f"model.name = {name!r}: {doubt}" for doubt in found]
+
+    def unlearn(self, model: StagedModel) -> Method:
+        """Unlearn for an epoch and evaluate the result; return the method.
+
+        Raises:
+            InputError: the method does not work with the model.
+        """
+        problem = f"does not work with the model {self.architecture.name}"
+        with _refused("method", self.method, problem):
+            method = METHODS[self.method](**self._hyperparameters())
+            method.prepare(self._context(model))
+            method.epoch()
+            method.model.eval()(self._samples((0,)).batch(torch.zeros(1, dtype=torch.int64)))
+        return method
+
+    def _hyperparameters(self) -> dict[str, Any]:
+        given = dict(self.hyperparameters)
+        return given | {name: least for name, least in SMALL.items() if name in given}
+
+    def _context(self, original: StagedModel) -> Context:
+        classes = range(self.architecture.classes)
+        kept = [name for name in classes if name not in self.forgotten] or list(classes)
+        forget = list(self.forgotten or classes)
+        count = min(self.forgets, FEW)
+        original.requires_grad_(False)
+        return Context(
+            original=original.eval(),
+            fresh=self.architecture.build,
+            initial=self.architecture.build,
+            forget=self._taught(original, [forget[place % len(forget)] for place in range(count)]),
+            retain=self._taught(original, [kept[place % len(kept)] for place in range(MORE)]),
+            held_out=self._samples(range(MORE)),
+            classes=len(classes),
+            forgotten=tuple(self.forgotten),
+            seed=0,
+        )
+
+    def _taught(self, original: StagedModel, labels: Sequence[int]) -> Samples:
+        samples = self._samples(labels)
+        probs_NK, features = predict(original, samples.images_NCHW, self.stages)
+        return Samples(
+            images_NCHW=samples.images_NCHW,
+            labels_N=samples.labels_N if self.with_labels else None,
+            probs_NK=probs_NK,
+            features=features,
+        )
+
+    def _samples(self, labels: Sequence[int]) -> Samples:
+        """Return images of noise with these labels, or those of the next class there is."""
+        shape = (len(labels), *self.architecture.image_shape)
+        images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+        labels_N = torch.tensor(labels) % self.architecture.classes
+        return Samples(images_NCHW=torch.from_numpy(images), labels_N=labels_N)
+
+
+@torch.no_grad()
+def doubts(model: StagedModel, images: torch.Tensor) -> list[str]:
+    """Return what is doubtful about a model's outputs, each in one line.
+
+    Args:
+        model: left in training mode.
+        images: at least two, in [0, 1].
+    """
+    found = []
+    for mode, training in (("evaluation", False), ("training", True)):
+        model.train(training)
+        state = [(buffer, buffer.clone()) for buffer in model.buffers()]
+        first = model(images)
+        for buffer, before in state:
+            buffer.copy_(before)  # a spectral norm depends on them, which is no chance
+        second = model(images)
+        if not torch.equal(first, second):
+            found.append(
+                f"gives other outputs for the same images in {mode} mode, so trials and `rerun` "
+                "give other numbers each time; leave out its random numbers (F.dropout)"
+            )
+    sums_B = first.sum(dim=1)
+    if bool((first >= 0).all()) and bool(((sums_B - 1).abs() < PROBABLE).all()):
+        found.append("gives probabilities where logits are needed; leave out its softmax")
+    return found
+
+
+@contextmanager
+def _refused(key: str, value: str, problem: str) -> Iterator[None]:
+    """Name what is refused if a block fails for whatever reason."""
+
+    def refusal(reason: str) -> InputError:
+        return InputError(key, value, f"{problem} ({reason}); choose another")
+
+    with code_of_others(refusal):
+        try:
+            yield
+        except DivergedError as error:
+            raise refusal(str(error.args[0])) from error
+        except InputError as error:
+            if error.key != "model.name" or key == "model.name":
+                raise
+            raise refusal(error.remedy) from error

@@ -1,0 +1,140 @@
+"""Code of others that ends, hangs or breaks its process: the command says so in one line."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from distributed.plan import rehearsal
+from distributed.plan.rehearsal import Sketch, rehearse
+from mixunlearn.errors import InputError
+from tests.core.test_plugins import install, python
+from tests.fixtures import Command
+
+OWN = """
+import os, sys, time
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+class Odd(nn.Module):
+    def __init__(self, channels, size, classes):
+        super().__init__()
+        self.layer = nn.Linear(channels * size[0] * size[1], classes)
+
+    def forward(self, images):
+        if self.training:
+            self.act()
+        return self.layer(images.flatten(1))
+
+class Stop(BaseException):
+    pass
+
+class Exit(Odd):
+    def act(self):
+        os._exit(0)
+
+class Raise(Odd):
+    def act(self):
+        raise Stop
+
+class Close(Odd):
+    def act(self):
+        os.close(1)
+
+class Sleep(Odd):
+    def act(self):
+        time.sleep(1000)
+
+def leave(**options):
+    sys.exit(0)
+
+class Chancy(Odd):
+    def forward(self, images):
+        return F.dropout(self.layer(images.flatten(1)), training=self.training)
+"""
+EXPERIMENT = """\
+name: own
+data: {source: digits, limit: {train: 300}}
+model: {name: "own_odd:NAME"}
+task: {kind: class, classes: [0]}
+method: finetune
+references: {seeds: 1, epochs: 1}
+search: {trials: 1, epochs: 1}
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_odd.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+
+
+def sketch(model: str) -> Sketch:
+    return Sketch(
+        model=f"own_odd:{model}",
+        width=None,
+        image_shape=(1, 8, 8),
+        classes=4,
+        method="finetune",
+        space="{}",
+        labels="aware",
+        forgotten=(0,),
+        forgets=2,
+    )
+
+
+def test_a_method_that_a_model_of_torchvision_cannot_do_is_refused_in_this_process() -> None:
+    hard = replace(sketch(""), model="torchvision:mobilenet_v3_small", image_shape=(3, 32, 32))
+    with pytest.raises(InputError, match=r"method = 'mu_mis': does not work with .* not implement"):
+        rehearse(replace(hard, method="mu_mis"))
+    assert rehearse(replace(hard, model="cnn", method="mu_mis")) == ()
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("Exit", "ends its process with exit code 0 when it is tried with finetune; correct it"),
+        ("Raise", "cannot be trained (it raises Stop); choose another"),
+        ("Close", "closes the standard output; correct it"),
+        ("Sleep", "does nothing for 3 s when it is tried with finetune; correct it"),
+    ],
+)
+def test_what_ends_its_process_ends_no_command(
+    model: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rehearsal, "IDLE_S", 3.0)
+    with pytest.raises(InputError) as raised:
+        rehearse(sketch(model))
+    assert str(raised.value) == f"model.name = 'own_odd:{model}': {message}"
+
+
+def test_a_sweep_refuses_before_it_writes_and_warns_of_what_is_doubtful(
+    mixunlearn: Command, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    experiment = tmp_path / "experiment.yaml"
+    experiment.write_text(EXPERIMENT.replace("NAME", "leave"))
+    refused = mixunlearn("sweep", str(experiment))
+    assert refused.code == 2
+    assert refused.err.splitlines() == [
+        "mixunlearn: model.name = 'own_odd:leave': cannot be built for images of 1×8×8 "
+        "(it raises SystemExit); choose another model"
+    ]
+    assert not (tmp_path / "runs").exists()
+    experiment.write_text(EXPERIMENT.replace("NAME", "Chancy"))
+    assert mixunlearn("sweep", str(experiment), "--dry-run").code == 0
+    (warning,) = [record.getMessage() for record in caplog.records]
+    doubt = "gives other outputs for the same images in training mode, so trials and `rerun`"
+    assert warning.startswith(f"model.name = 'own_odd:Chancy': {doubt}")
+
+
+def test_a_package_that_exits_while_it_is_imported_is_named(tmp_path: Path) -> None:
+    folder = install(tmp_path, {"mixunlearn.tasks": "dark = outsider:Dark"}, "raise SystemExit(0)")
+    code = "import sys; sys.argv[1:] = ['doctor']; from mixunlearn.__main__ import main; "
+    ran = python(f"{code}sys.exit(main())", folder)
+    assert ran.returncode == 2
+    assert ran.stderr.splitlines() == [
+        "mixunlearn: entry point mixunlearn.tasks: dark = outsider:Dark: it raises SystemExit; "
+        "fix or uninstall the package"
+    ]
