@@ -31,6 +31,10 @@ def data(
     source: Annotated[
         str, typer.Argument(metavar="EXPERIMENT|SOURCE", help="A YAML file or a source's name.")
     ],
+    rows: Annotated[
+        Path | None,
+        typer.Option("--rows", metavar="FILE", help="Write which row is which file, as CSV."),
+    ] = None,
     settings: Settings = None,
     home: Home = None,
     address: Unused = None,
@@ -42,7 +46,7 @@ def data(
     def command() -> Outcome:
         from distributed.plan.inspection import inspect_data
 
-        result = inspect_data(source, settings or [], home_folder(home))
+        result = inspect_data(source, settings or [], home_folder(home), rows)
         parts = result["parts"]
         table = Table("class", *parts, title=data_title(result))
         table.add_row("all", *(str(sum(counts)) for counts in parts.values()), end_section=True)
@@ -51,7 +55,9 @@ def data(
         console().print(table)
         for line in result["skipped"]:
             console().print(f"skipped: {line}", soft_wrap=True, markup=False)
-        console().print(f"cache: {result['cache']}", soft_wrap=True)
+        if rows:
+            console().print(f"rows: {rows}", soft_wrap=True, markup=False)
+        console().print(f"cache: {result['cache']}", soft_wrap=True, markup=False)
         return Outcome(result=result)
 
     run_command(command, as_json=as_json, verbose=verbose)

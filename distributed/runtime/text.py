@@ -22,6 +22,17 @@ def cut(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
+def shortened(text: str, length: int) -> str:
+    """Return the start and the end of a text that is longer than `length`, cut between words."""
+    if len(text) <= length:
+        return text
+    start, end = text[: length // 2], text[-length // 2 :]
+    # Not within an address: `redact` would not find the password in a part of it.
+    if "://" in start.rpartition(" ")[2]:
+        start = start.rpartition(" ")[0]
+    return f"{start}… …{end.partition(' ')[2]}"
+
+
 def one_line(error: Exception) -> str:
     """Return an error as one line without passwords: the root cause if it can be found."""
     if isinstance(error, OSError) and error.strerror:

@@ -8,6 +8,7 @@ import inspect
 import logging
 import os
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from mixunlearn.data import CONTENTS, LARGEST_SIZE, SOURCES, arrow
 from mixunlearn.data.arrow import Dataset, make_dataset
-from mixunlearn.data.names import known_names
+from mixunlearn.data.names import known_names, printable
 from mixunlearn.data.packages import need
 from mixunlearn.data.pictures import Pictures, collect
 from mixunlearn.errors import CorruptError, InputError, MissingError, MixUnlearnError
@@ -88,6 +89,25 @@ def keep(dataset: Dataset, source: str, options: Mapping[str, object], cache: Pa
         MixUnlearnError: the file cannot be written.
     """
     return arrow.keep(dataset, _cached_path(source, _check_options(source, options), cache))
+
+
+def row_names(dataset: Dataset, source: str, options: Mapping[str, object]) -> list[str]:
+    """Return the name of the file of each row in the training part: what a request lists by row.
+
+    Raises:
+        InputError: the source does not consist of one file for each image.
+        MixUnlearnError: the data set was imported by a version that did not keep the places.
+    """
+    found = SOURCES[source](**_check_options(source, options))
+    if not isinstance(found, Pictures):
+        remedy = "has no file for each image: rows are counted in its own order, from 0"
+        raise InputError("data.source", source, remedy)
+    if len(dataset.gaps) != len(dataset.skipped):
+        what = "was imported by an earlier version, which did not keep the places of skipped files"
+        raise MixUnlearnError(f"{dataset.path} {what}: delete it and run this again")
+    gaps = set(dataset.gaps)
+    names = (name for place, name in enumerate(found.names) if place not in gaps)
+    return [printable(name) for name in islice(names, dataset.n_train)]
 
 
 def _read(path: Path) -> Dataset | None:
@@ -166,4 +186,5 @@ __all__ = [
     "load_digits",
     "load_mnist5k",
     "open_dataset",
+    "row_names",
 ]
