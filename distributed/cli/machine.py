@@ -95,7 +95,9 @@ def doctor(
 
 
 def ui(
-    port: Annotated[int | None, typer.Option(help="Port on 127.0.0.1 [a free one].")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port on 127.0.0.1 [a free one].")
+    ] = None,
     dashboard: Annotated[
         str | None,
         typer.Option("--dashboard", metavar="STUDY", help="Serve Optuna's dashboard of a study."),

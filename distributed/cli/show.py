@@ -98,13 +98,13 @@ def print_verdict(plan: "Plan", summary: dict[str, Any]) -> None:
 
 def print_references(plan: "Plan", trained: int) -> Outcome:
     """Print the metrics of the references on `test`."""
-    from distributed.search.summary import distribution
+    from distributed.search.summary import reference_values
 
     table = Table("metric", "mean", "sd", "n", title=f"references of {plan.experiment.name}, test")
     metrics: dict[str, Any] = {}
     own = plan.references.evaluator("test").references
     for name in [*own.evaluations[0].metrics, "div/js"]:
-        found = metrics[name] = distribution(own.values(name))
+        found = metrics[name] = reference_values(own, name)
         cells = ["–" if found[key] is None else f"{found[key]:.2f}" for key in ("mean", "sd")]
         table.add_row(name, *cells, str(found["n"]))
     console().print(table)
