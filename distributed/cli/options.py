@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 from distributed.runtime.signals import ignored, terminated_as_interrupted
-from distributed.runtime.text import cut, redact, shortened
+from distributed.runtime.text import OneLine, cut, redact, shortened, warnings_in_one_line
 from mixunlearn.errors import InputError, MixUnlearnError
 
 if TYPE_CHECKING:
@@ -69,10 +69,12 @@ class Outcome:
 
 def run_command(command: Callable[[], Outcome], *, as_json: bool, verbose: bool) -> None:
     """Run a command; turn each error into one line and an exit code."""
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s")
+    logs = logging.StreamHandler()
+    logs.setFormatter(OneLine("%(message)s"))
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[logs])
     try:
         # A scheduler sends SIGTERM; what was begun has to be cleaned up as after Ctrl-C.
-        with terminated_as_interrupted():
+        with terminated_as_interrupted(), warnings_in_one_line():
             outcome = command()
     except MixUnlearnError as error:
         complain(str(error), verbose=verbose)

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from distributed.cli.options import Outcome
+from mixunlearn.wording import counted
 
 if TYPE_CHECKING:
     from distributed.plan.plan import Plan
@@ -33,12 +34,12 @@ def announcement(plan: "Plan") -> list[str]:
         f"data        {experiment.data.source}, images of {shape}, {len(plan.dataset.classes)} "
         f"classes: {parts}",
         f"forget      {plan.forget_set}",
-        f"models      1 original and {references.references} references of "
+        f"models      1 original and {counted(references.references, 'reference')} of "
         f"{experiment.model.name}: "
         f"{missing} to train, {len(references.members) - missing} cached",
-        f"trials      {search.trials} of {experiment.method} (label-{experiment.labels}), at "
-        f"most {search.epochs} epochs, {search.sampler} + {search.scheduler}, minimising "
-        f"{search.objective} on val; {plan.workers}",
+        f"trials      {plan.trials} of {experiment.method} (label-{experiment.labels}), at "
+        f"most {counted(search.epochs, 'epoch')}, {search.sampler} + {search.scheduler}, "
+        f"minimising {search.objective} on val; {plan.workers}",
     ]
 
 
@@ -132,6 +133,5 @@ def print_comparison(found: "Reproduction") -> None:
 def data_title(result: dict[str, Any]) -> str:
     """Return the title of the table of a data set."""
     shape = "×".join(map(str, result["shape"]))
-    return (
-        f"{result['source']}: {result['images']} images of {shape}, digest {result['digest'][:12]}"
-    )
+    images = counted(result["images"], "image")
+    return f"{result['source']}: {images} of {shape}, digest {result['digest'][:12]}"

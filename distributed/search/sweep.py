@@ -34,6 +34,7 @@ from distributed.search.trials import fill_references, search
 from distributed.study.study import Study
 from distributed.tracking.tracker import Tracker
 from mixunlearn.store import Entry
+from mixunlearn.wording import counted
 from report.report_data import ReportData
 from trainables.evaluate import TestTask
 
@@ -75,7 +76,9 @@ def run_sweep(
         log_references(plan, tracker)
         study = session.open(plan, lock)
         if retry_failed:
-            session.progress.say(f"trials: {study.retry_failed()} failed trials are retried")
+            session.progress.say(
+                f"trials: retrying {counted(study.retry_failed(), 'failed trial')}"
+            )
         callback = make_callback(plan, study, tracker, session)
         linked_runs = dict(callback.run_ids)
         callback.resume()
@@ -159,7 +162,7 @@ def evaluate_on_test(
     """
     test_evaluator = TestEvaluator(plan)
     if missing := test_evaluator.missing(tasks):
-        session.progress.show(f"test: evaluating {len(missing)} models", event=True)
+        session.progress.show(f"test: evaluating {counted(len(missing), 'model')}", event=True)
         plan, stop = session.connect(plan, "starting Ray"), session.stop
         evaluator = plan.references.evaluator("test")
         test_evaluator.run(missing, plan.problem(), evaluator, lambda: stop.asked is not None)

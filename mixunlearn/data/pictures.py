@@ -27,6 +27,7 @@ from mixunlearn.data.arrow import Dataset, make_dataset
 from mixunlearn.data.names import printable
 from mixunlearn.data.pixels import PixelError, Shape
 from mixunlearn.errors import CorruptError, InputError, MissingError, MixUnlearnError
+from mixunlearn.wording import counted
 
 # Decoded at a time: limits memory, and the loss if the process is killed.
 PART, PART_BYTES = 256, 64 * 2**20  # pictures, and bytes of them
@@ -137,8 +138,9 @@ class _Growing:
             self.tried[picture] = found = self.pictures.attempt(picture)
             if not isinstance(found, str):  # with the first one, as a rule
                 return
-        name, count = printable(self.pictures.names[0]), self.pictures.n_train
-        what = f"none of {count} pictures can be decoded (the first: {name} {self.tried[0]})"
+        all_of_them = counted(self.pictures.n_train, "picture")
+        first = f"{printable(self.pictures.names[0])} {self.tried[0]}"
+        what = f"none of {all_of_them} can be decoded (the first: {first})"
         raise InputError("data.source", self.pictures.source, f"{what}; replace them")
 
     def complete(self) -> None:

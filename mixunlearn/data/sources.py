@@ -21,6 +21,7 @@ from mixunlearn.data.packages import need
 from mixunlearn.data.pictures import Pictures, collect
 from mixunlearn.errors import CorruptError, InputError, MissingError, MixUnlearnError
 from mixunlearn.signature import signature
+from mixunlearn.wording import counted
 
 VERSION = 1  # increase it when decoding changes: cached files are then built again
 DIGITS_WHITE = 16  # brightest value of scikit-learn's digits
@@ -74,9 +75,9 @@ def open_dataset(source: str, options: Mapping[str, object], cache: Path) -> Dat
     dataset = _read(path) or _load(source, checked, path)
     if dataset.skipped:
         first = "; ".join(dataset.skipped[:SHOWN])
-        words = "%s: %d files cannot be decoded and are left out (%s%s); all: mixunlearn data %s"
+        words = "%s: %s cannot be decoded, left out (%s%s); all: mixunlearn data %s"
         more = "; ..." if len(dataset.skipped) > SHOWN else ""
-        logger.warning(words, source, len(dataset.skipped), first, more, source)
+        logger.warning(words, source, counted(len(dataset.skipped), "file"), first, more, source)
     return dataset
 
 

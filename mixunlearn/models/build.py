@@ -6,6 +6,7 @@ from mixunlearn.errors import InputError
 from mixunlearn.models.factories import find_factory, first_line
 from mixunlearn.models.staged import StagedModel
 from mixunlearn.models.wrapped import Wrapped
+from mixunlearn.wording import counted
 
 LOGITS_DIM = 2
 # Each pooling and stride halves the resolution; smaller images would leave no pixel.
@@ -49,7 +50,8 @@ def build_model(
             )
             raise InputError("model.name", name, remedy) from error
     if outputs != classes:
-        remedy = f"gives {outputs} outputs for {classes} classes; the numbers must be equal"
+        numbers = f"{counted(outputs, 'output')} for {counted(classes, 'class')}"
+        remedy = f"gives {numbers}; the numbers must be equal"
         raise InputError("model.name", name, remedy)
     # Convolutions are up to 1.6 times faster in this layout, on CPUs and on GPUs.
     return model.to(memory_format=torch.channels_last)

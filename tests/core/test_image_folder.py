@@ -225,9 +225,7 @@ def test_what_is_no_image_is_left_out_and_said_each_time(
             "train/dog/x.txt",
         ]
         (line,) = (record.getMessage() for record in caplog.records)
-        assert line.startswith(
-            "image_folder: 4 files cannot be decoded and are left out (train/cat"
-        )
+        assert line.startswith("image_folder: 4 files cannot be decoded, left out (train/cat")
         assert line.endswith("; ...); all: mixunlearn data image_folder")
 
 
