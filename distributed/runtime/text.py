@@ -24,7 +24,7 @@ def redact(text: str) -> str:
 class OneLine(logging.Formatter):
     """Writes each log message in one line."""
 
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+    def formatMessage(self, record: logging.LogRecord) -> str:
         """Return the message without line breaks."""
         return _joined(super().formatMessage(record))
 
