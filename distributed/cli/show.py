@@ -39,8 +39,18 @@ def announcement(plan: "Plan") -> list[str]:
         f"{missing} to train, {len(references.members) - missing} cached",
         f"trials      {plan.trials} of {experiment.method} (label-{experiment.labels}), at "
         f"most {counted(search.epochs, 'epoch')}, {search.sampler} + {search.scheduler}, "
-        f"minimising {search.objective} on val; {plan.workers}",
+        f"minimising {search.objective} on val; {plan.workers}{_repeated(plan)}",
     ]
+
+
+def _repeated(plan: "Plan") -> str:
+    """Return that the space has fewer configurations than there are trials, if it is so."""
+    if plan.trials < plan.experiment.search.trials:
+        return "; more would repeat it: the method has no hyperparameters"
+    size = plan.space.size(plan.facts)
+    if size >= plan.trials:
+        return ""
+    return f"; only {counted(int(size), 'configuration')}, tried again under other seeds"
 
 
 def others(plan: "Plan") -> list[str]:

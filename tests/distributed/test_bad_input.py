@@ -205,8 +205,6 @@ FILES = [
     irregular("sweep", a_pipe, "EXPERIMENT"),
     irregular("references", a_device, "EXPERIMENT"),
     irregular("data", a_socket, "EXPERIMENT"),
-    irregular("compare", a_pipe, "EXPERIMENT"),
-    irregular("nightly", a_device, "EXPERIMENT"),
     file("Python object", BASE + "x: !!python/name:os.system\n", "'experiment.yaml'", "line 7"),
     file("two documents", BASE + "---\n" + BASE, "'experiment.yaml'", "found another document"),
     file("key given twice", BASE + "name: other\n", "'experiment.yaml'",
