@@ -594,6 +594,20 @@ def test_the_experiment_without_a_mistake_is_sound(
     assert content(workplace).keys() == before.keys() | {"train.parquet"}
 
 
+def test_the_plan_says_when_trials_repeat_each_other(
+    experiment: str, run: Callable[..., int], capfd: pytest.CaptureFixture[str]
+) -> None:
+    dry = ("sweep", experiment, "--dry-run", "--trials", "16", *settings("references.seeds=1"))
+    assert run(*dry, *settings("method=original", "search.epochs=1")) == 0
+    said = capfd.readouterr().out
+    assert "1 original and 1 reference of cnn" in said
+    assert "trials      1 of original (label-aware), at most 1 epoch," in said
+    assert "; more would repeat it: the method has no hyperparameters\n" in said
+    few = ("method=finetune", "search.space.lr=1e-3", "search.space.batch=[16, 32]")
+    assert run(*dry, *settings(*few)) == 0
+    assert "; only 2 configurations, tried again under other seeds\n" in capfd.readouterr().out
+
+
 def test_verbose_shows_where(
     experiment: str, run: Callable[..., int], capfd: pytest.CaptureFixture[str]
 ) -> None:
