@@ -13,7 +13,6 @@ from mixunlearn.regular import MIB, read_regular
 
 KEY_TAGS = {"tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"}  # text, and the merge key `<<`
 
-
 LARGEST = MIB  # bytes: PyYAML needs seconds for so many
 MOST = 1_500_000  # characters of all values, with aliases written out
 DEEPEST = 32  # levels of mappings and lists
@@ -73,10 +72,7 @@ def _measured(node: yaml.Node, known: dict[int, tuple[int, int]]) -> tuple[int, 
         _check_text(node)
         size, depth = 1 + len(node.value), 1
     else:
-        pairs = (
-            node.value if isinstance(node, yaml.MappingNode) else [(part,) for part in node.value]
-        )
-        found = [_measured(part, known) for pair in pairs for part in pair]
+        found = [_measured(part, known) for part in _parts(node)]
         size, depth = 1 + sum(n for n, _ in found), 1 + max((d for _, d in found), default=0)
     if size > MOST:
         raise _refused(f"more than {MOST} characters, with aliases written out", node)
@@ -84,6 +80,13 @@ def _measured(node: yaml.Node, known: dict[int, tuple[int, int]]) -> tuple[int, 
         raise _refused("nested too deeply", node)
     known[id(node)] = size, depth
     return size, depth
+
+
+def _parts(node: yaml.CollectionNode) -> list[yaml.Node]:
+    """Return the values of a list, or the keys and values of a mapping."""
+    if isinstance(node, yaml.MappingNode):
+        return [part for pair in node.value for part in pair]
+    return list(node.value)
 
 
 def _check_text(node: yaml.ScalarNode) -> None:

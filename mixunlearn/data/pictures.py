@@ -132,14 +132,16 @@ class _Growing:
         """Check that there is room, and a picture of the training part that can be decoded."""
         self._resume()
         self._require_room()
-        if self.done:
-            return
+        known: dict[int, NDArray[np.uint8] | str] = {**self.skipped}
         for picture in range(self.pictures.n_train):
-            self.tried[picture] = found = self.pictures.attempt(picture)
-            if not isinstance(found, str):  # with the first one, as a rule
+            if picture < self.done and picture not in self.skipped:
+                return  # decoded by an earlier process
+            if picture >= self.done:
+                known[picture] = self.tried[picture] = self.pictures.attempt(picture)
+            if not isinstance(known[picture], str):  # with the first one, as a rule
                 return
         all_of_them = counted(self.pictures.n_train, "picture")
-        first = f"{printable(self.pictures.names[0])} {self.tried[0]}"
+        first = f"{printable(self.pictures.names[0])} {known[0]}"
         what = f"none of {all_of_them} can be decoded (the first: {first})"
         raise InputError("data.source", self.pictures.source, f"{what}; replace them")
 

@@ -136,6 +136,7 @@ def _fields(column: pa.StructArray) -> tuple[list[bytes | None], list[str | None
         raise PixelError(None, f"holds {column.type}: a struct of images has bytes or path")
     for name in names:
         kind, allowed = column.type.field(name).type, FIELDS[name]
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
         if not any(is_kind(kind) for is_kind in (*allowed, pa.types.is_null)):
             raise PixelError(
                 None, f"has a field {name} of {kind}: paths are text, images are bytes"
