@@ -20,6 +20,7 @@ from pyarrow import fs
 
 from mixunlearn.atomic import sync
 from mixunlearn.errors import InputError, MissingError, MixUnlearnError
+from mixunlearn.regular import open_regular
 
 OBJECT_STORES = ("s3", "gcs", "abfs")  # here a PUT is atomic: readers see the whole file or none
 CONNECT_SECONDS, SILENCE_SECONDS, ATTEMPTS = 3, 5, 3  # without them a dead address hangs minutes
@@ -302,7 +303,7 @@ def digest(path: Path) -> str:
 @lru_cache(maxsize=4096)
 def _digest_of_version(path: Path, _: tuple[int, int, int]) -> str:
     # The version is only part of the cache's key, so that a changed file is hashed again.
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
