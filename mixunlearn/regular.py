@@ -6,14 +6,14 @@ A pipe waits for a writer that may never come, and a device such as /dev/zero ne
 import errno
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 MIB = 2**20
 LARGEST = 16 * MIB  # bytes of a file that is written by hand
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """Open a regular file, or a link to one, for reading bytes.
 
     Raises:

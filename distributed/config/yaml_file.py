@@ -82,7 +82,7 @@ def _measured(node: yaml.Node, known: dict[int, tuple[int, int]]) -> tuple[int, 
     return size, depth
 
 
-def _parts(node: yaml.CollectionNode) -> list[yaml.Node]:
+def _parts(node: yaml.Node) -> list[yaml.Node]:
     """Return the values of a list, or the keys and values of a mapping."""
     if isinstance(node, yaml.MappingNode):
         return [part for pair in node.value for part in pair]
