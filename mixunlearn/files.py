@@ -22,6 +22,7 @@ from pyarrow import fs
 from mixunlearn.atomic import publish, sync
 from mixunlearn.errors import InputError, MissingError, MixUnlearnError
 from mixunlearn.patience import Answer, disk_full, patiently
+from mixunlearn.regular import open_regular
 
 logger = logging.getLogger(__name__)
 
@@ -315,7 +316,7 @@ def digest(path: Path) -> str:
 @lru_cache(maxsize=4096)
 def _digest_of_version(path: Path, _: tuple[int, int, int]) -> str:
     # The version is only part of the cache's key, so that a changed file is hashed again.
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -17,6 +17,7 @@ from mixunlearn.errors import InputError
 from mixunlearn.signature import seed_for, signature
 from mixunlearn.tasks import Task
 from mixunlearn.tasks.written import check_task
+from mixunlearn.wording import counted
 
 VAL_BESIDE_TEST = 0.1  # of the training part, if the source has its own test part
 VAL, TEST = 0.2, 0.2  # of all images, if it has none
@@ -181,7 +182,7 @@ def _too_few(dataset: Dataset, limits: Mapping[str, int], asked: int) -> InputEr
         return InputError("data.limit.train", limits["train"], remedy)
     if asked:
         remedy = f"without them {remedy.partition(':')[0]}: forget fewer"
-        return InputError("task.ids", f"{asked} images", remedy)
+        return InputError("task.ids", counted(asked, "image"), remedy)
     return InputError("data.source", dataset.source, remedy)
 
 

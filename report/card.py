@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from mixunlearn.wording import counted
 from report.notation import difference, mean_and_sd, score, three_digits, unit
 from report.report_data import ReportData, rerun_command
 from report.tables import BESIDE
@@ -73,7 +74,7 @@ def _opening(report_data: ReportData) -> str:
 
 def _provenance(report_data: ReportData, best: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "study", report_data.study
-    yield "trial", f"{best['trial']}, {best['epochs']} epochs"
+    yield "trial", f"{best['trial']}, {counted(best['epochs'], 'epoch')}"
     yield from report_data.facts.items()
 
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
+from mixunlearn.wording import counted
 from report.notation import three_digits
 from report.report_data import ReportData, hyperparameters, rerun_command
 from report.verdict import Cell, configurations, headline, metrics, with_unit
@@ -49,7 +50,8 @@ def _winner(report_data: ReportData) -> Iterator[str]:
     if row is not None:
         given = ", ".join(f"{name} = {value}" for name, value in hyperparameters(row).items())
         again = f"`{rerun_command(report_data, row['trial'])}`"
-        yield f"**Trial {row['trial']}**: {_text(given)}; {row['epochs']} epochs; rerun: {again}"
+        epochs = counted(row["epochs"], "epoch")
+        yield f"**Trial {row['trial']}**: {_text(given)}; {epochs}; rerun: {again}"
 
 
 def _costs(report_data: ReportData) -> Iterator[str]:
@@ -60,7 +62,7 @@ def _costs(report_data: ReportData) -> Iterator[str]:
     counts = ", ".join(f"{states[state]} {state}" for state in ("complete", "pruned", "failed"))
     own = three_digits(sum(row["seconds"] for row in report_data.rows))
     sweep = three_digits(report_data.summary.get("seconds"))
-    trials = f"{len(report_data.rows)} trials ({counts})"
+    trials = f"{counted(len(report_data.rows), 'trial')} ({counts})"
     yield f"**Costs**: {trials} took {own} s in total, the last sweep {sweep} s"
 
 

@@ -25,6 +25,7 @@ from markupsafe import Markup
 from mixunlearn.atomic import replacing
 from mixunlearn.metrics.table import RELATIVE
 from mixunlearn.plain import finite
+from mixunlearn.wording import counted
 from report.interactive import DARK, LIGHT, Panel, figures
 from report.notation import ABSENT, mean_and_sd, three_digits, unit
 from report.plots.drawing import DPI
@@ -288,10 +289,10 @@ def _picture(mixtures: Mixtures) -> str:
 
 def _picture_words(mixtures: Mixtures) -> str:
     return (
-        f"{len(mixtures.lams)} pairs of a forget and a retain image, one column per pair, with the "
-        f"mask that the best trial's generator makes for them at λ, and the mixture. Below: its "
-        f"mean mask by class of the retain image. A mask is the share of the forget image in a "
-        f"pixel."
+        f"{counted(len(mixtures.lams), 'pair')} of a forget and a retain image, one column per "
+        f"pair, with the mask that the best trial's generator makes for them at λ, and the "
+        f"mixture. Below: its mean mask by class of the retain image. A mask is the share of the "
+        f"forget image in a pixel."
     )
 
 

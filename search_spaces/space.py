@@ -1,5 +1,6 @@
 """Search spaces as values: which parameters may vary, their bounds and their defaults."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
@@ -115,6 +116,29 @@ class Space(Mapping[str, AnyParameter]):
             if self.active(name, values):
                 values[name] = parameter.default
         return {name: value for name, value in values.items() if name in self}
+
+    def size(self, given: Mapping[str, Value]) -> float:
+        """Return the number of configurations; infinite if a number with a fraction varies.
+
+        Args:
+            given: other facts that conditions may name, such as `labels`.
+        """
+        return self._size(list(self), dict(given))
+
+    def _size(self, names: list[str], known: dict[str, Value]) -> float:
+        """Return in how many ways the parameters `names` can follow the values before them."""
+        if not names:
+            return 1
+        name, *others = names
+        if not self.active(name, known):
+            return self._size(others, known)
+        parameter = self[name]
+        if parameter.fixed or isinstance(parameter, Choice):
+            return sum(self._size(others, {**known, name: each}) for each in values(parameter))
+        steps = parameter.high - parameter.low + 1 if isinstance(parameter, Int) else math.inf
+        varies = parameter.high > parameter.low
+        # No condition names a number, so that any one stands for all.
+        return (steps if varies else 1) * self._size(others, {**known, name: parameter.default})
 
     def narrowed(self, wishes: Mapping[str, object]) -> "Space":
         """Return the space with each named parameter fixed to a value or narrowed.

@@ -31,6 +31,8 @@ app = typer.Typer(
     help="Tune machine unlearning and measure how close the result is to retraining.",
     no_args_is_help=True,
     add_completion=False,
+    # Brackets in a help text are brackets: Rich would drop them as unknown styles.
+    rich_markup_mode=None,
     # `run_command` prints errors, in one line and without passwords.
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -32,6 +32,10 @@ def data(
     source: Annotated[
         str, typer.Argument(metavar="EXPERIMENT|SOURCE", help="A YAML file or a source's name.")
     ],
+    rows: Annotated[
+        Path | None,
+        typer.Option("--rows", metavar="FILE", help="Write which row is which file, as CSV."),
+    ] = None,
     settings: Settings = None,
     home: Home = None,
     address: Unused = None,
@@ -43,7 +47,7 @@ def data(
     def command() -> Outcome:
         from distributed.plan.inspection import inspect_data
 
-        result = inspect_data(source, settings or [], home_folder(home))
+        result = inspect_data(source, settings or [], home_folder(home), rows)
         parts = result["parts"]
         table = Table("class", *parts, title=data_title(result))
         table.add_row("all", *(str(sum(counts)) for counts in parts.values()), end_section=True)
@@ -52,7 +56,9 @@ def data(
         console().print(table)
         for line in result["skipped"]:
             console().print(f"skipped: {line}", soft_wrap=True, markup=False)
-        console().print(f"cache: {result['cache']}", soft_wrap=True)
+        if rows:
+            console().print(f"rows: {rows}", soft_wrap=True, markup=False)
+        console().print(f"cache: {result['cache']}", soft_wrap=True, markup=False)
         return Outcome(result=result)
 
     run_command(command, as_json=as_json, verbose=verbose)
@@ -90,7 +96,9 @@ def doctor(
 
 
 def ui(
-    port: Annotated[int | None, typer.Option(help="Port on 127.0.0.1 [a free one].")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port on 127.0.0.1 [a free one].")
+    ] = None,
     dashboard: Annotated[
         str | None,
         typer.Option("--dashboard", metavar="STUDY", help="Serve Optuna's dashboard of a study."),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 from distributed.runtime.signals import ignored, terminated_as_interrupted
-from distributed.runtime.text import cut, redact
+from distributed.runtime.text import OneLine, cut, redact, shortened, warnings_in_one_line
 from mixunlearn.errors import InputError, MixUnlearnError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 DONE, FAILED, BAD_INPUT, REGRESSED, TRIALS_FAILED = 0, 1, 2, 3, 4
-LONGEST_REASON = 500
+LONGEST_REASON, LONGEST_LINE = 500, 2000
 
 ExperimentFile: TypeAlias = Annotated[
     Path, typer.Argument(metavar="EXPERIMENT", help="YAML file; presets are in experiments/.")
@@ -76,10 +76,12 @@ class Outcome:
 
 def run_command(command: Callable[[], Outcome], *, as_json: bool, verbose: bool) -> None:
     """Run a command; turn each error into one line and an exit code."""
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s")
+    logs = logging.StreamHandler()
+    logs.setFormatter(OneLine("%(message)s"))
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[logs])
     try:
         # A scheduler sends SIGTERM; what was begun has to be cleaned up as after Ctrl-C.
-        with terminated_as_interrupted():
+        with terminated_as_interrupted(), warnings_in_one_line():
             outcome = command()
     except MixUnlearnError as error:
         complain(str(error), verbose=verbose)
@@ -90,6 +92,10 @@ def run_command(command: Callable[[], Outcome], *, as_json: bool, verbose: bool)
             again = shlex.join(["mixunlearn", *sys.argv[1:]])
             reason = f"stopped{f' by {error}' if str(error) else ''}; resume with: {again}"
             complain(reason, verbose=verbose)
+        raise typer.Exit(FAILED) from error
+    except MemoryError as error:
+        remedy = "take fewer or smaller images (data.limit, data.size), or a machine with more"
+        complain(f"out of memory ({error}): {remedy}", verbose=verbose)
         raise typer.Exit(FAILED) from error
     except Exception as error:
         reason = cut(f"{type(error).__name__}: {error}", LONGEST_REASON)
@@ -121,7 +127,9 @@ def complain(reason: str, *, verbose: bool) -> None:
     """Print what went wrong in one line; with `verbose`, print the traceback first."""
     if verbose:
         print(redact(traceback.format_exc()), end="", file=sys.stderr)
-    print(f"mixunlearn: {redact(' '.join(reason.split()))}", file=sys.stderr)
+    # Shortened first: a value can be as long as a file, and `redact` reads all of it many times.
+    line = redact(shortened(" ".join(reason.split()), LONGEST_LINE))
+    print(f"mixunlearn: {line}", file=sys.stderr)
 
 
 def home_folder(home: Path | None) -> Path:

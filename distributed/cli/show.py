@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from distributed.cli.options import Outcome
+from mixunlearn.wording import counted
 
 if TYPE_CHECKING:
     from distributed.plan.plan import Plan
@@ -33,13 +34,23 @@ def announcement(plan: "Plan") -> list[str]:
         f"data        {experiment.data.source}, images of {shape}, {len(plan.dataset.classes)} "
         f"classes: {parts}",
         f"forget      {plan.forget_set}",
-        f"models      1 original and {references.references} references of "
+        f"models      1 original and {counted(references.references, 'reference')} of "
         f"{experiment.model.name}: "
         f"{missing} to train, {len(references.members) - missing} cached",
-        f"trials      {search.trials} of {experiment.method} (label-{experiment.labels}), at "
-        f"most {search.epochs} epochs, {search.sampler} + {search.scheduler}, minimising "
-        f"{search.objective} on val; {plan.workers}",
+        f"trials      {plan.trials} of {experiment.method} (label-{experiment.labels}), at "
+        f"most {counted(search.epochs, 'epoch')}, {search.sampler} + {search.scheduler}, "
+        f"minimising {search.objective} on val; {plan.workers}{_repeated(plan)}",
     ]
+
+
+def _repeated(plan: "Plan") -> str:
+    """Return that the space has fewer configurations than there are trials, if it is so."""
+    if plan.trials < plan.experiment.search.trials:
+        return "; more would repeat it: the method has no hyperparameters"
+    size = plan.space.size(plan.facts)
+    if size >= plan.trials:
+        return ""
+    return f"; only {counted(int(size), 'configuration')}, tried again under other seeds"
 
 
 def others(plan: "Plan") -> list[str]:
@@ -98,13 +109,13 @@ def print_verdict(plan: "Plan", summary: dict[str, Any]) -> None:
 
 def print_references(plan: "Plan", trained: int) -> Outcome:
     """Print the metrics of the references on `test`."""
-    from distributed.search.summary import distribution
+    from distributed.search.summary import reference_values
 
     table = Table("metric", "mean", "sd", "n", title=f"references of {plan.experiment.name}, test")
     metrics: dict[str, Any] = {}
     own = plan.references.evaluator("test").references
     for name in [*own.evaluations[0].metrics, "div/js"]:
-        found = metrics[name] = distribution(own.values(name))
+        found = metrics[name] = reference_values(own, name)
         cells = ["–" if found[key] is None else f"{found[key]:.2f}" for key in ("mean", "sd")]
         table.add_row(name, *cells, str(found["n"]))
     console().print(table)
@@ -132,6 +143,5 @@ def print_comparison(found: "Reproduction") -> None:
 def data_title(result: dict[str, Any]) -> str:
     """Return the title of the table of a data set."""
     shape = "×".join(map(str, result["shape"]))
-    return (
-        f"{result['source']}: {result['images']} images of {shape}, digest {result['digest'][:12]}"
-    )
+    images = counted(result["images"], "image")
+    return f"{result['source']}: {images} of {shape}, digest {result['digest'][:12]}"

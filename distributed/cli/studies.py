@@ -25,6 +25,7 @@ from distributed.cli.options import (
 )
 from distributed.cli.show import console, print_comparison
 from mixunlearn.errors import InputError
+from mixunlearn.wording import counted
 
 if TYPE_CHECKING:
     from distributed.plan.plan import Plan
@@ -57,7 +58,7 @@ def sync(
         plan = find_study(study, settings or [], home_folder(home))
         with open_session(None) as session:  # starts no Ray
             trials, problems = write(plan, session, from_table=from_table)
-        console().print(f"{study}: {trials} trials written to trials.parquet and MLflow")
+        console().print(f"{study}: {counted(trials, 'trial')} written to trials.parquet and MLflow")
         result = {"study": study, "trials": trials, "problems": problems}
         return Outcome(result=result, code=FAILED if problems else DONE)
 

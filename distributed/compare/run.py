@@ -34,7 +34,7 @@ def done(plan: Plan) -> bool:
     """Return whether a study has a summary of all the trials that its plan asks for."""
     trials: Mapping[str, int] = read_summary(plan).get("trials", {})
     # Not "there is a summary": after the budget was raised, finished studies lack trials.
-    return sum(trials.values()) >= plan.experiment.search.trials
+    return sum(trials.values()) >= plan.trials
 
 
 def run_comparison(

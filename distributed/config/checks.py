@@ -12,6 +12,7 @@ from mixunlearn.methods import METHODS
 from mixunlearn.models import MODELS
 from mixunlearn.models.factories import PUBLISHED, TORCHVISION, find_factory
 from mixunlearn.tasks.written import level
+from mixunlearn.wording import with_article
 
 RECORDS = {"sqlite", "postgresql"}  # databases that Optuna and the study lock work with
 DATABASES = {"sqlite", "mysql", "postgresql", "mssql"}  # databases in which MLflow keeps runs
@@ -80,7 +81,7 @@ def check_method(experiment: Experiment) -> None:
     if METHODS[method].incompatible(task, "aware") is None:
         raise InputError("labels", labels, f"{method} {reason}; set labels: aware, or use {fit}")
     kind = experiment.task.kind
-    raise InputError("method", method, f"{reason}, not a {kind} task; use {fit}")
+    raise InputError("method", method, f"{reason}, not {with_article(kind)} task; use {fit}")
 
 
 def check_gpu(gpu: float) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from distributed.config.errors import translated
-from distributed.config.section import Section
+from distributed.config.section import Section, Seed
 from distributed.config.yaml_file import put, read_file
 from mixunlearn.data.names import known_names
 from mixunlearn.errors import InputError
@@ -49,7 +49,7 @@ class Comparison(Section):
     tasks: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
     data: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
     labels: list[Literal["aware", "agnostic"]] = Field(default=["aware"], min_length=1)
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0], min_length=1)
+    seeds: list[Seed] = Field(default=[0], min_length=1)
 
 
 def read_comparison(path: Path, settings: Sequence[str] = ()) -> Comparison:

@@ -1,26 +1,43 @@
 """The experiment: what a user writes, checked and typed before anything runs."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import (
     Field,
     field_serializer,
 )
 
-from distributed.config.section import Count, Positive, Section
+from distributed.config.section import (
+    YEAR_SECONDS,
+    Epochs,
+    Images,
+    Positive,
+    Section,
+    Seed,
+    Trials,
+    up_to,
+)
 from distributed.config.tasks import Task
 from distributed.runtime.text import redact
 from mixunlearn.data import LARGEST_SIZE
 from mixunlearn.signature import signature
 from mixunlearn.tasks import TASKS
 
+SQUARE = "memory and time grow with its square"
+MODELS = "each one is a model to train and to keep"
+
+Size: TypeAlias = Annotated[int, Field(ge=1), up_to(LARGEST_SIZE, SQUARE)]
+Width: TypeAlias = Annotated[int, Field(ge=1), up_to(1024, SQUARE)]
+Batch: TypeAlias = Annotated[int, Field(ge=1), up_to(1_000_000, "a batch must fit into memory")]
+Share: TypeAlias = Annotated[float, up_to(100_000, "no machine has more")]
+
 
 class Limit(Section):
     """How many images to keep of each part of a data set, drawn at random."""
 
-    train: Count | None = None
-    test: Count | None = None
+    train: Images | None = None
+    test: Images | None = None
 
 
 class Data(Section):
@@ -32,10 +49,10 @@ class Data(Section):
     image: str | None = None
     label: str | None = None
     root: str | None = None
-    size: Annotated[int, Field(ge=1, le=LARGEST_SIZE)] | None = None
+    size: Size | None = None
     download: bool | None = None
     limit: Limit = Limit()
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
 
     @property
     def options(self) -> dict[str, object]:
@@ -51,17 +68,17 @@ class Model(Section):
     """
 
     name: str
-    width: Annotated[int, Field(ge=1, le=1024)] | None = None
+    width: Width | None = None
     weights: str | None = None
 
 
 class References(Section):
     """How originals and references are trained, and how many references there are."""
 
-    seeds: Count = 3
-    epochs: Count = 8
+    seeds: Annotated[int, Field(ge=1), up_to(1000, MODELS)] = 3
+    epochs: Epochs = 8
     lr: Positive = 1e-3
-    batch: Count = 32
+    batch: Batch = 32
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
 
 
@@ -71,13 +88,13 @@ class Search(Section):
     `start` holds whole or partial configurations that are tried right after the default.
     """
 
-    trials: Count = 16
-    epochs: Count = 6
+    trials: Trials = 16
+    epochs: Epochs = 6
     sampler: Literal["tpe", "random", "cmaes", "gp"] = "tpe"
     scheduler: Literal["asha", "median", "none"] = "asha"
     objective: str = "gap/avg"
-    seed: Annotated[int, Field(ge=0)] = 0
-    report_seeds: Annotated[int, Field(ge=3)] = 3
+    seed: Seed = 0
+    report_seeds: Annotated[int, Field(ge=3), up_to(1000, MODELS)] = 3
     space: dict[str, Any] = Field(default_factory=dict)
     start: list[dict[str, Any]] = Field(default_factory=list)
 
@@ -85,9 +102,9 @@ class Search(Section):
 class Resources(Section):
     """What one trial gets; fractions of a GPU share it."""
 
-    cpu: Annotated[float, Field(ge=0.01)] = 1
-    gpu: Annotated[float, Field(ge=0)] = 0
-    trial_seconds: Positive | None = None
+    cpu: Annotated[Share, Field(ge=0.01)] = 1
+    gpu: Annotated[Share, Field(ge=0)] = 0
+    trial_seconds: Annotated[Positive, up_to(YEAR_SECONDS, "that is a year")] | None = None
 
 
 class Tracking(Section):

@@ -12,10 +12,12 @@ from distributed.config.errors import translated
 from distributed.config.experiment import Experiment
 from distributed.config.notices import Mail, Notices
 from distributed.config.read import read_experiment
-from distributed.config.section import Count, Positive, Section
+from distributed.config.section import YEAR_HOURS, Positive, Section, Trials, up_to
 from distributed.config.yaml_file import put, read_file
 from mixunlearn.data.names import known_names
 from mixunlearn.errors import InputError
+
+MANY_NIGHTS = 36_500
 
 
 class Budget(Section):
@@ -26,8 +28,8 @@ class Budget(Section):
         hours: time limit, after which the search stops gracefully; the results so far are judged.
     """
 
-    trials: Annotated[int, Field(ge=0)] = 8
-    hours: Positive | None = None
+    trials: Annotated[int, Field(ge=0), up_to(1_000_000, "no night has time for more")] = 8
+    hours: Annotated[Positive, up_to(YEAR_HOURS, "that is a year")] | None = None
 
 
 class Nightly(Section):
@@ -54,16 +56,16 @@ class Nightly(Section):
     name: Annotated[str, Field(max_length=60, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     experiments: Annotated[list[str], Field(min_length=1)]
     budget: Budget = Budget()
-    seeds: Annotated[int, Field(ge=2)] = 5
-    draws: Count = 3
-    window: Annotated[int, Field(ge=5)] = 60
+    seeds: Annotated[int, Field(ge=2), up_to(1000, "each one is a model to train")] = 5
+    draws: Annotated[int, Field(ge=1), up_to(1000, "each one has references to train")] = 3
+    window: Annotated[int, Field(ge=5), up_to(MANY_NIGHTS, "that is a century")] = 60
     margin: Positive = 1.0
     error: Annotated[float, Field(gt=0, le=0.5)] = 0.05
     time_zone: str = "UTC"
     missed: Literal["skip", "catch_up"] = "skip"
     promote: bool = False
-    keep: Count = 30
-    renew: Count = 1000
+    keep: Annotated[int, Field(ge=1), up_to(MANY_NIGHTS, "that is a century")] = 30
+    renew: Trials = 1000
     tell: Notices = Notices()
 
     @property

@@ -27,6 +27,7 @@ from distributed.config.yaml_file import put, read_file
 from mixunlearn.data.names import known_names
 from mixunlearn.errors import InputError
 from mixunlearn.tasks import TASKS
+from mixunlearn.wording import with_article
 
 
 def read_experiment(path: Path, settings: Iterable[str] = ()) -> Experiment:
@@ -106,9 +107,9 @@ def _no_task_key(name: str, kind: str) -> str:
     """Return the remedy for a key that tasks of this kind do not have."""
     others = [other for other, task in TASKS.items() if name in task.schema()]
     if others:
-        return f"a {kind} task has no such key; it belongs to {', '.join(others)} tasks"
+        return f"{with_article(kind)} task has no such key; it belongs to {', '.join(others)} tasks"
     known = known_names(name, ["kind", *TASKS[kind].schema()])
-    return f"a {kind} task has no such key; {known}"
+    return f"{with_article(kind)} task has no such key; {known}"
 
 
 def _nearest(key: str) -> str:

@@ -1,16 +1,41 @@
 """A mapping in a file that a user writes: typed; an unknown key is an error."""
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, TypeAlias, TypeVar
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
-Count: TypeAlias = Annotated[int, Field(ge=1)]
+Number = TypeVar("Number", int, float)
+
+
+def up_to(most: float, why: str) -> AfterValidator:
+    """Return the upper limit of a number, for `Annotated`; its error says why.
+
+    Args:
+        most: the largest number that is allowed.
+        why: what happens beyond it, a text that can follow a colon.
+    """
+
+    def check(value: Number) -> Number:
+        if value > most:
+            given = {"most": most, "why": why}
+            raise PydanticCustomError("up_to", "must be at most {most}: {why}", given)
+        return value
+
+    return AfterValidator(check)
+
+
+YEAR_SECONDS, YEAR_HOURS = 31_536_000, 8_760
+
 Positive: TypeAlias = Annotated[float, Field(gt=0)]
-Fraction: TypeAlias = Annotated[float, Field(gt=0, le=1)]
+Seed: TypeAlias = Annotated[
+    int, Field(ge=0), up_to(2**63 - 1, "databases keep no larger whole numbers")
+]
+Epochs: TypeAlias = Annotated[int, Field(ge=1), up_to(100_000, "each one takes time")]
+Trials: TypeAlias = Annotated[
+    int, Field(ge=1), up_to(1_000_000, "the record of each one is kept in memory")
+]
+Images: TypeAlias = Annotated[int, Field(ge=1), up_to(10**9, "no data set has more images")]
 
 
 class Section(BaseModel):

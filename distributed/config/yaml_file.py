@@ -7,13 +7,28 @@ from typing import Any
 
 import yaml
 
+from distributed.runtime.text import cut
 from mixunlearn.errors import InputError
+from mixunlearn.regular import MIB, read_regular
 
 KEY_TAGS = {"tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"}  # text, and the merge key `<<`
+
+LARGEST = MIB  # bytes: PyYAML needs seconds for so many
+MOST = 1_500_000  # characters of all values, with aliases written out
+DEEPEST = 32  # levels of mappings and lists
+LONGEST = 10_000  # characters of one text
+SHOWN = 40  # characters of a text in an error message
+NOT_IN_PATHS = re.compile("[\0\ud800-\udfff]")  # NUL and halves of characters
 
 
 class _Loader(yaml.SafeLoader):
     """YAML in which 1e-4 is a number, keys are text, and no key is given twice."""
+
+    def get_single_node(self) -> yaml.Node | None:
+        node: yaml.Node | None = super().get_single_node()
+        if node is not None:
+            _measured(node, {})
+        return node
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:  # noqa: ANN401 (PyYAML's)
         # Checked here, because PyYAML keeps the last of equal keys without a word.
@@ -26,6 +41,59 @@ class _Loader(yaml.SafeLoader):
                 raise _refused(f"{key.value!r} is given twice", key)
             given.add(key.value)
         return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:  # noqa: ANN401
+        # PyYAML trusts what a tag says: `!!int ""` is an IndexError, `!!bool maybe` a KeyError.
+        try:
+            value = super().construct_object(node, deep)
+            # Python refuses to show an integer of more than 4,300 digits.
+            return value if not isinstance(value, int) or str(value) else None
+        except (ValueError, LookupError, AttributeError, TypeError, ArithmeticError) as error:
+            what = f"{cut(str(node.value), SHOWN)!r} is no valid {node.tag.rpartition(':')[2]}"
+            raise _refused(what, node) from error
+
+
+def _measured(node: yaml.Node, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
+    """Return the size of a node in characters and in levels, with its aliases written out.
+
+    Args:
+        node: a node of the document.
+        known: results by the id of a node; nodes that are being measured have (0, 0).
+
+    Raises:
+        yaml.MarkedYAMLError: there are too many, or a text cannot be used.
+    """
+    if id(node) in known:
+        if known[id(node)] == (0, 0):
+            raise _refused("an alias stands for a part of itself", node)
+        return known[id(node)]
+    known[id(node)] = 0, 0
+    if isinstance(node, yaml.ScalarNode):
+        _check_text(node)
+        size, depth = 1 + len(node.value), 1
+    else:
+        found = [_measured(part, known) for part in _parts(node)]
+        size, depth = 1 + sum(n for n, _ in found), 1 + max((d for _, d in found), default=0)
+    if size > MOST:
+        raise _refused(f"more than {MOST} characters, with aliases written out", node)
+    if depth > DEEPEST:
+        raise _refused("nested too deeply", node)
+    known[id(node)] = size, depth
+    return size, depth
+
+
+def _parts(node: yaml.Node) -> list[yaml.Node]:
+    """Return the values of a list, or the keys and values of a mapping."""
+    if isinstance(node, yaml.MappingNode):
+        return [part for pair in node.value for part in pair]
+    return list(node.value)
+
+
+def _check_text(node: yaml.ScalarNode) -> None:
+    if len(node.value) > LONGEST:
+        raise _refused(f"a text of more than {LONGEST} characters", node)
+    if NOT_IN_PATHS.search(node.value):
+        raise _refused("a character that neither files nor databases can hold", node)
 
 
 def _refused(problem: str, node: yaml.Node) -> yaml.MarkedYAMLError:
@@ -45,12 +113,13 @@ def read_file(path: Path) -> dict[str, Any]:
         InputError: no such file, not a text file, not YAML, or not a mapping.
     """
     try:
-        content = _load(path.read_text(encoding="utf-8"))
+        content = _load(read_regular(path, LARGEST).decode("utf-8-sig"))
     # Before ValueError, of which it is a subclass.
     except UnicodeDecodeError as error:
         raise _unreadable(path, "not a text file in UTF-8") from error
     except OSError as error:
-        raise _unreadable(path, (error.strerror or str(error)).lower()) from error
+        reason = error.strerror or str(error)
+        raise _unreadable(path, reason[:1].lower() + reason[1:]) from error
     except ValueError as error:
         raise _unreadable(path, f"not valid YAML: {error}") from error
     if not isinstance(content, dict):
@@ -69,6 +138,8 @@ def put(content: dict[str, Any], settings: Iterable[str]) -> None:
         parts = key.strip().split(".")
         if not equals or not all(parts):
             raise InputError("--set", setting, "write key=value, for example search.trials=8")
+        if len(parts) > DEEPEST or len(key) > LONGEST:
+            raise InputError("--set", setting, "no key is that long; write key=value")
         try:
             value = _load(text)
         except ValueError as error:

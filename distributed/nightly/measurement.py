@@ -9,6 +9,7 @@ from distributed.nightly.records import Configuration
 from distributed.plan.plan import Plan
 from distributed.search.summary import distribution
 from distributed.search.test_evaluation import TestEvaluator
+from mixunlearn.wording import counted
 from trainables.evaluate import TestTask
 
 
@@ -83,7 +84,7 @@ def _evaluate(
     context: NightContext, drawn: Plan, missing: Mapping[str, TestTask], who: str
 ) -> None:
     session = context.session
-    line = f"{drawn.experiment.name}: {who}, {len(missing)} seeds"
+    line = f"{drawn.experiment.name}: {who}, {counted(len(missing), 'seed')}"
     session.progress.show(line, event=True)
     drawn = session.connect(drawn, "starting Ray")
     problem, evaluator = drawn.problem(), drawn.references.evaluator("test")

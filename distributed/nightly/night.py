@@ -30,6 +30,7 @@ from distributed.study.trials_table import Row, hyperparameters, ranked
 from mixunlearn.errors import MixUnlearnError
 from mixunlearn.evaluation import VERSION
 from mixunlearn.signature import signature
+from mixunlearn.wording import counted
 
 RESERVE = 1.5  # time kept for the duel, relative to the time that the champion's measurement took
 SPARE_S = 60.0  # time kept for everything else after the search
@@ -152,8 +153,8 @@ class ExperimentNight:
     def _measure(self, drawn: Plan, configuration: Configuration, who: str) -> Measurement:
         measured = measure(self.context, drawn, configuration, who)
         if measured.left_out:
-            seeds = self.context.nightly.seeds
-            self._note(f"{who}: {measured.left_out} of {seeds} seeds were left out: {TIME}")
+            seeds = counted(self.context.nightly.seeds, "seed")
+            self._note(f"{who}: {measured.left_out} of {seeds} were left out: {TIME}")
         return measured
 
     def _search(self, plan: Plan) -> list[Configuration]:

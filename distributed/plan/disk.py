@@ -39,7 +39,7 @@ def estimate(plan: Plan, slots: int) -> dict[str, int]:
         "models": weights * (len(plan.references.members) + examined),
         "teacher's outputs": taught * _taught_bytes(plan, model),
         "checkpoints": kept * _checkpoint_bytes(plan),
-        "records": search.trials * plan.epochs * EPOCH_BYTES,
+        "records": plan.trials * plan.epochs * EPOCH_BYTES,
         "models in MLflow": weights * TESTED_TRIALS,
         # Once in the study's folder and once in MLflow; an export holds the weights twice.
         "best model, exported": 2 * (2 * weights + PROGRAM_BYTES * len(tensors)),

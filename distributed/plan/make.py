@@ -28,6 +28,7 @@ from mixunlearn.data.names import known_names
 from mixunlearn.errors import InputError
 from mixunlearn.files import Files
 from mixunlearn.splits import make_splits
+from mixunlearn.tasks import Task
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ def make_plan(experiment: Experiment, home: Path, *, command: str, local: bool =
     limit = data.limit.model_dump(exclude_none=True)
     task = experiment.task.model_dump(exclude_none=True)
     splits = make_splits(source, task, seed=data.seed, limit=limit)
+    experiment = _numbered(experiment, splits.task)
     dataset = splits.corrupted(source)
     pretrained = read_pretrained(experiment)
     shape = architecture(experiment, dataset, pretrained)
@@ -84,6 +86,20 @@ def make_plan(experiment: Experiment, home: Path, *, command: str, local: bool =
     require_objective(plan)
     record_address(experiment.storage.study, plan.folder)  # raises if SQLite is not safe there
     return plan
+
+
+def _numbered(experiment: Experiment, task: Task) -> Experiment:
+    """Return the experiment with numbers for names of classes: both make the same study."""
+    numbers = {}
+    for name, key in task.schema().items():
+        written = getattr(experiment.task, name)
+        items = written if isinstance(written, list) else [written]
+        if key.names_classes and any(isinstance(item, str) for item in items):
+            # As plain data: an experiment is written to a YAML file.
+            found = getattr(task, name)
+            numbers[name] = found if isinstance(found, int) else list(found)
+    changed = experiment.task.model_copy(update=numbers)
+    return experiment.model_copy(update={"task": changed}) if numbers else experiment
 
 
 def earlier(plan: Plan) -> list[tuple[str, list[str]]]:

@@ -134,6 +134,12 @@ class Plan:
         return min(self.experiment.search.epochs, ceiling or sys.maxsize)
 
     @property
+    def trials(self) -> int:
+        """Return the total number of trials; a method without hyperparameters needs one."""
+        # Hyperparameters that are all fixed are something else: their trials have other seeds.
+        return self.experiment.search.trials if self.space else 1
+
+    @property
     def facts(self) -> dict[str, Value]:
         """Return the values that conditions of the space may use in addition to hyperparameters."""
         return {"labels": self.experiment.labels}

@@ -1,8 +1,12 @@
 """Text for users: without passwords, in one line, not too long."""
 
+import logging
 import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-REASON_LENGTH = 240
+REASON_LENGTH, MESSAGE_LENGTH = 240, 1000
 
 # `user:password@` in an address. In addresses of databases, the password may contain a slash.
 _WEB_PASSWORD = re.compile(r"(\bhttps?://[^\s:/@]*):[^\s/@]+@", re.IGNORECASE)
@@ -17,9 +21,43 @@ def redact(text: str) -> str:
     return _QUERY.sub(r"\1***", text)
 
 
+class OneLine(logging.Formatter):
+    """Writes each log message in one line."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Return the message without line breaks."""
+        return _joined(super().formatMessage(record))
+
+
+@contextmanager
+def warnings_in_one_line() -> Iterator[None]:
+    """Let Python write each warning in one line, without its place in the code."""
+    usual = warnings.formatwarning
+    warnings.formatwarning = lambda message, *_: f"warning: {_joined(str(message))}\n"
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual
+
+
+def _joined(text: str) -> str:
+    return cut(redact(" ".join(text.split())), MESSAGE_LENGTH)
+
+
 def cut(text: str, length: int) -> str:
     """Return `text` with at most `length` characters; an ellipsis marks a cut."""
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def shortened(text: str, length: int) -> str:
+    """Return the start and the end of a text that is longer than `length`, cut between words."""
+    if len(text) <= length:
+        return text
+    start, end = text[: length // 2], text[-length // 2 :]
+    # Not within an address: `redact` would not find the password in a part of it.
+    if "://" in start.rpartition(" ")[2]:
+        start = start.rpartition(" ")[0]
+    return f"{start}… …{end.partition(' ')[2]}"
 
 
 def one_line(error: Exception) -> str:

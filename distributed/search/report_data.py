@@ -27,6 +27,7 @@ from mixunlearn.metrics.membership import attack_success
 from mixunlearn.signature import seed_for
 from mixunlearn.trial import Trial
 from mixunlearn.trial_names import trial_name
+from mixunlearn.wording import counted
 from report.report_data import Axis, Importance, Mixtures, ReportData, Share
 from report.verdict import FAR
 from search_spaces import Choice
@@ -134,7 +135,9 @@ def _importance(study: Study, rows: Sequence[Row]) -> Importance:
     """Return the mean share of each hyperparameter, with an interval from bootstraps."""
     draws, trials = study.shares(), len(ranked(rows, study.objective))
     if not draws:
-        return Importance(trials=trials, warning=f"{trials} trials with a value are too few")
+        return Importance(
+            trials=trials, warning=f"{counted(trials, 'trial')} with a value: too few"
+        )
     found = {name: np.array([draw.get(name, 0.0) for draw in draws]) for name in draws[0]}
     shares = {
         name: Share(
@@ -145,7 +148,8 @@ def _importance(study: Study, rows: Sequence[Row]) -> Importance:
         for name, values in found.items()
     }
     wanted = PER_PARAMETER * len(shares)
-    few = f"{trials} trials for {len(shares)} hyperparameters: below {wanted} this is mostly chance"
+    what = f"{counted(trials, 'trial')} for {counted(len(shares), 'hyperparameter')}"
+    few = f"{what}: below {wanted} this is mostly chance"
     return Importance(
         shares=dict(sorted(shares.items(), key=lambda item: -item[1].mean)),
         trials=trials,
@@ -212,14 +216,15 @@ def _facts(plan: Plan) -> dict[str, str]:
     return {
         "data": f"{experiment.data.source}, images of {shape}, digest {plan.dataset.digest}",
         "forget set": plan.forget_set,
-        "retain set": f"{len(splits.retain_N)} images",
-        "held out": f"{len(splits.val_N)} images for val, {len(splits.test_N)} for test",
+        "retain set": counted(len(splits.retain_N), "image"),
+        "held out": f"{counted(len(splits.val_N), 'image')} for val, {len(splits.test_N)} for test",
         "splits": splits.key,
         "model": _model(plan),
-        "references": f"{references.seeds}, {references.epochs} epochs, lr {references.lr:g}",
+        "references": f"{references.seeds}, {counted(references.epochs, 'epoch')}, "
+        f"lr {references.lr:g}",
         "method": f"{experiment.method}, label-{experiment.labels}",
         "search": f"{experiment.search.sampler} + {experiment.search.scheduler}, at most "
-        f"{experiment.search.epochs} epochs, seed {experiment.search.seed}",
+        f"{counted(experiment.search.epochs, 'epoch')}, seed {experiment.search.seed}",
         "resources of a trial": f"{resources.cpu:g} CPU, {resources.gpu:g} GPU",
         "code": code_version(),
         "packages": ", ".join(
@@ -255,17 +260,19 @@ def _warnings(plan: Plan, summary: Mapping[str, Any]) -> Iterator[str]:
     """Yield reasons to be careful with the verdict."""
     count = plan.experiment.references.seeds
     if count < FEW_REFERENCES:
-        yield f"Only {count} references: their spread, and so every z, is uncertain."
+        yield f"Only {counted(count, 'reference')}: their spread, and so every z, is uncertain."
     # `val` and `test` measure on one half of the forget set each.
     images = len(plan.splits.forget_N) // 2
     if images < FEW_IMAGES:
-        yield f"Only {images} forgotten images in each phase: the attack's success is noisy."
+        few = counted(images, "forgotten image")
+        yield f"Only {few} in each phase: the attack's success is noisy."
     best = next(iter(summary.get("best") or []), None)
     if best is None:
         return
     failed = summary["trials"]["failed"]
     if failed:
-        yield f"{failed} trials failed; the table shows why, --retry-failed runs them again."
+        remedy = "the table shows why, --retry-failed runs again what failed"
+        yield f"{counted(failed, 'trial')} failed; {remedy}."
     far = [name for name in summary["metrics"] if abs(best.get(f"z/{name}") or 0.0) > FAR]
     if far:
         yield f"The winner is more than {FAR:g} sd from the references in {', '.join(far)}."

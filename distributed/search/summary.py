@@ -70,11 +70,24 @@ def distribution(values: Sequence[float]) -> dict[str, Any]:
     return {"mean": mean, "sd": sd, "n": len(values), "values": list(values)}
 
 
+def reference_values(references: ReferenceSet, metric: str) -> dict[str, Any]:
+    """Return the distribution of a metric over the references."""
+    values = references.values(metric)
+    return _mutual(values) if metric == "div/js" else distribution(values)
+
+
+def _mutual(values: Sequence[float]) -> dict[str, Any]:
+    """Return the distribution of the distances of each reference to the others."""
+    found = distribution(values)
+    # Two references have one distance, twice: an sd of 0 would be no spread, but no news either.
+    return found if found["n"] > 2 else {**found, "sd": None}  # noqa: PLR2004
+
+
 def _references(references: ReferenceSet) -> dict[str, Any]:
     names = [*references.evaluations[0].metrics, "div/js"]
     return {
-        **{name: distribution(references.values(name)) for name in names},
-        "gap/avg": distribution(references.own_gaps()),
+        **{name: reference_values(references, name) for name in names},
+        "gap/avg": _mutual(references.own_gaps()),
         "time/unlearn_s": distribution(references.seconds),
     }
 

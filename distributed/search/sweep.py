@@ -35,6 +35,7 @@ from distributed.study.refill import refill
 from distributed.study.study import Study
 from distributed.tracking.tracker import Tracker
 from mixunlearn.store import Entry
+from mixunlearn.wording import counted
 from report.report_data import ReportData
 from trainables.evaluate import TestTask
 
@@ -77,8 +78,11 @@ def run_sweep(
         # Before the trials: a sweep that is stopped early shows what they are compared with.
         log_references(plan, tracker)
         if retry_failed:
-            session.progress.say(f"trials: {study.retry_failed()} failed trials are retried")
+            session.progress.say(
+                f"trials: retrying {counted(study.retry_failed(), 'failed trial')}"
+            )
         callback = make_callback(plan, study, tracker, session)
+        linked_runs = dict(callback.run_ids)
         callback.resume()
         plan = _run_missing(plan, study, callback, session)
         evaluator = plan.references.evaluator("test")
@@ -91,10 +95,13 @@ def run_sweep(
             tracking_uri=redact(uri),
             seconds=time.monotonic() - start,
         )
+        summary, news = _compared(summary, read_summary(plan))
         if part_of is None:
             runs = {**callback.run_ids, **tracker.run_ids(TRACKING_TIMEOUT_S)}
             report_data = linked(plan, make_report_data(plan, study, summary), runs)
-            _report(plan, report_data, evaluated, tracker, session)
+            # The page links to runs of MLflow. Drawing takes seconds: not without need.
+            draw = news or runs != linked_runs or not plan.study_folder.report.is_file()
+            _report(plan, report_data, evaluated, tracker, session, draw=draw)
         else:
             write_json(summary, plan.study_folder.summary)
             tracker.finish_study("complete", best_metrics(summary))
@@ -102,6 +109,15 @@ def run_sweep(
     if plan.shared:
         publish(plan)
     return summary
+
+
+def _compared(summary: dict[str, Any], earlier: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    """Return the summary, and whether it says more than the earlier one.
+
+    If not, the command has found nothing to do: how long the sweep took stays as it was.
+    """
+    same = {**summary, "seconds": earlier.get("seconds")} == earlier
+    return (earlier, False) if same else (summary, True)
 
 
 def _train_missing(plan: Plan, session: Session) -> Plan:
@@ -128,9 +144,12 @@ def _report(
     evaluated: Mapping[str, Entry],
     tracker: Tracker,
     session: Session,
+    *,
+    draw: bool = True,
 ) -> None:
     """Write the study's results as files, and send them to MLflow with the best model."""
-    write_report(plan, report_data)
+    if draw:
+        write_report(plan, report_data)
     log_best(tracker, plan, report_data, evaluated, session.progress)
     track_summary(tracker, plan, report_data, evaluated)
 
@@ -145,7 +164,7 @@ def evaluate_on_test(
     """
     test_evaluator = TestEvaluator(plan)
     if missing := test_evaluator.missing(tasks):
-        session.progress.show(f"test: evaluating {len(missing)} models", event=True)
+        session.progress.show(f"test: evaluating {counted(len(missing), 'model')}", event=True)
         plan, stop = session.connect(plan, "starting Ray"), session.stop
         evaluator = plan.references.evaluator("test")
         test_evaluator.run(missing, plan.problem(), evaluator, lambda: stop.asked is not None)
@@ -215,7 +234,7 @@ def make_callback(plan: Plan, study: Study, tracker: Tracker, session: Session) 
         epochs=plan.epochs,
         scheduler=experiment.search.scheduler,
         trial_seconds=experiment.resources.trial_seconds,
-        total=experiment.search.trials,
+        total=plan.trials,
         tags=tags(plan),
         checkpoints=Checkpoints(plan.checkpoints, experiment.search.objective, plan.default),
         stop=session.stop,

@@ -28,6 +28,7 @@ from mixunlearn.metrics.table import is_metric
 from mixunlearn.patience import disk_full
 from mixunlearn.resume import FAILURE
 from mixunlearn.trial_names import trial_name
+from mixunlearn.wording import counted
 from search_spaces import Space
 from trainables.unlearn import TRACE
 
@@ -258,7 +259,8 @@ class TrialCallback(Unsaved, tune.Callback):
         line = (
             f"trials: {self.count.done} of {self.count.total} done "
             f"({states.count('pruned')} pruned, {states.count('failed')} failed), "
-            f"{running} running, {self.epochs_done} epochs{''.join(best[:1])}{self.count.left()}"
+            f"{running} running, {counted(self.epochs_done, 'epoch')}"
+            f"{''.join(best[:1])}{self.count.left()}"
         )
         self.progress.show(line, event=event)
 

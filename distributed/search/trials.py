@@ -16,6 +16,7 @@ from distributed.study.study import Study
 from mixunlearn.errors import MixUnlearnError
 from mixunlearn.problem import Problem
 from mixunlearn.trial_names import trial_name
+from mixunlearn.wording import counted
 from trainables.unlearn import UnlearnTrainable
 
 MAX_FAILURES = 2  # retries of one trial after its worker failed
@@ -54,7 +55,7 @@ def search(
         except Exception as error:
             raise _unwrapped(error) from error
     if callback.count.done < callback.count.total:
-        done = f"{callback.count.done} of {callback.count.total} trials"
+        done = f"{callback.count.done} of {counted(callback.count.total, 'trial')}"
         raise MixUnlearnError(f"Ray ended after {done}; run the same command again")
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 HEADER = b"mixunlearn"  # key in the file's metadata: everything except the rows
 IMAGE_AXES = 4
 CACHE = "MIXUNLEARN_CACHE"  # environment variable: a machine's folder for copies of data sets
-UNREADABLE = (pa.ArrowException, OSError, ValueError, TypeError, KeyError)
+UNREADABLE = (pa.ArrowException, OSError, ValueError, TypeError, KeyError, RecursionError)
 
 Origin: TypeAlias = Callable[[], "Buffer"]
 Array = TypeVar("Array", bound=np.ndarray[Any, Any])
@@ -51,6 +51,7 @@ class Dataset:
         source: name of the source.
         digest: 64 hex digits that identify the content.
         skipped: files that the source could not decode and left out, each with the reason.
+        gaps: their places among all files of the source; empty in caches of version 0.1.
         path: the file that the rows are mapped from; `None` if they are in memory, then pickling
             copies them.
         origin: returns the bytes of that file, for machines that do not have it; picklable.
@@ -63,6 +64,7 @@ class Dataset:
     source: str
     digest: str
     skipped: tuple[str, ...] = ()
+    gaps: tuple[int, ...] = ()
     path: Path | None = None
     origin: Origin | None = None
 
@@ -87,6 +89,7 @@ def make_dataset(
     n_train: int,
     source: str,
     skipped: Sequence[str] = (),
+    gaps: Sequence[int] = (),
 ) -> Dataset:
     """Return the data set of these rows, with its digest; the arrays are not copied.
 
@@ -104,6 +107,7 @@ def make_dataset(
         source=source,
         digest=_digest(images_NCHW, labels, classes, n_train),
         skipped=tuple(skipped),
+        gaps=tuple(gaps),
     )
 
 
@@ -272,6 +276,7 @@ def _write_batch(dataset: Dataset, sink: object) -> None:
         "source": dataset.source,
         "digest": dataset.digest,
         "skipped": dataset.skipped,
+        "gaps": dataset.gaps,
     }
     pixels = pa.array(images.reshape(-1))
     columns = {
@@ -315,6 +320,7 @@ def _view(file: pa.NativeFile) -> Dataset:
         source=header["source"],
         digest=header["digest"],
         skipped=tuple(header.get("skipped", ())),
+        gaps=tuple(header.get("gaps", ())),
     )
 
 

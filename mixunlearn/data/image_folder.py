@@ -3,6 +3,7 @@
 ROOT/train/CLASS/FILE, and optionally a test part: ROOT/test/CLASS/FILE, or else ROOT/val/...
 """
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
@@ -15,12 +16,14 @@ from numpy.typing import NDArray
 
 from mixunlearn.data.names import printable, typed_path
 from mixunlearn.data.pictures import Pictures
-from mixunlearn.data.pixels import decode_square
+from mixunlearn.data.pixels import PixelError, decode_square
 from mixunlearn.errors import InputError
+from mixunlearn.regular import open_regular, refuse_irregular
 
 SIZE = 224  # pixels a side, the usual size for ImageNet
 TEST_PARTS = ("test", "val")  # ImageNet's own `test` has no class folders, so it is not used
 FEWEST = 2  # classes
+KERNEL = frozenset({Path("/proc"), Path("/sys")})  # mount points without a disk
 LAYOUT = "put the images of each class into train/CLASS, at least two classes"
 
 
@@ -83,6 +86,7 @@ class _Listing:
         before, prefix = len(self.names), f"{self.folder}{os.sep}"
         for entry in _files(self.folder / part / name):
             status = entry.stat()
+            refuse_irregular(status, entry.path)
             self.names.append(entry.path.removeprefix(prefix))
             stamp = f"{self.names[-1]}\0{status.st_size}\0{status.st_mtime_ns}\0"
             # Names may contain bytes that are not UTF-8, which `str.encode` refuses.
@@ -103,7 +107,7 @@ def _list(root: str) -> _Listing:
                 _add_part(root, part, listing)
                 break
     except OSError as error:
-        remedy = f"{error.filename} cannot be read ({error.strerror}): restore it or its permission"
+        remedy = f"{error.filename} cannot be read ({error.strerror}): restore or remove it"
         raise InputError("data.root", root, remedy) from error
     return listing
 
@@ -138,11 +142,21 @@ def _subfolders(folder: Path) -> list[str]:
     return [entry.name for entry in _entries(folder) if entry.is_dir()]
 
 
-def _files(folder: Path) -> Iterator["os.DirEntry[str]"]:
-    """Yield all files in a folder and its subfolders, always in the same order."""
+def _files(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator["os.DirEntry[str]"]:
+    """Yield all files in a folder and its subfolders, always in the same order.
+
+    Raises:
+        OSError: it cannot be read, a link in it leads to a folder above it, or the kernel makes
+            its files up: both would not end.
+    """
+    real = folder.resolve()
+    if real in above:
+        raise OSError(errno.ELOOP, "it is within itself", str(folder))
+    if KERNEL.intersection((real, *real.parents)):
+        raise OSError(errno.EINVAL, "not a folder on a disk", str(folder))
     for entry in _entries(folder):
         if entry.is_dir():
-            yield from _files(Path(entry.path))
+            yield from _files(Path(entry.path), above | {real})
         else:
             yield entry
 
@@ -155,5 +169,8 @@ def _entries(folder: Path) -> list["os.DirEntry[str]"]:
 
 
 def _decode(listing: _Listing, size: int, picture: int) -> NDArray[np.uint8]:
-    with (listing.folder / listing.names[picture]).open("rb") as file:
+    with open_regular(listing.folder / listing.names[picture]) as file:
+        # Files of the kernel claim to be empty; reading one can wait for ever.
+        if not os.fstat(file.fileno()).st_size:
+            raise PixelError(None, "is empty")
         return decode_square(file, size)

@@ -3,6 +3,7 @@
 import difflib
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from mixunlearn.errors import InputError
@@ -35,7 +36,10 @@ def typed_path(key: str, text: str) -> Path:
     try:
         path = Path(text).expanduser()
         # Only for its errors: whether a path can exist is known by the file system alone.
-        path.exists()
-    except (OSError, RuntimeError) as error:  # the name is too long, or `~user` does not exist
-        raise InputError(key, text, f"not a valid path ({error}): correct it") from error
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.stat()
+    # The name is too long, `~user` does not exist, or there is NUL or half a character in it.
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(key, text, f"not a valid path ({reason}): correct it") from error
     return path

@@ -17,6 +17,7 @@ from mixunlearn.data.pixels import PixelError, Shape, decode, describe_shape, li
 from mixunlearn.data.shards import Shard, open_part, opened
 from mixunlearn.errors import InputError
 from mixunlearn.files import digest
+from mixunlearn.wording import counted
 
 BATCH = 256  # rows decoded at a time: limits the memory for large float images
 SHOWN = 10  # labels listed in an error message
@@ -145,7 +146,7 @@ def _indexes(key: str, value: str, labels: Labels, classes: tuple[str, ...]) -> 
     outside = index < 0
     if outside.any():
         row = int(np.flatnonzero(outside[inverse])[0])
-        reason = f"row {row} has label {labels[row]}, outside the {len(classes)} classes"
+        reason = f"row {row} has label {labels[row]}, outside the {counted(len(classes), 'class')}"
         raise InputError(key, value, f"{reason} ({_shown(classes)}): correct or drop it")
     return index[inverse]
 

@@ -26,9 +26,11 @@ from mixunlearn.data import arrow
 from mixunlearn.data.arrow import Dataset, make_dataset
 from mixunlearn.data.names import printable
 from mixunlearn.data.pixels import PixelError, Shape
-from mixunlearn.errors import CorruptError, MissingError, MixUnlearnError
+from mixunlearn.errors import CorruptError, InputError, MissingError, MixUnlearnError
+from mixunlearn.wording import counted
 
-PART = 256  # pictures decoded at a time: limits memory, and the loss if the process is killed
+# Decoded at a time: limits memory, and the loss if the process is killed.
+PART, PART_BYTES = 256, 64 * 2**20  # pictures, and bytes of them
 
 logger = logging.getLogger(__name__)
 
@@ -83,16 +85,20 @@ def collect(pictures: Pictures, path: Path) -> Dataset:
     One process decodes while others wait; only one part is in memory at a time.
 
     Raises:
-        MixUnlearnError: the disk is too full, the file cannot be written, or no picture can be
-            decoded.
+        InputError: no picture of the training part can be decoded; nothing was written.
+        MixUnlearnError: the disk is too full, or the file cannot be written.
     """
+    growing = _Growing(pictures, path)
     try:
+        with suppress(MissingError, CorruptError):
+            return arrow.read(path)
+        growing.require()  # before the folder is made
         path.parent.mkdir(parents=True, exist_ok=True)
         # Two processes must not append to the same unfinished file.
         with FileLock(path.with_name(f".{path.name}.lock")):
             with suppress(MissingError, CorruptError):
                 return arrow.read(path)  # another process was faster
-            _Growing(pictures, path).complete()
+            growing.complete()
         return arrow.read(path)
     except OSError as error:
         remedy = "free space there or choose another --home"
@@ -105,6 +111,7 @@ class _Growing:
     Attributes:
         done: number of pictures that were tried.
         skipped: pictures that cannot be decoded, with the reason.
+        tried: results of `require`, which need not be made again.
     """
 
     def __init__(self, pictures: Pictures, path: Path) -> None:
@@ -114,11 +121,29 @@ class _Growing:
         self.start = arrow.pixels_start(pictures.shape)
         self.image_bytes = int(np.prod(pictures.shape))
         self.done, self.skipped = 0, dict[int, str]()
+        self.tried = dict[int, NDArray[np.uint8] | str]()
 
     @property
     def size(self) -> int:
         """Return the number of bytes that the file must have by now."""
         return self.start + (self.done - len(self.skipped)) * self.image_bytes
+
+    def require(self) -> None:
+        """Check that there is room, and a picture of the training part that can be decoded."""
+        self._resume()
+        self._require_room()
+        known: dict[int, NDArray[np.uint8] | str] = {**self.skipped}
+        for picture in range(self.pictures.n_train):
+            if picture < self.done and picture not in self.skipped:
+                return  # decoded by an earlier process
+            if picture >= self.done:
+                known[picture] = self.tried[picture] = self.pictures.attempt(picture)
+            if not isinstance(known[picture], str):  # with the first one, as a rule
+                return
+        all_of_them = counted(self.pictures.n_train, "picture")
+        first = f"{printable(self.pictures.names[0])} {known[0]}"
+        what = f"none of {all_of_them} can be decoded (the first: {first})"
+        raise InputError("data.source", self.pictures.source, f"{what}; replace them")
 
     def complete(self) -> None:
         """Decode the missing pictures, then give the file its final name."""
@@ -144,7 +169,8 @@ class _Growing:
 
     def _require_room(self) -> None:
         left = (len(self.pictures.names) - self.done) * self.image_bytes
-        free = shutil.disk_usage(self.path.parent).free
+        folder = next(parent for parent in self.path.absolute().parents if parent.exists())
+        free = shutil.disk_usage(folder).free
         if left > free:
             sizes = f"{left / 2**30:.1f} GiB more, {free / 2**30:.1f} are free"
             remedy = "free space there, choose another --home, or take fewer or smaller images"
@@ -154,8 +180,9 @@ class _Growing:
         total = len(self.pictures.names)
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow releases the GIL while decoding
             while self.done < total:
-                part = range(self.done, min(self.done + PART, total))
-                for picture, image in zip(part, pool.map(self.pictures.attempt, part), strict=True):
+                count = min(PART, max(1, PART_BYTES // self.image_bytes))
+                part = range(self.done, min(self.done + count, total))
+                for picture, image in zip(part, pool.map(self._attempt, part), strict=True):
                     if isinstance(image, str):
                         self.skipped[picture] = image
                     else:
@@ -163,6 +190,10 @@ class _Growing:
                 self.done = part.stop
                 self._keep(file)
                 logger.info("%s: %d of %d decoded", self.pictures.source, self.done, total)
+
+    def _attempt(self, picture: int) -> NDArray[np.uint8] | str:
+        found = self.tried.pop(picture, None)
+        return self.pictures.attempt(picture) if found is None else found
 
     def _keep(self, file: BinaryIO) -> None:
         """Sync the file to the disk, then write the note of its content."""
@@ -181,11 +212,6 @@ class _Growing:
         kept_M[list(self.skipped)] = False
         reasons = [f"{printable(pictures.names[i])} {why}" for i, why in self.skipped.items()]
         n_train = int(kept_M[: pictures.n_train].sum())
-        if not n_train:
-            raise MixUnlearnError(
-                f"{pictures.source}: none of {pictures.n_train} pictures can be decoded "
-                f"(the first: {reasons[0]}); replace them"
-            )
         shape = (int(kept_M.sum()), *pictures.shape)
         return make_dataset(
             np.memmap(self.pixels, np.uint8, "r", self.start, shape),
@@ -194,4 +220,5 @@ class _Growing:
             n_train=n_train,
             source=pictures.source,
             skipped=reasons,
+            gaps=list(self.skipped),
         )

@@ -3,7 +3,8 @@
 Shapes: N images, C channels, H W pixels.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,6 +15,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from mixunlearn.regular import MIB, read_regular, require_regular
+
 # An explicit list, because some of Pillow's other formats start a program to decode.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 # Pillow modes of 8 bits a channel that are kept; others are converted or refused.
@@ -22,6 +25,12 @@ CONVERTED = {"1": "L", "P": "RGB", "PA": "RGB", "CMYK": "RGB", "YCbCr": "RGB"}
 ORIENTATION = 0x0112  # EXIF tag: the picture must be rotated, its pixels are not
 BYTE, SIXTEEN_BITS = 255, 65535
 BITS = 8
+LARGEST = 256 * MIB  # bytes of an encoded image
+# What the fields of a struct may hold.
+FIELDS: Mapping[str, Sequence[Callable[[pa.DataType], bool]]] = {
+    "bytes": (pa.types.is_binary, pa.types.is_large_binary),
+    "path": (pa.types.is_string, pa.types.is_large_string),
+}
 FLAT, COLOUR = 2, 3  # axes of an image stored as H, W and as H, W, C or C, H, W
 
 Shape = tuple[int, int, int]
@@ -85,10 +94,20 @@ def decode_square(file: BinaryIO, size: int) -> NDArray[np.uint8]:
     except UnidentifiedImageError as error:
         raise PixelError(None, f"is not an image in {', '.join(FORMATS)}") from error
     except Exception as error:  # Pillow raises a dozen types of errors for broken files
-        # Pillow's own errors have no errno; an error with one is not caused by the content.
-        if isinstance(error, MemoryError) or getattr(error, "errno", None):
-            raise
+        _raise_of_machine(error)
         raise PixelError(None, f"cannot be decoded ({error})") from error
+
+
+def _raise_of_machine(error: Exception) -> None:
+    """Raise an error again that is not caused by the content of an image.
+
+    Otherwise, an image would be left out because memory was short for a moment.
+    """
+    # Pillow's own errors have no errno.
+    if isinstance(error, MemoryError) or getattr(error, "errno", None):
+        raise error
+    if isinstance(error, OSError) and "out of memory" in str(error):
+        raise MemoryError(str(error)) from error
 
 
 def linked_files(column: pa.Array, folder: Path) -> list[Path]:
@@ -100,8 +119,8 @@ def linked_files(column: pa.Array, folder: Path) -> list[Path]:
     linked = []
     for row, (content, path) in enumerate(zip(*_fields(column), strict=True)):
         if content is None and path is not None:
-            if not (folder / path).is_file():
-                raise PixelError(row, f"refers to {folder / path}, no such file: restore it")
+            with _explained(row, folder / path):
+                require_regular(folder / path)
             linked.append(folder / path)
     return linked
 
@@ -115,6 +134,13 @@ def _fields(column: pa.StructArray) -> tuple[list[bytes | None], list[str | None
     names = [field.name for field in column.type if field.name in {"bytes", "path"}]
     if not names:
         raise PixelError(None, f"holds {column.type}: a struct of images has bytes or path")
+    for name in names:
+        kind, allowed = column.type.field(name).type, FIELDS[name]
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        if not any(is_kind(kind) for is_kind in (*allowed, pa.types.is_null)):
+            raise PixelError(
+                None, f"has a field {name} of {kind}: paths are text, images are bytes"
+            )
     columns = {name: pc.struct_field(column, name).to_pylist() for name in names}
     nothing = [None] * len(column)
     return columns.get("bytes", nothing), columns.get("path", nothing)
@@ -131,10 +157,18 @@ def _struct_contents(column: pa.StructArray, folder: Path) -> Iterator[bytes]:
 
 
 def _read_file(row: int, path: Path) -> bytes:
+    with _explained(row, path):
+        return read_regular(path, LARGEST)
+
+
+@contextmanager
+def _explained(row: int, path: Path) -> Iterator[None]:
+    """Explain why the file that a row refers to cannot be read."""
     try:
-        return path.read_bytes()
-    except OSError as error:
-        reason = f"refers to {path}, which cannot be read ({error.strerror}): restore the file"
+        yield
+    except (OSError, ValueError) as error:  # ValueError: there is NUL in the path
+        why = getattr(error, "strerror", None) or error
+        reason = f"refers to {str(path)!r}, which cannot be read ({why}): restore the file"
         raise PixelError(row, reason) from error
 
 
@@ -146,6 +180,7 @@ def _open_all(contents: Iterator[bytes]) -> Iterator[NDArray[np.uint8]]:
             reason = f"is not an image in {', '.join(FORMATS)}: replace or drop it"
             raise PixelError(row, reason) from error
         except Exception as error:  # Pillow raises a dozen types of errors for broken files
+            _raise_of_machine(error)
             reason = f"cannot be decoded ({error}): replace or drop it"
             raise PixelError(row, reason) from error
 

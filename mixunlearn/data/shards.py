@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from mixunlearn.data.names import known_names, typed_path
 from mixunlearn.errors import InputError
+from mixunlearn.regular import require_regular
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +55,15 @@ def open_part(key: str, text: str, image: str, label: str) -> list[Shard]:
 def opened(key: str, path: Path) -> Iterator[pq.ParquetFile]:
     """Open one Parquet file; an error while reading it becomes an `InputError` about the file."""
     try:
+        require_regular(path)
         with pq.ParquetFile(path) as file:
             yield file
     except FileNotFoundError as error:
         raise InputError(key, str(path), "no such file: correct the path") from error
+    except MemoryError:  # Arrow's own is an ArrowException as well
+        raise
     except (pa.ArrowException, OSError) as error:
-        reason = str(error).partition("\n")[0]
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
         remedy = "give a valid Parquet file"
         raise InputError(key, str(path), f"cannot be read ({reason}): {remedy}") from error
 
@@ -94,6 +98,7 @@ def _open_shard(key: str, path: Path, image: str, label: str) -> Shard:
 def _class_names(metadata: dict[bytes, bytes] | None, label: str) -> tuple[str, ...] | None:
     try:
         names = json.loads((metadata or {})[b"huggingface"])["info"]["features"][label]["names"]
-    except (KeyError, TypeError, ValueError):
-        return None  # not written by Hugging Face's library, or the label is not a ClassLabel
-    return tuple(map(str, names)) if isinstance(names, list) else None
+        return tuple(map(str, names)) if isinstance(names, list) else None
+    # Not written by Hugging Face's library, or the label is not a ClassLabel.
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return None

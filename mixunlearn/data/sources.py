@@ -8,6 +8,7 @@ import inspect
 import logging
 import os
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,12 @@ from numpy.typing import NDArray
 
 from mixunlearn.data import CONTENTS, LARGEST_SIZE, SOURCES, arrow
 from mixunlearn.data.arrow import Dataset, make_dataset
-from mixunlearn.data.names import known_names
+from mixunlearn.data.names import known_names, printable
 from mixunlearn.data.packages import need
 from mixunlearn.data.pictures import Pictures, collect
 from mixunlearn.errors import CorruptError, InputError, MissingError, MixUnlearnError
 from mixunlearn.signature import signature
+from mixunlearn.wording import counted
 
 VERSION = 1  # increase it when decoding changes: cached files are then built again
 DIGITS_WHITE = 16  # brightest value of scikit-learn's digits
@@ -73,9 +75,9 @@ def open_dataset(source: str, options: Mapping[str, object], cache: Path) -> Dat
     dataset = _read(path) or _load(source, checked, path)
     if dataset.skipped:
         first = "; ".join(dataset.skipped[:SHOWN])
-        words = "%s: %d files cannot be decoded and are left out (%s%s); all: mixunlearn data %s"
+        words = "%s: %s cannot be decoded, left out (%s%s); all: mixunlearn data %s"
         more = "; ..." if len(dataset.skipped) > SHOWN else ""
-        logger.warning(words, source, len(dataset.skipped), first, more, source)
+        logger.warning(words, source, counted(len(dataset.skipped), "file"), first, more, source)
     return dataset
 
 
@@ -88,6 +90,25 @@ def keep(dataset: Dataset, source: str, options: Mapping[str, object], cache: Pa
         MixUnlearnError: the file cannot be written.
     """
     return arrow.keep(dataset, _cached_path(source, _check_options(source, options), cache))
+
+
+def row_names(dataset: Dataset, source: str, options: Mapping[str, object]) -> list[str]:
+    """Return the name of the file of each row in the training part: what a request lists by row.
+
+    Raises:
+        InputError: the source does not consist of one file for each image.
+        MixUnlearnError: the data set was imported by a version that did not keep the places.
+    """
+    found = SOURCES[source](**_check_options(source, options))
+    if not isinstance(found, Pictures):
+        remedy = "has no file for each image: rows are counted in its own order, from 0"
+        raise InputError("data.source", source, remedy)
+    if len(dataset.gaps) != len(dataset.skipped):
+        what = "was imported by an earlier version, which did not keep the places of skipped files"
+        raise MixUnlearnError(f"{dataset.path} {what}: delete it and run this again")
+    gaps = set(dataset.gaps)
+    names = (name for place, name in enumerate(found.names) if place not in gaps)
+    return [printable(name) for name in islice(names, dataset.n_train)]
 
 
 def _read(path: Path) -> Dataset | None:
@@ -166,4 +187,5 @@ __all__ = [
     "load_digits",
     "load_mnist5k",
     "open_dataset",
+    "row_names",
 ]

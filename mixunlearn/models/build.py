@@ -7,6 +7,7 @@ from mixunlearn.errors import InputError
 from mixunlearn.models.factories import find_factory
 from mixunlearn.models.staged import StagedModel
 from mixunlearn.models.wrapped import Wrapped
+from mixunlearn.wording import counted
 
 LOGITS_DIM = 2
 # Each pooling and stride halves the resolution; smaller images would leave no pixel.
@@ -48,7 +49,8 @@ def build_model(
         model = built if isinstance(built, StagedModel) else Wrapped(built, image_shape)
         outputs = _lay_out(model, image_shape)
     if outputs != classes:
-        remedy = f"gives {outputs} outputs for {classes} classes; the numbers must be equal"
+        numbers = f"{counted(outputs, 'output')} for {counted(classes, 'class')}"
+        remedy = f"gives {numbers}; the numbers must be equal"
         raise InputError("model.name", name, remedy)
     weights = model.named_parameters()
     model.frozen = frozenset(name for name, weight in weights if not weight.requires_grad)

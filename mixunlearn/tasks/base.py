@@ -13,6 +13,7 @@ from mixunlearn.data.labelled import Images, LabelledImages, Rows
 from mixunlearn.data.names import known_names
 from mixunlearn.errors import InputError
 from mixunlearn.tasks.keys import Key
+from mixunlearn.wording import with_article
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -86,7 +87,7 @@ class Task(ABC):
         keys = cls.schema()
         for name, value in written.items():
             if name not in keys:
-                remedy = f"a {kind} task has no such key; {known_names(name, keys)}"
+                remedy = f"{with_article(kind)} task has no such key; {known_names(name, keys)}"
                 raise InputError(f"task.{name}", value, remedy)
         values = cls.values(written, dataset)
         reason = cls.incompatible(dataset)

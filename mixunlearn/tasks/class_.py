@@ -10,6 +10,7 @@ from mixunlearn.tasks.base import Task
 from mixunlearn.tasks.draws import of_classes
 from mixunlearn.tasks.keys import Classes
 from mixunlearn.tasks.wording import listed
+from mixunlearn.wording import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,4 +39,4 @@ class ClassTask(Task):
 
     def words(self, names: Sequence[str], *, forget: int, retain: int, known: int) -> str:
         """Describe the number of images and their classes."""
-        return f"all {forget} training images of class {listed(self.classes, names)}"
+        return f"all {counted(forget, 'training image')} of class {listed(self.classes, names)}"

@@ -8,6 +8,7 @@ from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.labelled import Rows
 from mixunlearn.errors import InputError
 from mixunlearn.signature import seed_for
+from mixunlearn.wording import counted
 
 
 def of_classes(dataset: Dataset, train_N: Rows, classes: tuple[int, ...]) -> Rows:
@@ -37,7 +38,9 @@ def share(fraction: float, pool_N: Rows) -> int:
     """
     count = round(fraction * len(pool_N))
     if not count:
-        remedy = f"forgets none of {len(pool_N)} images: {1 / len(pool_N):.2g} forgets one"
+        remedy = (
+            f"forgets none of {counted(len(pool_N), 'image')}: {1 / len(pool_N):.2g} forgets one"
+        )
         raise InputError("task.fraction", fraction, remedy)
     return count
 

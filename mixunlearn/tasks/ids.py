@@ -10,6 +10,7 @@ from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.labelled import Rows
 from mixunlearn.tasks.base import Task
 from mixunlearn.tasks.keys import RowList
+from mixunlearn.wording import counted
 
 SHOWN = 8  # ids listed
 
@@ -30,5 +31,5 @@ class IdsTask(Task):
 
     def words(self, names: Sequence[str], *, forget: int, retain: int, known: int) -> str:
         """Describe the number of images and list the first ones."""
-        shown = ", ".join(map(str, self.ids[:SHOWN]))
-        return f"{forget} images asked for: {shown}" + (", ..." if forget > SHOWN else "")
+        shown = ", ".join(map(str, self.ids[:SHOWN])) + (", ..." if forget > SHOWN else "")
+        return f"{counted(forget, 'image')} asked for: {shown}"

@@ -23,6 +23,7 @@ class Key(ABC):
         bounds: limits of what a user may write, with pydantic's names: gt, ge, lt, le.
         lists_rows: whether the key lists rows of the data set, or names a file of them. Then the
             rows identify a study, not the text that the user wrote.
+        names_classes: whether the user may write names of classes; their numbers identify a study.
 
     Args:
         default: the value if the user leaves the key out; `None` if `check` computes it from the
@@ -31,6 +32,7 @@ class Key(ABC):
 
     bounds: ClassVar[Mapping[str, float]] = MappingProxyType({})
     lists_rows: ClassVar[bool] = False
+    names_classes: ClassVar[bool] = False
 
     default: Any = None
 
@@ -55,12 +57,14 @@ class Key(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Classes(Key):
-    """Some classes by their numbers; stored as a sorted tuple.
+    """Some classes by their numbers or names; their numbers are stored as a sorted tuple.
 
     Args:
         half: which half of the classes to use if the user names none and there is no default.
         leaves_one: whether at least one class must be left out.
     """
+
+    names_classes: ClassVar[bool] = True
 
     half: Literal["lower", "upper"] = "upper"
     leaves_one: bool = False
@@ -94,7 +98,9 @@ class Classes(Key):
 
 @dataclass(frozen=True, kw_only=True)
 class OneClass(Key):
-    """One class by its number."""
+    """One class by its number or name."""
+
+    names_classes: ClassVar[bool] = True
 
     def check(self, name: str, value: object, dataset: Dataset) -> int:
         """Return the class; see `Key.check`."""
@@ -188,13 +194,18 @@ class RowList(Key):
 
 
 def check_class(name: str, index: object, names: Sequence[str]) -> int:
-    """Return the number of a class.
+    """Return the number of a class, which the user named or numbered.
+
+    Text is a name, also "3": a class of this name need not have this number.
 
     Raises:
-        InputError: there is no such class, or the user wrote its name.
+        InputError: there is no such class, or there are several of this name.
     """
-    if isinstance(index, str) and index in names:
-        raise InputError(f"task.{name}", index, f"is a name: write the number {names.index(index)}")
+    if isinstance(index, str) and (times := names.count(index)):
+        if times > 1:
+            remedy = f"{times} classes have this name: write the number of one"
+            raise InputError(f"task.{name}", index, remedy)
+        return names.index(index)
     if _is_whole(index) and 0 <= index < len(names):
         return int(index)
     listed = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")

@@ -12,6 +12,7 @@ from mixunlearn.tasks.class_ import ClassTask
 from mixunlearn.tasks.data import DataTask
 from mixunlearn.tasks.draws import shuffled
 from mixunlearn.tasks.keys import Classes, Fraction, OneOf
+from mixunlearn.wording import counted
 
 OF: dict[str, type[Task]] = {"class": ClassTask, "data": DataTask}
 
@@ -71,7 +72,8 @@ class SemiTask(Task):
         """Return random images of D_r."""
         count = round(self.labelled * len(retain_N))
         if not count:
-            remedy = f"knows none of {len(retain_N)} labels: {1 / len(retain_N):.2g} knows one"
+            labels = counted(len(retain_N), "label")
+            remedy = f"knows none of {labels}: {1 / len(retain_N):.2g} knows one"
             raise InputError("task.labelled", self.labelled, remedy)
         # `labelled` is not part of the seed, so a larger share contains a smaller one.
         return shuffled(retain_N, dataset, self.forgetting.content(), seed, "labelled")[:count]
@@ -79,4 +81,4 @@ class SemiTask(Task):
     def words(self, names: Sequence[str], *, forget: int, retain: int, known: int) -> str:
         """Describe the other task and the number of known labels."""
         words = self.forgetting.words(names, forget=forget, retain=retain, known=known)
-        return f"{words}; methods know {known} of {retain} retained labels"
+        return f"{words}; methods know {known} of {counted(retain, 'retained label')}"

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from mixunlearn.wording import counted
+
 
 def share_in_words(forget: int, fraction: float) -> str:
     """Return the number of forgotten images and their share, in words.
@@ -10,7 +12,7 @@ def share_in_words(forget: int, fraction: float) -> str:
         forget: number of images of D_f.
         fraction: in (0, 1].
     """
-    return f"{forget} images: {fraction:.0%} of the training images"
+    return f"{counted(forget, 'image')}: {fraction:.0%} of the training images"
 
 
 def listed(classes: Sequence[int], names: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import plotly.graph_objects as go
 
+from mixunlearn import wording
 from report.interactive.scales import Flags, Floats, Scale, logarithmic, placed
 from report.interactive.theme import (
     BEST_MARK,
@@ -80,7 +81,7 @@ def counted(report_data: ReportData) -> str:
 
 def number_of(trials: int) -> str:
     """Return for example `1 trial`."""
-    return f"{trials} trial{'s' if trials != 1 else ''}"
+    return wording.counted(trials, "trial")
 
 
 def varying(report_data: ReportData) -> dict[str, Axis]:

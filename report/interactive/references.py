@@ -5,6 +5,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from mixunlearn.wording import counted
 from report.interactive.panel import Recipe
 from report.interactive.pieces import Trace, plotly_figure, subplot
 from report.interactive.theme import END, SHADE, SYMBOLS
@@ -103,8 +104,8 @@ def _against_references_caption(report_data: ReportData) -> str:
     counts = [found.get("n") or 0 for found in report_data.summary["references"].values()]
     return (
         "Metrics on test, which the search did not use, as values or mean ± sd (n). Green: mean ± "
-        f"sd of {max(counts, default=0)} retrained references; hollow points: single models; an "
-        "arrow: a value off the scale, double-click to see it."
+        f"sd of {counted(max(counts, default=0), 'retrained reference')}; hollow points: single "
+        "models; an arrow: a value off the scale, double-click to see it."
     )
 
 

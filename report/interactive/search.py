@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import plotly.graph_objects as go
 
+from mixunlearn import wording
 from mixunlearn.plain import finite
 from report.interactive.panel import Recipe
 from report.interactive.pieces import (
@@ -75,7 +76,7 @@ def _search_marks(report_data: ReportData, trials: Trials) -> Iterator[Trace]:
     parts = [
         f"<br>{name} %{{customdata[{place}]}}" for place, name in enumerate(report_data.axes, 1)
     ]
-    hyperparameters = f"<br>%{{customdata[0]}} epochs{''.join(parts)}{END}"
+    hyperparameters = f"<br>%{{customdata[0]}}{''.join(parts)}{END}"
     value = f"{report_data.objective} %{{y:.4~g}}"
     rail_N = np.zeros(len(trials.rows))
     # A state may have points in both parts, but only one entry in the legend.
@@ -98,7 +99,8 @@ def _search_marks(report_data: ReportData, trials: Trials) -> Iterator[Trace]:
 
 def _details(report_data: ReportData, row: Row) -> list[Any]:
     """Return epochs and hyperparameters for the hover text, numbers with four digits."""
-    return [row.get("epochs"), *(_brief(row.get(PARAMS + name)) for name in report_data.axes)]
+    epochs = wording.counted(row.get("epochs") or 0, "epoch")
+    return [epochs, *(_brief(row.get(PARAMS + name)) for name in report_data.axes)]
 
 
 def _brief(value: object) -> object:

@@ -8,10 +8,10 @@ from urllib.parse import quote
 from mixunlearn.metrics.nights import SURE
 from mixunlearn.metrics.table import RELATIVE
 from mixunlearn.plain import finite
+from mixunlearn.wording import counted
 from report.nightly.record import UNDECIDED, Record, numbers_in, parts_of, text_of, verdict_of
 from report.nightly.wording import (
     between,
-    counted,
     distribution,
     lines_of,
     minutes,

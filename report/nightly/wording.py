@@ -35,11 +35,6 @@ def between(bounds: Record) -> str:
     return f"{signed(bounds.get('low'))} to {signed(bounds.get('high'))}"
 
 
-def counted(count: int, noun: str) -> str:
-    """Return "1 night", "2 nights"."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
 def with_unit(text: str) -> str:
     """Return a number with the unit of gaps, percentage points."""
     return text if text == ABSENT else f"{text} pp"

@@ -3,6 +3,7 @@
 import io
 import os
 import shutil
+import socket
 import struct
 import zlib
 from collections.abc import Callable
@@ -224,9 +225,7 @@ def test_what_is_no_image_is_left_out_and_said_each_time(
             "train/dog/x.txt",
         ]
         (line,) = (record.getMessage() for record in caplog.records)
-        assert line.startswith(
-            "image_folder: 4 files cannot be decoded and are left out (train/cat"
-        )
+        assert line.startswith("image_folder: 4 files cannot be decoded, left out (train/cat")
         assert line.endswith("; ...); all: mixunlearn data image_folder")
 
 
@@ -363,3 +362,72 @@ def test_a_disk_that_fails_is_not_taken_for_a_bad_image() -> None:
 
     with pytest.raises(OSError, match="Input/output error"):
         decode_square(Failing(saved(smooth(640, 640), "BMP")), SIZE)
+
+
+# What is no file of images at all
+
+
+def a_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def a_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        os.chdir(path.parent)  # the path of a socket must be short
+        listener.bind(path.name)
+
+
+def a_device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize("make", [a_pipe, a_socket, a_device])
+def test_what_could_be_read_for_ever_is_refused(
+    root: Path,
+    refused: Callable[..., str],
+    make: Callable[[Path], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(root)
+    make(root / "train" / "cat" / "odd.png")
+    assert "odd.png cannot be read (not a regular file): restore or remove it" in refused()
+
+
+def test_links_that_lead_back_are_refused(root: Path, refused: Callable[..., str]) -> None:
+    (root / "train" / "cat" / "up").symlink_to(root / "train")
+    assert "cat cannot be read (it is within itself)" in refused()
+
+
+@pytest.mark.parametrize("place", ["/proc", "/proc/self", "/sys"])
+def test_folders_of_the_kernel_are_refused(
+    root: Path, refused: Callable[..., str], place: str
+) -> None:
+    (root / "train" / "cat" / "kernel").symlink_to(place)
+    assert "(not a folder on a disk)" in refused()
+
+
+def test_files_of_the_kernel_are_left_out(root: Path, load: Callable[[], Dataset]) -> None:
+    for name in ("kmsg", "self/mem", "self/environ"):
+        (root / "train" / "cat" / name.replace("/", "-")).symlink_to(f"/proc/{name}")
+    dataset = load()
+    assert len(dataset.labels_N) == 6
+    assert [line.partition(" ")[2] for line in dataset.skipped] == ["is empty"] * 3
+
+
+def test_a_folder_without_an_image_is_bad_input(tmp_path: Path) -> None:
+    for number in range(60):
+        path = tmp_path / "set" / "train" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"none of 60 pictures can be decoded \(the first: train"):
+        open_dataset("image_folder", {"root": str(tmp_path / "set")}, tmp_path / "runs" / "cache")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_memory_that_is_short_costs_no_image() -> None:
+    class Short(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise OSError("out of memory error when reading image file")  # Pillow's own words
+
+    with pytest.raises(MemoryError):
+        decode_square(Short(b"P6"), SIZE)

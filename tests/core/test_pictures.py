@@ -220,7 +220,9 @@ def test_of_several_at_once_one_decodes(path: Path) -> None:
     with ThreadPoolExecutor(3) as pool:
         found = list(pool.map(lambda each: collect(gallery(each), path), counted))
     assert len({dataset.digest for dataset in found}) == 1
-    assert sorted(len(each.asked) for each in counted) == [0, 0, COUNT]
+    *others, most = sorted(len(each.asked) for each in counted)
+    assert most == COUNT
+    assert max(others) <= 1  # who waits has tried one
 
 
 def test_room_is_looked_for_before_anything_is_decoded(path: Path) -> None:

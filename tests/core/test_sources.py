@@ -602,6 +602,17 @@ BAD_IMAGES = {
     "floats to 255": (broken(FLOATS, 4, [[254.0] * 7] * 5), ["row 4", "254.0", "as integers"]),
     "texts": (pa.array([[["a"]]] * COUNT), ["lists of string"]),
     "numbers": (pa.array(range(COUNT)), ["holds int64", "bytes"]),
+    "link with NUL": (
+        broken(pngs(GREY), 4, {"bytes": None, "path": "a\0b"}),
+        ["row 4", "cannot be read"],
+    ),
+    "link to a device": (
+        broken(pngs(GREY), 4, {"bytes": None, "path": "/dev/zero"}),
+        ["row 4 of t.parquet", "'/dev/zero'", "not a regular file"],
+    ),
+    "numbers as paths": (pa.array([{"path": 3}] * COUNT), ["a field path of int64"]),
+    "bytes as paths": (pa.array([{"path": b"a.png"}] * COUNT), ["a field path of binary"]),
+    "text as bytes": (pa.array([{"bytes": "a"}] * COUNT), ["a field bytes of string"]),
     "other struct": (pa.array([{"url": "x"}] * COUNT), ["url", "bytes or path"]),
 }
 
@@ -738,6 +749,21 @@ def test_a_changed_linked_image_is_another_file(tmp_path: Path) -> None:
     assert kept_name(cache, path) == "known"
     link.write_bytes(encoded(GREY[1], "BMP"))
     assert kept_name(cache, path) != "known"
+
+
+def test_deep_metadata_are_no_class_names(tmp_path: Path, load: Callable[..., Dataset]) -> None:
+    deep = b'{"info": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    table = pa.table({"image": pngs(GREY), "label": [row % 2 for row in range(COUNT)]})
+    path = tmp_path / "t.parquet"
+    pq.write_table(table.replace_schema_metadata({"huggingface": deep}), path)
+    assert load(path).classes == ("0", "1")
+
+
+def test_a_parquet_file_is_a_regular_file(
+    tmp_path: Path, refuse: Callable[..., InputError]
+) -> None:
+    os.mkfifo(tmp_path / "t.parquet")
+    assert "not a regular file" in str(refuse(tmp_path / "t.parquet"))
 
 
 def truncated(content: bytes) -> bytes:

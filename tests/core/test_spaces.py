@@ -191,6 +191,17 @@ def test_a_parameter_is_reachable_if_some_configuration_has_it() -> None:
     assert not SMALL.narrowed({"depth": [1, 2]}).reachable("flag")
 
 
+def test_the_configurations_of_a_space_are_counted() -> None:
+    assert SMALL.size({"labels": "agnostic"}) == float("inf")
+    few = SMALL.narrowed({"rate": 1, "size": [2, 4]})
+    # On: three sizes, at the depths 1, 2 and twice 3; off: three sizes.
+    assert few.size({"labels": "agnostic"}) == 3 * 4 + 3
+    assert few.size({"labels": "aware"}) == 3 * 3 + 3
+    assert few.narrowed({"size": 2, "mode": "off"}).size({}) == 1
+    assert REAL["original"].size({}) == 1
+    assert REAL["mixunlearn"].size({"labels": "aware"}) == float("inf")
+
+
 def test_what_is_held_counts_with_its_default_alone() -> None:
     fixed = Choice(options=("a", "b"), default="a", source="test", fixed=True)
     space = Space(first=fixed, second=choice(1, 2, when={"first": ("b",)}))

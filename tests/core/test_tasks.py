@@ -184,7 +184,7 @@ def test_ids_are_read_from_files(digits: Dataset, tmp_path: Path) -> None:
         ("ids.txt", b"\n", "ids.txt", "is empty: name at least one"),
         ("ids.txt", b"\xff\xfe3", "ids.txt", "not a text file"),
         ("ids.parquet", b"3\n", "ids.parquet", "cannot be read (not a Parquet file)"),
-        ("ids.parquet", {"row": [3]}, "ids.parquet", "no column 'id' of whole numbers; there are"),
+        ("ids.parquet", {"row": [3]}, "ids.parquet", "one column 'id' of whole numbers; there are"),
         ("ids.parquet", {"id": ["3"]}, "ids.parquet", "there are id (string)"),
     ],
 )

@@ -1,6 +1,7 @@
 """Mistakes of users: one line with key, value and remedy, and nothing was changed."""
 
 import io
+import os
 import shutil
 import socket
 import subprocess
@@ -146,6 +147,32 @@ def a_file(folder: Path) -> None:
     (folder / "file").write_text("in the way")
 
 
+def bomb(key: str) -> str:
+    """Return a YAML file in which a key has a million values, with few words."""
+    levels = [f"x{n}: &x{n} [{', '.join([f'*x{n - 1}'] * 10)}]" for n in range(1, 10)]
+    return "\n".join(["x0: &x0 [1]", *levels, f"{key}: *x9"])
+
+
+def a_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def a_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path.name)  # the path of a socket must be short
+
+
+def a_device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def irregular(command: str, make: Callable[[Path], None], key: str) -> object:
+    line = (command, "odd.yaml")
+    mistake = Mistake(typed=line, key=key, value="'odd.yaml'", remedy="not a regular file",
+                      make=lambda folder: make(folder / "odd.yaml"))  # fmt: skip
+    return pytest.param(mistake, id=f"{command}, {make.__name__}")
+
+
 # fmt: off
 FILES = [
     typed("sweep gone.yaml", "EXPERIMENT", "'gone.yaml'", f"no such file or directory; {PRESETS}"),
@@ -158,8 +185,26 @@ FILES = [
     file("tab", "name: tiny\n\tdata: 1\n", "'experiment.yaml'", "not valid YAML: line 2"),
     file("control character", "name: \x00", "'experiment.yaml'", "not valid YAML: character 7"),
     file("not UTF-8", BASE.encode("utf-16"), "'experiment.yaml'", "not a text file in UTF-8"),
-    file("a date that is none", "name: 2020-99-99", "'experiment.yaml'", "not valid YAML: month"),
+    file("a date that is none", "name: 2020-99-99", "'experiment.yaml'", "no valid timestamp"),
     file("too deep", "name: " + "[" * 3000, "'experiment.yaml'", "nested too deeply"),
+    file("anchor bomb in a text", bomb("name"), "'experiment.yaml'", "with aliases written out"),
+    file("long texts, many times", f"a: &a {'x' * 9000}\nname: [{'*a, ' * 999}]",
+         "'experiment.yaml'", "with aliases written out"),
+    file("anchor within itself", "name: &a [*a]", "'experiment.yaml'", "a part of itself"),
+    file("33 levels", "name: " + "[" * 33 + "]" * 33, "'experiment.yaml'", "nested too deeply"),
+    file("a long text", "name: " + "x" * 20_000, "'experiment.yaml'", "of more than 10000 char"),
+    file("too large", "# " + "x" * 2**20, "'experiment.yaml'", "larger than 1 MiB"),
+    file("tagged empty int", "name: !!int ''", "'experiment.yaml'", "line 1: '' is no valid int"),
+    file("tagged float", "name: !!float ''", "'experiment.yaml'", "'' is no valid float"),
+    file("tagged bool", "name: !!bool maybe", "'experiment.yaml'", "'maybe' is no valid bool"),
+    file("tagged date", "name: !!timestamp x", "'experiment.yaml'", "'x' is no valid timestamp"),
+    file("9,000 hexadecimal digits", "name: 0x" + "f" * 9000, "'experiment.yaml'",
+         "is no valid int"),
+    file("NUL in a text", 'name: "a\\0"', "'experiment.yaml'", "neither files nor databases"),
+    file("half a character", 'name: "\\ud800"', "'experiment.yaml'", "neither files nor databases"),
+    irregular("sweep", a_pipe, "EXPERIMENT"),
+    irregular("references", a_device, "EXPERIMENT"),
+    irregular("data", a_socket, "EXPERIMENT"),
     file("Python object", BASE + "x: !!python/name:os.system\n", "'experiment.yaml'", "line 7"),
     file("two documents", BASE + "---\n" + BASE, "'experiment.yaml'", "found another document"),
     file("key given twice", BASE + "name: other\n", "'experiment.yaml'",
@@ -191,6 +236,8 @@ KEYS = [
     setting("search.trials=[", "--set", "'search.trials=['", "not valid YAML: line 1"),
     setting("data.train=*.parquet", "--set", "'data.train=*.parquet'",
             "put text in quotes: --set \"data.train='…'\""),
+    setting(".".join(["a"] * 1000) + "=1", "--set", "'a.a.", "no key is that long"),
+    setting("x" * 20_000 + "=1", "--set", "'xxx", "no key is that long"),
     setting("search.space={1: 2}", "--set", "'search.space={1: 2}'", "every key must be text"),
 ]
 VALUES = [
@@ -213,6 +260,18 @@ VALUES = [
     setting("search.trials=-2", "search.trials", "-2", "must be at least 1"),
     setting("references.seeds=0", "references.seeds", "0", "must be at least 1"),
     setting("search.report_seeds=1", "search.report_seeds", "1", "must be at least 3"),
+    setting("references.seeds=1000000000", "references.seeds", "1000000000",
+            "must be at most 1000: each one is a model to train"),
+    setting("search.report_seeds=10000000000", "search.report_seeds", "10000000000",
+            "must be at most 1000: each one is a model to train"),
+    setting(f"references.batch={10**20}", "references.batch", f"{10**20}", "must fit into memory"),
+    setting(f"references.epochs={10**20}", "references.epochs", f"{10**20}", "takes time"),
+    setting(f"search.epochs={10**20}", "search.epochs", f"{10**20}", "at most 100000: each one"),
+    setting(f"search.trials={10**20}", "search.trials", f"{10**20}", "is kept in memory"),
+    setting(f"search.seed={10**20}", "search.seed", f"{10**20}", "databases keep no larger"),
+    setting(f"data.limit.test={10**400}", "data.limit.test", "1000", "no data set has more"),
+    setting("resources.cpu=1e300", "resources.cpu", "1e+300", "no machine has more"),
+    setting("resources.trial_seconds=1e300", "resources.trial_seconds", "1e+300", "is a year"),
     setting("references.lr=fast", "references.lr", "'fast'", NUMBER),
     setting("references.lr=false", "references.lr", "False", NUMBER),
     setting("references.lr=0", "references.lr", "0", "must be above 0"),
@@ -301,7 +360,8 @@ TASKS = [
     setting("task.classes=[10]", "task.classes", "10", "classes are the numbers 0..9"),
     setting("task.classes=[-1]", "task.classes", "-1", "classes are the numbers 0..9"),
     setting("task.classes=[true]", "task.classes", "True", "classes are the numbers 0..9"),
-    setting("task.classes=['3']", "task.classes", "'3'", "is a name: write the number 3"),
+    setting("task.classes=[three]", "task.classes", "'three'", "classes are the numbers 0..9"),
+    setting("task.classes=['3', 3]", "task.classes", "['3', 3]", "names a class twice"),
     setting("task.classes=[]", "task.classes", "[]", "is empty: name at least one class"),
     setting("task.classes=[1, 1]", "task.classes", "[1, 1]", "names a class twice"),
     setting("task.classes=0", "task.classes", "0", "must be a list, for example [0]"),
@@ -322,13 +382,14 @@ TASKS = [
     setting("task={kind: ids, ids: gone.txt}", "task.ids", "'gone.txt'", "No such file or dir"),
     setting("task={kind: ids, ids: experiment.yaml}", "task.ids", "'name: tiny'",
             "line 1 of experiment.yaml is not a whole number: give one id per line"),
+    setting('task={kind: ids, ids: "a\\0b"}', "--set", "ids: \"a", "neither files nor databases"),
+    setting("task={kind: ids, ids: /dev/zero}", "task.ids", "'/dev/zero'", "not a regular file"),
     setting("task={kind: noisy, fraction: 0}", "task.fraction", "0", "must be above 0"),
     setting("task={kind: noisy, classes: [10]}", "task.classes", "10", "the numbers 0..9"),
     setting("task={kind: backdoor, size: 9}", "task.size", "9", "in 1..8: images are 8x8"),
     setting("task={kind: backdoor, size: 0}", "task.size", "0", "must be at least 1"),
     setting("task={kind: backdoor, target: 10}", "task.target", "10", "the numbers 0..9"),
-    setting("task={kind: backdoor, target: '3'}", "task.target", "'3'",
-            "is a name: write the number 3"),
+    setting("task={kind: backdoor, target: dog}", "task.target", "'dog'", "the numbers 0..9"),
     setting("task={kind: semi, labelled: 0}", "task.labelled", "0", "must be above 0"),
     setting("task={kind: semi, labelled: 1.1}", "task.labelled", "1.1", "must be at most 1"),
     setting("task={kind: semi, labelled: 1e-9}", "task.labelled", "1e-09", "knows none of"),
@@ -531,6 +592,20 @@ def test_the_experiment_without_a_mistake_is_sound(
     assert run("references", experiment, "--dry-run") == 0
     assert "12 forget" in capfd.readouterr().out
     assert content(workplace).keys() == before.keys() | {"train.parquet"}
+
+
+def test_the_plan_says_when_trials_repeat_each_other(
+    experiment: str, run: Callable[..., int], capfd: pytest.CaptureFixture[str]
+) -> None:
+    dry = ("sweep", experiment, "--dry-run", "--trials", "16", *settings("references.seeds=1"))
+    assert run(*dry, *settings("method=original", "search.epochs=1")) == 0
+    said = capfd.readouterr().out
+    assert "1 original and 1 reference of cnn" in said
+    assert "trials      1 of original (label-aware), at most 1 epoch," in said
+    assert "; more would repeat it: the method has no hyperparameters\n" in said
+    few = ("method=finetune", "search.space.lr=1e-3", "search.space.batch=[16, 32]")
+    assert run(*dry, *settings(*few)) == 0
+    assert "; only 2 configurations, tried again under other seeds\n" in capfd.readouterr().out
 
 
 def test_verbose_shows_where(

@@ -56,6 +56,22 @@ def test_the_data_command_lists_what_is_left_out(
     assert any("[cat]" in line for line in shown)
 
 
+def test_the_data_command_lists_which_row_is_which_file(
+    root: Path, run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (root / "train" / "[cat]" / "0.png").write_bytes(b"torn")
+    settings = ("--set", f"data.root={root}", "--set", f"data.size={SIZE}")
+    for _ in range(2):  # decoded, and from the cache
+        assert run("data", "image_folder", *settings, "--rows", "rows.csv") == 0
+        assert "rows: rows.csv" in capsys.readouterr().out
+        first, second, *_ = lines = (tmp_path / "rows.csv").read_text().splitlines()
+        assert (first, second) == ("row,file", "0,train/[cat]/1.png")
+        assert lines[-1] == "38,train/dog/9.png"
+    assert run("data", "digits", "--rows", "none.csv") == 2
+    assert "'digits': has no file for each image" in capsys.readouterr().err
+    assert not (tmp_path / "none.csv").exists()
+
+
 def test_a_study_on_a_folder_names_it_and_keeps_its_name(root: Path, tmp_path: Path) -> None:
     def plan(place: Path, **more: object) -> Any:
         content = {

@@ -104,6 +104,10 @@ class TestOneSweep:
         assert result["default"]["trial"] == 0
         assert result["spread"]["gap/avg"]["n"] == 3
         assert result["references"]["mia/asr"]["n"] == 2
+        assert result["references"]["mia/asr"]["sd"] is not None
+        # Two references have one distance to each other: no spread of distances.
+        assert result["references"]["gap/avg"]["sd"] is None
+        assert result["references"]["div/js"]["sd"] is None
         assert result["original"]["gap/avg"] > 30 > result["best"][0]["gap/avg"]
         assert "references" in run.out
         assert "fresh seeds" in run.out
@@ -209,6 +213,8 @@ class TestOneSweep:
         self, command: Command, home: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         before, trials = files(home), optuna_trials(home)
+        drawn = (study_folder(home) / "report.html").stat().st_mtime_ns
+        took = json.loads((study_folder(home) / "summary.json").read_text())["seconds"]
         rows = read_trials(study_folder(home) / "trials.parquet")
         monkeypatch.setattr(
             command_session, "connected", lambda address: pytest.fail("Ray was needed")
@@ -216,6 +222,8 @@ class TestOneSweep:
         run = command("sweep", home)
         assert run.code == 0, run.err
         assert "0 to train, 3 cached" in run.err
+        assert run.result["seconds"] == took
+        assert (study_folder(home) / "report.html").stat().st_mtime_ns == drawn
         assert files(home) == before
         assert optuna_trials(home) == trials
         assert read_trials(study_folder(home) / "trials.parquet") == rows

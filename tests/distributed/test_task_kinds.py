@@ -105,6 +105,23 @@ def test_a_kind_keeps_its_names(home: Path, task: dict[str, Any], names: str) ->
     assert found(planned(home, task)) == tuple(names.split())
 
 
+@pytest.mark.parametrize(
+    ("named", "numbered"),
+    [
+        ({"kind": "class", "classes": ["7", 2]}, {"kind": "class", "classes": [2, 7]}),
+        ({"kind": "backdoor", "target": "4"}, {"kind": "backdoor", "target": 4}),
+        (
+            {"kind": "semi", "of": "class", "classes": ["1"]},
+            {"kind": "semi", "of": "class", "classes": [1]},
+        ),
+    ],
+)
+def test_names_of_classes_make_the_study_of_their_numbers(
+    home: Path, named: dict[str, Any], numbered: dict[str, Any]
+) -> None:
+    assert found(planned(home, named)) == found(planned(home, numbered))
+
+
 def test_every_kind_is_pinned() -> None:
     assert {task["kind"] for task, _ in PINNED} == set(TASKS)
 

@@ -140,8 +140,8 @@ def test_a_complete_trial_without_a_number_is_marked_above() -> None:
 def test_hovering_a_trial_tells_epochs_and_hyperparameters() -> None:
     (complete,) = named(best_so_far(report_data(search())), "complete")
     first, second = complete.customdata[:2]
-    assert list(first) == [3, 1e-6, 1e-4, 0.0, "1", "mixblock"]
-    assert list(second) == [3, 1e-5, "not used", 0.7, "2", "mixup"]
+    assert list(first) == ["3 epochs", 1e-6, 1e-4, 0.0, "1", "mixblock"]
+    assert list(second) == ["3 epochs", 1e-5, "not used", 0.7, "2", "mixup"]
     for place, name in enumerate(AXES, start=1):
         assert f"{name} %{{customdata[{place}]}}" in complete.hovertemplate
 
