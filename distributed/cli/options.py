@@ -121,10 +121,16 @@ def home_folder(home: Path | None) -> Path:
     """Return the home: the one given, else MIXUNLEARN_HOME, else ./runs.
 
     Raises:
-        InputError: it names a user who does not exist.
+        InputError: it names a user who does not exist, or links lead in a circle.
     """
     chosen = home or Path(os.environ.get("MIXUNLEARN_HOME") or "runs")
     try:
-        return chosen.expanduser()
+        folder = chosen.expanduser()
     except RuntimeError as error:
         raise InputError("--home", str(chosen), "no such user; choose another folder") from error
+    try:
+        folder.resolve()
+    except RuntimeError as error:
+        remedy = "its links lead in a circle; choose another folder"
+        raise InputError("--home", str(chosen), remedy) from error
+    return folder

@@ -10,6 +10,13 @@ from mixunlearn.atomic import replacing
 from mixunlearn.errors import CorruptError
 
 NIGHT_FILE = "night.json"
+# What a damaged record raises; RecursionError: lists in lists, thousands deep.
+DAMAGES = (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
+
+
+def _refused(constant: str) -> None:
+    """Refuse NaN and Infinity, which Python would read and `--json` could not write."""
+    raise ValueError(f"{constant} is not JSON")
 
 
 class Nights:
@@ -37,8 +44,11 @@ class Nights:
         if not path.exists():
             return None
         try:
-            return NightRecord.from_json(json.loads(path.read_text()))
-        except (OSError, ValueError, TypeError, KeyError) as error:
+            record = NightRecord.from_json(json.loads(path.read_text(), parse_constant=_refused))
+            if record.date != night:
+                raise ValueError(f"it is the record of {record.date}")
+            return record
+        except DAMAGES as error:
             remedy = "fix it, or remove it: the night is then run again"
             raise CorruptError(f"{path} cannot be read ({one_line(error)}); {remedy}") from error
 
