@@ -1,6 +1,7 @@
 """Mistakes in words: names, numbers, options and addresses, for all commands."""
 
 import os
+import shlex
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from tests.mistakes import (
     assert_refused,
     case,
     link,
+    matches,
     named,
     quoted,
 )
@@ -300,6 +302,39 @@ OPTIONS = [
     setting("search.trials=08", "search.trials = '08': must be a whole number, for example 8"),
     setting("search.trials=~", "search.trials = None: must be a whole number, for example 8"),
 ]
+# What Typer refuses: how the command is used, and what is wrong.
+USAGE = {
+    "report": "Missing argument 'STUDY'", "export": "Missing argument 'STUDY'",
+    "sync": "Missing argument 'STUDY'", "rerun": "Missing argument 'RUN_ID|STUDY/TRIAL'",
+    "nightly": "Missing argument 'PLAN'", "compare": "Missing argument 'COMPARISON'",
+    "references": "Missing argument 'EXPERIMENT'", "report --": "Missing argument 'STUDY'",
+    "export a b": "unexpected extra argument", "sync a b": "unexpected extra argument",
+    "doctor now": "unexpected extra argument", "ui now": "unexpected extra argument",
+    "export a --format": "requires an argument", "export a --output": "requires an argument",
+    "nightly a --date": "requires an argument", "compare a --only": "requires an argument",
+    "submit --status": "requires an argument", "sweep a --set": "requires an argument",
+    "sweep a --home": "requires an argument", "ui --dashboard": "requires an argument",
+    "report a --format csv": "No such option", "sync a --trials 3": "No such option",
+    "references a --promote": "No such option", "data a --dry-run": "No such option",
+    "sweep -x a": "No such option", "nightly a --histroy": "No such option",
+    "ui --port x": "not a valid int", "ui --port 1.5": "not a valid int",
+    "ui --port ''": "not a valid int", "sweep a --trials 1e3": "not a valid int",
+    "submit a --trials 0x3": "not a valid int", "sweep a --promote=yes": "does not take a value",
+    "sweep a --json=1": "does not take a value", "sweep a --dry-run=no": "does not take a value",
+    "sweeep a": "No such command", "Sweep a": "No such command", "''": "No such command",
+    "sweep,a": "No such command",
+}
+# What `doctor` finds: the check that fails, and its remedy.
+FINDINGS = {
+    "--address nonsense": "ray: …", "--address 127.0.0.1:99999": "ray: …",
+    "--address ray://": "ray: …", "--address 127.0.0.1:9": "ray: …",
+    "--home experiment.yaml": "home: …", "--home experiment.yaml/x": "disk: …",
+    "--set storage.files=s3://": "files: …", "--set storage.files=floppy://x": "files: …",
+    "--set storage.files=experiment.yaml": "files: …",
+    "--set tracking.uri=sqlite:///experiment.yaml": "tracking: …",
+    "--set tracking.uri=http://127.0.0.1:9": "tracking: …",
+    "--set storage.study=sqlite:///plan.yaml": "study: …",
+}
 # fmt: on
 
 
@@ -311,3 +346,27 @@ def test_a_mistake_in_words_costs_one_line(
     mistake: Mistake, judge: Judge, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert_refused(mistake, judge, capfd)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(("line", "said"), USAGE.items(), ids=ascii)
+def test_a_command_that_there_is_not_is_explained(
+    line: str, said: str, judge: Judge, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert judge.run(tuple(shlex.split(line))) == 2
+    printed = capfd.readouterr()
+    assert printed.out == ""
+    assert said in " ".join(printed.err.replace("│", "").split())
+    assert "Traceback" not in printed.err
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(("options", "found"), FINDINGS.items(), ids=ascii)
+def test_the_doctor_tells_every_failure_with_its_remedy(
+    options: str, found: str, judge: Judge, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert judge.run(("doctor", *shlex.split(options))) == 1
+    printed = capfd.readouterr()
+    assert printed.err == ""
+    failed = [line for line in printed.out.splitlines() if line.startswith("fail ")]
+    assert any(matches(line, f"fail {found} → …") for line in failed), printed.out
