@@ -37,7 +37,11 @@ tasks: {class: {kind: class, classes: [0]}}
 FILES = {"experiment.yaml": EXPERIMENT, "plan.yaml": PLAN, "comparison.yaml": COMPARISON}
 # A command that is refused later, for a record it reads, has asked for a lock before.
 LOCK = "driver.lock"
-VARIABLES = ("MIXUNLEARN_HOME", "MLFLOW_TRACKING_URI", "MLFLOW_ALLOW_FILE_STORE", "RAY_ADDRESS")
+VARIABLES = (
+    *("MIXUNLEARN_HOME", "MIXUNLEARN_SMTP_PASSWORD", "MIXUNLEARN_WEBHOOK"),
+    *("MLFLOW_TRACKING_URI", "MLFLOW_ALLOW_FILE_STORE"),
+    *("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"),
+)
 
 Make = Callable[[Path], None]
 Content = Mapping[str, tuple[int, int, int]]

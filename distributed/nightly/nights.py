@@ -14,11 +14,6 @@ NIGHT_FILE = "night.json"
 DAMAGES = (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
 
-def _refused(constant: str) -> None:
-    """Refuse NaN and Infinity, which Python would read and `--json` could not write."""
-    raise ValueError(f"{constant} is not JSON")
-
-
 class Nights:
     """The nights of a plan, under the home.
 
@@ -84,3 +79,8 @@ class Nights:
         days = (night - earlier[-1]).days
         # Older nights would be outside the window of every later verdict.
         return [night - timedelta(days=ago) for ago in range(min(days - 1, most), 0, -1)]
+
+
+def _refused(constant: str) -> None:
+    """Refuse NaN and Infinity, which Python would read and `--json` could not write."""
+    raise ValueError(f"{constant} is not JSON")
