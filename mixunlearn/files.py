@@ -64,8 +64,11 @@ class Files:
         """Return the folder at a path or an address such as `s3://bucket/folder?region=...`."""
         if isinstance(place, str) and "://" in place:
             return cls(place)
-        # Absolute, because a worker may have another working folder.
-        return cls(Path(place).expanduser().resolve().as_uri())
+        try:
+            # Absolute, because a worker may have another working folder.
+            return cls(Path(place).expanduser().resolve().as_uri())
+        except RuntimeError as error:  # no such user, or links that lead in a circle
+            raise InputError("storage.files", str(place), f"{error}; correct the path") from error
 
     def patiently(self) -> "Files":
         """Return this folder such that everything waits while its address does not answer.

@@ -48,9 +48,9 @@ def compare(
     """
 
     def command() -> Outcome:
-        from distributed.cluster.connection import local
+        from distributed.cluster.connection import local, require_answer
         from distributed.compare.cells import Plans, cells, chosen
-        from distributed.compare.run import run_comparison
+        from distributed.compare.run import missing, run_comparison
         from distributed.config.comparison import read_comparison
 
         wanted = read_comparison(comparison, settings or [])
@@ -63,6 +63,8 @@ def compare(
                 plans.of(cell)  # raises on any error in the cell, before the first study runs
         if dry_run:
             return _dry_comparison(wanted, some, plans)
+        if missing(some, plans):
+            require_answer(address)
         with open_session(address) as session:
             # The tables show all cells, also those that `--only` leaves out.
             failures = run_comparison(wanted, some, found, plans, session)

@@ -64,10 +64,11 @@ def nightly(
 
         wanted, experiments = read_nightly(plan, settings or [])
         place = home_folder(home)
-        if history:
-            return _history(Nights(place, wanted.name))
         # In the plan's time zone: two machines must mean the same night.
         night = _date(date) or wanted.today(datetime.now(tz=UTC))
+        if history:
+            return _history(Nights(place, wanted.name))
+        here = local(address)  # raises if it is no address, before anything is written
         with open_session(address) as session:
             record = run_nights(
                 wanted,
@@ -76,7 +77,7 @@ def nightly(
                 session,
                 place,
                 command=f"mixunlearn nightly {plan}",
-                local=local(address),
+                local=here,
                 force=force,
             )
         return _of_night(record, Nights(place, wanted.name))

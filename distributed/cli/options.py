@@ -139,13 +139,18 @@ def home_folder(home: Path | None) -> Path:
     group to which the home was given (`chmod g+rwxs`).
 
     Raises:
-        InputError: it names a user who does not exist.
+        InputError: it names a user who does not exist, or links lead in a circle.
     """
     chosen = home or Path(os.environ.get("MIXUNLEARN_HOME") or "runs")
     try:
         folder = chosen.expanduser()
     except RuntimeError as error:
         raise InputError("--home", str(chosen), "no such user; choose another folder") from error
+    try:
+        folder.resolve()
+    except RuntimeError as error:
+        remedy = "its links lead in a circle; choose another folder"
+        raise InputError("--home", str(chosen), remedy) from error
     # Here alone, and not file by file: also what SQLite, MLflow and Ray write holds records.
     os.umask(0o007 if _for_a_group(folder) else 0o077)
     return folder

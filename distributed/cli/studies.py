@@ -1,5 +1,6 @@
 """Commands on an existing study: `sync`, `rerun`, `report`, `export`."""
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -29,6 +30,12 @@ from mixunlearn.wording import counted
 
 if TYPE_CHECKING:
     from distributed.plan.plan import Plan
+
+# Why no file can be written at a place; a full disk is no bad input and has another exit code.
+UNSUITABLE = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT),
+    *(errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG),
+}
 
 
 def sync(
@@ -117,10 +124,12 @@ def write_report(
         names = list(dict.fromkeys(studies))  # each once, in the given order
         plans = [find_study(name, settings or [], home_folder(home)) for name in names]
         path = output or (plans[0].folder if len(plans) == 1 else home_folder(home)) / REPORT
+        file = _file(path)
+        found = [report_data_of(plan) for plan in plans]
         with _writing(path):
-            write_page([report_data_of(plan) for plan in plans], path)
+            write_page(found, file)
         console().print(str(path), soft_wrap=True)
-        size = path.stat().st_size
+        size = file.stat().st_size
         return Outcome(result={"path": str(path), "bytes": size, "studies": names})
 
     run_command(command, as_json=as_json, verbose=verbose)
@@ -193,8 +202,26 @@ def _replace(path: Path, content: bytes) -> None:
     """Replace a file as a whole; if that fails, the old file stays."""
     from mixunlearn.atomic import replacing
 
-    with _writing(path), replacing(path) as temporary:
+    with _writing(path), replacing(_file(path)) as temporary:
         temporary.write_bytes(content)
+
+
+def _file(path: Path) -> Path:
+    """Return the file that the user means, past all links.
+
+    Raises:
+        InputError: no file can be there, or something else is.
+    """
+    try:
+        with _writing(path):
+            file = path.expanduser().resolve()
+            taken = file.exists() and not file.is_file()
+    except RuntimeError as error:  # no such user, or links that lead in a circle
+        raise _refused(path, error) from error
+    # A rename would replace a device such as /dev/null, for everybody on this machine.
+    if taken:
+        raise _refused(path, "Is a directory" if file.is_dir() else "Not a regular file")
+    return file
 
 
 @contextmanager
@@ -202,7 +229,11 @@ def _writing(path: Path) -> Iterator[None]:
     """Explain why a file cannot be written where the user wants it."""
     try:
         yield
-    # Not every OSError: a full disk is no bad input and has another exit code.
-    except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
-        remedy = f"cannot be written ({error.strerror}); choose another file"
-        raise InputError("--output", str(path), remedy) from error
+    except OSError as error:
+        if error.errno not in UNSUITABLE:
+            raise
+        raise _refused(path, error.strerror) from error
+
+
+def _refused(path: Path, reason: object) -> InputError:
+    return InputError("--output", str(path), f"cannot be written ({reason}); choose another file")

@@ -33,12 +33,19 @@ QUIET = {
 
 
 def local(address: str | None) -> bool:
-    """Return whether trials will run on this machine, on a Ray that we start."""
+    """Return whether trials will run on this machine, on a Ray that we start.
+
+    Raises:
+        InputError: it is not an address.
+    """
     return _chosen(address) == "local"
 
 
 def _chosen(address: str | None) -> str:
-    return address or os.environ.get("RAY_ADDRESS") or "local"
+    chosen = address or os.environ.get("RAY_ADDRESS") or "local"
+    if chosen not in {"local", "auto"}:
+        _host_and_port(chosen)
+    return chosen
 
 
 def require_answer(address: str | None) -> None:

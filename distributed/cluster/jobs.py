@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -275,6 +276,7 @@ def dashboard(address: str | None) -> str:
     try:
         parts = urlsplit(chosen)
         usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+        usable = usable and not re.search(r"\s", chosen)
     except ValueError:
         usable = False
     if not usable:

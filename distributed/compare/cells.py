@@ -78,7 +78,7 @@ def chosen(found: Sequence[Cell], only: str | None) -> list[Cell]:
         InputError: no such axis or name, or no selected cell has an experiment.
     """
     wanted: dict[str, set[str]] = {}
-    for word in only.split(",") if only else ():
+    for word in only.split(",") if only is not None else ():
         axis, _, name = (part.strip() for part in word.partition("="))
         if axis not in AXES:
             remedy = f"write axis=name, for example method=finetune; {known_names(axis, AXES)}"

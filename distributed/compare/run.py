@@ -37,6 +37,11 @@ def done(plan: Plan) -> bool:
     return sum(trials.values()) >= plan.trials
 
 
+def missing(cells: Sequence[Cell], plans: Plans) -> list[Cell]:
+    """Return the cells whose studies are still to be run."""
+    return [cell for cell in cells if cell.experiment and not done(plans.of(cell))]
+
+
 def run_comparison(
     comparison: Comparison,
     cells: Sequence[Cell],
@@ -57,14 +62,14 @@ def run_comparison(
         Interrupted: a stop was requested; the tables show all results so far.
     """
     wanted = [cell for cell in cells if cell.experiment]
-    missing = [cell for cell in wanted if not done(plans.of(cell))]
-    count = Count(len(wanted), len(wanted) - len(missing))
+    to_run = missing(wanted, plans)
+    count = Count(len(wanted), len(wanted) - len(to_run))
     failures: dict[str, str] = {}
     folder = folder_of(comparison, plans.home)
     folder.mkdir(parents=True, exist_ok=True)
     with tracked(plans.of(wanted[0]), folder, session) as (tracker, tags):
         try:
-            for cell in missing:
+            for cell in to_run:
                 session.stop.check()
                 said = f"cell {count.done + 1} of {count.total}: {cell.title}{count.left()}"
                 session.progress.show(said, event=True)

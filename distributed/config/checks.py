@@ -45,6 +45,13 @@ def check_tracking(key: str, uri: str) -> None:
     raise InputError(key, redact(uri), f"must be an address like {example}")
 
 
+def check_tracking_variable(uri: str | None) -> None:
+    """Check MLFLOW_TRACKING_URI, which counts if the experiment sets no address."""
+    address = os.environ.get("MLFLOW_TRACKING_URI")
+    if address and not uri:
+        check_tracking("MLFLOW_TRACKING_URI", address)
+
+
 def check_names(experiment: Experiment) -> None:
     """Check that the registries know the data source and the method."""
     names: list[tuple[str, str, Iterable[str]]] = [

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from distributed.config.errors import translated
 from distributed.config.section import Section, Seed
@@ -12,8 +13,15 @@ from distributed.config.yaml_file import put, read_file
 from mixunlearn.data.names import known_names
 from mixunlearn.errors import InputError
 
-# No commas and no equals signs: `--only axis=name,axis=name` is split at them.
-Name = Annotated[str, Field(min_length=1, max_length=60, pattern=r"^[^,=\n]+$")]
+
+def _name(text: str) -> str:
+    # `--only axis=name,axis=name` is split at these signs, and cuts blanks off.
+    if set(text) & {",", "="} or not text.isprintable() or text != text.strip():
+        raise PydanticCustomError("name", "must be one line without , and = and blanks around it")
+    return text
+
+
+Name = Annotated[str, Field(min_length=1, max_length=60), AfterValidator(_name)]
 # What may differ between data sets; everything else is the same for all cells, to be comparable.
 OF_DATA = ("data", "model", "references", "resources")
 
@@ -58,7 +66,7 @@ def read_comparison(path: Path, settings: Sequence[str] = ()) -> Comparison:
     Raises:
         InputError: no such file, not YAML, or an unknown key or invalid value.
     """
-    content = read_file(path)
+    content = read_file(path, "COMPARISON")
     put(content, settings)
     try:
         comparison = Comparison.model_validate(content)

@@ -19,11 +19,17 @@ REMEDIES = {  # format strings, by the type of pydantic's error
     "model_attributes_type": "must be a mapping, for example {{kind: class}}",
     "literal_error": "must be {expected}",
     "string_pattern_mismatch": "must be letters, digits and . _ - and start with a letter or digit",
+    "string_too_short": "must not be empty",
     "string_too_long": "must have at most {max_length} characters",
+    "too_short": "must not be empty",
+    "too_long": "must have at most {max_length} entries",
     "greater_than": "must be above {gt:g}",
     "greater_than_equal": "must be at least {ge:g}",
     "less_than_equal": "must be at most {le:g}",
 }
+
+
+OF_A_NAME = "[key]"  # how pydantic marks that a name in a mapping is wrong, not what it stands for
 
 
 def translated(
@@ -37,6 +43,8 @@ def translated(
         missing: where the user finds an example with the missing key.
     """
     place = [str(part) for part in error["loc"]]
+    if place[-1:] == [OF_A_NAME]:  # the name itself is the value
+        place = place[:-2]
     key, value = ".".join(place), error["input"]
     if error["type"] == "extra_forbidden":
         return InputError(key, value, unknown(place))

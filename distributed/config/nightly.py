@@ -92,7 +92,7 @@ def read_nightly(path: Path, settings: Sequence[str] = ()) -> tuple[Nightly, lis
     Raises:
         InputError: no such file, not YAML, or an unknown key or impossible value.
     """
-    content = read_file(path)
+    content = read_file(path, "PLAN")
     put(content, settings)
     try:
         nightly = Nightly.model_validate(content)

@@ -19,6 +19,7 @@ from distributed.config.checks import (
     check_record,
     check_storage,
     check_tracking,
+    check_tracking_variable,
 )
 from distributed.config.errors import translated
 from distributed.config.experiment import Data, Experiment, Limit, Storage, Tracking
@@ -75,8 +76,14 @@ def read_storage(settings: Iterable[str] = ()) -> Storage:
 
 
 def read_tracking(settings: Iterable[str] = ()) -> Tracking:
-    """Return the `tracking` section that `tracking.key=value` settings make."""
-    return _alone(settings, {}).tracking
+    """Return the `tracking` section that `tracking.key=value` settings make.
+
+    Raises:
+        InputError: an address is none, also that in MLFLOW_TRACKING_URI if it counts.
+    """
+    tracking = _alone(settings, {}).tracking
+    check_tracking_variable(tracking.uri)
+    return tracking
 
 
 def _alone(settings: Iterable[str], content: dict[str, Any]) -> Experiment:

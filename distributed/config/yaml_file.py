@@ -106,8 +106,8 @@ _Loader.add_implicit_resolver(
 )
 
 
-def read_file(path: Path) -> dict[str, Any]:
-    """Return the mapping in a YAML file.
+def read_file(path: Path, key: str = "EXPERIMENT") -> dict[str, Any]:
+    """Return the mapping in a YAML file; `key` is what messages call the file.
 
     Raises:
         InputError: no such file, not a text file, not YAML, or not a mapping.
@@ -116,14 +116,15 @@ def read_file(path: Path) -> dict[str, Any]:
         content = _load(read_regular(path, LARGEST).decode("utf-8-sig"))
     # Before ValueError, of which it is a subclass.
     except UnicodeDecodeError as error:
-        raise _unreadable(path, "not a text file in UTF-8") from error
+        raise _unreadable(key, path, "not a text file in UTF-8") from error
     except OSError as error:
         reason = error.strerror or str(error)
-        raise _unreadable(path, reason[:1].lower() + reason[1:]) from error
+        raise _unreadable(key, path, reason[:1].lower() + reason[1:]) from error
     except ValueError as error:
-        raise _unreadable(path, f"not valid YAML: {error}") from error
+        raise _unreadable(key, path, f"not valid YAML: {error}") from error
     if not isinstance(content, dict):
-        raise _unreadable(path, "empty" if content is None else "not a mapping of keys to values")
+        what = "empty" if content is None else "not a mapping of keys to values"
+        raise _unreadable(key, path, what)
     return content
 
 
@@ -175,5 +176,5 @@ def _load(text: str) -> Any:  # noqa: ANN401 (YAML holds anything)
         raise ValueError("nested too deeply") from error
 
 
-def _unreadable(path: Path, reason: str) -> InputError:
-    return InputError("EXPERIMENT", str(path), f"{reason}; presets are in experiments/")
+def _unreadable(key: str, path: Path, reason: str) -> InputError:
+    return InputError(key, str(path), f"{reason}; presets are in experiments/")

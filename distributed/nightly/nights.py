@@ -10,6 +10,8 @@ from mixunlearn.atomic import replacing
 from mixunlearn.errors import CorruptError
 
 NIGHT_FILE = "night.json"
+# What a damaged record raises; RecursionError: lists in lists, thousands deep.
+DAMAGES = (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
 
 class Nights:
@@ -37,8 +39,11 @@ class Nights:
         if not path.exists():
             return None
         try:
-            return NightRecord.from_json(json.loads(path.read_text()))
-        except (OSError, ValueError, TypeError, KeyError) as error:
+            record = NightRecord.from_json(json.loads(path.read_text(), parse_constant=_refused))
+            if record.date != night:
+                raise ValueError(f"it is the record of {record.date}")
+            return record
+        except DAMAGES as error:
             remedy = "fix it, or remove it: the night is then run again"
             raise CorruptError(f"{path} cannot be read ({one_line(error)}); {remedy}") from error
 
@@ -74,3 +79,8 @@ class Nights:
         days = (night - earlier[-1]).days
         # Older nights would be outside the window of every later verdict.
         return [night - timedelta(days=ago) for ago in range(min(days - 1, most), 0, -1)]
+
+
+def _refused(constant: str) -> None:
+    """Refuse NaN and Infinity, which Python would read and `--json` could not write."""
+    raise ValueError(f"{constant} is not JSON")

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from distributed.config.checks import check_tracking
+from distributed.config.checks import check_tracking_variable
 from distributed.config.experiment import Experiment
 from distributed.plan.plan import Plan
 from distributed.runtime.addresses import nearest_folder
@@ -45,9 +45,7 @@ def require_starts(starts: Sequence[Mapping[str, Any]], space: Space) -> None:
 
 def require_tracking(experiment: Experiment) -> None:
     """Check MLFLOW_TRACKING_URI, which counts if the experiment sets no address."""
-    address = os.environ.get("MLFLOW_TRACKING_URI")
-    if address and not experiment.tracking.uri:
-        check_tracking("MLFLOW_TRACKING_URI", address)
+    check_tracking_variable(experiment.tracking.uri)
 
 
 def require_measurable(plan: Plan) -> None:

@@ -94,12 +94,13 @@ def _from_study(
 ) -> tuple[Plan, RecordedTrial]:
     plan = find_study(study, settings, home)
     with closing(open_study(plan)) as record:
-        rows = {row["trial"]: row for row in record.rows()}
-        if not number.isdecimal() or int(number) not in rows:
-            last = f", the last is {max(rows)}" if rows else ""
+        # By its text: `int` takes other spellings too, and refuses very long ones.
+        rows = {str(row["trial"]): row for row in record.rows()}
+        if number not in rows:
+            last = f", the last is {max(map(int, rows))}" if rows else ""
             remedy = f"not a finished trial of {study}; {len(rows)} are finished{last}"
             raise InputError("TRIAL", number, remedy)
-        row, config = rows[int(number)], record.config(int(number))
+        row, config = rows[number], record.config(int(number))
         code = record.code(int(number))
     return plan, RecordedTrial(
         study=study,

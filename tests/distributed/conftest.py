@@ -12,6 +12,7 @@ from distributed.cli import app as cli
 from distributed.tracking import server
 from tests.databases import Copies
 from tests.fixtures import Command, Run
+from tests.mistakes import Judge, old_home
 from tests.postgres import started_postgres
 from tests.warm import COLD
 
@@ -46,6 +47,19 @@ def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         if not COLD:
             patch.setattr(server, "make_database", Copies(tmp_path_factory.mktemp("databases")))
         yield
+
+
+@pytest.fixture(scope="session")
+def kept_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return old_home(tmp_path_factory.mktemp("kept"))
+
+
+@pytest.fixture
+def judge(kept_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Judge:
+    """Types mistakes in a folder next to a finished study."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    return Judge(folder, kept_home, monkeypatch)
 
 
 @pytest.fixture(scope="session")

@@ -532,7 +532,7 @@ MAIL = {"host": "mail.example.org", "from": "a@b.example", "to": [TO]}
         ({"webhook": "https://host/path"}, "webhook", "must be true or false"),
         ({"mail": {**MAIL, "password": "x"}}, "mail.password", "Extra inputs"),
         ({"mail": {**MAIL, "sender": "x@y"}}, "mail.sender", "Extra inputs"),
-        ({"mail": {**MAIL, "to": []}}, "mail.to", "at least 1 item"),
+        ({"mail": {**MAIL, "to": []}}, "mail.to", "must not be empty"),
         ({"mail": {**MAIL, "to": ["c@d\nBcc: e@f"]}}, "mail.to.0", "must be an address"),
         ({"mail": {**MAIL, "to": ["c@d\n"]}}, "mail.to.0", "must be an address"),
         ({"mail": {**MAIL, "from": "a@b, c@d"}}, "mail.from", "must be an address"),
