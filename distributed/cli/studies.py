@@ -34,21 +34,27 @@ def sync(
     study: Annotated[
         str, typer.Argument(metavar="STUDY", help="A study's name: a folder in HOME/studies.")
     ],
+    recreate: Annotated[
+        bool, typer.Option("--recreate", help="Make runs again that were deleted in MLflow.")
+    ] = False,
     settings: Settings = None,
     home: Home = None,
     address: Unused = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Rebuild trials.parquet and the MLflow runs from the record of a study."""
+    """Rebuild trials.parquet and the MLflow runs from the record of a study.
+
+    A run that somebody has deleted in MLflow stays deleted, unless --recreate asks for a new one.
+    """
 
     def command() -> Outcome:
         from distributed.plan.make import find_study
         from distributed.search.sweep import sync as write
 
-        plan = find_study(study, settings or [], home_folder(home))
+        plan = find_study(study, settings or [], home_folder(home), tracks=True)
         with open_session(None) as session:  # starts no Ray
-            trials, problems = write(plan, session)
+            trials, problems = write(plan, session, recreate=recreate)
         console().print(f"{study}: {trials} trials written to trials.parquet and MLflow")
         result = {"study": study, "trials": trials, "problems": problems}
         return Outcome(result=result, code=FAILED if problems else DONE)

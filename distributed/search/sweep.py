@@ -16,7 +16,7 @@ from distributed.search.outputs import (
     write_json,
     write_report,
 )
-from distributed.search.report_data import linked, make_report_data
+from distributed.search.report_data import begun, linked, make_report_data
 from distributed.search.runs import (
     SYNC_TIMEOUT_S,
     TRACKING_TIMEOUT_S,
@@ -32,8 +32,11 @@ from distributed.search.test_evaluation import TestEvaluator, test_tasks
 from distributed.search.trial_callback import TrialCallback
 from distributed.search.trials import fill_references, search
 from distributed.study.study import Study
+from distributed.tracking.server import set_aside_if_damaged
+from distributed.tracking.tags import DESCRIPTION
 from distributed.tracking.tracker import Tracker
 from mixunlearn.store import Entry
+from report.description import describe
 from report.report_data import ReportData
 from trainables.evaluate import TestTask
 
@@ -152,8 +155,13 @@ def evaluate_on_test(
     return test_evaluator.results(tasks)
 
 
-def sync(plan: Plan, session: Session) -> tuple[int, list[str]]:
+def sync(plan: Plan, session: Session, *, recreate: bool = False) -> tuple[int, list[str]]:
     """Rebuild trials.parquet and the MLflow runs from the study.
+
+    Args:
+        plan: plan of the study.
+        session: the session of the command.
+        recreate: whether runs that somebody has deleted in MLflow are made again.
 
     Returns:
         The number of its finished trials, and what could not be delivered to MLflow.
@@ -162,7 +170,11 @@ def sync(plan: Plan, session: Session) -> tuple[int, list[str]]:
         MixUnlearnError: another process has locked the study.
     """
     lock, problems = session.lock(plan), list[str]()
-    with tracked(plan, session, problems, SYNC_TIMEOUT_S) as (tracker, _):
+    set_aside_if_damaged(plan.tracking_uri, session.progress.say)
+    with tracked(plan, session, problems, SYNC_TIMEOUT_S, running=False, recreate=recreate) as (
+        tracker,
+        _,
+    ):
         study = session.open(plan, lock)
         # `sync` trains nothing: it also works where the models are lost.
         if not plan.references.missing():
@@ -178,9 +190,22 @@ def sync(plan: Plan, session: Session) -> tuple[int, list[str]]:
             runs = {**callback.run_ids, **tracker.run_ids(SYNC_TIMEOUT_S)}
             report_data = linked(plan, make_report_data(plan, study, summary), runs)
             _report(plan, report_data, test_evaluator.results(tasks), tracker, session)
+        else:
+            _end(plan, summary, len(callback.rows), tracker)
     if plan.shared:
         publish(plan)
     return len(callback.rows), problems
+
+
+def _end(plan: Plan, summary: Mapping[str, Any], ended: int, tracker: Tracker) -> None:
+    """End the run of a study that cannot be reported now: nobody runs it."""
+    if not summary:
+        tracker.set_tags(None, {DESCRIPTION: describe(begun(plan))})
+    # A study is complete if its verdict is about all its trials.
+    complete = summary and sum(summary["trials"].values()) == ended
+    tracker.finish_study(
+        "complete" if complete else "stopped", best_metrics(summary) if complete else {}
+    )
 
 
 def report_data_of(plan: Plan) -> ReportData:

@@ -2,8 +2,11 @@
 
 import contextlib
 import importlib
+import itertools
 import logging
 import os
+import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,8 +32,15 @@ DEFAULTS = {
     "MLFLOW_LOGGING_LEVEL": "WARNING",  # no lines about every migration of a new database
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # standard output belongs to --json
 }
+UNKNOWN_USER = {"UNAUTHENTICATED", "PERMISSION_DENIED"}  # MLflow's error codes
+CREDENTIALS = (
+    "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN; they are "
+    "not saved with a study"
+)
 # Errors that would be the same at a retry; everything else is retried.
 REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST"}
+
+DELETED = "deleted"  # MLflow's word for a run or an experiment in its trash
 
 
 def reachable(uri: str) -> str | None:
@@ -45,8 +55,14 @@ def reachable(uri: str) -> str | None:
         else:
             make_client(uri).search_experiments(max_results=1)
     except Exception as error:
-        return one_line(error)
+        return reason_of(error)
     return None
+
+
+def reason_of(error: Exception) -> str:
+    """Return why MLflow does not answer, in one line; with the remedy if it does not know us."""
+    code = getattr(error, "error_code", None)
+    return f"{code}: {CREDENTIALS}" if code in UNKNOWN_USER else one_line(error)
 
 
 def require_runs(uri: str) -> None:
@@ -134,6 +150,42 @@ def make_database(path: Path, artifacts: str | None) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def set_aside_if_damaged(uri: str, say: Callable[[str], None]) -> None:
+    """Rename a damaged SQLite file of MLflow, so that the next delivery makes a new one.
+
+    Args:
+        uri: the tracking address.
+        say: called with one line if the file was renamed.
+    """
+    path = sqlite_path(uri)
+    if path is None or not path.is_file() or (damage := _damage_of(path)) is None:
+        return
+    aside = unused_name(path.with_name(f"{path.name}.damaged"))
+    path.rename(aside)
+    say(
+        f"{path} is damaged ({damage}): it is now {aside.name}, and a new one is made; "
+        "`mixunlearn sync STUDY` brings each other study back"
+    )
+
+
+def unused_name(path: Path) -> Path:
+    """Return a path that does not exist: the given one, or one with a number at its end."""
+    names = itertools.chain([path], (Path(f"{path}{n}") for n in itertools.count(2)))
+    return next(each for each in names if not each.exists())
+
+
+def _damage_of(path: Path) -> str | None:
+    """Return why SQLite cannot read a file completely; `None` if it can, or if it is locked."""
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as database:
+            (answer,) = database.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.OperationalError:  # locked, or no permission: not damaged
+        return None
+    except sqlite3.DatabaseError as error:
+        return str(error)
+    return None if answer == "ok" else str(answer)
+
+
 def make_client(uri: str) -> "MlflowClient":
     """Return a client of tracking and registry, which have the same address."""
     from mlflow import MlflowClient  # noqa: PLC0415 (takes seconds: never at start-up)
@@ -141,10 +193,19 @@ def make_client(uri: str) -> "MlflowClient":
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
+def disconnect(client: "MlflowClient") -> None:
+    """Close a client's connections to its database."""
+    # MLflow has no public way. Its registry has an engine of its own.
+    for store in (client._tracking_client.store, client._get_registry_client().store):
+        store.engine.dispose()
+
+
 def remote_run(run: "MlflowRun") -> RemoteRun:
     """Return what MLflow has of a run, as plain data."""
     return RemoteRun(
         run_id=run.info.run_id,
+        experiment_id=run.info.experiment_id,
+        deleted=run.info.lifecycle_stage == DELETED,
         status=run.info.status,
         tags=run.data.tags,
         params=run.data.params,
