@@ -40,6 +40,7 @@ CREDENTIALS = (
 # Errors that would be the same at a retry; everything else is retried.
 REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST"}
 
+_files: dict[str, tuple[int, int] | None] = {}  # by address: the file that was opened last
 DELETED = "deleted"  # MLflow's word for a run or an experiment in its trash
 
 
@@ -190,14 +191,29 @@ def make_client(uri: str) -> "MlflowClient":
     """Return a client of tracking and registry, which have the same address."""
     from mlflow import MlflowClient  # noqa: PLC0415 (takes seconds: never at start-up)
 
-    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    if file_replaced(uri):
+        # MLflow keeps connections for the whole process: they would go on with the old file. It
+        # has no public way to close them, and its registry has connections of its own.
+        for store in (client._tracking_client.store, client._get_registry_client().store):
+            store.engine.dispose()
+    _files[uri] = _file_of(uri)
+    return client
 
 
-def disconnect(client: "MlflowClient") -> None:
-    """Close a client's connections to its database."""
-    # MLflow has no public way. Its registry has an engine of its own.
-    for store in (client._tracking_client.store, client._get_registry_client().store):
-        store.engine.dispose()
+def file_replaced(uri: str) -> bool:
+    """Return whether an SQLite file was removed or replaced since this process opened it."""
+    return uri in _files and _files[uri] != _file_of(uri)
+
+
+def _file_of(uri: str) -> tuple[int, int] | None:
+    """Return which file an SQLite address leads to at present; `None` without one."""
+    path = sqlite_path(uri)
+    try:
+        found = path.stat() if path else None
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino) if found else None
 
 
 def remote_run(run: "MlflowRun") -> RemoteRun:

@@ -73,7 +73,6 @@ class Writer:
         self._client: MlflowClient | None = None
         self._finder: RunFinder | None = None
         self._experiments: dict[str, str] = {}  # name -> id
-        self._file: object = None  # which file the database was, if it is one
 
     def deliver(self, buffer: RunBuffer, hurried: threading.Event) -> Exception | None:
         """Send everything that waits; stop between two runs once `hurried` is set.
@@ -122,14 +121,11 @@ class Writer:
 
     def _connected(self) -> "MlflowClient":
         """Return the client; a new one knows the experiments and all runs of the study."""
-        path = sqlite_path(self._uri) if is_database(self._uri) else None
-        if self._client is not None and self._file != _identity(path):
-            # The file was removed or replaced: open connections would go on with the old one.
-            server.disconnect(self._client)
+        if self._client is None or server.file_replaced(self._uri):
             self._client = None
-        if self._client is None:
             if is_database(self._uri):
                 ask_database(self._uri)  # MLflow itself would retry for minutes
+                path = sqlite_path(self._uri)
                 if path is not None and not path.exists():
                     server.make_database(path, self._artifact_location)
             client = make_client(self._uri)
@@ -139,7 +135,7 @@ class Writer:
             parent = self._finder.find({STUDY: self._study})
             there = client.get_experiment(parent.experiment_id) if parent else None
             self._experiment_id(client, self._experiment, there)
-            self._client, self._file = client, _identity(path)
+            self._client = client
         return self._client
 
     def _experiment_id(
@@ -317,15 +313,6 @@ def _log_inputs(client: "MlflowClient", pending: PendingRun, run_id: str) -> Non
 
     if pending.inputs:
         client.log_inputs(run_id, datasets=[named(given) for given in pending.inputs])
-
-
-def _identity(path: Path | None) -> tuple[int, int] | None:
-    """Return which file a path is at present; `None` without one."""
-    try:
-        found = path.stat() if path else None
-    except OSError:
-        return None
-    return (found.st_dev, found.st_ino) if found else None
 
 
 def _link_in(path: Path) -> Path | None:

@@ -131,12 +131,10 @@ def front(real: Real) -> Iterator[Front]:
 
 
 @pytest.fixture
-def place(
-    real: Real, front: Front, request: pytest.FixtureRequest, tmp_path: Path
-) -> Iterator[Place]:
+def place(real: Real, front: Front, request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     found = Place(front.uri, None, request.node.name, tmp_path / "tracking.spool")
-    yield found
     found._replace(uri=real.link).leave()
+    return found
 
 
 @pytest.fixture
