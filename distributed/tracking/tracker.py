@@ -240,8 +240,9 @@ class Tracker:
 
         def ask() -> None:
             found = False
-            with contextlib.suppress(Exception):  # MLflow does not answer, which is told already
-                found = self._writer.has_model(name, trial_id)
+            # Not after a failed delivery: it would only wait for MLflow once more.
+            with contextlib.suppress(Exception):
+                found = not self._background.failure and self._writer.has_model(name, trial_id)
             answer.put(found)
 
         self._background.put_action(ask, at_once=True)

@@ -275,7 +275,8 @@ class TestOneSweep:
             assert [plain(row) for row in again] == [plain(row) for row in rows]
             self.look_into_mlflow(home, "another.db")
         assert not (model / "evil.pkl").exists()
-        client = mlflow.MlflowClient(registry_uri=f"sqlite:///{home / 'another.db'}")
+        uri = f"sqlite:///{home / 'another.db'}"
+        client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
         source = client.get_model_version("small", "1").source
         files = {path.name for path in Path(str(source).removeprefix("file://")).iterdir()}
         assert "MLmodel" in files
