@@ -54,7 +54,7 @@ _PAIR = re.compile(
 
 def redact(text: str) -> str:
     """Return text with all secrets of the addresses in it replaced by `***`."""
-    shown, done = [], 0
+    shown, done = list[str](), 0
     for found in _START.finditer(text):
         if found.start("scheme") >= done:
             end = _end(text, found)

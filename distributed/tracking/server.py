@@ -8,7 +8,7 @@ import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from distributed.runtime.addresses import REMOTE, ask_database, sqlite_path
 from distributed.runtime.text import one_line, redact
@@ -195,7 +195,8 @@ def make_client(uri: str) -> "MlflowClient":
     if file_replaced(uri):
         # MLflow keeps connections for the whole process: they would go on with the old file. It
         # has no public way to close them, and its registry has connections of its own.
-        for store in (client._tracking_client.store, client._get_registry_client().store):
+        inner: Any = client
+        for store in (inner._tracking_client.store, inner._get_registry_client().store):
             store.engine.dispose()
     _files[uri] = _file_of(uri)
     return client

@@ -201,9 +201,9 @@ class Writer:
     def _note_refusal(self, pending: PendingRun, reason: str) -> None:
         """Find out whether the run is refused because somebody deleted it, or for `reason`."""
         assert self._finder
-        found = pending.run_id and self._finder.by_id(pending.run_id, pending.identity)
+        found = self._finder.by_id(pending.run_id, pending.identity) if pending.run_id else None
         pending.deleted = bool(found and found.deleted)
-        if pending.run_id and not found:
+        if pending.run_id and found is None:
             remedy = f"`mixunlearn sync {self._study}` makes it again"
             self.refused.append(f"the run {pending.name} is gone from MLflow; {remedy}")
         elif not pending.deleted:
