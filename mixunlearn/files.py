@@ -22,6 +22,7 @@ from pyarrow import fs
 from mixunlearn.atomic import publish, sync
 from mixunlearn.errors import InputError, MissingError, MixUnlearnError
 from mixunlearn.patience import Answer, disk_full, patiently
+from mixunlearn.redaction import redact, redact_address
 from mixunlearn.regular import open_regular
 
 logger = logging.getLogger(__name__)
@@ -38,9 +39,6 @@ _REFUSED = re.compile(
     re.IGNORECASE,
 )
 _PROTOCOL = re.compile(r"\n|; Details: | \(Request ID|\. Detail: ")  # the rest does not help users
-_ACCOUNT = re.compile(r"://[^@\n]*:.*@")  # user:password, which may contain any character
-# Any parameter may be a key, except those three, which help to find a mistake in the address.
-_SECRET = re.compile(r"([?&](?!endpoint_override=|scheme=|region=)[^=&\s'\"]*=)[^&\n'\"]+")
 
 
 @dataclass(frozen=True, repr=False)
@@ -109,7 +107,7 @@ class Files:
         address, mark, query = self.uri.partition("?")
         if self.inside:
             address = f"{address.rstrip('/')}/{self.inside}"
-        return _redact(address + mark + query)
+        return redact_address(address + mark + query)
 
     __repr__ = __str__
 
@@ -334,10 +332,12 @@ def _resolve(uri: str) -> tuple[fs.FileSystem, str]:
         remedy = "use a folder, or an address that starts with s3://, gs://, hdfs:// or file://"
         if unsupported or isinstance(error, pa.ArrowInvalid):
             reason = "unknown kind of address" if unsupported else _reason(error)
-            raise InputError("storage.files", _redact(uri), f"{reason}; {remedy}") from None
+            raise InputError("storage.files", redact_address(uri), f"{reason}; {remedy}") from None
         raise _refusal(Files(uri), error) from None
     if not path:
-        raise InputError("storage.files", _redact(uri), "names no bucket; add it after the //")
+        raise InputError(
+            "storage.files", redact_address(uri), "names no bucket; add it after the //"
+        )
     if isinstance(filesystem, fs.S3FileSystem):
         # An address cannot express these options, so the file system is built again, as unpickling
         # would do it; all other options stay the same.
@@ -383,8 +383,4 @@ def _refusal(files: Files, error: Exception) -> MixUnlearnError:
 
 
 def _reason(error: Exception) -> str:
-    return _redact(_PROTOCOL.split(str(error).strip(), maxsplit=1)[0])[:REASON_LENGTH]
-
-
-def _redact(text: str) -> str:
-    return _SECRET.sub(r"\1***", _ACCOUNT.sub("://***@", text))
+    return redact(_PROTOCOL.split(str(error).strip(), maxsplit=1)[0])[:REASON_LENGTH]

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mixunlearn.wording import counted
-from report.notation import difference, mean_and_sd, score, three_digits, unit
+from report.notation import difference, markdown_text, mean_and_sd, score, three_digits, unit
 from report.report_data import ReportData, rerun_command
 from report.tables import BESIDE
 
@@ -16,8 +16,6 @@ LIMITS = (
     "A gap is relative to retrained references. Their number and their spread show how much of "
     "it is chance.",
 )
-# Of HTML, table cells and links: names in a card are not ours.
-ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", "|": "\\|", "[": "\\["})
 USE = """\
 ```python
 import mlflow
@@ -48,14 +46,14 @@ def model_card(report_data: ReportData) -> str:
     best = report_data.summary["best"][0]
     name, trial = str(report_data.summary["name"]), int(best["trial"])
     sections = {
-        f"{_text(name)}, trial {trial}: an unlearned classifier": _opening(report_data),
+        f"{markdown_text(name)}, trial {trial}: an unlearned classifier": _opening(report_data),
         "How near it is to retraining": _nearness(report_data, best),
-        "Limits": _list([*LIMITS, *report_data.warnings]),
+        "Limits": _list([*LIMITS, *map(markdown_text, report_data.warnings)]),
         "What was forgotten, and how": _table(("", ""), _provenance(report_data, best)),
         "Hyperparameters": _table(("name", "value"), _parameters(best)),
         "Use": USE.format(name=name),
         "Reproduce": f"```\n{rerun_command(report_data, trial)}\n```",
-        "Sources": _list([text for text in report_data.citations if text]),
+        "Sources": _list([markdown_text(text) for text in report_data.citations if text]),
     }
     marks = ["#"] + ["##"] * (len(sections) - 1)
     filled = zip(marks, sections.items(), strict=True)
@@ -63,7 +61,7 @@ def model_card(report_data: ReportData) -> str:
 
 
 def _opening(report_data: ReportData) -> str:
-    forgotten = _text(report_data.facts.get("forget set", "part of its training images"))
+    forgotten = markdown_text(report_data.facts.get("forget set", "part of its training images"))
     again = mean_and_sd(report_data.summary["spread"].get("gap/avg"))
     own = mean_and_sd(report_data.summary["references"].get("gap/avg"))
     return (
@@ -73,14 +71,15 @@ def _opening(report_data: ReportData) -> str:
 
 
 def _provenance(report_data: ReportData, best: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    yield "study", report_data.study
+    yield "study", markdown_text(report_data.study)
     yield "trial", f"{best['trial']}, {counted(best['epochs'], 'epoch')}"
-    yield from report_data.facts.items()
+    for name, value in report_data.facts.items():
+        yield markdown_text(name), markdown_text(value)
 
 
 def _parameters(best: Mapping[str, Any]) -> list[tuple[str, str]]:
     given = {name: value for name, value in best["params"].items() if value is not None}
-    return [(name, str(value)) for name, value in given.items()]
+    return [(markdown_text(name), markdown_text(str(value))) for name, value in given.items()]
 
 
 def _nearness(report_data: ReportData, best: Mapping[str, Any]) -> str:
@@ -111,14 +110,9 @@ def _metric(name: str, summary: Mapping[str, Any], best: Mapping[str, Any]) -> t
 
 
 def _table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [heading, ["---"] * len(heading), *(map(_text, row) for row in rows)]
+    lines = [heading, ["---"] * len(heading), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _list(items: Sequence[str]) -> str:
-    return "\n".join(f"- {_text(item)}" for item in items)
-
-
-def _text(value: str) -> str:
-    """Return text that stays in its table cell and is not read as markup."""
-    return " ".join(value.translate(ESCAPES).split())
+    return "\n".join(f"- {item}" for item in items)

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from mixunlearn.wording import counted
-from report.notation import three_digits
+from report.notation import markdown_text, three_digits
 from report.report_data import ReportData, hyperparameters, rerun_command
 from report.verdict import Cell, configurations, headline, metrics, with_unit
 
@@ -18,10 +18,10 @@ def describe(report_data: ReportData) -> str:
     At most `LENGTH` characters: whole lines are cut at the end, where the least important are.
     """
     sections: list[Iterable[str]] = [
-        [f"**{_text(report_data.study)}**: {_text(headline(report_data))}"],
+        [f"**{markdown_text(report_data.study)}**: {markdown_text(headline(report_data))}"],
         # Most important first: MLflow's limit cuts at the end.
         _table(report_data),
-        _listed("Warnings", [_text(warning) for warning in report_data.warnings]),
+        _listed("Warnings", [markdown_text(warning) for warning in report_data.warnings]),
         _winner(report_data),
         _costs(report_data),
         _listed("Commands", [f"{what}: `{line}`" for what, line in report_data.commands.items()]),
@@ -51,7 +51,7 @@ def _winner(report_data: ReportData) -> Iterator[str]:
         given = ", ".join(f"{name} = {value}" for name, value in hyperparameters(row).items())
         again = f"`{rerun_command(report_data, row['trial'])}`"
         epochs = counted(row["epochs"], "epoch")
-        yield f"**Trial {row['trial']}**: {_text(given)}; {epochs}; rerun: {again}"
+        yield f"**Trial {row['trial']}**: {markdown_text(given)}; {epochs}; rerun: {again}"
 
 
 def _costs(report_data: ReportData) -> Iterator[str]:
@@ -84,14 +84,7 @@ def _cell(cell: Cell) -> str:
 
 
 def _row(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(map(_text, cells))} |"
-
-
-def _text(text: str) -> str:
-    """Return text on one line, with Markdown's special characters escaped."""
-    # `|` would end a cell, `<` would hide text as HTML, a backtick would start code.
-    line = " ".join(text.split())
-    return line.replace("|", "\\|").replace("<", "&lt;").replace("`", "'").replace("*", "\\*")
+    return f"| {' | '.join(map(markdown_text, cells))} |"
 
 
 def _fitting(lines: Sequence[str]) -> str:

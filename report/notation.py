@@ -1,5 +1,6 @@
 """How metrics are written for people: units, digits and signs, the same in tables and plots."""
 
+import re
 from collections.abc import Mapping
 
 from mixunlearn.metrics.table import metric_named
@@ -16,6 +17,21 @@ TWO_DIGITS = ((99.95, ".0f"), (9.95, ".1f"), (0.95, ".1f"), (1e-4, "#.2g"), (0.0
 # 1e-300: only zero is written as 0.0; any other gap keeps a digit.
 DIFFERENCE = ((99.95, ".0f"), (0.095, ".1f"), (1e-300, ".1g"), (0.0, ".1f"))
 SCORE = ((99.95, ".0f"), (0.0, ".1f"))
+
+
+# Of links, HTML, emphasis, code and table cells.
+_MARKUP = str.maketrans({"&": "&amp;", "<": "&lt;", **{mark: f"\\{mark}" for mark in "\\|[]*`"}})
+
+
+def markdown_text(text: str) -> str:
+    """Return text on one line that Markdown shows as it is: names and errors are not ours.
+
+    Pages of MLflow would otherwise load its pictures and make links of its addresses.
+    """
+    line = " ".join(text.translate(_MARKUP).split())
+    # Some programs make a link of any address, without marks around it.
+    line = line.replace("://", "&#58;//").replace("@", "&#64;")
+    return re.sub(r"(?i)\b(www)\.", r"\1&#46;", line)
 
 
 def unit(metric: str) -> str:

@@ -46,6 +46,9 @@ def sync(
         bool,
         typer.Option("--from-table", help="First make a lost record anew from trials.parquet."),
     ] = False,
+    recreate: Annotated[
+        bool, typer.Option("--recreate", help="Make runs again that were deleted in MLflow.")
+    ] = False,
     settings: Settings = None,
     home: Home = None,
     address: Unused = None,
@@ -56,15 +59,16 @@ def sync(
 
     If the record itself is lost, --from-table makes it anew from trials.parquet. The epochs
     before a trial's last one are then lost.
+    A run that somebody has deleted in MLflow stays deleted, unless --recreate asks for a new one.
     """
 
     def command() -> Outcome:
         from distributed.plan.make import find_study
         from distributed.search.sweep import sync as write
 
-        plan = find_study(study, settings or [], home_folder(home))
+        plan = find_study(study, settings or [], home_folder(home), tracks=True)
         with open_session(None) as session:  # starts no Ray
-            trials, problems = write(plan, session, from_table=from_table)
+            trials, problems = write(plan, session, from_table=from_table, recreate=recreate)
         console().print(f"{study}: {counted(trials, 'trial')} written to trials.parquet and MLflow")
         result = {"study": study, "trials": trials, "problems": problems}
         return Outcome(result=result, code=FAILED if problems else DONE)

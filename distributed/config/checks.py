@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 
 from distributed.config.experiment import Experiment, Model
-from distributed.runtime.text import redact
+from distributed.runtime.text import redact_address
 from mixunlearn.data import SOURCES
 from mixunlearn.data.names import known_names
 from mixunlearn.errors import InputError
@@ -42,7 +42,7 @@ def check_tracking(key: str, uri: str) -> None:
     if scheme in {"file", uri} and os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() == "true":
         return
     example = "http://HOST:5000, sqlite:///FOLDER/mlflow.db or postgresql://USER@HOST/NAME"
-    raise InputError(key, redact(uri), f"must be an address like {example}")
+    raise InputError(key, redact_address(uri), f"must be an address like {example}")
 
 
 def check_tracking_variable(uri: str | None) -> None:
@@ -103,7 +103,7 @@ def check_storage(storage: str | None) -> None:
     """Check that MLflow can keep artifacts at such an address; a bare path is a folder."""
     if storage and "://" in storage and storage.partition("://")[0] not in STORAGES:
         remedy = f"must be a folder or an address that starts with {', '.join(STORAGES)}"
-        raise InputError("tracking.storage", redact(storage), remedy)
+        raise InputError("tracking.storage", redact_address(storage), remedy)
 
 
 def check_record(address: str | None) -> None:
@@ -111,7 +111,7 @@ def check_record(address: str | None) -> None:
     scheme, _, rest = (address or "").partition("://")
     if address and (scheme.partition("+")[0] not in RECORDS or not rest.strip("/")):
         remedy = "must be an address like postgresql://USER@HOST/NAME or sqlite:////FOLDER/FILE"
-        raise InputError("storage.study", redact(address), remedy)
+        raise InputError("storage.study", redact_address(address), remedy)
 
 
 def check_apart(study: str | None, tracking: str | None) -> None:
@@ -121,4 +121,4 @@ def check_apart(study: str | None, tracking: str | None) -> None:
     """
     if study and tracking and study.partition("://")[2] == tracking.partition("://")[2]:
         remedy = "MLflow keeps its runs there; use a separate database for studies"
-        raise InputError("storage.study", redact(study), remedy)
+        raise InputError("storage.study", redact_address(study), remedy)

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import (
     Field,
     field_serializer,
+    field_validator,
 )
 
 from distributed.config.section import (
@@ -19,7 +20,7 @@ from distributed.config.section import (
     up_to,
 )
 from distributed.config.tasks import Task
-from distributed.runtime.text import redact
+from distributed.runtime.text import redact_address, without_account
 from mixunlearn.data import LARGEST_SIZE
 from mixunlearn.signature import signature
 from mixunlearn.tasks import TASKS
@@ -113,10 +114,15 @@ class Tracking(Section):
     uri: str | None = None
     storage: str | None = None
 
+    @field_validator("uri", "storage")
+    @classmethod
+    def _saved(cls, address: str | None) -> str | None:
+        return without_account(address)
+
     # What is serialised is shown: in MLflow, in reports, in experiment.yaml.
     @field_serializer("uri", "storage")
     def _without_password(self, address: str | None) -> str | None:
-        return None if address is None else redact(address)
+        return None if address is None else redact_address(address)
 
 
 class Storage(Section):
@@ -129,9 +135,14 @@ class Storage(Section):
     study: str | None = None
     files: str | None = None
 
+    @field_validator("study", "files")
+    @classmethod
+    def _saved(cls, address: str | None) -> str | None:
+        return without_account(address)
+
     @field_serializer("study", "files")
     def _without_password(self, address: str | None) -> str | None:
-        return None if address is None else redact(address)
+        return None if address is None else redact_address(address)
 
 
 class Experiment(Section):

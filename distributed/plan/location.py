@@ -5,6 +5,7 @@ from pathlib import Path
 import psutil
 
 from distributed.runtime.addresses import sqlite_path
+from distributed.runtime.text import require_whole
 from distributed.study.folder import StudyFolder
 from mixunlearn.errors import InputError
 
@@ -22,26 +23,25 @@ NETWORK = (  # how the types of network file systems begin
     "gluster",
     "fuse.",  # such as fuse.sshfs; not fuseblk, which is a local disk
 )
-HIDDEN = ":***@"  # what `redact` leaves of a password
 
 
 def record_address(study: str | None, folder: Path) -> str:
     """Return the address of a study's record.
 
     Args:
-        study: `storage.study`; if its password is hidden, libpq finds it in PGPASSWORD or
-            ~/.pgpass.
+        study: `storage.study`; libpq finds a password that is not in it in PGPASSWORD or ~/.pgpass.
         folder: folder of the study; its file system decides between SQLite and a journal.
 
     Raises:
-        InputError: SQLite on a network file system, where its file locks do not work reliably.
+        InputError: a part of the address was not saved; or it is SQLite on a network file system,
+            where its file locks do not work reliably.
     """
     # Resolved: the home may be a link to a network file system.
     files = StudyFolder(path=folder.resolve())
     path = sqlite_path(study) if study else files.database
     if study and path is None:
-        # With `***` in its place, libpq would take that for the password.
-        return study.replace(HIDDEN, "@")
+        require_whole("storage.study", study)
+        return study
     assert path is not None
     network = is_network(filesystem_of(path))
     if study and network:

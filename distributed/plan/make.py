@@ -10,7 +10,7 @@ import yaml
 
 from distributed.config.experiment import Experiment
 from distributed.config.read import read_experiment
-from distributed.plan.location import HIDDEN, record_address
+from distributed.plan.location import record_address
 from distributed.plan.model import architecture, make_space, read_pretrained, readable_stages
 from distributed.plan.plan import Plan, flat, study_name
 from distributed.plan.rehearsal import Sketch, rehearse
@@ -22,6 +22,7 @@ from distributed.plan.requirements import (
     require_starts,
     require_tracking,
 )
+from distributed.runtime.text import require_whole
 from distributed.study.folder import STUDIES, begun_studies, study_folder
 from mixunlearn.data import sources
 from mixunlearn.data.names import known_names
@@ -33,7 +34,9 @@ from mixunlearn.tasks import Task
 log = logging.getLogger(__name__)
 
 
-def make_plan(experiment: Experiment, home: Path, *, command: str, local: bool = True) -> Plan:
+def make_plan(
+    experiment: Experiment, home: Path, *, command: str, local: bool = True, tracks: bool = True
+) -> Plan:
     """Check an experiment against its data, the machine and the home.
 
     Args:
@@ -41,6 +44,7 @@ def make_plan(experiment: Experiment, home: Path, *, command: str, local: bool =
         home: where results are kept; nothing is written there.
         command: the command to name in error messages.
         local: whether trials run on this machine, so that its resources must suffice.
+        tracks: whether anything is sent to MLflow, so that its address must be usable.
 
     Raises:
         InputError: the experiment cannot run as written.
@@ -48,8 +52,10 @@ def make_plan(experiment: Experiment, home: Path, *, command: str, local: bool =
     """
     # Quick checks first: reading the data and building the model may take minutes.
     require_home(home)
-    require_tracking(experiment)
+    if tracks:
+        require_tracking(experiment)
     if experiment.storage.files:
+        require_whole("storage.files", experiment.storage.files)
         Files.of(experiment.storage.files).require()
     if local:
         require_resources(experiment)
@@ -150,18 +156,22 @@ def record_of(study: str, settings: Sequence[str], home: Path) -> str:
     return record_address(experiment.storage.study, study_folder(home, study).path)
 
 
-def find_study(study: str, settings: Sequence[str], home: Path) -> Plan:
+def find_study(study: str, settings: Sequence[str], home: Path, *, tracks: bool = False) -> Plan:
     """Return the plan of an existing study.
+
+    Args:
+        study: name of the study.
+        settings: `key=value` settings on top of its experiment.
+        home: where results are kept.
+        tracks: whether anything is sent to MLflow, so that its address must be usable.
 
     Raises:
         InputError: there is no study of this name, or its data or settings have changed.
     """
     experiment = find_experiment(study, settings, home)
-    if HIDDEN in (experiment.tracking.uri or ""):
-        remedy = "passwords are not saved; give the whole address with --set tracking.uri=..."
-        raise InputError("tracking.uri", experiment.tracking.uri, remedy)
     # Not local: a study can be read on a machine that could not run its trials.
-    plan = make_plan(experiment, home, command=f"mixunlearn sync {study}", local=False)
+    command = f"mixunlearn sync {study}"
+    plan = make_plan(experiment, home, command=command, local=False, tracks=tracks)
     if plan.study != study:
         remedy = f"its data or settings have changed and now make another study: {plan.study}"
         raise InputError("STUDY", study, remedy)

@@ -14,6 +14,7 @@ from distributed.config.checks import check_tracking_variable
 from distributed.config.experiment import Experiment
 from distributed.plan.plan import Plan
 from distributed.runtime.addresses import nearest_folder
+from distributed.runtime.text import require_whole
 from mixunlearn.data.names import known_names
 from mixunlearn.errors import InputError, MixUnlearnError
 from mixunlearn.evaluation import evaluation_set
@@ -44,7 +45,9 @@ def require_starts(starts: Sequence[Mapping[str, Any]], space: Space) -> None:
 
 
 def require_tracking(experiment: Experiment) -> None:
-    """Check MLFLOW_TRACKING_URI, which counts if the experiment sets no address."""
+    """Check the address of MLflow: the experiment's as it was saved, else MLFLOW_TRACKING_URI."""
+    require_whole("tracking.uri", experiment.tracking.uri)
+    require_whole("tracking.storage", experiment.tracking.storage)
     check_tracking_variable(experiment.tracking.uri)
 
 

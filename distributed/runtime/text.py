@@ -6,19 +6,11 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from mixunlearn.redaction import redact, redact_address, require_whole, without_account
+
+__all__ = ["cut", "one_line", "redact", "redact_address", "require_whole", "without_account"]
+
 REASON_LENGTH, MESSAGE_LENGTH = 240, 1000
-
-# `user:password@` in an address. In addresses of databases, the password may contain a slash.
-_WEB_PASSWORD = re.compile(r"(\bhttps?://[^\s:/@]*):[^\s/@]+@", re.IGNORECASE)
-_PASSWORD = re.compile(r"(\b(?!https?:)[a-z][\w+.-]*://[^\s:/@]*):[^\s\"']+@", re.IGNORECASE)
-_QUERY = re.compile(r"([?&](?:\w*password|passwd|pwd|token|secret)=)[^\s&\"']+", re.IGNORECASE)
-
-
-def redact(text: str) -> str:
-    """Return `text` with every password inside an address replaced by `***`."""
-    for pattern in (_WEB_PASSWORD, _PASSWORD):
-        text = pattern.sub(r"\1:***@", text)
-    return _QUERY.sub(r"\1***", text)
 
 
 class OneLine(logging.Formatter):

@@ -5,9 +5,9 @@ from typing import Any
 
 from distributed.plan.plan import Plan
 from distributed.runtime.progress import Progress
-from distributed.search.runs import tags
+from distributed.search.runs import TRACKING_TIMEOUT_S, tags
 from distributed.study.trials_table import read_trials
-from distributed.tracking.model_files import MLMODEL, save_model
+from distributed.tracking.model_files import MLMODEL, discard, save_model
 from distributed.tracking.promotion import promote
 from distributed.tracking.registration import GAP
 from distributed.tracking.tags import STUDY, TRIAL, TRIAL_ID
@@ -33,7 +33,11 @@ def log_best(
     # One folder for each trial: the next best model must not replace one that is still queued.
     folder = plan.study_folder.model(best["trial"])
     about = tags(plan) | model_tags(report_data)
-    if not (folder / MLMODEL).is_file():
+    name = plan.experiment.name
+    saved = (folder / MLMODEL).is_file()
+    # Only what this command wrote itself is registered: whoever loads the model runs its program.
+    if not (saved and tracker.has_model(name, about[TRIAL_ID], TRACKING_TIMEOUT_S)):
+        discard(folder)
         progress.show(f"saving the model of trial {best['trial']}")
         architecture = plan.references.architecture
         reason = save_model(
@@ -46,7 +50,7 @@ def log_best(
         )
         if reason:
             progress.say(f"model: {folder} has only weights; the export failed: {reason}")
-    tracker.log_model(best["trial"], folder, plan.experiment.name, about)
+    tracker.log_model(best["trial"], folder, name, about)
 
 
 def model_tags(report_data: ReportData) -> dict[str, str]:

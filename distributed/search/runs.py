@@ -43,28 +43,42 @@ def tracked(
     problems: list[str] | None = None,
     timeout_s: float = TRACKING_TIMEOUT_S,
     part_of: Mapping[str, str] | None = None,
+    *,
+    running: bool = True,
+    recreate: bool = False,
 ) -> Iterator[tuple[Tracker, str]]:
     """Open the study's run in MLflow; give the tracker and the address of MLflow.
 
     At the end, the delivery queue is emptied within `timeout_s` seconds. What could not be
     delivered is shown, and added to `problems`.
+
+    Args:
+        plan: plan of the study.
+        session: shows what could not be delivered to MLflow.
+        problems: gets what could not be delivered.
+        timeout_s: time limit for emptying the queue, in seconds.
+        part_of: tags of the comparison to which the study belongs.
+        running: whether the study runs trials; if not, its run keeps status and description until
+            the caller sets them.
+        recreate: whether runs that were deleted in MLflow are made again.
     """
     say = session.progress.say
-    tracker, uri = make_tracker(plan, session)
-    about = describe(begun(plan))
+    tracker, uri = make_tracker(plan, session, recreate=recreate)
     settings = flat(plan.experiment.model_dump())
     tracker.start_study(
         plan.study,
         settings,
         {**tags(plan), **whole_experiment(plan), **(part_of or {})},
-        about,
+        describe(begun(plan)) if running else "",
+        running=running,
     )
     tracker.log_inputs(inputs(plan))
     try:
         yield tracker, uri
     except BaseException:
         # For Ctrl-C as well: otherwise MLflow would show the study as running for ever.
-        tracker.finish_study("stopped", {})
+        if running:
+            tracker.finish_study("stopped", {})
         raise
     finally:
         for line in tracker.close(HURRIED_S if session.stop.asked else timeout_s):
@@ -73,7 +87,7 @@ def tracked(
                 problems.append(line)
 
 
-def make_tracker(plan: Plan, session: Session) -> tuple[Tracker, str]:
+def make_tracker(plan: Plan, session: Session, *, recreate: bool = False) -> tuple[Tracker, str]:
     """Return the tracker of a study, and the address of MLflow."""
     tracking = plan.experiment.tracking
     uri, artifacts = resolve(tracking.uri, tracking.storage, plan.home)
@@ -84,6 +98,7 @@ def make_tracker(plan: Plan, session: Session) -> tuple[Tracker, str]:
         study=plan.study,
         spool=plan.study_folder.spool,
         say=lambda line: session.progress.say(f"tracking: {line}"),
+        recreate=recreate,
     )
     return tracker, uri
 

@@ -16,7 +16,7 @@ from distributed.search.outputs import (
     write_json,
     write_report,
 )
-from distributed.search.report_data import linked, make_report_data
+from distributed.search.report_data import begun, linked, make_report_data
 from distributed.search.runs import (
     SYNC_TIMEOUT_S,
     TRACKING_TIMEOUT_S,
@@ -33,9 +33,12 @@ from distributed.search.trial_callback import TrialCallback
 from distributed.search.trials import fill_references, search
 from distributed.study.refill import refill
 from distributed.study.study import Study
+from distributed.tracking.server import set_aside_if_damaged
+from distributed.tracking.tags import DESCRIPTION
 from distributed.tracking.tracker import Tracker
 from mixunlearn.store import Entry
 from mixunlearn.wording import counted
+from report.description import describe
 from report.report_data import ReportData
 from trainables.evaluate import TestTask
 
@@ -173,13 +176,16 @@ def evaluate_on_test(
     return test_evaluator.results(tasks)
 
 
-def sync(plan: Plan, session: Session, *, from_table: bool = False) -> tuple[int, list[str]]:
+def sync(
+    plan: Plan, session: Session, *, from_table: bool = False, recreate: bool = False
+) -> tuple[int, list[str]]:
     """Rebuild trials.parquet and the MLflow runs from the study.
 
     Args:
         plan: plan of the study.
         session: the session of the command.
         from_table: whether to add the trials to the record first that only trials.parquet has.
+        recreate: whether runs that somebody has deleted in MLflow are made again.
 
     Returns:
         The number of its finished trials, and what could not be delivered to MLflow.
@@ -194,7 +200,11 @@ def sync(plan: Plan, session: Session, *, from_table: bool = False) -> tuple[int
             refill(study, plan.study_folder.trials)
     # Before MLflow is told anything: without a record there is nothing to tell.
     study = session.open(plan, lock, create=False)
-    with tracked(plan, session, problems, SYNC_TIMEOUT_S) as (tracker, _):
+    set_aside_if_damaged(plan.tracking_uri, session.progress.say)
+    with tracked(plan, session, problems, SYNC_TIMEOUT_S, running=False, recreate=recreate) as (
+        tracker,
+        _,
+    ):
         # `sync` trains nothing: it also works where the models are lost.
         if not plan.references.missing():
             log_references(plan, tracker)
@@ -209,9 +219,22 @@ def sync(plan: Plan, session: Session, *, from_table: bool = False) -> tuple[int
             runs = {**callback.run_ids, **tracker.run_ids(SYNC_TIMEOUT_S)}
             report_data = linked(plan, make_report_data(plan, study, summary), runs)
             _report(plan, report_data, test_evaluator.results(tasks), tracker, session)
+        else:
+            _end(plan, summary, len(callback.rows), tracker)
     if plan.shared:
         publish(plan)
     return len(callback.rows), problems
+
+
+def _end(plan: Plan, summary: Mapping[str, Any], ended: int, tracker: Tracker) -> None:
+    """End the run of a study that cannot be reported now: nobody runs it."""
+    if not summary:
+        tracker.set_tags(None, {DESCRIPTION: describe(begun(plan))})
+    # A study is complete if its verdict is about all its trials.
+    complete = summary and sum(summary["trials"].values()) == ended
+    tracker.finish_study(
+        "complete" if complete else "stopped", best_metrics(summary) if complete else {}
+    )
 
 
 def report_data_of(plan: Plan) -> ReportData:

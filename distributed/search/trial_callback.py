@@ -111,7 +111,7 @@ class TrialCallback(Unsaved, tune.Callback):
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         number = trial.config["trial"]
         self._heard[number] = time.monotonic()
-        self._open(number, self.study.config(number))
+        self._open(number, self.study.config(number), running=True)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -168,7 +168,7 @@ class TrialCallback(Unsaved, tune.Callback):
         An earlier process may have died before everything was delivered.
         """
         for row in self.rows:
-            self._open(row["trial"], self.study.config(row["trial"]))
+            self._open(row["trial"], self.study.config(row["trial"]), running=False)
             self._close(row)
         self._tell_progress()
 
@@ -208,13 +208,13 @@ class TrialCallback(Unsaved, tune.Callback):
         self.write_table()
         self._tidy()
 
-    def _open(self, number: int, config: Mapping[str, Any]) -> None:
+    def _open(self, number: int, config: Mapping[str, Any], *, running: bool) -> None:
         hyperparameters = {name: value for name, value in config.items() if name != "trial"}
         tags = {**self.tags, TRIAL_ID: self.study.trial_id(config)}
         if code := self.study.code(number):  # the code that ran the trial, not the present one
             tags[CODE] = code
         name = run_name(number, self.study.method, hyperparameters, self.study.space)
-        self.tracker.start_trial(number, name, hyperparameters, tags)
+        self.tracker.start_trial(number, name, hyperparameters, tags, running=running)
         # A resumed trial reports only new epochs, and MLflow may lack earlier ones.
         for epoch, metrics in self.study.history(number).items():
             known = {name: value for name, value in metrics.items() if value is not None}

@@ -47,6 +47,11 @@ class StudyFolder:
         return self.path / SPOOL
 
     @property
+    def run_ids(self) -> Path:
+        """The ids of the study's runs in MLflow; the tracker keeps them beside its spool."""
+        return self.spool.with_suffix(".json")
+
+    @property
     def lock(self) -> Path:
         """The file that is locked by the process that may change the study."""
         return self.path / LOCK

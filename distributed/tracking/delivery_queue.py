@@ -1,4 +1,8 @@
-"""Records on their way to MLflow: in pending runs while it answers, else on disk."""
+"""Records on their way to MLflow: in pending runs while it answers, else on disk.
+
+Files and folders to upload wait in memory only. What is read from disk names no file: otherwise a
+line that somebody has added to the spool could send any file of this machine to MLflow.
+"""
 
 import contextlib
 import json
@@ -11,7 +15,7 @@ from pathlib import Path
 from pydantic import ConfigDict, TypeAdapter, with_config
 
 from distributed.runtime.text import one_line, redact
-from distributed.tracking.run_buffer import Record, Run, RunBuffer
+from distributed.tracking.run_buffer import Record, Run, RunBuffer, Upload
 from mixunlearn.errors import MixUnlearnError
 
 CHUNK_BYTES = 2**20  # read in one piece, so that the records of a long outage do not fill memory
@@ -158,6 +162,7 @@ class DeliveryQueue:
         self._send, self._speak, self._name = send, say, name
         self._away = False  # whether MLflow did not answer at the last delivery
         self._noted: list[Record] = []  # records since the last `take`
+        self._uploads: list[Upload] = []  # files and folders since the last `take`
         self._applied: list[Record] = []  # records in pending runs that are not delivered yet
         self._gaps: set[Run] = set()  # runs of which a record was lost
         self._lost, self._reason = 0, ""
@@ -166,6 +171,10 @@ class DeliveryQueue:
     def note(self, record: Record) -> None:
         """Add a record, for the next `take`."""
         self._noted.append(record)
+
+    def note_upload(self, upload: Upload) -> None:
+        """Add a file or folder, for the next `take`."""
+        self._uploads.append(upload)
 
     def take(self) -> None:
         """Move new records into the spool or the pending runs, after all earlier ones."""
@@ -176,6 +185,9 @@ class DeliveryQueue:
             self._keep(fresh)
         else:
             self._apply(fresh)
+        # After their run has its name.
+        while self._uploads:
+            self._buffer.add_upload(self._uploads.pop(0))
 
     def deliver(self) -> bool:
         """Send what the pending runs hold, and a piece of the spool if MLflow answers.
@@ -202,7 +214,7 @@ class DeliveryQueue:
     def leave(self) -> None:
         """Keep undelivered records on disk for the next process, and count their runs."""
         self._keep([])
-        runs = {record.run for record in self._applied}
+        runs = {record.run for record in self._applied} | self._buffer.with_uploads()
         self.missing = len(runs)
         # Only to name the runs that are incomplete; the file stays as it is.
         while self._spool.unread:

@@ -107,6 +107,24 @@ def save_model(
     return reason
 
 
+def discard(folder: Path) -> None:
+    """Remove a folder with a saved model, if there is one.
+
+    Raises:
+        MixUnlearnError: it cannot be removed.
+    """
+    try:
+        if folder.is_symlink():  # what it leads to is not ours
+            folder.unlink()
+        elif folder.exists():
+            shutil.rmtree(folder)
+    except OSError as error:
+        reason = one_line(error)
+        raise MixUnlearnError(
+            f"{folder}: {reason}; remove it and run the same command again"
+        ) from error
+
+
 def _export(
     program: Classifier, folder: Path, architecture: Architecture, metadata: Mapping[str, object]
 ) -> str | None:

@@ -7,21 +7,32 @@ sent again.
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from distributed.runtime.text import cut, redact
-from distributed.tracking.tags import CUT, DROPPED, KEY, REFERENCES, STEP, STUDY, TRIAL, USED_BY
+from distributed.tracking.names import allowed
+from distributed.tracking.tags import (
+    CUT,
+    DROPPED,
+    KEY,
+    PARENT,
+    REFERENCES,
+    STEP,
+    STUDY,
+    TRIAL,
+    USED_BY,
+)
 from mixunlearn.plain import finite
 
 # Maximal lengths in MLflow, which refuses longer texts.
 PARAM_LENGTH = 6000  # of a parameter's value
 TAG_LENGTH = 8000  # of a tag's value
-NAME_LENGTH = 250  # of the name of a metric, parameter or tag
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]  # MLflow's names
 RUNNING: Status = "RUNNING"
 FINISHED: Status = "FINISHED"
@@ -32,30 +43,34 @@ Whole = Annotated[int, Field(ge=0, lt=2**63)]  # integers that a database can ho
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What is added to a run at one time. Only plain values, because it may wait on disk."""
+    """What is added to a run at one time. Only plain values, because it may wait on disk.
+
+    It names no file: a line on disk could name any file of this machine.
+    """
 
     run: Run = None
     time_ms: Whole
-    status: Status | None = None  # RUNNING starts the run, the other values end it
-    name: str = ""
+    status: Status | None = None  # None: the run keeps the status that it has
+    name: str = ""  # only in the record that starts or continues the run
     step: Whole | None = None  # step of the metrics; None: they are final
     metrics: dict[str, float | None] = field(default_factory=dict)
     params: dict[str, str] = field(default_factory=dict)
-    tags: dict[str, str] = field(default_factory=dict)  # of the run, or of the model
+    tags: dict[str, str] = field(default_factory=dict)
     inputs: list[dict[str, str]] = field(default_factory=list)  # data sets, see `Tracker`
-    path: str = ""  # path of an artifact
-    folder: str = ""  # its folder in the run's artifacts
-    model: str = ""  # if the artifact is a model: the name under which it is registered
 
 
 @dataclass(frozen=True, kw_only=True)
 class Upload:
-    """A file or folder for a run: an artifact, or a model if `model` names it."""
+    """A file or folder for a run: an artifact, or a model if `model` names it.
 
+    It waits in memory only. Whoever logged it does so again at the next command.
+    """
+
+    run: Run
     path: Path
-    folder: str = ""
-    model: str = ""
-    tags: Mapping[str, str] = field(default_factory=dict)
+    folder: str = ""  # where to put it in the run's artifacts
+    model: str = ""  # name under which the model is registered
+    tags: Mapping[str, str] = field(default_factory=dict)  # of the model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +88,8 @@ class RemoteRun:
     """What MLflow already has of a run."""
 
     run_id: str
+    experiment_id: str
+    deleted: bool  # whether somebody has put it into MLflow's trash
     status: str
     tags: Mapping[str, str]
     params: Mapping[str, str]
@@ -98,10 +115,12 @@ class PendingRun:
     uploads: list[Upload] = field(default_factory=list)  # waiting
     step: int = 0  # the last step of any metric
     failed: bool = False  # whether the last try to send it failed
+    deleted: bool = False  # whether somebody has deleted it in MLflow: then nothing is sent
     _params_known: set[str] = field(default_factory=set)
-    _last_step: dict[str, int] = field(default_factory=dict)
+    _named: dict[int, frozenset[str]] = field(default_factory=dict)  # step -> its metrics
     _last_value: dict[str, float] = field(default_factory=dict)
     _floor: int = -1  # steps up to here were delivered by an earlier process
+    _whole: int = 0  # up to here, every step was added, or delivered before
     _time_ms: int = 0  # of the latest metrics
     _dropped: set[str] = field(default_factory=set)
 
@@ -109,11 +128,12 @@ class PendingRun:
     def waits(self) -> bool:
         """Whether anything is still to be sent."""
         parts = (self.tags, self.params, self.points, self.inputs, self.uploads)
-        return any(parts) or self.status not in {None, self.remote_status}
+        changes = any(parts) or self.status not in {None, self.remote_status}
+        return changes and not self.deleted
 
     def start(self, name: str, params: Mapping[str, object], time_ms: int) -> None:
         """The run starts or continues, with `name` and `params`."""
-        self.name, self.status = name, RUNNING
+        self.name = name
         self.started_ms = self.started_ms or time_ms
         self.add_params(params)
 
@@ -124,7 +144,7 @@ class PendingRun:
     def add_tags(self, tags: Mapping[str, object]) -> None:
         """Set tags: redacted, and cut to MLflow's limit. An empty tag counts as none."""
         for name, value in tags.items():
-            self.tags[cut(name, NAME_LENGTH)] = cut(redact(str(value)), TAG_LENGTH)
+            self.tags[allowed(name)] = cut(redact(str(value)), TAG_LENGTH)
         if self.run_id:
             self._leave_out_remote_tags()
 
@@ -134,7 +154,7 @@ class PendingRun:
         for name, value in params.items():
             if name not in self._params_known:
                 text = redact(str(value))
-                self.params[cut(name, NAME_LENGTH)] = cut(text, PARAM_LENGTH)
+                self.params[allowed(name)] = cut(text, PARAM_LENGTH)
                 long += [name] if len(text) > PARAM_LENGTH else []
         self._params_known |= params.keys()
         if long:
@@ -149,20 +169,32 @@ class PendingRun:
         if step is None:  # MLflow takes the latest value of the last step for the run's value
             time_ms = max(time_ms, self._time_ms + 1)
         self._time_ms = time_ms
-        for name, value in metrics.items():
-            number = finite(value)
+        latest = step is None or step >= self.step
+        for given, value in metrics.items():
+            name, number = allowed(given), finite(value)
             if number is None:
-                self._drop(name, value)
+                self._drop(given, value)
             elif self._is_new(name, number, step):
                 self.points.append(Point(name=name, value=number, time_ms=time_ms, step=step))
-                self._last_value[name] = number
-                self._last_step[name] = self.step if step is None else step
+                if latest:
+                    self._last_value[name] = number
+        if step is not None:
+            self._note_step(step, map(allowed, metrics))
         self.step = max(self.step, step or 0)
 
     def _is_new(self, name: str, value: float, step: int | None) -> bool:
         if step is None:
             return self._last_value.get(name) != value
-        return step > max(self._floor, self._last_step.get(name, -1))
+        return step > self._floor and name not in self._named.get(step, ())
+
+    def _note_step(self, step: int, names: Iterable[str]) -> None:
+        # Steps may come out of order: a spool holds only what MLflow lacked at that time.
+        self._named[step] = _shared(self._named.get(step, frozenset()).union(names))
+        self._advance()
+
+    def _advance(self) -> None:
+        while self._whole + 1 in self._named:
+            self._whole += 1
 
     def _drop(self, name: str, value: object) -> None:
         if value is not None and name not in self._dropped:
@@ -180,8 +212,12 @@ class PendingRun:
             remote.status,
             remote.tags,
         )
+        self.deleted = remote.deleted
         # The tag goes last in a delivery, so all metrics up to its step are there.
-        self._floor = int(remote.tags.get(STEP, -1))
+        reached = remote.tags.get(STEP, "")
+        self._floor = int(reached) if reached.isdecimal() else -1
+        self._whole = max(self._whole, self._floor)
+        self._advance()
         self.step = max(self.step, self._floor)
         self.params = {name: v for name, v in self.params.items() if name not in remote.params}
         self._leave_out_remote_tags()
@@ -193,7 +229,14 @@ class PendingRun:
             # A reference is logged only once; after that, only tags of studies are added.
             self.points, self.params = [], {}
             self.tags = {name: v for name, v in self.tags.items() if name.startswith(USED_BY)}
+        # Somebody may have removed the tags by which the next process finds the run.
+        self.add_tags(self.identity)
         return remote.run_id
+
+    def link(self, parent: str) -> None:
+        """Make the run a child of another one, if it is a trial."""
+        if TRIAL in self.identity:
+            self.add_tags({PARENT: parent})
 
     def _leave_out_remote_tags(self) -> None:
         remote = self.remote_tags
@@ -205,9 +248,13 @@ class PendingRun:
         return point.step <= self._floor
 
     def batch(self) -> tuple[list[Point], dict[str, str], dict[str, str]]:
-        """Return the waiting metrics, parameters and tags; a tag tells the last step."""
+        """Return the waiting metrics, parameters and tags; a tag tells the last complete step.
+
+        Complete means that no earlier step is lacking: a run may have been made again after its
+        first steps went to a database that was lost.
+        """
         epochs = any(point.step is not None for point in self.points)
-        reached = {STEP: str(self.step)} if epochs else {}
+        reached = {STEP: str(self._whole)} if epochs and self._whole else {}
         return list(self.points), dict(self.params), {**self.tags, **reached}
 
     def step_of(self, point: Point) -> int:
@@ -233,15 +280,23 @@ class RunBuffer:
     def apply(self, record: Record) -> None:
         """Add a record to the pending run that it belongs to."""
         pending = self.pending(record.run)
-        if record.status == RUNNING:
+        if pending.deleted:
+            return
+        if record.name:
             pending.start(record.name, record.params, record.time_ms)
         pending.add_metrics(record.metrics, record.step, record.time_ms)
-        pending.add_tags({} if record.model else record.tags)
-        if record.status not in {None, RUNNING}:
+        pending.add_tags(record.tags)
+        if record.status == RUNNING:
+            pending.status = RUNNING
+        elif record.status is not None:
             pending.finish(record.status, record.time_ms)
         pending.inputs += record.inputs
-        if record.path:
-            pending.uploads.append(_upload(record))
+
+    def add_upload(self, upload: Upload) -> None:
+        """Add a file or folder to the pending run that it belongs to."""
+        pending = self.pending(upload.run)
+        if not pending.deleted:
+            pending.uploads.append(upload)
 
     def pending(self, run: Run) -> PendingRun:
         """Return a pending run; it is created if needed."""
@@ -278,6 +333,18 @@ class RunBuffer:
         """Return the ids of the trials' runs, by trial; only of those that MLflow has."""
         return {number: pending.run_id for number, pending in self.trials.items() if pending.run_id}
 
+    def with_uploads(self) -> set[Run]:
+        """Return the runs for which files or folders wait."""
+        waiting = (pending for pending in self._all() if pending.waits)
+        return {upload.run for pending in waiting for upload in pending.uploads}
+
+    def deleted(self) -> list[str]:
+        """Return the names of the runs that somebody has deleted in MLflow."""
+        return [pending.name for pending in self._all() if pending.deleted]
+
+    def _all(self) -> list[PendingRun]:
+        return [self.parent, *self.references.values(), *self.trials.values()]
+
     def _link_parent(self) -> None:
         """Tag all references with the run of the study, which uses them."""
         if self.parent.run_id:
@@ -291,14 +358,21 @@ class RunBuffer:
         runs = {key: pending.run_id for key, pending in self.references.items() if pending.run_id}
         if runs.items() <= self._linked.items():
             return
-        before = json.loads(self.parent.remote_tags.get(REFERENCES, "{}"))
-        self._linked = {**before, **self._linked, **runs}
+        self._linked = {**_linked_before(self.parent.remote_tags), **self._linked, **runs}
         self.parent.add_tags({REFERENCES: _fitting(dict(self._linked))})
 
 
-def _upload(record: Record) -> Upload:
-    tags = record.tags if record.model else {}
-    return Upload(path=Path(record.path), folder=record.folder, model=record.model, tags=tags)
+@lru_cache(maxsize=1024)
+def _shared(names: frozenset[str]) -> frozenset[str]:
+    """Return an equal set, the same one for all steps: there are many steps and few sets."""
+    return names
+
+
+def _linked_before(tags: Mapping[str, str]) -> dict[str, str]:
+    try:
+        return dict(json.loads(tags.get(REFERENCES, "{}")))
+    except (ValueError, TypeError):  # somebody has edited the tag
+        return {}
 
 
 def _fitting(runs: dict[str, str]) -> str:

@@ -1,10 +1,14 @@
 """Access to MLflow: whether it answers, its clients, and a new database for it."""
 
 import importlib
+import itertools
 import logging
 import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from distributed.runtime.addresses import REMOTE, ask_database, sqlite_path
 from distributed.runtime.text import one_line, redact
@@ -29,8 +33,16 @@ DEFAULTS = {
     "MLFLOW_LOGGING_LEVEL": "WARNING",  # no lines about every migration of a new database
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # standard output belongs to --json
 }
+UNKNOWN_USER = {"UNAUTHENTICATED", "PERMISSION_DENIED"}  # MLflow's error codes
+CREDENTIALS = (
+    "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN; they are "
+    "not saved with a study"
+)
 # Errors that would be the same at a retry; everything else is retried.
 REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST"}
+
+_files: dict[str, tuple[int, int] | None] = {}  # by address: the file that was opened last
+DELETED = "deleted"  # MLflow's word for a run or an experiment in its trash
 
 
 def reachable(uri: str) -> str | None:
@@ -45,8 +57,14 @@ def reachable(uri: str) -> str | None:
         else:
             make_client(uri).search_experiments(max_results=1)
     except Exception as error:
-        return one_line(error)
+        return reason_of(error)
     return None
+
+
+def reason_of(error: Exception) -> str:
+    """Return why MLflow does not answer, in one line; with the remedy if it does not know us."""
+    code = getattr(error, "error_code", None)
+    return f"{code}: {CREDENTIALS}" if code in UNKNOWN_USER else one_line(error)
 
 
 def require_runs(uri: str) -> None:
@@ -132,17 +150,78 @@ def make_database(path: Path, artifacts: str | None) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def set_aside_if_damaged(uri: str, say: Callable[[str], None]) -> None:
+    """Rename a damaged SQLite file of MLflow, so that the next delivery makes a new one.
+
+    Args:
+        uri: the tracking address.
+        say: called with one line if the file was renamed.
+    """
+    path = sqlite_path(uri)
+    if path is None or not path.is_file() or (damage := _damage_of(path)) is None:
+        return
+    aside = unused_name(path.with_name(f"{path.name}.damaged"))
+    path.rename(aside)
+    say(
+        f"{path} is damaged ({damage}): it is now {aside.name}, and a new one is made; "
+        "`mixunlearn sync STUDY` brings each other study back"
+    )
+
+
+def unused_name(path: Path) -> Path:
+    """Return a path that does not exist: the given one, or one with a number at its end."""
+    names = itertools.chain([path], (Path(f"{path}{n}") for n in itertools.count(2)))
+    return next(each for each in names if not each.exists())
+
+
+def _damage_of(path: Path) -> str | None:
+    """Return why SQLite cannot read a file completely; `None` if it can, or if it is locked."""
+    try:
+        with closing(sqlite3.connect(path)) as database:
+            (answer,) = database.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.OperationalError:  # locked, or no permission: not damaged
+        return None
+    except sqlite3.DatabaseError as error:
+        return str(error)
+    return None if answer == "ok" else str(answer)
+
+
 def make_client(uri: str) -> "MlflowClient":
     """Return a client of tracking and registry, which have the same address."""
     from mlflow import MlflowClient  # noqa: PLC0415 (takes seconds: never at start-up)
 
-    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    if file_replaced(uri):
+        # MLflow keeps connections for the whole process: they would go on with the old file. It
+        # has no public way to close them, and its registry has connections of its own.
+        inner: Any = client
+        for store in (inner._tracking_client.store, inner._get_registry_client().store):
+            store.engine.dispose()
+    _files[uri] = _file_of(uri)
+    return client
+
+
+def file_replaced(uri: str) -> bool:
+    """Return whether an SQLite file was removed or replaced since this process opened it."""
+    return uri in _files and _files[uri] != _file_of(uri)
+
+
+def _file_of(uri: str) -> tuple[int, int] | None:
+    """Return which file an SQLite address leads to at present; `None` without one."""
+    path = sqlite_path(uri)
+    try:
+        found = path.stat() if path else None
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino) if found else None
 
 
 def remote_run(run: "MlflowRun") -> RemoteRun:
     """Return what MLflow has of a run, as plain data."""
     return RemoteRun(
         run_id=run.info.run_id,
+        experiment_id=run.info.experiment_id,
+        deleted=run.info.lifecycle_stage == DELETED,
         status=run.info.status,
         tags=run.data.tags,
         params=run.data.params,

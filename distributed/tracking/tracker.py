@@ -26,7 +26,9 @@ from distributed.tracking.run_buffer import (
     Run,
     RunBuffer,
     Status,
+    Upload,
 )
+from distributed.tracking.run_finder import RunIds
 from distributed.tracking.server import DEFAULTS, reachable, set_defaults
 from distributed.tracking.tags import DESCRIPTION, ERROR, REASON, STATE, TABLES
 from distributed.tracking.writer import SHARED, Writer
@@ -49,6 +51,7 @@ STATUS: dict[str, Status] = {
     "stopped": "KILLED",
 }
 SPOOL_BYTES = 64 * MIB  # enough for about a hundred thousand epochs
+SHOWN = 5  # names of deleted runs in a message
 
 
 class Tracker:
@@ -58,16 +61,19 @@ class Tracker:
     MLflow: it only enqueues a record. The thread sends all records that wait, with all metrics of
     a run in one call. While MLflow does not answer, records wait in a file; once it answers again,
     they are sent in order and only once. Records that an earlier process could not send go first.
+    Files to upload wait in memory: a command that runs again logs them again.
 
     Args:
         uri: the tracking address, see `resolve`.
         artifact_location: where a new experiment keeps its files; None: the server decides.
         experiment: name of the MLflow experiment.
         study: name of the study; the parent run and its trials are found again by this tag.
-        spool: path of the spool, in an existing folder; only one process at a time may use it.
+        spool: path of the spool, in an existing folder; only one process at a time may use it. The
+            ids of the runs are kept beside it, in a file of the same name that ends in `.json`.
         say: called from the thread with one line when MLflow stops answering or answers again, and
             when the spool is nearly full.
         spool_bytes: maximal size of the spool; records beyond it are dropped.
+        recreate: whether runs that somebody has deleted in MLflow are made again.
     """
 
     def __init__(
@@ -80,11 +86,19 @@ class Tracker:
         spool: Path,
         say: Callable[[str], None],
         spool_bytes: int = SPOOL_BYTES,
+        recreate: bool = False,
     ) -> None:
         set_defaults()
-        self._name, self._study = f"MLflow at {uri}", study
+        self._name, self._study, self._say = f"MLflow at {uri}", study, say
         self._buffer, self._spool = RunBuffer(study), Spool(spool)
-        self._writer = Writer(uri, artifact_location, experiment, study)
+        self._writer = Writer(
+            uri=uri,
+            artifact_location=artifact_location,
+            experiment=experiment,
+            study=study,
+            ids=RunIds(spool.with_suffix(".json")),
+            recreate=recreate,
+        )
         self._queue = DeliveryQueue(
             buffer=self._buffer,
             spool=self._spool,
@@ -99,17 +113,36 @@ class Tracker:
         self._background.start()
 
     def start_study(
-        self, name: str, params: Mapping[str, object], tags: Mapping[str, str], description: str
+        self,
+        name: str,
+        params: Mapping[str, object],
+        tags: Mapping[str, str],
+        description: str,
+        *,
+        running: bool = True,
     ) -> None:
-        """Start the parent run, or continue the one of an earlier sweep of the same study."""
+        """Start the parent run, or continue the one of an earlier sweep of the same study.
+
+        An empty description leaves the run's own. If it is not `running`, an existing run keeps its
+        status.
+        """
         note = {DESCRIPTION: description} if description else {}
-        self._start(None, name, params, {**tags, **note})
+        self._start(None, name, params, {**tags, **note}, running=running)
 
     def start_trial(
-        self, trial: int, name: str, params: Mapping[str, object], tags: Mapping[str, str]
+        self,
+        trial: int,
+        name: str,
+        params: Mapping[str, object],
+        tags: Mapping[str, str],
+        *,
+        running: bool = True,
     ) -> None:
-        """Start the run of a trial under the parent, or continue an existing one."""
-        self._start(trial, name, params, tags)
+        """Start the run of a trial under the parent, or continue an existing one.
+
+        If it is not `running`, an existing run keeps its status.
+        """
+        self._start(trial, name, params, tags, running=running)
 
     def log_inputs(self, inputs: Sequence[Mapping[str, str]]) -> None:
         """Log the data sets of a study with its parent run; those that the run has are skipped.
@@ -168,7 +201,7 @@ class Tracker:
 
         Tags link the study and the reference in both directions.
         """
-        self._start(key, name, params, tags)
+        self._start(key, name, params, tags, running=True)
         self._finish(key, "complete", metrics, {})
 
     def set_tags(self, trial: int | None, tags: Mapping[str, str]) -> None:
@@ -193,10 +226,29 @@ class Tracker:
             name: name of the registered model.
             tags: tags of the model's version.
         """
-        # Absolute: a later process with another working folder may send it.
-        place = _text(folder.absolute())
-        record = Record(run=trial, time_ms=_now_ms(), path=place, model=name, tags=_texts(tags))
-        self._put(record)
+        self._upload(Upload(run=trial, path=folder.absolute(), model=name, tags=_texts(tags)))
+
+    def has_model(self, name: str, trial_id: str, timeout_s: float) -> bool:
+        """Return whether a trial's model is registered; False if MLflow does not say so in time.
+
+        Args:
+            name: name of the registered model.
+            trial_id: id of the trial.
+            timeout_s: how long to wait, in seconds.
+        """
+        answer = queue.SimpleQueue[bool]()
+
+        def ask() -> None:
+            found = False
+            # Not after a failed delivery: it would only wait for MLflow once more.
+            with contextlib.suppress(Exception):
+                found = not self._background.failure and self._writer.has_model(name, trial_id)
+            answer.put(found)
+
+        self._background.put_action(ask, at_once=True)
+        with contextlib.suppress(queue.Empty):
+            return answer.get(timeout=timeout_s)
+        return False
 
     def log_artifact(self, trial: int | None, path: Path, folder: str = "") -> None:
         """Copy a file or a whole folder (under its name) to a trial's run, or to the parent run.
@@ -206,8 +258,7 @@ class Tracker:
             path: path of the file or folder; it must exist until `close`.
             folder: where to put it in the run's artifacts.
         """
-        place = _text(path.absolute())
-        self._put(Record(run=trial, time_ms=_now_ms(), path=place, folder=folder))
+        self._upload(Upload(run=trial, path=path.absolute(), folder=folder))
 
     def call(self, action: Callable[[Mapping[int, str]], None]) -> None:
         """Run `action(run ids by trial)` in the thread, also if MLflow does not answer.
@@ -265,17 +316,33 @@ class Tracker:
         remedy = f"; once MLflow answers again: mixunlearn sync {self._study}"
         lines = [*self._writer.refused, *map(one_line, self._background.problems)]
         lines += [line + remedy for line in lacking]
+        self._tell_deleted()
         # Each line once: many runs may fail for one reason.
         return list(dict.fromkeys(redact(line) for line in lines))
 
+    def _tell_deleted(self) -> None:
+        """Say which runs get nothing, because somebody has deleted them in MLflow."""
+        if names := self._buffer.deleted():
+            more = f", … ({len(names)} in all)" if len(names) > SHOWN else ""
+            self._say(
+                f"deleted in MLflow, and left so: {', '.join(names[:SHOWN])}{more}; restore them "
+                f"there, or make them again with: mixunlearn sync {self._study} --recreate"
+            )
+
     def _start(
-        self, run: Run, name: str, params: Mapping[str, object], tags: Mapping[str, str]
+        self,
+        run: Run,
+        name: str,
+        params: Mapping[str, object],
+        tags: Mapping[str, str],
+        *,
+        running: bool,
     ) -> None:
         self._put(
             Record(
                 run=run,
                 time_ms=_now_ms(),
-                status=RUNNING,
+                status=RUNNING if running else None,
                 name=_text(name),
                 params=_texts(params),
                 tags=_texts(tags),
@@ -297,6 +364,9 @@ class Tracker:
 
     def _put(self, record: Record) -> None:
         self._background.put(partial(self._queue.note, record))
+
+    def _upload(self, upload: Upload) -> None:
+        self._background.put(partial(self._queue.note_upload, upload))
 
 
 def _texts(values: Mapping[str, object]) -> dict[str, str]:

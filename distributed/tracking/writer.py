@@ -5,13 +5,14 @@ import getpass
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distributed.runtime.addresses import ask_database, sqlite_path
 from distributed.runtime.text import cut, one_line, redact
 from distributed.tracking import server
+from distributed.tracking.names import NAME_LENGTH
 from distributed.tracking.run_buffer import (
-    NAME_LENGTH,
     RUNNING,
     PendingRun,
     Point,
@@ -19,7 +20,9 @@ from distributed.tracking.run_buffer import (
     RunBuffer,
     Upload,
 )
+from distributed.tracking.run_finder import RunFinder, RunIds
 from distributed.tracking.server import (
+    DELETED,
     REFUSALS,
     is_database,
     make_client,
@@ -30,6 +33,7 @@ from mixunlearn.errors import MixUnlearnError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Experiment
 
 
 PATIENCE = 2  # after so many failed runs, a delivery leaves the rest for the next one
@@ -38,17 +42,37 @@ SHARED = "mixunlearn-references"  # MLflow experiment of originals and reference
 
 
 class Writer:
-    """Sends pending runs to MLflow. Used only in the background thread."""
+    """Sends pending runs to MLflow. Used only in the background thread.
+
+    A run is found by its id, if the study's folder knows it, else by its tags, in any experiment.
+    A run that somebody has deleted in MLflow stays deleted, and gets nothing any more.
+
+    Args:
+        uri: the tracking address.
+        artifact_location: where a new experiment keeps its files; None: the server decides.
+        experiment: name of the MLflow experiment, if the study has no runs yet.
+        study: name of the study.
+        ids: the ids of the study's runs.
+        recreate: whether runs that were deleted in MLflow are made again.
+    """
 
     def __init__(
-        self, uri: str, artifact_location: str | None, experiment: str, study: str
+        self,
+        *,
+        uri: str,
+        artifact_location: str | None,
+        experiment: str,
+        study: str,
+        ids: RunIds,
+        recreate: bool,
     ) -> None:
         self.refused: list[str] = []
         self._uri, self._artifact_location = uri, artifact_location
         self._experiment, self._study = experiment, study
+        self._ids, self._recreate = ids, recreate
         self._client: MlflowClient | None = None
+        self._finder: RunFinder | None = None
         self._experiments: dict[str, str] = {}  # name -> id
-        self._known: dict[str | None, RemoteRun] = {}  # runs of the study; the parent is None
 
     def deliver(self, buffer: RunBuffer, hurried: threading.Event) -> Exception | None:
         """Send everything that waits; stop between two runs once `hurried` is set.
@@ -69,44 +93,67 @@ class Writer:
             send, upload = partial(self._send, client, parent), partial(self._upload_all, client)
             failure = _for_each(buffer.waiting(), send, hurried)
             if failure:  # a trivial call raises if the cause is MLflow and not these runs
-                with self._refusals(buffer.parent):
-                    client.set_tag(parent, STUDY, self._study)
+                client.search_experiments(max_results=1)
             # Files last: they may go to another server, which may not answer while MLflow does.
             whole = (pending for pending in buffer.waiting() if not pending.failed)
             failure = _for_each(whole, upload, hurried) or failure
         except Exception as error:
             failure = error
+            if getattr(error, "error_code", None) in server.UNKNOWN_USER:
+                raise MixUnlearnError(server.reason_of(error)) from error
             raise
         finally:
+            self._ids.save()
             if failure:
                 # Look everything up again: a call without an answer may have worked.
                 self._client = None
         return failure
 
+    def has_model(self, name: str, trial_id: str) -> bool:
+        """Return whether a trial's model is registered.
+
+        Raises:
+            Exception: MLflow does not answer.
+        """
+        from distributed.tracking.registration import version_of  # noqa: PLC0415
+
+        return version_of(self._connected(), name, trial_id) is not None
+
     def _connected(self) -> "MlflowClient":
-        """Return the client; a new one knows the experiment and all runs of the study."""
-        if self._client is None:
+        """Return the client; a new one knows the experiments and all runs of the study."""
+        if self._client is None or server.file_replaced(self._uri):
+            self._client = None
             if is_database(self._uri):
                 ask_database(self._uri)  # MLflow itself would retry for minutes
                 path = sqlite_path(self._uri)
                 if path is not None and not path.exists():
                     server.make_database(path, self._artifact_location)
             client = make_client(self._uri)
+            self._finder = RunFinder(client, self._study, self._ids, recreate=self._recreate)
             self._experiments.clear()
-            found = _search(
-                client, self._experiment_id(client, self._experiment), STUDY, self._study
-            )
-            self._known = {remote.tags.get(TRIAL): remote for remote in found}
+            # The experiment of the study's run counts, not the name: it may have been renamed.
+            parent = self._finder.find({STUDY: self._study})
+            there = client.get_experiment(parent.experiment_id) if parent else None
+            self._experiment_id(client, self._experiment, there)
             self._client = client
         return self._client
 
-    def _experiment_id(self, client: "MlflowClient", name: str) -> str:
+    def _experiment_id(
+        self, client: "MlflowClient", name: str, there: "Experiment | None" = None
+    ) -> str:
+        """Return the id of an experiment; it is created if it is missing.
+
+        Args:
+            client: MLflow's client.
+            name: name of the experiment.
+            there: the experiment itself, if it is known that it has another name now.
+        """
         if name not in self._experiments:
-            found = client.get_experiment_by_name(name)
+            found = there or client.get_experiment_by_name(name)
             # MLflow would neither create another one of this name nor add runs to this one.
-            if found and found.lifecycle_stage != "active":
+            if found and found.lifecycle_stage == DELETED:
                 raise MixUnlearnError(
-                    f"the experiment {name!r} is deleted in MLflow: restore it "
+                    f"the experiment {found.name!r} is deleted in MLflow: restore it "
                     f"(mlflow experiments restore -x {found.experiment_id}) or name another"
                 )
             self._experiments[name] = (
@@ -118,6 +165,9 @@ class Writer:
 
     def _send(self, client: "MlflowClient", parent: str, pending: PendingRun) -> None:
         run_id = self._open(client, pending, parent)
+        pending.link(parent)
+        if pending.deleted:
+            return
         with self._refusals(pending):
             _log_batch(client, pending, run_id)
         pending.batch_sent()
@@ -130,7 +180,7 @@ class Writer:
         pending.inputs = []
 
     def _upload_all(self, client: "MlflowClient", pending: PendingRun) -> None:
-        while pending.run_id and pending.uploads:
+        while pending.run_id and pending.uploads and not pending.deleted:
             with self._refusals(pending):
                 self._upload(client, pending.run_id, pending, pending.uploads[0])
             # One by one: after a failure, what has arrived is not sent again.
@@ -146,7 +196,17 @@ class Writer:
         except MlflowException as error:
             if error.error_code not in REFUSALS:
                 raise
-            reason = one_line(error)
+            self._note_refusal(pending, one_line(error))
+
+    def _note_refusal(self, pending: PendingRun, reason: str) -> None:
+        """Find out whether the run is refused because somebody deleted it, or for `reason`."""
+        assert self._finder
+        found = self._finder.by_id(pending.run_id, pending.identity) if pending.run_id else None
+        pending.deleted = bool(found and found.deleted)
+        if pending.run_id and found is None:
+            remedy = f"`mixunlearn sync {self._study}` makes it again"
+            self.refused.append(f"the run {pending.name} is gone from MLflow; {remedy}")
+        elif not pending.deleted:
             self.refused.append(f"MLflow refused a part of the run {pending.name}: {reason}")
 
     def _upload(
@@ -155,6 +215,9 @@ class Writer:
         path = upload.path
         if not path.exists():
             self.refused.append(f"{path} was deleted before it was sent to the run {pending.name}")
+        elif link := _link_in(path):
+            reason = "it is a link, which may lead to any file of this machine"
+            self.refused.append(f"{link} was not sent to the run {pending.name}: {reason}")
         elif upload.model:
             from distributed.tracking.registration import register  # noqa: PLC0415
 
@@ -165,15 +228,12 @@ class Writer:
     def _open(self, client: "MlflowClient", pending: PendingRun, parent: str | None) -> str:
         """Return the id of a pending run in MLflow; finds the run or creates it if needed."""
         if pending.run_id is None:
-            remote = self._find(client, pending)
-            return pending.attach(remote or self._create(client, pending, parent))
+            assert self._finder
+            remote = self._finder.find(pending.identity)
+            pending.attach(remote or self._create(client, pending, parent))
+        assert pending.run_id
+        self._ids.note(pending.identity, pending.run_id)
         return pending.run_id
-
-    def _find(self, client: "MlflowClient", pending: PendingRun) -> RemoteRun | None:
-        if KEY in pending.identity:
-            experiment = self._experiment_id(client, SHARED)
-            return next(iter(_search(client, experiment, KEY, pending.identity[KEY])), None)
-        return self._known.get(pending.identity.get(TRIAL))
 
     def _create(self, client: "MlflowClient", pending: PendingRun, parent: str | None) -> RemoteRun:
         experiment = SHARED if KEY in pending.identity else self._experiment
@@ -255,19 +315,10 @@ def _log_inputs(client: "MlflowClient", pending: PendingRun, run_id: str) -> Non
         client.log_inputs(run_id, datasets=[named(given) for given in pending.inputs])
 
 
-def _search(client: "MlflowClient", experiment: str, tag: str, value: str) -> list[RemoteRun]:
-    """Return the runs with this tag value, latest first."""
-    # MLflow's filters have no escape for quotation marks.
-    mark = '"' if "'" in value else "'"
-    found: list[RemoteRun] = []
-    token: str | None = ""
-    while token is not None:
-        page = client.search_runs(
-            [experiment], f"tags.`{tag}` = {mark}{value}{mark}", page_token=token or None
-        )
-        found += map(remote_run, page)
-        token = page.token or None
-    return found
+def _link_in(path: Path) -> Path | None:
+    """Return a link among a file or folder to upload, if there is one."""
+    inside = path.rglob("*") if path.is_dir() and not path.is_symlink() else ()
+    return next((each for each in (path, *inside) if each.is_symlink()), None)
 
 
 def _author() -> dict[str, str]:

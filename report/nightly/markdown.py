@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from report.card import ESCAPES
 from report.nightly.content import (
     LEGEND,
     ExperimentReport,
@@ -14,6 +13,7 @@ from report.nightly.content import (
 from report.nightly.headline import headline
 from report.nightly.history import COLUMNS, history_of
 from report.nightly.record import Record
+from report.notation import markdown_text
 
 RECENT = 7  # nights in the table; the page has all
 
@@ -26,41 +26,37 @@ def markdown(nights: Sequence[Record]) -> str:
     """
     night = nights[-1]
     reports = [_experiment_text(report) for report in experiment_reports(night)]
-    addresses = [f"{_escaped(name)}: <{url}>" for name, url in links_of(night).items()]
+    addresses = [f"{markdown_text(name)}: <{url}>" for name, url in links_of(night).items()]
     recent = Topic(title="Nights", headings=COLUMNS, rows=history_of(nights[-RECENT:]))
     blocks = [
-        f"# {_escaped(headline(night))}",
+        f"# {markdown_text(headline(night))}",
         *(reports or ["No experiment was run."]),
         "## The night and those before",
         *(_topic_text(topic) for topic in (recent, *closing_topics(night))),
         *addresses,
-        _escaped(LEGEND),
+        markdown_text(LEGEND),
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
 def _experiment_text(report: ExperimentReport) -> str:
-    title = f"## {_escaped(report.name)}: {_escaped(report.word)}"
-    blocks = [title, _escaped(report.why), *map(_topic_text, report.topics)]
+    title = f"## {markdown_text(report.name)}: {markdown_text(report.word)}"
+    blocks = [title, markdown_text(report.why), *map(_topic_text, report.topics)]
     return "\n\n".join(block for block in blocks if block)
 
 
 def _topic_text(topic: Topic) -> str:
     blocks = [
-        *map(_escaped, topic.lines),
+        *map(markdown_text, topic.lines),
         _table_text(topic) if topic.rows else "",
-        "\n".join(f"- {_escaped(item)}" for item in topic.items),
+        "\n".join(f"- {markdown_text(item)}" for item in topic.items),
     ]
     said = [block for block in blocks if block]
-    return "\n\n".join([f"### {_escaped(topic.title)}", *said]) if said else ""
+    return "\n\n".join([f"### {markdown_text(topic.title)}", *said]) if said else ""
 
 
 def _table_text(topic: Topic) -> str:
     width = len(topic.rows[0])
     # Markdown has no table without headings.
     lines = [topic.headings or [""] * width, ["---"] * width, *topic.rows]
-    return "\n".join(f"| {' | '.join(map(_escaped, line))} |" for line in lines)
-
-
-def _escaped(text: str) -> str:
-    return text.translate(ESCAPES)
+    return "\n".join(f"| {' | '.join(map(markdown_text, line))} |" for line in lines)

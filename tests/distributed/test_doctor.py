@@ -125,7 +125,7 @@ def test_a_tracking_server_without_answer(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         check = look(tmp_path, uri=f"http://ann:hunter2@{address}")["tracking"]
-    assert check.detail == f"http://ann:***@{address}: Connection refused"
+    assert check.detail == f"http://***@{address}: Connection refused"
     assert not check.ok
     assert check.remedy
 

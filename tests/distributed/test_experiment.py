@@ -282,7 +282,11 @@ def test_a_password_is_used_and_never_shown() -> None:
     assert experiment.tracking.uri == "http://me:hunter2@host"
     assert "hunter2" not in resolved(experiment)
     assert "hunter2" not in experiment.model_dump_json()
-    assert "//me:***@host" in resolved(experiment)
+    assert "http://***@host" in resolved(experiment)
+    # As read again from a study's folder: the password comes from the environment.
+    assert changed("tracking.uri=http://***@host").tracking.uri == "http://host"
+    saved = changed("storage.study=postgresql://ann:***@host/name")
+    assert saved.storage.study == "postgresql://ann@host/name"
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ NAMES = {
     "study.db": FOLDER.database,
     "study.journal": FOLDER.journal,
     "tracking.spool": FOLDER.spool,
+    "tracking.json": FOLDER.run_ids,
     "driver.lock": FOLDER.lock,
     "trials.parquet": FOLDER.trials,
     "summary.json": FOLDER.summary,

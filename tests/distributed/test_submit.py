@@ -301,9 +301,15 @@ def test_what_cannot_be_sent(tmp_path: Path) -> None:
         submit.entrypoint(ROOT / EXPERIMENT, ["nonsense=1"])
     with pytest.raises(InputError, match="that starts with /"):
         submit.entrypoint(ROOT / EXPERIMENT, home="runs")
-    with pytest.raises(InputError, match="passwords") as caught:
-        submit.entrypoint(ROOT / EXPERIMENT, ["tracking.uri=postgresql://me:tulip@h/db"])
-    assert "tulip" not in str(caught.value)
+    for secret in (
+        "tracking.uri=postgresql://me:tulip@h/db",
+        "tracking.uri=http://tulip@h",
+        "tracking={uri: 'https://h/?access_token=tulip'}",
+        "storage.files=s3://box?sig=tulip",
+    ):
+        with pytest.raises(InputError, match="passwords") as caught:
+            submit.entrypoint(ROOT / EXPERIMENT, [secret])
+        assert "tulip" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -312,6 +318,7 @@ def test_what_cannot_be_sent(tmp_path: Path) -> None:
         ("http://mlflow:5000", True),
         ("postgresql://me@h/db", True),
         ("http://me:tulip@mlflow:5000", False),
+        ("http://tulip@mlflow:5000", False),
         ("sqlite:////tmp/mlflow.db", False),
         ("file:///tmp/mlruns", False),
         ("/tmp/mlruns", False),

@@ -275,6 +275,10 @@ class TestOneSweep:
         monkeypatch.setattr(
             command_session, "connected", lambda address: pytest.fail("Ray was needed")
         )
+        (model,) = (study_folder(home) / "model").iterdir()
+        # Prepared by somebody: whoever loads a registered model runs what it says.
+        (model / "MLmodel").write_text("flavors: {python_function: {loader_module: evil}}\n")
+        (model / "evil.pkl").write_bytes(b"evil")
         empty = f"tracking.uri=sqlite:///{home / 'another.db'}"
         for _ in range(2):  # again changes nothing
             run = command("sync", home, "--set", empty, study=name)
@@ -283,6 +287,13 @@ class TestOneSweep:
             again = read_trials(table)
             assert [plain(row) for row in again] == [plain(row) for row in rows]
             self.look_into_mlflow(home, "another.db")
+        assert not (model / "evil.pkl").exists()
+        uri = f"sqlite:///{home / 'another.db'}"
+        client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+        source = client.get_model_version("small", "1").source
+        files = {path.name for path in Path(str(source).removeprefix("file://")).iterdir()}
+        assert "MLmodel" in files
+        assert "evil.pkl" not in files
         table.write_bytes(whole)
         unknown = command("sync", home, study="smal")
         assert unknown.code == 2

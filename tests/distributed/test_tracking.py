@@ -12,17 +12,18 @@ from typing import Any, NamedTuple
 
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import DatasetInput, Run
+from mlflow.entities import DatasetInput, Metric, Run
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
 from distributed.runtime.text import one_line
 from distributed.serve import pages as ui
 from distributed.tracking import tracker as tracking
-from distributed.tracking.run_buffer import PARAM_LENGTH, TAG_LENGTH, RunBuffer
-from distributed.tracking.server import DEFAULTS, make_database, reachable
+from distributed.tracking.delivery_queue import to_line
+from distributed.tracking.run_buffer import PARAM_LENGTH, TAG_LENGTH, Record, RunBuffer
+from distributed.tracking.server import DEFAULTS, make_database, reachable, set_aside_if_damaged
 from distributed.tracking.tags import DESCRIPTION
-from distributed.tracking.tracker import SPOOL_BYTES, Tracker, embedded, redact, resolve
+from distributed.tracking.tracker import SPOOL_BYTES, Tracker, embedded, resolve
 from distributed.tracking.writer import SHARED
 from mixunlearn.errors import MixUnlearnError
 
@@ -46,6 +47,7 @@ class Place(NamedTuple):
         study: str = "night-1",
         say: Callable[[str], None] = print,
         spool_bytes: int = SPOOL_BYTES,
+        recreate: bool = False,
     ) -> Tracker:
         return Tracker(
             uri=self.uri,
@@ -55,6 +57,7 @@ class Place(NamedTuple):
             spool=self.spool,
             say=say,
             spool_bytes=spool_bytes,
+            recreate=recreate,
         )
 
     @property
@@ -71,6 +74,12 @@ class Place(NamedTuple):
         """Return the originals and references that the experiment's studies use."""
         own = {run.info.run_id for run in self.runs()}
         return [run for run in self.runs(SHARED) if own & set(run.data.tags.values())]
+
+    def leave(self) -> None:
+        """Leave the studies of a test to nobody: the next test names its studies alike."""
+        every = [each.experiment_id for each in self.client.search_experiments()]
+        for run in self.client.search_runs(every, "tags.`mixunlearn.study` LIKE 'night%'"):
+            self.client.set_tag(run.info.run_id, "mixunlearn.study", "of an earlier test")
 
     def run(self, name: str) -> Run:
         (found,) = [run for run in self.runs() if run.info.run_name == name]
@@ -113,13 +122,16 @@ def server(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 @pytest.fixture(params=["sqlite", "server"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     if request.param == "sqlite":
         found = request.getfixturevalue("local")
         assert isinstance(found, Place)
-        return found
-    spool = tmp_path / "tracking.spool"
-    return Place(request.getfixturevalue("server"), None, request.node.name, spool)
+        yield found
+    else:
+        spool = tmp_path / "tracking.spool"
+        found = Place(request.getfixturevalue("server"), None, request.node.name, spool)
+        yield found
+        found.leave()
 
 
 @pytest.fixture
@@ -520,7 +532,7 @@ def test_an_unreachable_server_stops_nothing(dead_uri: str, tmp_path: Path) -> N
     assert "lacks parts of 51 run(s): Connection refused" in problem
     assert problem.endswith(REMEDY)
     assert "\n" not in problem
-    assert "ann:***@127.0.0.1" in problem
+    assert "http://***@127.0.0.1" in problem
     assert "hunter2" not in problem
 
 
@@ -582,16 +594,28 @@ def test_one_failing_run_does_not_keep_the_others(
     assert local.run("trial 2").info.status == "FAILED"
 
 
-def test_what_mlflow_refuses_is_told_and_the_rest_goes_on(local: Place) -> None:
+def test_what_mlflow_refuses_is_told_and_the_rest_goes_on(
+    local: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log_batch = MlflowClient.log_batch
+
+    def refused(client: MlflowClient, run_id: str, metrics: Any = (), *rest: Any) -> Any:
+        names = ["?" if each.key == "odd" else each.key for each in metrics]
+        changed = [
+            Metric(n, m.value, m.timestamp, m.step) for n, m in zip(names, metrics, strict=True)
+        ]
+        return log_batch(client, run_id, changed, *rest)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", refused)
     tracker = local.tracker()
     tracker.start_trial(0, "trial 0", {}, {})
-    tracker.log_epoch(0, 1, {"what?": 1.0})
+    tracker.log_epoch(0, 1, {"odd": 1.0})
     Gate(tracker).open()
     tracker.log_epoch(0, 2, {"loss": 1.0})
     tracker.finish_trial(0, "complete", {}, None)
     (problem,) = tracker.close(PATIENCE_S)
     assert problem.startswith("MLflow refused a part of the run trial 0: ")
-    assert "what?" in problem
+    assert '"?"' in problem
     assert "\n" not in problem
     run = local.run("trial 0")
     assert (run.data.metrics, run.info.status) == ({"loss": 1.0}, "FINISHED")
@@ -606,11 +630,184 @@ def test_a_deleted_experiment_is_named(local: Place) -> None:
     assert "'class' is deleted in MLflow: restore it (mlflow experiments restore -x 1)" in problem
 
 
-def test_a_deleted_run_is_made_anew(local: Place) -> None:
+def test_a_run_deleted_in_mlflow_stays_deleted_until_asked_for(local: Place) -> None:
     sweep(local.tracker())
-    local.client.delete_run(local.run("trial 1").info.run_id)
+    deleted = [local.run(name) for name in ("trial 1", "study of class 0")]
+    for run in deleted:
+        local.client.delete_run(run.info.run_id)
+    said: list[str] = []
+    assert sweep(local.tracker(say=said.append)) == []
+    assert said == [
+        "deleted in MLflow, and left so: study of class 0, trial 1; restore them there, or make "
+        "them again with: mixunlearn sync night-1 --recreate"
+    ]
+    assert [run.info.run_name for run in local.runs()] == ["trial 0", "trial 2"]
+    for _ in range(2):  # asked for twice, it is made once
+        assert sweep(local.tracker(recreate=True)) == []
+        parent, *children = local.runs()
+        assert len(children) == 3
+        assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
+        assert local.run("trial 1").data.metrics["acc/val"] == 93.0
+    # The new runs count from now on, and the restored ones no more.
+    new = {run.info.run_id for run in local.runs()}
+    for run in deleted:
+        local.client.restore_run(run.info.run_id)
     assert sweep(local.tracker()) == []
-    assert local.run("trial 1").data.metrics["acc/val"] == 93.0
+    assert len(local.runs()) == 4 + 2
+    assert {run.info.run_id for run in local.runs() if run.info.status == "KILLED"} <= new | {
+        run.info.run_id for run in deleted
+    }
+
+
+def test_a_run_deleted_during_a_study_is_told_once(local: Place) -> None:
+    said: list[str] = []
+    tracker = local.tracker(say=said.append)
+    tracker.start_study("study", {}, {}, "")
+    tracker.start_trial(0, "trial 0", {}, {})
+    local.client.delete_run(tracker.run_ids(PATIENCE_S)[0])
+    for step in (1, 2):
+        tracker.log_epoch(0, step, {"loss": 1.0})
+        tracker.run_ids(PATIENCE_S)
+    tracker.log_artifact(0, local.spool.parent)
+    tracker.finish_trial(0, "complete", {}, None)
+    assert tracker.close(PATIENCE_S) == []
+    (line,) = said
+    assert line.startswith("deleted in MLflow, and left so: trial 0; ")
+    assert [run.info.run_name for run in local.runs()] == ["study"]
+
+
+def remove_tags(place: Place) -> None:
+    for run in [*place.runs(), *place.runs(SHARED)]:
+        for name in run.data.tags:
+            place.client.delete_tag(run.info.run_id, name)
+
+
+def rename_experiments(place: Place) -> None:
+    for each in place.client.search_experiments():
+        place.client.rename_experiment(each.experiment_id, f"was {each.name}")
+
+
+@pytest.mark.parametrize("change", [remove_tags, rename_experiments])
+def test_runs_are_found_again_whatever_somebody_changed(
+    local: Place, change: Callable[[Place], None]
+) -> None:
+    assert sweep(local.tracker()) == []
+    client = local.client
+
+    def everything() -> dict[str, Any]:
+        every = [each.experiment_id for each in client.search_experiments()]
+        return {run.info.run_id: run.data.to_dictionary() for run in client.search_runs(every)}
+
+    before = everything()
+    change(local)
+    assert sweep(local.tracker()) == []
+    after = everything()
+    assert after.keys() == before.keys()
+    for run_id, data in before.items():
+        for name in ("study", "trial", "key"):
+            tag = f"mixunlearn.{name}"
+            assert after[run_id]["tags"].get(tag) == data["tags"].get(tag)
+        assert after[run_id]["metrics"] == data["metrics"]
+
+
+def test_ids_of_another_server_or_no_ids_change_nothing(local: Place) -> None:
+    assert sweep(local.tracker()) == []
+    ids = local.spool.with_suffix(".json")
+    known = json.loads(ids.read_text())
+    assert known.keys() == {"study", *(f"trial {n}" for n in range(3)), "reference c0ffee00"}
+    foreign = dict.fromkeys(known, "f" * 32)
+    swapped = {**known, "trial 0": known["trial 1"], "trial 1": known["study"]}
+    for content in (json.dumps(foreign), json.dumps(swapped), '{"study": 1}', "[" * 9_999, ""):
+        ids.write_text(content)
+        assert sweep(local.tracker()) == []
+        assert len(local.runs()) == 4
+        assert json.loads(ids.read_text()) == known
+
+
+def test_a_study_that_does_not_run_keeps_its_state(local: Place) -> None:
+    tracker = local.tracker()
+    tracker.start_study("study", {}, {}, "It ran.")
+    tracker.finish_study("stopped", {})
+    assert tracker.close(PATIENCE_S) == []
+    again = local.tracker()
+    again.start_study("study", {"new": 1}, {}, "", running=False)
+    assert again.close(PATIENCE_S) == []
+    run = local.run("study")
+    assert (run.info.status, run.data.tags[DESCRIPTION]) == ("KILLED", "It ran.")
+    assert run.data.params == {"new": "1"}
+
+
+def test_a_database_removed_in_mid_study_is_told_and_sync_fills_the_gap(local: Place) -> None:
+    path = Path(local.uri.removeprefix("sqlite:///"))
+    tracker = local.tracker()
+    tracker.start_study("study", {}, {}, "")
+    for step in (1, 2):
+        tracker.log_epoch(0, step, {"loss": float(step)}, step)
+        tracker.run_ids(PATIENCE_S)
+    path.unlink()
+    tracker.log_epoch(0, 3, {"loss": 3.0}, 3)
+    assert "the run trial-0 is gone from MLflow; `mixunlearn sync night-1` makes it again" in (
+        tracker.close(PATIENCE_S)
+    )
+    # What an outage had left for a run whose beginning is lost.
+    local.spool.write_bytes(to_line(Record(run=0, time_ms=3, step=3, metrics={"loss": 3.0})))
+    assert local.tracker().close(PATIENCE_S) == []
+    assert local.history(local.run("trial-0"), "loss") == [(3, 3.0)]
+    for _ in range(2):
+        again = local.tracker()
+        for step in (1, 2, 3):
+            again.log_epoch(0, step, {"loss": float(step)}, step)
+        assert again.close(PATIENCE_S) == []
+        run = local.run("trial-0")
+        assert local.history(run, "loss") == [(step, float(step)) for step in (1, 2, 3)]
+        assert run.data.tags["mixunlearn.step"] == "3"
+
+
+def test_a_damaged_database_is_set_aside(local: Place) -> None:
+    path = Path(local.uri.removeprefix("sqlite:///"))
+    said: list[str] = []
+    set_aside_if_damaged(local.uri, said.append)
+    set_aside_if_damaged("http://127.0.0.1:1", said.append)
+    assert said == []
+    for damage in (path.read_bytes()[:100_000], b"no database" * 999):
+        path.write_bytes(damage)
+        set_aside_if_damaged(local.uri, said.append)
+        assert not path.exists()
+    assert "mlflow.db is damaged (" in said[0]
+    assert "it is now mlflow.db.damaged2, and a new one is made" in said[1]
+    assert path.with_name("mlflow.db.damaged").stat().st_size == 100_000
+
+
+@pytest.mark.parametrize(
+    "name", ["what?", "gap/acc(1)", "rank/lr=0.1", "a//b", "/a", "../a", "a/", "", "n" * 999, "é:+"]
+)
+def test_a_name_that_mlflow_refuses_is_changed_and_loses_nothing(local: Place, name: str) -> None:
+    tracker = local.tracker()
+    tracker.start_study("study", {name: 1}, {name: "x"}, "")
+    tracker.log_epoch(None, 1, {name: 1.0, "loss": 2.0})
+    tracker.log_epoch(None, 1, {name: 1.0, "loss": 2.0})
+    assert tracker.close(PATIENCE_S) == []
+    run = local.run("study")
+    assert sorted(run.data.metrics.values()) == [1.0, 2.0]
+    assert list(run.data.params.values()) == ["1"]
+
+
+def test_links_are_not_uploaded(local: Place, tmp_path: Path) -> None:
+    secret, plots = tmp_path / "secret", tmp_path / "plots"
+    secret.write_text("of this machine")
+    (plots / "deep").mkdir(parents=True)
+    (plots / "deep" / "link").symlink_to(secret)
+    (tmp_path / "report.html").symlink_to(secret)
+    tracker = local.tracker()
+    tracker.start_study("study", {}, {}, "")
+    tracker.log_artifact(None, plots)
+    tracker.log_artifact(None, tmp_path / "report.html")
+    problems = tracker.close(PATIENCE_S)
+    assert [problem.partition(" was not sent")[0] for problem in problems] == [
+        f"{plots}/deep/link",
+        f"{tmp_path}/report.html",
+    ]
+    assert local.client.list_artifacts(local.run("study").info.run_id) == []
 
 
 def test_close_waits_no_longer_than_it_may(local: Place) -> None:
@@ -663,7 +860,7 @@ def test_a_new_database_is_made_and_a_program_that_just_ends_loses_nothing(tmp_p
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "1 []\n"  # one run, and no request to the network
     assert place.history(place.run("trial-0"), "loss") == [(1, 1.0)]
-    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "tracking.json"]
 
 
 def test_a_database_whose_making_was_killed_is_made_anew(tmp_path: Path) -> None:
@@ -690,23 +887,6 @@ def test_defaults_leave_the_users_settings(monkeypatch: pytest.MonkeyPatch) -> N
     assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "0"
 
 
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("postgresql://ann:s3/c@t@db/x", "postgresql://ann:***@db/x"),
-        (
-            "at http://u:p@h:5000/a and https://u:q@h",
-            "at http://u:***@h:5000/a and https://u:***@h",
-        ),
-        ("http://h:5000/#/models/m@best", "http://h:5000/#/models/m@best"),
-        ("mysql+pymysql://h/x?ssl_password=abc&a=b", "mysql+pymysql://h/x?ssl_password=***&a=b"),
-        ("sqlite:////home/a@b/mlflow.db", "sqlite:////home/a@b/mlflow.db"),
-    ],
-)
-def test_passwords_are_redacted(text: str, shown: str) -> None:
-    assert redact(text) == shown
-
-
 def test_passwords_reach_neither_tags_nor_parameters(local: Place) -> None:
     tracker = local.tracker()
     secret = "http://ann:hunter2@host"
@@ -715,7 +895,7 @@ def test_passwords_reach_neither_tags_nor_parameters(local: Place) -> None:
     assert tracker.close(PATIENCE_S) == []
     for run in local.runs():
         assert "hunter2" not in json.dumps(run.data.to_dictionary())
-        assert "ann:***@host" in json.dumps(run.data.to_dictionary())
+        assert "http://***@host" in json.dumps(run.data.to_dictionary())
 
 
 def test_an_explicit_address_wins_then_the_environment_then_the_home(

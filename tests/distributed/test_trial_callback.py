@@ -101,7 +101,7 @@ def test_what_became_of_trials_is_in_their_runs(local: Place, tmp_path: Path) ->
         ]
         assert [run.data.metrics["time/trial_s"] for run in children] == [4.5, 3.0, 0.0, 4.5, 1.5]
         assert [artifact(local, run, tmp_path) for run in children] == [
-            *("", "", "Traceback: http://a:***@c", ""),
+            *("", "", "Traceback: http://***@c", ""),
             "Traceback (most recent call last):\nOSError: gone\n",
         ]
         history = {name: local.history(parent, f"so_far/{name}") for name in ("best", "median")}

@@ -167,7 +167,7 @@ def test_a_tracking_server_has_its_own_pages(tmp_path: Path) -> None:
     said: list[str] = []
     uri = "https://ann:hunter2@mlflow.example"
     assert ui.serve(tmp_path, uri, None, None, said.append) == 0
-    assert said == ["MLflow's pages are at https://ann:***@mlflow.example"]
+    assert said == ["MLflow's pages are at https://***@mlflow.example"]
 
 
 @pytest.mark.parametrize("port", [0, -1, 65536])

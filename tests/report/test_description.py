@@ -1,4 +1,5 @@
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -82,7 +83,16 @@ def test_a_description_is_cut_between_lines(report_data: ReportData) -> None:
 
 def test_what_a_user_named_is_not_taken_for_markdown(report_data: ReportData) -> None:
     text = describe(replace(report_data, facts={"forget set": "class a|b\n<img src=x> **c** `d`"}))
-    assert "| forget set | class a\\|b &lt;img src=x> \\*\\*c\\*\\* 'd' |" in text
+    assert "| forget set | class a\\|b &lt;img src=x> \\*\\*c\\*\\* \\`d\\` |" in text
+    names = r"[a](http://e) \[b](c) ![](x) <http://e> https://e www.e ann@e &#104; \| WWW.e"
+    (row,) = (
+        line
+        for line in describe(replace(report_data, facts={"classes": names})).splitlines()
+        if line.startswith("| classes |")
+    )
+    assert re.sub(r"\\[^\w\s]", "", row).count("|") == 3
+    for live in (r"(?<!\\)(\\\\)*\[", "<", "://", r"(?i)www\.", "@", "&#104"):
+        assert not re.search(live, row)
 
 
 def test_a_study_without_a_result_is_described(
