@@ -140,7 +140,7 @@ def doubts(model: StagedModel, images: torch.Tensor) -> list[str]:
         model: left in training mode.
         images: at least two, in [0, 1].
     """
-    found = []
+    found, first = list[str](), model(images)
     for mode, training in (("evaluation", False), ("training", True)):
         model.train(training)
         state = [(buffer, buffer.clone()) for buffer in model.buffers()]

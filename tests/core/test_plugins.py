@@ -10,6 +10,7 @@ from textwrap import dedent
 
 import pytest
 
+from mixunlearn import plugins
 from mixunlearn.errors import MixUnlearnError
 from mixunlearn.methods import METHODS
 from mixunlearn.plugins import extended
@@ -231,6 +232,25 @@ def test_a_package_that_does_not_fit_is_named(
     with pytest.raises(MixUnlearnError) as caught:
         dict(extended({"finetune": METHODS["finetune"]}, GROUPS[0]))
     assert str(caught.value) == f"entry point mixunlearn.methods: {message}"
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("raise SystemExit(0)", "it raises SystemExit"),
+        ("import time; time.sleep(100)", "no end after 0.1 s"),
+    ],
+)
+def test_a_package_that_exits_or_hangs_while_it_is_imported_is_named(
+    code: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plugins, "IMPORT_S", 0.1)
+    monkeypatch.syspath_prepend(install(tmp_path, {GROUPS[0]: "timid = outsider:Timid"}, code))
+    with pytest.raises(MixUnlearnError) as caught:
+        dict(extended({}, GROUPS[0]))
+    assert caught.value.exit_code == 2
+    line = f"entry point mixunlearn.methods: timid = outsider:Timid: {message}; fix or uninstall"
+    assert str(caught.value).startswith(line)
 
 
 def test_nothing_is_added_without_packages() -> None:

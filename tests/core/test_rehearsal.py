@@ -15,24 +15,22 @@ from mixunlearn.problem import Architecture
 from mixunlearn.rehearsal import Rehearsal
 from search_spaces import SPACES
 
-CONVOLUTION = {"kernel_size": 3, "padding": 1}
-
 
 class Net(nn.Module):
     """A convolution, a batch norm, and two linear layers; subclasses differ from it in one way."""
 
     def __init__(self, channels: int, size: tuple[int, int], classes: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, 4, **CONVOLUTION)
+        self.conv = nn.Conv2d(channels, 4, 3, padding=1)
         self.norm = nn.BatchNorm2d(4)
-        self.again = nn.Conv2d(4, 4, **CONVOLUTION)
+        self.again = nn.Conv2d(4, 4, 3, padding=1)
         self.hidden = nn.Linear(4 * size[0] * size[1] // 4, 6)
         self.head = nn.Linear(6, classes)
         self.build()
 
     def build(self) -> None: ...
 
-    def maps(self, images: Tensor) -> Tensor:
+    def maps(self, images: Tensor) -> Any:
         return F.max_pool2d(F.relu(self.again(F.relu(self.norm(self.conv(images))))), 2)
 
     def forward(self, images: Tensor) -> Any:
@@ -58,7 +56,7 @@ class Writing(Net):
 
 
 class Alone(Net):
-    def maps(self, images: Tensor) -> Tensor:
+    def maps(self, images: Tensor) -> Any:
         pooled = F.adaptive_avg_pool2d(self.conv(images), 1)
         return self.norm(pooled).expand(-1, -1, 4, 4)
 
@@ -70,10 +68,10 @@ class Tied(Net):
 
 class Shared(Net):
     def build(self) -> None:
-        self.third = nn.Conv2d(4, 4, **CONVOLUTION)
+        self.third = nn.Conv2d(4, 4, 3, padding=1)
         self.third.weight = self.again.weight
 
-    def maps(self, images: Tensor) -> Tensor:
+    def maps(self, images: Tensor) -> Any:
         return F.relu(self.third(super().maps(images)))
 
 
@@ -99,7 +97,7 @@ class Reversed(Net):
 
 
 class Hard(Net):
-    def maps(self, images: Tensor) -> Tensor:
+    def maps(self, images: Tensor) -> Any:
         return F.hardsigmoid(super().maps(images))
 
 
