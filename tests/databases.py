@@ -11,6 +11,7 @@ import tempfile
 from contextlib import closing, suppress
 from pathlib import Path
 
+from distributed.tracking.locations import settle
 from distributed.tracking.server import make_database
 
 
@@ -38,5 +39,6 @@ class Copies:
                 # The only row: MLflow's default experiment.
                 root = f"{artifacts or path.parent}/0"
                 database.execute("UPDATE experiments SET artifact_location = ?", [root])
+            settle(copy, path.parent)
             with suppress(FileExistsError):
                 os.link(copy, path)

@@ -7,11 +7,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distributed.runtime.addresses import REMOTE, ask_database, sqlite_path
+from distributed.runtime.addresses import REMOTE, ask_database, sqlite_address, sqlite_path
 from distributed.runtime.text import one_line, redact
-from distributed.tracking.run_buffer import (
-    RemoteRun,
-)
+from distributed.tracking.locations import settle, writable
+from distributed.tracking.run_buffer import RemoteRun
 from mixunlearn.errors import InputError, MissingError, MixUnlearnError
 
 if TYPE_CHECKING:
@@ -33,15 +32,19 @@ DEFAULTS = {
 REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST"}
 
 
-def reachable(uri: str) -> str | None:
+def reachable(uri: str, *, reading: bool = False) -> str | None:
     """Return None if MLflow at `uri` answers or a sweep could create it there; else the reason.
 
     Creates nothing. Takes at most as long as one request to a server that does not answer.
+
+    Args:
+        uri: the tracking address.
+        reading: whether a read-only database will do.
     """
     set_defaults()
     try:
         if is_database(uri):
-            ask_database(uri)
+            ask_database(uri, reading=reading)
         else:
             make_client(uri).search_experiments(max_results=1)
     except Exception as error:
@@ -59,7 +62,7 @@ def require_runs(uri: str) -> None:
     path = sqlite_path(uri)
     if path is not None and not path.exists():
         raise MissingError(f"no study was tracked at {path}: run `mixunlearn sweep EXPERIMENT`")
-    if reason := reachable(uri):
+    if reason := reachable(uri, reading=True):
         raise MixUnlearnError(f"{redact(uri)} does not answer: {reason}")
 
 
@@ -124,9 +127,10 @@ def make_database(path: Path, artifacts: str | None) -> None:
     temporary.unlink(missing_ok=True)
     try:
         root = artifacts or str(path.parent)
-        store = SqlAlchemyStore(f"sqlite:///{temporary}", root)  # type: ignore[no-untyped-call]
+        store = SqlAlchemyStore(sqlite_address(temporary), root)  # type: ignore[no-untyped-call]
         # Closed before it gets its name: nothing writes to it any more.
         store.engine.dispose()
+        settle(temporary)
         # A link, unlike a rename, cannot replace the database of another process.
         with contextlib.suppress(FileExistsError):
             os.link(temporary, path)
@@ -135,9 +139,15 @@ def make_database(path: Path, artifacts: str | None) -> None:
 
 
 def make_client(uri: str) -> "MlflowClient":
-    """Return a client of tracking and registry, which have the same address."""
+    """Return a client of tracking and registry, which have the same address.
+
+    Raises:
+        sqlite3.Error: it is a database that cannot be read or written.
+    """
     from mlflow import MlflowClient  # noqa: PLC0415 (takes seconds: never at start-up)
 
+    if (path := sqlite_path(uri)) is not None and writable(path):
+        settle(path)
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
