@@ -1,5 +1,6 @@
 """Commands on an existing study: `sync`, `rerun`, `report`, `export`."""
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -29,12 +30,21 @@ from mixunlearn.errors import InputError
 if TYPE_CHECKING:
     from distributed.plan.plan import Plan
 
+# Why no file can be written at a place; a full disk is no bad input and has another exit code.
+UNSUITABLE = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG),
+}
+
 
 def sync(
     study: Annotated[
         str, typer.Argument(metavar="STUDY", help="A study's name: a folder in HOME/studies.")
     ],
     settings: Settings = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be rebuilt; write nothing.")
+    ] = False,
     home: Home = None,
     address: Unused = None,
     as_json: Json = False,
@@ -46,7 +56,9 @@ def sync(
         from distributed.plan.make import find_study
         from distributed.search.sweep import sync as write
 
-        plan = find_study(study, settings or [], home_folder(home))
+        plan = find_study(study, settings or [], home_folder(home), reading=dry_run)
+        if dry_run:
+            return _foreseen(plan)
         with open_session(None) as session:  # starts no Ray
             trials, problems = write(plan, session)
         console().print(f"{study}: {trials} trials written to trials.parquet and MLflow")
@@ -54,6 +66,21 @@ def sync(
         return Outcome(result=result, code=FAILED if problems else DONE)
 
     run_command(command, as_json=as_json, verbose=verbose)
+
+
+def _foreseen(plan: "Plan") -> Outcome:
+    """Print what `sync` would write, and where."""
+    from contextlib import closing
+
+    from distributed.runtime.text import redact
+    from distributed.search.session import open_study
+
+    with closing(open_study(plan)) as study:
+        trials = len(study.rows())
+    places = [str(plan.study_folder.trials), redact(plan.tracking_uri)]
+    line = f"{plan.study}: {trials} trials would be written to {' and '.join(places)}"
+    console().print(line, soft_wrap=True, markup=False)
+    return Outcome(result={"study": plan.study, "trials": trials, "places": places})
 
 
 def rerun(
@@ -106,8 +133,9 @@ def write_report(
         from report.page import write_page
 
         names = list(dict.fromkeys(studies))  # each once, in the given order
-        plans = [find_study(name, settings or [], home_folder(home)) for name in names]
-        path = output or (plans[0].folder if len(plans) == 1 else home_folder(home)) / REPORT
+        where = home_folder(home)
+        plans = [find_study(name, settings or [], where, reading=True) for name in names]
+        path = output or (plans[0].folder if len(plans) == 1 else where) / REPORT
         with _writing(path):
             write_page([report_data_of(plan) for plan in plans], path)
         console().print(str(path), soft_wrap=True)
@@ -139,7 +167,8 @@ def write_export(
 
         # Before anything is read: a mistake costs no time.
         require_format(form, file=output is not None)
-        content, trials = _exported(find_study(study, settings or [], home_folder(home)), form)
+        plan = find_study(study, settings or [], home_folder(home), reading=True)
+        content, trials = _exported(plan, form)
         if output is None:
             _put(content)
         else:
@@ -193,7 +222,8 @@ def _writing(path: Path) -> Iterator[None]:
     """Explain why a file cannot be written where the user wants it."""
     try:
         yield
-    # Not every OSError: a full disk is no bad input and has another exit code.
-    except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
+    except OSError as error:
+        if error.errno not in UNSUITABLE:
+            raise
         remedy = f"cannot be written ({error.strerror}); choose another file"
         raise InputError("--output", str(path), remedy) from error

@@ -29,7 +29,14 @@ from mixunlearn.splits import make_splits
 from search_spaces import SPACES
 
 
-def make_plan(experiment: Experiment, home: Path, *, command: str, local: bool = True) -> Plan:
+def make_plan(
+    experiment: Experiment,
+    home: Path,
+    *,
+    command: str,
+    local: bool = True,
+    reading: bool = False,
+) -> Plan:
     """Check an experiment against its data, the machine and the home.
 
     Args:
@@ -37,16 +44,18 @@ def make_plan(experiment: Experiment, home: Path, *, command: str, local: bool =
         home: where results are kept; nothing is written there.
         command: the command to name in error messages.
         local: whether trials run on this machine, so that its resources must suffice.
+        reading: whether results are only read: the home may be read-only.
 
     Raises:
         InputError: the experiment cannot run as written.
         MixUnlearnError: too little disk space.
     """
     # Quick checks first: reading the data and building the model may take minutes.
-    require_home(home)
     require_tracking(experiment)
-    if experiment.storage.files:
-        Files.of(experiment.storage.files).require()
+    if not reading:
+        require_home(home)
+        if experiment.storage.files:
+            Files.of(experiment.storage.files).require()
     if local:
         require_resources(experiment)
     data = experiment.data
@@ -133,8 +142,14 @@ def record_of(study: str, settings: Sequence[str], home: Path) -> str:
     return record_address(experiment.storage.study, study_folder(home, study).path)
 
 
-def find_study(study: str, settings: Sequence[str], home: Path) -> Plan:
+def find_study(study: str, settings: Sequence[str], home: Path, *, reading: bool = False) -> Plan:
     """Return the plan of an existing study.
+
+    Args:
+        study: name of the study.
+        settings: `key=value` settings on top of its experiment.
+        home: where results are kept.
+        reading: whether the study is only read: the home may be read-only.
 
     Raises:
         InputError: there is no study of this name, or its data or settings have changed.
@@ -144,7 +159,8 @@ def find_study(study: str, settings: Sequence[str], home: Path) -> Plan:
         remedy = "passwords are not saved; give the whole address with --set tracking.uri=..."
         raise InputError("tracking.uri", experiment.tracking.uri, remedy)
     # Not local: a study can be read on a machine that could not run its trials.
-    plan = make_plan(experiment, home, command=f"mixunlearn sync {study}", local=False)
+    command = f"mixunlearn sync {study}"
+    plan = make_plan(experiment, home, command=command, local=False, reading=reading)
     if plan.study != study:
         remedy = f"its data or settings have changed and now make another study: {plan.study}"
         raise InputError("STUDY", study, remedy)

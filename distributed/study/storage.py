@@ -23,14 +23,22 @@ def open_record(address: str, name: str) -> tuple[BaseStorage, int]:
         MixUnlearnError: the storage does not answer, or is damaged.
     """
     try:
-        study = optuna.create_study(
-            study_name=name, storage=_storage(address), direction="minimize", load_if_exists=True
-        )
+        study = _study(_storage(address), name)
     except (StorageInternalError, SQLAlchemyError, OSError, ValueError, KeyError) as error:
         reason = one_line(root_cause(error))
         what = f"the record of the study {name} cannot be opened: {reason}"
         raise MixUnlearnError(f"{what}; check storage.study and free space") from error
     return study._storage, study._study_id
+
+
+def _study(storage: BaseStorage, name: str) -> optuna.Study:
+    try:
+        # First, because `create_study` writes in any case, and the record may be read-only.
+        return optuna.load_study(study_name=name, storage=storage)
+    except KeyError:
+        return optuna.create_study(
+            study_name=name, storage=storage, direction="minimize", load_if_exists=True
+        )
 
 
 def _storage(address: str) -> BaseStorage:

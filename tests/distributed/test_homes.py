@@ -2,15 +2,18 @@
 
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.request import ProxyHandler, build_opener
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.tracking._tracking_service import utils
 
 from distributed.runtime.addresses import embedded, sqlite_address, sqlite_path
+from distributed.serve import pages
 from distributed.study.storage import open_record
 from distributed.tracking import server
 from distributed.tracking.deletion import delete_old_versions
@@ -65,6 +68,8 @@ def register(home: Path) -> str:
     client.log_model_artifacts(model.model_id, str(home / "weights"))
     client.create_registered_model("class")
     client.create_model_version("class", model.artifact_location, run.info.run_id)
+    # A process remembers where the files of a run are: others are to open the home.
+    utils._artifact_repos_cache.clear()
     return str(run.info.run_id)
 
 
@@ -137,6 +142,22 @@ def test_a_database_that_was_not_moved_is_not_written(home: Path) -> None:
     before = contents(home)
     settle(home / "mlflow.db")
     assert contents(home) == before
+
+
+def test_the_pages_of_a_read_only_home_that_was_moved(
+    home: Path, tmp_path: Path, read_only: Callable[[Path], Path]
+) -> None:
+    moved = home.rename(tmp_path / "moved")
+    with closing(sqlite3.connect(moved / "mlflow.db")) as database, database:
+        (run_id,) = database.execute("SELECT run_uuid FROM runs WHERE name = '0000'").fetchone()
+    before, view = contents(moved), read_only(moved)
+    uri, artifacts = embedded(view)
+    with pages.server(view, uri, artifacts, None) as running:
+        link = f"{running.link}/get-artifact?path=sub/summary.json&run_uuid={run_id}"
+        assert build_opener(ProxyHandler({})).open(link, timeout=PATIENCE_S).read() == b"{}"
+    assert server.read_run(uri, run_id).metrics == {"gap/avg": 1.0}
+    assert contents(moved) == before
+    assert not home.exists()
 
 
 @pytest.mark.parametrize("name", HOSTILE)
