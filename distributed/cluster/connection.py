@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import ray
 
+from distributed.cluster.orphans import end_orphans, marked
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.errors import InputError, MixUnlearnError
 
@@ -123,7 +124,10 @@ def connected(address: str | None) -> Iterator[None]:
         if IN_A_JOB not in os.environ:
             options["runtime_env"] = {"working_dir": str(ROOT)}
     try:
-        ray.init(**options)
+        if local(address):
+            end_orphans()
+        with marked():
+            ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         # Ray adds long advice below the first line.
         reason = str(error).partition("\n")[0]

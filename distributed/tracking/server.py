@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
+
 from distributed.runtime.addresses import REMOTE, ask_database, sqlite_address, sqlite_path
 from distributed.runtime.text import one_line, redact
 from distributed.tracking.locations import settle, writable
@@ -122,9 +124,9 @@ def make_database(path: Path, artifacts: str | None) -> None:
     import_mlflow()
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # noqa: PLC0415
 
+    _remove_unfinished(path)
     # With the process id: two commands may start on a new home at once.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
     try:
         root = artifacts or str(path.parent)
         store = SqlAlchemyStore(sqlite_address(temporary), root)  # type: ignore[no-untyped-call]
@@ -136,6 +138,16 @@ def make_database(path: Path, artifacts: str | None) -> None:
             os.link(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _remove_unfinished(path: Path) -> None:
+    """Remove what processes that were killed in `make_database` have left."""
+    for left in path.parent.glob(".*.tmp*"):
+        name, _, number = left.name.partition(".tmp")[0].rpartition(".")
+        # A process that runs may be making the database now, unless it is this one.
+        if name == f".{path.name}" and number.isdecimal():
+            if int(number) == os.getpid() or not psutil.pid_exists(int(number)):
+                left.unlink(missing_ok=True)
 
 
 def make_client(uri: str) -> "MlflowClient":

@@ -11,8 +11,8 @@ import mlflow
 import optuna
 import pytest
 import yaml
-from optuna.trial import TrialState
 from mlflow.tracking._tracking_service import utils
+from optuna.trial import TrialState
 from PIL import Image
 
 from distributed.config.read import make_experiment
@@ -225,7 +225,7 @@ class TestOneSweep:
         assert read_trials(study_folder(home) / "trials.parquet") == rows
 
     def test_the_best_model_is_promoted_and_is_the_one_that_was_examined(
-        self, command: Command, home: Path, monkeypatch: pytest.MonkeyPatch
+        self, command: Command, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(
             command_session, "connected", lambda address: pytest.fail("Ray was needed")
@@ -239,7 +239,9 @@ class TestOneSweep:
         assert promoted["reason"] in run.out
         assert "version 1 is already the champion" in again.result["promoted"]["reason"]
         monkeypatch.setenv("MLFLOW_TRACKING_URI", sqlite_address(home / "mlflow.db"))
-        loaded = mlflow.pyfunc.load_model("models:/small@champion")
+        # MLflow loads no model from a folder with such a name, but copies it from there.
+        copied = mlflow.artifacts.download_artifacts("models:/small@champion", dst_path=tmp_path)
+        loaded = mlflow.pyfunc.load_model(copied)
         dataset = SOURCES["digits"]()
         splits = make_splits(dataset, {"kind": "class", "classes": [0]})
         kept = splits.test_N[dataset.labels_N[splits.test_N] != 0]
