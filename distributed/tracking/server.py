@@ -144,10 +144,13 @@ def _remove_unfinished(path: Path) -> None:
     """Remove what processes that were killed in `make_database` have left."""
     for left in path.parent.glob(".*.tmp*"):
         name, _, number = left.name.partition(".tmp")[0].rpartition(".")
-        # A process that runs may be making the database now, unless it is this one.
-        if name == f".{path.name}" and number.isdecimal():
-            if int(number) == os.getpid() or not psutil.pid_exists(int(number)):
-                left.unlink(missing_ok=True)
+        if name == f".{path.name}" and number.isdecimal() and not _busy(int(number)):
+            left.unlink(missing_ok=True)
+
+
+def _busy(process: int) -> bool:
+    """Return whether another process runs: it may be making the database now."""
+    return process != os.getpid() and psutil.pid_exists(process)
 
 
 def make_client(uri: str) -> "MlflowClient":
