@@ -26,7 +26,7 @@ from mixunlearn.data.names import known_names
 from mixunlearn.errors import InputError
 from mixunlearn.files import Files
 from mixunlearn.splits import make_splits
-from search_spaces import SPACES
+from search_spaces import SPACES, Space
 
 
 def make_plan(
@@ -53,9 +53,7 @@ def make_plan(
     # Quick checks first: reading the data and building the model may take minutes.
     require_tracking(experiment)
     if not reading:
-        require_home(home)
-        if experiment.storage.files:
-            Files.of(experiment.storage.files).require()
+        _require_places(experiment, home)
     if local:
         require_resources(experiment)
     data = experiment.data
@@ -67,14 +65,7 @@ def make_plan(
     pretrained = read_pretrained(experiment)
     model = architecture(experiment, dataset, pretrained).initial(0, pretrained)
     stages = model.stages_with(wished_stages(experiment))
-    if experiment.method not in SPACES:
-        remedy = (
-            "has no search space; its package must name one under the entry point "
-            "mixunlearn.search_spaces"
-        )
-        raise InputError("method", experiment.method, remedy)
-    space = SPACES[experiment.method](stages, model.default_stage)
-    space = space.narrowed(experiment.search.space)
+    space = _space(experiment, stages, model.default_stage)
     require_starts(experiment.search.start, space)
     plan = Plan(
         experiment=experiment,
@@ -92,6 +83,24 @@ def make_plan(
     require_objective(plan)
     record_address(experiment.storage.study, plan.folder)  # raises if SQLite is not safe there
     return plan
+
+
+def _require_places(experiment: Experiment, home: Path) -> None:
+    """Check that results can be written."""
+    require_home(home)
+    if experiment.storage.files:
+        Files.of(experiment.storage.files).require()
+
+
+def _space(experiment: Experiment, stages: Sequence[str], default_stage: str) -> Space:
+    if experiment.method not in SPACES:
+        remedy = (
+            "has no search space; its package must name one under the entry point "
+            "mixunlearn.search_spaces"
+        )
+        raise InputError("method", experiment.method, remedy)
+    space = SPACES[experiment.method](stages, default_stage)
+    return space.narrowed(experiment.search.space)
 
 
 def earlier(plan: Plan) -> list[tuple[str, list[str]]]:
