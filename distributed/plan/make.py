@@ -137,12 +137,15 @@ def find_experiment(study: str, settings: Sequence[str], home: Path) -> Experime
 
     Raises:
         InputError: there is no study of this name.
+        MixUnlearnError: something else has the name of one of its files.
     """
     known = [folder.path.name for folder in begun_studies(home)]
     if study not in known:
         remedy = f"no such study in {home / STUDIES}; {known_names(study, known)}"
         raise InputError("STUDY", study, remedy)
-    return read_experiment(study_folder(home, study).experiment, settings)
+    folder = study_folder(home, study)
+    folder.require()
+    return read_experiment(folder.experiment, settings)
 
 
 def record_of(study: str, settings: Sequence[str], home: Path) -> str:

@@ -44,8 +44,10 @@ class Session:
         """Lock the study for this process.
 
         Raises:
-            MixUnlearnError: another process has locked it.
+            MixUnlearnError: another process has locked it, or something else has the name of one of
+                its files.
         """
+        plan.study_folder.require()
         # On the stack first, so it is released last, when nothing can write any more.
         lock = StudyLock(plan.study, plan.folder, plan.database, self.progress.say, self.stop.check)
         self.stack.enter_context(lock)
