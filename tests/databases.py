@@ -10,6 +10,7 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
+from distributed.tracking.locations import settle
 from distributed.tracking.server import make_database
 from mixunlearn.atomic import claim
 
@@ -38,4 +39,5 @@ class Copies:
                 # The only row: MLflow's default experiment.
                 root = f"{artifacts or path.parent}/0"
                 database.execute("UPDATE experiments SET artifact_location = ?", [root])
+            settle(copy, path.parent)
             claim(copy, path)

@@ -50,6 +50,9 @@ def sync(
         bool, typer.Option("--recreate", help="Make runs again that were deleted in MLflow.")
     ] = False,
     settings: Settings = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be rebuilt; write nothing.")
+    ] = False,
     home: Home = None,
     address: Unused = None,
     as_json: Json = False,
@@ -66,7 +69,9 @@ def sync(
         from distributed.plan.make import find_study
         from distributed.search.sweep import sync as write
 
-        plan = find_study(study, settings or [], home_folder(home), tracks=True)
+        plan = find_study(study, settings or [], home_folder(home), tracks=True, reading=dry_run)
+        if dry_run:
+            return _foreseen(plan)
         with open_session(None) as session:  # starts no Ray
             trials, problems = write(plan, session, from_table=from_table, recreate=recreate)
         console().print(f"{study}: {counted(trials, 'trial')} written to trials.parquet and MLflow")
@@ -74,6 +79,21 @@ def sync(
         return Outcome(result=result, code=FAILED if problems else DONE)
 
     run_command(command, as_json=as_json, verbose=verbose)
+
+
+def _foreseen(plan: "Plan") -> Outcome:
+    """Print what `sync` would write, and where."""
+    from contextlib import closing
+
+    from distributed.runtime.text import redact
+    from distributed.search.session import open_study
+
+    with closing(open_study(plan)) as study:
+        trials = len(study.rows())
+    places = [str(plan.study_folder.trials), redact(plan.tracking_uri)]
+    line = f"{plan.study}: {counted(trials, 'trial')} would be written to {' and '.join(places)}"
+    console().print(line, soft_wrap=True, markup=False)
+    return Outcome(result={"study": plan.study, "trials": trials, "places": places})
 
 
 def rerun(
@@ -126,8 +146,9 @@ def write_report(
         from report.page import write_page
 
         names = list(dict.fromkeys(studies))  # each once, in the given order
-        plans = [find_study(name, settings or [], home_folder(home)) for name in names]
-        path = output or (plans[0].folder if len(plans) == 1 else home_folder(home)) / REPORT
+        where = home_folder(home)
+        plans = [find_study(name, settings or [], where, reading=True) for name in names]
+        path = output or (plans[0].folder if len(plans) == 1 else where) / REPORT
         file = _file(path)
         found = [report_data_of(plan) for plan in plans]
         with _writing(path):
@@ -161,7 +182,8 @@ def write_export(
 
         # Before anything is read: a mistake costs no time.
         require_format(form, file=output is not None)
-        content, trials = _exported(find_study(study, settings or [], home_folder(home)), form)
+        plan = find_study(study, settings or [], home_folder(home), reading=True)
+        content, trials = _exported(plan, form)
         if output is None:
             _put(content)
         else:

@@ -30,7 +30,6 @@ def inspect_data(
         InputError: neither a file nor a source, or the source cannot be read.
         MixUnlearnError: too little disk space.
     """
-    require_home(home)
     task: dict[str, object]
     if name.endswith((".yaml", ".yml")):
         experiment = read_experiment(Path(name), settings)
@@ -47,6 +46,8 @@ def _inspected(
     data: Data, task: dict[str, object], home: Path, rows: Path | None
 ) -> dict[str, Any]:
     cache = home / "cache"
+    if not sources.is_kept(data.source, data.options, cache):
+        require_home(home)
     dataset = sources.open_dataset(data.source, data.options, cache)
     limit = data.limit.model_dump(exclude_none=True)
     # Before the cache is written: a source that cannot be split is an error first.

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import psutil
 
-from distributed.runtime.addresses import sqlite_path
+from distributed.runtime.addresses import sqlite_address, sqlite_path
 from distributed.runtime.text import require_whole
 from distributed.study.folder import StudyFolder
 from mixunlearn.errors import InputError
@@ -50,7 +50,7 @@ def record_address(study: str | None, folder: Path) -> str:
     # An existing SQLite file is kept: the folder was moved there, or made by an older version.
     if network and not path.exists():
         return f"journal:///{files.journal}"
-    return f"sqlite:///{path.resolve()}"
+    return sqlite_address(path.resolve())
 
 
 def filesystem_of(path: Path) -> str:

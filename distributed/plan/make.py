@@ -35,7 +35,13 @@ log = logging.getLogger(__name__)
 
 
 def make_plan(
-    experiment: Experiment, home: Path, *, command: str, local: bool = True, tracks: bool = True
+    experiment: Experiment,
+    home: Path,
+    *,
+    command: str,
+    local: bool = True,
+    tracks: bool = True,
+    reading: bool = False,
 ) -> Plan:
     """Check an experiment against its data, the machine and the home.
 
@@ -45,18 +51,17 @@ def make_plan(
         command: the command to name in error messages.
         local: whether trials run on this machine, so that its resources must suffice.
         tracks: whether anything is sent to MLflow, so that its address must be usable.
+        reading: whether results are only read: the home may be read-only.
 
     Raises:
         InputError: the experiment cannot run as written.
         MixUnlearnError: too little disk space.
     """
     # Quick checks first: reading the data and building the model may take minutes.
-    require_home(home)
     if tracks:
         require_tracking(experiment)
-    if experiment.storage.files:
-        require_whole("storage.files", experiment.storage.files)
-        Files.of(experiment.storage.files).require()
+    if not reading:
+        _require_places(experiment, home)
     if local:
         require_resources(experiment)
     data = experiment.data
@@ -92,6 +97,14 @@ def make_plan(
     require_objective(plan)
     record_address(experiment.storage.study, plan.folder)  # raises if SQLite is not safe there
     return plan
+
+
+def _require_places(experiment: Experiment, home: Path) -> None:
+    """Check that results can be written."""
+    require_home(home)
+    if experiment.storage.files:
+        require_whole("storage.files", experiment.storage.files)
+        Files.of(experiment.storage.files).require()
 
 
 def _numbered(experiment: Experiment, task: Task) -> Experiment:
@@ -142,12 +155,15 @@ def find_experiment(study: str, settings: Sequence[str], home: Path) -> Experime
 
     Raises:
         InputError: there is no study of this name.
+        MixUnlearnError: something else has the name of one of its files.
     """
     known = [folder.path.name for folder in begun_studies(home)]
     if study not in known:
         remedy = f"no such study in {home / STUDIES}; {known_names(study, known)}"
         raise InputError("STUDY", study, remedy)
-    return read_experiment(study_folder(home, study).experiment, settings)
+    folder = study_folder(home, study)
+    folder.require()
+    return read_experiment(folder.experiment, settings)
 
 
 def record_of(study: str, settings: Sequence[str], home: Path) -> str:
@@ -156,7 +172,14 @@ def record_of(study: str, settings: Sequence[str], home: Path) -> str:
     return record_address(experiment.storage.study, study_folder(home, study).path)
 
 
-def find_study(study: str, settings: Sequence[str], home: Path, *, tracks: bool = False) -> Plan:
+def find_study(
+    study: str,
+    settings: Sequence[str],
+    home: Path,
+    *,
+    tracks: bool = False,
+    reading: bool = False,
+) -> Plan:
     """Return the plan of an existing study.
 
     Args:
@@ -164,6 +187,7 @@ def find_study(study: str, settings: Sequence[str], home: Path, *, tracks: bool 
         settings: `key=value` settings on top of its experiment.
         home: where results are kept.
         tracks: whether anything is sent to MLflow, so that its address must be usable.
+        reading: whether the study is only read: the home may be read-only.
 
     Raises:
         InputError: there is no study of this name, or its data or settings have changed.
@@ -171,7 +195,7 @@ def find_study(study: str, settings: Sequence[str], home: Path, *, tracks: bool 
     experiment = find_experiment(study, settings, home)
     # Not local: a study can be read on a machine that could not run its trials.
     command = f"mixunlearn sync {study}"
-    plan = make_plan(experiment, home, command=command, local=False, tracks=tracks)
+    plan = make_plan(experiment, home, command=command, local=False, tracks=tracks, reading=reading)
     if plan.study != study:
         remedy = f"its data or settings have changed and now make another study: {plan.study}"
         raise InputError("STUDY", study, remedy)

@@ -11,7 +11,7 @@ import torch
 from distributed.cluster.version import code_version
 from distributed.config.experiment import Resources
 from distributed.plan.plan import Plan
-from distributed.plan.requirements import require_resources
+from distributed.plan.requirements import require_home, require_resources
 from distributed.rerun.trial_lookup import RecordedTrial, find_trial
 from distributed.runtime.progress import Progress
 from distributed.search.session import Session
@@ -225,6 +225,7 @@ def spread(references: ReferenceSet, name: str) -> float | None:
 
 def _filled(plan: Plan, session: Session) -> Plan:
     """Train the missing references; return the plan with all of them."""
+    require_home(plan.home)
     session.lock(plan)  # a sweep of this study must not train the same references meanwhile
     plan = plan.mapped()  # because workers read the images too
     fill_references(plan, session)

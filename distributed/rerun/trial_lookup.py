@@ -91,7 +91,7 @@ def find_trial(target: str, settings: Sequence[str], home: Path) -> tuple[Plan, 
 def _from_study(
     study: str, number: str, settings: Sequence[str], home: Path
 ) -> tuple[Plan, RecordedTrial]:
-    plan = find_study(study, settings, home)
+    plan = find_study(study, settings, home, reading=True)
     with closing(open_study(plan)) as record:
         # By its text: `int` takes other spellings too, and refuses very long ones.
         rows = {str(row["trial"]): row for row in record.rows()}
@@ -121,7 +121,8 @@ def _from_run(run_id: str, settings: Sequence[str], home: Path) -> tuple[Plan, R
     run = read_run(uri, run_id)
     _require_trial(run)
     experiment = _experiment_of(run, read_run(uri, run.tags[PARENT]), settings)
-    plan = make_plan(experiment, home, command=f"mixunlearn rerun {run_id}", local=False)
+    command = f"mixunlearn rerun {run_id}"
+    plan = make_plan(experiment, home, command=command, local=False, reading=True)
     _require_same(run, plan)
     return plan, RecordedTrial(
         study=run.tags[STUDY],

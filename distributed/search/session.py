@@ -10,6 +10,7 @@ from distributed.runtime.progress import Progress
 from distributed.runtime.signals import Stop
 from distributed.study.lock import StudyLock
 from distributed.study.study import Study
+from mixunlearn.leftovers import DAY_S, remove_leftovers
 
 
 @dataclass(kw_only=True)
@@ -43,11 +44,15 @@ class Session:
         """Lock the study for this process.
 
         Raises:
-            MixUnlearnError: another process has locked it.
+            MixUnlearnError: another process has locked it, or something else has the name of one of
+                its files.
         """
+        plan.study_folder.require()
         # On the stack first, so it is released last, when nothing can write any more.
         lock = StudyLock(plan.study, plan.folder, plan.database, self.progress.say, self.stop.check)
-        return self.stack.enter_context(lock)
+        self.stack.enter_context(lock)
+        _tidy(plan)
+        return lock
 
     def open(self, plan: Plan, lock: StudyLock, *, create: bool = True) -> Study:
         """Return the study of a plan, with its recorded trials; the session closes it.
@@ -74,6 +79,15 @@ class Session:
             return plan
         # Nodes may not see the home's folder: each one fetches the images once.
         return replace(plan, dataset=plan.dataset.shipped(Shipped.of(plan.dataset)))
+
+
+def _tidy(plan: Plan) -> None:
+    """Remove what killed processes have left in the study, which is locked, and in the home."""
+    remove_leftovers(plan.folder.rglob(".*"))
+    shared = ((plan.home, ".*"), (plan.home / "cache", ".*"), (plan.home / "store", "*/.*"))
+    for folder, names in shared:
+        # Other processes may be writing there.
+        remove_leftovers(folder.glob(names), age_s=DAY_S)
 
 
 def open_study(

@@ -19,6 +19,7 @@ from urllib.request import ProxyHandler, build_opener
 from distributed.runtime.addresses import REMOTE, resolve
 from distributed.runtime.signals import terminated_as_interrupted
 from distributed.runtime.text import one_line, redact
+from distributed.tracking.locations import settled
 from distributed.tracking.server import DEFAULTS, reachable, require_runs
 from mixunlearn.errors import InputError, MixUnlearnError
 
@@ -150,14 +151,17 @@ def server(
     port = _usable(port)
     # One user: each further worker takes the memory of a whole MLflow.
     words = ("--workers", "1", "--host", HOST, "--port", str(port))
-    with _running(
-        "MLflow's server",
-        ["-m", "mlflow", "server", *words, "--artifacts-destination", str(location)],
-        port=port,
-        health="/health",
-        environ=environment(uri),
-        folder=home if home.is_dir() else None,
-    ) as running:
+    with (
+        settled(uri) as database,
+        _running(
+            "MLflow's server",
+            ["-m", "mlflow", "server", *words, "--artifacts-destination", str(location)],
+            port=port,
+            health="/health",
+            environ=environment(database),
+            folder=home if home.is_dir() else None,
+        ) as running,
+    ):
         yield running
 
 
@@ -165,7 +169,7 @@ def server(
 def dashboard(study: str, record: str, port: int | None) -> Iterator[Server]:
     """Run Optuna's dashboard on this machine for the length of a `with` block."""
     # A journal is a plain file: there is no database that could answer.
-    if not record.startswith("journal:") and (reason := reachable(record)):
+    if not record.startswith("journal:") and (reason := reachable(record, reading=True)):
         raise MixUnlearnError(f"{redact(record)} does not answer: {reason}")
     port = _usable(port)
     # `-P` keeps the checkout off the path.

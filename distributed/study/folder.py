@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from mixunlearn.errors import MixUnlearnError
 from mixunlearn.trial_names import trial_name
 
 STUDIES = "studies"  # folder in the home and in `storage.files`; it has a folder for each study
@@ -93,6 +94,21 @@ class StudyFolder:
     def model(self, trial: int) -> Path:
         """Return the folder of a trial's model, in MLflow's format."""
         return self.path / "model" / f"trial-{trial}"
+
+    def require(self) -> None:
+        """Check that no folder has the name of a file, nor a file that of a folder.
+
+        Raises:
+            MixUnlearnError: something has to be moved away; it may be a user's.
+        """
+        files = (self.experiment, self.environment, self.database, self.journal, self.lock)
+        derived = (self.spool, self.trials, self.summary, self.leaderboard, self.report)
+        wrong = {path: ("folder", "file") for path in (*files, *derived) if path.is_dir()}
+        folders = (self.plots, self.errors, self.model(0).parent, self.path / CHECKPOINTS)
+        wrong |= {path: ("file", "folder") for path in folders if path.is_file()}
+        for path, (found, wanted) in wrong.items():
+            what = f"{path} is a {found}, but a {wanted} of the study belongs there"
+            raise MixUnlearnError(f"{what}; move it away, then run the same command again")
 
     @property
     def artifacts(self) -> tuple[Path, ...]:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -345,15 +346,26 @@ class Study:
             if CONFIG not in frozen.user_attrs:
                 # Not an attempt of ours: without a configuration it can never run.
                 if not frozen.state.is_finished():
-                    self._storage.set_trial_state_values(frozen._trial_id, TrialState.FAIL)
+                    self._mend(partial(self._fail, frozen._trial_id))
                 continue
             attempt = attempt_of(frozen)
             if attempt.row is not None and not frozen.state.is_finished():
-                self._end(attempt.key, attempt.row)
+                self._mend(partial(self._end, attempt.key, attempt.row))
             attempts[attempt.number] = attempt
             self._ended += [attempt] if attempt.row is not None else []
         self._ended.sort(key=lambda attempt: attempt.ended_ms)
         return dict(sorted(attempts.items()))
+
+    def _fail(self, key: int) -> None:
+        self._write(lambda: self._storage.set_trial_state_values(key, TrialState.FAIL))
+
+    def _mend(self, action: Callable[[], None]) -> None:
+        """Complete a write that was interrupted; without a lock the record may be read-only."""
+        try:
+            action()
+        except MixUnlearnError:
+            if self._lock:
+                raise
 
     def _write(self, action: Callable[[], Answer]) -> Answer:
         """Carry out a write that may be repeated; wait while the database does not answer.

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from distributed.runtime.addresses import sqlite_path
 from distributed.runtime.text import one_line, redact
-from distributed.tracking.server import reachable
+from distributed.tracking.server import make_client, reachable
 from distributed.tracking.tags import STUDY
 from mixunlearn.errors import MixUnlearnError
 
@@ -36,10 +36,9 @@ def delete_old_versions(uri: str, name: str, studies: Iterable[str], *, keep: in
         return
     if reason := reachable(uri):
         raise MixUnlearnError(f"MLflow at {redact(uri)} does not answer: {reason}")
-    from mlflow import MlflowClient  # noqa: PLC0415 (takes seconds: never at start-up)
     from mlflow.exceptions import MlflowException  # noqa: PLC0415
 
-    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    client = make_client(uri)
     try:
         experiment = client.get_experiment_by_name(name)
         if experiment is not None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from distributed.runtime.text import one_line, redact
 from distributed.tracking.registration import CHAMPION, GAP, PREVIOUS, version_of
-from distributed.tracking.server import reachable
+from distributed.tracking.server import make_client, reachable
 from distributed.tracking.tags import DATA, SPLITS
 from mixunlearn.errors import MissingError, MixUnlearnError
 
@@ -34,10 +34,9 @@ def promote(uri: str, name: str, trial_id: str, *, proven: bool = False) -> str:
     if reason := reachable(uri):
         remedy = "nothing was promoted; run the same command again once it answers"
         raise MixUnlearnError(f"MLflow at {redact(uri)} does not answer: {reason}; {remedy}")
-    from mlflow import MlflowClient  # noqa: PLC0415
     from mlflow.exceptions import MlflowException  # noqa: PLC0415
 
-    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    client = make_client(uri)
     try:
         return _promote(client, name, trial_id, proven=proven)
     except MlflowException as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from distributed.runtime.addresses import sqlite_path
 from distributed.runtime.text import one_line, redact
 from distributed.tracking.model_files import CARD
-from distributed.tracking.server import reachable
+from distributed.tracking.server import make_client, reachable
 from distributed.tracking.tags import DESCRIPTION, TRIAL_ID, VERSIONS
 from mixunlearn.errors import MixUnlearnError
 
@@ -152,10 +152,9 @@ def find_alias(uri: str, name: str, alias: str = CHAMPION) -> Alias | None:
     path = sqlite_path(uri)
     if path is not None and not path.exists():
         return None
-    from mlflow import MlflowClient  # noqa: PLC0415
     from mlflow.exceptions import MlflowException  # noqa: PLC0415
 
-    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    client = make_client(uri)
     try:
         version = client.get_model_version_by_alias(name, alias)
     except MlflowException as error:

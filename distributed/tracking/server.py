@@ -10,11 +10,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distributed.runtime.addresses import REMOTE, ask_database, sqlite_path
+import psutil
+
+from distributed.runtime.addresses import REMOTE, ask_database, sqlite_address, sqlite_path
 from distributed.runtime.text import one_line, redact
-from distributed.tracking.run_buffer import (
-    RemoteRun,
-)
+from distributed.tracking.locations import settle, writable
+from distributed.tracking.run_buffer import RemoteRun
 from mixunlearn.atomic import claim
 from mixunlearn.errors import InputError, MissingError, MixUnlearnError
 
@@ -45,15 +46,19 @@ _files: dict[str, tuple[int, int] | None] = {}  # by address: the file that was 
 DELETED = "deleted"  # MLflow's word for a run or an experiment in its trash
 
 
-def reachable(uri: str) -> str | None:
+def reachable(uri: str, *, reading: bool = False) -> str | None:
     """Return None if MLflow at `uri` answers or a sweep could create it there; else the reason.
 
     Creates nothing. Takes at most as long as one request to a server that does not answer.
+
+    Args:
+        uri: the tracking address.
+        reading: whether a read-only database will do.
     """
     set_defaults()
     try:
         if is_database(uri):
-            ask_database(uri)
+            ask_database(uri, reading=reading)
         else:
             make_client(uri).search_experiments(max_results=1)
     except Exception as error:
@@ -77,7 +82,7 @@ def require_runs(uri: str) -> None:
     path = sqlite_path(uri)
     if path is not None and not path.exists():
         raise MissingError(f"no study was tracked at {path}: run `mixunlearn sweep EXPERIMENT`")
-    if reason := reachable(uri):
+    if reason := reachable(uri, reading=True):
         raise MixUnlearnError(f"{redact(uri)} does not answer: {reason}")
 
 
@@ -137,14 +142,15 @@ def make_database(path: Path, artifacts: str | None) -> None:
     import_mlflow()
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # noqa: PLC0415
 
+    _remove_unfinished(path)
     # With the process id: two commands may start on a new home at once.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
     try:
         root = artifacts or str(path.parent)
-        store = SqlAlchemyStore(f"sqlite:///{temporary}", root)  # type: ignore[no-untyped-call]
+        store = SqlAlchemyStore(sqlite_address(temporary), root)  # type: ignore[no-untyped-call]
         # Closed before it gets its name: nothing writes to it any more.
         store.engine.dispose()
+        settle(temporary)
         claim(temporary, path)  # another process may have been faster
     finally:
         temporary.unlink(missing_ok=True)
@@ -186,10 +192,29 @@ def _damage_of(path: Path) -> str | None:
     return None if answer == "ok" else str(answer)
 
 
+def _remove_unfinished(path: Path) -> None:
+    """Remove what processes that were killed in `make_database` have left."""
+    for left in path.parent.glob(".*.tmp*"):
+        name, _, number = left.name.partition(".tmp")[0].rpartition(".")
+        if name == f".{path.name}" and number.isdecimal() and not _busy(int(number)):
+            left.unlink(missing_ok=True)
+
+
+def _busy(process: int) -> bool:
+    """Return whether another process runs: it may be making the database now."""
+    return process != os.getpid() and psutil.pid_exists(process)
+
+
 def make_client(uri: str) -> "MlflowClient":
-    """Return a client of tracking and registry, which have the same address."""
+    """Return a client of tracking and registry, which have the same address.
+
+    Raises:
+        sqlite3.Error: it is a database that cannot be read or written.
+    """
     from mlflow import MlflowClient  # noqa: PLC0415 (takes seconds: never at start-up)
 
+    if (path := sqlite_path(uri)) is not None and writable(path):
+        settle(path)
     client = MlflowClient(tracking_uri=uri, registry_uri=uri)
     if file_replaced(uri):
         # MLflow keeps connections for the whole process: they would go on with the old file. It

@@ -81,6 +81,15 @@ def open_dataset(source: str, options: Mapping[str, object], cache: Path) -> Dat
     return dataset
 
 
+def is_kept(source: str, options: Mapping[str, object], cache: Path) -> bool:
+    """Return whether a data set has a file in `cache`; its content is not checked.
+
+    Raises:
+        InputError: as for `open_dataset`, with the same arguments.
+    """
+    return _cached_path(source, _check_options(source, options), cache).is_file()
+
+
 def keep(dataset: Dataset, source: str, options: Mapping[str, object], cache: Path) -> Dataset:
     """Return `dataset` memory-mapped; it is written to `cache` if missing there or damaged.
 
@@ -183,6 +192,7 @@ __all__ = [
     "CONTENTS",
     "LARGEST_SIZE",
     "SOURCES",
+    "is_kept",
     "keep",
     "load_digits",
     "load_mnist5k",

@@ -2,8 +2,9 @@
 
 import os
 import shutil
+import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,33 @@ def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         if not COLD:
             patch.setattr(server, "make_database", Copies(tmp_path_factory.mktemp("databases")))
         yield
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Callable[[Path], Path]]:
+    """Return a function that gives the path under which a folder can be read, but not written."""
+    view = tmp_path / "read-only view"
+    modes: dict[Path, int] = {}
+
+    def show(folder: Path) -> Path:
+        if os.geteuid():
+            modes.update({path: path.stat().st_mode for path in (folder, *folder.rglob("*"))})
+            for path, mode in modes.items():
+                path.chmod(mode & ~0o222)
+            return folder
+        # Modes do not bind root: a read-only mount does.
+        view.mkdir()
+        command = ["mount", "--bind", "-o", "ro", str(folder), str(view)]
+        if subprocess.run(command, capture_output=True, check=False).returncode:
+            view.rmdir()
+            pytest.skip("root may not mount a folder read-only here")
+        return view
+
+    yield show
+    if view.exists():
+        subprocess.run(["umount", "--lazy", str(view)], check=True)
+    for path, mode in modes.items():
+        path.chmod(mode)
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 import csv
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,6 +140,55 @@ def test_a_report_changes_nothing_else(command: Command, place: Place, tmp_path:
     assert run.code == 0, run.err
     assert content() == before
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["page.html"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("report {study} --output {new}/page.html", "page.html"),
+        ("export {study} --output {new}/table.csv", "table.csv"),
+        ("rerun {study}/0", "{study}, trial 0: "),
+        ("sync {study} --dry-run", "{study}: 4 trials would be written to {home}/studies/"),
+        ("data digits --set data.limit.train=300", "digits: 1797 images of 1×8×8"),
+    ],
+)
+def test_what_is_in_a_read_only_home_can_be_used(
+    place: Place,
+    read_only: Callable[[Path], Path],
+    mixunlearn: Command,
+    tmp_path: Path,
+    words: str,
+    said: str,
+) -> None:
+    home = read_only(place.home)
+    names = {"study": place.study, "home": str(home), "new": str(tmp_path / "new")}
+    run = mixunlearn(*words.format(**names).split(), "--home", str(home))
+    # The recorded numbers are not those of the trial: `rerun` finds a difference.
+    assert run.code == (1 if words.startswith("rerun") else 0), run.err
+    assert said.format(**names) in run.out
+    assert "mixunlearn: " not in run.err
+
+
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        ("report {study}", "--output"),
+        ("sync {study}", "--home"),
+        ("data mnist5k", "--home"),
+    ],
+)
+def test_what_has_to_write_refuses_a_read_only_home(
+    place: Place,
+    read_only: Callable[[Path], Path],
+    mixunlearn: Command,
+    words: str,
+    key: str,
+) -> None:
+    home = read_only(place.home)
+    run = mixunlearn(*words.format(study=place.study).split(), "--home", str(home))
+    assert run.code == 2, run.err
+    assert run.err.startswith(f"mixunlearn: {key} = ")
+    assert run.err.count("\n") == 1
 
 
 # --- export ----------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import pytest
 
 from distributed.study.folder import StudyFolder, begun_studies, study_folder
 from distributed.study.lock import StudyLock
+from mixunlearn.errors import MixUnlearnError
 
 FOLDER = StudyFolder(path=Path("home/studies/mnist-0011aabb"))
 NAMES = {
@@ -60,3 +61,16 @@ def test_a_study_without_its_experiment_was_not_begun(tmp_path: Path) -> None:
     mnist = ["mnist-1", "mnist-2"]
     assert [each.path.name for each in begun_studies(tmp_path)] == ["digits-1", *mnist]
     assert [each.path.name for each in begun_studies(tmp_path, "mnist-*")] == mnist
+
+
+@pytest.mark.parametrize("name", ["trials.parquet", "summary.json", "report.html", "driver.lock"])
+def test_a_folder_with_the_name_of_a_file_is_told(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(MixUnlearnError, match=rf"{name} is a folder, but a file .*; move it away"):
+        StudyFolder(path=tmp_path).require()
+
+
+def test_a_file_with_the_name_of_a_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "plots").write_text("")
+    with pytest.raises(MixUnlearnError, match=r"plots is a file, but a folder .*; move it away"):
+        StudyFolder(path=tmp_path).require()

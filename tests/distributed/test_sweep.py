@@ -11,11 +11,13 @@ import mlflow
 import optuna
 import pytest
 import yaml
+from mlflow.tracking._tracking_service import utils
 from optuna.trial import TrialState
 from PIL import Image
 
 from distributed.config.read import make_experiment
 from distributed.plan.plan import PARTS
+from distributed.runtime.addresses import sqlite_address
 from distributed.search import best as best_model
 from distributed.search import session as command_session
 from distributed.search import trial_callback as callback
@@ -64,7 +66,8 @@ def command(experiment: Path, mixunlearn: Command) -> Command:
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One home, like a user's, for the tests that build on each other's results."""
-    return tmp_path_factory.mktemp("home")
+    # With characters that mean something in addresses and patterns.
+    return tmp_path_factory.mktemp("home") / "100%25?[br]{ac}*#"
 
 
 def study_folder(home: Path) -> Path:
@@ -79,9 +82,15 @@ def files(home: Path) -> dict[str, int]:
     }
 
 
+def everything(home: Path) -> dict[Path, tuple[int, int]]:
+    """Return size and time of change of everything in a home."""
+    found = {path: path.stat() for path in home.rglob("*")}
+    return {path: (status.st_size, status.st_mtime_ns) for path, status in found.items()}
+
+
 def optuna_trials(home: Path) -> list[optuna.trial.FrozenTrial]:
     folder = study_folder(home)
-    storage = f"sqlite:///{folder / 'study.db'}"
+    storage = sqlite_address(folder / "study.db")
     return optuna.load_study(study_name=folder.name, storage=storage).trials
 
 
@@ -149,7 +158,7 @@ class TestOneSweep:
         self.look_into_mlflow(home, "mlflow.db")
 
     def look_into_mlflow(self, home: Path, database: str) -> None:
-        client = mlflow.MlflowClient(f"sqlite:///{home / database}")
+        client = mlflow.MlflowClient(sqlite_address(home / database))
         experiments = {each.name: each.experiment_id for each in client.search_experiments()}
         runs = client.search_runs([experiments["small"]])
         children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
@@ -229,7 +238,7 @@ class TestOneSweep:
         assert read_trials(study_folder(home) / "trials.parquet") == rows
 
     def test_the_best_model_is_promoted_and_is_the_one_that_was_examined(
-        self, command: Command, home: Path, monkeypatch: pytest.MonkeyPatch
+        self, command: Command, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(
             command_session, "connected", lambda address: pytest.fail("Ray was needed")
@@ -242,8 +251,10 @@ class TestOneSweep:
         assert promoted["reason"].startswith("small: version 1 is now the champion (gap/avg ")
         assert promoted["reason"] in run.out
         assert "version 1 is already the champion" in again.result["promoted"]["reason"]
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}")
-        loaded = mlflow.pyfunc.load_model("models:/small@champion")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", sqlite_address(home / "mlflow.db"))
+        # MLflow loads no model from a folder with such a name, but copies it from there.
+        copied = mlflow.artifacts.download_artifacts("models:/small@champion", dst_path=tmp_path)
+        loaded = mlflow.pyfunc.load_model(copied)
         dataset = SOURCES["digits"]()
         splits = make_splits(dataset, {"kind": "class", "classes": [0]})
         kept = splits.test_N[dataset.labels_N[splits.test_N] != 0]
@@ -253,7 +264,7 @@ class TestOneSweep:
     def test_a_nearer_champion_stays_and_the_exit_code_says_so(
         self, command: Command, home: Path
     ) -> None:
-        uri = f"sqlite:///{home / 'mlflow.db'}"
+        uri = sqlite_address(home / "mlflow.db")
         client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
         mine = client.get_model_version_by_alias("small", "champion")
         tags = {**mine.tags, "mixunlearn.trial_id": "another", "gap/avg": "0"}
@@ -279,7 +290,7 @@ class TestOneSweep:
         # Prepared by somebody: whoever loads a registered model runs what it says.
         (model / "MLmodel").write_text("flavors: {python_function: {loader_module: evil}}\n")
         (model / "evil.pkl").write_bytes(b"evil")
-        empty = f"tracking.uri=sqlite:///{home / 'another.db'}"
+        empty = f"tracking.uri={sqlite_address(home / 'another.db')}"
         for _ in range(2):  # again changes nothing
             run = command("sync", home, "--set", empty, study=name)
             assert run.code == 0, run.err
@@ -338,6 +349,29 @@ class TestOneSweep:
                 assert "; write it anew: mixunlearn sweep " in run.err
                 assert run.err.count("\n") == 1
         path.write_bytes(whole)
+
+    def test_a_copy_of_the_home_goes_on_by_itself(
+        self, command: Command, mixunlearn: Command, home: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(
+            command_session, "connected", lambda address: pytest.fail("Ray was needed")
+        )
+        copy, name = home.with_name("copy"), study_folder(home).name
+        shutil.copytree(home, copy)
+        # A process remembers where the files of a run are: this one has seen the first home.
+        utils._artifact_repos_cache.clear()
+        before = everything(home)
+        run_id = read_trials(study_folder(copy) / "trials.parquet")[0]["mlflow_run_id"]
+        for words in (["sync", name], ["rerun", str(run_id)], ["report", name]):
+            run = mixunlearn(*words, "--home", str(copy))
+            assert run.code == 0, run.err
+        assert command("sweep", copy).code == 0
+        assert everything(home) == before
+        # The tests before wrote this address, on purpose, into the home.
+        (copy / "another.db").unlink()
+        named = [path for path in copy.rglob("*.*") if str(home).encode() in path.read_bytes()]
+        assert named == []
+        shutil.rmtree(copy)
 
     def test_other_settings_are_a_new_study_which_names_the_old(
         self, command: Command, home: Path

@@ -875,6 +875,7 @@ def test_a_database_whose_making_was_killed_is_made_anew(tmp_path: Path) -> None
     assert not path.exists()
     make_database(path, None)
     make_database(path, None)  # another process may have been faster
+    assert list(tmp_path.iterdir()) == [path]
     assert MlflowClient(f"sqlite:///{path}").search_experiments()
 
 
