@@ -1,6 +1,7 @@
 """Makes a lost record anew from the trials table."""
 
 from collections.abc import Mapping
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,8 @@ def refill(study: Study, table: Path) -> int:
         remedy = "nothing of the record is left; remove both files to start again"
         raise CorruptError(f"{table} is damaged ({one_line(error)}): {remedy}") from error
     known = {row["trial"] for row in study.rows()}
-    lost = sorted((row for row in rows if row["trial"] not in known), key=lambda row: row["trial"])
+    lost = [row for row in rows if row["trial"] not in known]
+    lost.sort(key=itemgetter("trial"))
     for row in lost:
         try:
             study.adopt(row, _values(study, row), _metrics(row))

@@ -253,7 +253,9 @@ class TestOneSweep:
         assert "version 1 is already the champion" in again.result["promoted"]["reason"]
         monkeypatch.setenv("MLFLOW_TRACKING_URI", sqlite_address(home / "mlflow.db"))
         # MLflow loads no model from a folder with such a name, but copies it from there.
-        copied = mlflow.artifacts.download_artifacts("models:/small@champion", dst_path=tmp_path)
+        copied = mlflow.artifacts.download_artifacts(
+            "models:/small@champion", dst_path=str(tmp_path)
+        )
         loaded = mlflow.pyfunc.load_model(copied)
         dataset = SOURCES["digits"]()
         splits = make_splits(dataset, {"kind": "class", "classes": [0]})

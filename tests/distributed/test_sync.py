@@ -84,7 +84,7 @@ class TestOneStudy:
                 "KILLED",
                 "stopped",
             )
-        assert "There is no verdict yet" in parent.data.tags["mlflow.note.content"]
+        assert "There is no verdict yet" in parent_of(home).data.tags["mlflow.note.content"]
         assert len(runs(home)) == 1 + 3 + 4
 
     def test_what_somebody_changed_in_mlflow_doubles_nothing(
@@ -112,13 +112,13 @@ class TestOneStudy:
         (first,) = (name for name in before if name.startswith("0000 "))
         for run in (parent, before[first]):
             client.delete_run(run.info.run_id)
-        run = command("sync")
-        assert (run.code, run.result["problems"]) == (0, [])
-        assert f"deleted in MLflow, and left so: {parent.info.run_name}, {first}; " in run.err
-        assert "--recreate" in run.err
+        done = command("sync")
+        assert (done.code, done.result["problems"]) == (0, [])
+        assert f"deleted in MLflow, and left so: {parent.info.run_name}, {first}; " in done.err
+        assert "--recreate" in done.err
         assert len(runs(home)) == len(before) - 2
-        run = command("sync", "--recreate")
-        assert "deleted in MLflow" not in run.err
+        done = command("sync", "--recreate")
+        assert "deleted in MLflow" not in done.err
         assert len(runs(home)) == len(before)
         again = parent_of(home)
         for name, child in runs(home).items():
@@ -137,9 +137,9 @@ class TestOneStudy:
         database.unlink()
         if damage in content:
             database.write_bytes(content[damage])
-        run = command("sync")
-        assert (run.code, run.result["problems"]) == (0, [])
-        assert ("is damaged" in run.err) == (damage in ("cut", "overwritten"))
+        done = command("sync")
+        assert (done.code, done.result["problems"]) == (0, [])
+        assert ("is damaged" in done.err) == (damage in ("cut", "overwritten"))
         after = runs(home)
         assert after.keys() == before.keys()
         for name, each in after.items():
@@ -158,9 +158,9 @@ class TestOneStudy:
             '"tags":{"mixunlearn.trial_id":"0badcafe"}}',
         ]
         study_folder(home, study.name).spool.write_text("\n".join(lines) + "\n")
-        run = command("sync")
-        assert run.code == 1
-        assert "2 line(s) of " in run.result["problems"][0]
+        done = command("sync")
+        assert done.code == 1
+        assert "2 line(s) of " in done.result["problems"][0]
         client = MlflowClient(embedded(home)[0], registry_uri=embedded(home)[0])
         for each in runs(home).values():
             assert client.list_artifacts(each.info.run_id) == []
@@ -210,17 +210,17 @@ def test_a_password_in_the_address_is_needed_only_by_mlflow(
         assert guarded.heard == []  # type: ignore[attr-defined]
         monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ann")
         monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hunter2")
-        run = command("sync")
-        assert run.code == 1
-        assert "hunter2" not in run.err
-        assert "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" in run.err
+        done = command("sync")
+        assert done.code == 1
+        assert "hunter2" not in done.err
+        assert "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" in done.err
         known = f"Basic {base64.b64encode(b'ann:hunter2').decode()}"
         assert set(guarded.heard) == {known}  # type: ignore[attr-defined]
         content["tracking"]["uri"] = "http://127.0.0.1:1/?api_key=***"
         file.write_text(yaml.safe_dump(content))
-        run = command("sync")
-        assert run.code == 2
-        assert "give the whole address with --set tracking.uri=..." in run.err
+        done = command("sync")
+        assert done.code == 2
+        assert "give the whole address with --set tracking.uri=..." in done.err
     finally:
         file.write_text(saved)
     # What waited for that server is sent to the usual place.
