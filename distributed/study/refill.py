@@ -32,7 +32,7 @@ def refill(study: Study, table: Path) -> int:
         remedy = "nothing of the record is left; remove both files to start again"
         raise CorruptError(f"{table} is damaged ({one_line(error)}): {remedy}") from error
     known = {row["trial"] for row in study.rows()}
-    lost = sorted((row for row in rows if row["trial"] not in known), key=lambda row: row["trial"])
+    lost = sorted((row for row in rows if row["trial"] not in known), key=_number)
     for row in lost:
         try:
             study.adopt(row, _values(study, row), _metrics(row))
@@ -40,6 +40,10 @@ def refill(study: Study, table: Path) -> int:
             what = f"trial {row['trial']} of {table} is not from the study {study.name}"
             raise MixUnlearnError(f"{what}: {one_line(error)}; remove that file") from error
     return len(lost)
+
+
+def _number(row: Mapping[str, Any]) -> int:
+    return int(row["trial"])
 
 
 def _values(study: Study, row: Mapping[str, Any]) -> dict[str, Value]:

@@ -183,10 +183,10 @@ def test_a_patient_folder_waits_until_its_address_answers_again(
             aside.rename(folder)
 
     monkeypatch.setattr("mixunlearn.patience.time.sleep", pause)
-    for act in (lambda: files.write("a", b"after"), lambda: (files / "b").write("c", b"new")):
+    for there, name, text in ((files, "a", b"after"), (files / "b", "c", b"new")):
         folder.rename(aside)
         folder.touch()
-        act()
+        there.write(name, text)
     assert len(pauses) == 6
     assert (folder / "a").read_bytes() == b"after"
     assert (folder / "b" / "c").read_bytes() == b"new"

@@ -310,7 +310,7 @@ def test_reading_makes_no_record(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_lost_record_is_made_anew_from_the_table(tmp_path: Path, sampler: str) -> None:
     table = tmp_path / "trials.parquet"
-    wishes = {"mixing": ["mixblock", "mixup"], "lr": [1e-5, 1e-3]}
+    wishes: dict[str, Any] = {"mixing": ["mixblock", "mixup"], "lr": [1e-5, 1e-3]}
     study = open_study(tmp_path, sampler, **wishes)
     configs = play(study, 6)
     for number, state in ((6, "failed"), (7, "pruned")):
