@@ -10,7 +10,6 @@ from io import BufferedReader
 from pathlib import Path
 
 MIB = 2**20
-LARGEST = 16 * MIB  # bytes of a file that is written by hand
 
 
 def open_regular(path: Path) -> BufferedReader:
@@ -24,7 +23,7 @@ def open_regular(path: Path) -> BufferedReader:
     return os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
 
 
-def read_regular(path: Path, largest: int = LARGEST) -> bytes:
+def read_regular(path: Path, largest: int) -> bytes:
     """Return the content of a regular file of at most `largest` bytes.
 
     Raises:
