@@ -200,7 +200,7 @@ def _host_and_port(address: str) -> tuple[str, int]:
     client = address.startswith("ray://")
     parts = urlsplit(address if client else f"//{address}")
     if not parts.hostname:
-        raise ValueError("not an address like host:port or ray://host:port")
+        raise ValueError("not an address like 10.0.0.1:6379 or ray://10.0.0.1:10001")
     return parts.hostname, parts.port or (CLIENT_PORT if client else CLUSTER_PORT)
 
 

@@ -280,7 +280,7 @@ def dashboard(address: str | None) -> str:
     except ValueError:
         usable = False
     if not usable:
-        remedy = f"must be http://HOST:PORT of the cluster's dashboard, for example {DASHBOARD}"
+        remedy = f"must be the address of the cluster's dashboard, for example {DASHBOARD}"
         raise InputError("--address", redact(chosen), remedy)
     return chosen.rstrip("/")
 

@@ -266,7 +266,7 @@ def test_one_that_is_silent_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("wrong", ["127.0.0.2:8265", "ray://h:1", "http://", "http://h:99999"])
 def test_what_is_no_address(wrong: str) -> None:
-    with pytest.raises(InputError, match="http://HOST:PORT"):
+    with pytest.raises(InputError, match="must be the address of the cluster"):
         jobs.dashboard(wrong)
 
 
