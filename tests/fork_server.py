@@ -162,7 +162,10 @@ class Server:
         for target, descriptor in enumerate(descriptors):
             os.dup2(descriptor, target)
             os.close(descriptor)
-        # As Python does when it starts.
+        # As Python does when it starts. The server's own streams remember whether they can seek.
+        for name, number in (("stdout", 1), ("stderr", 2)):
+            stream = open(number, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115
+            setattr(sys, name, stream)
         sys.path[:0] = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
         sys.modules.pop("sitecustomize", None)
         with suppress(ImportError):
