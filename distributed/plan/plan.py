@@ -156,7 +156,8 @@ class Plan:
             store=Store(
                 # A cache of the remote store, if there is one.
                 self.home.resolve() / "store",
-                remote=self.shared and self.files.patiently() / "store",
+                # Not `self.shared`: the study's name depends on these references.
+                remote=self.files.patiently() / "store" if self.experiment.storage.files else None,
             ),
             dataset=self.dataset,
             splits=self.splits,

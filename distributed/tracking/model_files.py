@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+import yaml
 from safetensors.numpy import save
 from torch import Tensor, nn
 
@@ -178,7 +179,8 @@ def _save_program(
         metadata=dict(metadata),
     )
     _leave_out_traces(folder / "data" / "model.pt2")
-    written = Model.load(str(folder / MLMODEL))
+    # `Model.load` takes a path for an address: it fails on a folder with `%` in its name.
+    written = Model.from_dict(yaml.safe_load((folder / MLMODEL).read_text(encoding="utf-8")))
     _run_on_cpu(written)
     written.save(str(folder / MLMODEL))
 

@@ -6,6 +6,8 @@ import shutil
 import signal
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import mlflow
 import optuna
@@ -301,10 +303,10 @@ class TestOneSweep:
             assert [plain(row) for row in again] == [plain(row) for row in rows]
             self.look_into_mlflow(home, "another.db")
         assert not (model / "evil.pkl").exists()
-        uri = f"sqlite:///{home / 'another.db'}"
+        uri = sqlite_address(home / "another.db")
         client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
         source = client.get_model_version("small", "1").source
-        files = {path.name for path in Path(str(source).removeprefix("file://")).iterdir()}
+        files = {path.name for path in Path(url2pathname(urlsplit(str(source)).path)).iterdir()}
         assert "MLmodel" in files
         assert "evil.pkl" not in files
         table.write_bytes(whole)
