@@ -32,7 +32,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("sync")
     plan = plan_in(home).keep()
     fill(plan)
-    with closing(open_study(plan)) as study:
+    with closing(open_study(plan, create=True)) as study:
         record(plan, study, EPOCHS, "complete")
         record(plan, study, 1, "pruned")
         record(plan, study, 1, "failed", "the worker died")
