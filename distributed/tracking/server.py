@@ -181,7 +181,9 @@ def unused_name(path: Path) -> Path:
 
 
 def _damage_of(path: Path) -> str | None:
-    """Return why SQLite cannot read a file completely; `None` if it can, or if it is locked."""
+    """Return why a file is no complete database; `None` if it is one, or if it is locked."""
+    if path.stat().st_size == 0:  # MLflow would fill it, but not twice in one process
+        return "it is empty"
     try:
         with closing(sqlite3.connect(path)) as database:
             (answer,) = database.execute("PRAGMA quick_check(1)").fetchone()

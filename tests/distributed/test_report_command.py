@@ -65,7 +65,7 @@ def measured(plan: Plan, phase: Phase) -> dict[str, float]:
 def search(plan: Plan, trials: int) -> None:
     """Record trials of which the last failed."""
     metrics = measured(plan, "val")
-    with closing(open_study(plan)) as study:
+    with closing(open_study(plan, create=True)) as study:
         for number in range(trials):
             study.ask()
             study.report(number, 1, {**metrics, "gap/avg": 3.0 + number})

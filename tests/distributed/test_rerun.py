@@ -87,7 +87,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     home = tmp_path_factory.mktemp("rerun")
     plan = plan_in(home).keep()
     fill(plan)
-    with closing(open_study(plan)) as study:
+    with closing(open_study(plan, create=True)) as study:
         record(plan, study, EPOCHS, "complete")
         record(plan, study, 1, "pruned")
     with closing(open_study(replace(plan, space=DIVERGES))) as study:
