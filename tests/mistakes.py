@@ -15,6 +15,7 @@ import pytest
 import ray
 
 from distributed.cli.app import main
+from distributed.tracking.locations import settle
 
 GOLDEN = Path(__file__).parent / "golden" / "home_schema_2.tar.xz"
 STUDY = "tiny-c5aac3d3"  # in that home; it has four trials
@@ -196,6 +197,7 @@ class Judge:
     def __init__(self, folder: Path, home: Path, patch: pytest.MonkeyPatch) -> None:
         self.folder, self.patch = folder, patch
         shutil.copytree(home, folder / "runs", symlinks=True)
+        settle(folder / "runs" / "mlflow.db")  # the first command would, as the home has moved
         for name, text in FILES.items():
             (folder / name).write_text(text)
         for name in VARIABLES:

@@ -118,7 +118,7 @@ def test_a_study_has_its_page_in_its_folder(command: Command, place: Place) -> N
     html = path.read_text()
     assert place.study in html
     assert "is nearest to retraining" in html
-    assert "1 trials failed" in html
+    assert "1 trial failed" in html
 
 
 def test_several_studies_have_a_page_in_the_home(command: Command, place: Place) -> None:
