@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -136,8 +135,8 @@ def _export(
 
     signature = _signature(architecture)
     try:
-        with _unfounded_warnings_ignored(), _plain(folder) as place:
-            _save_program(program, place, architecture, signature, metadata)
+        with _unfounded_warnings_ignored():
+            _save_program(program, folder, architecture, signature, metadata)
     except OSError:
         raise
     except Exception as error:  # a model that cannot be traced may raise anything
@@ -146,15 +145,6 @@ def _export(
         Model(signature=signature, metadata=dict(metadata)).save(str(folder / MLMODEL))
         return one_line(error)
     return None
-
-
-@contextmanager
-def _plain(folder: Path) -> Iterator[Path]:
-    """Give another path of a folder: MLflow takes `%`, `?` and `#` in a path for an address."""
-    with TemporaryDirectory() as place:
-        link = Path(place) / "link"
-        link.symlink_to(folder.parent.absolute())
-        yield link / folder.name
 
 
 @contextmanager
