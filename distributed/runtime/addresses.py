@@ -11,7 +11,6 @@ from mixunlearn.errors import MixUnlearnError
 
 REMOTE = ("http://", "https://", "databricks")  # servers, which decide where artifacts go
 ARTIFACTS = "mlartifacts"  # folder of artifacts beside a database without a server
-LONGEST_PATH = 512 - len("-journal")  # bytes; with a longer path, SQLite cannot open a database
 
 
 def embedded(home: Path) -> tuple[str, str]:
