@@ -331,8 +331,11 @@ def _resolve(uri: str) -> tuple[fs.FileSystem, str]:
         unsupported = "Unrecognized filesystem type" in str(error)
         remedy = "use a folder, or an address that starts with s3://, gs://, hdfs:// or file://"
         if unsupported or isinstance(error, pa.ArrowInvalid):
-            reason = "unknown kind of address" if unsupported else _reason(error)
-            raise InputError("storage.files", redact_address(uri), f"{reason}; {remedy}") from None
+            shown = redact_address(uri)
+            # It repeats the address, in quotes that a password may contain as well.
+            reason = _reason(str(error).replace(uri, shown))
+            reason = "unknown kind of address" if unsupported else reason
+            raise InputError("storage.files", shown, f"{reason}; {remedy}") from None
         raise _refusal(Files(uri), error) from None
     if not path:
         raise InputError(
@@ -382,5 +385,5 @@ def _refusal(files: Files, error: Exception) -> MixUnlearnError:
     )
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception | str) -> str:
     return redact(_PROTOCOL.split(str(error).strip(), maxsplit=1)[0])[:REASON_LENGTH]

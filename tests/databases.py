@@ -14,6 +14,8 @@ from distributed.tracking.locations import settle
 from distributed.tracking.server import make_database
 from mixunlearn.atomic import claim
 
+__all__ = ["Copies", "make_database"]
+
 
 class Copies:
     """Does what `make_database` does, by copying a database that was never used.

@@ -18,6 +18,7 @@ def started_postgres(folder: Path) -> Iterator[str]:
     options = unprivileged(folder)
     programs, data, password = postgres_programs(options), folder / "data", folder / "password"
     password.write_text("secret")
+    password.chmod(0o644)  # for the unprivileged user; nobody else can enter the folder
     owner = ("-U", "tester", "-A", "scram-sha-256", "--pwfile", password)
     subprocess.run(
         [programs / "initdb", "-D", data, *owner, "-E", "UTF8", "--locale", "C", "--no-sync"],

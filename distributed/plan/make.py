@@ -25,10 +25,12 @@ from distributed.plan.requirements import (
 from distributed.runtime.text import require_whole
 from distributed.study.folder import STUDIES, begun_studies, study_folder
 from mixunlearn.data import sources
+from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.names import known_names
 from mixunlearn.errors import InputError
 from mixunlearn.files import Files
-from mixunlearn.splits import make_splits
+from mixunlearn.problem import Architecture
+from mixunlearn.splits import Splits, make_splits
 from mixunlearn.tasks import Task
 
 log = logging.getLogger(__name__)
@@ -73,11 +75,7 @@ def make_plan(
     dataset = splits.corrupted(source)
     pretrained = read_pretrained(experiment)
     shape = architecture(experiment, dataset, pretrained)
-    name = study_name(experiment, dataset, splits, shape.weights)
-    # An existing study has passed this; it is before the model is built in this process.
-    if not study_folder(home, name).path.exists():
-        for warning in rehearse(Sketch.of(experiment, dataset, splits)):
-            log.warning("%s", warning)
+    _rehearse(experiment, dataset, splits, shape, home)  # before this process builds the model
     model = shape.initial(0, pretrained)
     space = make_space(experiment.method, model, experiment.search.space)
     require_starts(experiment.search.start, space)
@@ -97,6 +95,24 @@ def make_plan(
     require_objective(plan)
     record_address(experiment.storage.study, plan.folder)  # raises if SQLite is not safe there
     return plan
+
+
+def _rehearse(
+    experiment: Experiment, dataset: Dataset, splits: Splits, shape: Architecture, home: Path
+) -> None:
+    """Try a model or method of others; print what is doubtful.
+
+    Raises:
+        InputError: they cannot work.
+    """
+    sketch = Sketch.of(experiment, dataset, splits)
+    if sketch.ours:
+        return
+    name = study_name(experiment, dataset, splits, shape.weights)
+    if study_folder(home, name).path.exists():  # it has passed this
+        return
+    for warning in rehearse(sketch):
+        log.warning("%s", warning)
 
 
 def _require_places(experiment: Experiment, home: Path) -> None:

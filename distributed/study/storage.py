@@ -38,12 +38,13 @@ def open_record(
     try:
         empty = file is not None and not (file.exists() and file.stat().st_size)
         # Loaded first: `create_study` writes in any case.
-        study = None if empty else _known_study(_storage(address), name)
+        storage = None if empty else _storage(address)
+        study = _known_study(storage, name) if storage else None
         if study is None:
             _require_new(name, file, create=create, table=table)
             study = optuna.create_study(
                 study_name=name,
-                storage=_storage(address),
+                storage=storage or _storage(address),  # not a second one: each keeps connections
                 direction="minimize",
                 load_if_exists=True,
             )

@@ -216,7 +216,7 @@ def _records(content: bytes, labels: int) -> tuple[Images, Labels]:
 def _files(source: str, raws: Sequence[Raw], root: str | None, download: bool) -> list[Path]:
     """Return the files of a data set after checking their checksums."""
     folder = arrow.machine_folder() / source if root is None else typed_path("data.root", root)
-    lacking = [raw for raw in raws if not (folder / raw.name).is_file()]
+    lacking = [raw for raw in raws if not (folder / raw.name).exists()]
     if lacking and not download:
         places = {address.rpartition("/")[0] for raw in lacking for address in raw.addresses[:1]}
         names = ", ".join(raw.name for raw in lacking)

@@ -225,7 +225,6 @@ BAD_TASKS: dict[str, tuple[dict[str, object], str, list[str]]] = {
     "key of another kind": (CLASS | {"fraction": 0.5}, "task.fraction", ["a class task"]),
     "class too high": (CLASS | {"classes": [10]}, "task.classes", ["0..9", "a, b, c", "10"]),
     "class below": (CLASS | {"classes": [-1]}, "task.classes", ["0..9"]),
-    "class name": (CLASS | {"classes": ["c"]}, "task.classes", ["'c'", "write the number 2"]),
     "class of text": (CLASS | {"classes": ["cat"]}, "task.classes", ["'cat'", "0..9"]),
     "class of float": (CLASS | {"classes": [1.0]}, "task.classes", ["0..9"]),
     "class of truth": (CLASS | {"classes": [True]}, "task.classes", ["0..9"]),

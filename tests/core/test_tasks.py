@@ -489,7 +489,7 @@ BAD: dict[str, tuple[dict[str, object], str, list[str]]] = {
     "half a pixel": ({"kind": "backdoor", "size": 1.5}, "task.size", ["whole number"]),
     "no class": ({"kind": "backdoor", "target": 10}, "task.target", ["10", "0..9"]),
     "two targets": ({"kind": "backdoor", "target": [1, 2]}, "task.target", ["0..9"]),
-    "named target": ({"kind": "backdoor", "target": "3"}, "task.target", ["write the number 3"]),
+    "unknown target": ({"kind": "backdoor", "target": "cat"}, "task.target", ["'cat'", "0..9"]),
     "labels zero": ({"kind": "semi", "labelled": 0}, "task.labelled", ["above 0"]),
     "labels above": ({"kind": "semi", "labelled": 1.5}, "task.labelled", ["at most 1"]),
     "few labels": ({"kind": "semi", "labelled": 1e-9}, "task.labelled", ["knows none of 8"]),

@@ -166,7 +166,7 @@ def test_a_sweep_is_sent_followed_and_asked_after(send: Command, tmp_path: Path)
     assert result["status"] == "SUCCEEDED"
     assert result["exit_code"] == 0
     assert result["id"].startswith("digits-class-")
-    assert "1 original and 1 references" in sent.err  # the sweep's own message
+    assert "1 original and 1 reference" in sent.err  # the sweep's own message
     assert list(home.glob("studies/digits-class-*/summary.json"))
 
     asked = send("--status", result["id"])

@@ -106,7 +106,7 @@ def test_pages_and_artifacts_are_served(home: Path, visit: Visit) -> None:
     assert headers["x-frame-options"] == "SAMEORIGIN"
     assert visit.answers["artifact"][2] == "<p>fine</p>"
     left = {path.name for path in home.iterdir()}
-    assert left == {"mlartifacts", "mlflow.db", "report.html"}
+    assert left == {"mlartifacts", "mlflow.db", "report.html", "spool.json"}
 
 
 def test_only_this_machine_is_answered_and_telemetry_is_off(visit: Visit) -> None:
