@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 import yaml
 
+from distributed.runtime.addresses import sqlite_address
 from tests.drills.comparison import (
     Row,
     Tally,
@@ -195,7 +196,7 @@ class Scene:
         compare_models(self.undisturbed.home / "store", self.home / "store", tally)
         check_record(self.storage or record(self.study), rows, tally)
         if self.tracked:
-            check_tracking(self.tracking or f"sqlite:///{self.home / 'mlflow.db'}", rows, tally)
+            check_tracking(self.tracking or sqlite_address(self.home / "mlflow.db"), rows, tally)
         return tally
 
     def outcome(self, moment: str, seconds: float | None) -> Outcome:
@@ -339,7 +340,7 @@ def expect(command: Command, *codes: int) -> None:
 def record(study: Path) -> str:
     """Return the address of the record in a study's folder."""
     journal = study / "study.journal"
-    return f"journal:///{journal}" if journal.exists() else f"sqlite:///{study / 'study.db'}"
+    return f"journal:///{journal}" if journal.exists() else sqlite_address(study / "study.db")
 
 
 def went_on(command: Command, after: float = 0.0) -> float | None:
