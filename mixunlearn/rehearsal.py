@@ -140,23 +140,28 @@ def doubts(model: StagedModel, images: torch.Tensor) -> list[str]:
         model: left in training mode.
         images: at least two, in [0, 1].
     """
-    found, first = list[str](), model(images)
+    found = list[str]()
     for mode, training in (("evaluation", False), ("training", True)):
         model.train(training)
-        state = [(buffer, buffer.clone()) for buffer in model.buffers()]
-        first = model(images)
-        for buffer, before in state:
-            buffer.copy_(before)  # a spectral norm depends on them, which is no chance
-        second = model(images)
-        if not torch.equal(first, second):
+        if _draws(model, images):
             found.append(
                 f"gives other outputs for the same images in {mode} mode, so trials and `rerun` "
                 "give other numbers each time; leave out its random numbers (F.dropout)"
             )
-    sums_B = first.sum(dim=1)
-    if bool((first >= 0).all()) and bool(((sums_B - 1).abs() < PROBABLE).all()):
+    outputs_BK = model(images)
+    sums_B = outputs_BK.sum(dim=1)
+    if bool((outputs_BK >= 0).all()) and bool(((sums_B - 1).abs() < PROBABLE).all()):
         found.append("gives probabilities where logits are needed; leave out its softmax")
     return found
+
+
+def _draws(model: StagedModel, images: torch.Tensor) -> bool:
+    """Return whether a model gives other outputs for the same images and the same state."""
+    state = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    first = model(images)
+    for buffer, before in state:
+        buffer.copy_(before)  # a spectral norm depends on them, which is no chance
+    return not torch.equal(first, model(images))
 
 
 @contextmanager

@@ -59,7 +59,7 @@ class Session:
 
         Raises:
             MissingError: there is no record, and `create` is false.
-        CorruptError: the record was lost.
+            CorruptError: the record was lost.
         """
         study = open_study(plan, lock, create=create)
         self.stack.callback(study.close)
@@ -103,6 +103,7 @@ def open_study(
 
     Raises:
         MissingError: there is no record.
+        CorruptError: the record was lost.
     """
     search = plan.experiment.search
     return Study(

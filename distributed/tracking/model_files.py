@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from distributed.runtime.text import one_line
 from distributed.tracking.server import import_mlflow, set_defaults
-from mixunlearn.atomic import publish
+from mixunlearn import atomic
 from mixunlearn.data.batches import PIXEL_MAX
 from mixunlearn.errors import MixUnlearnError
 from mixunlearn.models import StagedModel
@@ -97,7 +97,7 @@ def save_model(
         folder.parent.mkdir(parents=True, exist_ok=True)
         reason = _export(Classifier(model).eval(), temporary, architecture, about)
         _add_files(temporary, weights, architecture, card)
-        publish(temporary, folder, marker=MLMODEL)
+        atomic.publish(temporary, folder, marker=MLMODEL)
     except OSError as error:
         reason = one_line(error)
         raise MixUnlearnError(
@@ -117,8 +117,8 @@ def discard(folder: Path) -> None:
     try:
         if folder.is_symlink():  # what it leads to is not ours
             folder.unlink()
-        elif folder.exists():
-            shutil.rmtree(folder)
+        else:
+            atomic.discard(folder)
     except OSError as error:
         reason = one_line(error)
         raise MixUnlearnError(

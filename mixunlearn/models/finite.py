@@ -14,9 +14,11 @@ def require_finite(model: nn.Module) -> None:
     Raises:
         DivergedError: one is not finite. A buffer may hold −inf, as a mask of an attention does.
     """
-    for name, flawed in _flaws(model):
-        if flawed:
-            raise DivergedError(f"{name} is not finite")
+    flaws = dict(_flaws(model))
+    # All are read from the device at once.
+    if flaws and torch.stack([*flaws.values()]).any():
+        name = next(name for name, flawed in flaws.items() if flawed)
+        raise DivergedError(f"{name} is not finite")
 
 
 def _flaws(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

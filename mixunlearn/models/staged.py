@@ -41,9 +41,9 @@ class StagedModel(nn.Module, ABC):
 
     def thaw(self) -> None:
         """Let the parameters that training may change require gradients, and only these."""
-        self.requires_grad_(False)
-        for _, weight in self.trained():
-            weight.requires_grad_(True)
+        # In one pass: MixUnlearn does this in each step.
+        for name, weight in self.named_parameters():
+            weight.requires_grad_(name not in self.frozen)
 
     def stages_with(self, wished: Iterable[str]) -> tuple[str, ...]:
         """Return the stages a search chooses from, and additional ones that a user asks for.

@@ -3,7 +3,6 @@
 import io
 import os
 import shutil
-import socket
 import struct
 import zlib
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.pixels import PixelError, decode_square
 from mixunlearn.data.sources import keep, open_dataset
 from mixunlearn.errors import InputError
+from tests.irregular import IRREGULAR
 
 SIZE = 8
 RED = (200, 100, 50)
@@ -367,21 +367,7 @@ def test_a_disk_that_fails_is_not_taken_for_a_bad_image() -> None:
 # What is no file of images at all
 
 
-def a_pipe(path: Path) -> None:
-    os.mkfifo(path)
-
-
-def a_socket(path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as listener:
-        os.chdir(path.parent)  # the path of a socket must be short
-        listener.bind(path.name)
-
-
-def a_device(path: Path) -> None:
-    path.symlink_to("/dev/zero")
-
-
-@pytest.mark.parametrize("make", [a_pipe, a_socket, a_device])
+@pytest.mark.parametrize("make", IRREGULAR)
 def test_what_could_be_read_for_ever_is_refused(
     root: Path,
     refused: Callable[..., str],

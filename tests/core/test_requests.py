@@ -1,7 +1,5 @@
 """Files that list ids: every id is read, or the file is refused; nothing is left out."""
 
-import os
-import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pytest
 from mixunlearn.data import requests
 from mixunlearn.data.requests import read_request
 from mixunlearn.errors import InputError
+from tests.irregular import IRREGULAR
 
 
 @pytest.mark.parametrize(
@@ -68,21 +67,7 @@ def test_which_column_is_meant_must_be_clear(tmp_path: Path) -> None:
         read_request(parquet(tmp_path, twice))
 
 
-def a_pipe(path: Path) -> None:
-    os.mkfifo(path)
-
-
-def a_socket(path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as listener:
-        os.chdir(path.parent)  # the path of a socket must be short
-        listener.bind(path.name)
-
-
-def a_device(path: Path) -> None:
-    path.symlink_to("/dev/zero")
-
-
-@pytest.mark.parametrize("make", [a_pipe, a_socket, a_device])
+@pytest.mark.parametrize("make", IRREGULAR)
 @pytest.mark.parametrize("name", ["request.txt", "request.parquet"])
 def test_only_regular_files_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], None], name: str

@@ -1,7 +1,6 @@
 """Mistakes of users: one line with key, value and remedy, and nothing was changed."""
 
 import io
-import os
 import shutil
 import socket
 import subprocess
@@ -22,15 +21,9 @@ from PIL import Image
 
 from distributed.cli.app import main
 from distributed.cluster import connection as cluster
+from tests.irregular import a_device, a_pipe, a_socket
+from tests.mistakes import EXPERIMENT as BASE
 
-BASE = """\
-name: tiny
-data: {source: digits, limit: {train: 300}}
-model: {name: cnn, width: 4}
-task: {kind: class, classes: [0]}
-references: {seeds: 2, epochs: 1}
-search: {trials: 2, epochs: 1}
-"""
 PARQUET = BASE.replace("digits, limit: {train: 300}", "parquet, train: train.parquet")
 ADDRESS = "must be an address like http://"
 TEXT = "must be text; put it in quotes"
@@ -151,19 +144,6 @@ def bomb(key: str) -> str:
     """Return a YAML file in which a key has a million values, with few words."""
     levels = [f"x{n}: &x{n} [{', '.join([f'*x{n - 1}'] * 10)}]" for n in range(1, 10)]
     return "\n".join(["x0: &x0 [1]", *levels, f"{key}: *x9"])
-
-
-def a_pipe(path: Path) -> None:
-    os.mkfifo(path)
-
-
-def a_socket(path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(path.name)  # the path of a socket must be short
-
-
-def a_device(path: Path) -> None:
-    path.symlink_to("/dev/zero")
 
 
 def irregular(command: str, make: Callable[[Path], None], key: str) -> object:
