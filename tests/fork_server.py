@@ -167,6 +167,8 @@ class Server:
             stream = open(number, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115
             setattr(sys, name, stream)
         sys.path[:0] = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
+        if threads := environment.get("OMP_NUM_THREADS"):  # read only when PyTorch is imported
+            importlib.import_module("torch").set_num_threads(int(threads))
         sys.modules.pop("sitecustomize", None)
         with suppress(ImportError):
             importlib.import_module("sitecustomize")
