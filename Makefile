@@ -6,7 +6,7 @@ INSTALLED := .venv/installed
 BENCHMARKS := $(filter-out %/__init__.py,$(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := environment
-.PHONY: environment sweep test test-cold check drills month bench docs clean
+.PHONY: environment sweep test test-drills test-cold check drills month bench docs clean
 
 environment: $(INSTALLED)
 
@@ -26,10 +26,15 @@ sweep: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-# The same tests without the fork server (tests/warm.py): every process does its own imports, which
-# is slow. Run it every night and before a release.
+# Sweeps that are disturbed on purpose, once each and with few trials; some minutes.
+test-drills: $(INSTALLED)
+	$(BIN)/python -m pytest -m drill $(ARGS)
+
+# Both without the fork server (tests/warm.py): every process does its own imports, which is slow.
+# Run it every night and before a release.
 test-cold: $(INSTALLED)
-	TESTS_COLD=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	TESTS_COLD=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder \
+	    -m "not browser" $(ARGS)
 
 check: $(INSTALLED)
 	$(BIN)/ruff check

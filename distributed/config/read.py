@@ -31,19 +31,30 @@ from mixunlearn.tasks import TASKS
 from mixunlearn.wording import with_article
 
 
-def read_experiment(path: Path, settings: Iterable[str] = ()) -> Experiment:
+def read_experiment(
+    path: Path, settings: Iterable[str] = (), *, reading: bool = False
+) -> Experiment:
     """Return the experiment in a YAML file, with `key=value` settings applied on top.
+
+    Args:
+        path: the file.
+        settings: each replaces or adds a value.
+        reading: as for `make_experiment`.
 
     Raises:
         InputError: no such file, not YAML, or an unknown key or invalid value.
     """
     content = read_file(path)
     put(content, settings)
-    return make_experiment(content)
+    return make_experiment(content, reading=reading)
 
 
-def make_experiment(content: dict[str, Any]) -> Experiment:
+def make_experiment(content: dict[str, Any], *, reading: bool = False) -> Experiment:
     """Return the experiment in nested plain data.
+
+    Args:
+        content: the experiment.
+        reading: whether its study is only read: the module of its model may be missing.
 
     Raises:
         InputError: an unknown key or invalid value; only the first one is named.
@@ -54,7 +65,8 @@ def make_experiment(content: dict[str, Any]) -> Experiment:
         raise _first_error(error.errors(), content.get("task")) from error
     # First: the checks below look up the names in the registries.
     check_names(experiment)
-    check_model(experiment.model)
+    if not reading:
+        check_model(experiment.model)
     check_method(experiment)
     check_gpu(experiment.resources.gpu)
     if experiment.tracking.uri is not None:

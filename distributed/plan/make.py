@@ -11,7 +11,13 @@ import yaml
 from distributed.config.experiment import Experiment
 from distributed.config.read import read_experiment
 from distributed.plan.location import record_address
-from distributed.plan.model import architecture, make_space, read_pretrained, readable_stages
+from distributed.plan.model import (
+    Stages,
+    architecture,
+    make_space,
+    read_pretrained,
+    readable_stages,
+)
 from distributed.plan.plan import Plan, flat, study_name
 from distributed.plan.rehearsal import Sketch, rehearse
 from distributed.plan.requirements import (
@@ -29,7 +35,7 @@ from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.names import known_names
 from mixunlearn.errors import InputError
 from mixunlearn.files import Files
-from mixunlearn.problem import Architecture
+from mixunlearn.models import Pretrained
 from mixunlearn.splits import Splits, make_splits
 from mixunlearn.tasks import Task
 
@@ -74,10 +80,8 @@ def make_plan(
     experiment = _numbered(experiment, splits.task)
     dataset = splits.corrupted(source)
     pretrained = read_pretrained(experiment)
-    shape = architecture(experiment, dataset, pretrained)
-    _rehearse(experiment, dataset, splits, shape, home)  # before this process builds the model
-    model = shape.initial(0, pretrained)
-    space = make_space(experiment.method, model, experiment.search.space)
+    stages = _stages(experiment, dataset, splits, pretrained, home, reading=reading)
+    space = make_space(experiment.method, stages, experiment.search.space)
     require_starts(experiment.search.start, space)
     plan = Plan(
         experiment=experiment,
@@ -86,6 +90,7 @@ def make_plan(
         dataset=dataset,
         splits=splits,
         space=space,
+        model_stages=stages,
         stages=readable_stages(space, experiment.model.name),
         pretrained=pretrained,
         command=command,
@@ -97,22 +102,30 @@ def make_plan(
     return plan
 
 
-def _rehearse(
-    experiment: Experiment, dataset: Dataset, splits: Splits, shape: Architecture, home: Path
-) -> None:
-    """Try a model or method of others; print what is doubtful.
+def _stages(
+    experiment: Experiment,
+    dataset: Dataset,
+    splits: Splits,
+    pretrained: Pretrained | None,
+    home: Path,
+    *,
+    reading: bool,
+) -> Stages:
+    """Return the model's stages; a model or method of others is tried first.
 
     Raises:
-        InputError: they cannot work.
+        InputError: the model cannot be trained, or the method does not work with it.
     """
-    sketch = Sketch.of(experiment, dataset, splits)
-    if sketch.ours:
-        return
-    name = study_name(experiment, dataset, splits, shape.weights)
-    if study_folder(home, name).path.exists():  # it has passed this
-        return
-    for warning in rehearse(sketch):
-        log.warning("%s", warning)
+    shape = architecture(experiment, dataset, pretrained)
+    begun = study_folder(home, study_name(experiment, dataset, splits, shape.weights))
+    # What is only read needs no model: its module may not be installed here.
+    if reading and (kept := Stages.read(begun.stages)):
+        return kept
+    if not begun.path.exists():  # otherwise, it was tried then
+        # Before this process builds the model.
+        for warning in rehearse(Sketch.of(experiment, dataset, splits)):
+            log.warning("%s", warning)
+    return Stages.of(shape.initial(0, pretrained), experiment.search.space)
 
 
 def _require_places(experiment: Experiment, home: Path) -> None:
@@ -166,8 +179,16 @@ def _differences(mine: dict[str, Any], other: dict[str, Any]) -> list[str]:
 APART = ("name", "tracking.", "resources.", "storage.", "search.trials")
 
 
-def find_experiment(study: str, settings: Sequence[str], home: Path) -> Experiment:
+def find_experiment(
+    study: str, settings: Sequence[str], home: Path, *, reading: bool = False
+) -> Experiment:
     """Return the experiment of an existing study.
+
+    Args:
+        study: name of the study.
+        settings: `key=value` settings on top of its experiment.
+        home: where results are kept.
+        reading: whether the study is only read: its model's module may be missing.
 
     Raises:
         InputError: there is no study of this name.
@@ -179,12 +200,12 @@ def find_experiment(study: str, settings: Sequence[str], home: Path) -> Experime
         raise InputError("STUDY", study, remedy)
     folder = study_folder(home, study)
     folder.require()
-    return read_experiment(folder.experiment, settings)
+    return read_experiment(folder.experiment, settings, reading=reading)
 
 
 def record_of(study: str, settings: Sequence[str], home: Path) -> str:
     """Return the address of the record of an existing study; see `record_address`."""
-    experiment = find_experiment(study, settings, home)
+    experiment = find_experiment(study, settings, home, reading=True)
     return record_address(experiment.storage.study, study_folder(home, study).path)
 
 
@@ -208,7 +229,7 @@ def find_study(
     Raises:
         InputError: there is no study of this name, or its data or settings have changed.
     """
-    experiment = find_experiment(study, settings, home)
+    experiment = find_experiment(study, settings, home, reading=reading)
     # Not local: a study can be read on a machine that could not run its trials.
     command = f"mixunlearn sync {study}"
     plan = make_plan(experiment, home, command=command, local=False, tracks=tracks, reading=reading)

@@ -1,6 +1,9 @@
 """The model of a plan: its architecture, initial weights and feature stages."""
 
+import json
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from distributed.config.experiment import Experiment
@@ -35,20 +38,50 @@ def architecture(
     )
 
 
-def make_space(method: str, model: StagedModel, narrowing: Mapping[str, Any]) -> Space:
+@dataclass(frozen=True)
+class Stages:
+    """What the search space of a method depends on: the model's feature stages.
+
+    Args:
+        names: the stages that can be chosen.
+        default: the one that is chosen by default; empty if there are none.
+    """
+
+    names: tuple[str, ...]
+    default: str
+
+    @classmethod
+    def of(cls, model: StagedModel, narrowing: Mapping[str, Any]) -> "Stages":
+        """Return the stages of a model, with additional ones that `search.space` names.
+
+        Raises:
+            InputError: a stage cannot be read.
+        """
+        return cls(model.stages_with(_wished_stages(narrowing)), model.default_stage)
+
+    @classmethod
+    def read(cls, path: Path) -> "Stages | None":
+        """Return the stages that a study has kept; `None` if it has not, or not legibly."""
+        try:
+            found = json.loads(path.read_text())
+            return cls(tuple(found["names"]), found["default"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+
+def make_space(method: str, stages: Stages, narrowing: Mapping[str, Any]) -> Space:
     """Return the hyperparameters of a method for a model, narrowed by `search.space`.
 
     Raises:
         InputError: the method has no space, or the narrowing does not fit it.
     """
-    stages = model.stages_with(_wished_stages(narrowing))
     if method not in SPACES:
         remedy = (
             "has no search space; its package must name one under the entry point "
             "mixunlearn.search_spaces"
         )
         raise InputError("method", method, remedy)
-    return SPACES[method](stages, model.default_stage).narrowed(narrowing)
+    return SPACES[method](stages.names, stages.default).narrowed(narrowing)
 
 
 def _wished_stages(narrowing: Mapping[str, Any]) -> list[str]:

@@ -1,9 +1,10 @@
 """What a sweep is going to do: everything checked and looked up, nothing written yet."""
 
+import json
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import yaml
 
 from distributed.config.experiment import Experiment
 from distributed.plan.location import FILE_RECORDS, record_address
-from distributed.plan.model import architecture
+from distributed.plan.model import Stages, architecture
 from distributed.runtime.addresses import resolve
 from distributed.study.folder import (
     CHECKPOINTS,
@@ -50,7 +51,8 @@ class Plan:
         dataset: the images on which models are trained; the same, unless the task corrupts some.
         splits: which images are forgotten, retained, held out.
         space: the method's hyperparameters, narrowed by `search.space`.
-        stages: the model's feature stages from which the search may choose.
+        model_stages: the model's feature stages.
+        stages: those from which the search may choose.
         pretrained: initial weights of originals and references; `None`: random ones.
         command: the command to name in error messages.
         local: whether trials run on this machine.
@@ -62,6 +64,7 @@ class Plan:
     dataset: Dataset
     splits: Splits
     space: Space
+    model_stages: Stages
     stages: tuple[str, ...]
     pretrained: Pretrained | None
     command: str
@@ -210,6 +213,8 @@ class Plan:
         plan = self.mapped()
         ids = {f"{part}_N": getattr(self.splits, f"{part}_N") for part in PARTS}
         self.references.store.write("splits", {"key": self.splits.key}, tensors=ids)
+        with replacing(self.study_folder.stages) as temporary:
+            temporary.write_text(json.dumps(asdict(self.model_stages)))
         # Last: a study counts as begun once it has this file.
         with replacing(self.study_folder.experiment) as temporary:
             temporary.write_text(resolved(self.experiment))

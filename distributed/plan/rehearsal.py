@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 
 from distributed.config.experiment import Experiment
-from distributed.plan.model import make_space, readable_stages
+from distributed.plan.model import Stages, make_space, readable_stages
 from mixunlearn.border import what
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.errors import InputError
@@ -95,7 +95,9 @@ class Sketch:
             image_shape=(channels, height, width),
             classes=self.classes,
         )
-        space = make_space(self.method, architecture.build(0), json.loads(self.space))
+        narrowing = json.loads(self.space)
+        stages = Stages.of(architecture.build(0), narrowing)
+        space = make_space(self.method, stages, narrowing)
         return Rehearsal(
             architecture=architecture,
             method=self.method,

@@ -6,6 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from distributed.config.checks import check_model
 from distributed.config.experiment import Experiment
 from distributed.config.read import make_experiment, read_tracking
 from distributed.config.yaml_file import put
@@ -92,6 +93,7 @@ def _from_study(
     study: str, number: str, settings: Sequence[str], home: Path
 ) -> tuple[Plan, RecordedTrial]:
     plan = find_study(study, settings, home, reading=True)
+    check_model(plan.experiment.model)  # unlike a study that is only read, a trial needs it
     with closing(open_study(plan)) as record:
         # By its text: `int` takes other spellings too, and refuses very long ones.
         rows = {str(row["trial"]): row for row in record.rows()}

@@ -61,7 +61,7 @@ def fill(
             name=run_name(),
             storage_path=checkpoints.path,
             storage_filesystem=checkpoints.filesystem,
-            callbacks=[_Announcer(len(missing), references.recipe.epochs, checkpoints, progress)],
+            callbacks=[_Announcer(references, len(missing), checkpoints, progress)],
             failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
             checkpoint_config=tune.CheckpointConfig(num_to_keep=1, checkpoint_frequency=1),
             verbose=0,
@@ -96,10 +96,16 @@ def run_name() -> str:
 class _Announcer(Unsaved, tune.Callback):
     """Shows the progress of the references while they are trained."""
 
-    def __init__(self, total: int, epochs: int, checkpoints: Files, progress: Progress) -> None:
-        self.count, self.epochs, self.progress = Count(total), epochs, progress
+    def __init__(
+        self, references: ReferenceStore, total: int, checkpoints: Files, progress: Progress
+    ) -> None:
+        self.dataset, self.epochs = references.dataset, references.recipe.epochs
+        self.count, self.progress = Count(total), progress
         self.epochs_done = 0
         self.news = StorageNews(checkpoints, progress.say)
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.dataset.restore()  # its new worker maps the file
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any

@@ -20,7 +20,7 @@ from distributed.study.sampling import constant
 from distributed.study.study import Study
 from distributed.study.trials_table import Row, hyperparameters, known_run_ids, ranked
 from mixunlearn.data.batches import PIXEL_MAX
-from mixunlearn.errors import MissingError
+from mixunlearn.errors import InputError, MissingError
 from mixunlearn.methods import METHODS
 from mixunlearn.methods.mixunlearn import MixUnlearn
 from mixunlearn.metrics.membership import attack_success
@@ -159,15 +159,21 @@ def _importance(study: Study, rows: Sequence[Row]) -> Importance:
 
 
 def _mixtures(plan: Plan, study: Study, rows: Sequence[Row]) -> Mixtures | None:
-    """Return examples of the best trial's generator, from its checkpoint; `None` without one."""
+    """Return examples of the best trial's generator, from its checkpoint.
+
+    `None` without a checkpoint, a generator, or the code of the model.
+    """
     for row in ranked(rows, study.objective)[:1]:
         method, seed = plan.experiment.method, int(study.config(row["trial"])["seed"])
         given = {name: value for name, value in hyperparameters(row).items() if value is not None}
         state = latest(plan.checkpoints, trial_name(row["trial"]), identity(method, given, seed))
         if state is None or not issubclass(METHODS[method], MixUnlearn):
             return None
-        # On the CPU: the driver's machine may have no GPU.
-        trial = Trial(plan.problem(), method, given, seed, torch.device("cpu"))
+        try:
+            # On the CPU: the driver's machine may have no GPU.
+            trial = Trial(plan.problem(), method, given, seed, torch.device("cpu"))
+        except InputError:  # the model's module is not installed here
+            return None
         trial.load_state_dict(state["trial"])
         assert isinstance(trial.method, MixUnlearn)
         return _demonstrated(trial.method, plan) if trial.method.mixing == "mixblock" else None

@@ -66,7 +66,12 @@ class Session:
         return study
 
     def connect(self, plan: Plan, why: str) -> Plan:
-        """Start Ray or join the cluster, if not done yet; return the plan for use on its nodes."""
+        """Start Ray or join the cluster, if not done yet; return the plan for use on its nodes.
+
+        Raises:
+            MixUnlearnError: the cluster cannot be reached, or the file of the images was damaged.
+        """
+        plan.dataset.restore()
         if not self._connected:
             self.progress.show(why)
             # Ray replaces the handler of SIGTERM when it starts, and restores the default one,

@@ -88,6 +88,8 @@ def run_sweep(
         linked_runs = dict(callback.run_ids)
         callback.resume()
         plan = _run_missing(plan, study, callback, session)
+        # Again: what somebody has removed from the store meanwhile.
+        plan = _train_missing(plan, session)
         evaluator = plan.references.evaluator("test")
         evaluated = evaluate_on_test(plan, test_tasks(plan, study, callback.rows), session)
         summary = summarise(
@@ -254,6 +256,7 @@ def make_callback(plan: Plan, study: Study, tracker: Tracker, session: Session) 
         study=study,
         tracker=tracker,
         folder=plan.study_folder,
+        dataset=plan.dataset,
         epochs=plan.epochs,
         scheduler=experiment.search.scheduler,
         trial_seconds=experiment.resources.trial_seconds,

@@ -23,6 +23,7 @@ from distributed.study.trials_table import known_run_ids, ranked, write_trials
 from distributed.tracking.tags import CODE, TRIAL_ID
 from distributed.tracking.tracker import Tracker
 from mixunlearn.atomic import replacing
+from mixunlearn.data.arrow import Dataset
 from mixunlearn.errors import MixUnlearnError
 from mixunlearn.metrics.table import is_metric
 from mixunlearn.patience import disk_full
@@ -42,6 +43,7 @@ class TrialCallback(Unsaved, tune.Callback):
         study: the record.
         tracker: MLflow's background writer.
         folder: folder of the study.
+        dataset: the images; workers map its file.
         epochs: number of epochs after which a trial is complete.
         scheduler: name of the scheduler, for messages.
         trial_seconds: the time limit of a trial, if there is one.
@@ -58,6 +60,7 @@ class TrialCallback(Unsaved, tune.Callback):
         study: Study,
         tracker: Tracker,
         folder: StudyFolder,
+        dataset: Dataset,
         epochs: int,
         scheduler: str,
         trial_seconds: float | None,
@@ -68,6 +71,7 @@ class TrialCallback(Unsaved, tune.Callback):
         progress: Progress,
     ) -> None:
         self.study, self.tracker, self.folder = study, tracker, folder
+        self.dataset = dataset
         self.checkpoints, self.stop = checkpoints, stop
         self.epochs, self.scheduler, self.trial_seconds = epochs, scheduler, trial_seconds
         self.tags, self.progress = dict(tags), progress
@@ -87,7 +91,8 @@ class TrialCallback(Unsaved, tune.Callback):
 
         Raises:
             Interrupted: a stop was requested while waiting.
-            MixUnlearnError: the storage did not answer for too long.
+            MixUnlearnError: the storage did not answer for too long, or the file of the images
+                was damaged.
         """
 
         def waiting(error: Exception) -> None:
@@ -97,6 +102,7 @@ class TrialCallback(Unsaved, tune.Callback):
         if not self.stop.asked:
             self.checkpoints.wait(waiting)
             self._news.back()
+            self.dataset.restore()
         return not self.stop.asked
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:

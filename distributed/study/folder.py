@@ -33,6 +33,11 @@ class StudyFolder:
         return self.path / "environment.json"
 
     @property
+    def stages(self) -> Path:
+        """The model's feature stages, so that the study can be read without the model's code."""
+        return self.path / "stages.json"
+
+    @property
     def database(self) -> Path:
         """The study's record as an SQLite file, unless a database server has it."""
         return self.path / "study.db"
@@ -102,7 +107,14 @@ class StudyFolder:
             MixUnlearnError: something has to be moved away; it may be a user's.
         """
         files = (self.experiment, self.environment, self.database, self.journal, self.lock)
-        derived = (self.spool, self.trials, self.summary, self.leaderboard, self.report)
+        derived = (
+            self.stages,
+            self.spool,
+            self.trials,
+            self.summary,
+            self.leaderboard,
+            self.report,
+        )
         wrong = {path: ("folder", "file") for path in (*files, *derived) if path.is_dir()}
         folders = (self.plots, self.errors, self.model(0).parent, self.path / CHECKPOINTS)
         wrong |= {path: ("file", "folder") for path in folders if path.is_file()}

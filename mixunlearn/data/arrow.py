@@ -72,6 +72,22 @@ class Dataset:
         """Return the same data set; machines without its file get the bytes from `origin`."""
         return replace(self, origin=origin)
 
+    def restore(self) -> None:
+        """Write the file again if somebody has removed it while it is mapped.
+
+        Other processes, which are sent only its name, could not open it otherwise.
+
+        Raises:
+            MixUnlearnError: it was cut or replaced, or it cannot be written.
+        """
+        if self.path is None or _mapped(self.path, self.digest):
+            return
+        # A file that was cut must not be read: the system kills a process that does.
+        if os.path.lexists(self.path):
+            reason = "was cut or replaced while it was in use"
+            raise MixUnlearnError(f"{self.path} {reason}; run the same command again")
+        write(self, self.path)
+
     def __getstate__(self) -> dict[str, Any]:
         if self.path is None:
             return self.__dict__
@@ -118,36 +134,7 @@ def write(dataset: Dataset, path: Path) -> None:
         MixUnlearnError: the file cannot be written.
     """
     with _new_file(path, "free space there or choose another --home") as sink:
-        _write_batch(dataset, sink)
-
-
-def pixels_start(shape: tuple[int, int, int]) -> int:
-    """Return the byte offset of the pixels in the file of a data set with (C, H, W) images."""
-    sink = pa.BufferOutputStream()
-    image = np.zeros((1, *shape), np.uint8)
-    # Measured on a file of one image: the offset is up to Arrow and its version.
-    one = make_dataset(image, np.zeros(1, np.int64), classes=("",), n_train=1, source="")
-    _write_batch(one, sink)
-    content = sink.getvalue()
-    return _view(pa.BufferReader(content)).images_NCHW.ctypes.data - int(content.address)
-
-
-def surround(dataset: Dataset, path: Path) -> None:
-    """Write everything except the pixels of `dataset` to the file that they are mapped from.
-
-    The result is the complete data set file; no pixel is copied or loaded into memory.
-
-    Args:
-        dataset: its pixels begin at `pixels_start` in the file.
-        path: the file.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    with path.open("r+b") as file:
-        _write_batch(dataset, _Around(file, dataset.images_NCHW))
-        file.flush()
-        os.fsync(file.fileno())
+        write_batch(dataset, sink)
 
 
 def read(path: Path) -> Dataset:
@@ -245,29 +232,8 @@ def _new_file(path: Path, remedy: str) -> Iterator[IO[bytes]]:
         raise MixUnlearnError(f"{path} cannot be written ({error}): {remedy}") from error
 
 
-class _Around:
-    """A file that already holds the pixels: Arrow's other output is written around them.
-
-    Args:
-        file: positioned at its start.
-        pixels: the array that is mapped from it.
-    """
-
-    closed = False  # Arrow asks for it before it writes
-
-    def __init__(self, file: IO[bytes], pixels: NDArray[np.uint8]) -> None:
-        self.file, self.pixels = file, pixels
-
-    def write(self, content: "Buffer") -> None:
-        # Arrow passes the pixels as one buffer; its address shows that it is already in the file.
-        if getattr(content, "address", None) == self.pixels.ctypes.data:
-            assert self.file.tell() == pixels_start(self.pixels.shape[1:])
-            self.file.seek(self.pixels.nbytes, os.SEEK_CUR)
-        else:
-            self.file.write(content)
-
-
-def _write_batch(dataset: Dataset, sink: object) -> None:
+def write_batch(dataset: Dataset, sink: object) -> None:
+    """Write a data set to an open file or output of Arrow."""
     images = dataset.images_NCHW
     header = {
         "shape": images.shape,
@@ -293,10 +259,10 @@ def _write_batch(dataset: Dataset, sink: object) -> None:
 
 def _map(path: Path) -> Dataset:
     # Absolute, because the process that unpickles it may have another working folder.
-    return replace(_view(pa.memory_map(str(path))), path=path.resolve())
+    return replace(view(pa.memory_map(str(path))), path=path.resolve())
 
 
-def _view(file: pa.NativeFile) -> Dataset:
+def view(file: pa.NativeFile) -> Dataset:
     """Return the data set in an open file, as views of its memory."""
     reader = pa.ipc.open_file(file)
     # Files of earlier versions have the header in the schema.
@@ -386,7 +352,7 @@ def _received(digest: str, origin: Origin) -> "Buffer":
     """
     content = origin()
     try:
-        found = _view(pa.BufferReader(content))
+        found = view(pa.BufferReader(content))
     except UNREADABLE as error:
         raise CorruptError(f"data set {digest[:8]} arrived damaged; run this again") from error
     if _digest_of(found) != digest:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from mixunlearn.atomic import replacing
 from mixunlearn.data import arrow
+from mixunlearn.data.around import pixels_start, surround
 from mixunlearn.data.arrow import Dataset, make_dataset
 from mixunlearn.data.names import printable
 from mixunlearn.data.pixels import PixelError, Shape
@@ -118,7 +119,7 @@ class _Growing:
         self.pictures, self.path = pictures, path
         self.pixels = path.with_name(f".{path.name}.part")
         self.note = path.with_name(f".{path.name}.note")
-        self.start = arrow.pixels_start(pictures.shape)
+        self.start = pixels_start(pictures.shape)
         self.image_bytes = int(np.prod(pictures.shape))
         self.done, self.skipped = 0, dict[int, str]()
         self.tried = dict[int, NDArray[np.uint8] | str]()
@@ -153,7 +154,7 @@ class _Growing:
             file.truncate(self.size)  # a killed process may have written more than its note says
             self._decode(file)
         # The note is deleted last: a process that is killed before that can repeat these steps.
-        arrow.surround(self._dataset(), self.pixels)
+        surround(self._dataset(), self.pixels)
         self.pixels.replace(self.path)
         self.note.unlink()  # last: without its note, an unfinished file is decoded from the start
 

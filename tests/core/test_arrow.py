@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mixunlearn.data.arrow import Dataset, make_dataset, pixels_start, read, surround, write
+from mixunlearn.data.around import pixels_start, surround
+from mixunlearn.data.arrow import Dataset, make_dataset, read, write
 from mixunlearn.errors import CorruptError, MissingError, MixUnlearnError
 
 CLASSES = ("cat", "dog", "emu")
@@ -445,3 +446,27 @@ def test_a_cache_that_cannot_be_written_says_what_to_do(
     cache.write_text("a file where a folder is needed")
     with pytest.raises(MixUnlearnError, match="set MIXUNLEARN_CACHE to another folder"):
         pickle.loads(elsewhere[0])
+
+
+def test_a_file_that_was_removed_while_it_is_mapped_is_written_again(path: Path) -> None:
+    write(make(), path)
+    content, mapped = path.read_bytes(), read(path)
+    path.unlink()
+    mapped.restore()
+    assert path.read_bytes() == content
+    before = path.stat().st_mtime_ns
+    mapped.restore()  # it is there: nothing to do
+    make().restore()  # without a file
+    assert path.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("cut", [True, False], ids=["cut", "replaced"])
+def test_a_file_that_was_changed_while_it_is_mapped_is_an_error(path: Path, *, cut: bool) -> None:
+    write(make(), path)
+    mapped = read(path)
+    if cut:
+        os.truncate(path, 100)
+    else:
+        write(make(seed=1), path)
+    with pytest.raises(MixUnlearnError, match="was cut or replaced while it was in use; run the"):
+        mapped.restore()

@@ -235,16 +235,16 @@ def test_a_package_that_does_not_fit_is_named(
 
 
 @pytest.mark.parametrize(
-    ("code", "message"),
+    ("code", "limit_s", "message"),
     [
-        ("raise SystemExit(0)", "it raises SystemExit"),
-        ("import time; time.sleep(100)", "no end after 0.1 s"),
+        ("raise SystemExit(0)", 30, "it raises SystemExit"),
+        ("import time; time.sleep(100)", 0.1, "no end after 0.1 s"),
     ],
 )
 def test_a_package_that_exits_or_hangs_while_it_is_imported_is_named(
-    code: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    code: str, limit_s: float, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plugins, "IMPORT_S", 0.1)
+    monkeypatch.setattr(plugins, "IMPORT_S", limit_s)
     monkeypatch.syspath_prepend(install(tmp_path, {GROUPS[0]: "timid = outsider:Timid"}, code))
     with pytest.raises(MixUnlearnError) as caught:
         dict(extended({}, GROUPS[0]))

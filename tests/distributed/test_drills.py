@@ -1,4 +1,4 @@
-"""A short version of most drills: one run, on fewer trials. `make drills` runs them all."""
+"""A short version of most drills: one run, on fewer trials, with `make test-drills`."""
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -58,6 +58,7 @@ def runs(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
         pool.shutdown(cancel_futures=True)
 
 
+@pytest.mark.drill
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(600)

@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -32,6 +33,13 @@ EXPERIMENT: Mapping[str, Any] = {
     "references": {"seeds": 2, "epochs": 1},
     "search": {"trials": 4, "epochs": 2},
 }
+OWN_MODEL = """
+from torch import nn
+
+def net(channels, size, classes):
+    maps = nn.Conv2d(channels, 4, 3), nn.AdaptiveAvgPool2d(4)
+    return nn.Sequential(*maps, nn.Flatten(), nn.Linear(64, classes))
+"""
 ERROR = "RuntimeError: diverged </script>"
 
 
@@ -44,9 +52,9 @@ class Place:
     unfinished: str
 
 
-def begin(home: Path, seed: int) -> Plan:
+def begin(home: Path, seed: int, **changes: object) -> Plan:
     """Begin a study whose models are trained, as a sweep would."""
-    experiment = {**EXPERIMENT, "search": {**EXPERIMENT["search"], "seed": seed}}
+    experiment = {**EXPERIMENT, "search": {**EXPERIMENT["search"], "seed": seed}, **changes}
     plan = make_plan(make_experiment(experiment), home, command="a test").keep()
     for member in plan.references.missing():
         training = plan.references.training(member, torch.device("cpu"))
@@ -167,6 +175,27 @@ def test_what_is_in_a_read_only_home_can_be_used(
     assert run.code == (1 if words.startswith("rerun") else 0), run.err
     assert said.format(**names) in run.out
     assert "mixunlearn: " not in run.err
+
+
+def test_a_study_can_be_read_without_the_code_of_its_model(
+    mixunlearn: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_small.py").write_text(OWN_MODEL)
+    with monkeypatch.context() as patch:
+        patch.syspath_prepend(tmp_path)
+        plan = begin(tmp_path, 0, model={"name": "own_small:net"})
+        search(plan, 4)
+        decide(plan)
+    del sys.modules["own_small"]
+    for verb in ("report", "export"):
+        run = mixunlearn(verb, plan.study, "--home", str(tmp_path))
+        assert run.code == 0, run.err
+    page = (plan.folder / "report.html").read_text()
+    assert "is nearest to retraining" in page
+    assert "own_small:net" in page
+    run = mixunlearn("rerun", f"{plan.study}/0", "--home", str(tmp_path))
+    assert run.code == 2
+    assert "No module named 'own_small'" in run.err
 
 
 @pytest.mark.parametrize(

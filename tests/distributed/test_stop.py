@@ -22,12 +22,13 @@ with Stop() as stop, stop.patiently():
 
 WITH_RAY = """
 import os, signal
+from types import SimpleNamespace
 from distributed.runtime.progress import Progress
 from distributed.runtime.signals import Interrupted, Stop
 from distributed.search.session import Session
 with Progress() as progress, Stop() as stop:
     with Session(address=None, progress=progress, stop=stop) as session:
-        session.connect(None, "")
+        session.connect(SimpleNamespace(dataset=SimpleNamespace(restore=bool)), "")
     try:
         os.kill(os.getpid(), signal.SIGTERM)
     except Interrupted:

@@ -12,6 +12,7 @@ FOLDER = StudyFolder(path=Path("home/studies/mnist-0011aabb"))
 NAMES = {
     "experiment.yaml": FOLDER.experiment,
     "environment.json": FOLDER.environment,
+    "stages.json": FOLDER.stages,
     "study.db": FOLDER.database,
     "study.journal": FOLDER.journal,
     "tracking.spool": FOLDER.spool,

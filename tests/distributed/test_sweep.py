@@ -430,6 +430,25 @@ def test_a_model_that_diverges_is_named_and_nothing_useless_is_stored(
     assert not (tmp_path / "store" / "models").exists()
 
 
+def test_what_is_removed_from_cache_and_store_during_a_sweep_is_made_again(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = callback.TrialCallback.on_trial_complete
+
+    def clear(self: callback.TrialCallback, **info: Any) -> None:
+        monkeypatch.setattr(callback.TrialCallback, "on_trial_complete", ended)  # only once
+        ended(self, **info)
+        for folder in ("cache", "store"):
+            shutil.rmtree(tmp_path / folder)
+
+    monkeypatch.setattr(callback.TrialCallback, "on_trial_complete", clear)
+    short = ("--set", "references.epochs=1", "--set", "references.seeds=1")
+    run = command("sweep", tmp_path, *short, "--trials", "2", "--set", "search.scheduler=none")
+    assert run.code == 0, run.err
+    assert run.result["trials"] == {"complete": 2, "pruned": 0, "failed": 0}
+    assert command("references", tmp_path, *short).result["trained"] == 0
+
+
 def test_a_full_disk_ends_the_sweep_in_one_line_and_fails_no_trial(
     command: Command, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from mlflow.entities import Run
 
@@ -17,6 +18,7 @@ from distributed.search.trial_callback import NAME_LENGTH, TrialCallback, run_na
 from distributed.study.folder import StudyFolder
 from distributed.study.study import Study
 from distributed.tracking.tracker import Tracker
+from mixunlearn.data.arrow import make_dataset
 from mixunlearn.files import Files
 from tests.distributed.test_study import open_study, space
 from tests.distributed.test_tracking import PATIENCE_S, Place, empty_database, local
@@ -31,6 +33,13 @@ def make_callback(folder: Path, study: Study, tracker: Tracker) -> TrialCallback
         study=study,
         tracker=tracker,
         folder=StudyFolder(path=folder),
+        dataset=make_dataset(
+            np.zeros((1, 1, 2, 2), np.uint8),
+            np.zeros(1, np.int64),
+            classes=["one"],
+            n_train=1,
+            source="made",
+        ),
         epochs=3,
         scheduler="asha",
         trial_seconds=None,
