@@ -232,11 +232,11 @@ class _Sorted:
         gap = np.arange(len(self.below_GN))
         return np.asarray(
             (gap[:, None, None] < gap[None, :, None])
-            & (upper_from <= upper_to)[None]
+            & ((upper_from < self.above_GN) & (upper_from <= upper_to))[None]
             & (self.below_GN < self.above_GN)[:, None]
             & (self.below_GN < self.above_GN)[None]
             & (narrowest <= width + SLACK)
-            & (widest >= width - SLACK)
+            & (widest > width - SLACK)
         )
 
 

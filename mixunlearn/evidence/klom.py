@@ -15,26 +15,32 @@ FEWEST = 64  # models of each kind: with fewer, 20 bins are mostly empty and noi
 BINS = 20  # as in the authors' code, between the smallest and the largest margin of an example
 EMPTY = 1e-5  # share of retrained models in an empty bin, as in the authors' code
 PERCENTILE = 95.0
+SIMULATED = 400  # examples
 
 
 @dataclass(frozen=True, kw_only=True)
 class Klom:
-    """KL divergences in nats, at least 0; lower is better, but the floor is what noise gives.
+    """KL divergences in nats, at least 0; lower is better, but chance alone is far from 0.
 
     Args:
-        mean, high: mean and 95th percentile over examples.
-        floor_mean, floor_high: the same for two halves of the retrained models, which differ by
-            chance only. Each half has half the models, so the floor is on the high side.
+        mean, p95: mean and 95th percentile over examples.
+        floor_mean, floor_p95: the same for two halves of the retrained models, which differ by
+            chance only. Each half has half the models, so there is more chance in it than in
+            `mean`, unless there are twice as many retrained as unlearned models.
+        chance_mean, chance_p95: the same for equal normal distributions with as many models of
+            each kind, simulated.
     """
 
     mean: float
-    high: float
+    p95: float
     floor_mean: float
-    floor_high: float
+    floor_p95: float
+    chance_mean: float
+    chance_p95: float
 
 
 def klom(unlearned_UN: Margins, retrained_RN: Margins) -> Klom:
-    """Return KLoM with its null floor.
+    """Return KLoM with its null floor, and what chance alone gives.
 
     For each example, margins are counted in 20 bins of equal width between the smallest and the
     largest of them; KLoM is the KL divergence of the counts, unlearned from retrained. The largest
@@ -50,13 +56,18 @@ def klom(unlearned_UN: Margins, retrained_RN: Margins) -> Klom:
             raise ValueError(f"KLoM needs {FEWEST} {kind} models or more, not {len(found)}")
         if not found.size or not np.isfinite(found).all():
             raise ValueError(f"margins of {kind} models must be finite, and of at least one image")
-    found_N = binned_divergence(unlearned_UN, retrained_RN)
-    floor_N = binned_divergence(retrained_RN[::2], retrained_RN[1::2])
+    found = _mean_and_p95(unlearned_UN, retrained_RN)
+    floor = _mean_and_p95(retrained_RN[::2], retrained_RN[1::2])
+    rng = np.random.default_rng(0)
+    equal = [rng.normal(size=(len(each), SIMULATED)) for each in (unlearned_UN, retrained_RN)]
+    chance = _mean_and_p95(equal[0], equal[1])
     return Klom(
-        mean=float(found_N.mean()),
-        high=float(np.percentile(found_N, PERCENTILE)),
-        floor_mean=float(floor_N.mean()),
-        floor_high=float(np.percentile(floor_N, PERCENTILE)),
+        mean=found[0],
+        p95=found[1],
+        floor_mean=floor[0],
+        floor_p95=floor[1],
+        chance_mean=chance[0],
+        chance_p95=chance[1],
     )
 
 
@@ -69,6 +80,11 @@ def binned_divergence(unlearned_UN: Margins, retrained_RN: Margins) -> npt.NDArr
     # Only bins with unlearned models count; SciPy normalises the shares again.
     filled_BN = np.where(shares[0] > 0, np.maximum(shares[1], EMPTY), shares[1])
     return np.asarray(stats.entropy(shares[0], filled_BN, axis=0))
+
+
+def _mean_and_p95(unlearned_UN: Margins, retrained_RN: Margins) -> tuple[float, float]:
+    found_N = binned_divergence(unlearned_UN, retrained_RN)
+    return float(found_N.mean()), float(np.percentile(found_N, PERCENTILE))
 
 
 def _shares(

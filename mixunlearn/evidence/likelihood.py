@@ -112,8 +112,9 @@ def auc(scores: Scores) -> float:
 def tpr(scores: Scores, false_positives: float = FALSE_POSITIVES) -> float:
     """Return the rate of true positives at a rate of false positives, in percent.
 
-    One threshold for all examples and pairs. Chance is 100 × `false_positives`, perfect unlearning
-    has that on average. Known distributions N(d, 1) and N(0, 1) have Φ(d − Φ⁻¹(1 − FPR)).
+    One threshold for all examples and pairs. Chance is 100 × `false_positives`, and perfect
+    unlearning has that on average. Known distributions N(d, 1) and N(0, 1) have
+    Φ(d − Φ⁻¹(1 − FPR)). With fewer than 1 / `false_positives` ratios it is lower than that.
     """
     return _Ranking(scores).tpr(false_positives)
 
@@ -237,22 +238,23 @@ class _Ranking:
     """All ratios in descending order, to read a rate at any weights of models and examples."""
 
     def __init__(self, scores: Scores) -> None:
-        self.shape = scores.unlearned_URN.shape
-        values = np.concatenate((scores.unlearned_URN.ravel(), scores.retrained_URN.ravel()))
+        unlearned, retrained = scores.unlearned_URN.ravel(), scores.retrained_URN.ravel()
+        values = np.concatenate((unlearned, retrained))
         self.order = np.argsort(-values, kind="stable")
         # Equal ratios cannot be separated by a threshold: only the last of them is a place for it.
         self.ends = np.flatnonzero(np.diff(values[self.order], append=-np.inf))
+        self.size = len(unlearned)
 
     def tpr(self, false_positives: float, weights: Array | None = None) -> float:
         """Return the rate of true positives in percent."""
-        half = np.ones(self.shape).ravel() if weights is None else weights.ravel()
-        half = half / half.sum()
-        none = np.zeros_like(half)
+        half = np.ones(self.size) if weights is None else weights.ravel()
+        half, none = half / half.sum(), np.zeros(self.size)
         true = np.cumsum(np.concatenate((half, none))[self.order])[self.ends]
         false = np.cumsum(np.concatenate((none, half))[self.order])[self.ends]
-        # A tolerance for the sum of many weights: 0.01 is allowed, 0.0100000001 as well.
-        below = np.flatnonzero(false <= false_positives * (1 + 1e-9))
-        return 100 * float(true[below[-1]]) if len(below) else 0.0
+        # What is above the k-th of n false positives, a share of k / (n + 1) by chance; linear
+        # between them. What is above the next one would be (k + 1) / (n + 1), too much.
+        at = np.diff(false, prepend=0.0) > 0
+        return 100 * float(np.interp(false_positives, np.r_[0, false[at]], np.r_[0, true[at]]))
 
 
 class _Measured:

@@ -101,14 +101,14 @@ def best(attacks: Iterable[Says], positive: list[float], negative: list[float]) 
 
 def on_a_grid(one: list[float], other: list[float], step: float) -> float:
     """The same rules, stated for one image as the contest does: every attack of a grid is tried."""
-    larger = (one, other) if np.median(one) > np.median(other) else (other, one)
+    larger = (one, other) if np.median(one) >= np.median(other) else (other, one)
     inner = larger[::-1] if np.ptp(larger[0]) >= np.ptp(larger[1]) else larger
     return max(best(by_one(*larger, step), *larger), best(by_two(inner[0], step), *inner))
 
 
 def test_epsilon_is_that_of_all_thresholds_on_a_fine_grid() -> None:
     rng = np.random.default_rng(0)
-    # Multiples of 1, and a grid of halves between them: no threshold is missed.
+    # Whole numbers, and a grid of quarters between them: no threshold is missed.
     unlearned = rng.integers(-6, 7, size=(6, 8)).astype(float)
     retrained = rng.integers(-4, 9, size=(6, 8)).astype(float)
     known = [
@@ -129,9 +129,10 @@ def test_the_tail_of_two_equal_distributions_has_its_known_law() -> None:
     rng = np.random.default_rng(1)
     golden = (np.sqrt(5) - 1) / 2
     known = ((1 - golden**2) / 2 + (1 - golden) / 4) ** 2
-    margins = rng.normal(0, 1000, size=(2, 256, 3000))  # so wide that intervals are limited
+    margins = rng.normal(0, 1000, size=(2, 256, 3000))
     found = _Sorted(margins[0], margins[1]).by_threshold()
-    assert np.mean(found < np.log(2) - 1e-3) == pytest.approx(known, abs=0.03)
+    # A little below 2, because δ takes something away from a ratio of exactly 2.
+    assert np.mean(found < np.log(1.98)) == pytest.approx(known, abs=0.03)
 
 
 def test_perfect_unlearning_scores_a_fifth_and_more_models_do_not_help() -> None:

@@ -77,21 +77,26 @@ def test_moderated_variances_lie_between_each_example_s_own_and_the_pooled_one()
     assert found[0] == pytest.approx(found[1], abs=0.005)
     spread = np.exp(rng.normal(0, 2, size=300))
     unequal = Sample(
-        unlearned_UN=spread * rng.normal(0, 0.1, size=(8, 300)),
+        unlearned_UN=spread * rng.normal(3, 1, size=(8, 300)),
         retrained_RN=spread * rng.normal(0, 1, size=(8, 300)),
     )
-    found = [auc(likelihood_ratios(unequal, pooled=pooled)) for pooled in (False, True)]
-    assert found[0] > found[1] + 0.1
+    # Along one example, any variance gives the same order; among examples it does not.
+    found = [tpr(likelihood_ratios(unequal, pooled=pooled)) for pooled in (False, True)]
+    assert found[0] > found[1] + 20
 
 
 def test_areas_and_rates_are_those_of_scikit_learn() -> None:
     rng = np.random.default_rng(5)
-    # One pair of models: all ratios are compared with each other only along the examples.
-    ratios = rng.normal(size=(2, 4, 4, 50)).round(1)  # with ties
+    ratios = rng.normal(size=(2, 4, 4, 50))
     scores = Scores(unlearned_URN=ratios[0] + 0.5, retrained_URN=ratios[1])
     answers = np.repeat((1, 0), ratios[0].size)
-    false, true, _ = roc_curve(answers, np.r_[ratios[0].ravel() + 0.5, ratios[1].ravel()])
-    assert tpr(scores, 0.1) == pytest.approx(100 * true[false <= 0.1].max())
+    values = np.r_[scores.unlearned_URN.ravel(), scores.retrained_URN.ravel()]
+    false, true, _ = roc_curve(answers, values, drop_intermediate=False)
+    for rate in (0.01, 0.1, 0.5):  # 8, 80 and 400 of 800
+        known = true[np.flatnonzero(false >= rate)[0]]
+        assert tpr(scores, rate) == pytest.approx(100 * known)
+    tied = Scores(unlearned_URN=np.ones((3, 3, 5)), retrained_URN=np.ones((3, 3, 5)))
+    assert tpr(tied, 0.2) == pytest.approx(20)
     one = Scores(unlearned_URN=np.array([[[2.0]]]), retrained_URN=np.array([[[1.0]]]))
     assert auc(one) == roc_auc_score([1, 0], [2.0, 1.0]) == 1
     assert auc(dataclasses.replace(one, retrained_URN=one.unlearned_URN)) == 0.5

@@ -97,10 +97,10 @@ def test_laf_s_attack_asks_unequal_numbers() -> None:
     held_out = outputs(rng, 64 + 20, 0.5)  # 64 to learn from: 20 are left
     seen = outputs(rng, 100, 0.95)
     kept = laf_success(seen, outputs(rng, 60, 0.95), held_out, seed=0, learned=50)
-    assert kept == pytest.approx(100, abs=2)
+    assert kept == pytest.approx(100, abs=4)
     # All of D_f looks unseen: only the 20 of 80 answers on other images are right.
     forgotten = laf_success(seen, outputs(rng, 60, 0.5), held_out, seed=0, learned=50)
-    assert forgotten == pytest.approx(100 * 20 / 80, abs=2)
+    assert forgotten == pytest.approx(100 * 20 / 80, abs=4)
     # The balanced attack says 50 of the same outputs.
     balanced = attack_success(seen, outputs(rng, 60, 0.5), held_out, 0)
     assert balanced == pytest.approx(50, abs=4)
