@@ -9,7 +9,7 @@ scores by the bin of its ε, and the score F is the mean.
 is judged by, among all thresholds. With a threshold far out in a tail, one retrained and k
 unlearned models lie beyond it, and ε = log k although only chance decides. More models do not help:
 they move the threshold further out, where it is again one model against k. Half of all images end
-up with ε > 1. The score of perfect unlearning, about 0.2, is the ceiling; see `ceiling`.
+up with ε ≥ log 5 = 1.6. The score of perfect unlearning, about 0.2, is the ceiling; see `ceiling`.
 
 Shape suffixes: U unlearned models, R retrained models, P, Q models of either kind, N examples,
 V sorted margins of both, G gaps between them.
@@ -143,8 +143,9 @@ def points(epsilon_N: Array, models: int) -> Array:
 def ceiling(models: int, spread: float, *, examples: int = 400, seed: int = 0) -> float:
     """Return the expected score of perfect unlearning: both kinds of margins are N(0, spread²).
 
-    Simulated; its standard error is about 0.01. The spread matters, because the contest limits the
-    intervals of its second family of attacks in units of the margin.
+    About 0.2, see docs/metrics.md. Simulated; its standard error is about 0.01. The spread matters,
+    because the contest limits the intervals of its second family of attacks in units of the margin:
+    if margins vary by 0.5 only, more intervals are allowed, and the ceiling is 0.11 to 0.24.
 
     Args:
         models: of each kind.
@@ -247,4 +248,4 @@ def _cumulated(which_VN: npt.NDArray[np.bool_]) -> Array:
 
 def _largest(found_XN: Array) -> Array:
     """Return the largest value of each column, NaN left out; 0 if all are NaN."""
-    return np.where(np.isnan(found_XN), 0.0, found_XN).max(axis=0)
+    return np.asarray(np.where(np.isnan(found_XN), 0.0, found_XN).max(axis=0))

@@ -51,10 +51,10 @@ def klom(unlearned_UN: Margins, retrained_RN: Margins) -> Klom:
     Raises:
         ValueError: fewer than 64 models of a kind, no example, or a margin that is not finite.
     """
-    for kind, found in (("unlearned", unlearned_UN), ("retrained", retrained_RN)):
-        if len(found) < FEWEST:
-            raise ValueError(f"KLoM needs {FEWEST} {kind} models or more, not {len(found)}")
-        if not found.size or not np.isfinite(found).all():
+    for kind, part in (("unlearned", unlearned_UN), ("retrained", retrained_RN)):
+        if len(part) < FEWEST:
+            raise ValueError(f"KLoM needs {FEWEST} {kind} models or more, not {len(part)}")
+        if not part.size or not np.isfinite(part).all():
             raise ValueError(f"margins of {kind} models must be finite, and of at least one image")
     found = _mean_and_p95(unlearned_UN, retrained_RN)
     floor = _mean_and_p95(retrained_RN[::2], retrained_RN[1::2])
@@ -92,4 +92,4 @@ def _shares(
 ) -> npt.NDArray[np.float64]:
     """Return the share of models in each bin, (B, N); the last bin contains its upper end."""
     bin_MN = np.minimum((margins_MN - low_N) / width_N * BINS, BINS - 1).astype(np.int64)
-    return (bin_MN[None] == np.arange(BINS)[:, None, None]).mean(axis=1)
+    return np.asarray((bin_MN[None] == np.arange(BINS)[:, None, None]).mean(axis=1))

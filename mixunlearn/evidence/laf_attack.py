@@ -131,7 +131,7 @@ def laf_success(
 def _crops(count: int, rng: np.random.Generator) -> Tensor:
     """Return affine maps from output to input coordinates, both in [−1, 1], (count, 2, 3)."""
     area = rng.uniform(*AREAS, size=count)
-    ratio = np.exp(rng.uniform(*np.log(RATIOS), size=count))
+    ratio = np.exp(rng.uniform(np.log(RATIOS[0]), np.log(RATIOS[1]), size=count))
     size = np.minimum(np.sqrt([area * ratio, area / ratio]), 1.0)  # width and height, as shares
     centre = (1 - size) * rng.uniform(-1, 1, size=(2, count))
     maps = np.zeros((count, 2, 3))

@@ -288,7 +288,10 @@ def _draw(rng: np.random.Generator, parts: list[_Measured]) -> tuple[Array, list
     """Return how often each pair of models and each example is drawn."""
 
     def counts(size: int) -> Array:
-        return rng.multinomial(size, np.full(size, 1 / size)).astype(np.float64)
+        # One less than there are (Rao & Wu 1988, JASA 83, 231-241): with as many, the variance of
+        # a mean of 5 would be a fifth too small.
+        drawn = max(size - 1, 1)
+        return rng.multinomial(drawn, np.full(size, 1 / size)).astype(np.float64)
 
     unlearned, retrained, _ = parts[0].wins.shape
     models_UR = np.outer(counts(unlearned), counts(retrained))

@@ -39,7 +39,7 @@ def margins(probs_MNK: npt.NDArray[np.float32], labels_N: npt.NDArray[np.int64])
     probs[:, true_N[0], true_N[1]] = 0.0
     wrong_MN = probs.sum(axis=2)
     odds_MN = np.log(right_MN + SMALLEST) - np.log(wrong_MN + SMALLEST)
-    return np.clip(odds_MN, -LIMIT, LIMIT)
+    return np.asarray(np.clip(odds_MN, -LIMIT, LIMIT))
 
 
 def packed(margins_MN: Margins) -> npt.NDArray[np.float16]:

@@ -49,7 +49,7 @@ def test_retrained_models_in_the_role_of_unlearned_ones_cannot_be_told(
 ) -> None:
     """Also with heavy tails, with what a model's examples share, and with unequal numbers."""
     rng, found = np.random.default_rng(2), []
-    for _ in range(150):
+    for _ in range(80):
         level, spread = rng.normal(3, 4, size=12), rng.lognormal(size=12)
         both = rng.standard_t(3, size=(sum(models), 12)) + rng.normal(size=(sum(models), 1))
         both = level + spread * both

@@ -1,14 +1,15 @@
 """Margins: logits of the true class, finite and stored in half the bits."""
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from mixunlearn.evidence.margins import margins, packed
 
 
-def softmax(logits: list[float]) -> np.ndarray:
+def softmax(logits: list[float]) -> npt.NDArray[np.float32]:
     exponents = np.exp(np.array(logits) - max(logits))
-    return (exponents / exponents.sum()).astype(np.float32)
+    return np.asarray(exponents / exponents.sum(), dtype=np.float32)
 
 
 def test_of_two_classes_the_margin_is_the_difference_of_the_logits() -> None:
