@@ -54,7 +54,7 @@ def measure(models: int, shift: float, repeats: int) -> dict[str, tuple[float, f
 
 def main() -> None:
     """Simulate, and print the results."""
-    repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 200
+    repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 100
     found = {
         (models, shift): measure(models, shift, repeats) for models in MODELS for shift in SHIFTS
     }
@@ -62,7 +62,7 @@ def main() -> None:
         words = [f"{name} {mean:.3f} (missed {m:.2f})" for name, (mean, m) in values.items()]
         say(f"{models} models, shift {shift:g}: {', '.join(words)}")
     ceilings = {
-        f"ceiling_{models}_{spread:g}": round(ceiling(models, spread, examples=200), 3)
+        f"{models} models, sd {spread:g}": round(ceiling(models, spread), 3)
         for models in CEILING_MODELS
         for spread in CEILING_SPREADS
     }
@@ -72,12 +72,13 @@ def main() -> None:
         at_most=1.0,
         of="intervals of pe/excess_auc that miss under perfect unlearning, to the stated 10 %",
         repeats=repeats,
-        **{
-            f"{name}_{models}_{shift:g}": [round(value, 4) for value in found[models, shift][name]]
-            for models, shift in found
-            for name in NAMES
+        mean_and_missed={
+            f"{models} models, shift {shift:g}": {
+                name: [round(value, 4) for value in pair] for name, pair in values.items()
+            }
+            for (models, shift), values in found.items()
         },
-        **ceilings,
+        ceilings=ceilings,
     )
 
 

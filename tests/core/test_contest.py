@@ -75,15 +75,19 @@ def test_attacks_by_one_threshold_and_by_two() -> None:
 Says = Callable[[float], bool]  # of a margin: positive
 
 
+def between(low: float, high: float) -> Says:
+    return lambda margin: low <= margin <= high
+
+
 def by_one(positive: list[float], negative: list[float], step: float) -> Iterator[Says]:
     for cut in np.arange(min(positive + negative), max(positive + negative), step):
-        yield lambda c, cut=cut: c >= cut
+        yield between(cut, np.inf)
 
 
 def by_two(positive: list[float], step: float) -> Iterator[Says]:
     for right in np.arange(max(positive) - 2, max(positive) + 2, step):
         for width in np.ptp(positive) + np.arange(-2, 2, step):
-            yield lambda c, right=right, width=width: right - width <= c <= right
+            yield between(right - width, right)
 
 
 def best(attacks: Iterable[Says], positive: list[float], negative: list[float]) -> float:
