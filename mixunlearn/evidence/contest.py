@@ -145,7 +145,7 @@ def ceiling(models: int, spread: float, *, examples: int = 400, seed: int = 0) -
 
     About 0.2, see docs/metrics.md. Simulated; its standard error is about 0.01. The spread matters,
     because the contest limits the intervals of its second family of attacks in units of the margin:
-    if margins vary by 0.5 only, more intervals are allowed, and the ceiling is 0.11 to 0.24.
+    if margins vary by 0.5 only, more intervals are allowed, and the ceiling is 0.11 to 0.25.
 
     Args:
         models: of each kind.

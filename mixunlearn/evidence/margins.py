@@ -24,7 +24,8 @@ def margins(probs_MNK: npt.NDArray[np.float32], labels_N: npt.NDArray[np.int64])
 
     Args:
         probs_MNK: softmax outputs of M models, float32.
-        labels_N: the true classes of N examples.
+        labels_N: the true classes of N examples; of wrong labels those that models were trained
+            with, because these are what is to be forgotten.
 
     Source: Carlini et al., S&P 2022, arXiv 2112.03570, section 6.
 
