@@ -56,9 +56,11 @@ def test_retrained_models_in_the_role_of_unlearned_ones_cannot_be_told(
         sample = Sample(unlearned_UN=both[: models[0]], retrained_RN=both[models[0] :])
         scores = likelihood_ratios(sample, pooled=pooled)
         found.append((auc(scores), tpr(scores)))
-    mean, error = np.mean(found, axis=0), stats.sem(found, axis=0)
-    assert error == pytest.approx([0, 0], abs=0.3)
-    assert (abs(mean - (0.5, 1.0)) < 3.5 * error).all()
+    areas, rates = np.array(found).T
+    assert stats.sem(areas) < 0.015
+    assert abs(areas.mean() - 0.5) < 3.5 * stats.sem(areas)
+    # Read from a hundred ratios that are not independent: about 1 %.
+    assert 0.4 < rates.mean() < 2.2
 
 
 def test_a_difference_of_variances_alone_is_found() -> None:
