@@ -41,8 +41,9 @@ LEADING = ("trial", "state", "epochs", "seconds")  # columns, before the objecti
 APART = ("study", "trial_id", "method", "mlflow_run_id", "error", *LEADING)
 PAGES = ("http://", "https://")
 ATTACK = (
-    "mia/asr is the success of LAF's membership attack in percent, the mean of 5 draws of its "
-    "images; 50 is chance. It cannot be compared with other attacks or with a single draw."
+    "mia/asr is the success of a membership attack in percent: LAF's attacker on equal numbers of "
+    "plain images, mean of 5 draws; 50 is chance. LAF's own code asks about unequal numbers and "
+    "crops members at random, so its numbers, and those of other attacks, cannot be compared."
 )
 PHASES = "The search used only val. The verdict is on test, which shares no image with val."
 STYLES = {EQUIVALENT: "within", UNDECIDED: ""}  # of a verdict; any other is "beyond"

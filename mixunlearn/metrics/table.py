@@ -44,6 +44,13 @@ METRICS: Mapping[str, Metric] = {
     # The attack's own noise is larger: with five models of each kind, less could not be shown.
     "mia/": replace(SHARE, margin=5.0),
     "div/": Metric(unit="nats", better="nearer"),
+    "pe/": Metric(unit="%", better="nearer"),
+    "pe/auc": Metric(better="nearer"),
+    "pe/excess_tpr_1": Metric(unit="pp", better="nearer"),
+    "pe/retain_excess_tpr_1": Metric(unit="pp", better="nearer"),
+    "klom/": Metric(unit="nats", better="lower"),
+    "contest/": Metric(better="nearer"),
+    "tow/": Metric(better="nearer"),
     "time/": Metric(unit="s", better="lower"),
     "time/ratio_to_retrain": Metric(unit="×", better="lower"),
     "train/": Metric(),
