@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mixunlearn.evidence.margins import Margins
+from mixunlearn.evidence.logit_margins import LogitMargins
 
 Array = npt.NDArray[np.float64]
 
@@ -48,7 +48,7 @@ class Forgetting:
     epsilon_N: Array
 
 
-def forgetting(unlearned_UN: Margins, retrained_RN: Margins, seed: int = 0) -> Forgetting:
+def forgetting(unlearned_UN: LogitMargins, retrained_RN: LogitMargins, seed: int = 0) -> Forgetting:
     """Return the forgetting score F, in [0, 1], and its ceiling.
 
     The contest used 512 models of each kind. Deviation: its code tries thresholds on a grid of
@@ -112,7 +112,7 @@ def epsilon(false_positive: Array, false_negative: Array, delta: float = DELTA) 
     return np.where((positive == 0) & (negative == 0), np.inf, found)
 
 
-def epsilons(unlearned_UN: Margins, retrained_RN: Margins) -> Array:
+def epsilons(unlearned_UN: LogitMargins, retrained_RN: LogitMargins) -> Array:
     """Return the ε of the best attack on each example, in [0, 50], shape (N,)."""
     above_N = np.median(retrained_RN, axis=0) > np.median(unlearned_UN, axis=0)
     # The positive kind is the one with the larger median; the examples of both cases apart,
@@ -158,7 +158,7 @@ def ceiling(models: int, spread: float, *, examples: int = 400, seed: int = 0) -
     return float(points(epsilons(unlearned, retrained), models).mean())
 
 
-def _best(positive_PN: Margins, negative_QN: Margins) -> Array:
+def _best(positive_PN: LogitMargins, negative_QN: LogitMargins) -> Array:
     """Return the largest ε over both families of attacks."""
     ranges = np.ptp(positive_PN, axis=0), np.ptp(negative_QN, axis=0)
     narrow_N, wide_N = np.minimum(*ranges), np.maximum(*ranges)
@@ -174,7 +174,7 @@ def _best(positive_PN: Margins, negative_QN: Margins) -> Array:
     return np.minimum(found_N, CAP)
 
 
-def _attacked(positive_PN: Margins, negative_QN: Margins) -> Array:
+def _attacked(positive_PN: LogitMargins, negative_QN: LogitMargins) -> Array:
     """Return the largest ε; attacks of which one rate is 0 are left out."""
     one = _Sorted(positive_PN, negative_QN).by_threshold()
     # For intervals, the contest calls the kind with the narrower range positive.
@@ -190,9 +190,9 @@ def _attacked(positive_PN: Margins, negative_QN: Margins) -> Array:
 
 
 class _Sorted:
-    """Margins of both kinds in one order; gap g lies before the g-th of them."""
+    """Logit margins of both kinds in one order; gap g lies before the g-th of them."""
 
-    def __init__(self, positive_PN: Margins, negative_QN: Margins) -> None:
+    def __init__(self, positive_PN: LogitMargins, negative_QN: LogitMargins) -> None:
         both_VN = np.concatenate((positive_PN, negative_QN))
         order_VN = np.argsort(both_VN, axis=0, kind="stable")
         self.value_VN = np.take_along_axis(both_VN, order_VN, axis=0)

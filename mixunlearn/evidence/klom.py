@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from mixunlearn.evidence.margins import LIMIT, Margins
+from mixunlearn.evidence.logit_margins import LIMIT, LogitMargins
 
 FEWEST = 64  # models of each kind: with fewer, 20 bins are mostly empty and noise looks like leak
 BINS = 20  # as in the authors' code, between the smallest and the largest margin of an example
@@ -39,7 +39,7 @@ class Klom:
     chance_p95: float
 
 
-def klom(unlearned_UN: Margins, retrained_RN: Margins) -> Klom:
+def klom(unlearned_UN: LogitMargins, retrained_RN: LogitMargins) -> Klom:
     """Return KLoM with its null floor, and what chance alone gives.
 
     For each example, margins are counted in 20 bins of equal width between the smallest and the
@@ -71,7 +71,9 @@ def klom(unlearned_UN: Margins, retrained_RN: Margins) -> Klom:
     )
 
 
-def binned_divergence(unlearned_UN: Margins, retrained_RN: Margins) -> npt.NDArray[np.float64]:
+def binned_divergence(
+    unlearned_UN: LogitMargins, retrained_RN: LogitMargins
+) -> npt.NDArray[np.float64]:
     """Return for each example the KL divergence of the binned margins, in nats, shape (N,)."""
     clipped = [np.clip(part, -LIMIT, LIMIT) for part in (unlearned_UN, retrained_RN)]
     both = np.concatenate(clipped)
@@ -82,13 +84,13 @@ def binned_divergence(unlearned_UN: Margins, retrained_RN: Margins) -> npt.NDArr
     return np.asarray(stats.entropy(shares[0], filled_BN, axis=0))
 
 
-def _mean_and_p95(unlearned_UN: Margins, retrained_RN: Margins) -> tuple[float, float]:
+def _mean_and_p95(unlearned_UN: LogitMargins, retrained_RN: LogitMargins) -> tuple[float, float]:
     found_N = binned_divergence(unlearned_UN, retrained_RN)
     return float(found_N.mean()), float(np.percentile(found_N, PERCENTILE))
 
 
 def _shares(
-    margins_MN: Margins, low_N: npt.NDArray[np.float64], width_N: npt.NDArray[np.float64]
+    margins_MN: LogitMargins, low_N: npt.NDArray[np.float64], width_N: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
     """Return the share of models in each bin, (B, N); the last bin contains its upper end."""
     bin_MN = np.minimum((margins_MN - low_N) / width_N * BINS, BINS - 1).astype(np.int64)

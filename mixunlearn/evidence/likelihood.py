@@ -30,7 +30,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, special, stats
 
-from mixunlearn.evidence.margins import Margins
+from mixunlearn.evidence.logit_margins import LogitMargins
 
 Array = npt.NDArray[np.float64]
 
@@ -67,15 +67,15 @@ class Scores:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """Margins of the same examples under both kinds of models.
+    """LogitMargins of the same examples under both kinds of models.
 
     Args:
         unlearned_UN: under unlearned models, each from an original of its own.
         retrained_RN: under models that were retrained without the forget set.
     """
 
-    unlearned_UN: Margins
-    retrained_RN: Margins
+    unlearned_UN: LogitMargins
+    retrained_RN: LogitMargins
 
 
 def likelihood_ratios(sample: Sample, *, pooled: bool = False) -> Scores:
@@ -164,13 +164,13 @@ class _Fit:
     mean_MN: Array
     scale_MN: Array
 
-    def own(self, margins_MN: Margins) -> Array:
+    def own(self, margins_MN: LogitMargins) -> Array:
         """Return each model's log density under the distributions without it."""
         return np.asarray(
             stats.t.logpdf(margins_MN, self.freedom_M[:, None], self.mean_MN, self.scale_MN)
         )
 
-    def each_of(self, others_LN: Margins) -> Array:
+    def each_of(self, others_LN: LogitMargins) -> Array:
         """Return the log densities of other models' margins, (M, L, N)."""
         return np.asarray(
             stats.t.logpdf(
@@ -190,7 +190,7 @@ def _check(sample: Sample) -> None:
             raise ValueError(f"margins of {kind} models must be finite, and of at least one image")
 
 
-def _left_out(margins_MN: Margins, pooled: bool) -> _Fit:
+def _left_out(margins_MN: LogitMargins, pooled: bool) -> _Fit:
     """Return the predictive distributions without each of the models in turn."""
     left = len(margins_MN) - 1
     parts = [np.delete(margins_MN, m, axis=0) for m in range(left + 1)]

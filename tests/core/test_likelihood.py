@@ -20,7 +20,7 @@ from mixunlearn.evidence.likelihood import (
 def normal(
     rng: np.random.Generator, models: tuple[int, int], examples: int, shift: float = 0.0
 ) -> Sample:
-    """Margins of unlearned models ~ N(shift, 1) and retrained models ~ N(0, 1), plus a level."""
+    """Logit margins: unlearned ~ N(shift, 1), retrained ~ N(0, 1), plus a level."""
     level = rng.normal(3, 4, size=examples)
     unlearned = level + rng.normal(shift, 1, size=(models[0], examples))
     return Sample(

@@ -1,4 +1,4 @@
-"""Margins: how sure a model is of an image's true class, on a scale without ends.
+"""Logit margins: how sure a model is of an image's true class, on a scale without ends.
 
 A probability near 1 hides differences: 0.999 and 0.99999 look alike. Their margins, 6.9 and 11.5,
 do not, and over models that differ only in their seed margins are roughly normally distributed.
@@ -10,13 +10,15 @@ Shape suffixes: M models, N examples, K classes.
 import numpy as np
 import numpy.typing as npt
 
-Margins = npt.NDArray[np.float64]  # (M, N)
+LogitMargins = npt.NDArray[np.float64]  # (M, N)
 
 LIMIT = 100.0  # of a margin; float32 outputs reach 103, where nothing but rounding is left
 SMALLEST = 1e-45  # as in LiRA's code: about the smallest positive float32
 
 
-def margins(probs_MNK: npt.NDArray[np.float32], labels_N: npt.NDArray[np.int64]) -> Margins:
+def logit_margins(
+    probs_MNK: npt.NDArray[np.float32], labels_N: npt.NDArray[np.int64]
+) -> LogitMargins:
     """Return logit-scaled confidences of the true class, log p / (1 − p), in [−100, 100].
 
     1 − p is the sum of the other classes' outputs, because p itself is rounded to 1 long before
@@ -43,7 +45,7 @@ def margins(probs_MNK: npt.NDArray[np.float32], labels_N: npt.NDArray[np.int64])
     return np.asarray(np.clip(odds_MN, -LIMIT, LIMIT))
 
 
-def packed(margins_MN: Margins) -> npt.NDArray[np.float16]:
+def packed(margins_MN: LogitMargins) -> npt.NDArray[np.float16]:
     """Return margins as they are stored: float16, a quarter of the memory.
 
     float16 reaches ±65,504, so a margin is never cut off by it, only rounded: by at most 0.0003
