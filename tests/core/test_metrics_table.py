@@ -67,6 +67,7 @@ def test_what_is_no_metric_is_not_in_the_table(name: str) -> None:
 def test_prefixes_and_relative_metrics_follow_from_the_table() -> None:
     """They decide what is recorded and how the columns of trials.parquet are ordered."""
     recorded = {"acc/", "mia/", "div/", "time/", "train/", "gap/", "z/"}
+    recorded |= {"relearn/", "probe/", "near/"}
     assert set(PREFIXES) == recorded
     assert RELATIVE == ("gap/", "z/")
 
@@ -79,11 +80,15 @@ def test_prefixes_and_relative_metrics_follow_from_the_table() -> None:
         ("mia/asr", "%", "nearer"),
         ("mia/loss_auc", "", "nearer"),
         ("div/js", "nats", "nearer"),
+        ("relearn/retain", "pp", "nearer"),
+        ("probe/forget", "%", "nearer"),
+        ("near/class", "%", "nearer"),
         ("time/unlearn_s", "s", "lower"),
         ("time/ratio_to_retrain", "×", "lower"),
         ("train/loss", "", None),
         ("gap/acc/val", "pp", "lower"),
         ("gap/div/js", "nats", "lower"),
+        ("gap/relearn/retain", "pp", "lower"),
         ("gap/mia/loss_auc", "", "lower"),
         ("gap/new/metric", "", "lower"),
         ("gap/avg", "pp", "lower"),

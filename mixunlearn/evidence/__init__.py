@@ -1,0 +1,1 @@
+"""Evidence: whether an unlearned model is like models retrained without the data."""
