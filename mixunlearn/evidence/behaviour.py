@@ -31,11 +31,10 @@ class BehaviourSet:
     """The images on which behaviour is measured: the same for all models that are compared.
 
     Args:
-        shown: images of D_f from which relearning and the probe may learn; `None` if D_f is a
-            single image.
+        shown: images of D_f that relearning is shown; `None` if D_f is a single image.
+        fitted: the same, and images of D_r: from these the probe learns.
         scored: the other images of D_f, whose accuracy is measured.
         retain: images of D_r.
-        taught: those of them from which the probe learns, besides `shown`.
         near: unseen images nearest to D_f; `None` if there are none.
         neighbour: unseen images of the class that the original confuses most with the forgotten
             ones; `None` if there are none.
@@ -43,9 +42,9 @@ class BehaviourSet:
     """
 
     shown: Samples | None
+    fitted: Samples | None
     scored: Samples
     retain: Samples
-    taught: Samples
     near: Samples | None
     neighbour: Samples | None
     seed: int
@@ -72,12 +71,11 @@ class BehaviourSet:
         require_finite(model)
         model = deepcopy(model).eval()
         found = {"relearn/retain": regained(model, self.scored, self.retain, self.seed)}
-        if self.shown is not None:
+        if self.shown is not None and self.fitted is not None:
             found["relearn/forget"] = regained(
                 model, self.scored, self.retain, self.seed, self.shown
             )
-            fitted = joined(self.shown, self.taught)
-            found["probe/forget"] = probe_accuracy(model, fitted, self.scored)
+            found["probe/forget"] = probe_accuracy(model, self.fitted, self.scored)
         for name, unseen in (("near/acc", self.near), ("near/class", self.neighbour)):
             if unseen is not None:
                 found[name] = accuracy_on(model, unseen)
@@ -108,14 +106,15 @@ def behaviour_set(images: EvaluationSet, original: StagedModel, seed: int = 0) -
     unseen = on_device(images.held_out, device)
     seed = seed_for("behaviour", images.seed, seed)
     rng = np.random.default_rng(seed)
-    forget_N, shown = rng.permutation(len(forget)), min(SHOWN, len(forget) // 2)
+    forget_N, count = rng.permutation(len(forget)), min(SHOWN, len(forget) // 2)
+    shown = chosen(forget, forget_N[:count]) if count else None
     # About as many of each class as are shown of D_f if it is a class.
-    taught_N = rng.permutation(len(retain))[: shown * len(images.held_out.dataset.classes)]
+    fitted_N = rng.permutation(len(retain))[: count * len(images.held_out.dataset.classes)]
     return BehaviourSet(
-        shown=chosen(forget, forget_N[:shown]) if shown else None,
-        scored=chosen(forget, forget_N[shown:]),
+        shown=shown,
+        fitted=shown and joined(shown, chosen(retain, fitted_N)),
+        scored=chosen(forget, forget_N[count:]),
         retain=retain,
-        taught=chosen(retain, taught_N),
         seed=seed,
         **_around(original, forget, unseen, images.forgotten),
     )
