@@ -22,7 +22,9 @@ from mixunlearn.optimization import Adam, take_step
 from mixunlearn.training import Training
 
 Weights = Mapping[nn.Parameter, Tensor]  # of the first model -> those of all, (M, ...)
-CONTAINERS = (nn.Sequential, nn.ModuleDict)
+# Layers that compute each image on its own, keep nothing but weights, and draw nothing.
+OF_MAPS = {nn.Conv2d, nn.MaxPool2d, nn.ReLU}
+OF_FEATURES = {nn.Linear, nn.ReLU}
 MOMENTS = ("exp_avg", "exp_avg_sq")  # Adam's names
 
 
@@ -58,19 +60,30 @@ def trains_together(model: nn.Module) -> bool:
     without frozen weights. Batch norm updates statistics and dropout draws from PyTorch's global
     generator while they are trained; what the layers of others do is unknown.
     """
-    return type(model) is Chain and not model.frozen and all(map(_is_known, [*model.modules()][1:]))
-
-
-def _is_known(part: nn.Module) -> bool:
-    """Return whether a part of a chain is known, and does what the functions below do."""
-    # Exactly these types: what a subclass does is unknown as well.
-    if type(part) not in {*LAYERS, *CONTAINERS}:
+    if type(model) is not Chain or model.frozen:
         return False
-    match part:
+    layers = _layers(model)
+    kinds = [type(layer) for layer in layers]
+    if kinds.count(nn.Flatten) != 1 or not all(map(_is_usual, layers)):
+        return False
+    flat = kinds.index(nn.Flatten)
+    return {*kinds[:flat]} <= OF_MAPS and {*kinds[flat + 1 :]} <= OF_FEATURES
+
+
+def _layers(model: nn.Module) -> list[nn.Module]:
+    """Return the layers of a chain in the order of its calls; one that is called twice, twice."""
+    parts = [part for _, part in model.named_modules(remove_duplicate=False)]
+    # Exactly these types: what a subclass does is unknown, so it counts as an unknown layer.
+    return [part for part in parts[1:] if type(part) not in {nn.Sequential, nn.ModuleDict}]
+
+
+def _is_usual(layer: nn.Module) -> bool:
+    """Return whether the functions below know all options of a layer of a known type."""
+    match layer:
         case nn.Conv2d():
-            return part.groups == 1 and part.padding_mode == "zeros"
+            return layer.groups == 1 and layer.padding_mode == "zeros"
         case nn.Flatten():
-            return (part.start_dim, part.end_dim) == (1, -1)
+            return (layer.start_dim, layer.end_dim) == (1, -1)
     return True
 
 
@@ -162,10 +175,8 @@ def _logits(model: nn.Module, weights: Weights, images_MBCHW: Tensor) -> Tensor:
     x = centred(images_MBCHW).transpose(0, 1).flatten(1, 2)
     # Next to one another in memory, convolutions in groups are up to 1.4 times faster.
     x = x.contiguous(memory_format=torch.channels_last)
-    # A sequence's layers are in the order in which it calls them, also if it has one twice.
-    for _, layer in model.named_modules(remove_duplicate=False):
-        if type(layer) in LAYERS:
-            x = LAYERS[type(layer)](layer, weights, x, len(images_MBCHW))
+    for layer in _layers(model):
+        x = LAYERS[type(layer)](layer, weights, x, len(images_MBCHW))
     return x
 
 

@@ -17,9 +17,9 @@ from mixunlearn.population import train_epoch, trains_together
 from mixunlearn.training import Recipe, Training
 
 RECIPE = Recipe(epochs=3, lr=3e-3)
-# Rounding, 1e-7, grows with each step: Adam divides by the size of a gradient, however small it is.
-# After 3 epochs of 10 steps, weights of 0.1 were found to differ by up to 2e-5.
-CLOSE = {"rtol": 1e-3, "atol": 3e-4}
+# Sums are rounded in another order. After 3 epochs of 10 steps, weights were found to differ by 1e-6.
+# It grows with the steps: Adam divides by the size of a gradient, even if that is mostly rounding.
+CLOSE = {"rtol": 1e-4, "atol": 2e-5}
 
 
 @pytest.fixture(scope="module")
@@ -58,13 +58,13 @@ def test_together_they_learn_what_they_learn_alone(digits: Dataset) -> None:
     alone, together = ([training(digits, **kind) for kind in kinds] for _ in range(2))
     for _ in range(RECIPE.epochs):
         expected = [each.epoch()["loss"] for each in alone]
-        assert train_epoch(together) == pytest.approx(expected, rel=1e-4)
+        assert train_epoch(together) == pytest.approx(expected, rel=1e-5)
         assert_alike(together, alone)
     # It was no accident: models of different seeds or images differ by far more.
     first = [next(each.model.parameters()) for each in together]
     for other in first[1:]:
         assert (other - first[0]).abs().max() > 0.01
-    assert max(expected) < 1.6  # they learn: guessing costs 2.3
+    assert max(expected) < 2  # they learn: guessing costs 2.3
 
 
 def test_each_goes_on_alone_as_if_it_had_always_been(digits: Dataset) -> None:
@@ -139,6 +139,8 @@ def frozen() -> StagedModel:
         lambda: chain(nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular")),
         lambda: chain(nn.Conv2d(2, 2, 3, padding=1, groups=2)),
         lambda: chain(nn.ReLU(), nn.Flatten(start_dim=2)),
+        lambda: chain(nn.ReLU(), nn.ReLU()),  # features that are still maps
+        lambda: chain(nn.Linear(8, 8)),
         frozen,
         lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 10)),
     ],
