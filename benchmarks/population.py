@@ -44,8 +44,8 @@ class Case:
 
 
 CASES = (
-    Case(name="mnist5k", width=16, side=28, steps=4, repetitions=5),
-    Case(name="digits", width=8, side=8, steps=10, repetitions=9),
+    Case(name="digits", width=8, side=8, steps=10, repetitions=7),
+    Case(name="mnist5k", width=16, side=28, steps=4, repetitions=3),
 )
 
 

@@ -17,8 +17,8 @@ from mixunlearn.population import train_epoch, trains_together
 from mixunlearn.training import Recipe, Training
 
 RECIPE = Recipe(epochs=3, lr=3e-3)
-# Sums are rounded in another order. After 3 epochs of 10 steps, weights were found to differ by 1e-6.
-# It grows with the steps: Adam divides by the size of a gradient, even if that is mostly rounding.
+# Sums are rounded in another order. After 3 epochs of 10 steps, weights were found to differ by
+# 1e-6. It grows with the steps: Adam divides by the size of a gradient, even of mere rounding.
 CLOSE = {"rtol": 1e-4, "atol": 2e-5}
 
 
