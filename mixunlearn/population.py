@@ -2,7 +2,8 @@
 
 A step of a small model is mostly overhead: starting an operation takes longer than computing it.
 Models that are computed as one share it: a convolution of M models is one convolution in M groups,
-a linear layer one product of M matrices, and a step of Adam is element by element anyway.
+a linear layer one product of M matrices, and a step of Adam is element by element anyway. On a CPU,
+that pays for steps of a few milliseconds; larger ones become no faster (docs/benchmarks.md).
 
 Shape suffixes: M models, B batch, C channels, H W pixels, F features, K classes.
 """
