@@ -6,7 +6,7 @@ Shape suffixes: N samples, K classes.
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -19,6 +19,7 @@ from mixunlearn.errors import DivergedError, InputError, MixUnlearnError
 from mixunlearn.evaluation import VERSION, Evaluator, Phase, evaluation_set
 from mixunlearn.inference import predict
 from mixunlearn.metrics.gap import Evaluation, ReferenceSet
+from mixunlearn.metrics.table import margins
 from mixunlearn.models import Pretrained, StagedModel
 from mixunlearn.models.finite import require_finite
 from mixunlearn.problem import Architecture, Arrays, Problem, TaughtImages
@@ -60,9 +61,11 @@ class ReferenceStore:
         architecture: of all models.
         recipe: how all models are trained.
         references: number of references, at least 1.
+        originals: number of originals, at least 1.
         stages: the feature stages that a generator may read from the original.
         command: the command that fills the reference store, for error messages.
         pretrained: weights that all models start from; `None` means from scratch.
+        margins: declared margins by metric or group; see `mixunlearn.metrics.table.margins`.
     """
 
     store: Store
@@ -71,20 +74,27 @@ class ReferenceStore:
     architecture: Architecture
     recipe: Recipe
     references: int
+    originals: int = 1
     stages: Sequence[str] = ()
     command: str = "ReferenceStore.fill()"
     pretrained: Pretrained | None = None
+    margins: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def original(self) -> Member:
-        """Return the model that must forget."""
-        return Member(role="original", seed=0)
+        """Return the model that must forget: the first original, with which a search works."""
+        return self.all_originals[0]
+
+    @property
+    def all_originals(self) -> list[Member]:
+        """Return the originals: equal except for their seeds."""
+        return [Member(role="original", seed=seed) for seed in range(self.originals)]
 
     @property
     def members(self) -> list[Member]:
-        """Return the original and the references."""
+        """Return the originals and the references."""
         seeds = range(self.references)
-        return [self.original, *(Member(role="reference", seed=seed) for seed in seeds)]
+        return [*self.all_originals, *(Member(role="reference", seed=seed) for seed in seeds)]
 
     @property
     def val_metrics(self) -> tuple[str, ...]:
@@ -184,7 +194,8 @@ class ReferenceStore:
                 record={"metrics": dict(evaluation.metrics)},
             )
         if member.role == "original":
-            self.store.write("teachers", self._teacher_payload(), tensors=self._teach(model))
+            payload = self._teacher_payload(member)
+            self.store.write("teachers", payload, tensors=self._teach(model))
 
     def seconds(self, member: Member) -> float:
         """Return how long a member's training took, in seconds."""
@@ -218,27 +229,33 @@ class ReferenceStore:
                 seconds=[self.seconds(member) for member in references],
                 gap_metrics=images.gap_metrics,
                 resolution=images.resolution(),
+                margins=margins(images.gap_metrics, self.margins),
             ),
         )
 
-    def problem(self, *, with_labels: bool) -> Problem:
-        """Return the unlearning problem of the original, evaluated on `val`.
+    def problem(self, *, with_labels: bool, original: int = 0) -> Problem:
+        """Return the unlearning problem of an original, evaluated on `val`.
+
+        Args:
+            with_labels: whether methods may see labels.
+            original: number of the original.
 
         Raises:
             MissingError: the original or a reference is missing.
             InputError: one of them is useless.
             MixUnlearnError: the stored features are useless.
         """
-        entry = self._read("teachers", self._teacher_payload())
+        member = self.all_originals[original]
+        entry = self._read("teachers", self._teacher_payload(member))
         taught = entry.tensors
-        self.evaluation(self.original, "val")  # raises if the original is useless
+        self.evaluation(member, "val")  # raises if the original is useless
         if not all(np.isfinite(array).all() for array in taught.values()):
             # Earlier versions cut everything to float16.
             remedy = "remove this folder and run the same command again"
             raise MixUnlearnError(f"store {entry.path}: features beyond float16's range; {remedy}")
         return Problem(
             architecture=self.architecture,
-            original=self._read("models", self.payload(self.original)).tensors,
+            original=self._read("models", self.payload(member)).tensors,
             forget=self._taught("forget", self.splits.forget_N, self.splits.forget_N, taught),
             retain=self._taught("retain", self.splits.retain_N, self.splits.known_N, taught),
             with_labels=with_labels,
@@ -268,7 +285,7 @@ class ReferenceStore:
         entries: list[tuple[str, Mapping[str, object]]] = [("models", self.payload(member))]
         entries += [("evaluations", self._evaluation_payload(member, phase)) for phase in PHASES]
         if member.role == "original":
-            entries.append(("teachers", self._teacher_payload()))
+            entries.append(("teachers", self._teacher_payload(member)))
         return entries
 
     def _evaluation_payload(self, member: Member, phase: Phase) -> dict[str, object]:
@@ -280,9 +297,9 @@ class ReferenceStore:
             "version": VERSION,
         }
 
-    def _teacher_payload(self) -> dict[str, object]:
+    def _teacher_payload(self, original: Member) -> dict[str, object]:
         return {
-            "model": self.payload(self.original),
+            "model": self.payload(original),
             "splits": self.splits.key,
             "stages": list(self.stages),
         }

@@ -4,9 +4,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mixunlearn.wording import counted
-from report.notation import difference, markdown_text, mean_and_sd, score, three_digits, unit
+from report.notation import (
+    ABSENT,
+    difference,
+    markdown_text,
+    mean_and_sd,
+    score,
+    three_digits,
+    unit,
+)
 from report.report_data import ReportData, rerun_command
-from report.tables import BESIDE
+from report.verdict import BESIDE, has_scores, headline
 
 LIMITS = (
     "Only these metrics were measured, on the data named here. Close in these metrics does not "
@@ -62,12 +70,8 @@ def model_card(report_data: ReportData) -> str:
 
 def _opening(report_data: ReportData) -> str:
     forgotten = markdown_text(report_data.facts.get("forget set", "part of its training images"))
-    again = mean_and_sd(report_data.summary["spread"].get("gap/avg"))
-    own = mean_and_sd(report_data.summary["references"].get("gap/avg"))
-    return (
-        f"Made to forget {forgotten}. Its configuration, run under fresh seeds, is **{again} pp** "
-        f"from models retrained without them (`gap/avg`); those are {own} pp from each other."
-    )
+    verdict = markdown_text(headline(report_data.summary))
+    return f"Made to forget {forgotten}. Its configuration, run under fresh seeds: **{verdict}**"
 
 
 def _provenance(report_data: ReportData, best: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -102,7 +106,7 @@ def _metric(name: str, summary: Mapping[str, Any], best: Mapping[str, Any]) -> t
         unit(name),
         three_digits(best.get(name)),
         difference(best.get(f"gap/{name}")),
-        score(best.get(f"z/{name}")),
+        score(best.get(f"z/{name}")) if has_scores(summary) else ABSENT,
         mean_and_sd(summary["spread"].get(name)),
         mean_and_sd(summary["references"].get(name)),
         three_digits(summary["original"].get(name)),

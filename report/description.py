@@ -18,7 +18,7 @@ def describe(report_data: ReportData) -> str:
     At most `LENGTH` characters: whole lines are cut at the end, where the least important are.
     """
     sections: list[Iterable[str]] = [
-        [f"**{markdown_text(report_data.study)}**: {markdown_text(headline(report_data))}"],
+        [f"**{markdown_text(report_data.study)}**: {markdown_text(headline(report_data.summary))}"],
         # Most important first: MLflow's limit cuts at the end.
         _table(report_data),
         _listed("Warnings", [markdown_text(warning) for warning in report_data.warnings]),

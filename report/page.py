@@ -23,6 +23,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from mixunlearn.atomic import replacing
+from mixunlearn.evidence.verdict import EQUIVALENT, UNDECIDED
 from mixunlearn.metrics.table import RELATIVE
 from mixunlearn.plain import finite
 from mixunlearn.wording import counted
@@ -31,7 +32,7 @@ from report.notation import ABSENT, mean_and_sd, three_digits, unit
 from report.plots.drawing import DPI
 from report.plots.generator import generator_figure
 from report.report_data import PARAMS, Mixtures, ReportData, rerun_command
-from report.verdict import configurations, headline, metrics, sample, with_unit, within
+from report.verdict import configurations, headline, metrics, sample, state, with_unit
 
 HERE = Path(__file__).parent
 HEIGHT = 450  # pixels; of a figure without a height of its own
@@ -40,10 +41,12 @@ LEADING = ("trial", "state", "epochs", "seconds")  # columns, before the objecti
 APART = ("study", "trial_id", "method", "mlflow_run_id", "error", *LEADING)
 PAGES = ("http://", "https://")
 ATTACK = (
-    "mia/asr is the success of LAF's membership attack in percent, the mean of 5 draws of its "
-    "images; 50 is chance. It cannot be compared with other attacks or with a single draw."
+    "mia/asr is the success of a membership attack in percent: LAF's attacker on equal numbers of "
+    "plain images, mean of 5 draws; 50 is chance. LAF's own code asks about unequal numbers and "
+    "crops members at random, so its numbers, and those of other attacks, cannot be compared."
 )
 PHASES = "The search used only val. The verdict is on test, which shares no image with val."
+STYLES = {EQUIVALENT: "within", UNDECIDED: ""}  # of a verdict; any other is "beyond"
 # The question that each figure answers; the figures not named here show how the search went.
 QUESTIONS = {
     "won": ("against_references",),
@@ -198,11 +201,10 @@ def _beside(report_data: ReportData) -> list[str]:
 def _verdict(report_data: ReportData) -> dict[str, Any]:
     summary = report_data.summary
     shown = metrics(summary)
-    spread, references = summary.get("spread") or {}, summary.get("references") or {}
-    near = within(spread.get("gap/avg"), references.get("gap/avg"))
+    judged = state(summary)
     return {
-        "headline": headline(report_data),
-        "judgement": {True: "within", False: "beyond", None: ""}[near],
+        "headline": headline(summary),
+        "judgement": STYLES.get(judged, "beyond") if judged else "",
         "metrics": [_heading(metric) for metric in shown],
         "configurations": [
             {

@@ -21,13 +21,12 @@ from report.notation import (
     two_digits,
     unit,
 )
+from report.verdict import BESIDE, has_scores, headline
 
 Summary = Mapping[str, Any]
 Layout = Sequence[Sequence[int]]
 Cell = tuple[str, str, str]  # value, gap and z as text; "" where there is nothing to say
 
-# Shown after the metrics that make up the average gap, if a summary has them.
-BESIDE = ("div/js", "gap/avg", "time/unlearn_s", "time/ratio_to_retrain")
 HEADINGS = {
     "mia/asr": "mia\nasr",
     "div/js": "div\njs",
@@ -76,7 +75,8 @@ def summary_table(summary: Summary) -> Group:
     """
     rows = list(_rows(summary))
     return Group(
-        Text(_headline(summary), style="bold"),
+        Text(headline(summary), style="bold"),
+        Text(_study(summary)),
         FirstThatFits(tables=[_metrics_table(summary, rows, layout) for layout in LAYOUTS]),
         Text(LEGEND, style="dim"),
         *_parameters({row.name[1]: row.params for row in rows if row.params}),
@@ -84,7 +84,7 @@ def summary_table(summary: Summary) -> Group:
     )
 
 
-def _headline(summary: Summary) -> str:
+def _study(summary: Summary) -> str:
     counts = [f"{count} {state}" for state, count in (summary.get("trials") or {}).items()]
     seconds = three_digits(summary.get("seconds"))
     trials = ", ".join(counts) or ABSENT
@@ -117,11 +117,12 @@ def _metrics_table(summary: Summary, rows: Sequence[TableRow], layout: Layout) -
     references = summary.get("references") or {}
     table = _table()
     table.add_column("on test", no_wrap=True)
-    columns = []
+    columns, scored = [], has_scores(summary)
     for metric in _metrics(summary, rows):
         heading = _heading(metric)
         table.add_column(Text(heading, justify="right"), no_wrap=True)
-        cells = [_reference(references.get(metric)), *(_cell(metric, row.values) for row in rows)]
+        values = (_cell(metric, row.values, scored=scored) for row in rows)
+        cells = [_reference(references.get(metric)), *values]
         columns.append(_aligned(cells, layout, max(map(len, heading.split("\n")))))
     names = [("references", _sample(references)), *(row.name for row in rows)]
     for index, name in enumerate(names):
@@ -159,12 +160,12 @@ def _reference(distribution: Mapping[str, object] | None) -> Cell:
     return three_digits(values.get("mean")), "" if spread is None else f"±{two_digits(spread)}", ""
 
 
-def _cell(metric: str, values: Mapping[str, object]) -> Cell:
+def _cell(metric: str, values: Mapping[str, object], *, scored: bool) -> Cell:
     gap, z = values.get(f"gap/{metric}"), values.get(f"z/{metric}")
     return (
         three_digits(values.get(metric)),
         "" if finite(gap) is None else f"Δ{difference(gap)}",
-        "" if finite(z) is None else f"z{score(z)}",
+        f"z{score(z)}" if scored and finite(z) is not None else "",
     )
 
 

@@ -1,17 +1,19 @@
 """A study's verdict on `test`, by configuration, as pages and papers show it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mixunlearn.plain import finite
 from report.notation import difference, mean_and_sd, score, three_digits, unit
-from report.report_data import ReportData
-from report.tables import BESIDE
 
 FAR = 3.0  # a metric that is farther from the references' mean, in their sd, is mentioned
+ENOUGH = 5  # references; the sd of fewer is too uncertain to be a unit
+# Shown after the metrics that make up the average gap, if a summary has them.
+BESIDE = ("div/js", "gap/avg", "time/unlearn_s", "time/ratio_to_retrain")
 NONE_SUCCEEDED = "No trial has a result."
-UNDECIDED = "There is no verdict yet: the sweep writes one when its last trial has ended."
+NOT_YET = "There is no verdict yet: the sweep writes one when its last trial has ended."
+EARLIER = "This study was judged by an earlier version: run its sweep again for a verdict."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +39,13 @@ class TestedModel:
         name: what it is, for example "best 1".
         detail: which one, for example "trial 7".
         values: its metrics: numbers or distributions.
+        scored: whether z is shown.
     """
 
     name: str
     detail: str
     values: Mapping[str, Any]
+    scored: bool = True
 
     def cell(self, metric: str) -> Cell:
         """Return one of its metrics as text."""
@@ -50,7 +54,7 @@ class TestedModel:
         return Cell(
             value=mean_and_sd(value) if isinstance(value, Mapping) else three_digits(value),
             gap="" if gap is None else difference(gap),
-            z="" if z is None else score(z),
+            z=score(z) if self.scored and z is not None else "",
         )
 
 
@@ -72,7 +76,14 @@ def configurations(summary: Mapping[str, Any]) -> list[TestedModel]:
     if spread:
         detail = f"trial {spread['trial']} again"
         found.append(TestedModel(name="fresh seeds", detail=detail, values=spread))
-    return found
+    scored = has_scores(summary)
+    return [replace(each, scored=scored) for each in found]
+
+
+def has_scores(summary: Mapping[str, Any]) -> bool:
+    """Return whether there are enough references for z, the distance in their sd."""
+    counts = [int(each.get("n", 0)) for each in (summary.get("references") or {}).values() if each]
+    return max(counts, default=0) >= ENOUGH
 
 
 def metrics(summary: Mapping[str, Any]) -> list[str]:
@@ -87,61 +98,22 @@ def with_unit(metric: str) -> str:
     return f"{metric} ({unit(metric)})" if unit(metric) else metric
 
 
-def headline(report_data: ReportData) -> str:
-    """Return what won, by how much, and whether it can be distinguished from retraining."""
-    summary = report_data.summary
+def headline(summary: Mapping[str, Any]) -> str:
+    """Return the verdict in words, with its reasons."""
     if not summary.get("best"):
-        return NONE_SUCCEEDED if summary.get("trials") else UNDECIDED
-    best = summary["best"][0]
-    spread, references = summary.get("spread") or {}, summary.get("references") or {}
-    again = spread.get("gap/avg")
-    gap = f"{three_digits(best.get('gap/avg'))} percentage points"
-    if again:
-        # The winner's own gap is the best of many and so partly luck; that of fresh seeds is not.
-        gap = f"{mean_and_sd(again)} percentage points under fresh seeds"
-    trials = len(report_data.rows)
-    return (
-        f"Trial {best['trial']} of {trials} is nearest to retraining: its average gap "
-        f"on test is {gap}{_compared(summary)}. {_judgement(again, references.get('gap/avg'))}"
-        f"{_otherwise(summary)}"
-    )
+        return NONE_SUCCEEDED if summary.get("trials") else NOT_YET
+    verdict = summary.get("verdict")
+    if not verdict:
+        return EARLIER
+    trials = sum((summary.get("trials") or {}).values())
+    trial = f"Trial {summary['best'][0]['trial']} of {trials}"
+    reasons = (f"{reason[:1].upper()}{reason[1:]}." for reason in verdict["reasons"])
+    return " ".join((f"{trial} is {verdict['state']}.", *reasons))
 
 
-def within(again: Mapping[str, Any] | None, own: Mapping[str, Any] | None) -> bool | None:
-    """Return whether a gap under fresh seeds is within the references' own; `None`: unknown."""
-    mean, values = finite((again or {}).get("mean")), (own or {}).get("values") or ()
-    # The largest: a retrained model itself is that far from the others.
-    return None if mean is None or not values else mean <= max(values)
-
-
-def _compared(summary: Mapping[str, Any]) -> str:
-    named = {"the default's": summary.get("default"), "the original's": summary.get("original")}
-    parts = [
-        f"{name} {three_digits(values['gap/avg'])}"
-        for name, values in named.items()
-        if values and finite(values.get("gap/avg")) is not None
-    ]
-    return f" ({', '.join(parts)})" if parts else ""
-
-
-def _judgement(again: Mapping[str, Any] | None, own: Mapping[str, Any] | None) -> str:
-    verdict = within(again, own)
-    if verdict is None:
-        return "The references' own spread is unknown, so it is unknown whether this is close."
-    spread = f"the references are {mean_and_sd(own)} from each other"
-    if verdict:
-        return f"These metrics cannot distinguish it from a retrained model: {spread}."
-    return f"That is farther than retrained models are from each other: {spread}."
-
-
-def _otherwise(summary: Mapping[str, Any]) -> str:
-    """Return in which metrics, except the average gap, the winner is far from the references."""
-    best = summary["best"][0]
-    scores = {name: finite(best.get(f"z/{name}")) for name in BESIDE}
-    # Not the metrics of the average gap: that one has judged them already.
-    far = {name: z for name, z in scores.items() if z is not None and abs(z) > FAR}
-    named = ", ".join(f"{name} {score(z)} sd" for name, z in far.items())
-    return f" In other metrics it is not like them: {named}." if far else ""
+def state(summary: Mapping[str, Any]) -> str:
+    """Return the verdict's state; empty if there is no verdict."""
+    return str((summary.get("verdict") or {}).get("state", ""))
 
 
 def _number(value: object) -> float | None:

@@ -28,6 +28,7 @@ class TestTask:
         epochs: number of epochs before the evaluation.
         trial: number of the trial, whose checkpoints may save some epochs; `None` starts from
             scratch.
+        original: number of the original that is unlearned.
     """
 
     method: str
@@ -35,6 +36,7 @@ class TestTask:
     seed: int
     epochs: int
     trial: int | None
+    original: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,7 +34,8 @@ def announcement(plan: "Plan") -> list[str]:
         f"data        {experiment.data.source}, images of {shape}, {len(plan.dataset.classes)} "
         f"classes: {parts}",
         f"forget      {plan.forget_set}",
-        f"models      1 original and {counted(references.references, 'reference')} of "
+        f"models      {counted(plan.originals, 'original')} and "
+        f"{counted(references.references, 'reference')} of "
         f"{experiment.model.name}: "
         f"{missing} to train, {len(references.members) - missing} cached",
         f"trials      {plan.trials} of {experiment.method} (label-{experiment.labels}), at "

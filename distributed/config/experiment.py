@@ -74,8 +74,12 @@ class Model(Section):
 
 
 class References(Section):
-    """How originals and references are trained, and how many references there are."""
+    """How originals and references are trained, and how many there are.
 
+    `originals` null: as many as references, but only one if more than 10,000 images are trained on.
+    """
+
+    originals: Annotated[int, Field(ge=1), up_to(1000, MODELS)] | None = None
     seeds: Annotated[int, Field(ge=1), up_to(1000, MODELS)] = 3
     epochs: Epochs = 8
     lr: Positive = 1e-3
@@ -146,7 +150,11 @@ class Storage(Section):
 
 
 class Experiment(Section):
-    """An experiment: what to forget, how to search, with which resources, where to keep results."""
+    """An experiment: what to forget, how to search, with which resources, where to keep results.
+
+    `margins` declare, before anything runs, by how much an unlearned model may differ from
+    retrained ones and still be called equivalent: by metric, or by group of metrics (`acc`, `mia`).
+    """
 
     name: Annotated[str, Field(max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     data: Data
@@ -155,6 +163,7 @@ class Experiment(Section):
     labels: Literal["aware", "agnostic"] = "aware"
     method: str = "mixunlearn"
     references: References = References()
+    margins: dict[str, Positive] = Field(default_factory=dict)
     search: Search = Search()
     resources: Resources = Resources()
     tracking: Tracking = Tracking()
@@ -163,7 +172,7 @@ class Experiment(Section):
     def signature(self, digest: str, ids: Sequence[int] = (), weights: str | None = None) -> str:
         """Return eight hex digits for all that can change a study's numbers.
 
-        The number of trials, the name, the home and the cluster do not change it.
+        The numbers of trials and originals, the name, the home and the cluster do not change it.
 
         Args:
             digest: digest of the data set; it replaces where and how the data were read.
@@ -183,8 +192,11 @@ class Experiment(Section):
         # Older versions lack `weights` and `start`: leave them out, so that old studies are found.
         if weights is None:
             del content["model"]["weights"]
-        # Asking for more trials continues the same study.
-        del content["search"]["trials"]
+        # Asking for more trials or originals continues the same study.
+        del content["search"]["trials"], content["references"]["originals"]
         if not self.search.start:
             del content["search"]["start"]
+        # Other margins are another study: nobody can choose them after the result.
+        if not self.margins:
+            del content["margins"]
         return signature(content)

@@ -101,12 +101,20 @@ def read_nightly(path: Path, settings: Sequence[str] = ()) -> tuple[Nightly, lis
         raise translated(error.errors()[0], unknown=_unknown, missing=example) from error
     _check_time_zone(nightly.time_zone)
     # Without the settings: those are keys of the plan.
-    experiments = [read_experiment(path.parent / name) for name in nightly.experiments]
+    experiments = [_watched(read_experiment(path.parent / name)) for name in nightly.experiments]
     names = [experiment.name for experiment in experiments]
     # A record keeps its parts by the experiment's name.
     if len(set(names)) < len(names):
         raise InputError("experiments", names, "two have the same name; give each its own")
     return nightly, experiments
+
+
+def _watched(experiment: Experiment) -> Experiment:
+    """Return an experiment for nights: they compare the champion with itself, from one original."""
+    if experiment.references.originals is not None:
+        return experiment
+    references = experiment.references.model_copy(update={"originals": 1})
+    return experiment.model_copy(update={"references": references})
 
 
 def _check_time_zone(name: str) -> None:

@@ -87,8 +87,8 @@ def _evaluate(
     line = f"{drawn.experiment.name}: {who}, {counted(len(missing), 'seed')}"
     session.progress.show(line, event=True)
     drawn = session.connect(drawn, "starting Ray")
-    problem, evaluator = drawn.problem(), drawn.references.evaluator("test")
+    evaluator = drawn.references.evaluator("test")
     # Numbers only: the weights of all seeds of all nights would fill the disk.
-    TestEvaluator(drawn, weights=False).run(missing, problem, evaluator, context.enough)
+    TestEvaluator(drawn, weights=False).run(missing, drawn.problem, evaluator, context.enough)
     # `run` also returns early on a stop request: half a measurement must not be judged.
     session.stop.check()

@@ -103,7 +103,7 @@ class ExperimentNight:
             self.found,
             study=plan.study,
             data=plan.dataset.digest,
-            recipe=signature(self.experiment.references.model_dump()),
+            recipe=signature(self.experiment.references.model_dump(exclude={"originals"})),
             # From the date alone: a night that is missed or repeated does not shift the rotation.
             draw=self.context.night.toordinal() % self.context.nightly.draws,
         )

@@ -22,12 +22,10 @@ def estimate(plan: Plan, slots: int) -> dict[str, int]:
         plan: plan of the sweep.
         slots: number of trials that run at once.
     """
-    experiment = plan.experiment
     model = plan.references.architecture.build(0)
     tensors = model.state_dict().values()
     weights = sum(tensor.nbytes for tensor in tensors)
-    search = experiment.search
-    examined = TESTED_TRIALS + 1 + search.report_seeds
+    examined = TESTED_TRIALS + 1 + plan.fresh_runs
     # A running trial has two checkpoints while the newer one is being written.
     kept = TESTED_TRIALS + 1 + 2 * slots
     taught = len(plan.splits.forget_N) + len(plan.splits.retain_N)
@@ -37,7 +35,7 @@ def estimate(plan: Plan, slots: int) -> dict[str, int]:
             for dataset in {plan.source, plan.dataset}  # one, unless the task corrupts images
         ),
         "models": weights * (len(plan.references.members) + examined),
-        "teacher's outputs": taught * _taught_bytes(plan, model),
+        "teacher's outputs": plan.originals * taught * _taught_bytes(plan, model),
         "checkpoints": kept * _checkpoint_bytes(plan),
         "records": plan.trials * plan.epochs * EPOCH_BYTES,
         "models in MLflow": weights * TESTED_TRIALS,

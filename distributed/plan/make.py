@@ -22,6 +22,7 @@ from distributed.plan.plan import Plan, flat, study_name
 from distributed.plan.rehearsal import Sketch, rehearse
 from distributed.plan.requirements import (
     require_home,
+    require_margins,
     require_measurable,
     require_objective,
     require_resources,
@@ -98,6 +99,7 @@ def make_plan(
     )
     require_measurable(plan)
     require_objective(plan)
+    require_margins(plan)
     record_address(experiment.storage.study, plan.folder)  # raises if SQLite is not safe there
     return plan
 
@@ -117,14 +119,16 @@ def _stages(
         InputError: the model cannot be trained, or the method does not work with it.
     """
     shape = architecture(experiment, dataset, pretrained)
-    begun = study_folder(home, study_name(experiment, dataset, splits, shape.weights))
-    # What is only read needs no model: its module may not be installed here.
-    if reading and (kept := Stages.read(begun.stages)):
-        return kept
-    if not begun.path.exists():  # otherwise, it was tried then
-        # Before this process builds the model.
-        for warning in rehearse(Sketch.of(experiment, dataset, splits)):
-            log.warning("%s", warning)
+    sketch = Sketch.of(experiment, dataset, splits)
+    if reading or not sketch.ours:
+        begun = study_folder(home, study_name(experiment, dataset, splits, shape.weights))
+        # What is only read needs no model: its module may not be installed here.
+        if reading and (kept := Stages.read(begun.stages)):
+            return kept
+        if not begun.path.exists():  # otherwise, it was tried then
+            # Before this process builds the model.
+            for warning in rehearse(sketch):
+                log.warning("%s", warning)
     return Stages.of(shape.initial(0, pretrained), experiment.search.space)
 
 

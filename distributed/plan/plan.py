@@ -26,8 +26,10 @@ from distributed.study.folder import (
 from mixunlearn.atomic import replacing
 from mixunlearn.data import arrow, sources
 from mixunlearn.data.arrow import Dataset
+from mixunlearn.evaluation import evaluation_set
 from mixunlearn.files import Files
 from mixunlearn.methods import METHODS
+from mixunlearn.metrics.table import margins
 from mixunlearn.models import Pretrained
 from mixunlearn.problem import Problem
 from mixunlearn.references import ReferenceStore
@@ -37,6 +39,7 @@ from mixunlearn.training import Recipe
 from search_spaces import Space
 from search_spaces.space import Value
 
+FEW_IMAGES = 10_000  # with more, one original is trained unless more are asked for
 TESTED_TRIALS = 5  # number of trials that are evaluated on `test` at the end
 
 
@@ -136,6 +139,24 @@ class Plan:
         ceiling = METHODS[self.experiment.method].ceiling
         return min(self.experiment.search.epochs, ceiling or sys.maxsize)
 
+    @cached_property
+    def margins(self) -> dict[str, float]:
+        """Return the margin of each metric of the verdict, on `test`."""
+        names = evaluation_set(self.dataset, self.splits, "test").gap_metrics
+        return margins(names, self.experiment.margins)
+
+    @property
+    def originals(self) -> int:
+        """Return the number of originals: how an unlearned model varies depends on them as well."""
+        few = len(self.splits.forget_N) + len(self.splits.retain_N) <= FEW_IMAGES
+        chosen = self.experiment.references.originals
+        return chosen or (self.experiment.references.seeds if few else 1)
+
+    @property
+    def fresh_runs(self) -> int:
+        """Return how often the winner unlearns again, under fresh seeds: from each original."""
+        return max(self.experiment.search.report_seeds, self.originals)
+
     @property
     def trials(self) -> int:
         """Return the total number of trials; a method without hyperparameters needs one."""
@@ -165,20 +186,23 @@ class Plan:
             dataset=self.dataset,
             splits=self.splits,
             architecture=architecture(self.experiment, self.dataset, self.pretrained),
-            recipe=Recipe(**self.experiment.references.model_dump(exclude={"seeds"})),
+            recipe=Recipe(**self.experiment.references.model_dump(exclude={"originals", "seeds"})),
             references=self.experiment.references.seeds,
+            originals=self.originals,
             stages=self.stages,
             command=self.command,
             pretrained=self.pretrained,
+            margins=self.experiment.margins,
         )
 
-    def problem(self) -> Problem:
-        """Return the problem that trials solve.
+    def problem(self, original: int = 0) -> Problem:
+        """Return the problem that trials solve, or that of another original.
 
         Raises:
             MissingError: the original or a reference is missing.
         """
-        return self.references.problem(with_labels=self.experiment.labels == "aware")
+        known = self.experiment.labels == "aware"
+        return self.references.problem(with_labels=known, original=original)
 
     @property
     def forget_set(self) -> str:

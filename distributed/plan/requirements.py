@@ -65,7 +65,7 @@ def require_measurable(plan: Plan) -> None:
 
 def require_objective(plan: Plan) -> None:
     """Check that the objective is a gap that trials report."""
-    metrics = ["avg", *plan.references.val_metrics]
+    metrics = ["avg", "worst", *plan.references.val_metrics]
     if plan.references.references == 1:
         metrics.remove("div/js")  # no gap: it compares a reference with the other references
     known = [f"gap/{name}" for name in metrics]
@@ -73,6 +73,19 @@ def require_objective(plan: Plan) -> None:
     if objective not in known:
         remedy = f"not a metric of this task; {known_names(objective, known)}"
         raise InputError("search.objective", objective, remedy)
+
+
+def require_margins(plan: Plan) -> None:
+    """Check that each declared margin belongs to a metric of the verdict, or to a group of them.
+
+    Raises:
+        InputError: one does not.
+    """
+    groups = {name.partition("/")[0] for name in plan.margins}
+    for key, margin in plan.experiment.margins.items():
+        if key not in {*plan.margins, *groups}:
+            known = known_names(key, [*plan.margins, *sorted(groups)])
+            raise InputError(f"margins.{key}", margin, f"no metric of the verdict; {known}")
 
 
 def require_resources(experiment: Experiment) -> None:

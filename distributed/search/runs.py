@@ -25,11 +25,13 @@ from distributed.tracking.tags import (
     ROLE,
     SPLITS,
     TASK,
+    VERDICT,
 )
 from distributed.tracking.tracker import Tracker
 from mixunlearn.store import Entry
 from report.description import describe
 from report.report_data import ReportData
+from report.verdict import state
 
 # Time limits for emptying the delivery queue: after a sweep, after a stop request, in `sync`.
 # A stop must end within 30 s, and running epochs get 15 of them (`GRACE_S`).
@@ -199,7 +201,8 @@ def track_summary(
         if path.exists():
             tracker.log_artifact(None, path)
     tracker.log_table(folder.leaderboard)
-    tracker.set_tags(None, {DESCRIPTION: describe(report_data)})
+    told = {DESCRIPTION: describe(report_data), VERDICT: state(summary)}
+    tracker.set_tags(None, {name: value for name, value in told.items() if value})
     tracker.finish_study("complete", best_metrics(summary))
 
 

@@ -48,9 +48,11 @@ class Session:
                 its files.
         """
         plan.study_folder.require()
-        # On the stack first, so it is released last, when nothing can write any more.
         lock = StudyLock(plan.study, plan.folder, plan.database, self.progress.say, self.stop.check)
-        self.stack.enter_context(lock)
+        # On the stack first, so it is released last, when nothing can write any more. And before it
+        # is taken: a stop may come right after that.
+        self.stack.push(lock)
+        lock.__enter__()
         _tidy(plan)
         return lock
 

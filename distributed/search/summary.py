@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from distributed.plan.plan import TESTED_TRIALS, Plan
-from distributed.search.test_evaluation import default_row
+from distributed.search.test_evaluation import FRESH, default_row
 from distributed.study.trials_table import Row, hyperparameters, ranked
 from mixunlearn.evaluation import Evaluator
-from mixunlearn.metrics.gap import ReferenceSet
+from mixunlearn.evidence.verdict import Verdict, judge
+from mixunlearn.metrics.gap import Evaluation, ReferenceSet
 from mixunlearn.plain import plain
 from mixunlearn.store import Entry
 
@@ -36,11 +37,9 @@ def summarise(
     """
     objective = plan.experiment.search.objective
     best = ranked(rows, objective)[:TESTED_TRIALS]
-    original = plan.references.evaluation(plan.references.original, "test")
+    originals = [plan.references.evaluation(each, "test") for each in plan.references.all_originals]
     default = default_row(rows, plan.default)
-    spread = [
-        entry.record["metrics"] for name, entry in examined.items() if name.startswith("seed ")
-    ]
+    spread = [entry.record["metrics"] for name, entry in examined.items() if name.startswith(FRESH)]
     summary = {
         "study": plan.study,
         "name": plan.experiment.name,
@@ -50,10 +49,12 @@ def summarise(
         "gap_metrics": list(evaluator.images.gap_metrics),
         "metrics": [*evaluator.images.resolution(), "div/js"],
         "references": _references(evaluator.references),
-        "original": evaluator.references.compare(original),
+        "original": evaluator.references.compare(originals[0]),
+        "originals": _originals(originals),
         "default": default and {**examined["default"].record["metrics"], "trial": default["trial"]},
         "best": [trial_summary(plan, row, examined) for row in best],
-        "spread": best and {"trial": best[0]["trial"], **_spread(spread)},
+        "spread": best and {"trial": best[0]["trial"], **_spread(spread, plan.originals)},
+        "verdict": best and verdict(plan, spread, originals, evaluator.references).as_plain(),
         "trials": {
             state: Counter(row["state"] for row in rows)[state]
             for state in ("complete", "pruned", "failed")
@@ -61,6 +62,39 @@ def summarise(
         "seconds": seconds,
     }
     return dict(plain(summary))
+
+
+def verdict(
+    plan: Plan,
+    spread: Sequence[Mapping[str, float]],
+    originals: Sequence[Evaluation],
+    references: ReferenceSet,
+) -> Verdict:
+    """Return the verdict on the winner under fresh seeds, on `test`.
+
+    Args:
+        plan: plan of the sweep.
+        spread: metrics of the fresh runs; run i unlearned original i modulo their number.
+        originals: evaluations of the untouched originals.
+        references: the retrained references.
+    """
+    count = len(originals)
+    return judge(
+        # Runs of one original are not independent: their mean counts.
+        {
+            name: [float(np.mean([run[name] for run in spread[i::count]])) for i in range(count)]
+            for name in plan.margins
+        },
+        {name: [each.metrics[name] for each in originals] for name in plan.margins},
+        {name: references.values(name) for name in plan.margins},
+        plan.margins,
+        cost=float(np.mean([run["time/ratio_to_retrain"] for run in spread])),
+    )
+
+
+def _originals(originals: Sequence[Evaluation]) -> dict[str, Any]:
+    names = originals[0].metrics
+    return {name: distribution([each.metrics[name] for each in originals]) for name in names}
 
 
 def distribution(values: Sequence[float]) -> dict[str, Any]:
@@ -106,8 +140,9 @@ def trial_summary(plan: Plan, row: Row, examined: Mapping[str, Entry]) -> dict[s
     }
 
 
-def _spread(metrics: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+def _spread(metrics: Sequence[Mapping[str, float]], originals: int) -> dict[str, Any]:
     return {
         "seeds": len(metrics),
+        "originals": [index % originals for index in range(len(metrics))],
         **{name: distribution([one[name] for one in metrics]) for name in metrics[0]},
     }

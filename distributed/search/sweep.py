@@ -88,8 +88,6 @@ def run_sweep(
         linked_runs = dict(callback.run_ids)
         callback.resume()
         plan = _run_missing(plan, study, callback, session)
-        # Again: what somebody has removed from the store meanwhile.
-        plan = _train_missing(plan, session)
         evaluator = plan.references.evaluator("test")
         evaluated = evaluate_on_test(plan, test_tasks(plan, study, callback.rows), session)
         summary = summarise(
@@ -134,13 +132,14 @@ def _train_missing(plan: Plan, session: Session) -> Plan:
 
 
 def _run_missing(plan: Plan, study: Study, callback: TrialCallback, session: Session) -> Plan:
-    """Run the missing trials, if there are any."""
+    """Run the missing trials, if there are any; then the store has all models again."""
     if callback.count.total > callback.count.done:
         plan = session.connect(plan, "starting the trials")
         # Only here: a command that runs no trials must not change what is said about them.
         write_json(environment(), plan.study_folder.environment)
         search(plan, study, plan.problem(), callback, session)
-    return plan
+    # Again: somebody may have removed models from the store meanwhile.
+    return _train_missing(plan, session)
 
 
 def _report(
@@ -172,7 +171,7 @@ def evaluate_on_test(
         session.progress.show(f"test: evaluating {counted(len(missing), 'model')}", event=True)
         plan, stop = session.connect(plan, "starting Ray"), session.stop
         evaluator = plan.references.evaluator("test")
-        test_evaluator.run(missing, plan.problem(), evaluator, lambda: stop.asked is not None)
+        test_evaluator.run(missing, plan.problem, evaluator, lambda: stop.asked is not None)
         # `run` also returns at a stop, with results missing.
         stop.check()
     return test_evaluator.results(tasks)

@@ -13,6 +13,7 @@ from mixunlearn.signature import seed_for, signature
 from mixunlearn.store import Entry
 from trainables.evaluate import TestResult, TestTask, evaluate_remotely
 
+FRESH = "seed "  # start of the names of the winner's runs under fresh seeds
 ASK_S = 1.0  # interval at which a test evaluation checks whether to stop
 
 
@@ -42,7 +43,7 @@ class TestEvaluator:
     def run(
         self,
         tasks: Mapping[str, TestTask],
-        problem: Problem,
+        problem: Callable[[int], Problem],
         evaluator: Evaluator,
         enough: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -50,17 +51,20 @@ class TestEvaluator:
 
         Args:
             tasks: the configurations to evaluate.
-            problem: the problem that they unlearn.
+            problem: returns the problem that they unlearn, by the number of the original.
             evaluator: the evaluator of the phase `test`.
             enough: called every second; returns whether to cancel the rest.
         """
         resources = self.plan.experiment.resources
         remote = evaluate_remotely.options(num_cpus=resources.cpu, num_gpus=resources.gpu)
         # Once for all tasks: as plain arguments they would be pickled for each.
-        shared = ray.put(problem), ray.put(evaluator)
+        problems = {n: ray.put(problem(n)) for n in {task.original for task in tasks.values()}}
+        shared = ray.put(evaluator)
         # All at once: waiting tasks make an autoscaler rent nodes, and Ray keeps to the resources.
         running = {
-            remote.remote(*shared, task, resources.cpu, self.plan.checkpoints): task
+            remote.remote(
+                problems[task.original], shared, task, resources.cpu, self.plan.checkpoints
+            ): task
             for task in tasks.values()
         }
         while running and not enough():
@@ -114,6 +118,8 @@ class TestEvaluator:
             "epochs": task.epochs,
             "phase": "test",
             "version": VERSION,
+            # Not 0: results of earlier versions have no such key.
+            **({"original": task.original} if task.original else {}),
         }
 
 
@@ -126,8 +132,9 @@ def test_tasks(plan: Plan, study: Study, rows: Sequence[Row]) -> dict[str, TestT
         # A default that was stopped early gets as many epochs as a complete trial.
         tasks["default"] = trial_task(study, default, plan.epochs)
     if best:
-        for index in range(plan.experiment.search.report_seeds):
-            tasks[f"seed {index}"] = _fresh(study, best[0], index)
+        for index in range(plan.fresh_runs):
+            original = index % plan.originals
+            tasks[f"{FRESH}{index}"] = _fresh(study, best[0], index, original)
     return tasks
 
 
@@ -142,7 +149,7 @@ def trial_task(study: Study, row: Row, epochs: int) -> TestTask:
     )
 
 
-def _fresh(study: Study, row: Row, index: int) -> TestTask:
+def _fresh(study: Study, row: Row, index: int, original: int) -> TestTask:
     return TestTask(
         method=study.method,
         hyperparameters=hyperparameters(row),
@@ -150,6 +157,7 @@ def _fresh(study: Study, row: Row, index: int) -> TestTask:
         epochs=row["epochs"],
         # From scratch: the trial's checkpoints belong to its own seed.
         trial=None,
+        original=original,
     )
 
 

@@ -1,7 +1,7 @@
 """Gaps: how far an unlearned model is from models retrained without the data."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -33,12 +33,14 @@ class ReferenceSet:
         seconds: training time of each reference.
         gap_metrics: the metrics whose mean gap is `gap/avg`: those of the task's table.
         resolution: metric -> its smallest step: 100 / n for a share of n samples.
+        margins: metric of the task's table -> its margin; `gap/worst` is in units of it.
     """
 
     evaluations: Sequence[Evaluation]
     seconds: Sequence[float]
     gap_metrics: Sequence[str]
     resolution: Mapping[str, float]
+    margins: Mapping[str, float] = field(default_factory=dict)
 
     def values(self, metric: str) -> list[float]:
         """Return each reference's value of a metric; `div/js` compares it with the others."""
@@ -59,6 +61,7 @@ class ReferenceSet:
             seconds=[self.seconds[i] for i in kept],
             gap_metrics=self.gap_metrics,
             resolution=self.resolution,
+            margins=self.margins,
         )
 
     def divergence(self, evaluation: Evaluation) -> float:
@@ -73,13 +76,14 @@ class ReferenceSet:
         )
 
     def compare(self, evaluation: Evaluation) -> dict[str, float]:
-        """Return an evaluation's metrics with `gap/<metric>`, `z/<metric>` and `gap/avg`.
+        """Return an evaluation's metrics with `gap/<metric>`, `z/<metric>`, `gap/avg`, `gap/worst`.
 
         A gap is the distance to the references' mean, in the metric's unit. z is the signed
         distance in the references' standard deviations (n − 1), or in the metric's resolution
         if the standard deviation is smaller than that. With one reference, there is no z, and
         `div/js` has no gap. With two references, `div/js` has no z, because the distance between
-        them is the same in both directions.
+        them is the same in both directions. `gap/worst` is the largest gap of the task's table in
+        units of its margin: 1 is at the margin. There is none without margins.
         """
         metrics = {**evaluation.metrics, "div/js": self.divergence(evaluation)}
         result = dict(metrics)
@@ -93,6 +97,8 @@ class ReferenceSet:
                 if spread:
                     result[f"z/{name}"] = (value - references.mean()) / spread
         result["gap/avg"] = float(np.mean([result[f"gap/{name}"] for name in self.gap_metrics]))
+        if self.margins:
+            result["gap/worst"] = max(result[f"gap/{name}"] / m for name, m in self.margins.items())
         return {name: round(float(value), DECIMALS) for name, value in result.items()}
 
     def own_gaps(self) -> list[float]:

@@ -4,13 +4,14 @@ A metric is named `group/metric`. A key that ends with a slash stands for all me
 that are not listed separately.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from mixunlearn.tasks.written import own_groups
 
-AVERAGE = "gap/avg"
+AVERAGE, WORST = "gap/avg", "gap/worst"
+SHARE_MARGIN = 5.0  # of a metric that another package adds, which is a share of images
 AREA = "_auc"  # last part of the name of an area under a curve, in [0, 1]
 
 
@@ -24,28 +25,41 @@ class Metric:
             show how well a model unlearned.
         share: whether it is a share of n samples; then it has steps of 100 / n percentage points.
         relative: whether it is the distance of another metric to the references' value.
+        margin: the largest bias, in its unit, that counts as equivalent to retraining unless an
+            experiment declares another; 0 if a verdict does not depend on it.
     """
 
     unit: str = ""
     better: Literal["nearer", "lower"] | None = None
     share: bool = False
     relative: bool = False
+    margin: float = 0.0
 
 
 SHARE = Metric(unit="%", better="nearer", share=True)
 
 METRICS: Mapping[str, Metric] = {
-    "acc/": SHARE,
-    "mia/": SHARE,
+    # Two images in a hundred: retrained models differ by about one (docs/evidence.md).
+    "acc/": replace(SHARE, margin=2.0),
+    # The attack's own noise is larger: with five models of each kind, less could not be shown.
+    "mia/": replace(SHARE, margin=5.0),
     "div/": Metric(unit="nats", better="nearer"),
     "relearn/": Metric(unit="pp", better="nearer"),
     "probe/": SHARE,
     "near/": SHARE,
+    "pe/": Metric(unit="%", better="nearer"),
+    "pe/auc": Metric(better="nearer"),
+    "pe/excess_tpr_1": Metric(unit="pp", better="nearer"),
+    "pe/retain_excess_tpr_1": Metric(unit="pp", better="nearer"),
+    "klom/": Metric(unit="nats", better="lower"),
+    "contest/": Metric(better="nearer"),
+    "tow/": Metric(better="nearer"),
     "time/": Metric(unit="s", better="lower"),
     "time/ratio_to_retrain": Metric(unit="×", better="lower"),
     "train/": Metric(),
     "gap/": Metric(better="lower", relative=True),  # in the unit of the other metric
     AVERAGE: Metric(unit="pp", better="lower", relative=True),
+    WORST: Metric(better="lower", relative=True),  # in margins
     "z/": Metric(better="nearer", relative=True),
 }
 
@@ -68,6 +82,23 @@ def metric_named(name: str) -> Metric | None:
     if group == "gap":
         return known and replace(known, unit=_distance_unit(rest))
     return known
+
+
+def margins(names: Iterable[str], declared: Mapping[str, float]) -> dict[str, float]:
+    """Return the margin of each metric: the largest bias that counts as equivalent.
+
+    Args:
+        names: of the metrics.
+        declared: margins by metric on `test` or by group (`acc`); they replace the defaults. That
+            of a metric on `test` is also that of the same metric on `val`.
+    """
+    found = {}
+    for name in names:
+        metric, group = metric_named(name), name.partition("/")[0]
+        default = metric.margin if metric and metric.margin else SHARE_MARGIN
+        on_test = name.replace("acc/val", "acc/test")
+        found[name] = declared.get(on_test, declared.get(group, default))
+    return found
 
 
 def is_metric(name: str) -> bool:

@@ -67,8 +67,8 @@ def test_what_is_no_metric_is_not_in_the_table(name: str) -> None:
 def test_prefixes_and_relative_metrics_follow_from_the_table() -> None:
     """They decide what is recorded and how the columns of trials.parquet are ordered."""
     recorded = {"acc/", "mia/", "div/", "time/", "train/", "gap/", "z/"}
-    recorded |= {"relearn/", "probe/", "near/"}
-    assert set(PREFIXES) == recorded
+    evidence = {"pe/", "klom/", "contest/", "tow/", "relearn/", "probe/", "near/"}
+    assert set(PREFIXES) == recorded | evidence
     assert RELATIVE == ("gap/", "z/")
 
 
@@ -79,10 +79,23 @@ def test_prefixes_and_relative_metrics_follow_from_the_table() -> None:
         ("backdoor/success", "%", "nearer"),
         ("mia/asr", "%", "nearer"),
         ("mia/loss_auc", "", "nearer"),
+        ("mia/asr_laf", "%", "nearer"),
+        ("mia/svc_confidence", "%", "nearer"),
         ("div/js", "nats", "nearer"),
         ("relearn/retain", "pp", "nearer"),
         ("probe/forget", "%", "nearer"),
         ("near/class", "%", "nearer"),
+        ("pe/auc", "", "nearer"),
+        ("pe/tpr_1", "%", "nearer"),
+        ("pe/excess_auc", "", "nearer"),
+        ("pe/excess_tpr_1", "pp", "nearer"),
+        ("pe/retain_auc", "", "nearer"),
+        ("pe/retain_tpr_1", "%", "nearer"),
+        ("pe/retain_excess_auc", "", "nearer"),
+        ("pe/retain_excess_tpr_1", "pp", "nearer"),
+        ("klom/p95", "nats", "lower"),
+        ("contest/forgetting", "", "nearer"),
+        ("tow/acc", "", "nearer"),
         ("time/unlearn_s", "s", "lower"),
         ("time/ratio_to_retrain", "×", "lower"),
         ("train/loss", "", None),

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -90,6 +91,7 @@ def decide(plan: Plan) -> None:
     trials, seeds = (f"trial {n}" for n in range(4)), (f"seed {n}" for n in range(3))
     examined = dict.fromkeys(("default", *trials, *seeds), entry)
     evaluator = plan.references.evaluator("test")
+    assert plan.originals == 2
     summary = summarise(plan, rows, evaluator, examined, tracking_uri="none", seconds=9.0)
     write_json(summary, plan.folder / "summary.json")
 
@@ -125,7 +127,7 @@ def test_a_study_has_its_page_in_its_folder(command: Command, place: Place) -> N
     assert run.out.splitlines()[0] == str(path)
     html = path.read_text()
     assert place.study in html
-    assert "is nearest to retraining" in html
+    assert "is undecided. The spread is unknown" in html
     assert "1 trial failed" in html
 
 
@@ -191,7 +193,7 @@ def test_a_study_can_be_read_without_the_code_of_its_model(
         run = mixunlearn(verb, plan.study, "--home", str(tmp_path))
         assert run.code == 0, run.err
     page = (plan.folder / "report.html").read_text()
-    assert "is nearest to retraining" in page
+    assert "is undecided." in page
     assert "own_small:net" in page
     run = mixunlearn("rerun", f"{plan.study}/0", "--home", str(tmp_path))
     assert run.code == 2
@@ -218,6 +220,13 @@ def test_what_has_to_write_refuses_a_read_only_home(
     assert run.code == 2, run.err
     assert run.err.startswith(f"mixunlearn: {key} = ")
     assert run.err.count("\n") == 1
+
+
+def test_two_references_have_one_distance_to_each_other_and_no_spread(place: Place) -> None:
+    path = place.home / "studies" / place.study / "summary.json"
+    references = json.loads(path.read_text())["references"]
+    assert references["gap/avg"]["sd"] is references["div/js"]["sd"] is None
+    assert references["mia/asr"]["sd"] is not None
 
 
 # --- export ----------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+from collections import Counter
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,6 +27,7 @@ from distributed.search import trial_callback as callback
 from distributed.search import trials as tune_trials
 from distributed.study.trials_table import read_trials
 from mixunlearn.data.sources import SOURCES
+from mixunlearn.evidence.verdict import STATES
 from mixunlearn.files import Files
 from mixunlearn.metrics.accuracy import accuracy
 from mixunlearn.splits import make_splits
@@ -43,7 +45,7 @@ EXPERIMENT = {
     "data": {"source": "digits"},
     "model": {"name": "cnn", "width": 4},
     "task": {"kind": "class", "classes": [0]},
-    "references": {"seeds": 2, "epochs": 4, "lr": 3e-3},
+    "references": {"seeds": 3, "epochs": 4, "lr": 3e-3},
     "search": {"trials": 4, "epochs": 2, "space": {"batch": 64}},
 }
 ONE_WORKER = f"resources.cpu={os.cpu_count()}"
@@ -114,16 +116,24 @@ class TestOneSweep:
         assert result["best"][0]["params"]["batch"] == 64
         assert result["default"]["trial"] == 0
         assert result["spread"]["gap/avg"]["n"] == 3
-        assert result["references"]["mia/asr"]["n"] == 2
-        assert result["references"]["mia/asr"]["sd"] is not None
-        # Two references have one distance to each other: no spread of distances.
-        assert result["references"]["gap/avg"]["sd"] is None
-        assert result["references"]["div/js"]["sd"] is None
+        assert result["spread"]["originals"] == [0, 1, 2]
+        for kind in ("references", "originals"):
+            assert result[kind]["mia/asr"]["n"] == 3
+            assert result[kind]["mia/asr"]["sd"] is not None
         assert result["original"]["gap/avg"] > 30 > result["best"][0]["gap/avg"]
+        verdict = result["verdict"]
+        assert verdict["state"] in STATES
+        assert verdict["metrics"].keys() == set(result["gap_metrics"])
+        again, retrained = (result[kind]["mia/asr"]["mean"] for kind in ("spread", "references"))
+        assert verdict["metrics"]["mia/asr"]["value"] == pytest.approx(again - retrained)
+        # Doing nothing leaves a whole class in the model.
+        assert verdict["improvements"]["forgetting"]["mean"] > 10
+        first = " ".join(run.out.split())
+        assert first.startswith(f"Trial {result['best'][0]['trial']} of 4 is {verdict['state']}.")
         assert "references" in run.out
         assert "fresh seeds" in run.out
         assert "mixunlearn ui" in run.out
-        assert "3 to train, 0 cached" in run.err
+        assert "6 to train, 0 cached" in run.err
         assert "4 of 4 done" in run.err
         assert "Traceback" not in run.err
 
@@ -185,11 +195,8 @@ class TestOneSweep:
             for file in client.list_artifacts(best.info.run_id, model.path)
         )
         references = client.search_runs([experiments["mixunlearn-references"]])
-        assert sorted(run.data.tags["mixunlearn.role"] for run in references) == [
-            "original",
-            "reference",
-            "reference",
-        ]
+        roles = Counter(run.data.tags["mixunlearn.role"] for run in references)
+        assert roles == {"original": 3, "reference": 3}
         linked = parent.data.tags["mixunlearn.references"]
         assert all(run.info.run_id in linked for run in references)
         used_by = f"mixunlearn.used_by.{study_folder(home).name}"
@@ -200,7 +207,9 @@ class TestOneSweep:
         self, client: mlflow.MlflowClient, parent: mlflow.entities.Run, home: Path
     ) -> None:
         run_id, tags = parent.info.run_id, parent.data.tags
-        assert "is nearest to retraining" in tags["mlflow.note.content"]
+        state = json.loads((study_folder(home) / "summary.json").read_text())["verdict"]["state"]
+        assert f"is {state}." in tags["mlflow.note.content"]
+        assert tags["mixunlearn.verdict"] == state
         assert f"mixunlearn rerun {study_folder(home).name}/" in tags["mlflow.note.content"]
         assert make_experiment(json.loads(tags["mixunlearn.experiment"])).name == "small"
         assert {file.path for file in client.list_artifacts(run_id)} == {
@@ -232,7 +241,7 @@ class TestOneSweep:
         )
         run = command("sweep", home)
         assert run.code == 0, run.err
-        assert "0 to train, 3 cached" in run.err
+        assert "0 to train, 6 cached" in run.err
         assert run.result["seconds"] == took
         assert (study_folder(home) / "report.html").stat().st_mtime_ns == drawn
         assert files(home) == before
@@ -415,7 +424,7 @@ class TestOneSweep:
         run = command("references", home)
         assert run.code == 0
         assert run.result["trained"] == 0
-        assert len(run.result["models"]) == 3
+        assert len(run.result["models"]) == 6
 
 
 def test_a_model_that_diverges_is_named_and_nothing_useless_is_stored(
@@ -479,7 +488,7 @@ def test_a_trial_over_its_time_limit_is_stopped(command: Command, home: Path) ->
 def test_a_dry_run_writes_nothing(command: Command, tmp_path: Path) -> None:
     run = command("sweep", tmp_path / "none", "--dry-run")
     assert run.code == 0
-    assert len(run.result["models_to_train"]) == 3
+    assert len(run.result["models_to_train"]) == 6
     assert (
         yaml.safe_load(run.out[run.out.index("\nname:") : run.out.rindex("\n{")])["name"] == "small"
     )
@@ -497,7 +506,7 @@ def test_two_machines_share_a_study_in_postgres_and_on_s3(
     assert not list((tmp_path / "a").rglob("checkpoint_*"))
     second = command("sweep", tmp_path / "b", "--trials", "3", *shared)
     assert second.code == 0, second.err
-    assert "0 to train, 3 cached" in second.err
+    assert "0 to train, 6 cached" in second.err
     rows = [read_trials(study_folder(tmp_path / each) / "trials.parquet") for each in "ab"]
     assert [plain(row) for row in rows[1][:2]] == [plain(row) for row in rows[0]]
     files = Files.of(s3.uri("team")) / "studies" / study_folder(tmp_path / "b").name

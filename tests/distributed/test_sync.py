@@ -85,7 +85,7 @@ class TestOneStudy:
                 "stopped",
             )
         assert "There is no verdict yet" in parent_of(home).data.tags["mlflow.note.content"]
-        assert len(runs(home)) == 1 + 3 + 4
+        assert len(runs(home)) == 1 + 3 + 6
 
     def test_what_somebody_changed_in_mlflow_doubles_nothing(
         self, command: Command, home: Path

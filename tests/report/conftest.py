@@ -65,6 +65,17 @@ def summary() -> dict[str, Any]:
             "mia/asr": distribution(38.4, 41.7, 43.9),
             "gap/avg": distribution(0.8, 1.3, 1.1),
         },
+        "verdict": {
+            "state": "better than doing nothing, not equivalent",
+            "reasons": ["2 of 4 metrics within the margins", "smaller", "it took long"],
+        },
         "trials": {"complete": 9, "pruned": 6, "failed": 1},
         "seconds": 260.4,
     }
+
+
+@pytest.fixture
+def five_references(summary: dict[str, Any]) -> dict[str, Any]:
+    """The same result with five references, of the same mean and spread."""
+    references = {name: {**each, "n": 5} for name, each in summary["references"].items()}
+    return {**summary, "references": references}

@@ -38,20 +38,24 @@ def test_a_card_begins_with_what_was_forgotten_and_how_near_it_is(summary: dict[
     assert title == "# mnist-class, trial 11: an unlearned classifier"
     assert opening == (
         "Made to forget all 400 training images of class 0. Its configuration, run under fresh "
-        "seeds, is **1.07 ± 0.25 (3) pp** from models retrained without them (`gap/avg`); those "
-        "are 0.46 ± 0.18 (3) pp from each other."
+        "seeds: **Trial 11 of 16 is better than doing nothing, not equivalent. 2 of 4 metrics "
+        "within the margins. Smaller. It took long.**"
     )
 
 
-def test_each_metric_stands_beside_the_references(summary: dict[str, Any]) -> None:
+def test_each_metric_stands_beside_the_references(
+    summary: dict[str, Any], five_references: dict[str, Any]
+) -> None:
     card = model_card(report_data_of(summary))
     heading = ["unit", "this model", "gap", "z", "fresh seeds", "references", "original"]
     assert cells(card, "on test") == ["on test", *heading]
     assert cells(card, "`mia/asr`") == [
-        *("`mia/asr`", "%", "38.4", "1.0", "−0.5"),
+        *("`mia/asr`", "%", "38.4", "1.0", "–"),
         *("41.3 ± 2.8 (3)", "39.4 ± 2.0 (3)", "91.3"),
     ]
-    assert cells(card, "`div/js`")[4:] == ["+3.1", "–", "0.0133 ± 0.0015 (3)", "0.62"]
+    assert cells(card, "`div/js`")[4:] == ["–", "–", "0.0133 ± 0.0015 (3)", "0.62"]
+    more = model_card(report_data_of(five_references))
+    assert cells(more, "`mia/asr`")[4] == "−0.5"
     assert cells(card, "`time/ratio_to_retrain`")[1:3] == ["×", "0.63"]
 
 

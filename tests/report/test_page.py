@@ -160,18 +160,42 @@ def test_its_sections_are_the_reviewers_questions(summary: dict[str, Any]) -> No
 
 def test_the_verdict_is_a_sentence_and_a_table(summary: dict[str, Any]) -> None:
     html = page([report_data(summary)])
-    assert "Trial 11 of 16 is nearest to retraining" in html
-    assert "1.07 ± 0.25 (3) percentage points under fresh seeds" in html
-    assert "farther than retrained models are" in html
-    for shown in ("98.03 ± 0.15 (3)", "Δ 51.9, z +26.2", "trial 11 again", "fresh seeds"):
+    assert "Trial 11 of 16 is better than doing nothing, not equivalent." in html
+    assert "2 of 4 metrics within the margins. Smaller. It took long." in html
+    assert "nearest" not in html
+    assert 'class="verdict beyond"' in html
+    for shown in ("98.03 ± 0.15 (3)", "Δ 51.9", "trial 11 again", "fresh seeds"):
         assert shown in html
 
 
-def test_a_gap_within_that_of_the_references_is_said_to_be(summary: dict[str, Any]) -> None:
-    summary["spread"]["gap/avg"] = {"mean": 0.5, "sd": 0.1, "n": 3, "values": [0.4, 0.5, 0.6]}
+def test_z_is_shown_only_with_enough_references(
+    summary: dict[str, Any], five_references: dict[str, Any]
+) -> None:
+    assert "z +26.2" not in page([report_data(summary)])
+    assert "Δ 51.9, z +26.2" in page([report_data(five_references)])
+
+
+@pytest.mark.parametrize(
+    ("state", "style"),
+    [
+        ("equivalent to retraining", "within"),
+        ("no better than doing nothing", "beyond"),
+        ("harmful (utility lost)", "beyond"),
+        ("undecided", ""),
+    ],
+)
+def test_only_equivalence_is_green(summary: dict[str, Any], state: str, style: str) -> None:
+    summary["verdict"]["state"] = state
     html = page([report_data(summary)])
-    assert "cannot distinguish it from a retrained model" in html
-    assert 'class="verdict within"' in html
+    assert f"Trial 11 of 16 is {state}." in html
+    assert f'class="verdict {style}"' in html
+
+
+def test_a_study_of_an_earlier_version_has_no_verdict(summary: dict[str, Any]) -> None:
+    del summary["verdict"]
+    html = page([report_data(summary)])
+    assert "judged by an earlier version: run its sweep again" in html
+    assert 'class="verdict "' in html
 
 
 def test_no_text_becomes_markup(summary: dict[str, Any]) -> None:

@@ -25,12 +25,20 @@ def test_a_wide_terminal_shows_a_configuration_on_a_line(summary: dict[str, Any]
     best = line_with(text, "best 1 (trial 11)").split()
     assert best[4:] == [
         *("0.00", "Δ0.0"),
-        *("97.8", "Δ0.2", "z−1.5"),
+        *("97.8", "Δ0.2"),
         *("0.00", "Δ0.0"),
-        *("38.4", "Δ1.0", "z−0.5"),
-        *("0.0180", "Δ0.005", "z+3.1"),
+        *("38.4", "Δ1.0"),
+        *("0.0180", "Δ0.005"),
         *("0.30", "15.2", "0.63"),
     ]
+
+
+def test_z_is_shown_only_with_enough_references(
+    summary: dict[str, Any], five_references: dict[str, Any]
+) -> None:
+    assert "z+26.2" not in printed(summary)
+    best = line_with(printed(five_references), "best 1 (trial 11)").split()
+    assert best[6:9] == ["97.8", "Δ0.2", "z−1.5"]
 
 
 def test_references_are_mean_sd_and_n(summary: dict[str, Any]) -> None:
@@ -54,7 +62,7 @@ def test_nothing_is_cut_at_any_width(summary: dict[str, Any], width: int) -> Non
     text = printed(summary, width)
     assert "…" not in text
     assert all(len(line) <= width for line in text.splitlines())
-    for shown in ("97.8", "Δ51.9", "z+26.2", "0.0133", "±0.0015", "0.000123", "trial", "62.8"):
+    for shown in ("97.8", "Δ51.9", "0.0133", "±0.0015", "0.000123", "trial", "62.8"):
         assert shown in text
 
 
@@ -126,7 +134,8 @@ def test_a_study_without_a_complete_trial(summary: dict[str, Any]) -> None:
 
 
 def test_the_headline_counts_trials(summary: dict[str, Any]) -> None:
-    headline = printed(summary).splitlines()[0]
-    assert headline == (
+    verdict, study = printed(summary).splitlines()[:2]
+    assert verdict.startswith("Trial 11 of 16 is better than doing nothing, not equivalent. 2 of 4")
+    assert study.strip() == (
         "mnist-class · study 3f2a91bc · trials: 9 complete, 6 pruned, 1 failed · 260 s"
     )
