@@ -91,7 +91,7 @@ def test_together_they_learn_what_they_learn_alone(digits: Dataset) -> None:
         assert_alike(together, alone, EXACT)
     # It was no accident: they learned (guessing costs 2.3), and other seeds or images differ.
     assert max(losses) < 2
-    first, *others = [next(each.model.parameters()) for each in together]
+    first, *others = [next(each.model.parameters()).detach() for each in together]
     assert all(apart(other, first) > 0.01 for other in others)
 
 
