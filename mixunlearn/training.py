@@ -34,6 +34,10 @@ class Recipe:
     batch: int = 32
     weight_decay: float = 1e-4
 
+    def rate(self, epochs_done: int) -> float:
+        """Return the learning rate of the next epoch."""
+        return self.lr * (1 + math.cos(math.pi * epochs_done / self.epochs)) / 2
+
 
 class Training:
     """Training of one model, one epoch at a time; it can be checkpointed and resumed.
@@ -61,19 +65,19 @@ class Training:
         self.rng = np.random.default_rng(seed_for("training order", seed))
         self.epochs_done = 0
 
+    @property
+    def device(self) -> torch.device:
+        """The device of the samples and the model."""
+        return self.samples.images_NCHW.device
+
     def epoch(self) -> dict[str, float]:
         """Make one pass over the samples; return the mean cross entropy in nats as `loss`.
 
         Raises:
             DivergedError: the loss is not finite.
         """
-        self.model.train()
-        progress = self.epochs_done / self.recipe.epochs
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.lr * (1 + math.cos(math.pi * progress)) / 2
-        device = self.samples.images_NCHW.device
-        order = shuffled(self.rng, len(self.samples), self.recipe.batch, device)
-        with self.precision.forward(device):
+        order = self.start_epoch()
+        with self.precision.forward(self.device):
             losses = [self.step(indices_B) for indices_B in order]
         self.epochs_done += 1
         # Read once per epoch: reading a number in each step would stall a GPU.
@@ -81,6 +85,13 @@ class Training:
         if not math.isfinite(loss):
             raise DivergedError(f"loss = {loss}")
         return {"loss": loss}
+
+    def start_epoch(self) -> list[Tensor]:
+        """Set mode and learning rate; return the indices of each step, in random order."""
+        self.model.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.rate(self.epochs_done)
+        return shuffled(self.rng, len(self.samples), self.recipe.batch, self.device)
 
     def step(self, indices_B: Tensor) -> Tensor:
         """Take one step of cross entropy on a batch; return the loss in nats, detached."""

@@ -44,6 +44,9 @@ METRICS: Mapping[str, Metric] = {
     # The attack's own noise is larger: with five models of each kind, less could not be shown.
     "mia/": replace(SHARE, margin=5.0),
     "div/": Metric(unit="nats", better="nearer"),
+    "relearn/": Metric(unit="pp", better="nearer"),
+    "probe/": SHARE,
+    "near/": SHARE,
     "pe/": Metric(unit="%", better="nearer"),
     "pe/auc": Metric(better="nearer"),
     "pe/excess_tpr_1": Metric(unit="pp", better="nearer"),

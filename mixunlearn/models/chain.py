@@ -7,6 +7,11 @@ from torch import Tensor, nn
 from mixunlearn.models.staged import StagedModel
 
 
+def centred(images: Tensor) -> Tensor:
+    """Return images in [-1, 1]: they are mixed in [0, 1], but training is faster when centred."""
+    return (images - 0.5) * 2
+
+
 class Chain(StagedModel):
     """A classifier as a chain of named stages and a head.
 
@@ -30,8 +35,7 @@ class Chain(StagedModel):
         """Return logits and the outputs of the named stages; see `StagedModel`."""
         wanted = {name: self.stages[name] for name in names}
         found: dict[str, Tensor] = {}
-        # Images are mixed in [0, 1]; training is faster with centred values.
-        x = (images - 0.5) * 2
+        x = centred(images)
         for name, stage in self.stages.items():
             x = stage(x)
             if name in wanted:

@@ -67,7 +67,7 @@ def test_what_is_no_metric_is_not_in_the_table(name: str) -> None:
 def test_prefixes_and_relative_metrics_follow_from_the_table() -> None:
     """They decide what is recorded and how the columns of trials.parquet are ordered."""
     recorded = {"acc/", "mia/", "div/", "time/", "train/", "gap/", "z/"}
-    evidence = {"pe/", "klom/", "contest/", "tow/"}
+    evidence = {"pe/", "klom/", "contest/", "tow/", "relearn/", "probe/", "near/"}
     assert set(PREFIXES) == recorded | evidence
     assert RELATIVE == ("gap/", "z/")
 
@@ -82,6 +82,9 @@ def test_prefixes_and_relative_metrics_follow_from_the_table() -> None:
         ("mia/asr_laf", "%", "nearer"),
         ("mia/svc_confidence", "%", "nearer"),
         ("div/js", "nats", "nearer"),
+        ("relearn/retain", "pp", "nearer"),
+        ("probe/forget", "%", "nearer"),
+        ("near/class", "%", "nearer"),
         ("pe/auc", "", "nearer"),
         ("pe/tpr_1", "%", "nearer"),
         ("pe/excess_auc", "", "nearer"),
@@ -98,6 +101,7 @@ def test_prefixes_and_relative_metrics_follow_from_the_table() -> None:
         ("train/loss", "", None),
         ("gap/acc/val", "pp", "lower"),
         ("gap/div/js", "nats", "lower"),
+        ("gap/relearn/retain", "pp", "lower"),
         ("gap/mia/loss_auc", "", "lower"),
         ("gap/new/metric", "", "lower"),
         ("gap/avg", "pp", "lower"),
