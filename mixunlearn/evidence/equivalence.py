@@ -9,7 +9,7 @@ J. Pharmacokinet. Biopharm. 15, 657-680) show equivalence: the 90 % interval lie
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from scipy import stats
@@ -89,9 +89,10 @@ def _bias(
     )
     if min(len(y), len(r)) < LEAST:
         return known
-    error, freedom = _welch(y.var(ddof=1), len(y), r.var(ddof=1), len(r))
-    if not error:  # all models of each kind are alike: the means are exact
+    variances = float(y.var(ddof=1)), float(r.var(ddof=1))
+    if not any(variances):  # all models of each kind are alike: the means are exact
         return replace(known, low=value, high=value, p=float(not value), detectable=0.0)
+    error, freedom = map(float, _welch(*variances, len(y), len(r)))
     half = float(stats.t.ppf(1 - LEVEL, freedom)) * error
     return replace(
         known,
@@ -99,23 +100,28 @@ def _bias(
         high=value + half,
         p=2 * float(stats.t.sf(abs(value) / error, freedom)),
         detectable=float(stats.t.ppf(1 - LEVEL / 2, freedom) + stats.t.ppf(POWER, freedom)) * error,
-        models=_models(value, margin, float(y.var(ddof=1)), float(r.var(ddof=1))),
+        models=_models(value, margin, *variances),
     )
 
 
-def _welch(variance_y: float, y: int, variance_r: float, r: int) -> tuple[float, float]:
-    """Return the standard error of a difference of means, and its degrees of freedom."""
+def _welch(variance_y: float, variance_r: float, y: Any, r: Any) -> tuple[Any, Any]:  # noqa: ANN401 - numbers or arrays
+    """Return the standard error of a difference of means, and its degrees of freedom.
+
+    Args:
+        variance_y: of single models of one kind.
+        variance_r: of the other kind; one of both is not 0.
+        y: number of models of one kind.
+        r: of the other kind.
+    """
     of_y, of_r = variance_y / y, variance_r / r
     total = of_y + of_r
-    if not total:
-        return 0.0, math.inf
-    return math.sqrt(total), total**2 / (of_y**2 / (y - 1) + of_r**2 / (r - 1))
+    return np.sqrt(total), total**2 / (of_y**2 / (y - 1) + of_r**2 / (r - 1))
 
 
 def _models(value: float, margin: float, variance_y: float, variance_r: float) -> int | None:
     """Return how many models of each kind would decide."""
     counts = np.arange(LEAST, MOST + 1)
-    error, freedom = np.vectorize(_welch)(variance_y, counts, variance_r, counts)
+    error, freedom = _welch(variance_y, variance_r, counts, counts)
     equivalent = abs(value) + stats.t.ppf(1 - LEVEL, freedom) * error < margin
     different = 2 * stats.t.sf(abs(value) / error, freedom) < LEVEL
     decided = np.flatnonzero(equivalent | different)
