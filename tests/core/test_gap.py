@@ -1,6 +1,7 @@
 """Gaps, z and divergence against references, compared with values computed by hand."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -92,3 +93,14 @@ def test_js_divergence_is_zero_where_alike_and_ln_2_where_disjoint() -> None:
 def test_accuracy_is_in_percent_and_undefined_without_samples() -> None:
     assert accuracy(ONE_HOT, np.array([0, 0, 0, 1])) == 75
     assert math.isnan(accuracy(ONE_HOT[:0], np.array([], dtype=np.int64)))
+
+
+def test_the_worst_gap_is_counted_in_margins() -> None:
+    known = replace(
+        references(evaluation(90, 50), evaluation(92, 50)),
+        gap_metrics=("acc/val", "mia/asr"),
+        margins={"acc/val": 2.0, "mia/asr": 5.0},
+    )
+    # 1.5 margins of accuracy, 2 margins of the attack.
+    assert known.compare(evaluation(88, 60))["gap/worst"] == 2
+    assert known.compare(evaluation(86, 60))["gap/worst"] == 2.5

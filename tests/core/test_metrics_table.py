@@ -9,7 +9,7 @@ from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.sources import SOURCES
 from mixunlearn.evaluation import Evaluator, Phase, evaluation_set
 from mixunlearn.metrics.gap import ReferenceSet
-from mixunlearn.metrics.table import PREFIXES, RELATIVE, is_metric, metric_named
+from mixunlearn.metrics.table import PREFIXES, RELATIVE, is_metric, margins, metric_named
 from mixunlearn.problem import Architecture, Problem
 from mixunlearn.splits import make_splits
 from mixunlearn.tasks import TASKS
@@ -112,3 +112,10 @@ def test_unit_and_direction(name: str, unit: str, better: str | None) -> None:
     found = metric_named(name)
     assert found is not None
     assert (found.unit, found.better) == (unit, better)
+
+
+def test_margins_are_declared_by_metric_or_group_for_both_phases() -> None:
+    names = ["acc/val_retain", "acc/train_forget", "mia/asr", "div/js"]
+    assert list(margins(names, {}).values()) == [2.0, 2.0, 5.0, 0.05]
+    declared = {"acc": 1.0, "acc/test_retain": 0.5, "mia/asr": 3.0}
+    assert list(margins(names, declared).values()) == [0.5, 1.0, 3.0, 0.05]

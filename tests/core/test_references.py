@@ -12,13 +12,16 @@ from mixunlearn.data import arrow
 from mixunlearn.data.arrow import make_dataset
 from mixunlearn.errors import DivergedError, InputError, MissingError
 from mixunlearn.evaluation import evaluation_set
+from mixunlearn.evidence.verdict import NO_BETTER, judge
 from mixunlearn.inference import predict
-from mixunlearn.problem import Architecture
+from mixunlearn.metrics.table import margins
+from mixunlearn.problem import Architecture, Problem
 from mixunlearn.references import Member, ReferenceStore
 from mixunlearn.signature import canonical
 from mixunlearn.splits import make_splits
 from mixunlearn.store import Store
 from mixunlearn.trial import Trial
+from tests.problems import make_reference_store
 
 CPU = torch.device("cpu")
 
@@ -34,6 +37,56 @@ def test_more_references_are_the_only_ones_missing(references: ReferenceStore) -
         ("reference", 2),
         ("reference", 3),
     ]
+
+
+def test_more_originals_are_trained_alike_from_other_seeds(references: ReferenceStore) -> None:
+    more = replace(references, originals=2)
+    assert more.missing() == [Member(role="original", seed=1)]
+    assert more.fill() == 1
+    first, second = (more.problem(with_labels=True, original=number) for number in (0, 1))
+    assert canonical(more.payload(more.original)) == canonical(
+        references.payload(references.original)
+    )
+    name = next(iter(first.original))
+    assert not np.array_equal(first.original[name], second.original[name])
+    # What methods know of an original is its own.
+    assert not np.array_equal(first.forget.probs_NK, second.forget.probs_NK)
+    np.testing.assert_array_equal(
+        second.forget.probs_NK.argmax(axis=1),
+        predict(more.load(more.all_originals[1]), images_of(second))[0].argmax(dim=1).numpy(),
+    )
+
+
+def images_of(problem: Problem) -> torch.Tensor:
+    return torch.from_numpy(problem.forget.samples.images_NCHW)
+
+
+def test_doing_nothing_to_a_request_of_37_images_is_no_better_than_doing_nothing(
+    tmp_path: Path,
+) -> None:
+    """A gap of 2 points to references that differ by 2 points once looked like success."""
+    rows = np.random.default_rng(0).choice(800, 37, replace=False)
+    task = {"kind": "ids", "ids": sorted(rows.tolist())}
+    request = replace(
+        make_reference_store(tmp_path, task=task, epochs=2, references=4), originals=4
+    )
+    request.fill()
+    evaluator = request.evaluator("test")
+    untouched = [request.evaluation(each, "test").metrics for each in request.all_originals]
+    trials = [
+        Trial(request.problem(with_labels=True, original=number), "original", {}, number, CPU)
+        for number in range(4)
+    ]
+    unlearned = [evaluator.images.evaluate(trial.method.model).metrics for trial in trials]
+    allowed = margins(evaluator.images.gap_metrics, {})
+    found = judge(
+        {name: [each[name] for each in unlearned] for name in allowed},
+        {name: [each[name] for each in untouched] for name in allowed},
+        {name: evaluator.references.values(name) for name in allowed},
+        allowed,
+        cost=0.0,
+    )
+    assert found.state == NO_BETTER
 
 
 @pytest.mark.parametrize("kind", ["models", "evaluations", "teachers"])
