@@ -30,7 +30,7 @@ from functools import cache, cached_property
 from typing import Literal, TypeAlias
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 MONTH = 30  # nights for which an error rate is stated
 STATES = 100  # into which the CUSUM's values are divided, to compute its error rate
@@ -92,8 +92,8 @@ class Shift:
 
     def score(self, shift: float) -> float:
         """Return the normal score of a shift: standard normal if nothing changed."""
-        # Upper tails, because the cdf of a large shift rounds to 1, whose score is infinite.
-        score = float(stats.norm.isf(stats.t.sf(shift / self.error, self.freedom)))
+        # By the upper tail, because the cdf of a large shift rounds to 1, whose score is infinite.
+        score = -float(special.ndtri(special.stdtr(self.freedom, -shift / self.error)))
         if abs(self.skewness) < NO_SKEWNESS:
             return score
         third = self.skewness / 6
@@ -186,8 +186,8 @@ def duel(nights: Sequence[Sequence[float]], *, margin: float, error: float) -> D
     else:
         spread = max(float(values.std(ddof=1)), SMALLEST * margin) / math.sqrt(count)
         # The test is repeated each night, so the nights of a month share the error.
-        low = mean + float(stats.t.ppf(error / MONTH, count - 1)) * spread
-        high = mean + float(stats.t.ppf(1 - SURE, count - 1)) * spread
+        low = mean + float(special.stdtrit(count - 1, error / MONTH)) * spread
+        high = mean + float(special.stdtrit(count - 1, 1 - SURE)) * spread
     state: State = "won" if low > 0 else "lost" if high < margin else "open"
     return Duel(mean=mean, low=low, high=high, pairs=pairs, nights=count, state=state)
 
@@ -282,7 +282,7 @@ def _compared(night: Night, history: Sequence[Night], margin: float) -> Shift | 
     spread = max(math.sqrt(squares / freedom), SMALLEST * margin)
     error = spread * math.sqrt(1 + 1 / len(same))
     mean = night.mean - float(np.mean(same))
-    reach = float(stats.t.ppf(1 - SURE, freedom)) * error
+    reach = float(special.stdtrit(freedom, 1 - SURE)) * error
     # Third cumulants: the prediction, a mean of nights, is subtracted, so its sign is reversed.
     of_error = (1 - len(same) ** -2) / (1 + 1 / len(same)) ** 1.5
     return Shift(
