@@ -123,6 +123,8 @@ def main() -> None:
         for name, noise in NOISES.items()
         for share in SHARES
         for shift in SHIFTS
+        # The power is drawn for one share.
+        if not shift or share == SHARES[1]
     }
     for (name, share, shift), each in found.items():
         after = {n: round(float(each.seen[n]), 3) for n in (0, 2, 6)} if shift else {}
