@@ -109,37 +109,37 @@ def _pp(value: float) -> str:
 
 
 def drawn(table: Table) -> Group:
-    """Return a table for a terminal: distances, gaps and costs; the page has all metrics."""
-    heads = ("method", "group", "distance", GAP, "unlearn s", "tuning s")
+    """Return a table for a terminal: distances and costs; the page has all metrics."""
+    heads = ("method", "group", "distance (pp)", "unlearn s", "tuning s")
     grid = RichTable(*heads, box=box.SIMPLE_HEAD)
     for line in lines(table):
-        group, distance, *_, gap, _default, seconds, _ratio, tuning = line.cells
-        grid.add_row(line.name, group, distance, gap, seconds, tuning)
+        group, distance, *_, seconds, _ratio, tuning = line.cells
+        grid.add_row(line.name, group, distance, seconds, tuning)
     return Group(Text(table.title, style="bold"), grid, Text(verdict(table)), Text())
 
 
 def markdown(made: Sequence[Table]) -> str:
     """Return the tables as Markdown."""
-    parts = []
+    texts = []
     for table in made:
         head = ["method", *headings(table)]
         rows = [[line.name, *line.cells] for line in lines(table)]
         body = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
         text = "\n".join(f"| {' | '.join(cells)} |" for cells in body)
-        parts.append(f"### {table.title}\n\n{verdict(table)}\n\n{text}\n")
-    return "\n".join(parts)
+        texts.append(f"### {table.title}\n\n{verdict(table)}\n\n{text}\n")
+    return "\n".join(texts)
 
 
 def latex(name: str, made: Sequence[Table]) -> str:
     """Return the tables as LaTeX, as wide as the text; its first line names packages it needs."""
-    parts = [r"% \usepackage{booktabs,graphicx}"]
+    source = [r"% \usepackage{amsmath,booktabs,graphicx}"]
     for table in made:
         head = headings(table)
         rows = (
             latex_row([latex_text(line.name), *map(_latex_cell, line.cells)])
             for line in lines(table)
         )
-        parts += [
+        source += [
             r"\begin{table}",
             r"  \centering",
             f"  \\caption{{{latex_text(f'{name}: {table.title}')}}}",
@@ -153,7 +153,7 @@ def latex(name: str, made: Sequence[Table]) -> str:
             r"  \end{tabular}}",
             r"\end{table}",
         ]
-    return "\n".join(parts) + "\n"
+    return "\n".join(source) + "\n"
 
 
 def write_comparison(
@@ -192,9 +192,22 @@ def write_comparison(
             name=name,
             problems=problems,
             legend=LEGEND,
+            parts=parts,
             style=Markup((HERE / "page.css").read_text("utf-8")),
         )
     )
+
+
+def parts(cell: str) -> tuple[str, str]:
+    """Return a cell's number, and what qualifies it: its bias, interval or p; "" without any."""
+    number, comma, bias = cell.partition(", bias ")
+    if comma:
+        return number, f"bias {bias}"
+    # The parentheses of `mean ± sd (n)` belong to the number.
+    if "±" in cell or not cell.endswith(")"):
+        return cell, ""
+    number, _, below = cell.partition(" (")
+    return number, f"({below}"
 
 
 def curves_figure(table: Table, results: Sequence[CellResult]) -> Figure:
@@ -317,10 +330,13 @@ def _written(values: Values | Sequence[float]) -> str:
 
 
 def _latex_cell(text: str) -> str:
-    value, comma, bias = text.partition(", bias ")
-    if comma:
-        return f"{latex_number(value)} ({latex_number(bias)})"
-    # A state (n/a, to come), letters of groups, or a number with an interval or a probability.
-    if text[:1].isalpha() or (text.endswith(")") and "±" not in text):
-        return latex_text(text).replace(MINUS, "$-$").replace("<", "$<$")
-    return latex_number(text)
+    if text[:1].isalpha():  # a state (n/a, to come), or letters of groups
+        return latex_text(text)
+    number, below = parts(text)
+    below = below.removeprefix("bias ").strip("()").removeprefix("p ")
+    return latex_number(number) + (f" (${_latex_below(below)}$)" if below else "")
+
+
+def _latex_below(text: str) -> str:
+    """Return an interval, a bias or a probability for LaTeX's mathematics."""
+    return text.replace(MINUS, "-").replace(" to ", r"\text{ to }").replace("< ", "<")
