@@ -275,20 +275,22 @@ def _survival(limit: float, reference: float) -> float:
 
 def _compared(night: Night, history: Sequence[Night], margin: float) -> Shift | None:
     """Compare a night with its prediction; `None` if there is too little data to predict from."""
-    draws: dict[int, list[float]] = {}
-    for each in history:
-        draws.setdefault(each.draw, []).append(each.mean)
-    if not comparable({draw: len(means) for draw, means in draws.items()}, night.draw):
+    draws = Counter(each.draw for each in history)
+    if not comparable(draws, night.draw):
         return None
+    means = {
+        draw: sum(each.mean for each in history if each.draw == draw) / count
+        for draw, count in draws.items()
+    }
     same, freedom = draws[night.draw], len(history) - len(draws)
     # Each forget set has its own mean, but all share one spread of nights.
-    squares = sum(float(np.var(means)) * len(means) for means in draws.values())
+    squares = sum((each.mean - means[each.draw]) ** 2 for each in history)
     spread = max(math.sqrt(squares / freedom), SMALLEST * margin)
-    error = spread * math.sqrt(1 + 1 / len(same))
-    mean = night.mean - float(np.mean(same))
+    error = spread * math.sqrt(1 + 1 / same)
+    mean = night.mean - means[night.draw]
     reach = float(special.stdtrit(freedom, 1 - SURE)) * error
     # Third cumulants: the prediction, a mean of nights, is subtracted, so its sign is reversed.
-    of_error = (1 - len(same) ** -2) / (1 + 1 / len(same)) ** 1.5
+    of_error = (1 - same**-2) / (1 + 1 / same) ** 1.5
     return Shift(
         mean=mean,
         low=mean - reach,
@@ -304,15 +306,16 @@ def _skewness(history: Iterable[Night], seeds: int, spread: float) -> float:
 
     Only seeds are skewed, because gaps are distances; what a night's seeds share is symmetric.
     """
-    found = [night for night in history if night.third is not None]
     # Within nights, so that neither nights nor forget sets that differ count as skewness.
-    squares = sum(night.squares for night in found)
+    found = [(night.third, night.squares, len(night.gaps)) for night in history]
+    known = [
+        (third * count, squares, count) for third, squares, count in found if third is not None
+    ]
+    thirds, squares, counts = map(sum, zip(*known, strict=True)) if known else (0.0, 0.0, 0)
     if not squares:
         return 0.0
-    counts = [len(night.gaps) for night in found]
-    variance = squares / sum(count - 1 for count in counts)
-    third = float(np.average([night.third for night in found], weights=counts))
-    of_seeds = float(np.clip(third / variance**1.5, -MOST_SKEWED, MOST_SKEWED))
+    variance = squares / (counts - len(known))
+    of_seeds = max(-MOST_SKEWED, min(MOST_SKEWED, thirds / counts / variance**1.5))
     # The seeds' share of a night's variance; chance may put it above 1.
     share = min(1.0, variance / seeds / spread**2)
     return of_seeds / math.sqrt(seeds) * share**1.5
