@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from benchmarks import publish, say
-from mixunlearn.metrics.contest import Unlearned, differences
+from mixunlearn.metrics.distances import Unlearned, differences
 from mixunlearn.metrics.groups import letters
 
 METRICS = 4

@@ -7,7 +7,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from mixunlearn.metrics.contest import (
+from mixunlearn.metrics.distances import (
     FEWEST,
     Configurations,
     Difference,

@@ -17,7 +17,7 @@ from rich.console import Group
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from mixunlearn.metrics.contest import Difference
+from mixunlearn.metrics.distances import Difference
 from report.comparison import (
     GAP,
     RATIO,

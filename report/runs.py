@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from mixunlearn.metrics.contest import Array, Unlearned
+from mixunlearn.metrics.distances import Array, Unlearned
 from mixunlearn.metrics.table import RELATIVE
 from mixunlearn.plain import finite
 

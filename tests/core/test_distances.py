@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.told_apart import Problem, rates
-from mixunlearn.metrics.contest import Unlearned, differences, distance_of
+from mixunlearn.metrics.distances import Unlearned, differences, distance_of
 from mixunlearn.metrics.groups import holm, letters
 
 FIVE = [90.0, 91.0, 89.0, 90.5, 89.5]
