@@ -32,6 +32,7 @@ from report.runs import (
     untouched_runs,
     values_of,
 )
+from report.verdict import state
 
 GAP, TIME, RATIO = "gap/avg", "time/unlearn_s", "time/ratio_to_retrain"
 
@@ -52,6 +53,7 @@ class Standing:
         group: letters of its groups; methods that share one are not told apart. Empty if none can
             be told apart.
         against_nothing: the method compared with doing nothing; `None` for doing nothing.
+        states: the verdicts of its studies, each once; empty for summaries without one.
         absent: why there is no verdict.
     """
 
@@ -63,6 +65,7 @@ class Standing:
     distance: Distance | None = None
     group: str = ""
     against_nothing: Difference | None = None
+    states: Sequence[str] = ()
     absent: str = ""
 
     @property
@@ -160,7 +163,7 @@ def _table(results: Sequence[CellResult]) -> Table:
     methods = dict.fromkeys(result.method for result in results)
     standings = [_standing([each for each in results if each.method == name]) for name in methods]
     if judged:
-        standings.append(_doing_nothing(judged[0]))
+        standings.append(_doing_nothing(judged[0], metrics))
     contenders = _contenders(judged, metrics)
     of_sets = _references(judged, metrics)
     pairs = differences(contenders, of_sets)
@@ -207,17 +210,20 @@ def _standing(results: Sequence[CellResult]) -> Standing:
         default=_values(defaults),
         searches=len(judged),
         cost=mean(costs),
+        states=[*dict.fromkeys(filter(None, (state(result.summary) for result in judged)))],
         absent="" if judged else results[0].absent or "no trial has a result",
     )
 
 
-def _doing_nothing(result: CellResult) -> Standing:
-    original = mapping(result.summary.get("original"))
+def _doing_nothing(result: CellResult, metrics: Sequence[str]) -> Standing:
+    values_OM = values_of(untouched_runs(result), metrics)
+    means_M = values_of(reference_runs(result), metrics).mean(axis=0)
+    found = {name: values_OM[:, index] for index, name in enumerate(metrics)}
     # The original needs no search and no time.
     free = {name: np.zeros(1) for name in (TIME, RATIO)}
     return Standing(
         method=NOTHING,
-        tuned={**{name: _values(sample(found)) for name, found in original.items()}, **free},
+        tuned={GAP: np.abs(values_OM - means_M).mean(axis=1), **found, **free},
         default=np.zeros(0),
         searches=0,
         cost=0.0,

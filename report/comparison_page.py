@@ -45,6 +45,7 @@ LEGEND = (
     "the two distances; negative is better than the untouched original. Metrics: mean ± sd (n), "
     "and the bias. gap/avg: what the search minimises; it also grows with the noise of single "
     "runs, so it is no verdict. Default: gap/avg of the published or first-guess configuration. "
+    "Verdict: of each search on its own, by equivalence within margins. "
     "All this holds for the configurations that these searches found."
 )
 
@@ -69,7 +70,7 @@ def headings(table: Table) -> list[str]:
     metrics = [f"{name} ({unit(name)})" for name in table.metrics]
     gaps = [f"{GAP} ({unit(GAP)})", "default (pp)"]
     sizes = ["group", "distance (pp)", "against doing nothing (pp)"]
-    return [*sizes, *metrics, *gaps, "unlearn (s)", "/ retrain", "tuning (s)"]
+    return [*sizes, *metrics, *gaps, "unlearn (s)", "/ retrain", "tuning (s)", "verdict"]
 
 
 def lines(table: Table) -> list[Line]:
@@ -84,7 +85,8 @@ def verdict(table: Table) -> str:
         return "No method has a result yet."
     best = table.known[0]
     assert best.distance is not None  # it is known
-    said = [f"Smallest distance to retraining: {best.method}, {_pp(best.distance.value)}"]
+    judged = f" ({'; '.join(best.states)})" if best.states else ""
+    said = [f"Smallest distance to retraining: {best.method}{judged}, {_pp(best.distance.value)}"]
     if table.group_of(best.method):
         tied = [
             each.method for each in table.known[1:] if not table.apart(best.method, each.method)
@@ -113,7 +115,7 @@ def drawn(table: Table) -> Group:
     heads = ("method", "group", "distance (pp)", "unlearn s", "tuning s")
     grid = RichTable(*heads, box=box.SIMPLE_HEAD)
     for line in lines(table):
-        group, distance, *_, seconds, _ratio, tuning = line.cells
+        group, distance, *_, seconds, _ratio, tuning, _verdict = line.cells
         grid.add_row(line.name, group, distance, seconds, tuning)
     return Group(Text(table.title, style="bold"), grid, Text(verdict(table)), Text())
 
@@ -270,7 +272,7 @@ def _references(table: Table) -> Line:
     metrics = [_written(table.references.get(name, ())) for name in table.metrics]
     seconds = _written(table.references.get(TIME, ()))
     gaps = [_written(table.own_gaps), ABSENT]
-    cells = [*[ABSENT] * 3, *metrics, *gaps, seconds, "1", ABSENT]
+    cells = [*[ABSENT] * 3, *metrics, *gaps, seconds, "1", ABSENT, ABSENT]
     return Line(name=RETRAINED, cells=cells, style="reference")
 
 
@@ -296,6 +298,7 @@ def _line(table: Table, standing: Standing) -> Line:
             three_digits(mean(standing.tuned.get(TIME, ()))),
             three_digits(mean(standing.tuned.get(RATIO, ()))),
             three_digits(standing.cost),
+            "; ".join(standing.states) or ABSENT,
         ],
         style=style,
     )

@@ -73,8 +73,9 @@ def unlearned_runs(result: CellResult) -> list[Run]:
 
 
 def untouched_runs(result: CellResult) -> list[Run]:
-    """Return the originals; one in summaries of studies with a single original."""
-    return _runs(mapping(result.summary.get("original")), None, each=1)
+    """Return the originals; summaries of earlier versions have one, whose metrics are numbers."""
+    known = result.summary.get("originals") or result.summary.get("original")
+    return _runs(mapping(known), None, each=1)
 
 
 def reference_runs(result: CellResult) -> list[Run]:

@@ -46,7 +46,9 @@ def summary(accuracy: float, *, seeds: int = 1, originals: int = ORIGINALS) -> d
             "gap/avg": distribution([0.2, 0.2, 0.0, 0.1, 0.1]),
             "time/unlearn_s": distribution([10.0, 12.0, 11.0, 11.0, 11.0]),
         },
-        "original": {"acc/test": untouched, "gap/avg": distribution([5.0] * originals)},
+        "original": {"acc/test": float(untouched["values"][0]), "gap/avg": 5.0},
+        "originals": {"acc/test": untouched},
+        "verdict": {"state": "undecided", "reasons": []},
         "default": {"gap/avg": 9.0},
         "best": [{"trial": 1}],
         "spread": spread,
@@ -56,7 +58,7 @@ def summary(accuracy: float, *, seeds: int = 1, originals: int = ORIGINALS) -> d
 def old_summary(gaps: Sequence[float]) -> dict[str, Any]:
     """Return a summary of an earlier version: one original, whose metrics are numbers."""
     found = summary(88.0, seeds=len(gaps), originals=1)
-    del found["spread"]["originals"]
+    del found["spread"]["originals"], found["originals"], found["verdict"]
     found["spread"]["gap/avg"] = distribution(gaps)
     return {**found, "original": {"gap/avg": 1.5, "acc/test": 92.0, "div/js": 0.1}}
 
@@ -155,7 +157,7 @@ def test_the_verdict_says_what_cannot_be_told_apart(results: list[CellResult]) -
     near = table.known[0].distance
     assert near
     assert verdict(table) == (
-        f"Smallest distance to retraining: near, {near.value:.2f} pp, not told apart from like "
+        f"Smallest distance to retraining: near (undecided), {near.value:.2f} pp, not told apart from like "
         "near. Better than doing nothing: near, like near. Worse than doing nothing: far."
     )
     (idle,) = tables([result("like the original", summary=summary(95.1))])
@@ -185,6 +187,7 @@ def test_all_writings_hold_the_same_rows(results: list[CellResult], tmp_path: Pa
     assert shown["near"].cells[0] == "a"
     assert shown["none"].cells[0] == "n/a"
     assert shown[NOTHING].style == "original"
+    assert (shown["near"].cells[-1], shown[NOTHING].cells[-1]) == ("undecided", "–")
     assert shown["near"].cells[2].endswith(" (p < 0.001)")
     assert any("(6), bias −20.0" in cell for cell in shown["far"].cells)
     text = markdown(made)
