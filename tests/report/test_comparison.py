@@ -157,8 +157,8 @@ def test_the_verdict_says_what_cannot_be_told_apart(results: list[CellResult]) -
     near = table.known[0].distance
     assert near
     assert verdict(table) == (
-        f"Smallest distance to retraining: near (undecided), {near.value:.2f} pp, not told apart from like "
-        "near. Better than doing nothing: near, like near. Worse than doing nothing: far."
+        f"Smallest distance to retraining: near (undecided), {near.value:.2f} pp, not told apart "
+        "from like near. Better than doing nothing: near, like near. Worse than doing nothing: far."
     )
     (idle,) = tables([result("like the original", summary=summary(95.1))])
     assert verdict(idle).endswith("No method is shown to be better than doing nothing.")
