@@ -78,7 +78,8 @@ def simulate(noise: Noise, shift: float, months: int, share: float = 0.0) -> Fou
 def shared(noise: Noise, rng: np.random.Generator, share: float) -> npt.NDArray[np.float64]:
     """Return a month of noise, (nights, seeds); a share of its variance is one number a night."""
     of_nights = rng.normal(0, SD, (MONTH, 1))
-    return np.sqrt(1 - share) * noise(rng, (MONTH, SEEDS)) + np.sqrt(share) * of_nights
+    of_seeds = noise(rng, (MONTH, SEEDS))
+    return np.asarray(np.sqrt(1 - share) * of_seeds + np.sqrt(share) * of_nights)
 
 
 def month(noise: Noise, shift: float, rng: np.random.Generator, share: float) -> list[Night]:

@@ -118,8 +118,8 @@ def _promotion(experiment: Record) -> str:
     for name in ("promoted", "appointed"):
         if said := text_of(experiment.get(name), ""):
             return said
-    state = (experiment.get("duel") or {}).get("state")
-    return PROMOTIONS.get((experiment.get("promotion") or "none", state), NOT_PROMOTED)
+    state = text_of((experiment.get("duel") or {}).get("state"))
+    return PROMOTIONS.get((text_of(experiment.get("promotion"), "none"), state), NOT_PROMOTED)
 
 
 def _numbers(experiment: Record, margin: object) -> list[Cells]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from report.comparison import Standing, Table, best_so_far, tables
+from report.comparison import Standing, Table, Values, best_so_far, tables
 from report.comparison_page import drawn, latex, lines, markdown, verdict, write_comparison
 from report.runs import NOTHING, RETRAINED, CellResult, run_rows
 
@@ -17,7 +17,7 @@ ORIGINALS = 6
 WOBBLE = np.array([-0.5, 0.4, 0.1, -0.2, 0.3, -0.1])  # what originals have in common
 
 
-def distribution(values: Sequence[float]) -> dict[str, Any]:
+def distribution(values: Sequence[float] | Values) -> dict[str, Any]:
     found = [float(value) for value in values]
     return {"mean": float(np.mean(found)), "values": found, "n": len(found), "sd": 1.0}
 
