@@ -318,4 +318,4 @@ def _skewness(history: Iterable[Night], seeds: int, spread: float) -> float:
     of_seeds = max(-MOST_SKEWED, min(MOST_SKEWED, thirds / counts / variance**1.5))
     # The seeds' share of a night's variance; chance may put it above 1.
     share = min(1.0, variance / seeds / spread**2)
-    return of_seeds / math.sqrt(seeds) * math.pow(share, 1.5)
+    return float(of_seeds / math.sqrt(seeds) * share**1.5)
