@@ -17,11 +17,11 @@ from rich.console import Group
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from mixunlearn.metrics.distances import Difference
 from report.comparison import (
     GAP,
     RATIO,
     TIME,
-    CellResult,
     Standing,
     Table,
     Values,
@@ -30,17 +30,23 @@ from report.comparison import (
     sd,
 )
 from report.export import latex_number, latex_row, latex_text
-from report.notation import ABSENT, mean_and_sd, score, three_digits, unit
+from report.notation import ABSENT, MINUS, mean_and_sd, three_digits, unit
 from report.plots.drawing import DPI, GREEN, PALE, new_figure
+from report.runs import NOTHING, RETRAINED, CellResult
 
 HERE = Path(__file__).parent
 LINES = ("solid", "dashed", "dotted", "dashdot")
 # With four kinds of lines, 28 methods can be distinguished.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222")
 LEGEND = (
-    "Winners under fresh seeds, on test: mean ± sd (n); z is their distance to the references' "
-    "mean in the references' sd. The rank is by mean gap; in parentheses are its bounds in 95 % "
-    "of bootstrap samples. Default: the published or first-guess configuration, not tuned."
+    "Winners under fresh seeds, on test. Distance: the size of the mean bias against retrained "
+    "references, averaged over the metrics, with its 95 % interval. Methods that share a letter "
+    "are not told apart (Holm-corrected p of at least 0.05). Against doing nothing: difference of "
+    "the two distances; negative is better than the untouched original. Metrics: mean ± sd (n), "
+    "and the bias. gap/avg: what the search minimises; it also grows with the noise of single "
+    "runs, so it is no verdict. Default: gap/avg of the published or first-guess configuration. "
+    "Verdict: of each search on its own, by equivalence within margins. "
+    "All this holds for the configurations that these searches found."
 )
 
 
@@ -51,7 +57,7 @@ class Line:
     Args:
         name: label of the row.
         cells: one for each column after the name.
-        style: class of the row in the page: "reference", "original", "within" or "".
+        style: class of the row in the page: "reference", "original" or "".
     """
 
     name: str
@@ -63,67 +69,79 @@ def headings(table: Table) -> list[str]:
     """Return the columns of a table after the name, with units."""
     metrics = [f"{name} ({unit(name)})" for name in table.metrics]
     gaps = [f"{GAP} ({unit(GAP)})", "default (pp)"]
-    return ["rank", *gaps, *metrics, "unlearn (s)", "/ retrain", "tuning (s)"]
+    sizes = ["group", "distance (pp)", "against doing nothing (pp)"]
+    return [*sizes, *metrics, *gaps, "unlearn (s)", "/ retrain", "tuning (s)", "verdict"]
 
 
 def lines(table: Table) -> list[Line]:
-    """Return the rows: references and original, then the methods, best first."""
-    return [*_measures(table), *(_line(table, standing) for standing in table.standings)]
+    """Return the rows: references, then the methods and doing nothing, nearest first."""
+    return [_references(table), *(_line(table, standing) for standing in table.standings)]
 
 
 def verdict(table: Table) -> str:
-    """Return what a table says, in a sentence or two."""
-    known = [standing for standing in table.standings if standing.rank]
-    if not known:
+    """Return what a table says, in a few sentences."""
+    methods = [each.method for each in table.known if each.method != NOTHING]
+    if not methods:
         return "No method has a result yet."
-    best = known[0]
-    tied = [each.method for each in known[1:] if each.ranks and each.ranks[0] == 1]
-    said = f"Best: {best.method}, {GAP} {three_digits(best.gap)} pp"
-    said += f", not distinguishable from {', '.join(tied)}." if tied else "."
-    within = [each.method for each in known if table.within(each.gap)]
-    if len(table.own_gaps):
-        said += (
-            f" Within the references' own spread (at most {three_digits(table.own_gaps.max())} "
-            f"pp): {', '.join(within) or 'none'}."
-        )
-    nothing = table.original.get(GAP)
-    if nothing is not None:
-        where = "already within" if table.within(nothing) else "outside"
-        said += f" Doing nothing: {three_digits(nothing)} pp, {where} that spread."
-    return said
+    best = table.known[0]
+    assert best.distance is not None  # it is known
+    judged = f" ({'; '.join(best.states)})" if best.states else ""
+    said = [f"Smallest distance to retraining: {best.method}{judged}, {_pp(best.distance.value)}"]
+    if table.group_of(best.method):
+        tied = [
+            each.method for each in table.known[1:] if not table.apart(best.method, each.method)
+        ]
+        said[0] += f", not told apart from {', '.join(tied)}." if tied else "."
+        nothing = [each for each in table.pairs if each.second == NOTHING and each.apart]
+        better = [each.first for each in nothing if each.value < 0]
+        worse = [each.first for each in nothing if each.value > 0]
+        none = "No method is shown to be better than doing nothing."
+        said.append(f"Better than doing nothing: {', '.join(better)}." if better else none)
+        said += [f"Worse than doing nothing: {', '.join(worse)}."] if worse else []
+    else:
+        said[0] += "."
+        untouched = table.nothing
+        if untouched and untouched.distance and best.method != NOTHING:
+            said.append(f"Doing nothing: {_pp(untouched.distance.value)}.")
+    return " ".join([table.few, *said] if table.few else said)
+
+
+def _pp(value: float) -> str:
+    return f"{three_digits(value)} pp"
 
 
 def drawn(table: Table) -> Group:
-    """Return a table for a terminal: ranks, gaps and costs; the page has all metrics."""
-    grid = RichTable("method", "rank", GAP, "default", "unlearn s", "tuning s", box=box.SIMPLE_HEAD)
+    """Return a table for a terminal: distances and costs; the page has all metrics."""
+    heads = ("method", "group", "distance (pp)", "unlearn s", "tuning s")
+    grid = RichTable(*heads, box=box.SIMPLE_HEAD)
     for line in lines(table):
-        rank, gap, default, *_, seconds, _ratio, tuning = line.cells
-        grid.add_row(line.name, rank, gap, default, seconds, tuning)
+        group, distance, *_, seconds, _ratio, tuning, _verdict = line.cells
+        grid.add_row(line.name, group, distance, seconds, tuning)
     return Group(Text(table.title, style="bold"), grid, Text(verdict(table)), Text())
 
 
 def markdown(made: Sequence[Table]) -> str:
     """Return the tables as Markdown."""
-    parts = []
+    texts = []
     for table in made:
         head = ["method", *headings(table)]
         rows = [[line.name, *line.cells] for line in lines(table)]
         body = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
         text = "\n".join(f"| {' | '.join(cells)} |" for cells in body)
-        parts.append(f"### {table.title}\n\n{verdict(table)}\n\n{text}\n")
-    return "\n".join(parts)
+        texts.append(f"### {table.title}\n\n{verdict(table)}\n\n{text}\n")
+    return "\n".join(texts)
 
 
 def latex(name: str, made: Sequence[Table]) -> str:
     """Return the tables as LaTeX, as wide as the text; its first line names packages it needs."""
-    parts = [r"% \usepackage{booktabs,graphicx}"]
+    source = [r"% \usepackage{amsmath,booktabs,graphicx}"]
     for table in made:
         head = headings(table)
         rows = (
             latex_row([latex_text(line.name), *map(_latex_cell, line.cells)])
             for line in lines(table)
         )
-        parts += [
+        source += [
             r"\begin{table}",
             r"  \centering",
             f"  \\caption{{{latex_text(f'{name}: {table.title}')}}}",
@@ -137,7 +155,7 @@ def latex(name: str, made: Sequence[Table]) -> str:
             r"  \end{tabular}}",
             r"\end{table}",
         ]
-    return "\n".join(parts) + "\n"
+    return "\n".join(source) + "\n"
 
 
 def write_comparison(
@@ -176,9 +194,22 @@ def write_comparison(
             name=name,
             problems=problems,
             legend=LEGEND,
+            parts=parts,
             style=Markup((HERE / "page.css").read_text("utf-8")),
         )
     )
+
+
+def parts(cell: str) -> tuple[str, str]:
+    """Return a cell's number, and what qualifies it: its bias, interval or p; "" without any."""
+    number, comma, bias = cell.partition(", bias ")
+    if comma:
+        return number, f"bias {bias}"
+    # The parentheses of `mean ± sd (n)` belong to the number.
+    if "±" in cell or not cell.endswith(")"):
+        return cell, ""
+    number, _, below = cell.partition(" (")
+    return number, f"({below}"
 
 
 def curves_figure(table: Table, results: Sequence[CellResult]) -> Figure:
@@ -223,8 +254,9 @@ def _draw_levels(axes: Axes, table: Table) -> None:
         # An own gap may be zero, which a logarithmic axis cannot show.
         low = max(float(table.own_gaps.min()), float(table.own_gaps.max()) / 10)
         axes.axhspan(low, float(table.own_gaps.max()), color=GREEN, alpha=0.2, linewidth=0)
-    if table.original.get(GAP):
-        axes.axhline(table.original[GAP], color=PALE, linestyle="--", linewidth=1)
+    nothing = table.nothing
+    if nothing and nothing.gap > 0:
+        axes.axhline(nothing.gap, color=PALE, linestyle="--", linewidth=1)
 
 
 def _picture(table: Table, results: Sequence[CellResult]) -> str:
@@ -236,52 +268,62 @@ def _picture(table: Table, results: Sequence[CellResult]) -> str:
     return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
-def _measures(table: Table) -> list[Line]:
-    own = _written(table.own_gaps)
-    rest = [_written(table.references.get(name, ())) for name in table.metrics]
+def _references(table: Table) -> Line:
+    metrics = [_written(table.references.get(name, ())) for name in table.metrics]
     seconds = _written(table.references.get(TIME, ()))
-    references = Line(
-        name="retrained references",
-        cells=[ABSENT, own, ABSENT, *rest, seconds, "1", ABSENT],
-        style="reference",
-    )
-    values = [three_digits(table.original.get(name)) for name in table.metrics]
-    nothing = three_digits(table.original.get(GAP))
-    original = Line(
-        name="original, untouched",
-        cells=[ABSENT, nothing, ABSENT, *values, "0", "0", ABSENT],
-        style="original",
-    )
-    return [references, original]
+    gaps = [_written(table.own_gaps), ABSENT]
+    cells = [*[ABSENT] * 3, *metrics, *gaps, seconds, "1", ABSENT, ABSENT]
+    return Line(name=RETRAINED, cells=cells, style="reference")
 
 
 def _line(table: Table, standing: Standing) -> Line:
-    if standing.rank is None or standing.ranks is None:
-        empty = [ABSENT] * len(table.metrics)
+    style = "original" if standing.method == NOTHING else ""
+    if standing.distance is None:
         # Without the reason, which may be long: `comparison.parquet` has it.
-        absent = standing.absent.partition(":")[0]
-        return Line(name=standing.method, cells=[absent, ABSENT, ABSENT, *empty, *[ABSENT] * 3])
-    low, high = standing.ranks
-    metrics = [_with_z(standing, name) for name in table.metrics]
+        absent = standing.absent.partition(":")[0] or ABSENT
+        rest = [ABSENT] * (len(headings(table)) - 1)
+        return Line(name=standing.method, cells=[absent, *rest], style=style)
+    found = standing.distance
+    bounds = f"{three_digits(found.low)} to {three_digits(found.high)}"
+    known = not np.isnan(found.low)
     return Line(
         name=standing.method,
         cells=[
-            str(standing.rank) if low == high else f"{standing.rank} ({low}–{high})",
-            _written(standing.tuned[GAP]),
+            standing.group or ABSENT,
+            three_digits(found.value) + (f" ({bounds})" if known else ""),
+            _against(standing.against_nothing),
+            *(_with_bias(table, standing, name) for name in table.metrics),
+            _written(standing.tuned.get(GAP, ())),
             _written(standing.default),
-            *metrics,
-            three_digits(mean(standing.tuned[TIME])),
-            three_digits(mean(standing.tuned[RATIO])),
+            three_digits(mean(standing.tuned.get(TIME, ()))),
+            three_digits(mean(standing.tuned.get(RATIO, ()))),
             three_digits(standing.cost),
+            "; ".join(standing.states) or ABSENT,
         ],
-        style="within" if table.within(standing.gap) else "",
+        style=style,
     )
 
 
-def _with_z(standing: Standing, name: str) -> str:
-    z = mean(standing.tuned.get(f"z/{name}", ()))
-    value = _written(standing.tuned.get(name, ()))
-    return value if np.isnan(z) else f"{value}, z {score(z)}"
+def _against(found: Difference | None) -> str:
+    """Return a method compared with doing nothing: −3.20 (p 0.004)."""
+    if found is None or np.isnan(found.value):
+        return ABSENT
+    return _signed(found.value) + (f" (p {_probability(found.p)})" if found.p >= 0 else "")
+
+
+def _probability(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"  # noqa: PLR2004 - more digits say nothing
+
+
+def _with_bias(table: Table, standing: Standing, name: str) -> str:
+    values = standing.tuned.get(name, ())
+    bias = mean(values) - mean(table.references.get(name, ()))
+    known = _written(values)
+    return known if np.isnan(bias) else f"{known}, bias {_signed(bias)}"
+
+
+def _signed(value: float) -> str:
+    return f"{MINUS if value < 0 else '+'}{three_digits(abs(value))}"
 
 
 def _written(values: Values | Sequence[float]) -> str:
@@ -291,7 +333,13 @@ def _written(values: Values | Sequence[float]) -> str:
 
 
 def _latex_cell(text: str) -> str:
-    if "/" in text or "–" in text.strip(ABSENT):  # n/a, the bounds of a rank
-        return latex_text(text).replace("–", "--")
-    value, comma, z = text.partition(", z ")
-    return latex_number(value) + (f" ({latex_number(z)})" if comma else "")
+    if text[:1].isalpha():  # a state (n/a, to come), or letters of groups
+        return latex_text(text)
+    number, below = parts(text)
+    below = below.removeprefix("bias ").strip("()").removeprefix("p ")
+    return latex_number(number) + (f" (${_latex_below(below)}$)" if below else "")
+
+
+def _latex_below(text: str) -> str:
+    """Return an interval, a bias or a probability for LaTeX's mathematics."""
+    return text.replace(MINUS, "-").replace(" to ", r"\text{ to }").replace("< ", "<")

@@ -94,7 +94,7 @@ def _compared(
     failures: dict[str, str],
 ) -> Outcome:
     """Print the tables of a comparison."""
-    from distributed.compare.run import COMPARISON_PAGE, folder_of, ranks, results
+    from distributed.compare.run import COMPARISON_PAGE, distances, folder_of, groups, results
     from report.comparison import tables
     from report.comparison_page import drawn
 
@@ -106,7 +106,8 @@ def _compared(
     result = {
         "name": comparison.name,
         "page": str(page),
-        "ranks": ranks(made),
+        "distances": distances(made),
+        "groups": groups(made),
         "failures": failures,
     }
     return Outcome(result=result, code=TRIALS_FAILED if failures else DONE)

@@ -23,10 +23,12 @@ from distributed.tracking.tags import COMPARISON, PARENT
 from distributed.tracking.tracker import Tracker
 from mixunlearn.atomic import replacing
 from mixunlearn.errors import MixUnlearnError
-from report.comparison import CellResult, Table, tables
+from report.comparison import Table, tables
 from report.comparison_page import latex, write_comparison
+from report.runs import CellResult, run_rows
 
 COMPARISON_PAGE, TABLE, LATEX = "comparison.html", "comparison.parquet", "comparison.tex"
+RUNS = "comparison_runs.parquet"
 TO_COME = "to come"
 
 
@@ -90,9 +92,9 @@ def run_comparison(
             raise
         found = results(shown, plans, failures)
         write_results(comparison.name, found, folder)
-        for name in (COMPARISON_PAGE, TABLE, LATEX):
+        for name in (COMPARISON_PAGE, TABLE, RUNS, LATEX):
             tracker.log_artifact(None, folder / name)
-        tracker.finish_study("failed" if failures else "complete", ranks(tables(found)))
+        tracker.finish_study("failed" if failures else "complete", distances(tables(found)))
     return failures
 
 
@@ -135,9 +137,10 @@ def folder_of(comparison: Comparison, home: Path) -> Path:
 
 
 def write_results(name: str, found: Sequence[CellResult], folder: Path) -> None:
-    """Write the comparison's page, table and LaTeX into its folder; replaces each as a whole."""
-    with replacing(folder / TABLE) as temporary:
-        pq.write_table(pa.Table.from_pylist([row(result) for result in found]), temporary)
+    """Write the comparison's page, tables and LaTeX into its folder; replaces each as a whole."""
+    for file, rows in ((TABLE, [row(result) for result in found]), (RUNS, [*run_rows(found)])):
+        with replacing(folder / file) as temporary:
+            pq.write_table(table_of(rows), temporary)
     made = tables(found)
     with replacing(folder / LATEX) as temporary:
         temporary.write_text(latex(name, made))
@@ -168,13 +171,30 @@ def row(result: CellResult) -> dict[str, Any]:
     }
 
 
-def ranks(made: Sequence[Table]) -> dict[str, float]:
-    """Return each method's rank on each problem, as metrics of the comparison's run."""
+def table_of(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Return rows as a table with each column that any of them has; missing values are null."""
+    # pyarrow would take the columns of the first row alone, which may be that of an empty cell.
+    names = dict.fromkeys(name for each in rows for name in each)
+    return pa.table({name: [each.get(name) for each in rows] for name in names})
+
+
+def distances(made: Sequence[Table]) -> dict[str, float]:
+    """Return each method's distance on each problem, as metrics of the comparison's run."""
     return {
-        f"rank/{'/'.join(table.problem)}/{each.method}": float(each.rank)
+        f"distance/{'/'.join(table.problem)}/{each.method}": each.distance.value
         for table in made
         for each in table.standings
-        if each.rank is not None
+        if each.distance
+    }
+
+
+def groups(made: Sequence[Table]) -> dict[str, str]:
+    """Return the letters of each method on each problem; who shares one is not told apart."""
+    return {
+        f"{'/'.join(table.problem)}/{each.method}": each.group
+        for table in made
+        for each in table.standings
+        if each.distance
     }
 
 

@@ -73,6 +73,11 @@ class Nightly(Section):
         """Return the error of one test: each experiment has two, drift and duel."""
         return self.error / (2 * len(self.experiments))
 
+    def draw(self, night: date) -> int:
+        """Return the number of a night's forget set."""
+        # From the date alone: a night that is missed or repeated does not shift the rotation.
+        return night.toordinal() % self.draws
+
     def today(self, now: datetime) -> date:
         """Return the date of a moment in the plan's time zone."""
         return now.astimezone(ZoneInfo(self.time_zone)).date()

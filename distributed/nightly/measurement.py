@@ -18,10 +18,12 @@ class Measurement:
     """The scores of a configuration on `test`.
 
     Args:
-        metrics: metrics by name, one mapping per seed.
+        seeds: numbers of the seeds that were measured, from 0.
+        metrics: metrics by name, one mapping for each of these seeds.
         left_out: number of seeds that were skipped because the time was over.
     """
 
+    seeds: Sequence[int]
     metrics: Sequence[Mapping[str, float]]
     left_out: int
 
@@ -61,8 +63,12 @@ def measure(
     test_evaluator = TestEvaluator(drawn)
     left = test_evaluator.missing(tasks)
     kept = {name: task for name, task in tasks.items() if name not in left}
-    entries = test_evaluator.results(kept).values()
-    return Measurement(metrics=[each.record["metrics"] for each in entries], left_out=len(left))
+    entries = test_evaluator.results(kept)
+    return Measurement(
+        seeds=[int(name) for name in entries],
+        metrics=[each.record["metrics"] for each in entries.values()],
+        left_out=len(left),
+    )
 
 
 def _tasks(context: NightContext, drawn: Plan, configuration: Configuration) -> dict[str, TestTask]:

@@ -71,7 +71,7 @@ class ExperimentNight:
             self._duel(self._search(plan), drawn, champion)
         # Only now: on a first night there is no champion before the search.
         self.found = replace(self.found, reign=self._reign(champion))
-        self.found = judged(self.found, self.past, self.context.nightly)
+        self.found = judged(self.found, self.past, self.context.nightly, self.context.night)
         self.keep(self.found)
         # After `keep`: a driver killed in the registry resumes with the promotion alone to do.
         if self.found.promotion == "due":
@@ -104,8 +104,7 @@ class ExperimentNight:
             study=plan.study,
             data=plan.dataset.digest,
             recipe=signature(self.experiment.references.model_dump(exclude={"originals"})),
-            # From the date alone: a night that is missed or repeated does not shift the rotation.
-            draw=self.context.night.toordinal() % self.context.nightly.draws,
+            draw=self.context.nightly.draw(self.context.night),
         )
         self.keep(self.found)
         return plan
@@ -147,7 +146,12 @@ class ExperimentNight:
     def _measure_champion(self, drawn: Plan, champion: Configuration) -> None:
         with self._timed("champion"):
             measured = self._measure(drawn, champion, "champion")
-            self.found = replace(self.found, gaps=measured.gaps, metrics=measured.distributions)
+            self.found = replace(
+                self.found,
+                seeds=measured.seeds,
+                gaps=measured.gaps,
+                metrics=measured.distributions,
+            )
         self.keep(self.found)
 
     def _measure(self, drawn: Plan, configuration: Configuration, who: str) -> Measurement:
@@ -197,11 +201,13 @@ class ExperimentNight:
         if not best:
             raise MixUnlearnError("no trial succeeded, so there is no champion")
         champion = best[0]
-        self._note(f"{champion.trial} is the champion: there was none")
+        said = [f"{champion.trial} is the champion: there was none"]
         if self.context.nightly.promote:
             # Without `promote` a night only reports, and the registry stays as the user left it.
-            champion = with_alias(plan, champion, self._note)
-        self.found = replace(self.found, champion=champion)
+            champion = with_alias(plan, champion, said.append)
+        else:
+            said.append("it has no alias, because the plan does not promote")
+        self.found = replace(self.found, champion=champion, appointed=redact("; ".join(said)))
         return champion
 
     def _duel(self, rivals: Sequence[Configuration], drawn: Plan, champion: Configuration) -> None:
@@ -216,7 +222,9 @@ class ExperimentNight:
         rival = next((each for each in rivals if each.key not in excluded), None)
         with self._timed("duel"):
             # A resumed night may have another rival than the process before it.
-            self.found = replace(self.found, candidate=None, rival_gaps=[], rival_metrics={})
+            self.found = replace(
+                self.found, candidate=None, rival_seeds=[], rival_gaps=[], rival_metrics={}
+            )
             if rival is not None:
                 self._measure_rival(drawn, rival)
 
@@ -225,6 +233,7 @@ class ExperimentNight:
         self.found = replace(
             self.found,
             candidate=rival,
+            rival_seeds=measured.seeds,
             rival_gaps=measured.gaps,
             rival_metrics=measured.distributions,
         )

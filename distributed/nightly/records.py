@@ -106,11 +106,11 @@ class DuelRecord:
     """A candidate against the champion, in percentage points; positive is better.
 
     Args:
-        mean: mean of the paired differences.
-        low, high: its bounds; `None` with one pair.
-        pairs: number of pairs.
+        mean: mean of the nights' mean paired differences.
+        low, high: its bounds; `None` with one night.
+        pairs: number of pairs in all nights.
         state: state of the duel.
-        nights: number of nights of the duel.
+        nights: number of nights of the duel, which are its observations.
     """
 
     mean: float
@@ -137,17 +137,19 @@ class PartRecord:
         trials: counts of the study's trials.
         champion: configuration in use; `None`: there is none yet.
         references: distribution of the references' own gaps: mean, sd, n, values.
+        seeds: numbers of the seeds of `gaps`; some may be left out.
         gaps: gaps of the champion, one per seed, in percentage points.
         metrics: distributions of the champion's metrics on `test`.
         best: the best trials of the search.
         candidate: the champion's opponent.
-        rival_gaps, rival_metrics: scores of the candidate, like `gaps` and `metrics`.
+        rival_seeds, rival_gaps, rival_metrics: scores of the candidate, like those of the champion.
         reign: key of nights that can be compared: same champion, data, recipe and evaluation.
         shift, cusum, duel: what the verdict is based on.
         verdict: `None`: not judged.
         why: the verdict's reason, or the error that prevented one.
         promotion: whether the candidate becomes the champion: "due" until it is registered.
         promoted: what was done for the promotion, in a sentence.
+        appointed: what was done to have a first champion, in a sentence; `None`: there was one.
         causes: known differences from the night before.
         notes: what did not go as planned.
         spent: seconds by activity.
@@ -165,10 +167,12 @@ class PartRecord:
     trials: TrialCounts | None = None
     champion: Configuration | None = None
     references: Mapping[str, Any] = field(default_factory=dict)
+    seeds: Sequence[int] = field(default_factory=list)
     gaps: Sequence[float] = field(default_factory=list)
     metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     best: Sequence[Configuration] = field(default_factory=list)
     candidate: Configuration | None = None
+    rival_seeds: Sequence[int] = field(default_factory=list)
     rival_gaps: Sequence[float] = field(default_factory=list)
     rival_metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     reign: str | None = None
@@ -179,6 +183,7 @@ class PartRecord:
     why: str | None = None
     promotion: Promotion = "none"
     promoted: str | None = None
+    appointed: str | None = None
     causes: Sequence[str] = field(default_factory=list)
     notes: Sequence[str] = field(default_factory=list)
     spent: Mapping[str, float] = field(default_factory=dict)

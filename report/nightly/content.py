@@ -29,6 +29,10 @@ IN_URLS = ":/?#[]@!$&'()*+,;=%~"  # kept unquoted in an address; < and > would e
 INTERVAL = f"{100 * (1 - 2 * SURE):.0f} %"
 ABOUT = ("epochs", "since", "version", "trial")  # shown in a champion's line
 NOT_PROMOTED = "Nothing was promoted."
+PROMOTIONS = {  # by state of the promotion and of the duel, while nothing was promoted
+    ("due", "won"): "The candidate has won; it is promoted when this night goes on.",
+    ("none", "won"): "Nothing was promoted: the candidate has won, but the plan does not promote.",
+}
 DUELS = {
     "won": "the candidate is better",
     "lost": "the candidate is not better by as much as the margin",
@@ -37,7 +41,8 @@ DUELS = {
 LEGEND = (
     "gap/avg: distance to retrained models on test, in percentage points (pp), smaller is better; "
     "mean ± sd (n) of fresh seeds. Shift: change from earlier nights, positive is worse. Duel: "
-    "champion − candidate, positive means the candidate is better. CUSUM: level / limit."
+    "champion − candidate, positive means the candidate is better. CUSUM: level / limit. In both "
+    "tests a night counts as one observation, because its seeds may be alike."
 )
 
 
@@ -77,29 +82,44 @@ class ExperimentReport:
     topics: Sequence[Topic]
 
 
-def experiment_reports(night: Record) -> list[ExperimentReport]:
-    """Return the results of a night, one entry per experiment."""
+def experiment_reports(nights: Sequence[Record]) -> list[ExperimentReport]:
+    """Return the results of the last night, one entry per experiment.
+
+    Args:
+        nights: in order of date, at least one.
+    """
+    *earlier, night = nights
     margin = night.get("margin")
+    known = {text_of(each.get("name")) for before in earlier for each in parts_of(before)}
     return [
         ExperimentReport(
             name=text_of(experiment.get("name")),
             word=verdict_of(night, experiment),
             why=text_of(experiment.get("why"), ""),
-            topics=_topics(experiment, margin),
+            topics=_topics(experiment, margin, first=text_of(experiment.get("name")) not in known),
         )
         for experiment in parts_of(night)
     ]
 
 
-def _topics(experiment: Record, margin: object) -> list[Topic]:
+def _topics(experiment: Record, margin: object, *, first: bool) -> list[Topic]:
     return [
         Topic(title="Tonight", rows=_numbers(experiment, margin)),
         _duel(experiment, margin),
-        _changes(experiment),
+        _changes(experiment, first=first),
         Topic(title="What was spent", rows=_spent(experiment)),
-        Topic(title="Promotion", lines=[text_of(experiment.get("promoted"), NOT_PROMOTED)]),
+        Topic(title="Promotion", lines=[_promotion(experiment)]),
         *_remarks(experiment),
     ]
+
+
+def _promotion(experiment: Record) -> str:
+    """Return what was done to the champion's place; on a first night, who was given it."""
+    for name in ("promoted", "appointed"):
+        if said := text_of(experiment.get(name), ""):
+            return said
+    state = text_of((experiment.get("duel") or {}).get("state"))
+    return PROMOTIONS.get((text_of(experiment.get("promotion"), "none"), state), NOT_PROMOTED)
 
 
 def _numbers(experiment: Record, margin: object) -> list[Cells]:
@@ -136,7 +156,7 @@ def key_of(configuration: Record | None) -> str:
 
 def _shift(shift: Record | None, margin: object) -> str:
     if not shift:
-        return "nothing to compare with yet"
+        return "no night to compare with yet"
     where = _against_margin(finite(shift.get("low")), finite(shift.get("high")), finite(margin))
     return f"{signed(shift.get('mean'))} pp ({INTERVAL}: {between(shift)}){where}"
 
@@ -182,9 +202,9 @@ def _duel_words(found: Record, margin: object) -> str:
     words = f"{state[:1].upper()}{state[1:]}: {DUELS.get(state, 'its state is not known')}"
     if state == "lost" and finite(margin) is not None:
         words += f" of {three_digits(margin)} pp"
-    # One pair has a mean, but no bounds.
+    # One night has a mean, but no bounds.
     known = [finite(found.get(name)) for name in ("low", "high")] != [None, None]
-    bounds = f"bounds {between(found)}" if known else "no bounds yet"
+    bounds = f"bounds {between(found)}" if known else "no bounds before the second night"
     pairs, nights = (int(finite(found.get(name)) or 0) for name in ("pairs", "nights"))
     return (
         f"{words}. Mean difference {signed(found.get('mean'))} pp ({bounds}) over "
@@ -204,10 +224,10 @@ def _differing(champion: Record, candidate: Record) -> list[Cells]:
     return [(text_of(name), setting(a), setting(b)) for name, (a, b) in values.items() if a != b]
 
 
-def _changes(experiment: Record) -> Topic:
+def _changes(experiment: Record, *, first: bool) -> Topic:
     causes = lines_of(experiment.get("causes"))
-    nothing = [] if causes else ["No known change since the night before."]
-    return Topic(title="What changed", lines=nothing, items=causes)
+    said = "There is no night before." if first else "No known change since the night before."
+    return Topic(title="What changed", lines=[] if causes else [said], items=causes)
 
 
 def _spent(experiment: Record) -> list[Cells]:

@@ -25,7 +25,7 @@ def markdown(nights: Sequence[Record]) -> str:
         nights: in order of date, at least one.
     """
     night = nights[-1]
-    reports = [_experiment_text(report) for report in experiment_reports(night)]
+    reports = [_experiment_text(report) for report in experiment_reports(nights)]
     addresses = [f"{markdown_text(name)}: <{url}>" for name, url in links_of(night).items()]
     recent = Topic(title="Nights", headings=COLUMNS, rows=history_of(nights[-RECENT:]))
     blocks = [

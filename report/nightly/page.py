@@ -50,7 +50,7 @@ def _page(nights: Sequence[Record]) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
     )
-    reports = experiment_reports(night)
+    reports = experiment_reports(nights)
     return environment.get_template(TEMPLATE).render(
         headline=headline(night),
         word=night_word(night),

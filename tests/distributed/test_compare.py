@@ -101,11 +101,12 @@ def test_a_comparison_goes_on_where_it_was_stopped(mixunlearn: Command, tmp_path
     (done,) = tables
     assert (home / "studies" / done / "trials.parquet").stat().st_mtime_ns == before
 
-    assert whole.result["ranks"].keys() == {
-        "rank/digits/class/aware/finetune",
-        "rank/digits/class/aware/w/o MixBlock",
-        "rank/digits/class/agnostic/w/o MixBlock",
+    methods = {
+        *(f"digits/class/aware/{name}" for name in ("finetune", "w/o MixBlock", "doing nothing")),
+        *(f"digits/class/agnostic/{name}" for name in ("w/o MixBlock", "doing nothing")),
     }
+    assert whole.result["groups"].keys() == methods
+    assert whole.result["distances"].keys() == {f"distance/{name}" for name in methods}
     folder = home / "comparisons" / "tiny"
     rows = pq.read_table(folder / "comparison.parquet").to_pylist()
     assert len(rows) == 4
@@ -116,8 +117,18 @@ def test_a_comparison_goes_on_where_it_was_stopped(mixunlearn: Command, tmp_path
     assert "n/a" in shown_now
     assert "to come" not in shown_now
     assert shown_now.count("<img") == 2
+    all_runs(folder)
     assert r"\begin{tabular}" in (folder / "comparison.tex").read_text()
     in_mlflow(home)
+
+
+def all_runs(folder: Path) -> None:
+    """Each model on `test` has a row, references and originals too."""
+    runs = pq.read_table(folder / "comparison_runs.parquet").to_pylist()
+    assert {each["method"] for each in runs} == {
+        *("retrained references", "doing nothing", "finetune", "w/o MixBlock")
+    }
+    assert all(0 <= each["acc/test_retain"] <= 100 for each in runs)
 
 
 def in_mlflow(home: Path) -> None:
@@ -138,7 +149,8 @@ def in_mlflow(home: Path) -> None:
     )
     assert len(trials) == 2
     names = {each.path for each in client.list_artifacts(parent.info.run_id)}
-    assert names == {"comparison.html", "comparison.parquet", "comparison.tex"}
+    files = {"comparison.html", "comparison.parquet", "comparison.tex"}
+    assert names == {*files, "comparison_runs.parquet"}
 
 
 def test_cells_share_all_but_their_place(tmp_path: Path) -> None:

@@ -1,53 +1,74 @@
-"""Ranks, tables and pages of a comparison, on invented results with known answers."""
+"""Groups, tables and pages of a comparison, on invented results with known answers."""
 
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from report.comparison import CellResult, best_so_far, rank_bounds, tables
-from report.comparison_page import latex, lines, markdown, verdict, write_comparison
+from report.comparison import Standing, Table, Values, best_so_far, tables
+from report.comparison_page import drawn, latex, lines, markdown, verdict, write_comparison
+from report.runs import NOTHING, RETRAINED, CellResult, run_rows
+
+ORIGINALS = 6
+WOBBLE = np.array([-0.5, 0.4, 0.1, -0.2, 0.3, -0.1])  # what originals have in common
 
 
-def distribution(values: list[float]) -> dict[str, Any]:
-    return {"mean": float(np.mean(values)), "values": values, "n": len(values), "sd": 1.0}
+def distribution(values: Sequence[float] | Values) -> dict[str, Any]:
+    found = [float(value) for value in values]
+    return {"mean": float(np.mean(found)), "values": found, "n": len(found), "sd": 1.0}
 
 
-def summary(gaps: list[float], default: float | None = 9.0) -> dict[str, Any]:
-    references = {
-        "acc/test": distribution([90.0, 91.0]),
-        "gap/avg": distribution([1.0, 2.0]),
-        "time/unlearn_s": distribution([10.0, 12.0]),
-    }
+def summary(accuracy: float, *, seeds: int = 1, originals: int = ORIGINALS) -> dict[str, Any]:
+    """Return a summary of a method with this accuracy; the references' mean is 90."""
+    noise = np.random.default_rng(round(10 * accuracy)).normal(0, 0.3, originals)
+    own = accuracy + WOBBLE[:originals] + noise - noise.mean() * (originals > 1)
+    values = np.concatenate([own + 0.05 * seed for seed in range(seeds)])
+    untouched = distribution(95 + WOBBLE[:originals])
+    count = len(values)
     spread = {
-        "seeds": len(gaps),
+        "seeds": count,
         "trial": 1,
-        "gap/avg": distribution(gaps),
-        "acc/test": distribution([88.0] * len(gaps)),
-        "z/acc/test": distribution([-2.0] * len(gaps)),
-        "time/unlearn_s": distribution([1.0] * len(gaps)),
-        "time/ratio_to_retrain": distribution([0.1] * len(gaps)),
+        "originals": [*range(originals)] * seeds,
+        "gap/avg": distribution(np.abs(values - 90)),
+        "acc/test": distribution(values),
+        "time/unlearn_s": distribution([1.0] * count),
+        "time/ratio_to_retrain": distribution([0.1] * count),
     }
     return {
         "objective": "gap/avg",
         "gap_metrics": ["acc/test"],
-        "references": references,
-        "original": {"gap/avg": 1.5, "acc/test": 92.0},
-        "default": None if default is None else {"gap/avg": default},
+        "references": {
+            "acc/test": distribution([89.8, 90.2, 90.0, 89.9, 90.1]),
+            "gap/avg": distribution([0.2, 0.2, 0.0, 0.1, 0.1]),
+            "time/unlearn_s": distribution([10.0, 12.0, 11.0, 11.0, 11.0]),
+        },
+        "original": {"acc/test": float(untouched["values"][0]), "gap/avg": 5.0},
+        "originals": {"acc/test": untouched},
+        "verdict": {"state": "undecided", "reasons": []},
+        "default": {"gap/avg": 9.0},
         "best": [{"trial": 1}],
         "spread": spread,
     }
 
 
+def old_summary(gaps: Sequence[float]) -> dict[str, Any]:
+    """Return a summary of an earlier version: one original, whose metrics are numbers."""
+    found = summary(88.0, seeds=len(gaps), originals=1)
+    del found["spread"]["originals"], found["originals"], found["verdict"]
+    found["spread"]["gap/avg"] = distribution(gaps)
+    return {**found, "original": {"gap/avg": 1.5, "acc/test": 92.0, "div/js": 0.1}}
+
+
 def result(method: str, seed: int = 0, **more: Any) -> CellResult:
     rows = [
-        {"trial": 1, "gap/avg": 4.0, "seconds": 3.0},
-        {"trial": 0, "gap/avg": 6.0, "seconds": 2.0},
-        {"trial": 2, "gap/avg": None, "seconds": 1.0},
-        {"trial": 3, "gap/avg": 5.0, "seconds": None},
+        {"trial": 1, "state": "complete", "gap/avg": 4.0, "seconds": 3.0},
+        {"trial": 0, "state": "pruned", "gap/avg": 6.0, "seconds": 2.0},
+        {"trial": 2, "state": "failed", "gap/avg": 0.5, "seconds": 1.0},
+        {"trial": 3, "state": "complete", "gap/avg": 5.0, "seconds": None},
     ]
     given = {"rows": rows, "study": f"s-{method}", **more}
     return CellResult(data="d", task="t", labels="aware", method=method, seed=seed, **given)
@@ -56,37 +77,73 @@ def result(method: str, seed: int = 0, **more: Any) -> CellResult:
 @pytest.fixture
 def results() -> list[CellResult]:
     return [
-        result("far", summary=summary([20.0, 21.0, 22.0])),
-        result("near", summary=summary([1.0, 1.2, 1.4])),
-        result("near", seed=1, summary=summary([1.6, 1.8], default=None)),
-        result("like near", summary=summary([1.1, 1.3, 1.9])),
         result("none", absent="n/a: needs labels", rows=[], study=""),
+        result("far", summary=summary(70.0)),
+        result("near", summary=summary(90.6, seeds=2)),
+        result("near", seed=1, summary=summary(90.7)),
+        result("like near", summary=summary(90.8)),
+        result("like the original", summary=summary(95.1)),
     ]
 
 
-def test_methods_are_ranked_by_mean_gap_over_all_searches(results: list[CellResult]) -> None:
+def standing(table: Table, method: str) -> Standing:
+    return next(each for each in table.standings if each.method == method)
+
+
+def test_methods_are_grouped_by_whether_they_are_told_apart(results: list[CellResult]) -> None:
     (table,) = tables(results)
-    assert [each.method for each in table.standings] == ["near", "like near", "far", "none"]
-    near, like, far, none = table.standings
-    assert near.gap == pytest.approx((1.0 + 1.2 + 1.4 + 1.6 + 1.8) / 5)
+    known = ["near", "like near", NOTHING, "like the original", "far"]
+    assert [each.method for each in table.standings] == [*known, "none"]
+    assert [each.group for each in table.standings] == ["a", "a", "b", "b", "c", ""]
+    near = standing(table, "near")
     assert near.searches == 2
-    assert near.default.tolist() == [9.0]
     assert near.cost == pytest.approx(6.0)
-    assert (near.rank, like.rank, far.rank, none.rank) == (1, 2, 3, None)
-    assert near.ranks == (1, 2) == like.ranks
-    assert far.ranks == (3, 3)
-    assert none.absent == "n/a: needs labels"
+    assert near.distance
+    assert near.distance.value == pytest.approx(0.65, abs=0.06)
+    assert near.distance.low < near.distance.value < near.distance.high
+    assert near.against_nothing
+    assert near.against_nothing.value == pytest.approx(0.65 - 5, abs=0.1)
+    assert near.against_nothing.p < 0.001
+    assert standing(table, "none").absent == "n/a: needs labels"
+    assert table.few == ""
 
 
-def test_bounds_of_ranks() -> None:
-    apart = [np.array([1.0, 1.1]), np.array([5.0, 5.1]), np.array([3.0, 3.1])]
-    assert rank_bounds(apart) == [(1, 1), (3, 3), (2, 2)]
-    alike = [np.array([1.0, 3.0, 2.0])] * 3
-    assert rank_bounds(alike) == [(1, 3)] * 3
-    assert rank_bounds([np.array([1.0]), np.array([1.0])]) == [(1, 1), (1, 1)]
+def test_without_five_originals_nothing_is_told_apart() -> None:
+    old = [
+        result("far", summary=old_summary([20.0, 21.0, 22.0])),
+        result("near", summary=old_summary([1.0, 1.2, 1.4])),
+    ]
+    (table,) = tables(old)
+    assert [each.group for each in table.standings] == ["", "", ""]
+    assert table.few == "Too few originals (1 original; 5 are needed): not told apart."
+    said = f"{table.few} Smallest distance to retraining: "
+    assert verdict(table).startswith(said)
+    assert "told apart from" not in verdict(table)
+    new = [result(name, summary=summary(90.5)) for name in ("new", "newer")]
+    (mixed,) = tables([*new, *old])
+    assert (
+        mixed.few
+        == "Too few originals, so not told apart from any: far (1), near (1), doing nothing (1)."
+    )
+    assert standing(mixed, "near").group == standing(mixed, "new").group
 
 
-def test_the_best_so_far_goes_by_trial_and_never_up() -> None:
+def test_runs_are_written_with_where_they_come_from(results: list[CellResult]) -> None:
+    rows = [*run_rows(results)]
+    near = [row for row in rows if (row["method"], row["seed"]) == ("near", 0)]
+    assert [(row["original"], row["fresh"]) for row in near] == [
+        *((original, fresh) for fresh in range(2) for original in range(ORIGINALS))
+    ]
+    assert near[7]["acc/test"] == pytest.approx(near[1]["acc/test"] + 0.05)
+    assert "gap/avg" not in near[0]
+    shared = [row["method"] for row in rows if row["seed"] is None]
+    assert shared == [RETRAINED] * 5 + [NOTHING] * ORIGINALS
+    assert [row["original"] for row in rows[:6]] == [None] * 5 + [0]
+    (old, *_) = run_rows([result("old", summary=old_summary([1.0, 2.0]))])
+    assert old["method"] == RETRAINED
+
+
+def test_the_best_so_far_goes_by_trial_and_leaves_out_failures() -> None:
     rows = result("x").rows
     assert best_so_far(rows, "gap/avg").tolist() == [6.0, 4.0, 4.0, 4.0]
     unknown = best_so_far([{"trial": 0, "gap/avg": None}, {"trial": 1, "gap/avg": 2.0}], "gap/avg")
@@ -97,11 +154,14 @@ def test_the_best_so_far_goes_by_trial_and_never_up() -> None:
 
 def test_the_verdict_says_what_cannot_be_told_apart(results: list[CellResult]) -> None:
     (table,) = tables(results)
+    near = table.known[0].distance
+    assert near
     assert verdict(table) == (
-        "Best: near, gap/avg 1.40 pp, not distinguishable from like near. Within the references' "
-        "own spread (at most 2.00 pp): near, like near. Doing nothing: 1.50 pp, already within "
-        "that spread."
+        f"Smallest distance to retraining: near (undecided), {near.value:.2f} pp, not told apart "
+        "from like near. Better than doing nothing: near, like near. Worse than doing nothing: far."
     )
+    (idle,) = tables([result("like the original", summary=summary(95.1))])
+    assert verdict(idle).endswith("No method is shown to be better than doing nothing.")
     (empty,) = tables([result("none", absent="to come", rows=[])])
     assert verdict(empty) == "No method has a result yet."
 
@@ -122,18 +182,21 @@ def test_latex_compiles_and_fits_on_the_page(results: list[CellResult], tmp_path
 
 def test_all_writings_hold_the_same_rows(results: list[CellResult], tmp_path: Path) -> None:
     (table,) = made = tables(results)
-    shown = lines(table)
-    assert [line.name for line in shown[:2]] == ["retrained references", "original, untouched"]
-    assert shown[2].cells[0] == "1 (1–2)"
-    assert shown[-1].cells[0] == "n/a"
-    assert {line.style for line in shown if line.name in ("near", "like near")} == {"within"}
-    assert "88.0 ± 0.0 (5), z −2.0" in shown[2].cells
+    shown = {line.name: line for line in lines(table)}
+    assert [*shown][:2] == [RETRAINED, "near"]
+    assert shown["near"].cells[0] == "a"
+    assert shown["none"].cells[0] == "n/a"
+    assert shown[NOTHING].style == "original"
+    assert (shown["near"].cells[-1], shown[NOTHING].cells[-1]) == ("undecided", "–")
+    assert shown["near"].cells[2].endswith(" (p < 0.001)")
+    assert any("(6), bias −20.0" in cell for cell in shown["far"].cells)
     text = markdown(made)
-    assert "| near | 1 (1–2) |" in text
+    assert "| near | a |" in text
     source = latex("a_b", made)
     assert r"a\_b: d, t, label-aware" in source
-    assert r"like near & 2 (1--2) &" in source
+    assert r"like near & a &" in source
     assert not set("–±−") & set(source)
+    assert drawn(table)
     write_comparison("a<b", made, results, tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert "a&lt;b" in page

@@ -185,7 +185,10 @@ def test_a_duel_shows_the_settings_that_differ() -> None:
     [
         ({"state": "won", "low": 0.1}, "Won: the candidate is better."),
         ({"state": "lost", "low": 0.1}, "not better by as much as the margin of 1.00 pp"),
-        ({"state": "open", "pairs": 1, "nights": 1}, "(no bounds yet) over 1 pair in 1 night."),
+        (
+            {"state": "open", "pairs": 1, "nights": 1},
+            "(no bounds before the second night) over 1 pair in 1 night.",
+        ),
     ],
 )
 def test_a_duel_in_words(duel: dict[str, Any], said: str) -> None:
@@ -218,6 +221,31 @@ def test_alarm_promotion_and_failed_trials_are_shown() -> None:
     assert "### Failures\n\n1 trial failed." in text
 
 
+def test_the_page_of_a_first_night_says_who_became_champion() -> None:
+    appointed = "s-1/4 is the champion: there was none; version 1 is champion"
+    text = markdown([night(0, experiment(appointed=appointed, promotion="none"))])
+    assert f"### Promotion\n\n{appointed}" in text
+    assert "Nothing was promoted" not in text
+
+
+@pytest.mark.parametrize(
+    ("promotion", "said"),
+    [
+        ("due", "The candidate has won; it is promoted when this night goes on."),
+        ("none", "Nothing was promoted: the candidate has won, but the plan does not promote."),
+    ],
+)
+def test_a_duel_that_is_won_and_its_promotion_agree(promotion: str, said: str) -> None:
+    won = {"mean": 2.0, "low": 1.0, "high": 3.0, "pairs": 15, "state": "won", "nights": 3}
+    assert said in markdown([night(0, experiment(duel=won, promotion=promotion))])
+
+
+def test_what_changed_is_said_of_the_night_before() -> None:
+    quiet = experiment(causes=[])
+    assert "There is no night before." in markdown([night(0, quiet)])
+    assert "No known change since the night before." in markdown([night(0), night(1, quiet)])
+
+
 # --- nights with few data --------------------------------------------------------------------
 
 
@@ -248,7 +276,9 @@ def test_a_first_night(tmp_path: Path) -> None:
     page = written([nothing()], tmp_path)
     assert "There are no gaps to draw yet." in page
     assert "<img" not in page
-    assert "nothing to compare with yet" in page
+    assert "no night to compare with yet" in page
+    assert "There is no night before." in page
+    assert "No known change" not in page
     assert "No candidate tonight." in page
     assert "none yet" in page
 
