@@ -14,6 +14,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from scipy import stats
 
+from mixunlearn.metrics.groups import holm
+
 LEAST = 3  # models of each kind; with fewer, their spread is not known
 LEVEL = 0.05  # error probability of each test
 POWER = 0.8  # with which the detectable bias is detected
@@ -66,16 +68,19 @@ def biases(unlearned: Values, retrained: Values, margins: Mapping[str, float]) -
     Raises:
         KeyError: a metric has a margin but no values.
     """
-    found = [_bias(name, unlearned[name], retrained[name], margins[name]) for name in margins]
+    found = [_bias(name, unlearned[name], retrained[name], margins) for name in margins]
     corrected = holm([bias.p for bias in found])
     return [_judged(replace(bias, p=p)) for bias, p in zip(found, corrected, strict=True)]
 
 
 def _bias(
-    metric: str, unlearned: Sequence[float], retrained: Sequence[float], margin: float
+    metric: str,
+    unlearned: Sequence[float],
+    retrained: Sequence[float],
+    margins: Mapping[str, float],
 ) -> Bias:
     y, r = np.asarray(unlearned, float), np.asarray(retrained, float)
-    value = float(y.mean() - r.mean())
+    value, margin = float(y.mean() - r.mean()), margins[metric]
     known = Bias(
         metric=metric,
         value=value,
@@ -100,7 +105,7 @@ def _bias(
         high=value + half,
         p=2 * float(stats.t.sf(abs(value) / error, freedom)),
         detectable=float(stats.t.ppf(1 - LEVEL / 2, freedom) + stats.t.ppf(POWER, freedom)) * error,
-        models=_models(value, margin, *variances),
+        models=_models(value, margin, *variances, more=min(len(y), len(r)), metrics=len(margins)),
     )
 
 
@@ -118,32 +123,23 @@ def _welch(variance_y: float, variance_r: float, y: Any, r: Any) -> tuple[Any, A
     return np.sqrt(total), total**2 / (of_y**2 / (y - 1) + of_r**2 / (r - 1))
 
 
-def _models(value: float, margin: float, variance_y: float, variance_r: float) -> int | None:
-    """Return how many models of each kind would decide."""
-    counts = np.arange(LEAST, MOST + 1)
+def _models(
+    value: float,
+    margin: float,
+    variance_y: float,
+    variance_r: float,
+    *,
+    more: int,
+    metrics: int,
+) -> int | None:
+    """Return how many models of each kind would decide: more than there are."""
+    counts = np.arange(more + 1, MOST + 1)
     error, freedom = _welch(variance_y, variance_r, counts, counts)
     equivalent = abs(value) + stats.t.ppf(1 - LEVEL, freedom) * error < margin
-    different = 2 * stats.t.sf(abs(value) / error, freedom) < LEVEL
+    # Holm's correction multiplies by the number of metrics at most.
+    different = 2 * stats.t.sf(abs(value) / error, freedom) < LEVEL / metrics
     decided = np.flatnonzero(equivalent | different)
     return int(counts[decided[0]]) if len(decided) else None
-
-
-def holm(ps: Sequence[float]) -> list[float]:
-    """Return corrected probabilities of several tests; those that are NaN stay so and do not count.
-
-    SciPy has no such correction; that of statsmodels collects all garbage at each call.
-
-    Args:
-        ps: in [0, 1], or NaN.
-
-    Source: Holm 1979, Scand. J. Stat. 6, 65-70.
-    """
-    p = np.asarray(ps, float)
-    known = np.flatnonzero(~np.isnan(p))
-    order = known[np.argsort(p[known], kind="stable")]
-    raised = p[order] * np.arange(len(order), 0, -1)
-    p[order] = np.minimum(np.maximum.accumulate(raised), 1)
-    return [float(value) for value in p]
 
 
 def _judged(bias: Bias) -> Bias:

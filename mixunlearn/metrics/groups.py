@@ -8,21 +8,21 @@ import numpy as np
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """Return p-values corrected for their number, so that all claims together err at one level.
+    """Return corrected probabilities of several tests; those that are NaN stay so and do not count.
 
-    Holm 1979 (Scand. J. Stat. 6(2), 65-70): the smallest of k is multiplied by k, the next by
-    k − 1, and so on; none is smaller than the one before it, and none exceeds 1.
+    SciPy has no such correction; that of statsmodels collects all garbage at each call.
 
     Args:
-        ps: p-values in [0, 1], in any order. NaN: this pair could not be tested; it stays NaN and
-            does not count.
+        ps: in [0, 1], or NaN.
+
+    Source: Holm 1979, Scand. J. Stat. 6, 65-70.
     """
-    known = np.array(ps, dtype=float)
-    tested = np.flatnonzero(~np.isnan(known))
-    order = tested[np.argsort(known[tested], kind="stable")]
-    factors = np.arange(len(order), 0, -1)
-    known[order] = np.minimum(1.0, np.maximum.accumulate(known[order] * factors))
-    return [float(p) for p in known]
+    p = np.array(ps, dtype=float)  # a copy
+    known = np.flatnonzero(~np.isnan(p))
+    order = known[np.argsort(p[known], kind="stable")]
+    raised = p[order] * np.arange(len(order), 0, -1)
+    p[order] = np.minimum(np.maximum.accumulate(raised), 1)
+    return [float(value) for value in p]
 
 
 def letters(names: Sequence[str], apart: Iterable[Collection[str]]) -> dict[str, str]:
