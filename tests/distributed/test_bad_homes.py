@@ -56,7 +56,7 @@ NIGHTS = [
     night(b"\xff\x00", ""),
     night("[" * 100_000, ""),
     night('{"schema": "x"}', ""),
-    night('{"schema": 99}', "schema 99; this version reads up to 3"),
+    night('{"schema": 99}', "schema 99; this version reads up to 4"),
     night('{"schema": 2, "experiments": 3}', ""),
     night('{"schema": 2, "experiments": [3]}', ""),
     night('{"schema": 3, "plan": "plan", "date": "2027-11-02"}', "it is the record of 2027-11-02"),

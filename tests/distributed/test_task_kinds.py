@@ -5,17 +5,19 @@ import importlib
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ray import cloudpickle
 
 from distributed.config import experiment, read
 from distributed.config import tasks as config_tasks
 from distributed.config.read import make_experiment
 from distributed.plan.make import make_plan
-from distributed.plan.plan import Plan, resolved
+from distributed.plan.plan import Plan
 from distributed.study.trials_table import read_trials
 from mixunlearn.evaluation import evaluation_set
 from mixunlearn.plugins import extended
@@ -42,9 +44,11 @@ def planned(home: Path, task: dict[str, Any]) -> Plan:
 def shown(plan: Plan) -> list[object]:
     """Return what users and MLflow see of a task."""
     judged = [evaluation_set(plan.dataset, plan.splits, phase) for phase in ("val", "test")]
+    later: Any = {"margins": True, "references": {"originals"}}  # keys that came after the pins
+    content = plan.experiment.model_dump(exclude=later)
     return [
-        resolved(plan.experiment),
-        plan.experiment.model_dump_json(),
+        yaml.safe_dump(content, sort_keys=False, allow_unicode=True),
+        plan.experiment.model_dump_json(exclude=later),
         plan.forget_set,
         plan.references.val_metrics,
         [[images.gap_metrics, list(images.resolution().items())] for images in judged],
@@ -53,7 +57,7 @@ def shown(plan: Plan) -> list[object]:
 
 def found(plan: Plan) -> tuple[str, str, str, str, str]:
     """Return the key of the study, its splits, their rows, its models, and what is shown."""
-    splits, bank = plan.splits, plan.references
+    splits, bank = plan.splits, replace(plan.references, originals=1)
     rows = [getattr(splits, name).tolist() for name in ROWS]
     entries = [list(entry) for member in bank.members for entry in bank._entries(member)]
     shown_text = hashlib.sha256(repr(shown(plan)).encode()).hexdigest()[:8]
