@@ -1,5 +1,6 @@
 """Where the record of a study is kept."""
 
+import os
 from pathlib import Path
 
 import psutil
@@ -9,6 +10,7 @@ from distributed.runtime.text import require_whole
 from distributed.study.folder import StudyFolder
 from mixunlearn.errors import InputError
 
+LONGEST_PATH = 503  # bytes: SQLite's 511, without "-journal"
 FILE_RECORDS = ("sqlite", "journal")
 NETWORK = (  # how the types of network file systems begin
     "nfs",
@@ -34,7 +36,7 @@ def record_address(study: str | None, folder: Path) -> str:
 
     Raises:
         InputError: a part of the address was not saved; or it is SQLite on a network file system,
-            where its file locks do not work reliably.
+            where its file locks do not work reliably, or under a path that is too long for it.
     """
     # Resolved: the home may be a link to a network file system.
     files = StudyFolder(path=folder.resolve())
@@ -50,7 +52,17 @@ def record_address(study: str | None, folder: Path) -> str:
     # An existing SQLite file is kept: the folder was moved there, or made by an older version.
     if network and not path.exists():
         return f"journal:///{files.journal}"
+    _require_short(study, path.resolve())
     return sqlite_address(path.resolve())
+
+
+def _require_short(study: str | None, path: Path) -> None:
+    """Check that SQLite can open a file: it would only say "unable to open database file"."""
+    length = len(os.fsencode(path))
+    if length > LONGEST_PATH:
+        what = f"{length} bytes for the path of {path.name}; SQLite takes at most {LONGEST_PATH}"
+        key, value = ("storage.study", study) if study else ("--home", str(path.parents[2]))
+        raise InputError(key, value, f"{what}; choose a shorter path")
 
 
 def filesystem_of(path: Path) -> str:

@@ -1,5 +1,8 @@
 """Where a study is kept: file systems, old studies of the same name, checkpoints, disk."""
 
+import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -54,6 +57,27 @@ def test_on_a_network_file_system_it_is_a_journal_and_sqlite_is_refused(
     with pytest.raises(InputError, match=r"storage.study = .*not safe on a network file system"):
         record_address(f"sqlite:///{tmp_path}/study.db", tmp_path)
     assert record_address("postgresql://me@host/db", tmp_path) == "postgresql://me@host/db"
+
+
+@pytest.mark.parametrize("longer", [0, 1])
+def test_a_path_that_is_too_long_for_sqlite_is_named_before_anything_runs(
+    tmp_path: Path, longer: int
+) -> None:
+    home = tmp_path / "é"
+    while len(str(home)) < 400:
+        home /= "x" * 40
+    short = home / "studies" / "s" / "study.db"
+    folder = home / "studies" / ("s" * (504 + longer - len(os.fsencode(short))))
+    database = folder / "study.db"
+    assert len(os.fsencode(database)) == 503 + longer
+    folder.mkdir(parents=True)
+    if longer:
+        with pytest.raises(InputError, match=r"--home = .*: 504 bytes for the path of study.db; "):
+            record_address(None, folder)
+        return
+    record_address(None, folder)
+    with closing(sqlite3.connect(database)) as connection:  # SQLite agrees
+        connection.execute("CREATE TABLE t (a)")
 
 
 def test_a_hidden_password_is_left_to_libpq(tmp_path: Path) -> None:
