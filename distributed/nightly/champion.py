@@ -22,6 +22,7 @@ from distributed.tracking.registration import Alias, find_alias
 from distributed.tracking.server import read_run
 from distributed.tracking.tags import STEP, STUDY, TRIAL
 from mixunlearn.errors import InputError, MixUnlearnError
+from mixunlearn.evidence.verdict import UNDECIDED
 
 
 def current_champion(
@@ -176,4 +177,7 @@ def _crowned(
 ) -> dict[str, Any]:
     """Return a study's summary with a trial as the best one, as the night measured it."""
     again = {"trial": row["trial"], "seeds": len(found.rival_gaps), **found.rival_metrics}
-    return {**summary, "best": [trial], "spread": again}
+    # The summary's own verdict is about another trial.
+    reason = "its nights have chosen it, from one original: how originals vary is unknown"
+    verdict = {"state": UNDECIDED, "reasons": [reason]}
+    return {**summary, "best": [trial], "spread": again, "verdict": verdict}
