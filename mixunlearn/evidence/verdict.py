@@ -98,7 +98,7 @@ def kind_of(metric: str) -> Kind:
     """Return what a metric shows: forgetting, an attack's success, or utility."""
     if metric.startswith("mia/"):
         return "attack"
-    utility = metric.startswith("acc/") and not metric.endswith("forget")
+    utility = metric.startswith("acc/") and "forget" not in metric
     return "utility" if utility else "forgetting"
 
 

@@ -111,7 +111,8 @@ def test_it_is_plain_data_without_numbers_that_json_lacks() -> None:
         ("acc/test", "utility"),
         ("acc/train_retain", "utility"),
         ("mia/asr", "attack"),
-        ("backdoor/asr", "forgetting"),
+        ("acc/train_forget_clean", "forgetting"),
+        ("backdoor/success", "forgetting"),
     ],
 )
 def test_kinds_of_metrics(metric: str, kind: str) -> None:
