@@ -4,7 +4,8 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 
 import torch
@@ -48,6 +49,15 @@ def publish(
     say(f"{name}: {ratio:.3f}, target {target}: {'met' if met else 'missed'}")
     result = {"benchmark": name, "ratio": round(ratio, 4), "target": target, "met": met}
     print(json.dumps({**result, **spread(ratios), **measured, "machine": machine()}), flush=True)
+
+
+def timed(call: Callable[[], object], device: torch.device) -> float:
+    """Return the seconds that a call takes, including the work of a GPU."""
+    start = time.perf_counter()
+    call()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
 
 
 def machine() -> Mapping[str, object]:

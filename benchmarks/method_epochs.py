@@ -6,13 +6,12 @@ Methods and plain training alternate in one process, on one thread, so that all 
 conditions.
 """
 
-import time
 from statistics import median
 
 import numpy as np
 import torch
 
-from benchmarks import publish, say, spread
+from benchmarks import publish, say, spread, timed
 from mixunlearn.data.batches import Samples
 from mixunlearn.inference import predict
 from mixunlearn.methods import METHODS, Context
@@ -102,16 +101,6 @@ def problem(device: torch.device) -> Context:
         forgotten=(0,),
         seed=0,
     )
-
-
-def timed(call: object, device: torch.device) -> float:
-    """Return the seconds that a call takes, including the work of a GPU."""
-    assert callable(call)
-    start = time.perf_counter()
-    call()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

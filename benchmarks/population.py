@@ -6,14 +6,12 @@ conditions.
 """
 
 import os
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 
 import torch
 
-from benchmarks import publish, say, spread
+from benchmarks import publish, say, spread, timed
 from mixunlearn.data.batches import Samples
 from mixunlearn.population import train_epoch
 from mixunlearn.problem import Architecture
@@ -115,15 +113,6 @@ def training(case: Case, seed: int, device: torch.device) -> Training:
     )
     recipe = Recipe(epochs=1 + case.repetitions, batch=BATCH)
     return Training(architecture.build(seed).to(device), samples, recipe, seed)
-
-
-def timed(epoch: Callable[[], object], device: torch.device) -> float:
-    """Return the seconds of an epoch, including the work of a GPU."""
-    start = time.perf_counter()
-    epoch()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from mixunlearn.plain import finite
 from report.notation import difference, mean_and_sd, score, three_digits, unit
 
 FAR = 3.0  # a metric that is farther from the references' mean, in their sd, is mentioned
-ENOUGH = 5  # references; the sd of fewer is too uncertain to be a unit
+ENOUGH = 5  # models; the sd of fewer is too uncertain to be a unit
 # Shown after the metrics that make up the average gap, if a summary has them.
 BESIDE = ("div/js", "gap/avg", "time/unlearn_s", "time/ratio_to_retrain")
 NONE_SUCCEEDED = "No trial has a result."

@@ -22,7 +22,7 @@ from distributed.tracking.registration import Alias, find_alias
 from distributed.tracking.server import read_run
 from distributed.tracking.tags import STEP, STUDY, TRIAL
 from mixunlearn.errors import InputError, MixUnlearnError
-from mixunlearn.evidence.verdict import UNDECIDED
+from mixunlearn.evidence.verdict import UNDECIDED, Verdict
 
 
 def current_champion(
@@ -179,5 +179,5 @@ def _crowned(
     again = {"trial": row["trial"], "seeds": len(found.rival_gaps), **found.rival_metrics}
     # The summary's own verdict is about another trial.
     reason = "its nights have chosen it, from one original: how originals vary is unknown"
-    verdict = {"state": UNDECIDED, "reasons": [reason]}
-    return {**summary, "best": [trial], "spread": again, "verdict": verdict}
+    verdict = Verdict(state=UNDECIDED, reasons=[reason], biases=[], improvements=[])
+    return {**summary, "best": [trial], "spread": again, "verdict": verdict.as_plain()}

@@ -157,6 +157,10 @@ class Plan:
         """Return how often the winner unlearns again, under fresh seeds: from each original."""
         return max(self.experiment.search.report_seeds, self.originals)
 
+    def original_of(self, fresh_run: int) -> int:
+        """Return the number of the original that a fresh run unlearns: each in turn."""
+        return fresh_run % self.originals
+
     @property
     def trials(self) -> int:
         """Return the total number of trials; a method without hyperparameters needs one."""

@@ -29,7 +29,7 @@ from mixunlearn.trial import Trial
 from mixunlearn.trial_names import trial_name
 from mixunlearn.wording import counted
 from report.report_data import Axis, Importance, Mixtures, ReportData, Share
-from report.verdict import FAR, has_scores
+from report.verdict import ENOUGH, FAR, has_scores
 from search_spaces import Choice
 from search_spaces.space import AnyParameter
 from trainables.checkpoint import identity, latest
@@ -37,7 +37,7 @@ from trainables.checkpoint import identity, latest
 USUAL_HOME = Path("runs")
 PER_PARAMETER = 10  # trials for each hyperparameter; with fewer, importances are mostly chance
 PAIRS, MANY = 6, 512  # number of pairs that are shown, and over which masks are averaged
-FEW_MODELS, FEW_IMAGES = 5, 100
+FEW_IMAGES = 100
 
 
 def make_report_data(plan: Plan, study: Study, summary: Mapping[str, Any]) -> ReportData:
@@ -265,7 +265,7 @@ def _resume(plan: Plan) -> str:
 def _warnings(plan: Plan, summary: Mapping[str, Any]) -> Iterator[str]:
     """Yield reasons to be careful with the verdict."""
     for count, what in ((plan.originals, "original"), (plan.references.references, "reference")):
-        if count < FEW_MODELS:
+        if count < ENOUGH:
             yield f"Only {counted(count, what)}: how models vary is uncertain, so is the verdict."
     # `val` and `test` measure on one half of the forget set each.
     images = len(plan.splits.forget_N) // 2

@@ -53,7 +53,7 @@ def summarise(
         "originals": _originals(originals),
         "default": default and {**examined["default"].record["metrics"], "trial": default["trial"]},
         "best": [trial_summary(plan, row, examined) for row in best],
-        "spread": best and {"trial": best[0]["trial"], **_spread(spread, plan.originals)},
+        "spread": best and {"trial": best[0]["trial"], **_spread(plan, spread)},
         "verdict": best and verdict(plan, spread, originals, evaluator.references).as_plain(),
         "trials": {
             state: Counter(row["state"] for row in rows)[state]
@@ -74,15 +74,17 @@ def verdict(
 
     Args:
         plan: plan of the sweep.
-        spread: metrics of the fresh runs; run i unlearned original i modulo their number.
+        spread: metrics of the fresh runs, in order.
         originals: evaluations of the untouched originals.
         references: the retrained references.
     """
-    count = len(originals)
+    by_original: list[list[Mapping[str, float]]] = [[] for _ in originals]
+    for index, run in enumerate(spread):
+        by_original[plan.original_of(index)].append(run)
     return judge(
         # Runs of one original are not independent: their mean counts.
         {
-            name: [float(np.mean([run[name] for run in spread[i::count]])) for i in range(count)]
+            name: [float(np.mean([run[name] for run in runs])) for runs in by_original]
             for name in plan.margins
         },
         {name: [each.metrics[name] for each in originals] for name in plan.margins},
@@ -140,9 +142,9 @@ def trial_summary(plan: Plan, row: Row, examined: Mapping[str, Entry]) -> dict[s
     }
 
 
-def _spread(metrics: Sequence[Mapping[str, float]], originals: int) -> dict[str, Any]:
+def _spread(plan: Plan, metrics: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     return {
         "seeds": len(metrics),
-        "originals": [index % originals for index in range(len(metrics))],
+        "originals": [plan.original_of(index) for index in range(len(metrics))],
         **{name: distribution([one[name] for one in metrics]) for name in metrics[0]},
     }

@@ -132,14 +132,15 @@ def _train_missing(plan: Plan, session: Session) -> Plan:
 
 
 def _run_missing(plan: Plan, study: Study, callback: TrialCallback, session: Session) -> Plan:
-    """Run the missing trials, if there are any; then the store has all models again."""
+    """Run the missing trials, if there are any; the store then has all models, as before."""
     if callback.count.total > callback.count.done:
         plan = session.connect(plan, "starting the trials")
         # Only here: a command that runs no trials must not change what is said about them.
         write_json(environment(), plan.study_folder.environment)
         search(plan, study, plan.problem(), callback, session)
-    # Again: somebody may have removed models from the store meanwhile.
-    return _train_missing(plan, session)
+        # Again: somebody may have removed models from the store meanwhile.
+        plan = _train_missing(plan, session)
+    return plan
 
 
 def _report(

@@ -133,8 +133,7 @@ def test_tasks(plan: Plan, study: Study, rows: Sequence[Row]) -> dict[str, TestT
         tasks["default"] = trial_task(study, default, plan.epochs)
     if best:
         for index in range(plan.fresh_runs):
-            original = index % plan.originals
-            tasks[f"{FRESH}{index}"] = _fresh(study, best[0], index, original)
+            tasks[f"{FRESH}{index}"] = _fresh(study, best[0], index, plan.original_of(index))
     return tasks
 
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mixunlearn.evidence.logit_margins import LogitMargins
+from mixunlearn.evidence.logit_margins import LogitMargins, require_models
 
 Array = npt.NDArray[np.float64]
 
@@ -65,11 +65,7 @@ def forgetting(unlearned_UN: LogitMargins, retrained_RN: LogitMargins, seed: int
     Raises:
         ValueError: fewer than 3 models of a kind, no example, or a margin that is not finite.
     """
-    for kind, found in (("unlearned", unlearned_UN), ("retrained", retrained_RN)):
-        if len(found) < FEWEST:
-            raise ValueError(f"{len(found)} {kind} models; {FEWEST} or more are needed")
-        if not found.size or not np.isfinite(found).all():
-            raise ValueError(f"margins of {kind} models must be finite, and of at least one image")
+    require_models(unlearned_UN, retrained_RN, FEWEST)
     epsilon_N = epsilons(unlearned_UN, retrained_RN)
     models = min(len(unlearned_UN), len(retrained_RN))
     spread = float(retrained_RN.std(axis=0, ddof=1).mean())

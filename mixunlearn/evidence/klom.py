@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from mixunlearn.evidence.logit_margins import LIMIT, LogitMargins
+from mixunlearn.evidence.logit_margins import LIMIT, LogitMargins, require_models
 
 FEWEST = 64  # models of each kind: with fewer, 20 bins are mostly empty and noise looks like leak
 BINS = 20  # as in the authors' code, between the smallest and the largest margin of an example
@@ -54,8 +54,7 @@ def klom(unlearned_UN: LogitMargins, retrained_RN: LogitMargins) -> Klom:
     for kind, part in (("unlearned", unlearned_UN), ("retrained", retrained_RN)):
         if len(part) < FEWEST:
             raise ValueError(f"KLoM needs {FEWEST} {kind} models or more, not {len(part)}")
-        if not part.size or not np.isfinite(part).all():
-            raise ValueError(f"margins of {kind} models must be finite, and of at least one image")
+    require_models(unlearned_UN, retrained_RN, FEWEST)
     found = _mean_and_p95(unlearned_UN, retrained_RN)
     floor = _mean_and_p95(retrained_RN[::2], retrained_RN[1::2])
     rng = np.random.default_rng(0)

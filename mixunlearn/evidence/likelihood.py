@@ -30,7 +30,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, special, stats
 
-from mixunlearn.evidence.logit_margins import LogitMargins
+from mixunlearn.evidence.logit_margins import LogitMargins, require_models
 
 Array = npt.NDArray[np.float64]
 
@@ -89,7 +89,7 @@ def likelihood_ratios(sample: Sample, *, pooled: bool = False) -> Scores:
         ValueError: fewer than 3 models of a kind, no example, or a margin that is not finite.
     """
     unlearned_UN, retrained_RN = sample.unlearned_UN, sample.retrained_RN
-    _check(sample)
+    require_models(sample.unlearned_UN, sample.retrained_RN, FEWEST)
     fit_U, fit_R = _left_out(unlearned_UN, pooled), _left_out(retrained_RN, pooled)
     by_U_of_r = fit_U.each_of(retrained_RN)  # (U, R, N)
     by_R_of_u = fit_R.each_of(unlearned_UN).swapaxes(0, 1)
@@ -180,14 +180,6 @@ class _Fit:
                 self.scale_MN[:, None],
             )
         )
-
-
-def _check(sample: Sample) -> None:
-    for kind, found in (("unlearned", sample.unlearned_UN), ("retrained", sample.retrained_RN)):
-        if len(found) < FEWEST:
-            raise ValueError(f"{len(found)} {kind} models; {FEWEST} or more are needed")
-        if not found.size or not np.isfinite(found).all():
-            raise ValueError(f"margins of {kind} models must be finite, and of at least one image")
 
 
 def _left_out(margins_MN: LogitMargins, pooled: bool) -> _Fit:

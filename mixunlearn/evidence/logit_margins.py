@@ -45,6 +45,24 @@ def logit_margins(
     return np.asarray(np.clip(odds_MN, -LIMIT, LIMIT))
 
 
+def require_models(unlearned_UN: LogitMargins, retrained_RN: LogitMargins, fewest: int) -> None:
+    """Check that there are enough models of both kinds, with finite margins.
+
+    Args:
+        unlearned_UN: margins under unlearned models.
+        retrained_RN: margins under retrained models.
+        fewest: number of models of each kind that are needed.
+
+    Raises:
+        ValueError: too few models of a kind, no example, or a margin that is not finite.
+    """
+    for kind, found in (("unlearned", unlearned_UN), ("retrained", retrained_RN)):
+        if len(found) < fewest:
+            raise ValueError(f"{len(found)} {kind} models; {fewest} or more are needed")
+        if not found.size or not np.isfinite(found).all():
+            raise ValueError(f"margins of {kind} models must be finite, and of at least one image")
+
+
 def packed(margins_MN: LogitMargins) -> npt.NDArray[np.float16]:
     """Return margins as they are stored: float16, a quarter of the memory.
 

@@ -49,7 +49,8 @@ class Verdict:
         state: one of `STATES`.
         reasons: three sentences: the metrics, doing nothing, the cost.
         biases: one for each metric.
-        improvements: forgetting, attack, average; empty with fewer than three originals.
+        improvements: forgetting, attack, average in this order; empty with fewer than three
+            originals.
     """
 
     state: str
@@ -146,21 +147,17 @@ def _state(found: Sequence[Bias], improvements: Sequence[Improvement]) -> str:
         return EQUIVALENT if better else NO_BETTER
     if any(bias.state == "different" for bias in found):
         return BETTER if better else NO_BETTER
-    (average,) = (each for each in improvements if each.kind == "average")
-    return NO_BETTER if average.mean <= 0 else UNDECIDED
+    return NO_BETTER if improvements[-1].mean <= 0 else UNDECIDED
 
 
 def _is_better(improvements: Sequence[Improvement]) -> bool:
     """Return whether the average has improved, and neither forgetting nor attack is worse."""
-    by_kind = {each.kind: each for each in improvements}
-    return by_kind["average"].p_better < LEVEL and not any(
-        each.p_worse < LEVEL for each in improvements
-    )
+    worse = any(each.p_worse < LEVEL for each in improvements)
+    return improvements[-1].p_better < LEVEL and not worse
 
 
 def _of_metrics(found: Sequence[Bias]) -> str:
-    few = [bias for bias in found if bias.state == "unknown"]
-    if few:
+    if any(bias.state == "unknown" for bias in found):
         return f"the spread is unknown: {LEAST} originals and {LEAST} references are needed"
     worst = max(found, key=lambda bias: max(abs(bias.low), abs(bias.high)) / bias.margin)
     inside = sum(bias.state == "equivalent" for bias in found)
@@ -181,30 +178,26 @@ def _signed(bias: Bias) -> str:
 
 def _needed(undecided: Sequence[Bias]) -> str:
     """Return how many models would decide."""
-    numbers = [bias.models for bias in undecided]
-    if any(number is None for number in numbers):
+    numbers = [bias.models for bias in undecided if bias.models]
+    if len(numbers) < len(undecided):
         return "no practical number of models would decide"
-    return f"about {max(number or 0 for number in numbers)} originals and references would decide"
+    return f"about {max(numbers)} originals and references would decide"
 
 
 def _of_doing_nothing(improvements: Sequence[Improvement]) -> str:
     if not improvements:
         return "whether it is better than doing nothing is unknown"
-    parts = [f"{each.kind} {_direction(each)}" for each in improvements if each.kind != "average"]
-    (average,) = (each for each in improvements if each.kind == "average")
+    *parts, average = improvements
     text = f"against doing nothing, the distance to retraining is {_direction(average)}"
-    return f"{text} ({', '.join(parts)})" if parts else text
+    named = ", ".join(f"{each.kind} {_direction(each)}" for each in parts)
+    return f"{text} ({named})" if named else text
 
 
 def _direction(each: Improvement) -> str:
-    word = (
-        "smaller"
-        if each.p_better < LEVEL
-        else "larger"
-        if each.p_worse < LEVEL
-        else "not told apart"
-    )
-    return f"{word} by {abs(each.mean):.2f} margins" if word != "not told apart" else word
+    if min(each.p_better, each.p_worse) >= LEVEL:
+        return "not told apart"
+    word = "smaller" if each.p_better < LEVEL else "larger"
+    return f"{word} by {abs(each.mean):.2f} margins"
 
 
 def _of_cost(cost: float) -> str:
