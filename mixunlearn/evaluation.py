@@ -17,7 +17,7 @@ from mixunlearn.data.labelled import LabelledImages
 from mixunlearn.inference import predict
 from mixunlearn.metrics.accuracy import accuracy
 from mixunlearn.metrics.gap import Evaluation, ReferenceSet
-from mixunlearn.metrics.membership import attack_success
+from mixunlearn.metrics.membership import Probabilities, attack_success
 from mixunlearn.models import StagedModel
 from mixunlearn.models.finite import require_finite
 from mixunlearn.signature import seed_for
@@ -28,6 +28,21 @@ Phase = Literal["val", "test"]
 
 VERSION = 1  # increase it when a metric changes: stored evaluations are then computed again
 TUNING_LIMIT = 1000  # images of each kind that a search evaluates after each epoch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """A model's softmax outputs on the images of a phase, float32.
+
+    Args:
+        retain_NK, forget_NK, held_out_NK: on these images.
+        own: on the images of each of the task's measures that has some.
+    """
+
+    retain_NK: Probabilities
+    forget_NK: Probabilities
+    held_out_NK: Probabilities
+    own: Sequence[Probabilities]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +91,14 @@ class EvaluationSet:
         Raises:
             DivergedError: a weight or an output of the model is not finite.
         """
+        return self.measure(self.outputs(model))
+
+    def outputs(self, model: StagedModel) -> Outputs:
+        """Return the outputs of a model, from one pass over all images.
+
+        Raises:
+            DivergedError: a weight or an output of the model is not finite.
+        """
         require_finite(model)
         parts = (self.retain, self.forget, self.held_out)
         own = [measure.images_NCHW() for measure in self.measures if measure.images_NCHW]
@@ -84,13 +107,18 @@ class EvaluationSet:
         images = torch.from_numpy(np.concatenate(sets))
         probs_NK = predict(model, images.to(device))[0].cpu().numpy()
         ends = np.cumsum([len(images_NCHW) for images_NCHW in sets])[:-1]
-        retain, forget, held_out, *outputs = np.split(probs_NK, ends)
+        retain, forget, held_out, *own_outputs = np.split(probs_NK, ends)
+        return Outputs(retain_NK=retain, forget_NK=forget, held_out_NK=held_out, own=own_outputs)
+
+    def measure(self, outputs: Outputs) -> Evaluation:
+        """Return the metrics of a model from its outputs."""
+        retain, forget, held_out = outputs.retain_NK, outputs.forget_NK, outputs.held_out_NK
         metrics = {
             "acc/train_retain": accuracy(retain, self.retain.labels_N),
             "acc/train_forget": accuracy(forget, self.forget.labels_N),
             **self._held_out(held_out),
             "mia/asr": attack_success(retain, forget, held_out, self.seed),
-            **self._of_task(forget, iter(outputs)),
+            **self._of_task(forget, iter(outputs.own)),
         }
         return Evaluation(metrics=metrics, forget_probs_NK=forget)
 

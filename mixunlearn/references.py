@@ -66,6 +66,7 @@ class ReferenceStore:
         command: the command that fills the reference store, for error messages.
         pretrained: weights that all models start from; `None` means from scratch.
         margins: declared margins by metric or group; see `mixunlearn.metrics.table.margins`.
+        first: seed of the first original and the first reference.
     """
 
     store: Store
@@ -79,6 +80,7 @@ class ReferenceStore:
     command: str = "ReferenceStore.fill()"
     pretrained: Pretrained | None = None
     margins: Mapping[str, float] = field(default_factory=dict)
+    first: int = 0
 
     @property
     def original(self) -> Member:
@@ -88,13 +90,17 @@ class ReferenceStore:
     @property
     def all_originals(self) -> list[Member]:
         """Return the originals: equal except for their seeds."""
-        return [Member(role="original", seed=seed) for seed in range(self.originals)]
+        return [Member(role="original", seed=self.first + n) for n in range(self.originals)]
+
+    @property
+    def all_references(self) -> list[Member]:
+        """Return the references: equal except for their seeds."""
+        return [Member(role="reference", seed=self.first + n) for n in range(self.references)]
 
     @property
     def members(self) -> list[Member]:
         """Return the originals and the references."""
-        seeds = range(self.references)
-        return [*self.all_originals, *(Member(role="reference", seed=seed) for seed in seeds)]
+        return [*self.all_originals, *self.all_references]
 
     @property
     def val_metrics(self) -> tuple[str, ...]:
@@ -221,12 +227,11 @@ class ReferenceStore:
             InputError: a reference is useless.
         """
         images = evaluation_set(self.dataset, self.splits, phase)
-        references = [member for member in self.members if member.role == "reference"]
         return Evaluator(
             images=images,
             references=ReferenceSet(
-                evaluations=[self.evaluation(member, phase) for member in references],
-                seconds=[self.seconds(member) for member in references],
+                evaluations=[self.evaluation(member, phase) for member in self.all_references],
+                seconds=[self.seconds(member) for member in self.all_references],
                 gap_metrics=images.gap_metrics,
                 resolution=images.resolution(),
                 margins=margins(images.gap_metrics, self.margins),

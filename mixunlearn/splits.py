@@ -4,7 +4,7 @@ Shapes: N row ids of a data set.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 
 import numpy as np
@@ -111,6 +111,39 @@ def make_splits(
         task=checked,
         # `int`, because JSON cannot hold NumPy's integers.
         key=signature([dataset.digest, checked.content(), int(seed), limits]),
+    )
+
+
+def other_splits(dataset: Dataset, splits: Splits, number: int, *, seed: int = 0) -> Splits:
+    """Return the same parts with another forget set, which shares no image with the first.
+
+    So models trained on all training images serve for both, unless the task changes images.
+
+    Args:
+        dataset: the unchanged images of the source.
+        splits: of the first forget set.
+        number: which other forget set of the task's kind, from 1.
+        seed: the seed of the first splits.
+
+    Raises:
+        InputError: there is no such forget set.
+    """
+    train = np.sort(np.concatenate((splits.forget_N, splits.retain_N)))
+    task = splits.task.another(dataset, train, number)
+    forget = np.sort(task.forget(dataset, train, seed))
+    if np.isin(forget, splits.forget_N).any():  # a kind of task that ignores the draw
+        remedy = "its forget set is always the same, there is no other one of this kind"
+        raise InputError("task.kind", task.kind, remedy)
+    retain = np.setdiff1d(train, forget, assume_unique=True)
+    return replace(
+        splits,
+        forget_N=forget,
+        retain_N=retain,
+        truth_N=dataset.labels_N[forget],
+        known_N=np.sort(task.known(dataset, retain, seed)),
+        task=task,
+        # With the first one's key: data, seed and limit are the same.
+        key=signature([splits.key, task.content(), number]),
     )
 
 

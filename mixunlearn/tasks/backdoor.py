@@ -14,7 +14,7 @@ from mixunlearn.data.labelled import Images, LabelledImages, Rows
 from mixunlearn.errors import InputError
 from mixunlearn.tasks.base import Measure, Task
 from mixunlearn.tasks.corruption import replaced, without_wrong_labels
-from mixunlearn.tasks.draws import share, shuffled
+from mixunlearn.tasks.draws import drawn, share
 from mixunlearn.tasks.keys import Fraction, OneClass, Side
 from mixunlearn.tasks.wording import share_in_words
 
@@ -52,7 +52,7 @@ class BackdoorTask(Task):
             remedy = "every training image is of this class: name another, or use more images"
             raise InputError("task.target", self.target, remedy)
         count = share(self.fraction, pool_N)
-        return shuffled(pool_N, dataset, self.content(), seed)[:count]
+        return drawn(self, pool_N, count, dataset, seed)
 
     def corrupted(self, dataset: Dataset, forget_N: Rows, key: str) -> Dataset:
         """Return the data set with the trigger and the target's label on the images of D_f."""

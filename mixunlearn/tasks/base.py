@@ -5,7 +5,7 @@ Shape suffixes: N samples, C channels, H W pixels.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Self, get_type_hints
 
 from mixunlearn.data.arrow import Dataset
@@ -44,11 +44,13 @@ class Task(ABC):
 
     Args:
         kind: its name in `TASKS`.
+        draw: number of the forget set among those that a draw gives; users write the first, 0.
     """
 
     metrics: ClassVar[tuple[str, ...]] = ()
 
     kind: str
+    draw: int = 0
 
     # What users write
 
@@ -142,6 +144,21 @@ class Task(ABC):
             InputError: there is nothing to forget.
         """
 
+    def another(self, dataset: Dataset, train_N: Rows, number: int) -> Self:
+        """Return the task of another forget set of this kind and size.
+
+        Override this if `forget` draws nothing.
+
+        Args:
+            dataset: the unchanged images of the source.
+            train_N: the rows of all training images, sorted.
+            number: which one, from 1.
+
+        Raises:
+            InputError: there is none, or not so many.
+        """
+        return replace(self, draw=number)
+
     def known(self, dataset: Dataset, retain_N: Rows, seed: int) -> Rows:
         """Return the rows of D_r whose labels methods may see, in any order.
 
@@ -205,4 +222,7 @@ class Task(ABC):
         """Return plain data that identifies the task, for keys and seeds."""
         # The first kinds of tasks always had both names; their splits must keep their keys.
         first: dict[str, object] = {"classes": None, "fraction": None}
-        return first | {name: value for name, value in asdict(self).items() if value is not None}
+        content = {name: value for name, value in asdict(self).items() if value is not None}
+        if not self.draw:  # older versions had no draws
+            del content["draw"]
+        return first | content

@@ -7,7 +7,7 @@ from typing import Annotated
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.labelled import Rows
 from mixunlearn.tasks.base import Task
-from mixunlearn.tasks.draws import of_classes, share, shuffled
+from mixunlearn.tasks.draws import drawn, of_classes, share
 from mixunlearn.tasks.keys import Classes, Fraction
 from mixunlearn.tasks.wording import listed, share_in_words
 
@@ -28,7 +28,7 @@ class DataTask(Task):
         """Return random images of the classes."""
         pool_N = of_classes(dataset, train_N, self.classes)
         count = share(self.fraction, pool_N)
-        return shuffled(pool_N, dataset, self.content(), seed)[:count]
+        return drawn(self, pool_N, count, dataset, seed)
 
     def words(self, names: Sequence[str], *, forget: int, retain: int, known: int) -> str:
         """Describe the number of images and their classes."""

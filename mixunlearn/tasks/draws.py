@@ -1,5 +1,6 @@
 """Ways to choose images, shared by several kinds of tasks."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.labelled import Rows
 from mixunlearn.errors import InputError
 from mixunlearn.signature import seed_for
+from mixunlearn.tasks.base import Task
 from mixunlearn.wording import counted
 
 
@@ -43,6 +45,27 @@ def share(fraction: float, pool_N: Rows) -> int:
         )
         raise InputError("task.fraction", fraction, remedy)
     return count
+
+
+def drawn(task: Task, pool_N: Rows, count: int, dataset: Dataset, seed: int) -> Rows:
+    """Return the random images of a task's draw; no two draws share an image.
+
+    Args:
+        task: its `draw` counts from 0.
+        pool_N: rows that may be forgotten, sorted.
+        count: number of images to forget.
+        dataset: its digest is part of the seed.
+        seed: of the splits.
+
+    Raises:
+        InputError: the pool has not so many disjoint forget sets.
+    """
+    most = len(pool_N) // count
+    if task.draw and task.draw >= most:
+        remedy = f"only {counted(most, 'forget set')} of this size can be drawn: use a smaller one"
+        raise InputError("task.kind", task.kind, remedy)
+    order_N = shuffled(pool_N, dataset, replace(task, draw=0).content(), seed)
+    return order_N[task.draw * count :][:count]
 
 
 def shuffled(

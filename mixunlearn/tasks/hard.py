@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Self
 
 import numpy as np
 
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.labelled import Rows
+from mixunlearn.errors import InputError
 from mixunlearn.tasks.base import Task
 from mixunlearn.tasks.draws import share
 from mixunlearn.tasks.keys import Fraction, OneOf
@@ -37,6 +38,11 @@ class HardTask(Task):
         # Negated instead of reversed, so that equal scores keep their order in both cases.
         ranked_N = np.argsort(score_N if self.order == "lowest" else -score_N, kind="stable")
         return train_N[ranked_N][:count]
+
+    def another(self, dataset: Dataset, train_N: Rows, number: int) -> Self:
+        """Raise `InputError`: the first images by rank are always the same."""
+        remedy = "its forget set is always the same, there is no other one of this kind"
+        raise InputError("task.kind", self.kind, remedy)
 
     def words(self, names: Sequence[str], *, forget: int, retain: int, known: int) -> str:
         """Describe the number of images and how they are ranked."""

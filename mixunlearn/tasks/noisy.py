@@ -14,7 +14,7 @@ from mixunlearn.data.labelled import LabelledImages, Rows
 from mixunlearn.signature import seed_for
 from mixunlearn.tasks.base import Measure, Task
 from mixunlearn.tasks.corruption import replaced, without_wrong_labels
-from mixunlearn.tasks.draws import of_classes, share, shuffled
+from mixunlearn.tasks.draws import drawn, of_classes, share
 from mixunlearn.tasks.keys import Classes, Fraction
 from mixunlearn.tasks.wording import listed, share_in_words
 
@@ -47,7 +47,7 @@ class NoisyTask(Task):
         """Return random images of the classes."""
         pool_N = of_classes(dataset, train_N, self.classes)
         count = share(self.fraction, pool_N)
-        return shuffled(pool_N, dataset, self.content(), seed)[:count]
+        return drawn(self, pool_N, count, dataset, seed)
 
     def corrupted(self, dataset: Dataset, forget_N: Rows, key: str) -> Dataset:
         """Return the data set with labels in D_f that are drawn uniformly from the wrong ones."""

@@ -7,7 +7,7 @@ from typing import Annotated
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.labelled import Rows
 from mixunlearn.tasks.base import Task
-from mixunlearn.tasks.draws import share, shuffled
+from mixunlearn.tasks.draws import drawn, share
 from mixunlearn.tasks.keys import Fraction
 from mixunlearn.tasks.wording import share_in_words
 
@@ -25,7 +25,7 @@ class RandomTask(Task):
     def forget(self, dataset: Dataset, train_N: Rows, seed: int) -> Rows:
         """Return random training images."""
         count = share(self.fraction, train_N)
-        return shuffled(train_N, dataset, self.content(), seed)[:count]
+        return drawn(self, train_N, count, dataset, seed)
 
     def words(self, names: Sequence[str], *, forget: int, retain: int, known: int) -> str:
         """Describe the number of images."""

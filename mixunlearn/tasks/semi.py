@@ -1,8 +1,8 @@
 """Few labels: the forget set of another task, but methods see only some labels of D_r."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Self
 
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.labelled import Rows
@@ -14,7 +14,7 @@ from mixunlearn.tasks.draws import shuffled
 from mixunlearn.tasks.keys import Classes, Fraction, OneOf
 from mixunlearn.wording import counted
 
-OF: dict[str, type[Task]] = {"class": ClassTask, "data": DataTask}
+OF: dict[str, type[ClassTask | DataTask]] = {"class": ClassTask, "data": DataTask}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +54,11 @@ class SemiTask(Task):
         return {"fraction": None, **other.values(theirs, dataset), **own}
 
     @property
-    def forgetting(self) -> Task:
+    def forgetting(self) -> ClassTask | DataTask:
         """Return the task that defines the forget set: the same images, drawn in the same way."""
         kind = OF[self.of]
-        return kind(kind=self.of, **{name: getattr(self, name) for name in kind.schema()})
+        keys = {name: getattr(self, name) for name in kind.schema()}
+        return kind(kind=self.of, draw=self.draw, **keys)
 
     @property
     def forgotten(self) -> tuple[int, ...]:
@@ -67,6 +68,11 @@ class SemiTask(Task):
     def forget(self, dataset: Dataset, train_N: Rows, seed: int) -> Rows:
         """Return the images that the other task forgets."""
         return self.forgetting.forget(dataset, train_N, seed)
+
+    def another(self, dataset: Dataset, train_N: Rows, number: int) -> Self:
+        """Return the task with another forget set of the other task."""
+        other = self.forgetting.another(dataset, train_N, number)
+        return replace(self, draw=other.draw, classes=other.classes)
 
     def known(self, dataset: Dataset, retain_N: Rows, seed: int) -> Rows:
         """Return random images of D_r."""
