@@ -177,7 +177,11 @@ class ReferenceStore:
 
     def load(self, member: Member) -> StagedModel:
         """Return a trained member, on the CPU."""
-        return self.architecture.load(self._read("models", self.payload(member)).tensors)
+        return self.architecture.load(self.weights(member))
+
+    def weights(self, member: Member) -> Arrays:
+        """Return the weights of a trained member, by name."""
+        return self._read("models", self.payload(member)).tensors
 
     def keep(self, member: Member, model: StagedModel, seconds: float) -> None:
         """Store a trained member and its evaluations; for the original also its outputs.
@@ -260,7 +264,7 @@ class ReferenceStore:
             raise MixUnlearnError(f"store {entry.path}: features beyond float16's range; {remedy}")
         return Problem(
             architecture=self.architecture,
-            original=self._read("models", self.payload(member)).tensors,
+            original=self.weights(member),
             forget=self._taught("forget", self.splits.forget_N, self.splits.forget_N, taught),
             retain=self._taught("retain", self.splits.retain_N, self.splits.known_N, taught),
             with_labels=with_labels,

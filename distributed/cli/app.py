@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 import typer
 
 from distributed.cli.compare import compare
+from distributed.cli.evidence import evidence
 from distributed.cli.machine import data, doctor, submit, ui
 from distributed.cli.nightly import nightly
 from distributed.cli.options import DONE, FAILED
@@ -16,6 +17,7 @@ COMMANDS: Mapping[str, Callable[..., None]] = {
     "sweep": sweep,
     "references": references,
     "compare": compare,
+    "evidence": evidence,
     "nightly": nightly,
     "sync": sync,
     "rerun": rerun,

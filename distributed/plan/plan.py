@@ -59,6 +59,7 @@ class Plan:
         pretrained: initial weights of originals and references; `None`: random ones.
         command: the command to name in error messages.
         local: whether trials run on this machine.
+        first: seed of the first original and of the first reference.
     """
 
     experiment: Experiment
@@ -72,6 +73,7 @@ class Plan:
     pretrained: Pretrained | None
     command: str
     local: bool
+    first: int = 0
 
     @property
     def study(self) -> str:
@@ -197,6 +199,7 @@ class Plan:
             command=self.command,
             pretrained=self.pretrained,
             margins=self.experiment.margins,
+            first=self.first,
         )
 
     def problem(self, original: int = 0) -> Problem:

@@ -2,6 +2,7 @@
 
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from distributed.cluster.connection import Shipped, connected, local
@@ -48,12 +49,26 @@ class Session:
                 its files.
         """
         plan.study_folder.require()
-        lock = StudyLock(plan.study, plan.folder, plan.database, self.progress.say, self.stop.check)
+        lock = self.lock_folder(plan.study, plan.folder, plan.database)
+        _tidy(plan)
+        return lock
+
+    def lock_folder(self, name: str, folder: Path, database: str | None = None) -> StudyLock:
+        """Lock a folder of results for this process.
+
+        Args:
+            name: name of the results, for messages.
+            folder: path of the folder.
+            database: address of a PostgreSQL record that is locked as well.
+
+        Raises:
+            MixUnlearnError: another process has locked it.
+        """
+        lock = StudyLock(name, folder, database, self.progress.say, self.stop.check)
         # On the stack first, so it is released last, when nothing can write any more. And before it
         # is taken: a stop may come right after that.
         self.stack.push(lock)
         lock.__enter__()
-        _tidy(plan)
         return lock
 
     def open(self, plan: Plan, lock: StudyLock, *, create: bool = True) -> Study:

@@ -1,6 +1,7 @@
 """The final test evaluation: the best trials on `test`, the winner also under fresh seeds."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import ray
 
@@ -15,6 +16,8 @@ from trainables.evaluate import TestResult, TestTask, evaluate_remotely
 
 FRESH = "seed "  # start of the names of the winner's runs under fresh seeds
 ASK_S = 1.0  # interval at which a test evaluation checks whether to stop
+
+Task = TypeVar("Task")
 
 
 class TestEvaluator:
@@ -67,14 +70,7 @@ class TestEvaluator:
             ): task
             for task in tasks.values()
         }
-        while running and not enough():
-            done, _ = ray.wait(list(running), timeout=ASK_S)
-            for each in done:
-                # At once: a killed driver loses only the evaluations that were running.
-                self._keep(running.pop(each), ray.get(each))
-        for each in running:
-            # By force: an evaluation has no point at which it could notice a gentle request.
-            ray.cancel(each, force=True)
+        collect(running, self._keep, enough)
 
     def keep_only(self, tasks: Mapping[str, TestTask]) -> None:
         """Remove the results of all other tasks of the study from the store.
@@ -121,6 +117,28 @@ class TestEvaluator:
             # Not 0: results of earlier versions have no such key.
             **({"original": task.original} if task.original else {}),
         }
+
+
+def collect(
+    running: dict[Any, Task], keep: Callable[[Task, Any], None], enough: Callable[[], bool]
+) -> None:
+    """Keep each result of Ray's tasks when it arrives; cancel the rest if it is enough.
+
+    Args:
+        running: reference of each running task -> what it computes; emptied.
+        keep: called with what was computed and the result.
+        enough: called every second; returns whether to cancel the rest.
+    """
+    try:
+        while running and not enough():
+            done, _ = ray.wait(list(running), timeout=ASK_S)
+            for each in done:
+                # At once: a killed driver loses only the tasks that were running.
+                keep(running.pop(each), ray.get(each))
+    finally:
+        for each in running:
+            # By force: a task has no point at which it could notice a gentle request.
+            ray.cancel(each, force=True)
 
 
 def test_tasks(plan: Plan, study: Study, rows: Sequence[Row]) -> dict[str, TestTask]:

@@ -106,13 +106,13 @@ class Examiner:
     def _laf(self, model: StagedModel, learned: int) -> float:
         images = self.images
         device = next(model.parameters()).device
-        parts = [
+        retain, forget, held_out = (
             torch.tensor(part.images_NCHW, device=device)
             for part in (images.retain, images.forget, images.held_out)
-        ]
+        )
         # As in LAF's code: photographs are cropped while training, digits are not.
-        transform = plain if parts[0].shape[1] == 1 else random_crops
-        return asr_laf(model, *parts, transform, images.seed, learned)
+        transform = plain if retain.shape[1] == 1 else random_crops
+        return asr_laf(model, retain, forget, held_out, transform, images.seed, learned)
 
 
 def _answers(probs_NK: Probabilities, images: LabelledImages) -> Answers:

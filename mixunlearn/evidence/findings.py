@@ -43,21 +43,23 @@ def findings(
     """
     verdict = {}
     if cost is not None:
-        sets = [{name: values(name, each) for name in margins} for each in (unlearned, untouched)]
-        found = judge(
-            *sets, {name: values(name, retrained) for name in margins}, margins, cost=cost
+        own, before, wanted = (
+            {name: values(name, models) for name in margins}
+            for models in (unlearned, untouched, retrained)
         )
+        found = judge(own, before, wanted, margins, cost=cost)
         verdict = found.as_plain()
-    margins_of = [_margins(each, "forget") for each in (unlearned, retrained)]
-    enough = min(len(unlearned), len(retrained)) >= LEAST
+    own_UN, retrained_RN = _margins(unlearned, "forget"), _margins(retrained, "forget")
+    fewest = min(len(unlearned), len(retrained))
+    enough = fewest >= LEAST
     found_plain: dict[str, Any] = plain(
         {
             "verdict": verdict,
             "measures": measures(unlearned, retrained),
             "per_example": by_example(unlearned, retrained, seed) if enough else {},
-            "contest": _contest(*margins_of, seed) if enough else None,
+            "contest": _contest(own_UN, retrained_RN, seed) if enough else None,
             "tow": _tow(unlearned, retrained),
-            "klom": asdict(klom(*margins_of)) if min(map(len, margins_of)) >= FEWEST else None,
+            "klom": asdict(klom(own_UN, retrained_RN)) if fewest >= FEWEST else None,
         }
     )
     return found_plain

@@ -1,0 +1,162 @@
+"""`evidence`."""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from distributed.cli.options import (
+    DONE,
+    TRIALS_FAILED,
+    Address,
+    DryRun,
+    Home,
+    Json,
+    Outcome,
+    Settings,
+    Verbose,
+    home_folder,
+    open_session,
+    run_command,
+)
+from distributed.cli.show import console
+from mixunlearn.errors import InputError, MissingError
+
+if TYPE_CHECKING:
+    from distributed.evidence.contenders import Contender
+    from distributed.evidence.protocol import Protocol
+    from distributed.evidence.targets import Target
+    from distributed.plan.plan import Plan
+    from distributed.search.session import Session
+
+
+def evidence(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|STUDY", help="An experiment or comparison (YAML), or a finished study."
+        ),
+    ],
+    profile: Annotated[
+        str, typer.Option(help="How much evidence: quick, standard or full.")
+    ] = "quick",
+    settings: Settings = None,
+    dry_run: DryRun = False,
+    home: Home = None,
+    address: Address = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Measure tuned methods on forget sets, originals and references that no search has seen.
+
+    What is not tuned yet is searched first. Then each winner unlearns other forget sets from other
+    originals; the results are compared with other references and with doing nothing. The same
+    command again does only what is missing. Exit code 4: a search failed, or a method diverged.
+    """
+
+    def command() -> Outcome:
+        from distributed.cluster.connection import local, require_answer
+        from distributed.evidence.profiles import PROFILES
+        from distributed.evidence.targets import find_target
+        from mixunlearn.data.names import known_names
+
+        if profile not in PROFILES:
+            raise InputError("--profile", profile, f"unknown; {known_names(profile, PROFILES)}")
+        again = f"mixunlearn evidence {target} --profile {profile}"
+        here = local(address)
+        found = find_target(target, settings or [], home_folder(home), command=again, local=here)
+        lines = {name: list(_lines(plans, profile)) for name, plans in found.problems.items()}
+        if dry_run:
+            return _planned(lines)
+        require_answer(address)
+        with open_session(address) as session:
+            results, failures = _collected(found, profile, lines, session, again)
+        return _shown(results, failures)
+
+    run_command(command, as_json=as_json, verbose=verbose)
+
+
+def _lines(plans: "Mapping[str, Plan]", profile: str) -> Iterator[str]:
+    from distributed.evidence.profiles import PROFILES
+    from distributed.evidence.protocol import announcement
+
+    yield from announcement(plans, PROFILES[profile])
+
+
+def _planned(lines: Mapping[str, list[str]]) -> Outcome:
+    """Print what would be trained and measured."""
+    for name, about in lines.items():
+        for line in (f"evidence    {name}", *about):
+            console().print(line, soft_wrap=True, markup=False)
+    return Outcome(result={"evidence": lines})
+
+
+def _collected(
+    found: "Target",
+    profile: str,
+    lines: Mapping[str, list[str]],
+    session: "Session",
+    command: str,
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Return the leaderboard of each problem, and what failed with the reason."""
+    from distributed.evidence.run import run_evidence
+
+    failures = dict(found.tune(session))
+    results = []
+    for name, plans in found.problems.items():
+        for line in (f"evidence    {name}", *lines[name]):
+            session.progress.say(line)
+        protocol = _protocol(name, plans, profile, command, failures)
+        results.append(run_evidence(protocol, session))
+    return results, failures
+
+
+def _protocol(
+    name: str, plans: "Mapping[str, Plan]", profile: str, command: str, failures: dict[str, str]
+) -> "Protocol":
+    """Return the protocol for one problem; who has no result is added to the failures."""
+    from distributed.evidence.contenders import contender
+    from distributed.evidence.forget_sets import forget_sets
+    from distributed.evidence.profiles import PROFILES
+    from distributed.evidence.protocol import Protocol
+
+    contenders: list[Contender] = []
+    for each, plan in plans.items():
+        try:
+            contenders.append(contender(each, plan))
+        except MissingError as error:
+            if len(plans) == 1:
+                raise
+            failures[each] = str(error)
+    if not contenders:
+        raise MissingError(f"{name}: no search has a result; {next(iter(failures.values()))}")
+    numbers = PROFILES[profile]
+    sets, left_out = forget_sets(contenders[0].plan, numbers.forget_sets)
+    return Protocol(
+        name=name,
+        contenders=contenders,
+        forget_sets=sets,
+        left_out=left_out,
+        profile=numbers,
+        profile_name=profile,
+        command=command,
+    )
+
+
+def _shown(results: list[dict[str, Any]], failures: dict[str, str]) -> Outcome:
+    """Print the verdicts, and where the files are."""
+    from report.evidence import headline, terminal_table
+
+    for each in results:
+        console().print(headline(each), soft_wrap=True, markup=False)
+        console().print(terminal_table(each))
+        console().print(each["folder"], soft_wrap=True, markup=False)
+    absent = {
+        method["method"]: method["absent"]
+        for each in results
+        for method in each["methods"]
+        if method["absent"]
+    }
+    failed = {**failures, **absent}
+    code = TRIALS_FAILED if failed else DONE
+    return Outcome(result={"evidence": results, "failures": failed}, code=code)

@@ -1,0 +1,1 @@
+"""The evidence: what a tuned method does on forget sets, originals and references of its own."""

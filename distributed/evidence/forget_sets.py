@@ -1,0 +1,110 @@
+"""Forget sets for the evidence: of the same kind as the tuned one, and seen by no search."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from string import ascii_uppercase
+
+import numpy as np
+import yaml
+
+from distributed.config.read import read_experiment
+from distributed.evidence.profiles import Profile
+from distributed.plan.plan import Plan
+from distributed.study.folder import begun_studies
+from mixunlearn.data.labelled import Rows
+from mixunlearn.errors import InputError, MixUnlearnError
+from mixunlearn.splits import Splits, make_splits, other_splits
+
+SEEN = 0.5  # share of a set's images that a search may not have had in its forget set
+# Searches train originals and references with seeds below this: theirs are other models.
+FIRST_SEED = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForgetSet:
+    """A forget set of the evidence.
+
+    Args:
+        name: a letter; A is the set that the search has used.
+        splits: the parts of the data, as for the first set, but for what is forgotten.
+    """
+
+    name: str
+    splits: Splits
+
+    def plan(self, plan: Plan, profile: Profile) -> Plan:
+        """Return the plan of a study with this forget set, and with other models; writes nothing.
+
+        Args:
+            plan: plan of the study that was searched.
+            profile: how many models.
+        """
+        models = {"originals": profile.originals, "seeds": profile.references}
+        references = plan.experiment.references.model_copy(update=models)
+        return replace(
+            plan,
+            experiment=plan.experiment.model_copy(update={"references": references}),
+            splits=self.splits,
+            dataset=self.splits.corrupted(plan.source),
+            first=FIRST_SEED,
+        )
+
+
+def forget_sets(plan: Plan, count: int) -> tuple[list[ForgetSet], list[str]]:
+    """Return forget sets that no search has seen, and why others were left out.
+
+    There may be fewer than asked for: ten classes have nine others.
+
+    Args:
+        plan: plan of the study that was searched.
+        count: how many.
+
+    Raises:
+        InputError: there is none.
+    """
+    searched = list(_searched(plan))
+    found: list[ForgetSet] = []
+    left_out: list[str] = []
+    with suppress(InputError):  # the kind of task has no more
+        for splits in _others(plan):
+            if seen := _seen(splits.forget_N, searched):
+                left_out.append(f"{splits.words(plan.dataset.classes)}: {seen} has searched on it")
+            else:
+                found.append(ForgetSet(name=ascii_uppercase[1 + len(found)], splits=splits))
+            if len(found) == count:
+                break
+    if found:
+        return found, left_out
+    if not left_out:
+        next(_others(plan))  # raises, with the reason
+    what = f"a search has seen every other forget set ({left_out[0]})"
+    remedy = f"{what}; use a --home without these studies"
+    raise InputError("task.kind", plan.experiment.task.kind, remedy)
+
+
+def _others(plan: Plan) -> Iterator[Splits]:
+    """Yield the other forget sets of the task's kind; raises `InputError` after the last one."""
+    for number in itertools.count(1):
+        yield other_splits(plan.source, plan.splits, number, seed=plan.experiment.data.seed)
+
+
+def _seen(forget_N: Rows, searched: Sequence[tuple[str, Rows]]) -> str:
+    """Return the study that has searched on these images; empty if there is none."""
+    shares = ((study, np.isin(forget_N, theirs_N).mean()) for study, theirs_N in searched)
+    return next((study for study, share in shares if share >= SEEN), "")
+
+
+def _searched(plan: Plan) -> Iterator[tuple[str, Rows]]:
+    """Yield the forget set of each study in the home that has the same data."""
+    data = plan.experiment.data
+    for folder in begun_studies(plan.home):
+        # A study that cannot be read any more, or with other data, says nothing about these.
+        with suppress(OSError, yaml.YAMLError, MixUnlearnError):
+            experiment = read_experiment(folder.experiment, reading=True)
+            if experiment.data == data:
+                task = experiment.task.model_dump(exclude_none=True)
+                limit = data.limit.model_dump(exclude_none=True)
+                splits = make_splits(plan.source, task, seed=data.seed, limit=limit)
+                yield folder.path.name, splits.forget_N

@@ -1,0 +1,180 @@
+"""Collects the evidence: models, examinations, and what they show."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow.parquet as pq
+from safetensors.numpy import save_file
+
+from distributed.compare.run import table_of
+from distributed.evidence.contenders import Contender
+from distributed.evidence.forget_sets import ForgetSet
+from distributed.evidence.protocol import Protocol
+from distributed.evidence.results import Measured, margins, methods, results
+from distributed.plan.plan import Plan
+from distributed.search.examination import Examinations, Subject
+from distributed.search.outputs import write_json
+from distributed.search.runs import own_run, tags
+from distributed.search.session import Session
+from distributed.search.trials import fill_references
+from distributed.tracking.tags import METHOD, VERDICT
+from mixunlearn.atomic import replacing
+from mixunlearn.errors import DivergedError
+from mixunlearn.signature import signature
+from report.evidence import headline, write_evidence
+from report.runs import run_rows
+from trainables.examine import Examination
+
+PAGE, TABLE, LEADERBOARD = "evidence.html", "evidence.parquet", "leaderboard.json"
+MARGINS, LOOKS = "margins.safetensors", "looks.json"
+
+
+def run_evidence(protocol: Protocol, session: Session) -> dict[str, Any]:
+    """Train and examine what is missing, write all files, and return the leaderboard.
+
+    Raises:
+        InputError: a model diverged.
+        MixUnlearnError: a training failed, Ray does not answer, or the disk is full.
+        Interrupted: a stop was requested; everything finished is kept.
+    """
+    protocol.folder.mkdir(parents=True, exist_ok=True)
+    session.lock_folder(f"evidence of {protocol.name}", protocol.root)
+    measured = [_measured(protocol, each, session) for each in protocol.forget_sets]
+    evidence = _leaderboard(protocol, measured)
+    _write(protocol, evidence, measured)
+    _track(protocol, evidence, session)
+    return evidence
+
+
+def _measured(protocol: Protocol, forget_set: ForgetSet, session: Session) -> Measured:
+    """Examine all models of one forget set."""
+    plan = forget_set.plan(protocol.plan, protocol.profile).mapped()
+    references = plan.references
+    fill_references(plan, session)
+    shared = [Subject(member=each) for each in references.members]
+    examined = _examined(plan, shared, forget_set.name, session)
+    known = dict(zip(references.members, examined, strict=True))
+    unlearned, absent = dict[str, Sequence[Examination]](), dict[str, str]()
+    for each in protocol.contenders:
+        try:
+            unlearned[each.name] = _unlearned(protocol, forget_set, each, session)
+        except DivergedError as error:  # a result too: the other contenders have theirs
+            absent[each.name] = f"diverged on forget set {forget_set.name} ({error.args[0]})"
+            session.progress.say(f"{each.name} {absent[each.name]}")
+    return Measured(
+        forget_set=forget_set,
+        margins=plan.margins,
+        retrained=[known[each] for each in references.all_references],
+        untouched=[known[each] for each in references.all_originals],
+        unlearned=unlearned,
+        absent=absent,
+        training_s=[references.seconds(each) for each in references.all_references],
+    )
+
+
+def _unlearned(
+    protocol: Protocol, forget_set: ForgetSet, contender: Contender, session: Session
+) -> Sequence[Examination]:
+    """Return the models that a contender unlearns from each original."""
+    # A plan of its own: methods read different features of the originals.
+    plan = forget_set.plan(contender.plan, protocol.profile).mapped()
+    fill_references(plan, session)
+    originals = plan.references.all_originals
+    wanted = [Subject(member=each, task=contender.task(n)) for n, each in enumerate(originals)]
+    return _examined(plan, wanted, f"{forget_set.name}, {contender.name}", session)
+
+
+def _examined(
+    plan: Plan, wanted: Sequence[Subject], title: str, session: Session
+) -> list[Examination]:
+    examinations = Examinations(plan, session)
+    examinations.run(wanted, title)
+    return [examinations.result(each) for each in wanted]
+
+
+def _leaderboard(protocol: Protocol, measured: Sequence[Measured]) -> dict[str, Any]:
+    plan, profile = protocol.plan, protocol.profile
+    return {
+        "name": protocol.name,
+        "profile": protocol.profile_name,
+        "command": protocol.command,
+        "folder": str(protocol.folder),
+        "data": f"{plan.experiment.data.source}, digest {plan.source.digest}",
+        "model": plan.experiment.model.name,
+        "labels": plan.experiment.labels,
+        "tuned_on": plan.forget_set,
+        "originals": profile.originals,
+        "references": profile.references,
+        "looks": _looks(protocol),
+        "left_out": list(protocol.left_out),
+        "forget_sets": [
+            {
+                "name": each.name,
+                "words": each.splits.words(plan.dataset.classes),
+                "images": len(each.splits.forget_N),
+                "key": each.splits.key,
+            }
+            for each in protocol.forget_sets
+        ],
+        "margins": dict(plan.margins),
+        "methods": methods(protocol.contenders, measured),
+    }
+
+
+def _looks(protocol: Protocol) -> int:
+    """Note that these models were looked at on `test`; return how often others were, and these.
+
+    Whoever looks often enough finds a lucky result, so the number belongs to the verdict.
+    """
+    path = protocol.root / LOOKS
+    known: list[Mapping[str, Any]] = json.loads(path.read_text()) if path.exists() else []
+    digest = signature(protocol.content)
+    if digest not in [each["digest"] for each in known]:
+        date = datetime.now(tz=UTC).isoformat(timespec="seconds")
+        known = [*known, {"digest": digest, "date": date, "profile": protocol.profile_name}]
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(known, indent=1) + "\n")
+    return len(known)
+
+
+def _write(protocol: Protocol, evidence: Mapping[str, Any], measured: Sequence[Measured]) -> None:
+    """Write the files of the evidence; each is replaced as a whole."""
+    folder = protocol.folder
+    found = {each["method"]: each["sets"] for each in evidence["methods"]}
+    rows = [*run_rows(results(protocol.contenders, measured, found))]
+    with replacing(folder / TABLE) as temporary:
+        pq.write_table(table_of(rows), temporary)
+    with replacing(folder / MARGINS) as temporary:
+        save_file(margins(measured), temporary)
+    write_json(evidence, folder / LEADERBOARD)
+    write_evidence(evidence, folder / PAGE)
+
+
+def _track(protocol: Protocol, evidence: Mapping[str, Any], session: Session) -> None:
+    """Make the evidence's run in MLflow; margins stay here, for they are about single images."""
+    experiment = protocol.plan.experiment
+    known = {name: text for name, text in tags(protocol.plan).items() if name != METHOD}
+    states = [each["state"] for each in evidence["methods"]]  # that of doing nothing is empty
+    with own_run(
+        experiment.tracking,
+        protocol.plan.home,
+        experiment=experiment.name,
+        title=f"evidence {protocol.name} {protocol.profile_name}",
+        tags={**known, VERDICT: next(filter(None, states), "")},
+        about=headline(evidence),
+        folder=protocol.folder,
+        session=session,
+    ) as (tracker, _):
+        for name in (PAGE, TABLE, LEADERBOARD):
+            tracker.log_artifact(None, protocol.folder / name)
+        tracker.finish_study("complete", _metrics(evidence))
+
+
+def _metrics(evidence: Mapping[str, Any]) -> dict[str, float]:
+    return {
+        f"distance/{each['method']}": each["distance"]["value"]
+        for each in evidence["methods"]
+        if each["distance"]
+    }
