@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -52,7 +53,7 @@ def _measured(protocol: Protocol, forget_set: ForgetSet, session: Session) -> Me
     """Examine all models of one forget set."""
     plan = forget_set.plan(protocol.plan, protocol.profile).mapped()
     references = plan.references
-    fill_references(plan, session)
+    _train(plan, session)
     shared = [Subject(member=each) for each in references.members]
     examined = _examined(plan, shared, forget_set.name, session)
     known = dict(zip(references.members, examined, strict=True))
@@ -80,10 +81,18 @@ def _unlearned(
     """Return the models that a contender unlearns from each original."""
     # A plan of its own: methods read different features of the originals.
     plan = forget_set.plan(contender.plan, protocol.profile).mapped()
-    fill_references(plan, session)
+    _train(plan, session)
     originals = plan.references.all_originals
     wanted = [Subject(member=each, task=contender.task(n)) for n, each in enumerate(originals)]
     return _examined(plan, wanted, f"{forget_set.name}, {contender.name}", session)
+
+
+def _train(plan: Plan, session: Session) -> None:
+    """Train the missing originals and references."""
+    fill_references(plan, session)
+    # Their checkpoints were in a folder of a study's name, but this is no study.
+    with suppress(OSError):
+        plan.folder.rmdir()
 
 
 def _examined(

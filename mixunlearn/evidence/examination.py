@@ -22,7 +22,9 @@ from mixunlearn.metrics.membership import Probabilities
 from mixunlearn.models import StagedModel
 
 VERSION = 1  # increase it when a measure changes: stored examinations are then computed again
-PARTS = ("forget", "retain", "held_out")  # the images whose margins are kept
+EXPOSED = ("forget", "retain")  # unlearning can also expose images that are retained
+CONTROL = "_control"  # held-out images with which the evidence by example compares those above
+PARTS = tuple(f"{part}{suffix}" for part in EXPOSED for suffix in ("", CONTROL))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,12 +85,24 @@ class Examiner:
         metrics |= self._attacks(model, outputs)
         if self.behaviour is not None:
             metrics |= self.behaviour.measure(model)
-        margins = {
-            "forget": _margins(outputs.forget_NK, self.images.forget),
-            "retain": _margins(outputs.retain_NK, self.images.retain),
-            "held_out": _margins(outputs.held_out_NK, self.images.held_out),
+        return Examined(metrics=metrics, margins=self._all_margins(outputs))
+
+    def _all_margins(self, outputs: Outputs) -> dict[str, npt.NDArray[np.float16]]:
+        """Return the margins of each part.
+
+        Controls are held-out images. If classes are forgotten, those of D_f are of these classes:
+        that a whole class is forgotten changes its unseen images as well, which is no memory.
+        """
+        images = self.images
+        forget_N = np.isin(images.held_out.labels_N, images.forgotten)
+        control_N = _margins(outputs.held_out_NK, images.held_out)
+        split = forget_N.any() and not forget_N.all()
+        return {
+            "forget": _margins(outputs.forget_NK, images.forget),
+            "retain": _margins(outputs.retain_NK, images.retain),
+            f"forget{CONTROL}": control_N[forget_N] if split else control_N,
+            f"retain{CONTROL}": control_N[~forget_N] if split else control_N,
         }
-        return Examined(metrics=metrics, margins=margins)
 
     def _attacks(self, model: StagedModel, outputs: Outputs) -> dict[str, float]:
         images = self.images

@@ -8,7 +8,7 @@ import numpy as np
 
 from mixunlearn.evidence.contest import forgetting
 from mixunlearn.evidence.equivalence import LEAST, biases
-from mixunlearn.evidence.examination import Examined
+from mixunlearn.evidence.examination import CONTROL, EXPOSED, Examined
 from mixunlearn.evidence.klom import FEWEST, klom
 from mixunlearn.evidence.likelihood import Sample, per_example
 from mixunlearn.evidence.logit_margins import LogitMargins
@@ -17,8 +17,6 @@ from mixunlearn.evidence.verdict import judge
 from mixunlearn.metrics.table import margins as default_margins
 from mixunlearn.metrics.table import metric_named
 from mixunlearn.plain import plain
-
-EXPOSED = ("forget", "retain")  # unlearning can also expose images that are retained
 
 
 def findings(
@@ -96,15 +94,17 @@ def by_example(
     unlearned: Sequence[Examined], retrained: Sequence[Examined], seed: int
 ) -> dict[str, dict[str, Any]]:
     """Return the evidence by example on forgotten and on retained images; see `per_example`."""
-    control = _sample(unlearned, retrained, "held_out")
-    return {
-        part: {
-            name: asdict(estimate)
-            for name, estimate in per_example(
-                _sample(unlearned, retrained, part), control, seed
-            ).items()
-        }
+    found = {
+        part: per_example(
+            _sample(unlearned, retrained, part),
+            _sample(unlearned, retrained, f"{part}{CONTROL}"),
+            seed,
+        )
         for part in EXPOSED
+    }
+    return {
+        part: {name: asdict(estimate) for name, estimate in each.items()}
+        for part, each in found.items()
     }
 
 

@@ -1,6 +1,7 @@
 """Splits: complete, disjoint, stratified, and the same for the same content."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import chain
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from mixunlearn.data.arrow import Dataset, make_dataset
 from mixunlearn.errors import InputError
-from mixunlearn.splits import Splits, describe, make_splits
+from mixunlearn.splits import Splits, describe, make_splits, other_splits
 
 NAMES = tuple("abcdefghij")
 CLASS: dict[str, object] = {"kind": "class", "classes": [0]}
@@ -357,3 +358,60 @@ def test_describe_counts_each_class_of_each_part(task: dict[str, object]) -> Non
     total = np.sum(list(counts.values()), axis=0)
     np.testing.assert_array_equal(total, np.bincount(dataset.labels_N))
     assert all(type(count) is int for count in counts["forget"])
+
+
+SINGLE: list[dict[str, object]] = [  # kinds of which there is no other forget set
+    {"kind": "hard", "order": "lowest"},
+    {"kind": "noisy"},  # 60 % of the images: there is no second set of this size
+    {"kind": "random", "fraction": 0.7},
+    {"kind": "data", "classes": [1], "fraction": 1},
+]
+
+
+@pytest.mark.parametrize("task", [each for each in TASKS if each not in SINGLE], ids=str)
+def test_another_forget_set_shares_no_image_with_the_first(task: dict[str, object]) -> None:
+    dataset = make()
+    first = make_splits(dataset, task, seed=3)
+    others = [other_splits(dataset, first, 1, seed=3)]
+    assert others[0].key != first.key
+    if task["kind"] != "data":  # of 40 % of a class there are two sets
+        with suppress(InputError):
+            others.append(other_splits(dataset, first, 2, seed=3))
+    seen = first.forget_N
+    for other in others:
+        assert len(other.forget_N)
+        assert not np.isin(other.forget_N, seen).any()
+        assert other.val_N.tolist() == first.val_N.tolist()
+        assert other.test_N.tolist() == first.test_N.tolist()
+        assert sorted(chain.from_iterable(rows(other))) == list(range(len(dataset.labels_N)))
+        assert other.truth_N.tolist() == dataset.labels_N[other.forget_N].tolist()
+        assert np.isin(other.known_N, other.retain_N).all()
+        seen = np.concatenate((seen, other.forget_N))
+    assert rows(other_splits(dataset, first, 1, seed=3)) == rows(others[0])
+
+
+def test_another_forget_set_is_of_the_same_kind() -> None:
+    dataset = make()
+    asked = make_splits(dataset, {"kind": "ids", "ids": [599, 3, 41]})
+    other = other_splits(dataset, asked, 1)
+    assert sorted(other.truth_N) == sorted(asked.truth_N)  # as many images of each class
+    drawn = make_splits(dataset, {"kind": "random", "fraction": 0.25})
+    assert len(other_splits(dataset, drawn, 3).forget_N) == len(drawn.forget_N)
+    whole = make_splits(dataset, {"kind": "class", "classes": [7, 2]})
+    assert other_splits(dataset, whole, 1).forgotten == (3, 4)
+    assert other_splits(dataset, whole, 4).forgotten == (0, 1)
+
+
+@pytest.mark.parametrize("task", SINGLE, ids=str)
+def test_where_there_is_no_other_forget_set_it_says_so(task: dict[str, object]) -> None:
+    dataset = make()
+    with pytest.raises(InputError, match=r"task\.kind|task\.classes"):
+        other_splits(dataset, make_splits(dataset, task), 1)
+
+
+def test_the_last_class_has_no_successor() -> None:
+    dataset = make(classes=3)
+    splits = make_splits(dataset, CLASS)
+    assert [other_splits(dataset, splits, n).forgotten for n in (1, 2)] == [(1,), (2,)]
+    with pytest.raises(InputError, match="only 2 other forget sets"):
+        other_splits(dataset, splits, 3)

@@ -1,0 +1,185 @@
+"""Evidence about a tuned method: real Ray, real MLflow, models of digits that train in a second."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from safetensors.numpy import load_file
+
+from distributed.compare.cells import merged
+from distributed.evidence.profiles import PROFILES, Profile
+from mixunlearn.evidence.examination import PARTS
+from mixunlearn.evidence.verdict import STATES
+from tests.distributed.test_compare import COMPARISON, stopped_when
+from tests.fixtures import Command
+
+TINY = Profile(originals=3, references=3, forget_sets=2)
+EXPERIMENT: dict[str, Any] = {
+    "name": "tiny",
+    "data": {"source": "digits"},
+    "model": {"name": "cnn", "width": 4},
+    "task": {"kind": "class", "classes": [0]},
+    "method": "finetune",
+    "references": {"seeds": 2, "epochs": 3, "lr": 3e-3},
+    "search": {"trials": 1, "epochs": 1, "scheduler": "none"},
+}
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PROFILES, "quick", TINY)  # type: ignore[arg-type]
+
+
+def written(folder: Path, name: str = "experiment.yaml", task: Any = None) -> Path:
+    path = folder / name
+    path.write_text(yaml.safe_dump({**EXPERIMENT, **({"task": task} if task else {})}))
+    return path
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.usefixtures("shared_ray")
+def test_evidence_is_collected_once_and_resumed(mixunlearn: Command, tmp_path: Path) -> None:
+    home, path = tmp_path / "home", written(tmp_path)
+    words = ["evidence", str(path), "--home", str(home), "--json"]
+
+    planned = mixunlearn(*words, "--dry-run")
+    assert planned.code == 0, planned.err
+    assert "B: all" in planned.out
+    assert "of class 1" in planned.out
+    assert "3 originals and 2 × 3 references: 9 to train" in planned.out
+    assert not home.exists()
+
+    # Stopped once half of the models are examined: what is done is kept.
+    examined = home / "store" / "examined"
+    with stopped_when(lambda: examined.exists() and len(list(examined.iterdir())) > 3):
+        cut = mixunlearn(*words)
+    assert cut.code == 1, cut.err
+    before = {each: each.stat().st_mtime_ns for each in examined.glob("[!.]*/manifest.json")}
+    assert before
+
+    whole = mixunlearn(*words)
+    assert whole.code == 0, whole.err
+    assert {each: each.stat().st_mtime_ns for each in before} == before
+    (found,) = whole.result["evidence"]
+    assert [each["name"] for each in found["forget_sets"]] == ["B", "C"]
+    assert found["looks"] == 1
+    files_are_whole(Path(found["folder"]), found)
+    in_mlflow(home, found)
+    # Neither the forget sets nor their folders look like studies.
+    assert [each.name for each in (home / "studies").iterdir()] == [found["name"]]
+
+    again = mixunlearn(*words)
+    assert again.code == 0, again.err
+    assert "models examined" not in again.err
+    assert again.result == whole.result
+
+    # By the name of the study; its home now has a search of class 1.
+    other = written(tmp_path, "other.yaml", {"kind": "class", "classes": [1]})
+    assert mixunlearn("sweep", str(other), "--home", str(home)).code == 0
+    line = mixunlearn("evidence", found["name"], "--home", str(home), "--dry-run").out
+    assert "has searched on it" in line
+    assert "B: all" in line
+    assert "of class 2" in line
+
+
+def files_are_whole(folder: Path, found: dict[str, Any]) -> None:
+    """Table, margins, leaderboard and page have each model, method and forget set."""
+    rows = pq.read_table(folder / "evidence.parquet").to_pylist()
+    assert len(rows) == 2 * 3 * 3  # forget sets × models × (retrained, untouched, finetune)
+    assert {each["forget"] for each in rows} == {"B", "C"}
+    assert all(np.isfinite(each["relearn/retain"]) for each in rows)
+    unlearned = [each for each in rows if each["method"] == "finetune"]
+    assert sorted(each["original"] for each in unlearned) == [0, 0, 1, 1, 2, 2]
+    assert all(each["time/unlearn_s"] > 0 for each in unlearned)
+    margins = load_file(folder / "margins.safetensors")
+    assert len(margins) == 2 * 3 * len(PARTS)
+    assert all(each.dtype == np.float16 and len(each) == 3 for each in margins.values())
+    assert json.loads((folder / "leaderboard.json").read_text()) == found
+    methods = {each["method"]: each for each in found["methods"]}
+    assert methods.keys() == {"finetune", "doing nothing"}
+    assert methods["finetune"]["state"] in STATES
+    assert methods["doing nothing"]["state"] == ""
+    for name, of_set in methods["finetune"]["sets"].items():
+        assert of_set["verdict"]["state"] in STATES, name
+        assert len(of_set["verdict"]["reasons"]) == 3
+        assert {"excess_auc", "excess_tpr_1"} <= of_set["per_example"]["forget"].keys()
+    page = (folder / "evidence.html").read_text()
+    assert methods["finetune"]["state"] in page
+    assert "of class 2" in page
+
+
+def in_mlflow(home: Path, found: dict[str, Any]) -> None:
+    """The evidence is one run with its verdict; margins of single images stay at home."""
+    client = mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("tiny")
+    assert experiment
+    title = f"evidence {found['name']} quick"
+    (run,) = client.search_runs([experiment.experiment_id], f"tags.`mixunlearn.study` = '{title}'")
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["mixunlearn.verdict"] in STATES
+    assert "distance/finetune" in run.data.metrics
+    files = {each.path for each in client.list_artifacts(run.info.run_id)}
+    assert files == {"evidence.html", "evidence.parquet", "leaderboard.json"}
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.usefixtures("shared_ray")
+@pytest.mark.filterwarnings("ignore:.*noload.*:DeprecationWarning")
+def test_evidence_about_a_comparison_ranks_its_methods(mixunlearn: Command, tmp_path: Path) -> None:
+    home, path = tmp_path / "home", tmp_path / "comparison.yaml"
+    content = merged(COMPARISON, {"labels": [], "methods": {"neggrad": None}})
+    content["labels"], content["tasks"] = ["aware"], {"random": {"kind": "random", "fraction": 0.2}}
+    content["methods"].pop("w/o MixBlock")
+    path.write_text(yaml.safe_dump(content))
+    found = mixunlearn("evidence", str(path), "--home", str(home), "--json")
+    assert found.code == 0, found.err
+    (evidence,) = found.result["evidence"]
+    assert evidence["name"] == "tiny-digits-random-aware"
+    assert {each["method"] for each in evidence["methods"]} == {
+        *("finetune", "neggrad", "doing nothing")
+    }
+    values = [each["distance"]["value"] for each in evidence["methods"]]
+    assert values == sorted(values)  # nearest to retraining first
+    # A new budget finds another configuration, perhaps: its models are a second look.
+    more = ["--set", "experiment.search.trials=3"]
+    again = mixunlearn("evidence", str(path), "--home", str(home), "--json", *more)
+    assert again.code == 0, again.err
+    (second,) = again.result["evidence"]
+    changed = [each["parameters"] for each in second["methods"]] != [
+        each["parameters"] for each in evidence["methods"]
+    ]
+    assert second["looks"] == 1 + changed
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["no-such-study"], "STUDY = 'no-such-study'"),
+        (["missing.yaml"], "missing.yaml"),
+        (["{path}", "--profile", "huge"], "--profile = 'huge'"),
+        (["{hard}"], "task.kind = 'hard': its forget set is always the same"),
+        (["{half}"], "task.kind = 'random': only 1 forget set of this size"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_anything_runs(
+    mixunlearn: Command, tmp_path: Path, words: list[str], said: str
+) -> None:
+    paths = {
+        "path": written(tmp_path),
+        "hard": written(tmp_path, "hard.yaml", {"kind": "hard"}),
+        "half": written(tmp_path, "half.yaml", {"kind": "random", "fraction": 0.6}),
+    }
+    home = tmp_path / "home"
+    asked = [each.format(**paths) for each in words]
+    found = mixunlearn("evidence", *asked, "--home", str(home))
+    assert found.code == 2, found.err
+    assert said in found.err
+    assert found.err.count("\n") == 1
+    assert not home.exists()
