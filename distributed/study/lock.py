@@ -5,6 +5,7 @@ A lock ends with the process that holds it, so the study of a killed process is 
 
 import contextlib
 import fcntl
+import gc
 import hashlib
 import json
 import os
@@ -72,9 +73,11 @@ class StudyLock:
         traceback: TracebackType | None,
     ) -> None:
         # In reverse order: who gets the file must not find the database still locked.
-        if self._database:
-            self._database.release()
-        self._file.release()
+        try:
+            if self._database:
+                self._database.release()
+        finally:
+            self._file.release()
 
     def check(self) -> None:
         """Make sure that this process still holds the lock: a restarted database loses locks.
@@ -114,8 +117,8 @@ class FileLock:
 
     def __init__(self, path: Path, study: str) -> None:
         self.path, self.study = path, study
-        self._folder: int | None = None
-        self._descriptor: int | None = None
+        self._folder: Lockable | None = None
+        self._file: Lockable | None = None
 
     def acquire(self) -> None:
         """Take the lock at once.
@@ -124,8 +127,8 @@ class FileLock:
             MixUnlearnError: another process has it, or the file system is full or has no locks.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._folder = os.open(self.path.parent, os.O_RDONLY)
         try:
+            self._folder = Lockable(self.path.parent, os.O_RDONLY)
             self._lock_folder(self._folder)
             self._take_file()
         except BaseException:
@@ -141,26 +144,26 @@ class FileLock:
             MixUnlearnError: another process has locked the study.
             OSError: the folder is not there.
         """
-        if self._descriptor is not None and not _names(self.path, self._descriptor):
-            before = self._descriptor
+        if self._file is not None and not _names(self.path, self._file.number):
+            before = self._file
             self._take_file()
-            os.close(before)
+            before.close()
 
     def holds(self, folder: Path) -> bool:
         """Return whether a path leads to the folder that this lock is on."""
-        return self._folder is not None and _names(folder, self._folder)
+        return self._folder is not None and _names(folder, self._folder.number)
 
     def release(self) -> None:
         """Release the lock, if this process holds it."""
         # The file stays: if it were removed, two processes could lock two files of this name.
-        for descriptor in (self._descriptor, self._folder):
-            if descriptor is not None:
-                os.close(descriptor)
-        self._descriptor = self._folder = None
+        for each in (self._file, self._folder):
+            if each is not None:
+                each.close()
+        self._file = self._folder = None
 
-    def _lock_folder(self, descriptor: int) -> None:
+    def _lock_folder(self, folder: "Lockable") -> None:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            folder.lock()
         except BlockingIOError as error:
             holder = self.path.read_bytes() if self.path.exists() else b""
             raise refused(self.study, _named(holder)) from error
@@ -170,24 +173,67 @@ class FileLock:
     def _take_file(self) -> None:
         """Lock the file and write this process into it."""
         # Not truncated here: until the lock is ours, the file names its holder.
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        file = Lockable(self.path, os.O_RDWR | os.O_CREAT)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file.lock()
+        except BlockingIOError as error:
+            raise refused(self.study, _named(os.pread(file.number, 4096, 0))) from error
         except OSError as error:
-            holder = os.pread(descriptor, 4096, 0)
-            os.close(descriptor)
-            if isinstance(error, BlockingIOError):
-                raise refused(self.study, _named(holder)) from error
             what = f"{self.path} cannot be locked: {one_line(error)}"
             remedy = "choose a --home on a file system that supports locks"
             raise MixUnlearnError(f"{what}; {remedy}") from error
         try:
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps(me()).encode(), 0)
+            os.ftruncate(file.number, 0)
+            os.pwrite(file.number, json.dumps(me()).encode(), 0)
         except OSError as error:
-            os.close(descriptor)
             raise MixUnlearnError(f"{self.path}: {one_line(error)}; free space there") from error
-        self._descriptor = descriptor
+        self._file = file
+
+
+class Lockable:
+    """An open file or folder; its lock ends with this object at the latest.
+
+    Ctrl-C may come between any two instructions: between the system's lock and the line that
+    notes it, or while it is released. A mere number would then stay open until the process ends.
+
+    Args:
+        path: path of the file or folder.
+        flags: how to open it, as for `os.open`.
+    """
+
+    number = -1  # until it is open, and once it is closed
+
+    def __init__(self, path: Path, flags: int) -> None:
+        self.number = os.open(path, flags, 0o644)
+
+    def __del__(self) -> None:
+        # Closed, not unlocked: a child process that has a copy of this object shares its lock.
+        number, self.number = self.number, -1
+        if number >= 0:
+            os.close(number)
+
+    def lock(self) -> None:
+        """Lock it at once.
+
+        Raises:
+            BlockingIOError: it is locked already.
+            OSError: the file system has no such locks.
+        """
+        try:
+            fcntl.flock(self.number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            # The lock of an interrupted command of this process may await garbage collection.
+            gc.collect()
+            fcntl.flock(self.number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def close(self) -> None:
+        """Unlock and close it, unless it is closed already."""
+        if self.number >= 0:
+            # Unlocked first: if Ctrl-C comes after the next line, the number stays open, unlocked.
+            with contextlib.suppress(OSError):
+                fcntl.flock(self.number, fcntl.LOCK_UN)
+            number, self.number = self.number, -1
+            os.close(number)
 
 
 class DatabaseLock:

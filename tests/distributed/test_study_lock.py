@@ -1,6 +1,9 @@
 """One driver per study: real processes, a real PostgreSQL, real kills."""
 
+import contextlib
 import fcntl
+import gc
+import itertools
 import json
 import os
 import signal
@@ -11,13 +14,20 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
+from types import FrameType, SimpleNamespace
+from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
 from distributed.cluster.checkout import ROOT
+from distributed.runtime.progress import Progress
+from distributed.runtime.signals import Stop
+from distributed.search import session
+from distributed.search.session import Session
+from distributed.study import lock as study_lock
+from distributed.study.folder import StudyFolder
 from distributed.study.lock import DatabaseLock, FileLock, StudyLock
 from distributed.study.storage import open_record
 from mixunlearn.errors import MixUnlearnError
@@ -135,15 +145,70 @@ def test_the_study_of_a_killed_driver_is_free_at_once(tmp_path: Path) -> None:
         pass
 
 
+class Interruption:
+    """A trace function that raises KeyboardInterrupt before the n-th instruction, as Ctrl-C may.
+
+    Only instructions of the lock, of the session and of `with` statements count.
+    """
+
+    FILES = (study_lock.__file__, session.__file__, contextlib.__file__)
+
+    def __init__(self, at: int) -> None:
+        self.left = at
+
+    def __call__(self, frame: FrameType, event: str, _: object) -> "Interruption | None":
+        # Python swallows what is raised in `__del__`.
+        if frame.f_code.co_filename not in self.FILES or frame.f_code.co_name == "__del__":
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            self.left -= 1
+            if not self.left:
+                raise KeyboardInterrupt  # it also ends the tracing
+        return self
+
+
+def test_a_session_that_is_interrupted_anywhere_leaves_no_lock(tmp_path: Path) -> None:
+    folder = tmp_path / "studies" / "study"
+    plan: Any = SimpleNamespace(
+        study="study",
+        home=tmp_path,
+        folder=folder,
+        study_folder=StudyFolder(path=folder),
+        database=None,
+    )
+
+    def work() -> None:
+        whole = Session(address=None, progress=Progress(), stop=Stop())
+        with whole, whole.part() as part:
+            part.lock(plan)
+
+    gc.collect()
+    gc.freeze()  # what other tests have left would be looked through hundreds of times
+    for at in itertools.count(1):
+        interruption = Interruption(at)
+        sys.settrace(interruption)
+        try:
+            work()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(None)
+        if interruption.left:
+            break  # the session has fewer instructions
+        with lock(folder):
+            pass
+    gc.unfreeze()
+    assert at > 500
+
+
 def test_a_file_system_without_locks_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unsupported(*_: object) -> None:
         raise OSError(95, "Operation not supported")
 
-    monkeypatch.setattr(
-        "distributed.study.lock.fcntl", SimpleNamespace(flock=unsupported, LOCK_EX=2, LOCK_NB=4)
-    )
+    monkeypatch.setattr("distributed.study.lock.fcntl.flock", unsupported)
     with pytest.raises(MixUnlearnError, match=r"cannot be locked: Operation not supported"):
         FileLock(tmp_path / "driver.lock", "study").acquire()
 
