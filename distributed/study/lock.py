@@ -281,7 +281,12 @@ class DatabaseLock:
                 return
         connection = self._connect()
         keys = dict(zip(("a", "b"), self._keys, strict=True))
-        if not connection.execute(text("SELECT pg_try_advisory_lock(:a, :b)"), keys).scalar():
+        take = text("SELECT pg_try_advisory_lock(:a, :b)")
+        taken = connection.execute(take, keys).scalar()
+        if not taken:
+            gc.collect()  # as in `Lockable.lock`
+            taken = connection.execute(take, keys).scalar()
+        if not taken:
             holder = connection.execute(text(_HOLDER), keys).scalar()
             connection.close()
             raise refused(self.study, str(holder or ""))

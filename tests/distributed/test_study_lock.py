@@ -11,7 +11,7 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, SimpleNamespace
@@ -168,6 +168,29 @@ class Interruption:
         return self
 
 
+def interrupted(work: Callable[[], None], every: int = 1) -> Iterator[None]:
+    """Interrupt work before its first instruction, then anew before each later one, or every n-th.
+
+    Yields:
+        Nothing, each time after the work has ended.
+    """
+    gc.collect()
+    gc.freeze()  # what other tests have left would be looked through hundreds of times
+    for at in itertools.count(1, every):
+        interruption = Interruption(at)
+        with contextlib.suppress(KeyboardInterrupt):
+            try:
+                sys.settrace(interruption)
+                work()
+            finally:
+                sys.settrace(None)
+        if interruption.left:
+            break  # there are fewer instructions
+        yield
+    gc.unfreeze()
+    assert at > 500
+
+
 def test_a_session_that_is_interrupted_anywhere_leaves_no_lock(tmp_path: Path) -> None:
     folder = tmp_path / "studies" / "study"
     plan: Any = SimpleNamespace(
@@ -183,23 +206,20 @@ def test_a_session_that_is_interrupted_anywhere_leaves_no_lock(tmp_path: Path) -
         with whole, whole.part() as part:
             part.lock(plan)
 
-    gc.collect()
-    gc.freeze()  # what other tests have left would be looked through hundreds of times
-    for at in itertools.count(1):
-        interruption = Interruption(at)
-        sys.settrace(interruption)
-        try:
-            work()
-        except KeyboardInterrupt:
+    for _ in interrupted(work):
+        with lock(folder):  # no error
             pass
-        finally:
-            sys.settrace(None)
-        if interruption.left:
-            break  # the session has fewer instructions
-        with lock(folder):
+
+
+def test_a_driver_that_is_interrupted_leaves_no_lock_in_a_database(
+    tmp_path: Path, postgres: str
+) -> None:
+    def work() -> None:
+        with lock(tmp_path, postgres):
             pass
-    gc.unfreeze()
-    assert at > 500
+
+    for _ in interrupted(work, every=17):
+        work()
 
 
 def test_a_file_system_without_locks_is_named(
