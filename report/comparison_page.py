@@ -30,7 +30,15 @@ from report.comparison import (
     sd,
 )
 from report.export import latex_number, latex_row, latex_text
-from report.notation import ABSENT, MINUS, mean_and_sd, three_digits, unit
+from report.notation import (
+    ABSENT,
+    MINUS,
+    mean_and_sd,
+    probability,
+    signed,
+    three_digits,
+    unit,
+)
 from report.plots.drawing import DPI, GREEN, PALE, new_figure
 from report.runs import NOTHING, RETRAINED, CellResult
 
@@ -308,22 +316,14 @@ def _against(found: Difference | None) -> str:
     """Return a method compared with doing nothing: −3.20 (p 0.004)."""
     if found is None or np.isnan(found.value):
         return ABSENT
-    return _signed(found.value) + (f" (p {_probability(found.p)})" if found.p >= 0 else "")
-
-
-def _probability(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"  # noqa: PLR2004 - more digits say nothing
+    return signed(found.value) + (f" (p {probability(found.p)})" if found.p >= 0 else "")
 
 
 def _with_bias(table: Table, standing: Standing, name: str) -> str:
     values = standing.tuned.get(name, ())
     bias = mean(values) - mean(table.references.get(name, ()))
     known = _written(values)
-    return known if np.isnan(bias) else f"{known}, bias {_signed(bias)}"
-
-
-def _signed(value: float) -> str:
-    return f"{MINUS if value < 0 else '+'}{three_digits(abs(value))}"
+    return known if np.isnan(bias) else f"{known}, bias {signed(bias)}"
 
 
 def _written(values: Values | Sequence[float]) -> str:

@@ -17,6 +17,8 @@ TWO_DIGITS = ((99.95, ".0f"), (9.95, ".1f"), (0.95, ".1f"), (1e-4, "#.2g"), (0.0
 # 1e-300: only zero is written as 0.0; any other gap keeps a digit.
 DIFFERENCE = ((99.95, ".0f"), (0.095, ".1f"), (1e-300, ".1g"), (0.0, ".1f"))
 SCORE = ((99.95, ".0f"), (0.0, ".1f"))
+HUNDREDTHS, THOUSANDTHS = ((0.0, ".2f"),), ((0.0, ".3f"),)
+SMALL_P = 0.001
 
 
 # Of links, HTML, emphasis, code and table cells.
@@ -67,6 +69,22 @@ def difference(value: object) -> str:
 def score(value: object) -> str:
     """Return a signed number of standard deviations: +158, −0.8, +0.0."""
     return _written(value, SCORE, sign="+")
+
+
+def signed(value: object) -> str:
+    """Return a bias with three significant digits and its sign: +5.23, −0.30, +0.00."""
+    return _written(value, THREE_DIGITS, sign="+")
+
+
+def hundredths(value: object, sign: str = "") -> str:
+    """Return a number of about 1, such as an area under a curve: 0.97; with sign "+": +0.04."""
+    return _written(value, HUNDREDTHS, sign=sign)
+
+
+def probability(value: object) -> str:
+    """Return a p-value: 0.042, or < 0.001, because more digits say nothing."""
+    p = finite(value)
+    return "< 0.001" if p is not None and p < SMALL_P else _written(p, THOUSANDTHS)
 
 
 def mean_and_sd(distribution: Mapping[str, object] | None) -> str:
