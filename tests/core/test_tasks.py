@@ -130,7 +130,7 @@ def test_what_a_kind_says_of_itself_agrees(digits: Dataset, task: dict[str, obje
     assert tuple(measure.name for measure in judged.measures) == kind.metrics
     assert set(kind.metrics) <= set(judged.gap_metrics) <= judged.resolution().keys()
     assert (level(task) == "class") == bool(splits.forgotten)
-    assert [field.name for field in fields(splits.task)] == ["kind", *kind.schema()]
+    assert [field.name for field in fields(splits.task)] == ["kind", "draw", *kind.schema()]
     assert splits.task.asked == tuple(task.get("ids", ()))  # type: ignore[arg-type]
     assert pickle.loads(pickle.dumps(splits.task)) == splits.task
 
