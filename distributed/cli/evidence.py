@@ -145,7 +145,8 @@ def _protocol(
 
 def _shown(results: list[dict[str, Any]], failures: dict[str, str]) -> Outcome:
     """Print the verdicts, and where the files are."""
-    from report.evidence import headline, terminal_table
+    from report.evidence import headline
+    from report.evidence_table import terminal_table
 
     for each in results:
         console().print(headline(each), soft_wrap=True, markup=False)

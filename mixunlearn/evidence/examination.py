@@ -23,8 +23,8 @@ from mixunlearn.models import StagedModel
 
 VERSION = 1  # increase it when a measure changes: stored examinations are then computed again
 EXPOSED = ("forget", "retain")  # unlearning can also expose images that are retained
-CONTROL = "_control"  # held-out images with which the evidence by example compares those above
-PARTS = tuple(f"{part}{suffix}" for part in EXPOSED for suffix in ("", CONTROL))
+CONTROL = "control"  # held-out images, with which the evidence by example compares those above
+PARTS = (*EXPOSED, CONTROL)  # the images whose margins are kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,18 +90,15 @@ class Examiner:
     def _all_margins(self, outputs: Outputs) -> dict[str, npt.NDArray[np.float16]]:
         """Return the margins of each part.
 
-        Controls are held-out images. If classes are forgotten, those of D_f are of these classes:
-        that a whole class is forgotten changes its unseen images as well, which is no memory.
+        The control is held-out images. If whole classes are forgotten, those of other classes: what
+        a model still knows of unseen images of the forgotten ones is a trace of D_f as well.
         """
         images = self.images
-        forget_N = np.isin(images.held_out.labels_N, images.forgotten)
-        control_N = _margins(outputs.held_out_NK, images.held_out)
-        split = forget_N.any() and not forget_N.all()
+        kept_N = ~np.isin(images.held_out.labels_N, images.forgotten)
         return {
             "forget": _margins(outputs.forget_NK, images.forget),
             "retain": _margins(outputs.retain_NK, images.retain),
-            f"forget{CONTROL}": control_N[forget_N] if split else control_N,
-            f"retain{CONTROL}": control_N[~forget_N] if split else control_N,
+            CONTROL: _margins(outputs.held_out_NK, images.held_out)[kept_N],
         }
 
     def _attacks(self, model: StagedModel, outputs: Outputs) -> dict[str, float]:

@@ -94,13 +94,9 @@ def by_example(
     unlearned: Sequence[Examined], retrained: Sequence[Examined], seed: int
 ) -> dict[str, dict[str, Any]]:
     """Return the evidence by example on forgotten and on retained images; see `per_example`."""
+    control = _sample(unlearned, retrained, CONTROL)
     found = {
-        part: per_example(
-            _sample(unlearned, retrained, part),
-            _sample(unlearned, retrained, f"{part}{CONTROL}"),
-            seed,
-        )
-        for part in EXPOSED
+        part: per_example(_sample(unlearned, retrained, part), control, seed) for part in EXPOSED
     }
     return {
         part: {name: asdict(estimate) for name, estimate in each.items()}
