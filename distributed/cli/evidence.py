@@ -9,7 +9,6 @@ from distributed.cli.options import (
     DONE,
     TRIALS_FAILED,
     Address,
-    DryRun,
     Home,
     Json,
     Outcome,
@@ -41,7 +40,10 @@ def evidence(
         str, typer.Option(help="How much evidence: quick, standard or full.")
     ] = "quick",
     settings: Settings = None,
-    dry_run: DryRun = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Print what would be trained and measured; run nothing."),
+    ] = False,
     home: Home = None,
     address: Address = None,
     as_json: Json = False,

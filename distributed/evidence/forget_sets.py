@@ -16,6 +16,7 @@ from distributed.study.folder import begun_studies
 from mixunlearn.data.labelled import Rows
 from mixunlearn.errors import InputError, MixUnlearnError
 from mixunlearn.splits import Splits, make_splits, other_splits
+from mixunlearn.wording import counted
 
 SEEN = 0.5  # share of a set's images that a search may not have had in its forget set
 # Searches train originals and references with seeds below this: theirs are other models.
@@ -75,9 +76,11 @@ def forget_sets(plan: Plan, count: int) -> tuple[list[ForgetSet], list[str]]:
                 found.append(ForgetSet(name=ascii_uppercase[1 + len(found)], splits=splits))
             if len(found) == count:
                 break
+    if len(found) < count:
+        left_out.append(f"only {len(found)} of {counted(count, 'forget set')}: there are no more")
     if found:
         return found, left_out
-    if not left_out:
+    if len(left_out) == 1:
         next(_others(plan))  # raises, with the reason
     what = f"a search has seen every other forget set ({left_out[0]})"
     remedy = f"{what}; use a --home without these studies"
