@@ -229,6 +229,8 @@ def _measures(evidence: Plain, found: Plain) -> Iterator[Mapping[str, str]]:
     for name, measure in mapping(found.get("measures")).items():
         margin = finite(mapping(evidence.get("margins")).get(name))
         bias = interval(measure)
+        # A verdict corrects p for its own metrics only, the other measures for all of them.
+        judged = mapping(mapping(mapping(found.get("verdict")).get("metrics")).get(name))
         yield {
             "name": name,
             "meaning": MEANINGS.get(name, ""),
@@ -236,7 +238,7 @@ def _measures(evidence: Plain, found: Plain) -> Iterator[Mapping[str, str]]:
             "retrained": _with_unit(measure.get("retrained"), unit(name)),
             "bias": _with_unit(measure.get("value"), measure.get("unit") or "", signed),
             "interval": bias.between(signed) if bias else "",
-            "p": probability(measure.get("p")),
+            "p": probability(judged.get("p", measure.get("p"))),
             "margin": ABSENT if margin is None else f"±{margin:g}",
         }
 
@@ -266,7 +268,7 @@ def _whole(found: Plain) -> Iterator[Mapping[str, str]]:
     klom = mapping(found.get("klom"))
     if contest:
         ceiling = f"perfect unlearning has about {hundredths(contest.get('ceiling'))}, not 1"
-        yield _single("contest/score", ceiling, hundredths(contest.get("score")))
+        yield _single("contest/forgetting", ceiling, hundredths(contest.get("score")))
     if tow:
         own = f"retrained models have {hundredths(tow.get('own'))} among each other"
         yield _single("tow/acc", own, hundredths(tow.get("value")))
