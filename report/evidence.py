@@ -53,6 +53,7 @@ LEGEND = (
     "probe: difference to retrained models in what comes back of the forgotten images. Below a "
     "number: its 90 % interval (distance: 95 %), and its metric or forget set."
 )
+SALUN = "share of forgotten images that SalUn's attack takes for unseen ones"
 # What a measure is, for readers who do not know its name; docs/metrics.md has the formulas.
 MEANINGS = {
     "acc/train_forget": "accuracy on the images to be forgotten",
@@ -61,7 +62,7 @@ MEANINGS = {
     "acc/test_forget": "accuracy on unseen images of the forgotten classes",
     "acc/test_retain": "accuracy on unseen images of the other classes",
     "mia/asr": "success of a membership attack; 50 is chance",
-    "mia/svc_confidence": "share of forgotten images that SalUn's attack takes for unseen ones",
+    "mia/asr_laf": "the same attack as LAF's code scores it",
     "relearn/retain": "accuracy on forgotten images that 20 steps on kept images bring back",
     "relearn/forget": "the same, if the steps also see some of the forgotten images",
     "probe/forget": "accuracy on forgotten images of a new linear classifier on the features",
@@ -125,7 +126,7 @@ def headline(evidence: Plain) -> str:
         return "There is no verdict on any method."
     best = [str(each["method"]) for each in contenders if each.get("state") == state]
     if len(contenders) == 1 or state == EQUIVALENT:
-        return f"{_said(best, state)}{_scope(evidence)}."
+        return f"{_said(best, state, the='The')}{_scope(evidence)}."
     none = f"No method is shown to be equivalent to retraining{_scope(evidence)}"
     return f"{none}; {_said(best, state)}."
 
@@ -144,10 +145,10 @@ def _judgement(evidence: Plain) -> str:
     return "within" if state == EQUIVALENT else "beyond"
 
 
-def _said(names: Sequence[str], state: str) -> str:
+def _said(names: Sequence[str], state: str, the: str = "the") -> str:
     are = "is" if len(names) == 1 else "are"
     if state == UNDECIDED:
-        return f"the verdict on {', '.join(names)} is {WORDS[state]}"
+        return f"{the} verdict on {', '.join(names)} is {WORDS[state]}"
     return f"{', '.join(names)} {are} {WORDS[state]}"
 
 
@@ -229,14 +230,16 @@ def _measures(evidence: Plain, found: Plain) -> Iterator[Mapping[str, str]]:
     for name, measure in mapping(found.get("measures")).items():
         margin = finite(mapping(evidence.get("margins")).get(name))
         bias = interval(measure)
+        # A verdict corrects p for its own metrics only, the other measures for all of them.
+        judged = mapping(mapping(mapping(found.get("verdict")).get("metrics")).get(name))
         yield {
             "name": name,
-            "meaning": MEANINGS.get(name, ""),
+            "meaning": SALUN if name.startswith("mia/svc_") else MEANINGS.get(name, ""),
             "unlearned": _with_unit(measure.get("unlearned"), unit(name)),
             "retrained": _with_unit(measure.get("retrained"), unit(name)),
             "bias": _with_unit(measure.get("value"), measure.get("unit") or "", signed),
             "interval": bias.between(signed) if bias else "",
-            "p": probability(measure.get("p")),
+            "p": probability(judged.get("p", measure.get("p"))),
             "margin": ABSENT if margin is None else f"±{margin:g}",
         }
 
@@ -266,7 +269,7 @@ def _whole(found: Plain) -> Iterator[Mapping[str, str]]:
     klom = mapping(found.get("klom"))
     if contest:
         ceiling = f"perfect unlearning has about {hundredths(contest.get('ceiling'))}, not 1"
-        yield _single("contest/score", ceiling, hundredths(contest.get("score")))
+        yield _single("contest/forgetting", ceiling, hundredths(contest.get("score")))
     if tow:
         own = f"retrained models have {hundredths(tow.get('own'))} among each other"
         yield _single("tow/acc", own, hundredths(tow.get("value")))

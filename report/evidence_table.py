@@ -102,17 +102,16 @@ def state_on(found: Plain) -> str:
     return str(mapping(found.get("verdict")).get("state") or "")
 
 
-def interval(found: object, scale: float = 1.0, of: str = "") -> Interval | None:
+def interval(found: object, scale: float = 1.0) -> Interval | None:
     """Return the interval of plain data with `value`, `low` and `high`, each divided by a scale.
 
     Returns:
         `None` if the value is unknown.
     """
-    value, low, high = (finite(mapping(found).get(name)) for name in ("value", "low", "high"))
-    if value is None:
-        return None
-    ends = (None if end is None else end / scale for end in (low, high))
-    return Interval(value=value / scale, **dict(zip(("low", "high"), ends, strict=True)), of=of)
+    known = (finite(mapping(found).get(name)) for name in ("value", "low", "high"))
+    # Rounded, because 1e-13 is a rounding error; + 0.0 because −0.0 would get a sign.
+    value, low, high = (each if each is None else round(each / scale, 9) + 0.0 for each in known)
+    return None if value is None else Interval(value=value, low=low, high=high)
 
 
 def bias_in_margins(found: Plain, metric: str, margin: object) -> Interval | None:

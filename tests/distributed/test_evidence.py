@@ -44,6 +44,7 @@ def written(folder: Path, name: str = "experiment.yaml", task: Any = None) -> Pa
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.usefixtures("shared_ray")
+@pytest.mark.filterwarnings("ignore:.*noload.*:DeprecationWarning")
 def test_evidence_is_collected_once_and_resumed(mixunlearn: Command, tmp_path: Path) -> None:
     home, path = tmp_path / "home", written(tmp_path)
     words = ["evidence", str(path), "--home", str(home), "--json"]

@@ -107,7 +107,7 @@ SCOPE = "on 2 forget sets that no search has seen (5 originals, 5 references)"
         (BETTER, f"m is better than doing nothing, not equivalent to retraining, {SCOPE}."),
         (NO_BETTER, f"m is no better than doing nothing, {SCOPE}."),
         (HARMFUL, f"m is harmful: utility is lost, {SCOPE}."),
-        (UNDECIDED, f"the verdict on m is undecided, {SCOPE}."),
+        (UNDECIDED, f"The verdict on m is undecided, {SCOPE}."),
     ],
 )
 def test_the_first_line_is_the_verdict_on_a_single_method(state: str, said: str) -> None:
