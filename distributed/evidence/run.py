@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -15,6 +16,7 @@ from distributed.evidence.forget_sets import ForgetSet
 from distributed.evidence.protocol import Protocol
 from distributed.evidence.results import Measured, margins, methods, results
 from distributed.plan.plan import Plan
+from distributed.runtime.text import one_line
 from distributed.search.examination import Examinations, Subject
 from distributed.search.outputs import write_json
 from distributed.search.runs import own_run, tags
@@ -22,7 +24,7 @@ from distributed.search.session import Session
 from distributed.search.trials import fill_references
 from distributed.tracking.tags import METHOD, VERDICT
 from mixunlearn.atomic import replacing
-from mixunlearn.errors import DivergedError
+from mixunlearn.errors import CorruptError, DivergedError
 from mixunlearn.signature import signature
 from report.evidence import headline, write_evidence
 from report.runs import run_rows
@@ -37,11 +39,13 @@ def run_evidence(protocol: Protocol, session: Session) -> dict[str, Any]:
 
     Raises:
         InputError: a model diverged.
+        CorruptError: the list of looks is damaged.
         MixUnlearnError: a training failed, Ray does not answer, or the disk is full.
         Interrupted: a stop was requested; everything finished is kept.
     """
     protocol.folder.mkdir(parents=True, exist_ok=True)
     session.lock_folder(f"evidence of {protocol.name}", protocol.root)
+    _read_looks(protocol.root / LOOKS)  # damage is told before hours of training
     measured = [_measured(protocol, each, session) for each in protocol.forget_sets]
     evidence = _leaderboard(protocol, measured)
     _write(protocol, evidence, measured)
@@ -138,7 +142,7 @@ def _looks(protocol: Protocol) -> int:
     Whoever looks often enough finds a lucky result, so the number belongs to the verdict.
     """
     path = protocol.root / LOOKS
-    known: list[Mapping[str, Any]] = json.loads(path.read_text()) if path.exists() else []
+    known = _read_looks(path)
     digest = signature(protocol.content)
     if digest not in [each["digest"] for each in known]:
         date = datetime.now(tz=UTC).isoformat(timespec="seconds")
@@ -146,6 +150,16 @@ def _looks(protocol: Protocol) -> int:
         with replacing(path) as temporary:
             temporary.write_text(json.dumps(known, indent=1) + "\n")
     return len(known)
+
+
+def _read_looks(path: Path) -> list[Mapping[str, Any]]:
+    if not path.exists():
+        return []
+    try:
+        return [{**each, "digest": each["digest"]} for each in json.loads(path.read_text())]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        remedy = "restore it from a backup; if it is lost, remove it, and looks are counted anew"
+        raise CorruptError(f"{path} is damaged ({one_line(error)}): {remedy}") from error
 
 
 def _write(protocol: Protocol, evidence: Mapping[str, Any], measured: Sequence[Measured]) -> None:

@@ -80,6 +80,14 @@ def test_evidence_is_collected_once_and_resumed(mixunlearn: Command, tmp_path: P
     assert "models examined" not in again.err
     assert again.result == whole.result
 
+    looks = home / "evidence" / found["name"] / "looks.json"
+    kept = looks.read_text()
+    looks.write_text("[")
+    damaged = mixunlearn(*words)
+    assert damaged.code == 1
+    assert "looks.json is damaged" in damaged.err
+    looks.write_text(kept)
+
     # By the name of the study; its home now has a search of class 1.
     other = written(tmp_path, "other.yaml", {"kind": "class", "classes": [1]})
     assert mixunlearn("sweep", str(other), "--home", str(home)).code == 0
