@@ -169,13 +169,14 @@ def _draw(
 ) -> None:
     """Draw a number with its interval."""
     colour, marker = look
-    if abs(found.value) > end:
-        _draw_beyond(axes, height, found.value, end, colour, write)
-        return
     inside = "white"
     if found.low is not None and found.high is not None:
         inside = colour
         axes.plot([found.low, found.high], [height, height], color=colour, linewidth=1.8)
+    if abs(found.value) > end:
+        # Its interval is drawn all the same: it may reach into the picture.
+        _draw_beyond(axes, height, found.value, end, colour, write)
+        return
     axes.plot(found.value, height, marker, color=colour, markersize=5, markerfacecolor=inside)
 
 
@@ -192,7 +193,8 @@ def _draw_beyond(
     axes.plot(side * 0.97 * end, height, ">" if side > 0 else "<", color=colour, markersize=5)
     inward = "right" if side > 0 else "left"
     place = (side * 0.9 * end, height)
-    axes.text(*place, write(value), ha=inward, va="center", fontsize=8, color=INK)
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}
+    axes.text(*place, write(value), ha=inward, va="center", fontsize=8, color=INK, bbox=box)
 
 
 def _name_sets(figure: Figure, sets: Sequence[str]) -> None:
