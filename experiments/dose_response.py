@@ -15,6 +15,8 @@ dose, in images:
   the share of false alarms.
 - `p`: with all models, Holm-corrected over all metrics and doses of the task. `pe/…` has `all`
   instead: its value and its 90 % interval, not corrected.
+- `equivalent`, of the task: the share of draws of 5 + 5 in which all metrics of the verdict are
+  within their margins.
 - `limit`: the smallest dose from which on all are told apart; with 5 + 5, in 80 % of the draws.
 
 Lines that are there already are not computed again, so `--models 0` only prints the result.
@@ -39,6 +41,7 @@ from mixunlearn.data.batches import Indices
 from mixunlearn.data.labelled import LabelledImages
 from mixunlearn.evaluation import EvaluationSet, evaluation_set
 from mixunlearn.evidence.behaviour import BehaviourSet, behaviour_set
+from mixunlearn.evidence.equivalence import biases
 from mixunlearn.evidence.images import on_device
 from mixunlearn.evidence.likelihood import Estimate, Sample, per_example
 from mixunlearn.evidence.logit_margins import logit_margins
@@ -75,7 +78,7 @@ class Bench:
     Args:
         images: of `test`.
         behaviour: images on which behaviour is measured.
-        control: images never trained on, of the classes of D_f; not more than are needed.
+        control: some of the images never trained on, without those of classes that are forgotten.
     """
 
     images: EvaluationSet
@@ -88,11 +91,11 @@ class Bench:
         references = plan.references
         images = evaluation_set(references.dataset, references.splits, "test")
         unseen = images.held_out
-        alike = np.flatnonzero(np.isin(unseen.labels_N, np.unique(images.forget.labels_N)))
+        kept = unseen.ids_N[~np.isin(unseen.labels_N, images.forgotten)]
         return cls(
             images=images,
             behaviour=behaviour_set(images, references.load(references.original)),
-            control=replace(unseen, ids_N=unseen.ids_N[alike[:: -(-len(alike) // MOST)]]),
+            control=replace(unseen, ids_N=kept[:: -(-len(kept) // MOST)]),
         )
 
     def measure(self, model: StagedModel) -> dict[str, Any]:
@@ -145,7 +148,7 @@ def measured(plan: Plan, seeds: Seeds, device: torch.device, processes: int) -> 
         yield {"dose": percent, "images": images, "seed": seed, **values}
 
 
-def result(rows: Sequence[Row], processes: int) -> dict[str, Any]:
+def result(rows: Sequence[Row], declared: Mapping[str, float], processes: int) -> dict[str, Any]:
     """Return the power and the detection limit of each metric, in images left in."""
     images = {row["dose"]: row["images"] for row in sorted(rows, key=lambda row: int(row["dose"]))}
     found = {name: by_seed(values, images) for name, values in metric_values(rows, images).items()}
@@ -168,7 +171,11 @@ def result(rows: Sequence[Row], processes: int) -> dict[str, Any]:
             "limit, all": limit(apart),
         }
     counts = Counter(row["dose"] for row in rows)
-    return {"models": {images[dose]: counts[dose] for dose in images}, "metrics": found}
+    return {
+        "models": {images[dose]: counts[dose] for dose in images},
+        "equivalent": {images[dose]: equivalent(rows, dose, declared) for dose in images},
+        "metrics": found,
+    }
 
 
 def metric_values(rows: Sequence[Row], doses: Iterable[int]) -> dict[str, dict[int, Array]]:
@@ -209,6 +216,22 @@ def by_seed(values: Mapping[int, Array], images: Mapping[int, int]) -> dict[str,
         "p": p,
         "limit, 5 + 5": limit({dose: each >= POWER for dose, each in power.items() if dose}),
     }
+
+
+def equivalent(rows: Sequence[Row], dose: int, margins: Mapping[str, float]) -> float:
+    """Return the share of draws of 5 + 5 models in which all metrics are within their margins."""
+    rng = np.random.default_rng(0)
+    without, own = ([row["metrics"] for row in rows if row["dose"] == each] for each in (0, dose))
+    found = 0
+    for _ in range(DRAWS):
+        order = rng.permutation(len(without))
+        few = order[FEW : 2 * FEW] if not dose else rng.permutation(len(own))[:FEW]
+        drawn, others = (
+            {name: [models[index][name] for index in indices] for name in margins}
+            for models, indices in ((own, few), (without, order[:FEW]))
+        )
+        found += all(each.state == "equivalent" for each in biases(drawn, others, margins))
+    return found / DRAWS
 
 
 def welch(first_DM: Array, second_DM: Array) -> Array:
@@ -280,14 +303,13 @@ def main() -> None:
             dose: [seed for seed in range(count) if (task, dose, seed) not in known]
             for dose, count in counts.items()
         }
+        plan = opened(FILE, [*TASKS[task], *ONE, *args.settings], args.home)
         if any(seeds.values()):
-            plan = opened(FILE, [*TASKS[task], *ONE, *args.settings], args.home)
             for row in measured(plan, seeds, args.device, args.processes):
                 rows.append({"task": task, **row})
                 append(args.out, rows[-1:])
-    for task in args.tasks:
-        found = result([row for row in rows if row["task"] == task], args.processes)
-        print(json.dumps({"task": task, **found}))  # noqa: T201
+        own = [row for row in rows if row["task"] == task]
+        print(json.dumps({"task": task, **result(own, plan.margins, args.processes)}))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from distributed.study.sampling import Sampling
 from experiments.pool import append, arguments, fill, opened, parallel, read
 from mixunlearn.errors import DivergedError
 from mixunlearn.evaluation import evaluation_set
-from mixunlearn.evidence.verdict import judge
+from mixunlearn.evidence.verdict import EQUIVALENT, judge
 from mixunlearn.metrics.table import AVERAGE, WORST
 from mixunlearn.problem import Problem
 from mixunlearn.references import Member
@@ -52,6 +52,7 @@ DIVERGED = "diverged"  # the winner, from another original
 RUNGS = (1, 2, 4)  # epochs after which a search stops the worse half
 
 Configuration = Mapping[str, Value]
+Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -228,33 +229,39 @@ def plan_of(case: str, home: Path, settings: Sequence[str] = ()) -> Plan:
     return opened(FILE, [*CASES[case], *counts, *settings], home)
 
 
-def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return, by case, how the objectives ended, and their paired difference."""
-    found: dict[str, Any] = {}
-    for case in dict.fromkeys(row["case"] for row in rows):
-        by_objective = {
-            objective: sorted(
-                (row for row in rows if (row["case"], row["objective"]) == (case, objective)),
-                key=lambda row: int(row["seed"]),
-            )
-            for objective in OBJECTIVES
-        }
-        found[case] = {objective: ends(each) for objective, each in by_objective.items()}
-        found[case]["same winner"] = sum(
-            first["biases"] == second["biases"]
-            for first, second in zip(*by_objective.values(), strict=True)
-        )
-        for name in ("worst", "average"):
-            pairs = zip(*by_objective.values(), strict=True)
-            found[case][f"{WORST} - {AVERAGE}, {name}"] = mean(
-                second[name] - first[name]
-                for first, second in pairs
-                if DIVERGED not in (first["state"], second["state"])
-            )
-    return found
+def summary(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return, by case and for all, how the objectives ended, and their paired difference."""
+    by_pair: dict[tuple[str, int], dict[str, Row]] = {}
+    for row in rows:
+        by_pair.setdefault((row["case"], row["seed"]), {})[row["objective"]] = row
+    every = [(pair[AVERAGE], pair[WORST]) for pair in by_pair.values()]
+    cases = dict.fromkeys(row["case"] for row in rows)
+    by_case = {case: [pair for pair in every if pair[0]["case"] == case] for case in cases}
+    return {name: contrast(pairs) for name, pairs in {**by_case, "all": every}.items()}
 
 
-def ends(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def contrast(pairs: Sequence[tuple[Row, Row]]) -> dict[str, Any]:
+    """Return what pairs of searches found, and whether that tells the objectives apart."""
+    equivalent = [tuple(row["state"] == EQUIVALENT for row in pair) for pair in pairs]
+    only = [equivalent.count((True, False)), equivalent.count((False, True))]
+    known = [pair for pair in pairs if DIVERGED not in (pair[0]["state"], pair[1]["state"])]
+    return {
+        **{
+            name: ends(each)
+            for name, each in zip(OBJECTIVES, zip(*pairs, strict=True), strict=True)
+        },
+        "same winner": sum(first["biases"] == second["biases"] for first, second in pairs),
+        "only one is equivalent": dict(zip(OBJECTIVES, only, strict=True)),
+        # The sign test: each of them is as likely as the other if the objectives are.
+        "p": float(stats.binomtest(only[0], sum(only)).pvalue) if any(only) else 1.0,
+        f"{WORST} - {AVERAGE}": {
+            name: mean(second[name] - first[name] for first, second in known)
+            for name in ("worst", "average")
+        },
+    }
+
+
+def ends(rows: Sequence[Row]) -> dict[str, Any]:
     """Return how often each state was reached, and the mean biases in margins."""
     return {
         "states": dict(Counter(row["state"] for row in rows)),
