@@ -1,23 +1,24 @@
 """Tests whether unlearned models are equivalent to retrained ones, metric by metric.
 
 Both kinds are samples: of the originals that are unlearned, and of the seeds that are retrained.
-The bias of a metric is the difference of the two means. Its standard error and degrees of freedom
-are those of Welch (1947, Biometrika 34, 28-35). Two one-sided tests at 5 % (Schuirmann 1987,
-J. Pharmacokinet. Biopharm. 15, 657-680) show equivalence: the 90 % interval lies inside ± margin.
+The bias of a metric is the difference of the two means, with Welch's standard error. Two one-sided
+tests at 5 % (Schuirmann 1987, J. Pharmacokinet. Biopharm. 15, 657-680) show equivalence: the 90 %
+interval lies inside ± margin.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
+from mixunlearn.errors import InputError
+from mixunlearn.evidence.estimate import LEVEL, Estimate, estimate, variance, welch
 from mixunlearn.metrics.groups import holm
 
 LEAST = 3  # models of each kind; with fewer, their spread is not known
-LEVEL = 0.05  # error probability of each test
 POWER = 0.8  # with which the detectable bias is detected
 MOST = 1000  # models of each kind that a plan could reasonably ask for
 
@@ -36,22 +37,31 @@ class Bias:
         margin: the largest bias that counts as equivalent.
         p: probability of a bias at least this large if there is none; Holm-corrected over all
             metrics. NaN if the spread is unknown.
+        p_outside: the same if the bias is at its margin: small if it is shown to be larger.
         detectable: the bias that these numbers of models find to be different in 80 % of cases.
         models: number of models of each kind that would decide, if mean and spread stay as they
-            are; `None` if it is decided, or if more than 1000 would be needed.
-        state: "equivalent", "different", "undecided", or "unknown" if there are fewer than three
-            models of a kind.
+            are: whether an undecided bias is equivalent or different, and whether a different
+            one is within its margin or outside. `None` if that is decided, or if more than 1000
+            would be needed.
+        state: "equivalent"; "different" from 0, which need not be outside the margin;
+            "undecided"; or "unknown" if there are fewer than three models of a kind.
     """
 
     metric: str
     value: float
-    low: float
-    high: float
+    low: float = -math.inf
+    high: float = math.inf
     margin: float
-    p: float
-    detectable: float
-    models: int | None
-    state: State
+    p: float = math.nan
+    p_outside: float = math.nan
+    detectable: float = math.inf
+    models: int | None = None
+    state: State = "unknown"
+
+    @property
+    def outside(self) -> bool:
+        """Return whether the bias is shown to be larger than its margin."""
+        return self.p_outside < LEVEL
 
 
 def biases(unlearned: Values, retrained: Values, margins: Mapping[str, float]) -> list[Bias]:
@@ -66,89 +76,99 @@ def biases(unlearned: Values, retrained: Values, margins: Mapping[str, float]) -
         margins: metric -> margin, > 0, in the metric's unit.
 
     Raises:
-        KeyError: a metric has a margin but no values.
+        InputError: there is no margin, one is not above 0, or a value is missing or not finite.
     """
-    found = [_bias(name, unlearned[name], retrained[name], margins) for name in margins]
-    corrected = holm([bias.p for bias in found])
-    return [_judged(replace(bias, p=p)) for bias, p in zip(found, corrected, strict=True)]
+    _require_margins(margins)
+    for role, values in (("unlearned", unlearned), ("retrained", retrained)):
+        require_values(role, values, margins)
+    known = {
+        name: estimate(unlearned[name], np.negative(retrained[name]))
+        for name in margins
+        if enough(unlearned[name], retrained[name])
+    }
+    differing = holm([found.beyond(0) for found in known.values()])
+    outside = holm([found.beyond(margins[name]) for name, found in known.items()])
+    ps = dict(zip(known, zip(differing, outside, strict=True), strict=True))
+    found = []
+    for name, margin in margins.items():
+        y, r = unlearned[name], retrained[name]
+        bias = Bias(metric=name, value=float(np.mean(y) - np.mean(r)), margin=margin)
+        if name in known:
+            bias = _judged(bias, known[name], *ps[name])
+            bias = replace(bias, models=_models(bias, y, r, metrics=len(margins)))
+        found.append(bias)
+    return found
 
 
-def _bias(
-    metric: str,
-    unlearned: Sequence[float],
-    retrained: Sequence[float],
-    margins: Mapping[str, float],
-) -> Bias:
-    y, r = np.asarray(unlearned, float), np.asarray(retrained, float)
-    value, margin = float(y.mean() - r.mean()), margins[metric]
-    known = Bias(
-        metric=metric,
-        value=value,
-        low=-math.inf,
-        high=math.inf,
-        margin=margin,
-        p=math.nan,
-        detectable=math.inf,
-        models=None,
-        state="unknown",
-    )
-    if min(len(y), len(r)) < LEAST:
-        return known
-    variances = float(y.var(ddof=1)), float(r.var(ddof=1))
-    if not any(variances):  # all models of each kind are alike: the means are exact
-        return replace(known, low=value, high=value, p=float(not value), detectable=0.0)
-    error, freedom = map(float, _welch(*variances, len(y), len(r)))
-    half = float(stats.t.ppf(1 - LEVEL, freedom)) * error
-    return replace(
-        known,
-        low=value - half,
-        high=value + half,
-        p=2 * float(stats.t.sf(abs(value) / error, freedom)),
-        detectable=float(stats.t.ppf(1 - LEVEL / 2, freedom) + stats.t.ppf(POWER, freedom)) * error,
-        models=_models(value, margin, *variances, more=min(len(y), len(r)), metrics=len(margins)),
-    )
+def enough(*samples: Sequence[float]) -> bool:
+    """Return whether there are enough models of each kind to know how they vary."""
+    return min(map(len, samples)) >= LEAST
 
 
-def _welch(variance_y: float, variance_r: float, y: Any, r: Any) -> tuple[Any, Any]:  # noqa: ANN401 - numbers or arrays
-    """Return the standard error of a difference of means, and its degrees of freedom.
+def require_values(role: str, values: Values, names: Iterable[str]) -> None:
+    """Check that each metric has values, all of them finite.
 
     Args:
-        variance_y: of single models of one kind.
-        variance_r: of the other kind; one of both is not 0.
-        y: number of models of one kind.
-        r: of the other kind.
+        role: what models they are of, for the error.
+        values: metric -> one value for each model.
+        names: the metrics.
+
+    Raises:
+        InputError: one has none, or one that is not finite.
     """
-    of_y, of_r = variance_y / y, variance_r / r
-    total = of_y + of_r
-    return np.sqrt(total), total**2 / (of_y**2 / (y - 1) + of_r**2 / (r - 1))
+    for name in names:
+        found = np.asarray(values.get(name, ()), float)
+        if not found.size:
+            raise InputError(f"{role}.{name}", None, "needs a value for each model")
+        for value in found[~np.isfinite(found)][:1]:
+            remedy = "must be a finite number: measure this model again"
+            raise InputError(f"{role}.{name}", float(value), remedy)
+
+
+def _require_margins(margins: Mapping[str, float]) -> None:
+    """Check that there are margins, all finite and above 0.
+
+    Raises:
+        InputError: there is none, or one is not.
+    """
+    if not margins:
+        raise InputError("margins", dict(margins), "name at least one metric")
+    for name, margin in margins.items():
+        if not 0 < margin < math.inf:
+            raise InputError(f"margins.{name}", margin, "must be finite and above 0")
+
+
+def _judged(bias: Bias, found: Estimate, p: float, p_outside: float) -> Bias:
+    """Return a bias with its tests and its state."""
+    low, high = found.interval
+    reach = 0.0
+    if found.error:
+        quantiles = special.stdtrit(found.freedom, [1 - LEVEL / 2, POWER])
+        reach = float(quantiles.sum()) * found.error
+    # Equivalence first: a bias can be certain and yet too small to matter.
+    state: State = "different" if p < LEVEL else "undecided"
+    if -bias.margin < low and high < bias.margin:
+        state = "equivalent"
+    return replace(
+        bias, low=low, high=high, p=p, p_outside=p_outside, detectable=reach, state=state
+    )
 
 
 def _models(
-    value: float,
-    margin: float,
-    variance_y: float,
-    variance_r: float,
-    *,
-    more: int,
-    metrics: int,
+    bias: Bias, unlearned: Sequence[float], retrained: Sequence[float], *, metrics: int
 ) -> int | None:
     """Return how many models of each kind would decide: more than there are."""
-    counts = np.arange(more + 1, MOST + 1)
-    error, freedom = _welch(variance_y, variance_r, counts, counts)
-    equivalent = abs(value) + stats.t.ppf(1 - LEVEL, freedom) * error < margin
+    spreads = [variance(unlearned), variance(retrained)]
+    if bias.state == "equivalent" or bias.outside or not any(spreads):
+        return None
+    counts = np.arange(min(len(unlearned), len(retrained)) + 1, MOST + 1)
+    error, freedom = welch(spreads, [counts, counts])
+    size = abs(bias.value)
+    equivalent = size + special.stdtrit(freedom, 1 - LEVEL) * error < bias.margin
+    # A difference from 0 is what an undecided bias lacks, one from the margin what others do.
+    bound = bias.margin if bias.state == "different" else 0.0
+    tails = special.stdtr(freedom, (bound - size) / error)
+    tails += special.stdtr(freedom, -(bound + size) / error)
     # Holm's correction multiplies by the number of metrics at most.
-    different = 2 * stats.t.sf(abs(value) / error, freedom) < LEVEL / metrics
-    decided = np.flatnonzero(equivalent | different)
+    decided = np.flatnonzero(equivalent | (tails < LEVEL / metrics))
     return int(counts[decided[0]]) if len(decided) else None
-
-
-def _judged(bias: Bias) -> Bias:
-    """Return the bias with its state."""
-    if math.isnan(bias.p):
-        return bias
-    # Equivalence first: a bias can be certain and yet too small to matter.
-    if -bias.margin < bias.low and bias.high < bias.margin:
-        return replace(bias, state="equivalent", models=None)
-    if bias.p < LEVEL:
-        return replace(bias, state="different", models=None)
-    return replace(bias, state="undecided")

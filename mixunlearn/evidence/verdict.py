@@ -3,12 +3,12 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
-import numpy as np
-from scipy import stats
-
-from mixunlearn.evidence.equivalence import LEAST, LEVEL, Bias, Values, biases
+from mixunlearn.errors import InputError
+from mixunlearn.evidence.equivalence import LEAST, Bias, Values, biases, require_values
+from mixunlearn.evidence.estimate import LEVEL
+from mixunlearn.evidence.originals import Change, Improvement, changes, improvements, kind_of
 from mixunlearn.metrics.table import metric_named
 from mixunlearn.plain import plain
 from mixunlearn.wording import counted
@@ -20,26 +20,6 @@ HARMFUL = "harmful (utility lost)"
 UNDECIDED = "undecided"
 STATES = (EQUIVALENT, BETTER, NO_BETTER, HARMFUL, UNDECIDED)
 
-Kind: TypeAlias = Literal["forgetting", "attack", "utility"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Improvement:
-    """How much nearer to retraining unlearned models are than their untouched originals.
-
-    Distances are averages over metrics, each in units of its margin.
-
-    Args:
-        kind: the metrics: "forgetting", "attack", or "average" for all.
-        mean: the mean improvement; positive is nearer.
-        p_better, p_worse: one-sided probabilities of so much if there is no difference.
-    """
-
-    kind: str
-    mean: float
-    p_better: float
-    p_worse: float
-
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
@@ -48,15 +28,17 @@ class Verdict:
     Args:
         state: one of `STATES`.
         reasons: three sentences: the metrics, doing nothing, the cost.
-        biases: one for each metric.
-        improvements: forgetting, attack, average in this order; empty with fewer than three
-            originals.
+        biases: against retraining, one for each metric.
+        improvements: forgetting, attack, average in this order; empty with fewer than three models
+            of a kind.
+        changes: against the own originals, one for each metric; empty in the same case.
     """
 
     state: str
     reasons: Sequence[str]
-    biases: Sequence[Bias]
-    improvements: Sequence[Improvement]
+    biases: Sequence[Bias] = ()
+    improvements: Sequence[Improvement] = ()
+    changes: Sequence[Change] = ()
 
     def as_plain(self) -> dict[str, Any]:
         """Return it as plain data for JSON; infinite and undefined numbers become null."""
@@ -66,6 +48,7 @@ class Verdict:
                 "reasons": list(self.reasons),
                 "metrics": {bias.metric: asdict(bias) for bias in self.biases},
                 "improvements": {each.kind: asdict(each) for each in self.improvements},
+                "changes": {each.metric: asdict(each) for each in self.changes},
             }
         )
         return found
@@ -86,77 +69,81 @@ def judge(
         untouched: metric -> the values of the same originals, in the same order.
         retrained: metric -> one value for each model retrained without the data.
         margins: metric -> the largest bias that counts as equivalent; declared before.
-        cost: time of unlearning, in times of retraining.
+        cost: time of unlearning, in times of retraining; NaN if it is not known.
+
+    Raises:
+        InputError: there is no margin, one is not above 0, a value is missing or not finite, or
+            models of one kind have different numbers of values.
     """
     found = biases(unlearned, retrained, margins)
-    improvements = _improvements(unlearned, untouched, retrained, margins)
-    state = _state(found, improvements)
-    reasons = [_of_metrics(found), _of_doing_nothing(improvements), _of_cost(cost)]
-    return Verdict(state=state, reasons=reasons, biases=found, improvements=improvements)
+    require_values("untouched", untouched, margins)
+    _require_lengths(unlearned, untouched, retrained, margins)
+    kinds = (unlearned, untouched, retrained, margins)
+    improved, changed = improvements(*kinds), changes(*kinds)
+    return Verdict(
+        state=_state(found, improved, changed),
+        reasons=[
+            _of_metrics(found, changed),
+            _of_doing_nothing(improved, changed, found),
+            _of_cost(cost),
+        ],
+        biases=found,
+        improvements=improved,
+        changes=changed,
+    )
 
 
-def kind_of(metric: str) -> Kind:
-    """Return what a metric shows: forgetting, an attack's success, or utility."""
-    if metric.startswith("mia/"):
-        return "attack"
-    utility = metric.startswith("acc/") and "forget" not in metric
-    return "utility" if utility else "forgetting"
-
-
-def _improvements(
+def _require_lengths(
     unlearned: Values, untouched: Values, retrained: Values, margins: Mapping[str, float]
-) -> list[Improvement]:
-    """Return the paired improvements: each unlearned model against its own original."""
-    if min(len(unlearned[name]) for name in margins) < LEAST:
-        return []
-    gained = {
-        name: _distance(untouched[name], retrained[name], margin)
-        - _distance(unlearned[name], retrained[name], margin)
-        for name, margin in margins.items()
-    }
-    kinds = {
-        "forgetting": [gain for name, gain in gained.items() if kind_of(name) == "forgetting"],
-        "attack": [gain for name, gain in gained.items() if kind_of(name) == "attack"],
-        "average": list(gained.values()),
-    }
-    return [_improvement(kind, np.mean(gains, axis=0)) for kind, gains in kinds.items() if gains]
+) -> None:
+    """Check that each model has all metrics, and each unlearned model its original."""
+    first = next(iter(margins))
+    for name in margins:
+        for role, values, of in (
+            ("unlearned", unlearned, unlearned),
+            ("untouched", untouched, unlearned),
+            ("retrained", retrained, retrained),
+        ):
+            if len(values[name]) != len(of[first]):
+                remedy = f"must be {len(of[first])}: each model needs a value of each metric"
+                raise InputError(f"number of values of {role}.{name}", len(values[name]), remedy)
 
 
-def _distance(values: Sequence[float], retrained: Sequence[float], margin: float) -> Any:  # noqa: ANN401 - an array
-    return np.abs(np.asarray(values, float) - np.mean(retrained)) / margin
-
-
-def _improvement(kind: str, gains: Any) -> Improvement:  # noqa: ANN401 - an array
-    mean = float(gains.mean())
-    if not gains.std():  # all originals gain the same: the mean is exact
-        better, worse = float(mean <= 0), float(mean >= 0)
-    else:
-        better = float(stats.ttest_1samp(gains, 0, alternative="greater").pvalue)
-        worse = 1 - better
-    return Improvement(kind=kind, mean=mean, p_better=better, p_worse=worse)
-
-
-def _state(found: Sequence[Bias], improvements: Sequence[Improvement]) -> str:
+def _state(
+    found: Sequence[Bias], improved: Sequence[Improvement], changed: Sequence[Change]
+) -> str:
     """Return the state; what speaks against the unlearning comes first."""
-    if any(bias.state == "unknown" for bias in found) or not improvements:
+    if not improved:
         return UNDECIDED
-    if any(kind_of(bias.metric) == "utility" and bias.high < -bias.margin for bias in found):
+    if _harmed(changed):
         return HARMFUL
-    better = _is_better(improvements)
+    better = improved[-1].p_better < LEVEL and not _worse(improved, found)
     if all(bias.state == "equivalent" for bias in found):
         return EQUIVALENT if better else NO_BETTER
     if any(bias.state == "different" for bias in found):
         return BETTER if better else NO_BETTER
-    return NO_BETTER if improvements[-1].mean <= 0 else UNDECIDED
+    # Equivalence is open. So only what is shown counts: it is farther, or nothing has changed.
+    shown = improved[-1].p_worse < LEVEL or _unchanged(changed)
+    return NO_BETTER if shown else UNDECIDED
 
 
-def _is_better(improvements: Sequence[Improvement]) -> bool:
-    """Return whether the average has improved, and neither forgetting nor attack is worse."""
-    worse = any(each.p_worse < LEVEL for each in improvements)
-    return improvements[-1].p_better < LEVEL and not worse
+def _harmed(changed: Sequence[Change]) -> list[str]:
+    """Return the metrics in which utility was lost."""
+    return [each.metric for each in changed if each.p_harm is not None and each.p_harm < LEVEL]
 
 
-def _of_metrics(found: Sequence[Bias]) -> str:
+def _unchanged(changed: Sequence[Change]) -> bool:
+    """Return whether unlearned models are shown to be like their originals."""
+    return bool(changed) and all(each.none for each in changed)
+
+
+def _worse(improved: Sequence[Improvement], found: Sequence[Bias]) -> list[str]:
+    """Return what is farther from retraining than before, unless it is equivalent all the same."""
+    open_kinds = {kind_of(bias.metric) for bias in found if bias.state != "equivalent"}
+    return [each.kind for each in improved if each.p_worse < LEVEL and each.kind in open_kinds]
+
+
+def _of_metrics(found: Sequence[Bias], changed: Sequence[Change]) -> str:
     if any(bias.state == "unknown" for bias in found):
         return f"the spread is unknown: {LEAST} originals and {LEAST} references are needed"
     worst = max(found, key=lambda bias: max(abs(bias.low), abs(bias.high)) / bias.margin)
@@ -164,10 +151,30 @@ def _of_metrics(found: Sequence[Bias]) -> str:
     summary = f"{inside} of {counted(len(found), 'metric')} within the margins"
     interval = f"{_signed(worst)}, 90 % interval {worst.low:+.2f} to {worst.high:+.2f}"
     text = f"{summary}; farthest is {worst.metric}: {interval}, margin ±{worst.margin:g}"
-    undecided = [bias for bias in found if bias.state == "undecided"]
-    if undecided and not any(bias.state == "different" for bias in found):
-        return f"{text}; {_needed(undecided)}"
-    return text
+    return "; ".join([text, *_shown(found), *_lost(changed)])
+
+
+def _shown(found: Sequence[Bias]) -> list[str]:
+    """Return what is shown of the metrics that are not equivalent, and what would decide."""
+    different = [bias for bias in found if bias.state == "different"]
+    outside = [bias.metric for bias in different if bias.outside]
+    within = [bias.metric for bias in different if not bias.outside]
+    said = []
+    if outside:
+        said.append(f"shown to be outside its margin: {', '.join(outside)}")
+    if within:
+        named = ", ".join(within)
+        said.append(f"a difference is shown, but not that it is outside the margin: {named}")
+    still = [bias for bias in found if bias.state in ("undecided", "different")]
+    if still and not outside:
+        said.append(_needed(still))
+    return said
+
+
+def _lost(changed: Sequence[Change]) -> list[str]:
+    lost = _harmed(changed)
+    said = "below retraining by more than the margin, and below its own originals"
+    return [f"{said}: {', '.join(lost)}"] if lost else []
 
 
 def _signed(bias: Bias) -> str:
@@ -176,21 +183,29 @@ def _signed(bias: Bias) -> str:
     return f"{bias.value:+.2f} {unit}".strip()
 
 
-def _needed(undecided: Sequence[Bias]) -> str:
+def _needed(still: Sequence[Bias]) -> str:
     """Return how many models would decide."""
-    numbers = [bias.models for bias in undecided if bias.models]
-    if len(numbers) < len(undecided):
+    numbers = [bias.models for bias in still if bias.models]
+    if len(numbers) < len(still):
         return "no practical number of models would decide"
     return f"about {max(numbers)} originals and references would decide"
 
 
-def _of_doing_nothing(improvements: Sequence[Improvement]) -> str:
-    if not improvements:
+def _of_doing_nothing(
+    improved: Sequence[Improvement], changed: Sequence[Change], found: Sequence[Bias]
+) -> str:
+    if not improved:
         return "whether it is better than doing nothing is unknown"
-    *parts, average = improvements
-    text = f"against doing nothing, the distance to retraining is {_direction(average)}"
+    *parts, average = improved
     named = ", ".join(f"{each.kind} {_direction(each)}" for each in parts)
-    return f"{text} ({named})" if named else text
+    text = f"the distance to retraining is {_direction(average)}" + f" ({named})" * bool(named)
+    if average.p_better < LEVEL and (worse := _worse(improved, found)):
+        return f"against doing nothing, {text}; not better, because {worse[0]} is worse"
+    if min(average.p_better, average.p_worse) < LEVEL:
+        return f"against doing nothing, {text}"
+    if _unchanged(changed):
+        return f"shown to be the same as doing nothing, within the margins: {text}"
+    return f"not shown to be better than doing nothing, nor to be the same: {text}"
 
 
 def _direction(each: Improvement) -> str:

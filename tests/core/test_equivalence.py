@@ -66,6 +66,33 @@ def test_what_is_neither_is_undecided_and_says_how_many_models_would_decide() ->
     assert not decides(y, r, found.models - 1, 2.0)
 
 
+def test_a_difference_that_may_be_within_its_margin_says_how_many_models_would_decide() -> None:
+    y, r = [54.0, 54.5, 55.0, 55.3], [50.0, 50.4, 49.7, 49.9]
+    found = only(y, r, margin=5.0)
+    assert (found.state, found.outside) == ("different", False)
+    assert found.models is not None
+
+    def decided(count: int) -> bool:
+        spreads = np.std(y, ddof=1), count, np.mean(r), np.std(r, ddof=1), count
+        sd, n, *others = spreads
+        ps = [
+            stats.ttest_ind_from_stats(
+                np.mean(y) - 5, sd, n, *others, equal_var=False, alternative=side
+            ).pvalue
+            for side in ("less", "greater")
+        ]
+        return bool(min(ps) < 0.05)
+
+    assert decided(found.models)
+    assert not decided(found.models - 1)
+
+
+def test_outside_the_margin_means_that_the_one_sided_test_says_so() -> None:
+    for shift in (2.0, 2.5, 3.0, 4.0):
+        p = stats.ttest_ind(Y + shift - 2, R, equal_var=False, alternative="greater").pvalue
+        assert only(Y + shift, R, margin=2.0).p_outside == pytest.approx(p, abs=1e-4)
+
+
 def test_two_models_have_no_known_spread() -> None:
     found = only([1.0, 2.0], R)
     assert (found.state, found.low, found.high) == ("unknown", -math.inf, math.inf)
@@ -77,6 +104,11 @@ def test_models_that_are_all_alike_are_exact() -> None:
     assert (same.value, same.low, same.high, same.p, same.state) == (0, 0, 0, 1, "equivalent")
     assert only([3.0] * 5, [0.0] * 5).state == "different"
     assert only([1.0] * 5, [0.0] * 5).state == "equivalent"
+
+
+def test_models_that_differ_by_rounding_only_are_exact() -> None:
+    found = only([0.1 + 0.2] * 3 + [0.3], [0.3] * 4)
+    assert (found.p, found.state, found.models) == (1, "equivalent", None)
 
 
 def test_differences_are_corrected_for_the_number_of_metrics() -> None:
