@@ -1,6 +1,6 @@
 """The experiment: what a user writes, checked and typed before anything runs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import (
@@ -169,7 +169,13 @@ class Experiment(Section):
     tracking: Tracking = Tracking()
     storage: Storage = Storage()
 
-    def signature(self, digest: str, ids: Sequence[int] = (), weights: str | None = None) -> str:
+    def signature(
+        self,
+        digest: str,
+        ids: Sequence[int] = (),
+        weights: str | None = None,
+        margins: Mapping[str, float] | None = None,
+    ) -> str:
         """Return eight hex digits for all that can change a study's numbers.
 
         The numbers of trials and originals, the name, the home and the cluster do not change it.
@@ -179,6 +185,8 @@ class Experiment(Section):
             ids: indices of the images to forget, if the task lists them; they replace the list or
                 its file.
             weights: digest of the initial weights; it replaces their file.
+            margins: those of the verdict that differ from the defaults, by metric; they replace
+                what was declared.
         """
         content = self.model_dump(exclude={"name", "tracking", "resources", "storage"})
         content["data"] |= {"train": None, "test": None, "digest": digest}
@@ -196,7 +204,9 @@ class Experiment(Section):
         del content["search"]["trials"], content["references"]["originals"]
         if not self.search.start:
             del content["search"]["start"]
-        # Other margins are another study: nobody can choose them after the result.
-        if not self.margins:
-            del content["margins"]
+        # Other margins are another study: nobody can choose them after the result. Older versions
+        # have none: the defaults are left out.
+        del content["margins"]
+        if margins:
+            content["margins"] = dict(margins)
         return signature(content)

@@ -29,7 +29,7 @@ from mixunlearn.data.arrow import Dataset
 from mixunlearn.evaluation import evaluation_set
 from mixunlearn.files import Files
 from mixunlearn.methods import METHODS
-from mixunlearn.metrics.table import margins
+from mixunlearn.metrics.table import changed_margins, margins
 from mixunlearn.models import Pretrained
 from mixunlearn.problem import Problem
 from mixunlearn.references import ReferenceStore
@@ -274,7 +274,8 @@ def study_name(
 ) -> str:
     """Return the name of an experiment's study; `weights`: digest of the initial weights."""
     # As asked for, not the splits: a list of ids and a file of them make one study.
-    signature = experiment.signature(dataset.digest, splits.task.asked, weights)
+    declared = changed_margins(splits.task.gap_metrics("acc/test"), experiment.margins)
+    signature = experiment.signature(dataset.digest, splits.task.asked, weights, declared)
     return f"{experiment.name}-{signature}"
 
 

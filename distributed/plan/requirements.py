@@ -18,6 +18,7 @@ from distributed.runtime.text import require_whole
 from mixunlearn.data.names import known_names
 from mixunlearn.errors import InputError, MixUnlearnError
 from mixunlearn.evaluation import evaluation_set
+from mixunlearn.metrics.table import largest_margin
 from mixunlearn.references import PHASES
 from search_spaces import Space
 
@@ -76,16 +77,19 @@ def require_objective(plan: Plan) -> None:
 
 
 def require_margins(plan: Plan) -> None:
-    """Check that each declared margin belongs to a metric of the verdict, or to a group of them.
+    """Check that each declared margin belongs to the verdict, and is small enough to say something.
 
     Raises:
-        InputError: one does not.
+        InputError: one belongs to no metric of the verdict and no group of them, or is too large.
     """
     groups = {name.partition("/")[0] for name in plan.margins}
     for key, margin in plan.experiment.margins.items():
         if key not in {*plan.margins, *groups}:
             known = known_names(key, [*plan.margins, *sorted(groups)])
             raise InputError(f"margins.{key}", margin, f"no metric of the verdict; {known}")
+        if margin >= (most := largest_margin(key)):
+            remedy = f"must be below {most:g}: models that differ by so much are not equivalent"
+            raise InputError(f"margins.{key}", margin, remedy)
 
 
 def require_resources(experiment: Experiment) -> None:

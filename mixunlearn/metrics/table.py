@@ -13,6 +13,7 @@ from mixunlearn.tasks.written import own_groups
 AVERAGE, WORST = "gap/avg", "gap/worst"
 SHARE_MARGIN = 5.0  # of a metric that another package adds, which is a share of images
 AREA = "_auc"  # last part of the name of an area under a curve, in [0, 1]
+PERCENT = ("%", "pp")  # units of 100 to the whole; metrics of other units have 1 to the whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,15 +91,36 @@ def margins(names: Iterable[str], declared: Mapping[str, float]) -> dict[str, fl
     Args:
         names: of the metrics.
         declared: margins by metric on `test` or by group (`acc`); they replace the defaults. That
-            of a metric on `test` is also that of the same metric on `val`.
+            of a metric on `test` is also that of the same metric on `val`; that of a group in
+            percentage points is a hundredth for its areas under curves, which lie in [0, 1].
     """
     found = {}
     for name in names:
-        metric, group = metric_named(name), name.partition("/")[0]
-        default = metric.margin if metric and metric.margin else SHARE_MARGIN
-        on_test = name.replace("acc/val", "acc/test")
-        found[name] = declared.get(on_test, declared.get(group, default))
+        group = name.partition("/")[0]
+        known = _of_group(group)
+        of_group = declared.get(group, known.margin if known and known.margin else SHARE_MARGIN)
+        of_metric = of_group / 100 if name.endswith(AREA) else of_group
+        found[name] = declared.get(name.replace("acc/val", "acc/test"), of_metric)
     return found
+
+
+def changed_margins(names: Iterable[str], declared: Mapping[str, float]) -> dict[str, float]:
+    """Return the margins that differ from the defaults, by metric; see `margins`."""
+    own = margins(names, declared)
+    defaults = margins(own, {})
+    return {name: margin for name, margin in own.items() if margin != defaults[name]}
+
+
+def largest_margin(name: str) -> float:
+    """Return what a margin must be below: half of the scale in percent, or 1.
+
+    Two models may differ by so much that no one would call them alike.
+
+    Args:
+        name: of a metric, or of a group (`acc`).
+    """
+    metric = metric_named(name if "/" in name else f"{name}/")
+    return 50.0 if metric is None or metric.unit in PERCENT else 1.0
 
 
 def is_metric(name: str) -> bool:

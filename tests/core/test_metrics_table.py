@@ -9,7 +9,15 @@ from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.sources import SOURCES
 from mixunlearn.evaluation import Evaluator, Phase, evaluation_set
 from mixunlearn.metrics.gap import ReferenceSet
-from mixunlearn.metrics.table import PREFIXES, RELATIVE, is_metric, margins, metric_named
+from mixunlearn.metrics.table import (
+    PREFIXES,
+    RELATIVE,
+    changed_margins,
+    is_metric,
+    largest_margin,
+    margins,
+    metric_named,
+)
 from mixunlearn.problem import Architecture, Problem
 from mixunlearn.splits import make_splits
 from mixunlearn.tasks import TASKS
@@ -119,3 +127,21 @@ def test_margins_are_declared_by_metric_or_group_for_both_phases() -> None:
     assert list(margins(names, {}).values()) == [2.0, 2.0, 5.0, 0.05]
     declared = {"acc": 1.0, "acc/test_retain": 0.5, "mia/asr": 3.0}
     assert list(margins(names, declared).values()) == [0.5, 1.0, 3.0, 0.05]
+
+
+def test_areas_have_margins_in_their_own_unit() -> None:
+    names = ["mia/loss_auc", "mia/asr", "backdoor/success", "backdoor/loss_auc"]
+    assert list(margins(names, {}).values()) == [0.05, 5.0, 5.0, 0.05]
+    assert list(margins(names, {"mia": 2.0}).values()) == [0.02, 2.0, 5.0, 0.05]
+    assert margins(names, {"mia/loss_auc": 0.1})["mia/loss_auc"] == 0.1
+
+
+def test_margins_that_are_the_defaults_are_no_other_margins() -> None:
+    names = ["acc/test", "acc/train_forget", "mia/asr"]
+    assert changed_margins(names, {"acc": 2.0, "mia/asr": 5.0}) == {}
+    assert changed_margins(names, {"acc": 1.0, "acc/test": 2.0}) == {"acc/train_forget": 1.0}
+
+
+def test_a_margin_is_less_than_half_of_the_scale() -> None:
+    names = ("acc", "acc/test", "mia/asr", "backdoor", "mia/loss_auc", "div", "div/js")
+    assert [largest_margin(name) for name in names] == [50, 50, 50, 50, 1, 1, 1]

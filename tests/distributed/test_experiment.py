@@ -246,6 +246,17 @@ def test_a_plan_starts_from_the_weights_of_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_no_tracking")
+def test_margins_make_another_study_only_if_one_differs(tmp_path: Path) -> None:
+    default = planned(tmp_path).study
+    assert planned(tmp_path, "margins={acc: 2, mia/asr: 5}").study == default
+    stricter = planned(tmp_path, "margins={acc: 1}")
+    assert stricter.study != default
+    # However it is written.
+    names = ", ".join(f"{name}: 1" for name in stricter.margins if name.startswith("acc/"))
+    assert planned(tmp_path, f"margins={{{names}, mia: 5}}").study == stricter.study
+
+
+@pytest.mark.usefixtures("_no_tracking")
 def test_trials_choose_among_few_stages_or_take_the_one_asked_for(tmp_path: Path) -> None:
     model = "model.name=torchvision:resnet18"
     assert planned(tmp_path, model).stages == ("relu", "layer1")
