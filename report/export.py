@@ -14,7 +14,7 @@ from mixunlearn.data.names import known_names
 from mixunlearn.errors import InputError, MissingError
 from mixunlearn.plain import plain
 from report.notation import ABSENT, MINUS, unit
-from report.verdict import Cell, TestedModel, configurations, metrics
+from report.verdict import Cell, TestedModel, configurations, metrics, state
 
 Summary = Mapping[str, Any]
 
@@ -86,8 +86,7 @@ def _latex(_: pa.Table, summary: Summary) -> bytes:
         r"% \usepackage{booktabs}",
         r"\begin{table}",
         r"  \centering",
-        f"  \\caption{{{latex_text(str(summary['name']))}: metrics on test, in parentheses the "
-        r"distance to the references' mean.}",
+        f"  \\caption{{{latex_text(_caption(summary))}}}",
         f"  \\label{{tab:{summary['study']}}}",
         f"  \\begin{{tabular}}{{l{'r' * len(columns)}}}",
         r"    \toprule",
@@ -103,6 +102,13 @@ def _latex(_: pa.Table, summary: Summary) -> bytes:
         r"\end{table}",
     ]
     return ("\n".join(lines) + "\n").encode()
+
+
+def _caption(summary: Summary) -> str:
+    """Return what the table shows, and the verdict in words."""
+    shown = "metrics on test, in parentheses the distance to the references' mean"
+    verdict = f" The best trial is {state(summary)}." if state(summary) else ""
+    return f"{summary['name']}: {shown}.{verdict}"
 
 
 def latex_row(cells: Sequence[str]) -> str:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from report.report_data import ReportData, hyperparameters, rerun_command
-from report.verdict import metrics
+from report.verdict import metrics, verdict_of
 
 ROWS = 200  # at most
 
@@ -14,10 +14,10 @@ def leaderboard(report_data: ReportData) -> dict[str, list[Any]]:
     The most important columns come first: MLflow's pages show only as many columns as fit.
 
     Returns:
-        "columns": rank and trial; the objective on `val`; metrics on `test` of the trials that were
-        measured there, the objective first; state and epochs; hyperparameters; run in MLflow and
-        the command to run it again. "data": a list for each of at most `ROWS` trials, null for
-        missing values.
+        "columns": rank and trial; the verdict in words, of the trial that was judged; the objective
+        on `val`; metrics on `test` of the trials that were measured there, the objective first;
+        state and epochs; hyperparameters; run in MLflow and the command to run it again. "data":
+        a list for each of at most `ROWS` trials, null for missing values.
     """
     ranked = report_data.ranked()
     others = [row for row in report_data.rows if report_data.value(row) is None]
@@ -31,6 +31,7 @@ def leaderboard(report_data: ReportData) -> dict[str, list[Any]]:
             [
                 rank if rank <= len(ranked) else None,
                 row["trial"],
+                verdict_of(report_data.summary, row["trial"]),
                 report_data.value(row),
                 *(test.get(name) for name in names),
                 *(row["state"], row["epochs"]),
@@ -40,7 +41,7 @@ def leaderboard(report_data: ReportData) -> dict[str, list[Any]]:
             ]
         )
     columns = [
-        *("rank", "trial", f"{report_data.objective} on val"),
+        *("rank", "trial", "verdict", f"{report_data.objective} on val"),
         *(f"{name} on test" for name in names),
         *("state", "epochs"),
         *given,

@@ -5,9 +5,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mixunlearn.plain import finite
+from mixunlearn.wording import counted
 from report.notation import difference, mean_and_sd, score, three_digits, unit
 
 FAR = 3.0  # a metric that is farther from the references' mean, in their sd, is mentioned
+SHOWN = 3  # earlier looks at `test` in the headline; summary.json has all
 ENOUGH = 5  # models; the sd of fewer is too uncertain to be a unit
 # Shown after the metrics that make up the average gap, if a summary has them.
 BESIDE = ("div/js", "gap/avg", "time/unlearn_s", "time/ratio_to_retrain")
@@ -108,12 +110,32 @@ def headline(summary: Mapping[str, Any]) -> str:
     trials = sum((summary.get("trials") or {}).values())
     trial = f"Trial {summary['best'][0]['trial']} of {trials}"
     reasons = (f"{reason[:1].upper()}{reason[1:]}." for reason in verdict["reasons"])
-    return " ".join((f"{trial} is {verdict['state']}.", *reasons))
+    return " ".join((f"{trial} is {verdict['state']}.", *reasons, *_looks(verdict)))
+
+
+def _looks(verdict: Mapping[str, Any]) -> Sequence[str]:
+    """Return how often the study was judged, unless this is the first time."""
+    earlier = verdict.get("earlier") or ()
+    if not earlier:
+        return ()
+    before = "; ".join(
+        f"{look['state']} (trial {look['trial']}, {counted(look['originals'], 'original')}, "
+        f"{counted(look['references'], 'reference')})"
+        for look in earlier[-SHOWN:]
+    )
+    dots = "…; " * (len(earlier) > SHOWN)
+    return (f"This is look {verdict['looks']} at test; the earlier ones: {dots}{before}.",)
 
 
 def state(summary: Mapping[str, Any]) -> str:
     """Return the verdict's state; empty if there is no verdict."""
     return str((summary.get("verdict") or {}).get("state", ""))
+
+
+def verdict_of(summary: Mapping[str, Any], trial: int) -> str | None:
+    """Return the verdict's state if it is about this trial."""
+    judged = (summary.get("spread") or {}).get("trial")
+    return (state(summary) or None) if judged == trial else None
 
 
 def _number(value: object) -> float | None:

@@ -10,6 +10,7 @@ from distributed.plan.plan import Plan
 from distributed.runtime.text import redact
 from distributed.search.best import log_best
 from distributed.search.checkpoints import Checkpoints
+from distributed.search.looks import with_looks
 from distributed.search.outputs import (
     publish,
     read_summary,
@@ -115,10 +116,11 @@ def run_sweep(
 
 
 def _compared(summary: dict[str, Any], earlier: dict[str, Any]) -> tuple[dict[str, Any], bool]:
-    """Return the summary, and whether it says more than the earlier one.
+    """Return the summary with the looks at `test` counted, and whether it says more than before.
 
     If not, the command has found nothing to do: how long the sweep took stays as it was.
     """
+    summary = with_looks(summary, earlier)
     same = {**summary, "seconds": earlier.get("seconds")} == earlier
     return (earlier, False) if same else (summary, True)
 

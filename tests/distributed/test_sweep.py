@@ -123,6 +123,7 @@ class TestOneSweep:
         assert result["original"]["gap/avg"] > 30 > result["best"][0]["gap/avg"]
         verdict = result["verdict"]
         assert verdict["state"] in STATES
+        assert (verdict["looks"], verdict["earlier"]) == (1, [])
         assert verdict["metrics"].keys() == set(result["gap_metrics"])
         again, retrained = (result[kind]["mia/asr"]["mean"] for kind in ("spread", "references"))
         assert verdict["metrics"]["mia/asr"]["value"] == pytest.approx(again - retrained)

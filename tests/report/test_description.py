@@ -106,12 +106,15 @@ def test_a_study_without_a_result_is_described(
 
 def test_the_leaderboard_has_the_best_first_and_failures_last(report_data: ReportData) -> None:
     table = json.loads(json.dumps(leaderboard(report_data), allow_nan=False))
-    assert table["columns"][:4] == ["rank", "trial", "gap/avg on val", "gap/avg on test"]
+    assert table["columns"][:3] == ["rank", "trial", "verdict"]
+    assert table["columns"][3:5] == ["gap/avg on val", "gap/avg on test"]
     found = [dict(zip(table["columns"], each, strict=True)) for each in table["data"]]
     assert [each["trial"] for each in found[:5]] == [11, 7, 14, 3, 9]
     assert [each["rank"] for each in found] == [*range(1, 16), None]
     assert found[-1]["state"] == "failed"
     first = found[0]
+    assert first["verdict"] == "better than doing nothing, not equivalent"
+    assert {each["verdict"] for each in found[1:]} == {None}
     assert first["gap/avg on val"] == 1.0
     assert first["mia/asr on test"] == 38.4
     assert first["lr"] == pytest.approx(0.0012)

@@ -75,6 +75,13 @@ def test_latex_shows_the_verdict(summary: dict[str, Any]) -> None:
     assert cells[r"time/ratio\_to\_retrain ($\times$)"][0] == "--"
 
 
+def test_latex_states_the_verdict_in_words(summary: dict[str, Any]) -> None:
+    said = "The best trial is better than doing nothing, not equivalent."
+    assert said in export(TRIALS, summary, "latex").decode()
+    del summary["verdict"]  # of an earlier version
+    assert "The best trial is" not in export(TRIALS, summary, "latex").decode()
+
+
 def test_latex_escapes_what_means_something_to_it(summary: dict[str, Any]) -> None:
     text = export(TRIALS, {**summary, "name": r"50% \input{x} a_b & $c^2 ~#"}, "latex").decode()
     wanted = r"50\% \textbackslash{}input\{x\} a\_b \& \$c\textasciicircum{}2 \textasciitilde{}\#"
