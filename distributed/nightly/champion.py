@@ -23,6 +23,8 @@ from distributed.tracking.server import read_run
 from distributed.tracking.tags import STEP, STUDY, TRIAL
 from mixunlearn.errors import InputError, MixUnlearnError
 from mixunlearn.evidence.verdict import UNDECIDED, Verdict
+from report.nightly.content import ONE_ORIGINAL
+from report.verdict import verdict_of
 
 
 def current_champion(
@@ -113,7 +115,7 @@ def adopted(plan: Plan, alias: Alias, night: date) -> Configuration:
         what = f"version {alias.version} of {plan.experiment.name} is no trial of this experiment"
         remedy = "give the alias `champion` to another version, or delete it"
         raise MixUnlearnError(f"{what} ({error}); {remedy}") from error
-    return Configuration(
+    chosen = Configuration(
         method=plan.experiment.method,
         parameters=found,
         epochs=epochs,
@@ -123,6 +125,7 @@ def adopted(plan: Plan, alias: Alias, night: date) -> Configuration:
         since=night.isoformat(),
         version=alias.version,
     )
+    return with_verdict(plan, chosen)
 
 
 def crown(plan: Plan, found: PartRecord, session: Session) -> PartRecord:
@@ -144,8 +147,24 @@ def crown(plan: Plan, found: PartRecord, session: Session) -> PartRecord:
     except MixUnlearnError as error:
         # The duel has decided. A later night sets the alias: see `current_champion`.
         said, alias = f"{candidate.trial} is the champion; its alias follows later: {error}", None
-    candidate = replace(candidate, version=alias.version if alias else None)
+    candidate = replace(with_verdict(plan, candidate), version=alias.version if alias else None)
     return replace(found, candidate=candidate, promotion="done", promoted=said)
+
+
+def with_verdict(plan: Plan, holder: Configuration) -> Configuration:
+    """Return a champion with the state of its study's verdict, if that was about its trial.
+
+    Args:
+        plan: plan of the search, whose study it may be from.
+        holder: the champion.
+    """
+    if holder.study != plan.study:
+        return holder
+    try:
+        found = verdict_of(read_summary(plan), int(holder.trial.rpartition("/")[2]))
+    except (MixUnlearnError, ValueError):  # a damaged summary: its sweep says so
+        return holder
+    return replace(holder, judged=found)
 
 
 def _register(plan: Plan, candidate: Configuration, found: PartRecord, session: Session) -> str:
@@ -177,7 +196,10 @@ def _crowned(
 ) -> dict[str, Any]:
     """Return a study's summary with a trial as the best one, as the night measured it."""
     again = {"trial": row["trial"], "seeds": len(found.rival_gaps), **found.rival_metrics}
-    # The summary's own verdict is about another trial.
-    reason = "its nights have chosen it, from one original: how originals vary is unknown"
-    verdict = Verdict(state=UNDECIDED, reasons=[reason], biases=[], improvements=[])
+    if verdict_of(summary, row["trial"]):
+        own = summary["verdict"]
+        reasons = ["this was its study's verdict at its promotion", *own["reasons"]]
+        return {**summary, "best": [trial], "spread": again, "verdict": {**own, "reasons": reasons}}
+    # The summary's own verdict, if any, is about another trial.
+    verdict = Verdict(state=UNDECIDED, reasons=[ONE_ORIGINAL])
     return {**summary, "best": [trial], "spread": again, "verdict": verdict.as_plain()}

@@ -6,7 +6,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from distributed.config.experiment import Experiment
-from distributed.nightly.champion import crown, current_champion, with_alias
+from distributed.nightly.champion import (
+    crown,
+    current_champion,
+    with_alias,
+    with_verdict,
+)
 from distributed.nightly.context import NightContext
 from distributed.nightly.judgement import judged
 from distributed.nightly.measurement import Measurement, measure
@@ -200,7 +205,7 @@ class ExperimentNight:
         """
         if not best:
             raise MixUnlearnError("no trial succeeded, so there is no champion")
-        champion = best[0]
+        champion = with_verdict(plan, best[0])
         said = [f"{champion.trial} is the champion: there was none"]
         if self.context.nightly.promote:
             # Without `promote` a night only reports, and the registry stays as the user left it.

@@ -32,6 +32,8 @@ class Configuration:
         trial_id: id of that trial; `None` if it is not known.
         since: date of the night on which it was first seen.
         version: version of its registered model; `None` if it has no alias (yet).
+        judged: state of the verdict on it in the study it was found in, when it became champion;
+            `None` if that study's verdict was about another trial.
     """
 
     method: str
@@ -41,6 +43,7 @@ class Configuration:
     trial_id: str | None = None
     since: str | None = None
     version: str | None = None
+    judged: str | None = None
 
     @property
     def key(self) -> str:

@@ -28,6 +28,7 @@ PAGES = ("http://", "https://")
 IN_URLS = ":/?#[]@!$&'()*+,;=%~"  # kept unquoted in an address; < and > would end it
 INTERVAL = f"{100 * (1 - 2 * SURE):.0f} %"
 ABOUT = ("epochs", "since", "version", "trial")  # shown in a champion's line
+ONE_ORIGINAL = "a night unlearns one original, and how originals vary is unknown"
 NOT_PROMOTED = "Nothing was promoted."
 PROMOTIONS = {  # by state of the promotion and of the duel, while nothing was promoted
     ("due", "won"): "The candidate has won; it is promoted when this night goes on.",
@@ -128,6 +129,7 @@ def _numbers(experiment: Record, margin: object) -> list[Cells]:
     each = ", ".join(map(three_digits, values))
     rows: list[Cells] = [
         ("champion", _champion(experiment.get("champion"))),
+        ("like retraining?", _judged(experiment.get("champion"))),
         ("gap/avg", with_unit(mean_and_sd(distribution(values)))),
         ("each seed", each or ABSENT),
         ("references' own", with_unit(own_gap)),
@@ -146,6 +148,12 @@ def _champion(configuration: Record | None) -> str:
         return "none yet"
     known = [f"{name} {text_of(configuration[name])}" for name in ABOUT if configuration.get(name)]
     return ", ".join([key_of(configuration), *known])
+
+
+def _judged(configuration: Record | None) -> str:
+    """Return the verdict on a champion in words; a night has too few originals for its own."""
+    state = text_of((configuration or {}).get("judged"), "")
+    return f"at its promotion: {state}" if state else f"undecided: {ONE_ORIGINAL}"
 
 
 def key_of(configuration: Record | None) -> str:

@@ -8,8 +8,10 @@ import pytest
 
 from distributed.config.nightly import Nightly
 from distributed.nightly.causes import causes
+from distributed.nightly.champion import _crowned
 from distributed.nightly.judgement import judged
 from distributed.nightly.records import Configuration, NightRecord, PartRecord
+from report.verdict import headline
 
 PLAN = Nightly(name="plan", experiments=["tiny.yaml"], seeds=5, draws=1, promote=True)
 CHAMPION = Configuration(method="finetune", parameters={"lr": 1e-3}, epochs=2, trial="s/0")
@@ -136,3 +138,20 @@ def test_causes_name_what_differs_from_the_night_before() -> None:
         "data digest: dddddddddddd → eeeeeeeeeeee",
         f"champion: {CHAMPION.key} → {CANDIDATE.key}",
     ]
+
+
+@pytest.mark.parametrize(
+    ("judged", "said"),
+    [
+        (3, "is equivalent to retraining. This was its study's verdict at its promotion. Near."),
+        (4, "is undecided. A night unlearns one original, and how originals vary is unknown."),
+    ],
+)
+def test_a_crowned_trial_carries_the_verdict_of_its_study_only(judged: int, said: str) -> None:
+    summary = {
+        "trials": {"complete": 8},
+        "spread": {"trial": judged},
+        "verdict": {"state": "equivalent to retraining", "reasons": ["near"]},
+    }
+    found = _crowned(summary, {"trial": 3}, {"trial": 3}, PartRecord(name="tiny"))
+    assert headline(found) == f"Trial 3 of 8 {said}"

@@ -29,6 +29,7 @@ from distributed.nightly.records import (
 )
 from distributed.plan.plan import TESTED_TRIALS
 from mixunlearn.errors import CorruptError, InputError
+from mixunlearn.evidence.verdict import STATES
 from tests.drills.process import Command as Process
 from tests.drills.process import members, name_of
 from tests.fixtures import Command, Run
@@ -113,6 +114,7 @@ class TestNights:
         assert part["champion"]["trial"].endswith(("/0", "/1"))
         assert part["champion"]["version"] == self.aliases()["champion"]
         assert part["appointed"].startswith(f"{part['champion']['trial']} is the champion")
+        assert part["champion"]["judged"] in STATES
         assert part["seeds"] == [0, 1]
         assert len(part["gaps"]) == 2
         assert part["trials"] == {"before": 0, "ran": 2, "failed": 0}
@@ -120,6 +122,7 @@ class TestNights:
         text = (folder / "night.md").read_text()
         assert "the next comparable one is 2026-11-03" in text
         assert "Nothing was promoted" not in text
+        assert f"at its promotion: {part['champion']['judged']}" in text
         assert "inconclusive" in (folder / "night.html").read_text()
         assert "plan" in (self.home / "told.md").read_text()
 

@@ -111,6 +111,12 @@ def written(nights: Sequence[dict[str, Any]], folder: Path) -> str:
 # --- the verdict -----------------------------------------------------------------------------
 
 
+def test_a_champion_carries_the_verdict_of_its_study() -> None:
+    judged = experiment(champion={**configuration(), "judged": "equivalent to retraining"})
+    assert "at its promotion: equivalent to retraining" in markdown([night(0, judged)])
+    assert "undecided: a night unlearns one original" in markdown([night()])
+
+
 def test_the_headline_names_what_is_not_unchanged() -> None:
     assert headline(night()) == "digits, 2026-11-01: unchanged"
     worse, better = experiment("a", verdict="regressed"), experiment("b", verdict="improved")
