@@ -1,16 +1,15 @@
 """How often verdicts are right: real models in stated roles, drawn again and again from a pool.
 
-    PYTHONPATH=. python experiments/verdicts.py [FILE] [--set KEY=VALUE] --models 5 --home runs
-
-The pool is trained once, by `mixunlearn references FILE --set references.originals=16 --set
-references.seeds=56 --home runs`, or by `experiments/pool.py` with the same options. FILE is
-experiments/mnist_class.yaml unless it is given.
+The pool is trained once, by
+`mixunlearn references experiments/mnist_class.yaml --set references.originals=16
+--set references.seeds=56 --home runs`.
 
 Prints one JSON line: the share of draws in which each role gets each state.
 `exact`: retrained models in the role of unlearned ones. `margin`: the same, moved to the margin in
 one metric, each in turn. `half`: moved by half of it. `untouched`: originals as they are.
 """
 
+import argparse
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,19 +17,18 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.pool import arguments, opened
+from distributed.config.read import read_experiment
+from distributed.plan.make import make_plan
 from mixunlearn.evidence.verdict import STATES, judge
 
-FILE = Path(__file__).parent / "mnist_class.yaml"
 POOL = ["references.originals=16", "references.seeds=56"]
 Values = dict[str, list[float]]
 
 
-def pool(
-    file: Path, settings: Sequence[str], home: Path
-) -> tuple[Values, Values, dict[str, float]]:
+def pool(home: Path) -> tuple[Values, Values, dict[str, float]]:
     """Return the values of all originals, of all references, and the margins."""
-    plan = opened(file, [*settings, *POOL], home)
+    path = Path(__file__).parents[1] / "experiments" / "mnist_class.yaml"
+    plan = make_plan(read_experiment(path, POOL), home, command="see the first lines", reading=True)
     references = plan.references
     untouched = [references.evaluation(each, "test") for each in references.all_originals]
     retrained = references.evaluator("test").references
@@ -50,12 +48,12 @@ def moved(values: Values, metric: str, by: float) -> Values:
 
 def main() -> None:
     """Draw, judge and print."""
-    parser = arguments(__doc__)
-    parser.add_argument("file", type=Path, nargs="?", default=FILE)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--home", type=Path, default=Path("runs"))
     parser.add_argument("--models", type=int, default=5, help="originals and references of a draw")
     parser.add_argument("--draws", type=int, default=1000)
     args = parser.parse_args()
-    originals, retrained, margins = pool(args.file, args.settings, args.home)
+    originals, retrained, margins = pool(args.home)
     rng, count = np.random.default_rng(0), args.models
     roles: dict[str, Counter[str]] = {}
 
