@@ -222,7 +222,7 @@ def test_the_uncertainty_of_retraining_counts_when_improvement_is_claimed() -> N
     for _ in range(draws):
         above, below, retrained = (
             {
-                name: rng.normal(mean * margin, sd * margin, COUNT)
+                name: list(rng.normal(mean * margin, sd * margin, COUNT))
                 for name, margin in MARGINS.items()
             }
             for mean, sd in ((1, 0.1), (-1, 0.1), (0, 0.4))
