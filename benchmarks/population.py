@@ -20,6 +20,7 @@ from mixunlearn.training import Recipe, Training
 TARGET = 1.0  # training together must not be slower
 CLASSES, BATCH = 10, 32
 MODELS = (8, 16)
+MANY = 64  # at once, on a GPU
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +55,7 @@ def main() -> None:
     found = {
         f"{case.name}, {count} models, threads: {thread}": measure(case, count, thread, device)
         for case in CASES
-        for count in MODELS
+        for count in (MODELS if device.type == "cpu" else (*MODELS, MANY))
         for thread in threads
     }
     ratios = {name: [own / alone for own, alone in pairs] for name, pairs in found.items()}
@@ -72,7 +73,7 @@ def main() -> None:
             }
             for name, pairs in found.items()
         },
-        device=str(device),
+        device=torch.cuda.get_device_name() if device.type == "cuda" else str(device),
         batch=BATCH,
     )
 

@@ -1,15 +1,16 @@
 """How often verdicts are right: real models in stated roles, drawn again and again from a pool.
 
-The pool is trained once, by
-`mixunlearn references experiments/mnist_class.yaml --set references.originals=16
---set references.seeds=56 --home runs`.
+    PYTHONPATH=. python experiments/verdicts.py [FILE] [--set KEY=VALUE] --models 5 --home runs
+
+The pool is trained once, by `mixunlearn references FILE --set references.originals=16 --set
+references.seeds=56 --home runs`, or by `experiments/pool.py` with the same options. FILE is
+experiments/mnist_class.yaml unless it is given.
 
 Prints one JSON line: the share of draws in which each role gets each state.
 `exact`: retrained models in the role of unlearned ones. `margin`: the same, moved to the margin in
 one metric, each in turn. `half`: moved by half of it. `untouched`: originals as they are.
 """
 
-import argparse
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,18 +18,19 @@ from pathlib import Path
 
 import numpy as np
 
-from distributed.config.read import read_experiment
-from distributed.plan.make import make_plan
+from experiments.pool import arguments, opened
 from mixunlearn.evidence.verdict import STATES, judge
 
+FILE = Path(__file__).parent / "mnist_class.yaml"
 POOL = ["references.originals=16", "references.seeds=56"]
 Values = dict[str, list[float]]
 
 
-def pool(home: Path) -> tuple[Values, Values, dict[str, float]]:
+def pool(
+    file: Path, settings: Sequence[str], home: Path
+) -> tuple[Values, Values, dict[str, float]]:
     """Return the values of all originals, of all references, and the margins."""
-    path = Path(__file__).parents[1] / "experiments" / "mnist_class.yaml"
-    plan = make_plan(read_experiment(path, POOL), home, command="see the first lines", reading=True)
+    plan = opened(file, [*settings, *POOL], home)
     references = plan.references
     untouched = [references.evaluation(each, "test") for each in references.all_originals]
     retrained = references.evaluator("test").references
@@ -48,12 +50,12 @@ def moved(values: Values, metric: str, by: float) -> Values:
 
 def main() -> None:
     """Draw, judge and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--home", type=Path, default=Path("runs"))
+    parser = arguments(__doc__)
+    parser.add_argument("file", type=Path, nargs="?", default=FILE)
     parser.add_argument("--models", type=int, default=5, help="originals and references of a draw")
     parser.add_argument("--draws", type=int, default=1000)
     args = parser.parse_args()
-    originals, retrained, margins = pool(args.home)
+    originals, retrained, margins = pool(args.file, args.settings, args.home)
     rng, count = np.random.default_rng(0), args.models
     roles: dict[str, Counter[str]] = {}
 

@@ -100,7 +100,8 @@ def test_models_like_retrained_ones_are_called_equivalent_and_leak_nothing() -> 
     assert found["verdict"]["state"] == EQUIVALENT
     area = found["per_example"]["forget"]["excess_auc"]
     assert area["low"] < 0 < area["high"]
-    assert abs(found["per_example"]["forget"]["auc"]["value"] - 0.5) < 0.05
+    # 1/2 on average; of 8 + 8 models and 40 images it varies by about 0.04.
+    assert abs(found["per_example"]["forget"]["auc"]["value"] - 0.5) < 0.12
     assert found["contest"]["score"] <= found["contest"]["ceiling"] + 0.1
     assert found["tow"]["value"] == pytest.approx(found["tow"]["own"], abs=0.02)
     assert found["klom"] is None  # of fewer than 64 models it says nothing

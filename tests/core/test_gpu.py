@@ -1,0 +1,58 @@
+"""On a GPU, everything learns what it learns on a CPU; skipped where there is no GPU."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from mixunlearn.data.batches import Samples
+from mixunlearn.data.sources import SOURCES
+from mixunlearn.methods import METHODS
+from mixunlearn.models import build_model
+from mixunlearn.population import train_epoch
+from mixunlearn.problem import Problem
+from mixunlearn.training import Recipe, Training
+from mixunlearn.trial import Trial
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
+]
+ALIKE = 1e-3  # relative: both round, in another order
+
+
+@pytest.fixture(autouse=True)
+def exact() -> Iterator[None]:
+    """Convolutions in float32; by default a GPU rounds their inputs to ten bits."""
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        yield
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_learns_what_it_learns_on_a_cpu(name: str, problem: Problem) -> None:
+    expected, found = (
+        Trial(problem, name, {}, 0, torch.device(device)).epoch() for device in ("cpu", "cuda")
+    )
+    losses = {key: value for key, value in expected.items() if key.startswith("train/")}
+    assert {key: found[key] for key in losses} == pytest.approx(losses, rel=ALIKE, abs=ALIKE)
+    assert found.keys() == expected.keys()
+
+
+def test_together_they_learn_what_they_learn_alone() -> None:
+    alone, together = ([training(seed) for seed in range(3)] for _ in range(2))
+    for _ in range(2):
+        losses = [each.epoch()["loss"] for each in alone]
+        assert train_epoch(together) == pytest.approx(losses, rel=ALIKE)
+    for one, other in zip(together, alone, strict=True):
+        weights = zip(one.model.parameters(), other.model.parameters(), strict=True)
+        assert all(torch.linalg.norm(a - b) < 0.01 * torch.linalg.norm(b) for a, b in weights)
+
+
+def training(seed: int) -> Training:
+    digits = SOURCES["digits"]()
+    samples = Samples(
+        images_NCHW=torch.tensor(digits.images_NCHW[:301]).cuda(),
+        labels_N=torch.tensor(digits.labels_N[:301]).cuda(),
+    )
+    model = build_model("cnn", image_shape=(1, 8, 8), classes=10, seed=seed, width=8)
+    return Training(model.cuda(), samples, Recipe(epochs=3, lr=3e-3), seed)
