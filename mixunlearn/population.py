@@ -3,7 +3,8 @@
 A step of a small model is mostly overhead: starting an operation takes longer than computing it.
 Models that are computed as one share it: a convolution of M models is one convolution in M groups,
 a linear layer one product of M matrices, and a step of Adam is element by element anyway. On a CPU,
-that pays for steps of a few milliseconds; larger ones become no faster (docs/benchmarks.md).
+that pays for steps of a few milliseconds; larger ones become no faster. On a GPU it pays more, and
+for larger models (docs/benchmarks.md).
 
 Shape suffixes: M models, B batch, C channels, H W pixels, F features, K classes.
 """
@@ -27,6 +28,10 @@ Weights = Mapping[nn.Parameter, Tensor]  # of the first model -> those of all, (
 OF_MAPS = {nn.Conv2d, nn.MaxPool2d, nn.ReLU}
 OF_FEATURES = {nn.Linear, nn.ReLU}
 MOMENTS = ("exp_avg", "exp_avg_sq")  # Adam's names
+MOST = 64  # models together; more were not measured
+# Outputs of all layers in one step of one model. The CNN of MNIST has 1.43 million with batches of
+# 32, that of digits 0.08 million; larger steps were not measured.
+LARGEST = 1_500_000
 
 
 def train_epoch(trainings: Sequence[Training]) -> list[float]:
@@ -69,6 +74,41 @@ def trains_together(model: nn.Module) -> bool:
         return False
     flat = kinds.index(nn.Flatten)
     return {*kinds[:flat]} <= OF_MAPS and {*kinds[flat + 1 :]} <= OF_FEATURES
+
+
+def most_together(
+    model: nn.Module, image_shape: Sequence[int], batch: int, device: torch.device
+) -> int:
+    """Return how many models like this one are trained together at most; 1: each alone.
+
+    They are trained together where that was measured to be faster: on a CUDA device, if
+    `trains_together` and if a step is not larger than the measured ones (`LARGEST`). On an H200, 8,
+    16 and 64 models together took 0.25, 0.15 and 0.09 of the time one by one (the CNN of digits),
+    and 0.35, 0.23 and 0.16 (that of MNIST): `python -m benchmarks.population`.
+
+    Never on a CPU, although small models would be faster there too: together, the last digits of a
+    model depend on how many others are trained with it, so on which ones are stored already. On a
+    CPU, equal settings give equal numbers.
+
+    Args:
+        model: on the CPU.
+        image_shape: (channels, height, width).
+        batch: images in a step.
+        device: where they will be trained.
+    """
+    if device.type != "cuda" or not trains_together(model):
+        return 1
+    return MOST if batch * _outputs(model, image_shape) <= LARGEST else 1
+
+
+@torch.no_grad()
+def _outputs(model: nn.Module, image_shape: Sequence[int]) -> int:
+    """Return the number of outputs of all layers for one image."""
+    x, count = torch.zeros(1, *image_shape), 0
+    for layer in _layers(model):
+        x = layer(x)
+        count += x.numel()
+    return count
 
 
 def _layers(model: nn.Module) -> list[nn.Module]:

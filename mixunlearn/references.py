@@ -22,6 +22,7 @@ from mixunlearn.metrics.gap import Evaluation, ReferenceSet
 from mixunlearn.metrics.table import margins
 from mixunlearn.models import Pretrained, StagedModel
 from mixunlearn.models.finite import require_finite
+from mixunlearn.population import most_together
 from mixunlearn.problem import Architecture, Arrays, Problem, TaughtImages
 from mixunlearn.signature import seed_for
 from mixunlearn.splits import Splits
@@ -134,17 +135,21 @@ class ReferenceStore:
             **asdict(member),
         }
 
+    def most_together(self, device: torch.device) -> int:
+        """Return how many members of one role are trained together at most; 1: each alone."""
+        model, shape = self.architecture.build(0), self.architecture.image_shape
+        return most_together(model, shape, self.recipe.batch, device)
+
     def training(self, member: Member, device: torch.device) -> Training:
         """Return the training of a member, before its first epoch."""
-        # With the role, so that the original and reference 0 start from different weights.
-        seed = seed_for(member.role, member.seed)
-        images = LabelledImages(dataset=self.dataset, ids_N=self._ids(member))
-        samples = Samples(
-            images_NCHW=torch.from_numpy(images.images_NCHW).to(device),
-            labels_N=torch.from_numpy(images.labels_N).to(device),
-        )
-        model = self.architecture.initial(seed, self.pretrained).to(device)
-        return Training(model, samples, self.recipe, seed)
+        return self.trainings([member], device)[0]
+
+    def trainings(self, members: Sequence[Member], device: torch.device) -> list[Training]:
+        """Return the trainings of members, before their first epoch; they share their images."""
+        # Members of one role are trained on the same images.
+        one_of = {member.role: member for member in members}
+        samples = {role: self._samples(member, device) for role, member in one_of.items()}
+        return [self._training(member, samples[member.role]) for member in members]
 
     def fill(self, device: torch.device = CPU, progress: Progress | None = None) -> int:
         """Train the missing models one after another; return how many were trained.
@@ -271,6 +276,20 @@ class ReferenceStore:
             evaluator=self.evaluator("val"),
             pretrained=self.pretrained,
         )
+
+    def _samples(self, member: Member, device: torch.device) -> Samples:
+        images = LabelledImages(dataset=self.dataset, ids_N=self._ids(member))
+        return Samples(
+            images_NCHW=torch.from_numpy(images.images_NCHW).to(device),
+            labels_N=torch.from_numpy(images.labels_N).to(device),
+        )
+
+    def _training(self, member: Member, samples: Samples) -> Training:
+        # With the role, so that the original and reference 0 start from different weights.
+        seed = seed_for(member.role, member.seed)
+        device = samples.images_NCHW.device
+        model = self.architecture.initial(seed, self.pretrained).to(device)
+        return Training(model, samples, self.recipe, seed)
 
     def _train(self, member: Member, device: torch.device, progress: Progress | None) -> None:
         start = time.perf_counter()

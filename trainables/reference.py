@@ -1,23 +1,40 @@
-"""Training of an original or a reference in Ray Tune: a step is an epoch."""
+"""Training of originals and references in Ray Tune: a step is an epoch."""
 
+import math
 import time
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from mixunlearn.errors import DivergedError
 from mixunlearn.files import Files
+from mixunlearn.population import train_epoch
 from mixunlearn.references import Member, ReferenceStore
+from mixunlearn.signature import signature
 from trainables.checkpoint import latest, save_state
 from trainables.hardware import cpus_of, select_device
 from trainables.stored import Stored
 
-DIVERGED = "diverged"  # key in a result: what of the member is not finite
+DIVERGED = "diverged"  # key in a result: the first member that is not finite, and `what` of it
+
+
+def name_of(references: ReferenceStore, members: Sequence[Member]) -> str:
+    """Return the name under which checkpoints of a training of these members are found."""
+    return signature([references.key(member) for member in members])
 
 
 class ReferenceTrainable(Stored):
-    """Trains one member of the reference store, evaluates it, and stores both.
+    """Trains members of one role (in most cases one), evaluates them, and stores them.
 
-    An interrupted training continues from its last complete checkpoint.
+    Where it is faster, several are trained together, to the same models up to rounding. In each
+    epoch one of them, in turn, is trained alone. The sum of these times is stored as the time of
+    each: how long one model alone takes. Unlearning is compared with that; the time together,
+    divided by the number of models, would be shorter.
+
+    An interrupted training continues from its last complete checkpoint, if it is of the same
+    members. If not, because some were stored in the meantime, it starts again: models that are
+    trained together take minutes.
     """
 
     def setup(self, config: dict[str, Any], references: ReferenceStore, checkpoints: Files) -> None:
@@ -27,56 +44,102 @@ class ReferenceTrainable(Stored):
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Start another member."""
-        self.member = Member(**new_config["member"])
+        """Start other members."""
+        self.members = [Member(**each) for each in new_config["members"]]
         self.device = select_device(cpus_of(self.trial_resources))
+        # A driver counts on a GPU; a worker may find that PyTorch cannot use it.
+        self.together = self.references.most_together(self.device) > 1
         self.seconds = 0.0
+        self.diverged: dict[Member, str] = {}  # what of each is not finite
         # The weights may be stored already, so that only entries computed from them are missing.
-        self.kept = self.references.trained(self.member)
-        self.training = self.references.training(self.member, self.device)
-        key = self.references.key(self.member)
-        state = latest(self.checkpoints, key, key)
+        missing = [each for each in self.members if not self.references.trained(each)]
+        trainings = self.references.trainings(missing, self.device)
+        self.trainings = dict(zip(missing, trainings, strict=True))
+        self.name = name_of(self.references, self.members)
+        state = latest(self.checkpoints, self.name, self.name)
         if state is not None:
             self._restore(state)
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train for one epoch; after the last one, evaluate the model and store it.
+        """Train for one epoch; after the last one, evaluate the models and store them.
 
-        A member that diverges ends with what is not finite as `DIVERGED`: a retry would change
-        nothing.
+        Members that diverge are left out. The result names the first one as `DIVERGED`: a retry
+        would change nothing.
         """
-        try:
-            return self._step()
-        except DivergedError as error:
-            return {"loss": 0.0, DIVERGED: error.args[0], "done": True}
-
-    def _step(self) -> dict[str, Any]:
-        if self.kept:
-            model = self.references.load(self.member).to(self.device)
-            self.references.keep(self.member, model, self.references.seconds(self.member))
-            return {"loss": 0.0, "done": True}
-        result = {"loss": 0.0}
         # A run may have been killed between its last checkpoint and the store.
-        if self.training.epochs_done < self.references.recipe.epochs:
-            start = time.perf_counter()
-            result = self.training.epoch()
-            # Training alone: unlearning is compared with this time.
-            self.seconds += time.perf_counter() - start
-        done = self.training.epochs_done >= self.references.recipe.epochs
+        if unfinished := self._unfinished():
+            self._epoch(unfinished)
+        done = not self._unfinished()
         if done:
-            self.references.keep(self.member, self.training.model, self.seconds)
-        return {**result, **self.news(), "done": done}
+            self._keep()
+        return {**self._first_diverged(), **self.news(), "done": done}
+
+    def _unfinished(self) -> list[Member]:
+        epochs = self.references.recipe.epochs
+        return [
+            member
+            for member, training in self.trainings.items()
+            if training.epochs_done < epochs and member not in self.diverged
+        ]
+
+    def _epoch(self, members: Sequence[Member]) -> None:
+        turn = self.trainings[members[0]].epochs_done % len(members)
+        alone, *others = ordered = [*members[turn:], *members[:turn]]
+        start = time.perf_counter()
+        losses = self._train([alone])
+        # Training alone: unlearning is compared with this time.
+        self.seconds += time.perf_counter() - start
+        for group in [others] if self.together else [[each] for each in others]:
+            losses += self._train(group)
+        for member, loss in zip(ordered, losses, strict=True):
+            if not math.isfinite(loss):
+                self.diverged[member] = f"loss = {loss}"
+
+    def _train(self, members: Sequence[Member]) -> list[float]:
+        return train_epoch([self.trainings[member] for member in members])
+
+    def _keep(self) -> None:
+        """Store all members that have not diverged."""
+        for member in self.members:
+            try:
+                self._keep_one(member)
+            except DivergedError as error:
+                self.diverged[member] = error.args[0]
+
+    def _keep_one(self, member: Member) -> None:
+        if member in self.diverged:
+            return
+        if member in self.trainings:
+            self.references.keep(member, self.trainings[member].model, self.seconds)
+        else:
+            model = self.references.load(member).to(self.device)
+            self.references.keep(member, model, self.references.seconds(member))
+
+    def _first_diverged(self) -> dict[str, Any]:
+        for member in self.members:
+            if member in self.diverged:
+                return {DIVERGED: {"member": asdict(member), "what": self.diverged[member]}}
+        return {}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write everything that the next epoch depends on."""
+        key = self.references.key
         state = {
-            "identity": self.references.key(self.member),
-            "training": self.training.state_dict(),
+            "identity": self.name,
+            "trainings": {key(each): done.state_dict() for each, done in self.trainings.items()},
+            "diverged": {key(each): what for each, what in self.diverged.items()},
             "seconds": self.seconds,
         }
         save_state(state, Path(checkpoint_dir))
 
     def _restore(self, state: dict[str, Any]) -> None:
-        self.training.load_state_dict(state["training"])
+        keys = {member: self.references.key(member) for member in self.trainings}
+        # One whose stored weights were damaged since must start again, and so must all.
+        if not {*keys.values()} <= {*state["trainings"]}:
+            return
+        for member, key in keys.items():
+            self.trainings[member].load_state_dict(state["trainings"][key])
+            if key in state["diverged"]:
+                self.diverged[member] = state["diverged"][key]
         self.seconds = state["seconds"]

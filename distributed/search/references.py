@@ -1,9 +1,13 @@
 """Trains the originals and references that the store does not have yet, on Ray."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from itertools import groupby
 from typing import Any
 
+import torch
 from ray import tune
 
 from distributed.config.experiment import Resources
@@ -13,9 +17,12 @@ from distributed.search.unsaved import Unsaved
 from mixunlearn.errors import MixUnlearnError
 from mixunlearn.files import Files
 from mixunlearn.references import Member, ReferenceStore
-from trainables.reference import DIVERGED, ReferenceTrainable
+from trainables.reference import DIVERGED, ReferenceTrainable, name_of
 
 MAX_FAILURES = 2  # retries of one training after its worker failed
+# Models trained together on a cluster, whose size may change: most of the gain, and more than one
+# group, so that an autoscaler rents nodes.
+ON_A_CLUSTER = 8
 
 
 def fill(
@@ -30,7 +37,8 @@ def fill(
     Args:
         references: the store to fill.
         resources: resources of one training.
-        slots: number of trainings that run at once; `None`: as many as the cluster has room for.
+        slots: number of trainings that run at once, each of one model or of several together;
+            `None`: as many as the cluster has room for.
         checkpoints: folder of Tune's runs; it is deleted when all trainings have succeeded.
         progress: shows each epoch.
 
@@ -49,13 +57,13 @@ def fill(
     )
     tuner = tune.Tuner(
         trainable,
-        param_space={"member": tune.grid_search([asdict(member) for member in missing])},
+        param_space={"members": tune.grid_search(_groups(references, missing, resources, slots))},
         tune_config=tune.TuneConfig(
             max_concurrent_trials=slots,
             # A new worker for each would cost seconds of start and imports.
             reuse_actors=True,
-            # Named by the key, under which the next run finds the checkpoints of a killed training.
-            trial_dirname_creator=lambda trial: references.key(Member(**trial.config["member"])),
+            # The next run finds the checkpoints of a killed training under this name.
+            trial_dirname_creator=lambda trial: name_of(references, _members(trial.config)),
         ),
         run_config=tune.RunConfig(
             name=run_name(),
@@ -77,10 +85,41 @@ def fill(
     return len(missing)
 
 
+def _groups(
+    references: ReferenceStore,
+    missing: Sequence[Member],
+    resources: Resources,
+    slots: int | None,
+) -> list[list[dict[str, Any]]]:
+    """Return the members that each run of Tune trains; in most cases one."""
+    device = torch.device("cuda" if resources.gpu else "cpu")
+    found = groups(missing, references.most_together(device), slots)
+    return [[asdict(member) for member in group] for group in found]
+
+
+def groups(members: Sequence[Member], most: int, slots: int | None) -> list[list[Member]]:
+    """Return members in groups of one role, small enough that all slots have work.
+
+    Args:
+        members: those of one role next to one another.
+        most: members of a group at most.
+        slots: number of groups that are trained at once; `None`: unknown.
+    """
+    size = min(most, math.ceil(len(members) / slots) if slots else ON_A_CLUSTER)
+    by_role = [[*group] for _, group in groupby(members, key=lambda member: member.role)]
+    return [
+        group[start : start + size] for group in by_role for start in range(0, len(group), size)
+    ]
+
+
+def _members(config: dict[str, Any]) -> list[Member]:
+    return [Member(**each) for each in config["members"]]
+
+
 def _require_success(results: tune.ResultGrid, references: ReferenceStore) -> None:
     for result in results:
-        if what := (result.metrics or {}).get(DIVERGED):
-            raise references.diverged(Member(**(result.config or {})["member"]), what)
+        if found := (result.metrics or {}).get(DIVERGED):
+            raise references.diverged(Member(**found["member"]), found["what"])
     if results.errors:
         # The last line of a traceback is the exception.
         reason = str(results.errors[0]).strip().splitlines()[-1]
@@ -111,7 +150,7 @@ class _Announcer(Unsaved, tune.Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         self.news.result(trial, result)
-        self.epochs_done += 1
+        self.epochs_done += len(trial.config["members"])
         self._show(event=False)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
@@ -121,7 +160,7 @@ class _Announcer(Unsaved, tune.Callback):
         self.news.checkpoint()
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.count.done += 1
+        self.count.done += len(trial.config["members"])
         self._show(event=True)
 
     def _show(self, *, event: bool) -> None:

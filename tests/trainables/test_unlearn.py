@@ -4,7 +4,7 @@ import os
 import shutil
 import signal
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from trainables.checkpoint import identity, latest
 from trainables.evaluate import TestResult as Result
 from trainables.evaluate import TestTask as Task
 from trainables.evaluate import evaluate_remotely, run_test_task
-from trainables.reference import ReferenceTrainable
+from trainables.reference import ReferenceTrainable, name_of
 from trainables.unlearn import UnlearnTrainable
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("shared_ray")]
@@ -294,7 +294,10 @@ def test_a_killed_reference_is_the_reference_of_an_uninterrupted_training(
             ),
             {"cpu": 1},
         ),
-        param_space={"member": {"role": member.role, "seed": member.seed}},
+        param_space={"members": [asdict(member)]},
+        tune_config=tune.TuneConfig(
+            trial_dirname_creator=lambda trial: name_of(references, [member])
+        ),
         run_config=tune.RunConfig(
             storage_path=str(tmp_path),
             callbacks=[killer],
