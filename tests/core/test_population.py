@@ -13,7 +13,7 @@ from mixunlearn.data.batches import Samples
 from mixunlearn.data.sources import SOURCES
 from mixunlearn.models import StagedModel, build_model
 from mixunlearn.models.chain import Chain
-from mixunlearn.population import train_epoch, trains_together
+from mixunlearn.population import most_together, train_epoch, trains_together
 from mixunlearn.training import Recipe, Training
 
 RECIPE = Recipe(epochs=3, lr=3e-3)
@@ -210,3 +210,25 @@ def test_what_is_known_goes_together_with_all_its_options(digits: Dataset) -> No
         each.epoch()
     train_epoch(together)
     assert_alike(together, alone)
+
+
+CUDA, CPU = torch.device("cuda"), torch.device("cpu")
+MNIST, CIFAR = (1, 28, 28), (3, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "shape", "batch", "device", "most"),
+    [
+        ("cnn", 8, (1, 8, 8), 32, CUDA, 64),
+        ("cnn", 16, MNIST, 32, CUDA, 64),  # the largest that was measured
+        ("cnn", 16, MNIST, 64, CUDA, 1),
+        ("cnn", 16, CIFAR, 32, CUDA, 1),
+        ("convnet", 8, (1, 8, 8), 32, CUDA, 1),  # batch norm
+        ("cnn", 8, (1, 8, 8), 32, CPU, 1),
+    ],
+)
+def test_small_models_are_trained_together_on_a_gpu(
+    name: str, width: int, shape: tuple[int, int, int], batch: int, device: torch.device, most: int
+) -> None:
+    model = build_model(name, image_shape=shape, classes=47, seed=0, width=width)
+    assert most_together(model, shape, batch, device) == most
