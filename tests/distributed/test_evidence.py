@@ -33,7 +33,7 @@ EXPERIMENT: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PROFILES, "quick", TINY)  # type: ignore[arg-type]
+    monkeypatch.setitem(PROFILES, "quick", TINY)
 
 
 def written(folder: Path, name: str = "experiment.yaml", task: Any = None) -> Path:
@@ -151,7 +151,7 @@ def test_evidence_about_a_comparison_ranks_its_methods(
     mixunlearn: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     home, path = tmp_path / "home", tmp_path / "comparison.yaml"
-    monkeypatch.setitem(PROFILES, "quick", replace(TINY, forget_sets=1))  # type: ignore[arg-type]
+    monkeypatch.setitem(PROFILES, "quick", replace(TINY, forget_sets=1))
     content = merged(COMPARISON, {"labels": [], "methods": {"neggrad": None}})
     content["labels"], content["tasks"] = ["aware"], {"random": {"kind": "random", "fraction": 0.2}}
     content["methods"].pop("w/o MixBlock")
