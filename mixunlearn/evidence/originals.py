@@ -29,12 +29,14 @@ class Improvement:
         kind: the metrics: "forgetting", "attack", or "average" for all.
         mean: the mean improvement; positive is nearer.
         p_better, p_worse: one-sided probabilities of so much if there is no difference.
+        p_far: the same if they are farther by one margin: small if it is shown to be more.
     """
 
     kind: str
     mean: float
     p_better: float
     p_worse: float
+    p_far: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +140,13 @@ def _improvement(kind: str, y_OM: Array, u_OM: Array, r_RM: Array) -> Improvemen
     # Their mean is 0: they add an error, no value.
     influence_R = (count - 1) * (left_R.mean() - left_R)
     found = estimate(gains_O, influence_R)
-    return Improvement(kind=kind, mean=found.value, p_better=found.above(), p_worse=found.below())
+    return Improvement(
+        kind=kind,
+        mean=found.value,
+        p_better=found.above(),
+        p_worse=found.below(),
+        p_far=found.below(-1.0),
+    )
 
 
 def _gains(y_OM: Array, u_OM: Array, mean_M: Array) -> Any:  # noqa: ANN401 - an array

@@ -8,7 +8,7 @@ from typing import Any
 from mixunlearn.errors import InputError
 from mixunlearn.evidence.equivalence import LEAST, Bias, Values, biases, require_values
 from mixunlearn.evidence.estimate import LEVEL
-from mixunlearn.evidence.originals import Change, Improvement, changes, improvements, kind_of
+from mixunlearn.evidence.originals import Change, Improvement, changes, improvements
 from mixunlearn.metrics.table import metric_named
 from mixunlearn.plain import plain
 from mixunlearn.wording import counted
@@ -84,7 +84,7 @@ def judge(
         state=_state(found, improved, changed),
         reasons=[
             _of_metrics(found, changed),
-            _of_doing_nothing(improved, changed, found),
+            _of_doing_nothing(improved, changed),
             _of_cost(cost),
         ],
         biases=found,
@@ -117,7 +117,7 @@ def _state(
         return UNDECIDED
     if _harmed(changed):
         return HARMFUL
-    better = improved[-1].p_better < LEVEL and not _worse(improved, found)
+    better = improved[-1].p_better < LEVEL and not _worse(improved)
     if all(bias.state == "equivalent" for bias in found):
         return EQUIVALENT if better else NO_BETTER
     if any(bias.state == "different" for bias in found):
@@ -137,10 +137,12 @@ def _unchanged(changed: Sequence[Change]) -> bool:
     return bool(changed) and all(each.none for each in changed)
 
 
-def _worse(improved: Sequence[Improvement], found: Sequence[Bias]) -> list[str]:
-    """Return what is farther from retraining than before, unless it is equivalent all the same."""
-    open_kinds = {kind_of(bias.metric) for bias in found if bias.state != "equivalent"}
-    return [each.kind for each in improved if each.p_worse < LEVEL and each.kind in open_kinds]
+def _worse(improved: Sequence[Improvement]) -> list[str]:
+    """Return what is shown to be farther from retraining than before, by more than a margin.
+
+    A smaller loss does not matter, by the margins' own definition.
+    """
+    return [each.kind for each in improved if each.p_far < LEVEL]
 
 
 def _of_metrics(found: Sequence[Bias], changed: Sequence[Change]) -> str:
@@ -191,16 +193,15 @@ def _needed(still: Sequence[Bias]) -> str:
     return f"about {max(numbers)} originals and references would decide"
 
 
-def _of_doing_nothing(
-    improved: Sequence[Improvement], changed: Sequence[Change], found: Sequence[Bias]
-) -> str:
+def _of_doing_nothing(improved: Sequence[Improvement], changed: Sequence[Change]) -> str:
     if not improved:
         return "whether it is better than doing nothing is unknown"
     *parts, average = improved
     named = ", ".join(f"{each.kind} {_direction(each)}" for each in parts)
     text = f"the distance to retraining is {_direction(average)}" + f" ({named})" * bool(named)
-    if average.p_better < LEVEL and (worse := _worse(improved, found)):
-        return f"against doing nothing, {text}; not better, because {worse[0]} is worse"
+    if average.p_better < LEVEL and (worse := _worse(improved)):
+        why = f"not better, because {worse[0]} is farther by more than a margin"
+        return f"against doing nothing, {text}; {why}"
     if min(average.p_better, average.p_worse) < LEVEL:
         return f"against doing nothing, {text}"
     if _unchanged(changed):

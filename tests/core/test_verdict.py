@@ -75,13 +75,21 @@ def test_a_nearer_average_does_not_excuse_a_worse_attack() -> None:
     assert found.state == NO_BETTER
 
 
-def test_an_attack_that_is_equivalent_to_retraining_is_not_held_against_a_nearer_average() -> None:
-    """The attack is farther by certain 1.5 pp, within its margin of 5."""
-    untouched = {**models(3, 99, 97, 50), "mia/asr": list(np.add(RETRAINED["mia/asr"], 0.1))}
-    found = verdict({**models(2, 20, 97, 50), "mia/asr": [51.4, 51.5, 51.6, 51.5, 51.4]}, untouched)
+def test_an_attack_that_is_a_little_worse_is_not_held_against_a_nearer_average() -> None:
+    """The attack is farther by certain 4.5 pp of a margin of 5, and not equivalent."""
+    untouched = {**models(3, 99, 97, 50), "mia/asr": list(np.add(RETRAINED["mia/asr"], 1))}
+    found = verdict({**models(2, 20, 97, 50), "mia/asr": [55.4, 55.5, 55.6, 55.5, 55.4]}, untouched)
     attack = next(each for each in found.improvements if each.kind == "attack")
-    assert attack.p_worse < 0.05
+    assert attack.p_worse < 0.05 < attack.p_far
     assert found.state == BETTER
+    assert "attack larger by 0.9" in found.reasons[1]
+
+
+def test_an_attack_that_is_worse_by_more_than_a_margin_is_named() -> None:
+    untouched = {**models(3, 99, 97, 50), "mia/asr": list(np.add(RETRAINED["mia/asr"], 1))}
+    found = verdict({**models(2, 20, 97, 50), "mia/asr": [62.4, 62.5, 62.6, 62.5, 62.4]}, untouched)
+    assert found.state == NO_BETTER
+    assert found.reasons[1].endswith("because attack is farther by more than a margin")
 
 
 @pytest.mark.parametrize(("originals", "references"), [(2, 5), (5, 2), (5, 1)])
