@@ -121,7 +121,7 @@ def headline(evidence: Plain) -> str:
     if len(contenders) == 1 and not contenders[0].get("state"):
         reason = contenders[0].get("absent") or "it was not measured"
         return f"There is no verdict on {contenders[0].get('method')}: {reason}."
-    state = _best_state(evidence)
+    state = best_state(evidence)
     if state is None:
         return "There is no verdict on any method."
     best = [str(each["method"]) for each in contenders if each.get("state") == state]
@@ -131,15 +131,15 @@ def headline(evidence: Plain) -> str:
     return f"{none}; {_said(best, state)}."
 
 
-def _best_state(evidence: Plain) -> str | None:
-    """Return the best state that a method has; `None` if none has one."""
+def best_state(evidence: Plain) -> str | None:
+    """Return the best state that a method has, as in the first line; `None` if none has one."""
     states = {each.get("state") for each in methods(evidence) if each.get("method") != NOTHING}
     return next((state for state in BEST_FIRST if state in states), None)
 
 
 def _judgement(evidence: Plain) -> str:
     """Return the class of the first line: the colour of success only for equivalence."""
-    state = _best_state(evidence)
+    state = best_state(evidence)
     if state in (None, UNDECIDED):
         return ""
     return "within" if state == EQUIVALENT else "beyond"

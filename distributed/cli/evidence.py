@@ -1,6 +1,8 @@
 """`evidence`."""
 
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,6 +22,7 @@ from distributed.cli.options import (
 )
 from distributed.cli.show import console
 from mixunlearn.errors import InputError, MissingError
+from mixunlearn.redaction import redact
 
 if TYPE_CHECKING:
     from distributed.evidence.contenders import Contender
@@ -64,10 +67,13 @@ def evidence(
 
         if profile not in PROFILES:
             raise InputError("--profile", profile, f"unknown; {known_names(profile, PROFILES)}")
-        again = f"mixunlearn evidence {target} --profile {profile}"
+        again = _again(target, profile, settings or [], home)
         here = local(address)
         found = find_target(target, settings or [], home_folder(home), command=again, local=here)
-        lines = {name: list(_lines(plans, profile)) for name, plans in found.problems.items()}
+        beside = [plan for plans in found.problems.values() for plan in plans.values()]
+        lines = {
+            name: list(_lines(plans, beside, profile)) for name, plans in found.problems.items()
+        }
         if dry_run:
             return _planned(lines)
         require_answer(address)
@@ -78,11 +84,22 @@ def evidence(
     run_command(command, as_json=as_json, verbose=verbose)
 
 
-def _lines(plans: "Mapping[str, Plan]", profile: str) -> Iterator[str]:
+def _again(target: str, profile: str, settings: Sequence[str], home: Path | None) -> str:
+    """Return the command that collects the same evidence; without passwords, for it is published.
+
+    Without the settings, a file would make another study.
+    """
+    words = ["mixunlearn", "evidence", target, "--profile", profile]
+    words += [word for setting in settings for word in ("--set", setting)]
+    words += ["--home", str(home)] if home else []
+    return redact(shlex.join(words))
+
+
+def _lines(plans: "Mapping[str, Plan]", beside: "Sequence[Plan]", profile: str) -> Iterator[str]:
     from distributed.evidence.profiles import PROFILES
     from distributed.evidence.protocol import announcement
 
-    yield from announcement(plans, PROFILES[profile])
+    yield from announcement(plans, PROFILES[profile], beside)
 
 
 def _planned(lines: Mapping[str, list[str]]) -> Outcome:

@@ -61,18 +61,21 @@ class Protocol:
         }
 
 
-def announcement(plans: Mapping[str, Plan], profile: Profile) -> Iterator[str]:
+def announcement(
+    plans: Mapping[str, Plan], profile: Profile, beside: Sequence[Plan] = ()
+) -> Iterator[str]:
     """Yield what the evidence about some studies is going to cost, one line for each part.
 
     Args:
         plans: name of each contender -> plan of its study.
         profile: the numbers of models.
+        beside: plans of all studies that are searched before the evidence is collected.
 
     Raises:
         InputError: there is no forget set that no search has seen.
     """
     plan = next(iter(plans.values()))
-    sets, left_out = forget_sets(plan, profile.forget_sets)
+    sets, left_out = forget_sets(plan, profile.forget_sets, beside)
     yield f"tuned on    {plan.forget_set}"
     for each in sets:
         yield f"measured on {each.name}: {each.splits.words(plan.dataset.classes)}"

@@ -26,7 +26,7 @@ from distributed.tracking.tags import METHOD, VERDICT
 from mixunlearn.atomic import replacing
 from mixunlearn.errors import CorruptError, DivergedError
 from mixunlearn.signature import signature
-from report.evidence import headline, write_evidence
+from report.evidence import best_state, headline, write_evidence
 from report.runs import run_rows
 from trainables.examine import Examination
 
@@ -179,13 +179,12 @@ def _track(protocol: Protocol, evidence: Mapping[str, Any], session: Session) ->
     """Make the evidence's run in MLflow; margins stay here, for they are about single images."""
     experiment = protocol.plan.experiment
     known = {name: text for name, text in tags(protocol.plan).items() if name != METHOD}
-    states = [each["state"] for each in evidence["methods"]]  # that of doing nothing is empty
     with own_run(
         experiment.tracking,
         protocol.plan.home,
         experiment=experiment.name,
         title=f"evidence {protocol.name} {protocol.profile_name}",
-        tags={**known, VERDICT: next(filter(None, states), "")},
+        tags={**known, VERDICT: best_state(evidence) or ""},
         about=headline(evidence),
         folder=protocol.folder,
         session=session,

@@ -12,8 +12,13 @@ import pytest
 import yaml
 from safetensors.numpy import load_file
 
+from distributed.cli.evidence import _again
 from distributed.compare.cells import merged
+from distributed.config.read import make_experiment
+from distributed.evidence.forget_sets import forget_sets
 from distributed.evidence.profiles import PROFILES, Profile
+from distributed.plan.make import make_plan
+from distributed.plan.plan import Plan
 from mixunlearn.evidence.examination import PARTS
 from mixunlearn.evidence.verdict import STATES
 from tests.distributed.test_compare import COMPARISON, stopped_when
@@ -192,3 +197,33 @@ def test_what_cannot_be_measured_is_refused_before_anything_runs(
     assert said in found.err
     assert found.err.count("\n") == 1
     assert not home.exists()
+
+
+def planned(home: Path, task: dict[str, Any], **data: Any) -> Plan:
+    content = merged(EXPERIMENT, {"task": task, "data": data})
+    return make_plan(make_experiment(content), home, command="x", local=False)
+
+
+def test_what_cannot_be_measured_or_is_searched_as_well_is_left_out(tmp_path: Path) -> None:
+    # Of 30 images, some classes have none for `val`: no accuracy could be measured on these.
+    plan = planned(tmp_path, {"kind": "class", "classes": [1]}, limit={"train": 30})
+    found, left_out = forget_sets(plan, 2)
+    assert len(found) == 2
+    assert any("no images are left to measure" in reason for reason in left_out)
+
+    first = planned(tmp_path, {"kind": "class", "classes": [0]})
+    second = planned(tmp_path, {"kind": "class", "classes": [1]}, seed=1)
+    # A comparison of both tasks searches on class 1 before the evidence is collected.
+    found, left_out = forget_sets(first, 1, [first, second])
+    assert [each.splits.forgotten for each in found] == [(2,)]
+    assert f"{second.study} has searched on it" in left_out[0]
+    # So does a study in the home, whatever the seed of its split.
+    second.keep()
+    assert [each.splits.forgotten for each in forget_sets(first, 1)[0]] == [(2,)]
+
+
+def test_the_command_on_the_page_has_all_that_it_needs_but_no_password(tmp_path: Path) -> None:
+    found = _again("a b.yaml", "quick", ["x=1", "tracking.uri=http://me:secret@host"], tmp_path)
+    assert found.startswith("mixunlearn evidence 'a b.yaml' --profile quick --set x=1 --set ")
+    assert found.endswith(f" --home {tmp_path}")
+    assert "secret" not in found
