@@ -12,6 +12,7 @@ from distributed.config.section import Section, Seed
 from distributed.config.yaml_file import put, read_file
 from mixunlearn.data.names import known_names
 from mixunlearn.errors import InputError
+from report.runs import NOTHING, RETRAINED
 
 
 def _name(text: str) -> str:
@@ -78,6 +79,9 @@ def read_comparison(path: Path, settings: Sequence[str] = ()) -> Comparison:
         # Two equal cells are one study, which the means would count twice.
         if len(set(values)) < len(values):
             raise InputError(axis, values, "lists a value twice; list each value once")
+    for name in {NOTHING, RETRAINED} & comparison.methods.keys():
+        remedy = "a row of every table has this name; choose another one"
+        raise InputError(f"methods.{name}", content["methods"][name], remedy)
     for name, overlay in comparison.data.items():
         for key in overlay:
             if key not in OF_DATA:

@@ -1,5 +1,6 @@
 """The tuned methods that evidence is collected about."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -64,7 +65,8 @@ def contender(name: str, plan: Plan) -> Contender:
     """
     best = next(iter(read_summary(plan).get("best") or []), None)
     if best is None:
-        remedy = f"finish its search: mixunlearn sweep {plan.study_folder.experiment}"
+        words = ["mixunlearn", "sweep", plan.study_folder.experiment, "--home", plan.home]
+        remedy = f"finish its search: {shlex.join(map(str, words))}"
         raise MissingError(f"no trial of {plan.study} has a result on test: {remedy}")
     return Contender(
         name=name,

@@ -81,8 +81,13 @@ def announcement(
         yield f"measured on {each.name}: {each.splits.words(plan.dataset.classes)}"
     yield from (f"left out    {reason}" for reason in left_out)
     of_sets = [each.plan(plan, profile).references for each in sets]
-    # By key: forget sets share their originals.
-    missing = {each.key(member) for each in of_sets for member in each.missing()}
+    # By key: forget sets share their originals. Who is trained may still have to be evaluated.
+    missing = {
+        each.key(member)
+        for each in of_sets
+        for member in each.missing()
+        if not each.trained(member)
+    }
     train = f"{counted(profile.originals, 'original')} and {len(sets)} × {profile.references} "
     yield f"models      {train}references: {len(missing)} to train{_time(plan, len(missing))}"
     runs = len(sets) * profile.originals * len(plans)

@@ -14,6 +14,7 @@ from distributed.plan.make import find_study, make_plan
 from distributed.plan.plan import Plan
 from distributed.search.session import Session
 from distributed.search.sweep import run_sweep
+from mixunlearn.errors import InputError
 
 FILES = (".yaml", ".yml")
 
@@ -74,8 +75,9 @@ def _of_comparison(path: Path, settings: Sequence[str], plans: Plans) -> Target:
     comparison = read_comparison(path, settings)
     found = cells(comparison)
     several = len(comparison.seeds) > 1
+    names = _file_names(comparison.name, [problem for problem, _ in groups(found)])
     problems = {
-        _file_name(comparison.name, *problem): {
+        names[problem]: {
             f"{each.method}, seed {each.seed}" if several else each.method: plans.of(each)
             for each in own
             if each.experiment
@@ -90,5 +92,17 @@ def _of_comparison(path: Path, settings: Sequence[str], plans: Plans) -> Target:
     return Target(problems={name: own for name, own in problems.items() if own}, tune=tune)
 
 
-def _file_name(*parts: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(parts))
+def _file_names(name: str, problems: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
+    """Return the folder of each problem's evidence.
+
+    Raises:
+        InputError: two problems would have the same one.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for problem in problems:
+        folder = re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join((name, *problem)))
+        if folder in found:
+            remedy = f"has the same folder as {', '.join(found[folder])}: {folder}; rename one"
+            raise InputError("data, task, labels", ", ".join(problem), remedy)
+        found[folder] = problem
+    return {problem: folder for folder, problem in found.items()}

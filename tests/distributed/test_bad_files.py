@@ -134,6 +134,8 @@ COMPARISONS = [
     comparison("methods = {}: must not be empty", methods={}),
     comparison("methods = []: must be a mapping, for example {lr: 1e-4}", methods=[]),
     comparison("methods.fine = None: unknown; did you mean 'finetune'?", methods={"fine": None}),
+    comparison("methods.doing nothing = None: a row of every table has this name; choose…",
+               methods={"doing nothing": None}),
     comparison("methods.finetune = 3: must be a mapping of keys to val…", methods={"finetune": 3}),
     comparison("methods = 'a,b': must be one line with…", methods={"a,b": {"method": "finetune"}}),
     comparison("methods = 'a=b': must be one line with…", methods={"a=b": {"method": "finetune"}}),

@@ -17,8 +17,10 @@ from distributed.compare.cells import merged
 from distributed.config.read import make_experiment
 from distributed.evidence.forget_sets import forget_sets
 from distributed.evidence.profiles import PROFILES, Profile
+from distributed.evidence.targets import _file_names
 from distributed.plan.make import make_plan
 from distributed.plan.plan import Plan
+from mixunlearn.errors import InputError
 from mixunlearn.evidence.examination import PARTS
 from mixunlearn.evidence.verdict import STATES
 from tests.distributed.test_compare import COMPARISON, stopped_when
@@ -227,3 +229,10 @@ def test_the_command_on_the_page_has_all_that_it_needs_but_no_password(tmp_path:
     assert found.startswith("mixunlearn evidence 'a b.yaml' --profile quick --set x=1 --set ")
     assert found.endswith(f" --home {tmp_path}")
     assert "secret" not in found
+
+
+def test_two_problems_of_a_comparison_never_share_a_folder() -> None:
+    plain = _file_names("tiny", [("digits", "class 0", "aware"), ("digits", "class-1", "aware")])
+    assert [*plain.values()] == ["tiny-digits-class-0-aware", "tiny-digits-class-1-aware"]
+    with pytest.raises(InputError, match="has the same folder as digits, class 0, aware"):
+        _file_names("tiny", [("digits", "class 0", "aware"), ("digits", "class-0", "aware")])
