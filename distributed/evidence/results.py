@@ -101,7 +101,13 @@ def results(
     measured: Sequence[Measured],
     found: Mapping[str, Mapping[str, Mapping[str, Any]]],
 ) -> list[CellResult]:
-    """Return a result for each contender and forget set, as for a comparison."""
+    """Return a result for each contender and forget set, as for a comparison.
+
+    Args:
+        contenders: the methods.
+        measured: the examined models of each forget set.
+        found: method -> forget set -> findings; who diverged on one of them has none at all.
+    """
     return [
         CellResult(
             data=each.plan.experiment.data.source,
@@ -110,9 +116,9 @@ def results(
             method=each.name,
             seed=each.plan.experiment.search.seed,
             study=each.plan.study,
-            summary=_summary(each, part, found) if each.name in found else {},
+            summary=_summary(each, part, found) if found.get(each.name) else {},
             forget=part.forget_set.name,
-            absent="" if each.name in found else "diverged",
+            absent="" if found.get(each.name) else "diverged",
         )
         for part in measured
         for each in contenders

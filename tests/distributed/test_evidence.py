@@ -15,16 +15,19 @@ from safetensors.numpy import load_file
 from distributed.cli.evidence import _again
 from distributed.compare.cells import merged
 from distributed.config.read import make_experiment
+from distributed.evidence.contenders import Contender
 from distributed.evidence.forget_sets import forget_sets
 from distributed.evidence.profiles import PROFILES, Profile
+from distributed.evidence.results import Measured, methods, results
 from distributed.evidence.targets import _file_names
 from distributed.plan.make import make_plan
 from distributed.plan.plan import Plan
 from mixunlearn.errors import InputError
-from mixunlearn.evidence.examination import PARTS
+from mixunlearn.evidence.examination import PARTS, Examined
 from mixunlearn.evidence.verdict import STATES
 from tests.distributed.test_compare import COMPARISON, stopped_when
 from tests.fixtures import Command
+from trainables.examine import Examination
 
 TINY = Profile(originals=3, references=3, forget_sets=2)
 EXPERIMENT: dict[str, Any] = {
@@ -236,3 +239,41 @@ def test_two_problems_of_a_comparison_never_share_a_folder() -> None:
     assert [*plain.values()] == ["tiny-digits-class-0-aware", "tiny-digits-class-1-aware"]
     with pytest.raises(InputError, match="has the same folder as digits, class 0, aware"):
         _file_names("tiny", [("digits", "class 0", "aware"), ("digits", "class-0", "aware")])
+
+
+def examined(forget: float, seed: int) -> Examination:
+    rng = np.random.default_rng(seed)
+    names = ("acc/train_retain", "acc/train_forget", "acc/test", "acc/test_retain")
+    metrics = {name: 95 + rng.normal() for name in (*names, "acc/test_forget", "mia/asr")}
+    metrics["acc/train_forget"] = forget + rng.normal()
+    margins = {part: rng.normal(size=9).astype(np.float16) for part in PARTS}
+    return Examination(examined=Examined(metrics=metrics, margins=margins), seconds=1.0)
+
+
+@pytest.mark.parametrize("names", [("good", "bad"), ("bad",)])
+def test_a_method_that_diverges_on_one_forget_set_has_no_result(
+    tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    plan = planned(tmp_path, {"kind": "class", "classes": [0]})
+    contenders = [
+        Contender(name=name, plan=plan, trial=0, hyperparameters={}, epochs=1) for name in names
+    ]
+    models = [examined(1, seed) for seed in range(3)]
+    measured = [
+        Measured(
+            forget_set=each,
+            margins=plan.margins,
+            retrained=[examined(1, 10 + seed) for seed in range(3)],
+            untouched=[examined(99, 20 + seed) for seed in range(3)],
+            unlearned={name: models for name in names if (name, each.name) != ("bad", "C")},
+            absent={"bad": "diverged"} if each.name == "C" else {},
+            training_s=[1.0],
+        )
+        for each in forget_sets(plan, 2)[0]
+    ]
+    found = {each["method"]: each for each in methods(contenders, measured)}
+    assert (found["bad"]["absent"], found["bad"]["state"]) == ("diverged", "")
+    # As the rows of the table are made: from the leaderboard, which names all methods.
+    sets = {name: each["sets"] for name, each in found.items()}
+    shown = results(contenders, measured, sets)
+    assert {each.method for each in shown if each.judged} == {*names} - {"bad"}
