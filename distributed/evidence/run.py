@@ -137,29 +137,34 @@ def _leaderboard(protocol: Protocol, measured: Sequence[Measured]) -> dict[str, 
 
 
 def _looks(protocol: Protocol) -> int:
-    """Note that these models were looked at on `test`; return how often others were, and these.
+    """Note that these models were looked at on `test`; return how often these images were.
 
-    Whoever looks often enough finds a lucky result, so the number belongs to the verdict.
+    Whoever looks often enough finds a lucky result, so the number belongs to the verdict. Looks of
+    other studies at the same forget sets count as well.
     """
-    path = protocol.root / LOOKS
+    path, keys = protocol.root / LOOKS, [each.splits.key for each in protocol.forget_sets]
     known = _read_looks(path)
     digest = signature(protocol.content)
     if digest not in [each["digest"] for each in known]:
         date = datetime.now(tz=UTC).isoformat(timespec="seconds")
-        known = [*known, {"digest": digest, "date": date, "profile": protocol.profile_name}]
+        look = {"digest": digest, "date": date, "profile": protocol.profile_name}
+        known = [*known, {**look, "forget_sets": keys}]
         with replacing(path) as temporary:
             temporary.write_text(json.dumps(known, indent=1) + "\n")
-    return len(known)
+    every = [each for path in protocol.root.parent.glob(f"*/{LOOKS}") for each in _read_looks(path)]
+    return len({each["digest"] for each in every if {*keys} & {*each["forget_sets"]}})
 
 
 def _read_looks(path: Path) -> list[Mapping[str, Any]]:
     if not path.exists():
         return []
     try:
-        return [{**each, "digest": each["digest"]} for each in json.loads(path.read_text())]
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        found: list[Mapping[str, Any]] = json.loads(path.read_text())
+        assert all({"digest", "forget_sets"} <= each.keys() for each in found)
+    except (OSError, ValueError, TypeError, AttributeError, AssertionError) as error:
         remedy = "restore it from a backup; if it is lost, remove it, and looks are counted anew"
         raise CorruptError(f"{path} is damaged ({one_line(error)}): {remedy}") from error
+    return found
 
 
 def _write(protocol: Protocol, evidence: Mapping[str, Any], measured: Sequence[Measured]) -> None:

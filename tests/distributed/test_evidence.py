@@ -109,7 +109,10 @@ def looks_are_counted(mixunlearn: Command, words: list[str], looks: Path) -> Non
     damaged = mixunlearn(*words)
     assert damaged.code == 1
     assert "looks.json is damaged" in damaged.err
-    looks.write_text(json.dumps([{"digest": "of other models"}, *json.loads(kept)]))
+    (look,) = json.loads(kept)
+    other = looks.parent.with_name("of another study") / looks.name  # at the same forget sets
+    other.parent.mkdir()
+    other.write_text(json.dumps([{**look, "digest": "of other models"}]))
     assert mixunlearn(*words).result["evidence"][0]["looks"] == 2
 
 
