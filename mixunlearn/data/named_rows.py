@@ -86,7 +86,9 @@ def _refuse_doubled(ids: pa.Array) -> None:
 def _require_clear(names_N: pa.Array) -> None:
     """Check that numbers headed `id` mean the same rows by count and by that column's values."""
     if not names_N.equals(pa.array(np.arange(len(names_N))).cast(pa.string())):
-        reason = "the source has a column 'id' as well, whose numbers are not those of the rows"
+        reason = (
+            "the source has a column 'id' as well, and its values are not the numbers of the rows"
+        )
         remedy = f"head the list 'row' to count rows, or '{OWN}id' for that column"
         raise InputError(KEY, "id", f"{reason}: {remedy}")
 

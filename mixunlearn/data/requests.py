@@ -145,7 +145,7 @@ def _of_json(content: bytes, file: Path, known: Collection[str]) -> Listed:
         lines = filter(str.strip, text.split("\n"))
         text = f"[{','.join(lines)}]"
     try:
-        given = json.loads(text) if text.strip() else []
+        given = json.loads(text, object_pairs_hook=_object) if text.strip() else []
     except (ValueError, RecursionError) as error:
         raise InputError(KEY, str(file), f"not JSON ({error}): correct it") from error
     column = ""
@@ -158,6 +158,13 @@ def _of_json(content: bytes, file: Path, known: Collection[str]) -> Listed:
     if not isinstance(given, list):
         raise InputError(KEY, str(file), "holds no list of ids: give one, for example [17, 230]")
     return _of_values(given, column, file, known)
+
+
+def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON; a key that is there twice would hide what came first."""
+    if len(found := dict(pairs)) < len(pairs):
+        raise ValueError("an object has a key twice")
+    return found
 
 
 def _of_values(values: list[Any], column: str, file: Path, known: Collection[str]) -> Listed:

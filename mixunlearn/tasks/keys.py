@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from numbers import Integral
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, TypeGuard
@@ -222,7 +223,9 @@ def check_class(name: str, index: object, names: Sequence[str]) -> int:
     if _is_whole(index) and 0 <= index < len(names):
         return int(index)
     listed = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
-    remedy = f"classes are the numbers 0..{len(names) - 1} ({listed})"
+    near = get_close_matches(index, names, n=1) if isinstance(index, str) else []
+    nearest = f"did you mean {near[0]!r}? " if near else ""
+    remedy = f"{nearest}classes are the numbers 0..{len(names) - 1} ({listed})"
     raise InputError(f"task.{name}", index, remedy)
 
 

@@ -181,6 +181,7 @@ def test_json_lines(tmp_path: Path) -> None:
         ('{"id": 17}', "holds no list of ids"),
         ("17", "holds no list of ids"),
         ("[17", "not JSON"),
+        ('{"id": [17], "id": [5]}', "an object has a key twice"),
         ("[" * 100_000, "not JSON"),
         (f"[{10**30}]", "is no row: it has more than 64 bits"),
         (b"\xff\xfe[", "not a text file"),
