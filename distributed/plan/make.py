@@ -141,12 +141,14 @@ def _require_places(experiment: Experiment, home: Path) -> None:
 
 
 def _numbered(experiment: Experiment, task: Task) -> Experiment:
-    """Return the experiment with numbers for names of classes: both make the same study."""
+    """Return the experiment with numbers for names of classes and rows: both make one study."""
     numbers = {}
     for name, key in task.schema().items():
         written = getattr(experiment.task, name)
-        items = written if isinstance(written, list) else [written]
-        if key.names_classes and any(isinstance(item, str) for item in items):
+        # Text in place of a list of rows is a file, and remains one.
+        items = written if isinstance(written, list) or key.lists_rows else [written]
+        named = isinstance(items, list) and any(isinstance(item, str) for item in items)
+        if named and (key.names_classes or key.lists_rows):
             # As plain data: an experiment is written to a YAML file.
             found = getattr(task, name)
             numbers[name] = found if isinstance(found, int) else list(found)

@@ -37,3 +37,12 @@ CONTENTS: Mapping[str, Callable[..., list[str]]] = registry(
     },
     "mixunlearn.contents",
 )
+# Sources whose rows have names return them here, for the data set and the same options: see
+# `row_names` of `mixunlearn.data.arrow.Dataset`.
+ROW_NAMES: Mapping[str, Callable[..., Mapping[str, Callable[[], Any]]]] = registry(
+    {
+        "image_folder": "mixunlearn.data.image_folder:row_names",
+        "parquet": "mixunlearn.data.parquet:row_names",
+    },
+    "mixunlearn.row_names",
+)

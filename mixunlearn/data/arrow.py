@@ -9,7 +9,7 @@ Shapes: N images, C channels, H W pixels.
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache as remember
@@ -35,6 +35,7 @@ CACHE = "MIXUNLEARN_CACHE"  # environment variable: a machine's folder for copie
 UNREADABLE = (pa.ArrowException, OSError, ValueError, TypeError, KeyError, RecursionError)
 
 Origin: TypeAlias = Callable[[], "Buffer"]
+RowNames: TypeAlias = Callable[[], Mapping[str, Callable[[], pa.Array]]]
 Array = TypeVar("Array", bound=np.ndarray[Any, Any])
 
 
@@ -55,6 +56,9 @@ class Dataset:
         path: the file that the rows are mapped from; `None` if they are in memory, then pickling
             copies them.
         origin: returns the bytes of that file, for machines that do not have it; picklable.
+        row_names: returns what the source calls its training rows (names of files, columns of
+            keys), by the name of the column; each is read when it is called. Picklable. `None` if
+            rows have numbers only.
     """
 
     images_NCHW: NDArray[np.uint8]
@@ -67,6 +71,7 @@ class Dataset:
     gaps: tuple[int, ...] = ()
     path: Path | None = None
     origin: Origin | None = None
+    row_names: RowNames | None = None
 
     def shipped(self, origin: Origin) -> "Dataset":
         """Return the same data set; machines without its file get the bytes from `origin`."""

@@ -6,16 +6,18 @@ ROOT/train/CLASS/FILE, and optionally a test part: ROOT/test/CLASS/FILE, or else
 import errno
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
+from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.names import printable, typed_path
-from mixunlearn.data.pictures import Pictures
+from mixunlearn.data.pictures import Pictures, file_names
 from mixunlearn.data.pixels import PixelError, decode_square
 from mixunlearn.errors import InputError
 from mixunlearn.regular import open_regular, refuse_irregular
@@ -59,6 +61,19 @@ def contents(root: str, **_: object) -> list[str]:
         InputError: as for `load`.
     """
     return [_list(root).stamps.hexdigest()]
+
+
+def row_names(dataset: Dataset, root: str, **_: object) -> Mapping[str, Callable[[], pa.Array]]:
+    """Return the paths of the training images, relative to the folder; see `Dataset`.
+
+    Args:
+        dataset: the images of the folder.
+        root: the folder.
+
+    Raises:
+        InputError: as for `load`, when the paths are read.
+    """
+    return {"path": lambda: pa.array(file_names(dataset, _list(root).names), pa.string())}
 
 
 @dataclass(kw_only=True)

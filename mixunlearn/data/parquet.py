@@ -3,7 +3,8 @@
 Shapes: N images, C channels, H W pixels.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from mixunlearn.data.arrow import Dataset, make_dataset
 from mixunlearn.data.pixels import PixelError, Shape, decode, describe_shape, linked_files
+from mixunlearn.data.requests import is_name
 from mixunlearn.data.shards import Shard, open_part, opened
 from mixunlearn.errors import InputError
 from mixunlearn.files import digest
@@ -73,6 +75,43 @@ def contents(
         shards += open_part("data.test", test, image, label)
     linked = [path for shard in shards for path in _linked(shard, image)]
     return [_digest(path) for path in [*(shard.path for shard in shards), *linked]]
+
+
+def row_names(
+    dataset: Dataset, train: str, image: str = "image", label: str = "label", **_: object
+) -> Mapping[str, Callable[[], pa.Array]]:
+    """Return the columns of text or whole numbers that the training rows have; see `Dataset`.
+
+    Args:
+        dataset: the rows of the files; not needed.
+        train: as for `load`.
+        image: the column of images, which names no row.
+        label: the column of labels, which names no row.
+
+    Raises:
+        InputError: a file cannot be read, or, when a column is read, lacks it.
+    """
+    shards = open_part("data.train", train, image, label)
+    with opened(shards[0].key, shards[0].path) as file:
+        schema = file.schema_arrow
+    return {
+        field.name: partial(_read_names, shards, field.name)
+        for field in schema
+        if field.name not in {image, label} and schema.names.count(field.name) == 1
+        if is_name(field.type)
+    }
+
+
+def _read_names(shards: Sequence[Shard], column: str) -> pa.Array:
+    parts: list[pa.Array] = []
+    for shard in shards:
+        with opened(shard.key, shard.path) as file:
+            if file.schema_arrow.names.count(column) != 1:
+                remedy = f"{shard.path.name} has no column {column!r}: write it to all files"
+                raise InputError(shard.key, str(shard.path), remedy)
+            # As text: the same key may be a number in one file and text in another.
+            parts += file.read(columns=[column])[column].cast(pa.string()).chunks
+    return pa.concat_arrays(parts)
 
 
 def _digest(path: Path) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -104,6 +105,24 @@ def collect(pictures: Pictures, path: Path) -> Dataset:
     except OSError as error:
         remedy = "free space there or choose another --home"
         raise MixUnlearnError(f"{path} cannot be written ({error}): {remedy}") from error
+
+
+def file_names(dataset: Dataset, names: Sequence[str]) -> list[str]:
+    """Return the name of the file of each row in the training part.
+
+    Args:
+        dataset: made of pictures.
+        names: of all pictures of its source, also those that were skipped.
+
+    Raises:
+        MixUnlearnError: the data set was imported by a version that did not keep the places.
+    """
+    if len(dataset.gaps) != len(dataset.skipped):
+        what = "was imported by an earlier version, which did not keep the places of skipped files"
+        raise MixUnlearnError(f"{dataset.path} {what}: delete it and run this again")
+    gaps = set(dataset.gaps)
+    decoded = (name for place, name in enumerate(names) if place not in gaps)
+    return [printable(name) for name in islice(decoded, dataset.n_train)]
 
 
 class _Growing:

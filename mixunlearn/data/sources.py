@@ -8,17 +8,18 @@ import inspect
 import logging
 import os
 from collections.abc import Mapping
-from itertools import islice
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mixunlearn.data import CONTENTS, LARGEST_SIZE, SOURCES, arrow
+from mixunlearn.data import CONTENTS, LARGEST_SIZE, ROW_NAMES, SOURCES, arrow
 from mixunlearn.data.arrow import Dataset, make_dataset
-from mixunlearn.data.names import known_names, printable
+from mixunlearn.data.names import known_names
 from mixunlearn.data.packages import need
-from mixunlearn.data.pictures import Pictures, collect
+from mixunlearn.data.pictures import Pictures, collect, file_names
 from mixunlearn.errors import CorruptError, InputError, MissingError, MixUnlearnError
 from mixunlearn.signature import signature
 from mixunlearn.wording import counted
@@ -78,7 +79,9 @@ def open_dataset(source: str, options: Mapping[str, object], cache: Path) -> Dat
         words = "%s: %s cannot be decoded, left out (%s%s); all: mixunlearn data %s"
         more = "; ..." if len(dataset.skipped) > SHOWN else ""
         logger.warning(words, source, counted(len(dataset.skipped), "file"), first, more, source)
-    return dataset
+    if source not in ROW_NAMES:
+        return dataset
+    return replace(dataset, row_names=partial(ROW_NAMES[source], dataset, **checked))
 
 
 def is_kept(source: str, options: Mapping[str, object], cache: Path) -> bool:
@@ -112,12 +115,7 @@ def row_names(dataset: Dataset, source: str, options: Mapping[str, object]) -> l
     if not isinstance(found, Pictures):
         remedy = "has no file for each image: rows are counted in its own order, from 0"
         raise InputError("data.source", source, remedy)
-    if len(dataset.gaps) != len(dataset.skipped):
-        what = "was imported by an earlier version, which did not keep the places of skipped files"
-        raise MixUnlearnError(f"{dataset.path} {what}: delete it and run this again")
-    gaps = set(dataset.gaps)
-    names = (name for place, name in enumerate(found.names) if place not in gaps)
-    return [printable(name) for name in islice(names, dataset.n_train)]
+    return file_names(dataset, found.names)
 
 
 def _read(path: Path) -> Dataset | None:

@@ -1,18 +1,22 @@
 """The keys that a task can have: what a user may write for each, checked against the data set."""
 
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from numbers import Integral
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, TypeGuard
 
+import pyarrow as pa
+
 from mixunlearn.data.arrow import Dataset
-from mixunlearn.data.requests import read_request
+from mixunlearn.data.named_rows import find_rows, row_names
+from mixunlearn.data.requests import Listed, read_request
 from mixunlearn.errors import InputError
 
 SHOWN = 20  # class names listed in an error message
+LARGEST = 2**63 - 1  # whole number in 64 bits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,26 +175,36 @@ class OneOf(Key):
 
 @dataclass(frozen=True, kw_only=True)
 class RowList(Key):
-    """Rows of training images, or a file of them; stored as a sorted tuple."""
+    """Training images by row or name, or a file of them; rows are stored as a sorted tuple."""
 
     lists_rows: ClassVar[bool] = True
 
     def check(self, name: str, value: object, dataset: Dataset) -> tuple[int, ...]:
         """Return the sorted rows; see `Key.check`."""
-        key, listed = f"task.{name}", read_request(value) if isinstance(value, str) else value
-        if not isinstance(listed, Sequence):
+        if not isinstance(value, Sequence):
             remedy = "must be a list of row numbers, for example [17], or a file of them"
-            raise InputError(key, value, remedy)
-        if not listed:
-            raise InputError(key, value, "is empty: name at least one training image")
-        for index in listed:
-            if not _is_whole(index) or not 0 <= index < dataset.n_train:
-                there = f"they are the rows 0..{dataset.n_train - 1}"
-                raise InputError(key, index, f"no training image has this id; {there}")
-        index, times = Counter(listed).most_common(1)[0]
-        if times > 1:
-            raise InputError(key, index, f"is listed {times} times: list each image once")
-        return tuple(sorted(map(int, listed)))
+            raise InputError(f"task.{name}", value, remedy)
+        names = row_names(dataset)
+        if isinstance(value, str):
+            listed = read_request(value, names)
+        else:
+            listed = _listed(f"task.{name}", value, dataset, "path" in names)
+        if not len(listed.ids):
+            raise InputError(f"task.{name}", value, "is empty: name at least one training image")
+        return tuple(find_rows(listed, dataset, names).tolist())
+
+
+def _listed(key: str, ids: Sequence[object], dataset: Dataset, files: bool) -> Listed:
+    """Return ids in an experiment: all are numbers, or names if images have files."""
+    if files and ids and all(isinstance(index, str) for index in ids):
+        return Listed(ids=pa.array(ids, pa.string()), column="path")
+    rows: list[int] = []
+    for index in ids:
+        if not _is_whole(index) or abs(index) > LARGEST:
+            there = f"they are the rows 0..{dataset.n_train - 1}"
+            raise InputError(key, index, f"no training image has this id; {there}")
+        rows.append(int(index))
+    return Listed(ids=pa.array(rows, pa.int64()))
 
 
 def check_class(name: str, index: object, names: Sequence[str]) -> int:
@@ -209,7 +223,9 @@ def check_class(name: str, index: object, names: Sequence[str]) -> int:
     if _is_whole(index) and 0 <= index < len(names):
         return int(index)
     listed = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
-    remedy = f"classes are the numbers 0..{len(names) - 1} ({listed})"
+    near = get_close_matches(index, names, n=1) if isinstance(index, str) else []
+    nearest = f"did you mean {near[0]!r}? " if near else ""
+    remedy = f"{nearest}classes are the numbers 0..{len(names) - 1} ({listed})"
     raise InputError(f"task.{name}", index, remedy)
 
 

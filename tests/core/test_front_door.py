@@ -70,7 +70,7 @@ def test_every_entry_is_a_method(name: str) -> None:
     assert issubclass(METHODS[name], Method)
 
 
-@pytest.mark.parametrize("names", [data.SOURCES, data.CONTENTS, models.MODELS])
+@pytest.mark.parametrize("names", [data.SOURCES, data.CONTENTS, data.ROW_NAMES, models.MODELS])
 def test_every_entry_can_be_called(names: dict[str, object]) -> None:
     assert all(callable(names[name]) for name in names)
 

@@ -184,8 +184,9 @@ def test_ids_are_read_from_files(digits: Dataset, tmp_path: Path) -> None:
         ("ids.txt", b"\n", "ids.txt", "is empty: name at least one"),
         ("ids.txt", b"\xff\xfe3", "ids.txt", "not a text file"),
         ("ids.parquet", b"3\n", "ids.parquet", "cannot be read (not a Parquet file)"),
-        ("ids.parquet", {"row": [3]}, "ids.parquet", "one column 'id' of whole numbers; there are"),
-        ("ids.parquet", {"id": ["3"]}, "ids.parquet", "there are id (string)"),
+        ("ids.parquet", {"no": [3]}, "ids.parquet", "one column 'id' of whole numbers; there are"),
+        ("ids.parquet", {"id": ["3"]}, "3", "row 0 of ids.parquet is not a whole number"),
+        ("ids.parquet", {"id": [3.0]}, "ids.parquet", "there are id (double)"),
     ],
 )
 def test_bad_files_of_ids(

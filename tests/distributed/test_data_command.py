@@ -72,6 +72,23 @@ def test_the_data_command_lists_which_row_is_which_file(
     assert not (tmp_path / "none.csv").exists()
 
 
+def test_names_of_files_and_their_rows_make_one_study(root: Path, tmp_path: Path) -> None:
+    def plan(ids: object) -> Any:
+        content = {
+            "name": "folder",
+            "data": {"source": "image_folder", "root": str(root), "size": SIZE},
+            "model": {"name": "cnn", "width": 4},
+            "task": {"kind": "ids", "ids": ids},
+        }
+        return make_plan(make_experiment(content), tmp_path / "home", command="test")
+
+    (tmp_path / "request.csv").write_text("path\ntrain/dog/0.png\ntrain/[cat]/1.png\n")
+    named = plan(["train/dog/0.png", "train/[cat]/1.png"])
+    assert named.study == plan([1, 20]).study == plan(str(tmp_path / "request.csv")).study
+    # The study's folder then holds the rows: it can be read where the files are gone.
+    assert named.experiment.task.ids == [1, 20]
+
+
 def test_a_study_on_a_folder_names_it_and_keeps_its_name(root: Path, tmp_path: Path) -> None:
     def plan(place: Path, **more: object) -> Any:
         content = {
