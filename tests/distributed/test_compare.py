@@ -43,6 +43,13 @@ def written(folder: Path, **changes: Any) -> Path:
     return path
 
 
+# A stop may come between the opening of a file, of a library's process say, and the line that
+# would close it: then the garbage collector does.
+UNCLOSED = pytest.mark.filterwarnings(
+    "ignore:unclosed file:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
+
 @contextmanager
 def stopped_when(it_is_time: Callable[[], bool]) -> Iterator[None]:
     """Send this process a SIGTERM as soon as a condition is true."""
@@ -67,6 +74,7 @@ def stopped_when(it_is_time: Callable[[], bool]) -> Iterator[None]:
 @pytest.mark.slow
 @pytest.mark.usefixtures("shared_ray")
 @pytest.mark.filterwarnings("ignore:.*noload.*:DeprecationWarning")
+@UNCLOSED
 def test_a_comparison_goes_on_where_it_was_stopped(mixunlearn: Command, tmp_path: Path) -> None:
     home, path = tmp_path / "home", written(tmp_path)
     words = ["compare", str(path), "--home", str(home), "--json"]

@@ -25,7 +25,7 @@ from distributed.plan.plan import Plan
 from mixunlearn.errors import InputError
 from mixunlearn.evidence.examination import PARTS, Examined
 from mixunlearn.evidence.verdict import STATES
-from tests.distributed.test_compare import COMPARISON, stopped_when
+from tests.distributed.test_compare import COMPARISON, UNCLOSED, stopped_when
 from tests.fixtures import Command
 from trainables.examine import Examination
 
@@ -56,6 +56,7 @@ def written(folder: Path, name: str = "experiment.yaml", task: Any = None) -> Pa
 @pytest.mark.slow
 @pytest.mark.usefixtures("shared_ray")
 @pytest.mark.filterwarnings("ignore:.*noload.*:DeprecationWarning")
+@UNCLOSED
 def test_evidence_is_collected_once_and_resumed(mixunlearn: Command, tmp_path: Path) -> None:
     home, path = tmp_path / "home", written(tmp_path)
     words = ["evidence", str(path), "--home", str(home), "--json"]
@@ -109,6 +110,7 @@ def looks_are_counted(mixunlearn: Command, words: list[str], looks: Path) -> Non
     damaged = mixunlearn(*words)
     assert damaged.code == 1
     assert "looks.json is damaged" in damaged.err
+    looks.write_text(kept)
     (look,) = json.loads(kept)
     other = looks.parent.with_name("of another study") / looks.name  # at the same forget sets
     other.parent.mkdir()
