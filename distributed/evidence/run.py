@@ -159,12 +159,17 @@ def _read_looks(path: Path) -> list[Mapping[str, Any]]:
     if not path.exists():
         return []
     try:
-        found: list[Mapping[str, Any]] = json.loads(path.read_text())
-        assert all({"digest", "forget_sets"} <= each.keys() for each in found)
-    except (OSError, ValueError, TypeError, AttributeError, AssertionError) as error:
+        found = [_whole_look(each) for each in json.loads(path.read_text())]
+    except (OSError, ValueError, TypeError) as error:
         remedy = "restore it from a backup; if it is lost, remove it, and looks are counted anew"
         raise CorruptError(f"{path} is damaged ({one_line(error)}): {remedy}") from error
     return found
+
+
+def _whole_look(look: Any) -> Mapping[str, Any]:  # noqa: ANN401 - read from a file
+    if not isinstance(look, dict) or not {"digest", "forget_sets"} <= look.keys():
+        raise ValueError("a look needs a digest and its forget sets")
+    return look
 
 
 def _write(protocol: Protocol, evidence: Mapping[str, Any], measured: Sequence[Measured]) -> None:
