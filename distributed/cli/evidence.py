@@ -1,7 +1,7 @@
 """`evidence`."""
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -62,6 +62,7 @@ def evidence(
     def command() -> Outcome:
         from distributed.cluster.connection import local, require_answer
         from distributed.evidence.profiles import PROFILES
+        from distributed.evidence.protocol import announcement
         from distributed.evidence.targets import find_target
         from mixunlearn.data.names import known_names
 
@@ -72,7 +73,8 @@ def evidence(
         found = find_target(target, settings or [], home_folder(home), command=again, local=here)
         beside = [plan for plans in found.problems.values() for plan in plans.values()]
         lines = {
-            name: list(_lines(plans, beside, profile)) for name, plans in found.problems.items()
+            name: list(announcement(plans, PROFILES[profile], beside))
+            for name, plans in found.problems.items()
         }
         if dry_run:
             return _planned(lines)
@@ -93,13 +95,6 @@ def _again(target: str, profile: str, settings: Sequence[str], home: Path | None
     words += [word for setting in settings for word in ("--set", setting)]
     words += ["--home", str(home)] if home else []
     return redact(shlex.join(words))
-
-
-def _lines(plans: "Mapping[str, Plan]", beside: "Sequence[Plan]", profile: str) -> Iterator[str]:
-    from distributed.evidence.profiles import PROFILES
-    from distributed.evidence.protocol import announcement
-
-    yield from announcement(plans, PROFILES[profile], beside)
 
 
 def _planned(lines: Mapping[str, list[str]]) -> Outcome:
