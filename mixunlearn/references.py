@@ -62,12 +62,13 @@ class ReferenceStore:
         architecture: of all models.
         recipe: how all models are trained.
         references: number of references, at least 1.
-        originals: number of originals, at least 1.
+        originals: number of originals; 0 if models are only compared with the references.
         stages: the feature stages that a generator may read from the original.
         command: the command that fills the reference store, for error messages.
         pretrained: weights that all models start from; `None` means from scratch.
         margins: declared margins by metric or group; see `mixunlearn.metrics.table.margins`.
         first: seed of the first original and the first reference.
+        first_reference: seed of the first reference, if it is another.
     """
 
     store: Store
@@ -82,6 +83,7 @@ class ReferenceStore:
     pretrained: Pretrained | None = None
     margins: Mapping[str, float] = field(default_factory=dict)
     first: int = 0
+    first_reference: int | None = None
 
     @property
     def original(self) -> Member:
@@ -96,7 +98,8 @@ class ReferenceStore:
     @property
     def all_references(self) -> list[Member]:
         """Return the references: equal except for their seeds."""
-        return [Member(role="reference", seed=self.first + n) for n in range(self.references)]
+        first = self.first if self.first_reference is None else self.first_reference
+        return [Member(role="reference", seed=first + n) for n in range(self.references)]
 
     @property
     def members(self) -> list[Member]:

@@ -31,6 +31,7 @@ from report.interactive import DARK, LIGHT, Panel, figures
 from report.notation import ABSENT, mean_and_sd, three_digits, unit
 from report.plots.drawing import DPI
 from report.plots.generator import generator_figure
+from report.prediction import predicted_rows, prediction_line
 from report.report_data import PARAMS, Mixtures, ReportData, rerun_command
 from report.verdict import configurations, headline, metrics, sample, state, with_unit
 
@@ -165,6 +166,8 @@ def _study(report_data: ReportData, anchor: str) -> dict[str, Any]:
         "warnings": [*report_data.warnings, *filter(None, [report_data.importance.warning])],
         "notes": _notes(report_data),
         "samples": _samples(summary),
+        "prediction": prediction_line(summary),
+        "predicted": predicted_rows(summary),
         "panels": _panels(report_data, anchor),
         "picture": report_data.mixtures and _picture(report_data.mixtures),
         "picture_words": report_data.mixtures and _picture_words(report_data.mixtures),

@@ -74,11 +74,13 @@ def _disk(plan: "Plan") -> dict[str, int]:
 def print_plan(plan: "Plan") -> Outcome:
     """Print the plan and the resolved experiment."""
     from distributed.plan.plan import resolved
+    from distributed.plan.proxies import announcement as of_proxies
+    from distributed.plan.proxies import to_retrain
 
     disk = _disk(plan)
     parts = ", ".join(f"{name} {size / 2**20:.1f}" for name, size in disk.items())
     total = sum(disk.values()) / 2**20
-    for line in (*announcement(plan), *others(plan)):
+    for line in (*announcement(plan), *of_proxies(plan), *others(plan)):
         console().print(line, soft_wrap=True)
     console().print(f"disk        at most {total:.0f} MiB: {parts}", soft_wrap=True)
     console().print(f"\n{resolved(plan.experiment)}", soft_wrap=True)
@@ -87,6 +89,7 @@ def print_plan(plan: "Plan") -> Outcome:
         "study": plan.study,
         "folder": str(plan.folder),
         "models_to_train": missing,
+        "proxies_to_train": to_retrain(plan),
         "disk_bytes": disk,
         "experiment": plan.experiment.model_dump(),
         "default": plan.default,
@@ -96,10 +99,13 @@ def print_plan(plan: "Plan") -> Outcome:
 
 def print_verdict(plan: "Plan", summary: dict[str, Any]) -> None:
     """Print the table, the paths of the files, and the command for the MLflow UI."""
+    from report.prediction import prediction_line
     from report.tables import summary_table
 
     out = console()
     out.print(summary_table(summary))
+    if line := prediction_line(summary):
+        out.print(f"\nnext request: {line}", soft_wrap=True)
     files = plan.study_folder
     names = f"{files.trials.name}, {files.summary.name}, {files.plots.name}/"
     # Soft wrap: a path that is broken into lines cannot be copied.

@@ -77,10 +77,13 @@ class References(Section):
     """How originals and references are trained, and how many there are.
 
     `originals` null: as many as references, but only one if more than 10,000 images are trained on.
+    `proxies`: random forget sets like the one of the task, each with one more model to train, from
+    which the bias of the next request is predicted.
     """
 
     originals: Annotated[int, Field(ge=1), up_to(1000, MODELS)] | None = None
     seeds: Annotated[int, Field(ge=1), up_to(1000, MODELS)] = 3
+    proxies: Annotated[int, Field(ge=0), up_to(1000, MODELS)] = 0
     epochs: Epochs = 8
     lr: Positive = 1e-3
     batch: Batch = 32
@@ -178,7 +181,8 @@ class Experiment(Section):
     ) -> str:
         """Return eight hex digits for all that can change a study's numbers.
 
-        The numbers of trials and originals, the name, the home and the cluster do not change it.
+        The numbers of trials, originals and proxies, the name, the home and the cluster do not
+        change it.
 
         Args:
             digest: digest of the data set; it replaces where and how the data were read.
@@ -200,8 +204,9 @@ class Experiment(Section):
         # Older versions lack `weights` and `start`: leave them out, so that old studies are found.
         if weights is None:
             del content["model"]["weights"]
-        # Asking for more trials or originals continues the same study.
-        del content["search"]["trials"], content["references"]["originals"]
+        # Asking for more trials, originals or proxies continues the same study.
+        del content["search"]["trials"]
+        del content["references"]["originals"], content["references"]["proxies"]
         if not self.search.start:
             del content["search"]["start"]
         # Other margins are another study: nobody can choose them after the result. Older versions

@@ -108,7 +108,9 @@ class ExperimentNight:
             self.found,
             study=plan.study,
             data=plan.dataset.digest,
-            recipe=signature(self.experiment.references.model_dump(exclude={"originals"})),
+            recipe=signature(
+                self.experiment.references.model_dump(exclude={"originals", "proxies"})
+            ),
             draw=self.context.nightly.draw(self.context.night),
         )
         self.keep(self.found)

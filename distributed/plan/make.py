@@ -19,6 +19,7 @@ from distributed.plan.model import (
     readable_stages,
 )
 from distributed.plan.plan import Plan, flat, study_name
+from distributed.plan.proxies import require_proxies
 from distributed.plan.rehearsal import Sketch, rehearse
 from distributed.plan.requirements import (
     require_home,
@@ -100,6 +101,7 @@ def make_plan(
     require_measurable(plan)
     require_objective(plan)
     require_margins(plan)
+    require_proxies(plan)
     record_address(experiment.storage.study, plan.folder)  # raises if SQLite is not safe there
     return plan
 
@@ -182,7 +184,7 @@ def _differences(mine: dict[str, Any], other: dict[str, Any]) -> list[str]:
 
 
 # No part of a study's signature, so a difference in them explains nothing.
-APART = ("name", "tracking.", "resources.", "storage.", "search.trials")
+APART = ("name", "tracking.", "resources.", "storage.", "search.trials", "references.proxies")
 
 
 def find_experiment(

@@ -40,6 +40,7 @@ from search_spaces import Space
 from search_spaces.space import Value
 
 FEW_IMAGES = 10_000  # with more, one original is trained unless more are asked for
+COUNTS = {"originals", "seeds", "proxies"}  # keys of `references` that are no part of the recipe
 TESTED_TRIALS = 5  # number of trials that are evaluated on `test` at the end
 
 
@@ -192,7 +193,7 @@ class Plan:
             dataset=self.dataset,
             splits=self.splits,
             architecture=architecture(self.experiment, self.dataset, self.pretrained),
-            recipe=Recipe(**self.experiment.references.model_dump(exclude={"originals", "seeds"})),
+            recipe=Recipe(**self.experiment.references.model_dump(exclude=COUNTS)),
             references=self.experiment.references.seeds,
             originals=self.originals,
             stages=self.stages,

@@ -64,7 +64,8 @@ def test_differences_of_a_few_images_are_covered_although_they_are_often_all_equ
     step = 5.0  # percentage points: 20 images
 
     def draw(rng: np.random.Generator, shape: tuple[int, int]) -> npt.NDArray[np.float64]:
-        return step * (rng.binomial(20, 0.02, shape) - rng.binomial(20, 0.03, shape))
+        images = rng.binomial(20, 0.02, shape) - rng.binomial(20, 0.03, shape)
+        return np.asarray(step * images, np.float64)
 
     assert share_inside(draw, proxies, step) > 0.88
     assert share_inside(draw, proxies, step) > share_inside(draw, proxies) + 0.01 * (proxies < 5)

@@ -18,7 +18,7 @@ from mixunlearn.metrics.table import margins
 from mixunlearn.problem import Architecture, Problem
 from mixunlearn.references import Member, ReferenceStore
 from mixunlearn.signature import canonical
-from mixunlearn.splits import make_splits
+from mixunlearn.splits import make_splits, other_splits
 from mixunlearn.store import Store
 from mixunlearn.trial import Trial
 from tests.problems import make_reference_store
@@ -59,6 +59,33 @@ def test_more_originals_are_trained_alike_from_other_seeds(references: Reference
 
 def images_of(problem: Problem) -> torch.Tensor:
     return torch.from_numpy(problem.forget.samples.images_NCHW)
+
+
+def test_another_forget_set_needs_nothing_to_be_computed_again(
+    references: ReferenceStore, tmp_path: Path
+) -> None:
+    splits = other_splits(references.dataset, references.splits, 1)
+    own = replace(references, store=Store(tmp_path), splits=splits, originals=0, references=1)
+    own = replace(own, first_reference=2000)
+    assert own.missing() == [Member(role="reference", seed=2000)]
+    own.fill()
+    found = references.problem(with_labels=True).about(splits, own.evaluator("val"))
+    # As if the original had been asked about these images.
+    original = references.load(references.original)
+    assert len(found.forget.samples.ids_N) == len(splits.forget_N)
+    for part, rows_N in ((found.forget, splits.forget_N), (found.retain, splits.retain_N)):
+        np.testing.assert_array_equal(part.samples.ids_N, rows_N)
+        np.testing.assert_array_equal(part.labels_N, references.dataset.labels_N[rows_N])
+        images = torch.from_numpy(part.samples.images_NCHW)
+        probs_NK, features = predict(original, images, references.stages)
+        np.testing.assert_allclose(part.probs_NK, probs_NK, atol=1e-5)
+        assert part.features.keys() == features.keys()
+        for name, values in features.items():
+            np.testing.assert_allclose(part.features[name], values, atol=1e-2)
+    assert found.evaluator.images.forgotten == (1,)
+    trial = Trial(found, "finetune", {}, 0, CPU)
+    trial.unlearn()
+    assert own.evaluator("test").evaluate(trial.method.model, 1.0)["time/unlearn_s"] == 1.0
 
 
 def test_doing_nothing_to_a_request_of_37_images_is_no_better_than_doing_nothing(

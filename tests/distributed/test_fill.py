@@ -61,7 +61,7 @@ def fill_together(store: ReferenceStore, folder: Path) -> str:
         # Of this process: workers still find that they have no GPU.
         patch.setattr(ReferenceStore, "most_together", lambda self, device: 64)
         with Progress(Console(file=shown, width=200)) as progress:
-            fill(store, Resources(cpu=1, gpu=0), 1, Files.of(folder), progress)
+            fill([store], Resources(cpu=1, gpu=0), 1, Files.of(folder), progress)
     return shown.getvalue()
 
 

@@ -68,9 +68,10 @@ def actor(store: ReferenceStore, members: Sequence[Member], folder: Path) -> Any
 
     class Here(ReferenceTrainable):
         def setup(self, config: dict[str, Any]) -> None:  # type: ignore[override]
-            super().setup(config, references=store, checkpoints=Files.of(folder))
+            super().setup(config, stores=[store], checkpoints=Files.of(folder))
 
-    return Here(config={"members": [asdict(member) for member in members]})
+    wanted = {"store": 0, "members": [asdict(member) for member in members]}
+    return Here(config={"wanted": wanted})
 
 
 def finish(training: Any) -> dict[str, Any]:
