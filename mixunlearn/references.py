@@ -7,7 +7,7 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -17,16 +17,16 @@ from mixunlearn.data.batches import Indices, Samples
 from mixunlearn.data.labelled import LabelledImages
 from mixunlearn.errors import DivergedError, InputError, MixUnlearnError
 from mixunlearn.evaluation import VERSION, Evaluator, Phase, evaluation_set
-from mixunlearn.inference import predict
 from mixunlearn.metrics.gap import Evaluation, ReferenceSet
 from mixunlearn.metrics.table import margins
 from mixunlearn.models import Pretrained, StagedModel
 from mixunlearn.models.finite import require_finite
 from mixunlearn.population import most_together
-from mixunlearn.problem import Architecture, Arrays, Problem, TaughtImages
+from mixunlearn.problem import Architecture, Arrays, Problem
 from mixunlearn.signature import seed_for
 from mixunlearn.splits import Splits
 from mixunlearn.store import Entry, Store
+from mixunlearn.teaching import taught, teach
 from mixunlearn.training import Recipe, Training
 
 Role = Literal["original", "reference"]
@@ -210,7 +210,9 @@ class ReferenceStore:
             )
         if member.role == "original":
             payload = self._teacher_payload(member)
-            self.store.write("teachers", payload, tensors=self._teach(model))
+            self.store.write(
+                "teachers", payload, tensors=teach(model, self.dataset, self.splits, self.stages)
+            )
 
     def seconds(self, member: Member) -> float:
         """Return how long a member's training took, in seconds."""
@@ -261,17 +263,17 @@ class ReferenceStore:
         """
         member = self.all_originals[original]
         entry = self._read("teachers", self._teacher_payload(member))
-        taught = entry.tensors
         self.evaluation(member, "val")  # raises if the original is useless
-        if not all(np.isfinite(array).all() for array in taught.values()):
+        if not all(np.isfinite(array).all() for array in entry.tensors.values()):
             # Earlier versions cut everything to float16.
             remedy = "remove this folder and run the same command again"
             raise MixUnlearnError(f"store {entry.path}: features beyond float16's range; {remedy}")
+        forget, retain = taught(self.dataset, self.splits, self.stages, entry.tensors)
         return Problem(
             architecture=self.architecture,
             original=self.weights(member),
-            forget=self._taught("forget", self.splits.forget_N, self.splits.forget_N, taught),
-            retain=self._taught("retain", self.splits.retain_N, self.splits.known_N, taught),
+            forget=forget,
+            retain=retain,
             with_labels=with_labels,
             evaluator=self.evaluator("val"),
             pretrained=self.pretrained,
@@ -331,25 +333,6 @@ class ReferenceStore:
             "splits": self.splits.key,
             "stages": list(self.stages),
         }
-
-    def _teach(self, original: StagedModel) -> dict[str, Any]:
-        """Return the original's outputs and features on both sets; they never change."""
-        device = next(original.parameters()).device
-        tensors = {}
-        for name, ids in (("forget", self.splits.forget_N), ("retain", self.splits.retain_N)):
-            images = torch.from_numpy(self.dataset.images_NCHW[ids]).to(device)
-            probs_NK, features = predict(original, images, self.stages)
-            tensors[f"{name}/probs"] = probs_NK
-            tensors |= {f"{name}/features/{stage}": found for stage, found in features.items()}
-        return {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
-
-    def _taught(self, name: str, ids: Indices, known: Indices, tensors: Arrays) -> TaughtImages:
-        return TaughtImages(
-            samples=LabelledImages(dataset=self.dataset, ids_N=ids),
-            known_N=np.isin(ids, known),
-            probs_NK=tensors[f"{name}/probs"],
-            features={stage: tensors[f"{name}/features/{stage}"] for stage in self.stages},
-        )
 
     def _read(self, kind: str, payload: Mapping[str, object]) -> Entry:
         return self.store.read(kind, payload, command=self.command)
