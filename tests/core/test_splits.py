@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mixunlearn.data.arrow import Dataset, make_dataset
+from mixunlearn.data.sources import SOURCES
 from mixunlearn.errors import InputError
 from mixunlearn.evaluation import evaluation_set
 from mixunlearn.splits import Splits, describe, make_splits, other_splits, unsearched
@@ -418,7 +419,8 @@ def test_the_last_class_has_no_successor() -> None:
         other_splits(dataset, splits, 3)
 
 
-def test_a_forget_set_that_no_search_uses_is_measured_as_a_whole(digits: Dataset) -> None:
+def test_a_forget_set_that_no_search_uses_is_measured_as_a_whole() -> None:
+    digits = SOURCES["digits"]()
     splits = make_splits(digits, {"kind": "random", "fraction": 0.03})
     whole = unsearched(splits)
     tested = evaluation_set(digits, whole, "test")
