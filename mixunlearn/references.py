@@ -6,7 +6,7 @@ Shape suffixes: N samples, K classes.
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -21,6 +21,7 @@ from mixunlearn.metrics.gap import Evaluation, ReferenceSet
 from mixunlearn.metrics.table import margins
 from mixunlearn.models import Pretrained, StagedModel
 from mixunlearn.models.finite import require_finite
+from mixunlearn.models.own import OwnModel
 from mixunlearn.population import most_together
 from mixunlearn.problem import Architecture, Arrays, Problem
 from mixunlearn.signature import seed_for
@@ -66,6 +67,8 @@ class ReferenceStore:
         stages: the feature stages that a generator may read from the original.
         command: the command that fills the reference store, for error messages.
         pretrained: weights that all models start from; `None` means from scratch.
+        own: the user's own model: the first original, which is not trained here; `None`: all
+            originals are trained.
         margins: declared margins by metric or group; see `mixunlearn.metrics.table.margins`.
         first: seed of the first original and the first reference.
     """
@@ -80,6 +83,7 @@ class ReferenceStore:
     stages: Sequence[str] = ()
     command: str = "ReferenceStore.fill()"
     pretrained: Pretrained | None = None
+    own: OwnModel | None = None
     margins: Mapping[str, float] = field(default_factory=dict)
     first: int = 0
 
@@ -116,9 +120,13 @@ class ReferenceStore:
             if not all(self.store.sound(kind, payload) for kind, payload in self._entries(member))
         ]
 
+    def is_own(self, member: Member) -> bool:
+        """Return whether a member is the user's own model, which is never trained here."""
+        return self.own is not None and member == self.original
+
     def trained(self, member: Member) -> bool:
-        """Return whether a member's weights are in the store, undamaged."""
-        return self.store.sound("models", self.payload(member))
+        """Return whether a member needs no training: its weights are in the store, undamaged."""
+        return self.is_own(member) or self.store.sound("models", self.payload(member))
 
     def key(self, member: Member) -> str:
         """Return the content key of a member's weights."""
@@ -126,14 +134,17 @@ class ReferenceStore:
 
     def payload(self, member: Member) -> dict[str, object]:
         """Return everything that determines a member's weights; the key is its signature."""
-        return {
+        known = {
             "data": self.dataset.digest,
             # Not the task: tasks that train on the same images share their models.
             "samples": hashlib.sha256(self._ids(member).tobytes()).hexdigest(),
-            "architecture": self.architecture.content,
-            "recipe": asdict(self.recipe),
             **asdict(member),
         }
+        if self.own is not None and self.is_own(member):
+            # Neither the recipe nor initial weights: they say nothing about this model.
+            shape = replace(self.architecture, weights=None).content
+            return {**known, "architecture": shape, "own": self.own.digest}
+        return {**known, "architecture": self.architecture.content, "recipe": asdict(self.recipe)}
 
     def most_together(self, device: torch.device) -> int:
         """Return how many members of one role are trained together at most; 1: each alone."""
@@ -186,6 +197,8 @@ class ReferenceStore:
 
     def weights(self, member: Member) -> Arrays:
         """Return the weights of a trained member, by name."""
+        if self.own is not None and self.is_own(member):
+            return self._own_weights(self.own, member)
         return self._read("models", self.payload(member)).tensors
 
     def keep(self, member: Member, model: StagedModel, seconds: float) -> None:
@@ -215,7 +228,9 @@ class ReferenceStore:
             )
 
     def seconds(self, member: Member) -> float:
-        """Return how long a member's training took, in seconds."""
+        """Return how long a member's training took, in seconds; 0 for the user's own model."""
+        if self.is_own(member):
+            return 0.0
         return float(self._read("models", self.payload(member)).record["seconds"])
 
     def evaluation(self, member: Member, phase: Phase) -> Evaluation:
@@ -278,6 +293,12 @@ class ReferenceStore:
             evaluator=self.evaluator("val"),
             pretrained=self.pretrained,
         )
+
+    def _own_weights(self, own: OwnModel, member: Member) -> Arrays:
+        payload = self.payload(member)
+        # Where results are only read, nothing was fitted: the store has the names of the model.
+        stored = self.store.sound("models", payload)
+        return self._read("models", payload).tensors if stored else own.tensors
 
     def _samples(self, member: Member, device: torch.device) -> Samples:
         images = LabelledImages(dataset=self.dataset, ids_N=self._ids(member))
