@@ -9,6 +9,7 @@ from distributed.cli.evidence import evidence
 from distributed.cli.machine import data, doctor, submit, ui
 from distributed.cli.nightly import nightly
 from distributed.cli.options import DONE, FAILED
+from distributed.cli.record import record
 from distributed.cli.search import references, sweep
 from distributed.cli.studies import rerun, sync, write_export, write_report
 from distributed.runtime.terminal import show_any_text
@@ -23,6 +24,7 @@ COMMANDS: Mapping[str, Callable[..., None]] = {
     "rerun": rerun,
     "report": write_report,
     "export": write_export,
+    "record": record,
     "data": data,
     "doctor": doctor,
     "ui": ui,

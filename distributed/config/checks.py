@@ -72,9 +72,11 @@ def check_model(model: Model) -> None:
             raise InputError(
                 "model.width", model.width, "torchvision models have a fixed width; leave it out"
             )
-    elif model.weights == PUBLISHED:
-        remedy = f"only {TORCHVISION}NAME has published weights; use such a model, or name a file"
-        raise InputError("model.weights", model.weights, remedy)
+        return
+    for name in ("weights", "original"):
+        if getattr(model, name) == PUBLISHED:
+            remedy = f"only {TORCHVISION}NAME has published weights; use such a model, or a file"
+            raise InputError(f"model.{name}", PUBLISHED, remedy)
 
 
 def check_method(experiment: Experiment) -> None:

@@ -64,13 +64,24 @@ class Data(Section):
 class Model(Section):
     """Which classifier; `width` is the number of channels of its first stage.
 
-    `weights` are the initial weights of originals and references: a file, or DEFAULT for
-    torchvision's.
+    `original` is the user's own trained model, which must forget: a file of weights, the address
+    of a model in MLflow, or DEFAULT for torchvision's. `weights` are the initial weights of
+    originals and references: a file, or DEFAULT.
     """
 
     name: str
     width: Width | None = None
     weights: str | None = None
+    original: str | None = None
+
+    @field_validator("original")
+    @classmethod
+    def _saved(cls, address: str | None) -> str | None:
+        return without_account(address)
+
+    @field_serializer("original")
+    def _without_password(self, address: str | None) -> str | None:
+        return None if address is None else redact_address(address)
 
 
 class References(Section):
@@ -178,6 +189,7 @@ class Experiment(Section):
         ids: Sequence[int] = (),
         weights: str | None = None,
         margins: Mapping[str, float] | None = None,
+        own: str | None = None,
     ) -> str:
         """Return eight hex digits for all that can change a study's numbers.
 
@@ -191,6 +203,7 @@ class Experiment(Section):
             weights: digest of the initial weights; it replaces their file.
             margins: those of the verdict that differ from the defaults, by metric; they replace
                 what was declared.
+            own: digest of the user's own model; it replaces its file.
         """
         content = self.model_dump(exclude={"name", "tracking", "resources", "storage"})
         content["data"] |= {"train": None, "test": None, "digest": digest}
@@ -201,9 +214,11 @@ class Experiment(Section):
                 content["task"][name] = list(ids)
         # By content: a file that was moved is the same start, an edited one is not.
         content["model"]["weights"] = weights
-        # Older versions lack `weights` and `start`: leave them out, so that old studies are found.
-        if weights is None:
-            del content["model"]["weights"]
+        content["model"]["original"] = own
+        # Older versions lack these and `start`: leave them out, so that old studies are found.
+        for name in ("weights", "original"):
+            if content["model"][name] is None:
+                del content["model"][name]
         # Asking for more trials, originals or proxies continues the same study.
         del content["search"]["trials"]
         del content["references"]["originals"], content["references"]["proxies"]

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from distributed.plan.model import (
     Stages,
     architecture,
     make_space,
+    read_own,
     read_pretrained,
     readable_stages,
 )
@@ -29,6 +31,7 @@ from distributed.plan.requirements import (
     require_resources,
     require_starts,
     require_tracking,
+    require_uncorrupted,
 )
 from distributed.runtime.text import require_whole
 from distributed.study.folder import STUDIES, begun_studies, study_folder
@@ -38,6 +41,7 @@ from mixunlearn.data.names import known_names
 from mixunlearn.errors import InputError
 from mixunlearn.files import Files
 from mixunlearn.models import Pretrained
+from mixunlearn.models.own import OwnModel
 from mixunlearn.splits import Splits, make_splits
 from mixunlearn.tasks import Task
 
@@ -81,9 +85,9 @@ def make_plan(
     splits = make_splits(source, task, seed=data.seed, limit=limit)
     experiment = _numbered(experiment, splits.task)
     dataset = splits.corrupted(source)
-    pretrained = read_pretrained(experiment)
-    stages = _stages(experiment, dataset, splits, pretrained, home, reading=reading)
-    space = make_space(experiment.method, stages, experiment.search.space)
+    require_uncorrupted(experiment, source, dataset)
+    model = _model(experiment, dataset, splits, home, reading=reading)
+    space = make_space(experiment.method, model.stages, experiment.search.space)
     require_starts(experiment.search.start, space)
     plan = Plan(
         experiment=experiment,
@@ -92,9 +96,10 @@ def make_plan(
         dataset=dataset,
         splits=splits,
         space=space,
-        model_stages=stages,
+        model_stages=model.stages,
         stages=readable_stages(space, experiment.model.name),
-        pretrained=pretrained,
+        pretrained=model.pretrained,
+        own=model.own,
         command=command,
         local=local,
     )
@@ -106,32 +111,37 @@ def make_plan(
     return plan
 
 
-def _stages(
-    experiment: Experiment,
-    dataset: Dataset,
-    splits: Splits,
-    pretrained: Pretrained | None,
-    home: Path,
-    *,
-    reading: bool,
-) -> Stages:
-    """Return the model's stages; a model or method of others is tried first.
+@dataclass(frozen=True, kw_only=True)
+class _Model:
+    stages: Stages
+    pretrained: Pretrained | None
+    own: OwnModel | None
+
+
+def _model(
+    experiment: Experiment, dataset: Dataset, splits: Splits, home: Path, *, reading: bool
+) -> _Model:
+    """Return the weights and the stages of the model; a model or method of others is tried first.
 
     Raises:
-        InputError: the model cannot be trained, or the method does not work with it.
+        InputError: the model cannot be trained, the method does not work with it, or weights do
+            not fit it.
     """
+    pretrained, own = read_pretrained(experiment), read_own(experiment)
     shape = architecture(experiment, dataset, pretrained)
     sketch = Sketch.of(experiment, dataset, splits)
     if reading or not sketch.ours:
-        begun = study_folder(home, study_name(experiment, dataset, splits, shape.weights))
+        name = study_name(experiment, dataset, splits, pretrained=pretrained, own=own)
+        begun = study_folder(home, name)
         # What is only read needs no model: its module may not be installed here.
         if reading and (kept := Stages.read(begun.stages)):
-            return kept
+            return _Model(stages=kept, pretrained=pretrained, own=own)
         if not begun.path.exists():  # otherwise, it was tried then
             # Before this process builds the model.
             for warning in rehearse(sketch):
                 log.warning("%s", warning)
-    return Stages.of(shape.initial(0, pretrained), experiment.search.space)
+    stages = Stages.of(shape.initial(0, pretrained), experiment.search.space)
+    return _Model(stages=stages, pretrained=pretrained, own=own and own.fitted(shape))
 
 
 def _require_places(experiment: Experiment, home: Path) -> None:

@@ -10,6 +10,7 @@ from distributed.config.experiment import Experiment
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.errors import InputError
 from mixunlearn.models import Pretrained, StagedModel
+from mixunlearn.models.own import OwnModel
 from mixunlearn.problem import Architecture
 from search_spaces import SPACES, Choice, Space
 
@@ -22,6 +23,16 @@ def read_pretrained(experiment: Experiment) -> Pretrained | None:
     """
     model = experiment.model
     return Pretrained.read(model.weights, model.name) if model.weights else None
+
+
+def read_own(experiment: Experiment) -> OwnModel | None:
+    """Return the user's own model, not yet fitted to its architecture; `None` if there is none.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    model = experiment.model
+    return OwnModel.of_file(model.original, model.name) if model.original else None
 
 
 def architecture(

@@ -31,6 +31,7 @@ from mixunlearn.files import Files
 from mixunlearn.methods import METHODS
 from mixunlearn.metrics.table import changed_margins, margins
 from mixunlearn.models import Pretrained
+from mixunlearn.models.own import OwnModel
 from mixunlearn.problem import Problem
 from mixunlearn.references import ReferenceStore
 from mixunlearn.splits import Splits
@@ -60,6 +61,7 @@ class Plan:
         pretrained: initial weights of originals and references; `None`: random ones.
         command: the command to name in error messages.
         local: whether trials run on this machine.
+        own: the user's own model, which is the first original; `None`: all are trained.
         first: seed of the first original and of the first reference.
     """
 
@@ -74,13 +76,15 @@ class Plan:
     pretrained: Pretrained | None
     command: str
     local: bool
+    own: OwnModel | None = None
     first: int = 0
 
     @property
     def study(self) -> str:
         """Return the study's name: equal settings, equal name."""
-        weights = self.references.architecture.weights
-        return study_name(self.experiment, self.dataset, self.splits, weights)
+        return study_name(
+            self.experiment, self.dataset, self.splits, pretrained=self.pretrained, own=self.own
+        )
 
     @property
     def folder(self) -> Path:
@@ -199,6 +203,8 @@ class Plan:
             stages=self.stages,
             command=self.command,
             pretrained=self.pretrained,
+            # With other seeds, all models are others than those of the search: see `evidence`.
+            own=None if self.first else self.own,
             margins=self.experiment.margins,
             first=self.first,
         )
@@ -271,12 +277,23 @@ PARTS = ("forget", "retain", "val", "test")
 
 
 def study_name(
-    experiment: Experiment, dataset: Dataset, splits: Splits, weights: str | None
+    experiment: Experiment,
+    dataset: Dataset,
+    splits: Splits,
+    *,
+    pretrained: Pretrained | None,
+    own: OwnModel | None,
 ) -> str:
-    """Return the name of an experiment's study; `weights`: digest of the initial weights."""
+    """Return the name of an experiment's study; see `Plan` for the arguments."""
     # As asked for, not the splits: a list of ids and a file of them make one study.
     declared = changed_margins(splits.task.gap_metrics("acc/test"), experiment.margins)
-    signature = experiment.signature(dataset.digest, splits.task.asked, weights, declared)
+    signature = experiment.signature(
+        dataset.digest,
+        splits.task.asked,
+        pretrained.digest if pretrained else None,
+        declared,
+        own.digest if own else None,
+    )
     return f"{experiment.name}-{signature}"
 
 

@@ -46,6 +46,7 @@ def proxies(plan: Plan) -> list[Proxy]:
             splits=splits,
             references=1,
             originals=0,
+            own=None,
             first_reference=FIRST_SEED + number,
         )
         original = number % plan.originals
@@ -101,7 +102,8 @@ def announcement(plan: Plan) -> Sequence[str]:
 def _seconds(plan: Plan, count: int) -> str:
     """Return how long the trainings take one after another, if a reference says so."""
     references = plan.references
-    known = [references.seconds(each) for each in references.members if references.trained(each)]
-    if not known or not count:
+    trained = [each for each in references.all_references if references.trained(each)]
+    if not trained or not count:
         return ""
+    known = [references.seconds(each) for each in trained]
     return f"; about {count * sum(known) / len(known):.0f} s of training"

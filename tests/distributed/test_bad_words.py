@@ -302,7 +302,7 @@ USAGE = {
     "report": "Missing argument 'STUDY'", "export": "Missing argument 'STUDY'",
     "sync": "Missing argument 'STUDY'", "rerun": "Missing argument 'RUN_ID|STUDY/TRIAL'",
     "nightly": "Missing argument 'PLAN'", "compare": "Missing argument 'COMPARISON'",
-    "evidence": "Missing argument 'FILE|STUDY'",
+    "evidence": "Missing argument 'FILE|STUDY'", "record": "Missing argument 'verify|list'",
     "references": "Missing argument 'EXPERIMENT'", "report --": "Missing argument 'STUDY'",
     "export a b": "unexpected extra argument", "sync a b": "unexpected extra argument",
     "doctor now": "unexpected extra argument", "ui now": "unexpected extra argument",

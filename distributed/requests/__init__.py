@@ -1,0 +1,1 @@
+"""Deletion requests: what was forgotten, with what, and the records that prove it."""
