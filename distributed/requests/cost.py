@@ -7,11 +7,9 @@ from typing import Any
 
 import torch
 
-from distributed.requests.nearest import FACTOR, Described
 from mixunlearn.data.batches import Samples
 from mixunlearn.data.labelled import LabelledImages
 from mixunlearn.methods import METHODS
-from mixunlearn.plain import finite
 from mixunlearn.problem import Problem
 from mixunlearn.training import Recipe, Training
 from mixunlearn.wording import counted
@@ -70,40 +68,6 @@ class Cost:
             models = counted(self.verifying, "model")
             said += f"; --verify trains {models} more: about {spoken(self.verifying_s)}"
         return f"{said} ({self.known_from})"
-
-
-def cost_from_study(
-    study: str, summary: Mapping[str, Any], about: Described, request: Described, method: str
-) -> Cost | None:
-    """Return what a study's own times say of a request; `None` if they say nothing.
-
-    They do if model, width, size of images and number of classes are the same, and the numbers of
-    images within a factor of 4. They are scaled by the images of an epoch. The machine may be
-    another one: the words say where the times come from.
-
-    Args:
-        study: its name, for the words.
-        summary: the study's.
-        about: what the study was about.
-        request: what is to be forgotten.
-        method: key of `METHODS`, of the study's winner.
-    """
-    alike = ("model", "width", "image_shape", "classes")
-    if any(getattr(about, name) != getattr(request, name) for name in alike):
-        return None
-    unlearning, retraining = _mean(summary, "spread"), _mean(summary, "references")
-    retained = (request.train - request.forget) / (about.train - about.forget)
-    forgotten = request.forget / about.forget
-    passed = forgotten if METHODS[method].passes_over == "forget" else retained
-    scales = (retained, passed)
-    if not unlearning or not retraining or not all(1 / FACTOR <= s <= FACTOR for s in scales):
-        return None
-    scaled = "" if scales == (1.0, 1.0) else ", scaled by the number of images"
-    return Cost(
-        unlearning_s=unlearning * passed,
-        retraining_s=retraining * retained,
-        known_from=f"as measured by {study}{scaled}",
-    )
 
 
 def time_cost(
@@ -195,11 +159,6 @@ def _seconds(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()  # it ends with numbers, so a GPU has done its work by then
     return time.perf_counter() - start
-
-
-def _mean(summary: Mapping[str, Any], part: str) -> float | None:
-    """Return a mean time of a summary, in seconds; `None` if there is none."""
-    return finite(((summary.get(part) or {}).get("time/unlearn_s") or {}).get("mean"))
 
 
 def spoken(seconds: float) -> str:
