@@ -14,6 +14,8 @@ from report.notation import (
     three_digits,
     unit,
 )
+from report.own import CAPTION, HEADING
+from report.own import rows as own_rows
 from report.report_data import ReportData, rerun_command
 from report.verdict import BESIDE, has_scores, headline
 
@@ -57,6 +59,7 @@ def model_card(report_data: ReportData) -> str:
     sections = {
         f"{markdown_text(name)}, trial {trial}: an unlearned classifier": _opening(report_data),
         "How near it is to retraining": _nearness(report_data, best),
+        "How near the recipe comes to your own model": _own(report_data.summary),
         "Limits": _list([*LIMITS, *map(markdown_text, report_data.warnings)]),
         "What was forgotten, and how": markdown_table(("", ""), _provenance(report_data, best)),
         "Hyperparameters": markdown_table(("name", "value"), _parameters(best)),
@@ -95,6 +98,11 @@ def _nearness(report_data: ReportData, best: Mapping[str, Any]) -> str:
         "On `test`, which the search did not use. The gap is the distance to the references' "
         "mean; z is the signed distance in their sd; a distribution is mean ± sd (n).\n\n" + table
     )
+
+
+def _own(summary: Mapping[str, Any]) -> str:
+    found = list(own_rows(summary))
+    return f"{CAPTION}\n\n{markdown_table(HEADING, found)}" if found else ""
 
 
 def _metrics(summary: Mapping[str, Any]) -> list[str]:
