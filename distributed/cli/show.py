@@ -73,7 +73,7 @@ def _disk(plan: "Plan") -> dict[str, int]:
 
 def print_plan(plan: "Plan") -> Outcome:
     """Print the plan and the resolved experiment."""
-    from distributed.plan.plan import resolved
+    from distributed.plan.plan import as_yaml
 
     disk = _disk(plan)
     parts = ", ".join(f"{name} {size / 2**20:.1f}" for name, size in disk.items())
@@ -81,14 +81,14 @@ def print_plan(plan: "Plan") -> Outcome:
     for line in (*announcement(plan), *others(plan)):
         console().print(line, soft_wrap=True)
     console().print(f"disk        at most {total:.0f} MiB: {parts}", soft_wrap=True)
-    console().print(f"\n{resolved(plan.experiment)}", soft_wrap=True)
+    console().print(f"\n{as_yaml(plan.published)}", soft_wrap=True)
     missing = [f"{member.role} {member.seed}" for member in plan.references.missing()]
     result = {
         "study": plan.study,
         "folder": str(plan.folder),
         "models_to_train": missing,
         "disk_bytes": disk,
-        "experiment": plan.experiment.model_dump(),
+        "experiment": plan.published,
         "default": plan.default,
     }
     return Outcome(result=result)
