@@ -176,6 +176,7 @@ def _study(report_data: ReportData, anchor: str) -> dict[str, Any]:
         "panels": _panels(report_data, anchor),
         "picture": report_data.mixtures and _picture(report_data.mixtures),
         "picture_words": report_data.mixtures and _picture_words(report_data.mixtures),
+        "images_command": f"mixunlearn report {report_data.study}{report_data.home} --show-images",
         "objective": report_data.objective,
         "rows": _packed(json.dumps(_table(report_data, columns), separators=(",", ":"))),
         "hidden_columns": any(

@@ -85,7 +85,7 @@ def _disk(plan: "Plan") -> dict[str, int]:
 
 def print_plan(plan: "Plan") -> Outcome:
     """Print the plan and the resolved experiment."""
-    from distributed.plan.plan import resolved
+    from distributed.plan.plan import as_yaml
     from distributed.plan.proxies import announcement as of_proxies
     from distributed.plan.proxies import to_retrain
 
@@ -95,7 +95,7 @@ def print_plan(plan: "Plan") -> Outcome:
     for line in (*announcement(plan), *of_proxies(plan), *others(plan)):
         console().print(line, soft_wrap=True)
     console().print(f"disk        at most {total:.0f} MiB: {parts}", soft_wrap=True)
-    console().print(f"\n{resolved(plan.experiment)}", soft_wrap=True)
+    console().print(f"\n{as_yaml(plan.published)}", soft_wrap=True)
     missing = [
         f"{member.role} {member.seed}"
         for member in plan.references.missing()
@@ -107,7 +107,7 @@ def print_plan(plan: "Plan") -> Outcome:
         "models_to_train": missing,
         "proxies_to_train": to_retrain(plan),
         "disk_bytes": disk,
-        "experiment": plan.experiment.model_dump(),
+        "experiment": plan.published,
         "default": plan.default,
     }
     return Outcome(result=result)

@@ -24,6 +24,7 @@ from distributed.runtime.text import redact_address, without_account
 from mixunlearn.data import LARGEST_SIZE
 from mixunlearn.signature import signature
 from mixunlearn.tasks import TASKS
+from mixunlearn.wording import counted
 
 SQUARE = "memory and time grow with its square"
 MODELS = "each one is a model to train and to keep"
@@ -185,6 +186,9 @@ class Storage(Section):
         return None if address is None else redact_address(address)
 
 
+UNLISTED = "not published"  # end of what stands for a list of images where others may read it
+
+
 class Experiment(Section):
     """An experiment: what to forget, how to search, with which resources, where to keep results.
 
@@ -204,6 +208,24 @@ class Experiment(Section):
     resources: Resources = Resources()
     tracking: Tracking = Tracking()
     storage: Storage = Storage()
+
+    @property
+    def row_lists(self) -> tuple[str, ...]:
+        """Return the keys of the task that list images, or name a file that does."""
+        keys = TASKS[self.task.kind].schema().items()
+        return tuple(name for name, key in keys if key.lists_rows)
+
+    def published(self, images: int) -> dict[str, Any]:
+        """Return the experiment as plain data that others may read: it counts images to forget.
+
+        Args:
+            images: number of images to be forgotten.
+        """
+        content = self.model_dump()
+        for name in self.row_lists:
+            # Also the name of a file: it may be that of a person.
+            content["task"][name] = f"{counted(images, 'image')}, {UNLISTED}"
+        return content
 
     def signature(
         self,
@@ -233,9 +255,8 @@ class Experiment(Section):
         content["data"] |= {"train": None, "test": None, "digest": digest}
         for key in ("root", "size", "download"):  # the digest covers their effect
             del content["data"][key]
-        for name, written in TASKS[self.task.kind].schema().items():
-            if written.lists_rows:
-                content["task"][name] = list(ids)
+        for name in self.row_lists:
+            content["task"][name] = list(ids)
         content["model"] = self.model.with_digests({"weights": weights, "original": own})
         content["references"] = {"seeds": self.references.seeds, **self.references.training}
         if recipe:

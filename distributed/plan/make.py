@@ -175,16 +175,20 @@ def earlier(plan: Plan) -> list[tuple[str, list[str]]]:
         with suppress(OSError, yaml.YAMLError, AttributeError, TypeError):
             other = flat(yaml.safe_load(folder.experiment.read_text()))
             if other.pop("name") == plan.experiment.name:
-                found.append(
-                    (folder.path.name, _differences(flat(plan.experiment.model_dump()), other))
-                )
+                found.append((folder.path.name, _differences(plan.experiment, other)))
     return found
 
 
-def _differences(mine: dict[str, Any], other: dict[str, Any]) -> list[str]:
+def _differences(experiment: Experiment, other: dict[str, Any]) -> list[str]:
     """Return the keys, with both values, that make two experiments different studies."""
+    mine, lists = flat(experiment.model_dump()), [f"task.{name}" for name in experiment.row_lists]
     keys = [key for key in mine if mine[key] != other.get(key) and not key.startswith(APART)]
-    return [f"{key}: {other.get(key)} → {mine[key]}" for key in keys if key in other]
+    return [
+        # Which images are to be forgotten is never shown.
+        f"{key}: others" if key in lists else f"{key}: {other.get(key)} → {mine[key]}"
+        for key in keys
+        if key in other
+    ]
 
 
 # No part of a study's signature, so a difference in them explains nothing.

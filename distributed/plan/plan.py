@@ -220,6 +220,11 @@ class Plan:
         return self.references.problem(with_labels=known, original=original)
 
     @property
+    def published(self) -> dict[str, Any]:
+        """Return the experiment as others may read it, without lists of images to be forgotten."""
+        return self.experiment.published(len(self.splits.forget_N))
+
+    @property
     def forget_set(self) -> str:
         """Return what is to be forgotten, in words."""
         return self.splits.words(self.dataset.classes)
@@ -302,4 +307,9 @@ def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def resolved(experiment: Experiment) -> str:
     """Return an experiment as YAML, with every default filled in."""
-    return yaml.safe_dump(experiment.model_dump(), sort_keys=False, allow_unicode=True)
+    return as_yaml(experiment.model_dump())
+
+
+def as_yaml(content: Mapping[str, Any]) -> str:
+    """Return the content of an experiment as YAML, its keys in their order."""
+    return yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True)

@@ -1,5 +1,6 @@
 """What unlearning a request costs, beside simply retraining: said before anything runs."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ import torch
 from mixunlearn.data.batches import Samples
 from mixunlearn.data.labelled import LabelledImages
 from mixunlearn.methods import METHODS
+from mixunlearn.own_recipe import OwnRecipe
 from mixunlearn.problem import Problem
 from mixunlearn.training import Recipe, Training
 from mixunlearn.wording import counted
@@ -25,7 +27,8 @@ class Cost:
 
     Args:
         unlearning_s: seconds to unlearn once.
-        retraining_s: seconds to train one model from scratch without the images.
+        retraining_s: seconds to train one model from scratch without the images; NaN if that is
+            not known, because the user's own function trains it.
         known_from: where the times come from, in words.
         verifying: number of models that `--verify` trains; 0 without it, or if all are there.
     """
@@ -54,6 +57,10 @@ class Cost:
     def sentence(self) -> str:
         """Return it in one sentence, without a full stop."""
         unlearning, retraining = spoken(self.unlearning_s), spoken(self.retraining_s)
+        if math.isnan(self.retraining_s):
+            models = f"; --verify trains {counted(self.verifying, 'model')}" * bool(self.verifying)
+            unknown = "how long your own recipe takes to retrain is not known"
+            return f"unlearning takes about {unlearning}; {unknown}{models} ({self.known_from})"
         if self.cheaper:
             said = (
                 f"retraining is cheaper, and leaves nothing behind: about {retraining}; unlearning "
@@ -75,7 +82,7 @@ def time_cost(
     method: str,
     hyperparameters: Mapping[str, Any],
     epochs: int,
-    recipe: Recipe,
+    recipe: Recipe | OwnRecipe,
     device: torch.device,
 ) -> Cost:
     """Time a few real steps of unlearning and of training; return what all of them will take.
@@ -95,8 +102,8 @@ def time_cost(
         DivergedError: the loss of the training is not finite.
     """
     unlearning_s = _unlearning(problem, method, hyperparameters, epochs, device)
-    retraining_s = _retraining(problem, recipe, device)
-    known_from = f"timed: {BATCHES} steps of each"
+    retraining_s = _retraining(problem, recipe, device) if isinstance(recipe, Recipe) else math.nan
+    known_from = f"timed: {BATCHES} steps{'' if math.isnan(retraining_s) else ' of each'}"
     return Cost(unlearning_s=unlearning_s, retraining_s=retraining_s, known_from=known_from)
 
 

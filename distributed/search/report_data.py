@@ -14,7 +14,7 @@ import torch
 
 from distributed.cluster.version import code_version
 from distributed.plan.cautions import cautions
-from distributed.plan.plan import Plan, resolved
+from distributed.plan.plan import Plan, as_yaml
 from distributed.runtime.addresses import REMOTE, resolve
 from distributed.runtime.text import redact
 from distributed.study.sampling import constant
@@ -41,13 +41,16 @@ PAIRS, MANY = 6, 512  # number of pairs that are shown, and over which masks are
 FEW_IMAGES = 100
 
 
-def make_report_data(plan: Plan, study: Study, summary: Mapping[str, Any]) -> ReportData:
+def make_report_data(
+    plan: Plan, study: Study, summary: Mapping[str, Any], *, show_images: bool = False
+) -> ReportData:
     """Return all that the report shows of a study.
 
     Args:
         plan: plan of the study.
         study: the study's record.
         summary: the study's summary; empty if there is none yet.
+        show_images: whether to show images, among them some that are to be forgotten.
 
     Raises:
         MissingError: no trial has finished, or a reference is missing.
@@ -70,8 +73,8 @@ def make_report_data(plan: Plan, study: Study, summary: Mapping[str, Any]) -> Re
         own=references.own_gaps() if objective == "gap/avg" else (),
         original=original[objective],
         importance=_importance(study, rows),
-        mixtures=_mixtures(plan, study, rows),
-        experiment=resolved(experiment),
+        mixtures=_mixtures(plan, study, rows) if show_images else None,
+        experiment=as_yaml(plan.published),
         facts=_facts(plan),
         commands=_commands(plan),
         home=_home(plan),
@@ -108,7 +111,7 @@ def begun(plan: Plan) -> ReportData:
         ended=[],
         axes={},
         objective=plan.experiment.search.objective,
-        experiment=resolved(plan.experiment),
+        experiment=as_yaml(plan.published),
         facts=_facts(plan),
         commands=_commands(plan),
         warnings=list(_warnings(plan, {})),
