@@ -162,8 +162,8 @@ def doubts(model: StagedModel, images: torch.Tensor) -> list[str]:
         model.train(training)
         if _draws(model, images):
             found.append(
-                f"gives other outputs for the same images in {mode} mode, so trials and `rerun` "
-                "give other numbers each time; leave out its random numbers (F.dropout)"
+                f"gives other outputs for the same images in {mode} mode, so numbers cannot be "
+                "repeated; leave out its random numbers (F.dropout)"
             )
     outputs_BK = model(images)
     sums_B = outputs_BK.sum(dim=1)
