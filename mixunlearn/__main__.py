@@ -1,6 +1,7 @@
 """The console script: runs the command line of the checkout it was installed from."""
 
 import codecs
+import contextlib
 import locale
 import os
 import signal
@@ -31,6 +32,9 @@ def main() -> int:
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     # At the front of the path, because Dask installs a top-level package named `distributed` too.
     sys.path.insert(0, str(CHECKOUT))
+    # At its end: a file of the current folder must not hide a module of Python or of a package.
+    with contextlib.suppress(OSError):  # the folder may have been removed
+        sys.path.append(str(Path.cwd()))
     from distributed.cli.app import main as run  # noqa: PLC0415
 
     code = run()

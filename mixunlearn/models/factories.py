@@ -9,6 +9,7 @@ from mixunlearn.lazy import load
 from mixunlearn.models import MODELS, Factory
 
 TORCHVISION = "torchvision:"  # prefix of the names of torchvision's models
+TIMM = "timm:"  # prefix of the names of timm's models
 PUBLISHED = "DEFAULT"  # name of the weights that torchvision publishes for a model
 
 
@@ -16,7 +17,7 @@ def find_factory(name: str) -> Factory:
     """Return the function that builds a model from channels=, size=, classes= and maybe width=.
 
     Args:
-        name: a key of `MODELS`; `torchvision:NAME`; or `package.module:function`.
+        name: a key of `MODELS`; `torchvision:NAME`; `timm:NAME`; or `package.module:function`.
 
     Raises:
         InputError: there is no model with this name.
@@ -26,9 +27,13 @@ def find_factory(name: str) -> Factory:
     if name.startswith(TORCHVISION):
         found: Factory = load("mixunlearn.models.torchvision:factory")(name)
         return found
+    if name.startswith(TIMM):
+        of_timm: Factory = load("mixunlearn.models.timm:factory")(name)
+        return of_timm
     module, colon, function = name.partition(":")
     if not colon:
-        remedy = f"unknown; {known_names(name, MODELS)}, torchvision:NAME, package.module:function"
+        others = "torchvision:NAME, timm:NAME, package.module:function"
+        remedy = f"unknown; {known_names(name, MODELS)}, {others}"
         raise InputError("model.name", name, remedy)
 
     def refusal(reason: str) -> InputError:

@@ -35,8 +35,9 @@ class Wrapped(StagedModel):
             `view`, which that layout does not allow.
 
     Args:
-        network: maps images (B, channels, H, W) to logits (B, K); in training mode it may return a
-            tuple that begins with them.
+        network: maps images (B, channels, H, W) to logits (B, K), or to an object that has them as
+            `logits`, as models of Hugging Face do; in training mode also to a tuple that begins
+            with them.
         image_shape: (channels, H, W) of the images.
         mean: subtracted from images in [0, 1]; one number, or one for each channel.
         sd: the difference is divided by it; one number, or one for each channel.
@@ -87,7 +88,9 @@ class Wrapped(StagedModel):
         with _watched(self.network, [name for name in names if self.maps[name]], keep):
             output = self.network(self._prepared(images))
         # In training mode, some networks add the logits of auxiliary heads, which are not used.
-        logits: Tensor = output[0] if self.training and isinstance(output, tuple) else output
+        if self.training and isinstance(output, tuple):
+            output = output[0]
+        logits: Tensor = output if isinstance(output, Tensor) else getattr(output, "logits", output)
         return logits, found
 
     def stages_with(self, wished: Iterable[str]) -> tuple[str, ...]:

@@ -1,5 +1,7 @@
 """The user's own model as the original: what is read, kept, refused, and never trained."""
 
+import sys
+import types
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +11,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mixunlearn.errors import InputError
+from mixunlearn.models.factories import find_factory
 from mixunlearn.models.own import OwnModel
+from mixunlearn.models.wrapped import Wrapped
 from mixunlearn.problem import Architecture
 from mixunlearn.references import Member, ReferenceStore
 from mixunlearn.store import Store
@@ -182,3 +186,41 @@ def test_where_the_module_is_missing_the_stored_weights_are_taken(store: Referen
     unfitted = replace(store, own=OwnModel.of_file("model.pt", "brought:net"))
     assert unfitted.missing() == []
     assert list(unfitted.weights(store.original)) == list(store.weights(store.original))
+
+
+class Answer:
+    """What models of Hugging Face return."""
+
+    def __init__(self, logits: Tensor) -> None:
+        self.logits = logits
+
+
+class HuggingFace(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(64, CLASSES)
+
+    def forward(self, pixels: Tensor) -> Answer:
+        return Answer(self.head(pixels.flatten(1)))
+
+
+def test_an_object_with_logits_is_an_output() -> None:
+    model, images = Wrapped(HuggingFace(), SHAPE), torch.rand(3, *SHAPE)
+    for mode in (True, False):
+        assert model.train(mode)(images).shape == (3, CLASSES)
+
+
+def test_models_of_timm_are_found_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, CLASSES))
+    network.pretrained_cfg = {"mean": (0.1,) * 3, "std": (0.2,) * 3}  # type: ignore[assignment]
+    stand_in = types.ModuleType("timm")
+    stand_in.list_models = lambda: ["resnet18", "vit_tiny"]  # type: ignore[attr-defined]
+    stand_in.create_model = lambda *_, **options: network  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "timm", stand_in)
+    model = replace(architecture(), name="timm:resnet18").build(0)
+    assert model(torch.rand(2, *SHAPE)).shape == (2, CLASSES)
+    with pytest.raises(InputError, match="did you mean 'resnet18'"):
+        find_factory("timm:resnet1")
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(InputError, match="needs timm: pip install timm"):
+        find_factory("timm:resnet18")
