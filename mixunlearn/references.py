@@ -126,7 +126,7 @@ class ReferenceStore:
 
     def is_own(self, member: Member) -> bool:
         """Return whether a member is the user's own model, which is never trained here."""
-        return self.own is not None and member == self.original
+        return self.own is not None and (member.role, member.seed) == ("original", self.first)
 
     def trained(self, member: Member) -> bool:
         """Return whether a member needs no training: its weights are in the store, undamaged."""

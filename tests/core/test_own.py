@@ -181,6 +181,11 @@ def test_its_key_holds_its_digest_and_neither_recipe_nor_initial_weights(
     assert changed.key(store.original) != store.key(store.original)
 
 
+def test_a_store_of_references_alone_has_no_own_model(store: ReferenceStore) -> None:
+    alone = replace(store, originals=0)
+    assert [member.role for member in alone.missing()] == ["reference"]
+
+
 def test_where_the_module_is_missing_the_stored_weights_are_taken(store: ReferenceStore) -> None:
     store.fill()
     unfitted = replace(store, own=OwnModel.of_file("model.pt", "brought:net"))
