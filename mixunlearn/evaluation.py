@@ -50,7 +50,8 @@ class EvaluationSet:
     """The images that one phase evaluates.
 
     The phases share no image: each has its own half of the forget set and of the retain set, and
-    its own held-out images. (A forget set of one image is in both.)
+    its own held-out images. (A forget set of one image is in both. If nothing is tuned on the
+    forget set, "test" has all of it.)
 
     Args:
         phase: "val" or "test".
@@ -172,9 +173,11 @@ def evaluation_set(dataset: Dataset, splits: Splits, phase: Phase) -> Evaluation
     """
     held_out = splits.val_N if phase == "val" else splits.test_N
     limit = TUNING_LIMIT if phase == "val" else None
+    whole = phase == "test" and not splits.searched
+    forget_N = splits.forget_N if whole else _half(splits.forget_N, phase, splits.key)[:limit]
     parts = {
         # In random order, so that what is left by the limit is a random sample.
-        "forget": _half(splits.forget_N, phase, splits.key)[:limit],
+        "forget": forget_N,
         "retain": _half(splits.retain_N, phase, splits.key)[:limit],
         "held_out": _order(held_out, splits.key)[:limit],
     }

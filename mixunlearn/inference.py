@@ -22,7 +22,7 @@ def predict(
 
     Args:
         model: it is put into evaluation mode.
-        images_NCHW: uint8, on the model's device; at least one.
+        images_NCHW: uint8 or floating point, on the model's device; at least one.
         stages: names of the stages whose features are returned.
 
     Raises:

@@ -4,8 +4,8 @@ Shape suffixes: N samples, C channels, H W pixels, K classes.
 """
 
 import warnings
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,7 @@ from mixunlearn.evaluation import Evaluator
 from mixunlearn.methods import Context
 from mixunlearn.models import Pretrained, StagedModel, build_model
 from mixunlearn.models.ensemble import Ensemble, split_members
+from mixunlearn.splits import Splits
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -149,6 +150,23 @@ class Problem:
     evaluator: Evaluator
     pretrained: Pretrained | None = None
 
+    def about(self, splits: Splits, evaluator: Evaluator) -> "Problem":
+        """Return the problem of another forget set, among the same training images.
+
+        The original is the same, so nothing is computed again: its outputs are only divided anew.
+
+        Args:
+            splits: with the other forget set.
+            evaluator: of the phase `val`, with references of that forget set.
+        """
+        parts = (self.forget, self.retain)
+        return replace(
+            self,
+            forget=_taught(parts, splits.forget_N, splits.forget_N),
+            retain=_taught(parts, splits.retain_N, splits.known_N),
+            evaluator=evaluator,
+        )
+
     def context(self, device: torch.device, seed: int) -> Context:
         """Return everything that a method needs, on a device."""
         held_out = self.evaluator.images.held_out
@@ -168,6 +186,31 @@ class Problem:
             forgotten=self.evaluator.images.forgotten,
             seed=seed,
         )
+
+
+def _taught(parts: Sequence[TaughtImages], rows_N: Indices, known_N: Indices) -> TaughtImages:
+    """Return some images of several parts.
+
+    Args:
+        parts: which have all of the images, each of them once.
+        rows_N: rows of the wanted images.
+        known_N: rows of the images whose labels methods may see.
+    """
+    ids_N = np.concatenate([part.samples.ids_N for part in parts])
+    order_N = np.argsort(ids_N)
+    place_N = order_N[np.searchsorted(ids_N[order_N], rows_N)]
+
+    def chosen(arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        return np.concatenate(arrays)[place_N]
+
+    return TaughtImages(
+        samples=LabelledImages(dataset=parts[0].samples.dataset, ids_N=rows_N),
+        known_N=np.isin(rows_N, known_N),
+        probs_NK=chosen([part.probs_NK for part in parts]),
+        features={
+            stage: chosen([part.features[stage] for part in parts]) for stage in parts[0].features
+        },
+    )
 
 
 def _tensor(array: npt.NDArray[Any]) -> Tensor:

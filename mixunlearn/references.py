@@ -6,8 +6,8 @@ Shape suffixes: N samples, K classes.
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, TypeAlias
+from dataclasses import asdict, dataclass, field, replace
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -17,16 +17,18 @@ from mixunlearn.data.batches import Indices, Samples
 from mixunlearn.data.labelled import LabelledImages
 from mixunlearn.errors import DivergedError, InputError, MixUnlearnError
 from mixunlearn.evaluation import VERSION, Evaluator, Phase, evaluation_set
-from mixunlearn.inference import predict
 from mixunlearn.metrics.gap import Evaluation, ReferenceSet
 from mixunlearn.metrics.table import margins
 from mixunlearn.models import Pretrained, StagedModel
 from mixunlearn.models.finite import require_finite
+from mixunlearn.models.own import OwnModel
+from mixunlearn.own_recipe import OwnRecipe, OwnTraining
 from mixunlearn.population import most_together
-from mixunlearn.problem import Architecture, Arrays, Problem, TaughtImages
+from mixunlearn.problem import Architecture, Arrays, Problem
 from mixunlearn.signature import seed_for
 from mixunlearn.splits import Splits
 from mixunlearn.store import Entry, Store
+from mixunlearn.teaching import taught, teach
 from mixunlearn.training import Recipe, Training
 
 Role = Literal["original", "reference"]
@@ -60,28 +62,33 @@ class ReferenceStore:
         dataset: the data they are trained on; see `Splits.corrupted`.
         splits: which part of the data.
         architecture: of all models.
-        recipe: how all models are trained.
+        recipe: how all models are trained; the user's own model is not.
         references: number of references, at least 1.
-        originals: number of originals, at least 1.
+        originals: number of originals; 0 if models are only compared with the references.
         stages: the feature stages that a generator may read from the original.
         command: the command that fills the reference store, for error messages.
         pretrained: weights that all models start from; `None` means from scratch.
+        own: the user's own model: the first original, which is not trained here; `None`: all
+            originals are trained.
         margins: declared margins by metric or group; see `mixunlearn.metrics.table.margins`.
         first: seed of the first original and the first reference.
+        first_reference: seed of the first reference, if it is another.
     """
 
     store: Store
     dataset: Dataset
     splits: Splits
     architecture: Architecture
-    recipe: Recipe
+    recipe: Recipe | OwnRecipe
     references: int
     originals: int = 1
     stages: Sequence[str] = ()
     command: str = "ReferenceStore.fill()"
     pretrained: Pretrained | None = None
+    own: OwnModel | None = None
     margins: Mapping[str, float] = field(default_factory=dict)
     first: int = 0
+    first_reference: int | None = None
 
     @property
     def original(self) -> Member:
@@ -96,7 +103,8 @@ class ReferenceStore:
     @property
     def all_references(self) -> list[Member]:
         """Return the references: equal except for their seeds."""
-        return [Member(role="reference", seed=self.first + n) for n in range(self.references)]
+        first = self.first if self.first_reference is None else self.first_reference
+        return [Member(role="reference", seed=first + n) for n in range(self.references)]
 
     @property
     def members(self) -> list[Member]:
@@ -116,9 +124,13 @@ class ReferenceStore:
             if not all(self.store.sound(kind, payload) for kind, payload in self._entries(member))
         ]
 
+    def is_own(self, member: Member) -> bool:
+        """Return whether a member is the user's own model, which is never trained here."""
+        return self.own is not None and member == self.original
+
     def trained(self, member: Member) -> bool:
-        """Return whether a member's weights are in the store, undamaged."""
-        return self.store.sound("models", self.payload(member))
+        """Return whether a member needs no training: its weights are in the store, undamaged."""
+        return self.is_own(member) or self.store.sound("models", self.payload(member))
 
     def key(self, member: Member) -> str:
         """Return the content key of a member's weights."""
@@ -126,17 +138,22 @@ class ReferenceStore:
 
     def payload(self, member: Member) -> dict[str, object]:
         """Return everything that determines a member's weights; the key is its signature."""
-        return {
+        known = {
             "data": self.dataset.digest,
             # Not the task: tasks that train on the same images share their models.
             "samples": hashlib.sha256(self._ids(member).tobytes()).hexdigest(),
-            "architecture": self.architecture.content,
-            "recipe": asdict(self.recipe),
             **asdict(member),
         }
+        if self.own is not None and self.is_own(member):
+            # Neither the recipe nor initial weights: they say nothing about this model.
+            shape = replace(self.architecture, weights=None).content
+            return {**known, "architecture": shape, "own": self.own.digest}
+        return {**known, "architecture": self.architecture.content, "recipe": asdict(self.recipe)}
 
     def most_together(self, device: torch.device) -> int:
         """Return how many members of one role are trained together at most; 1: each alone."""
+        if isinstance(self.recipe, OwnRecipe):
+            return 1
         model, shape = self.architecture.build(0), self.architecture.image_shape
         return most_together(model, shape, self.recipe.batch, device)
 
@@ -177,6 +194,9 @@ class ReferenceStore:
 
     def diverged(self, member: Member, what: object) -> InputError:
         """Return the error that names the member and the setting by which it became useless."""
+        if isinstance(self.recipe, OwnRecipe):
+            remedy = f"{member.role} {member.seed} diverged ({what}); correct the function"
+            return InputError("references.recipe", self.recipe.function, remedy)
         remedy = f"{member.role} {member.seed} diverged ({what}); lower it"
         return InputError("references.lr", self.recipe.lr, remedy)
 
@@ -186,6 +206,8 @@ class ReferenceStore:
 
     def weights(self, member: Member) -> Arrays:
         """Return the weights of a trained member, by name."""
+        if self.own is not None and self.is_own(member):
+            return self._own_weights(self.own, member)
         return self._read("models", self.payload(member)).tensors
 
     def keep(self, member: Member, model: StagedModel, seconds: float) -> None:
@@ -210,10 +232,14 @@ class ReferenceStore:
             )
         if member.role == "original":
             payload = self._teacher_payload(member)
-            self.store.write("teachers", payload, tensors=self._teach(model))
+            self.store.write(
+                "teachers", payload, tensors=teach(model, self.dataset, self.splits, self.stages)
+            )
 
     def seconds(self, member: Member) -> float:
-        """Return how long a member's training took, in seconds."""
+        """Return how long a member's training took, in seconds; 0 for the user's own model."""
+        if self.is_own(member):
+            return 0.0
         return float(self._read("models", self.payload(member)).record["seconds"])
 
     def evaluation(self, member: Member, phase: Phase) -> Evaluation:
@@ -261,21 +287,27 @@ class ReferenceStore:
         """
         member = self.all_originals[original]
         entry = self._read("teachers", self._teacher_payload(member))
-        taught = entry.tensors
         self.evaluation(member, "val")  # raises if the original is useless
-        if not all(np.isfinite(array).all() for array in taught.values()):
+        if not all(np.isfinite(array).all() for array in entry.tensors.values()):
             # Earlier versions cut everything to float16.
             remedy = "remove this folder and run the same command again"
             raise MixUnlearnError(f"store {entry.path}: features beyond float16's range; {remedy}")
+        forget, retain = taught(self.dataset, self.splits, self.stages, entry.tensors)
         return Problem(
             architecture=self.architecture,
             original=self.weights(member),
-            forget=self._taught("forget", self.splits.forget_N, self.splits.forget_N, taught),
-            retain=self._taught("retain", self.splits.retain_N, self.splits.known_N, taught),
+            forget=forget,
+            retain=retain,
             with_labels=with_labels,
             evaluator=self.evaluator("val"),
             pretrained=self.pretrained,
         )
+
+    def _own_weights(self, own: OwnModel, member: Member) -> Arrays:
+        payload = self.payload(member)
+        # Where results are only read, nothing was fitted: the store has the names of the model.
+        stored = self.store.sound("models", payload)
+        return self._read("models", payload).tensors if stored else own.tensors
 
     def _samples(self, member: Member, device: torch.device) -> Samples:
         images = LabelledImages(dataset=self.dataset, ids_N=self._ids(member))
@@ -289,6 +321,8 @@ class ReferenceStore:
         seed = seed_for(member.role, member.seed)
         device = samples.images_NCHW.device
         model = self.architecture.initial(seed, self.pretrained).to(device)
+        if isinstance(self.recipe, OwnRecipe):
+            return OwnTraining(model, samples, self.recipe, seed)
         return Training(model, samples, self.recipe, seed)
 
     def _train(self, member: Member, device: torch.device, progress: Progress | None) -> None:
@@ -331,25 +365,6 @@ class ReferenceStore:
             "splits": self.splits.key,
             "stages": list(self.stages),
         }
-
-    def _teach(self, original: StagedModel) -> dict[str, Any]:
-        """Return the original's outputs and features on both sets; they never change."""
-        device = next(original.parameters()).device
-        tensors = {}
-        for name, ids in (("forget", self.splits.forget_N), ("retain", self.splits.retain_N)):
-            images = torch.from_numpy(self.dataset.images_NCHW[ids]).to(device)
-            probs_NK, features = predict(original, images, self.stages)
-            tensors[f"{name}/probs"] = probs_NK
-            tensors |= {f"{name}/features/{stage}": found for stage, found in features.items()}
-        return {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
-
-    def _taught(self, name: str, ids: Indices, known: Indices, tensors: Arrays) -> TaughtImages:
-        return TaughtImages(
-            samples=LabelledImages(dataset=self.dataset, ids_N=ids),
-            known_N=np.isin(ids, known),
-            probs_NK=tensors[f"{name}/probs"],
-            features={stage: tensors[f"{name}/features/{stage}"] for stage in self.stages},
-        )
 
     def _read(self, kind: str, payload: Mapping[str, object]) -> Entry:
         return self.store.read(kind, payload, command=self.command)

@@ -37,6 +37,8 @@ class Splits:
         known_N: the rows of `retain_N` whose labels a method may see.
         task: the unlearning task.
         key: 8 hex digits that name data, task, seed and limit.
+        searched: whether a search evaluates on a part of `forget_N`, which a report then leaves
+            out.
     """
 
     forget_N: Rows
@@ -47,6 +49,7 @@ class Splits:
     known_N: Rows
     task: Task
     key: str
+    searched: bool = True
 
     @property
     def forgotten(self) -> tuple[int, ...]:
@@ -112,6 +115,14 @@ def make_splits(
         # `int`, because JSON cannot hold NumPy's integers.
         key=signature([dataset.digest, checked.content(), int(seed), limits]),
     )
+
+
+def unsearched(splits: Splits) -> Splits:
+    """Return the same parts for a report that measures all of D_f, because nothing is tuned on it.
+
+    They have another key: what was measured on a part of D_f must not be taken for this.
+    """
+    return replace(splits, searched=False, key=signature([splits.key, "unsearched"]))
 
 
 def other_splits(dataset: Dataset, splits: Splits, number: int, *, seed: int = 0) -> Splits:

@@ -1,4 +1,4 @@
-"""A trial: one configuration of a method on a problem, run one epoch at a time."""
+"""Unlearning, one epoch at a time; a trial does it with one configuration, and is measured."""
 
 import math
 import time
@@ -8,45 +8,28 @@ from typing import Any
 import torch
 
 from mixunlearn.errors import DivergedError
-from mixunlearn.methods import METHODS
+from mixunlearn.methods import METHODS, Context, Method
 from mixunlearn.problem import Problem
 
 
-class Trial:
-    """Unlearning with one configuration, measured after each epoch.
+class Unlearning:
+    """A method at work; only its own time counts.
 
     Args:
-        problem: what is to be unlearned.
-        method: a key of `METHODS`.
-        hyperparameters: the method's hyperparameters, flat.
-        seed: determines all random choices.
-        device: where to compute.
+        method: not prepared yet.
+        context: what it works with.
+
+    Attributes:
+        seconds: that it has taken until now.
+        epochs_done: number of epochs.
     """
 
-    def __init__(
-        self,
-        problem: Problem,
-        method: str,
-        hyperparameters: Mapping[str, Any],
-        seed: int,
-        device: torch.device,
-    ) -> None:
-        self.problem = problem
-        self.method = METHODS[method](**hyperparameters)
-        context = problem.context(device, seed)
+    def __init__(self, method: Method, context: Context) -> None:
+        self.method = method
         start = time.perf_counter()
         self.method.prepare(context)
         self.seconds = time.perf_counter() - start  # preparation counts as unlearning time
         self.epochs_done = 0
-
-    def epoch(self) -> dict[str, float]:
-        """Unlearn for one epoch; return the losses as `train/…`, metrics, gaps, z and times.
-
-        Raises:
-            DivergedError: a loss, a weight or an output is not finite.
-        """
-        losses = self.unlearn()
-        return losses | self.problem.evaluator.evaluate(self.method.model, self.seconds)
 
     def unlearn(self) -> dict[str, float]:
         """Unlearn for one epoch without measuring; return the losses as `train/…`.
@@ -76,3 +59,35 @@ class Trial:
         """Continue from a state of a trial with the same arguments."""
         self.method.load_state_dict(state["method"])
         self.seconds, self.epochs_done = state["seconds"], state["epochs_done"]
+
+
+class Trial(Unlearning):
+    """Unlearning with one configuration, measured after each epoch.
+
+    Args:
+        problem: what is to be unlearned.
+        method: a key of `METHODS`.
+        hyperparameters: the method's hyperparameters, flat.
+        seed: determines all random choices.
+        device: where to compute.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        method: str,
+        hyperparameters: Mapping[str, Any],
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        super().__init__(METHODS[method](**hyperparameters), problem.context(device, seed))
+        self.problem = problem
+
+    def epoch(self) -> dict[str, float]:
+        """Unlearn for one epoch; return the losses as `train/…`, metrics, gaps, z and times.
+
+        Raises:
+            DivergedError: a loss, a weight or an output is not finite.
+        """
+        losses = self.unlearn()
+        return losses | self.problem.evaluator.evaluate(self.method.model, self.seconds)

@@ -8,9 +8,11 @@ import numpy.typing as npt
 import ray
 import torch
 
-from mixunlearn.evaluation import Evaluator
+from mixunlearn.errors import DivergedError
+from mixunlearn.evaluation import Evaluator, Phase
 from mixunlearn.files import Files
 from mixunlearn.problem import Problem
+from mixunlearn.splits import Splits
 from mixunlearn.trial import Trial
 from mixunlearn.trial_names import trial_name
 from trainables.checkpoint import identity, latest
@@ -52,6 +54,19 @@ class TestResult:
     weights: Mapping[str, npt.NDArray[Any]]
 
 
+@dataclass(frozen=True, kw_only=True)
+class ProxyResult:
+    """The result of a proxy: a forget set like the task's own.
+
+    Args:
+        metrics: metrics, gaps and times; empty if the unlearning diverged.
+        diverged: what is not finite then; empty otherwise.
+    """
+
+    metrics: Mapping[str, float]
+    diverged: str = ""
+
+
 def run_test_task(
     problem: Problem, evaluator: Evaluator, task: TestTask, cpus: float, checkpoints: Files
 ) -> TestResult:
@@ -77,4 +92,31 @@ def _array(tensor: torch.Tensor) -> npt.NDArray[Any]:
     return array
 
 
+def run_proxy_task(
+    problem: Problem,
+    splits: Splits,
+    evaluators: Mapping[Phase, Evaluator],
+    task: TestTask,
+    cpus: float,
+    checkpoints: Files,
+) -> ProxyResult:
+    """Unlearn another forget set from the same original, then evaluate the model once.
+
+    Args:
+        problem: of the study.
+        splits: with the other forget set.
+        evaluators: of both phases, with references of that forget set.
+        task: what is run, from scratch.
+        cpus: number of CPUs to use.
+        checkpoints: not used.
+    """
+    try:
+        other = problem.about(splits, evaluators["val"])
+        result = run_test_task(other, evaluators["test"], task, cpus, checkpoints)
+    except DivergedError as error:  # a result too: it speaks against the configuration
+        return ProxyResult(metrics={}, diverged=str(error.args[0]))
+    return ProxyResult(metrics=result.metrics)
+
+
 evaluate_remotely = ray.remote(run_test_task)
+evaluate_proxy_remotely = ray.remote(run_proxy_task)

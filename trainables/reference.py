@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,19 @@ def name_of(references: ReferenceStore, members: Sequence[Member]) -> str:
     return signature([references.key(member) for member in members])
 
 
+def of_config(
+    stores: Sequence[ReferenceStore], config: Mapping[str, Any]
+) -> tuple[ReferenceStore, list[Member]]:
+    """Return the store and those of its members that a run of Tune trains.
+
+    Args:
+        stores: all that are filled together.
+        config: the run's; its "wanted" has the number of a store and the members.
+    """
+    wanted = config["wanted"]
+    return stores[wanted["store"]], [Member(**each) for each in wanted["members"]]
+
+
 class ReferenceTrainable(Stored):
     """Trains members of one role (in most cases one), evaluates them, and stores them.
 
@@ -37,15 +50,17 @@ class ReferenceTrainable(Stored):
     trained together take minutes.
     """
 
-    def setup(self, config: dict[str, Any], references: ReferenceStore, checkpoints: Files) -> None:
-        """Receive the reference store, once for all members that this actor will train."""
-        self.references, self.checkpoints = references, checkpoints
+    def setup(
+        self, config: dict[str, Any], stores: Sequence[ReferenceStore], checkpoints: Files
+    ) -> None:
+        """Receive the reference stores, once for all members that this actor will train."""
+        self.stores, self.checkpoints = stores, checkpoints
         # Tune calls `reset_config` only when it reuses the actor.
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Start other members."""
-        self.members = [Member(**each) for each in new_config["members"]]
+        self.references, self.members = of_config(self.stores, new_config)
         self.device = select_device(cpus_of(self.trial_resources))
         # A driver counts on a GPU; a worker may find that PyTorch cannot use it.
         self.together = self.references.most_together(self.device) > 1

@@ -65,10 +65,11 @@ def sweep(
         plan = _plan(experiment, [*(settings or []), *total], home, address)
         if dry_run:
             return print_plan(plan)
+        from distributed.plan.proxies import announcement as of_proxies
         from distributed.search.sweep import run_sweep
 
         with open_session(address) as session:
-            for line in (*announcement(plan), *others(plan)):
+            for line in (*announcement(plan), *of_proxies(plan), *others(plan)):
                 session.progress.say(line)
             summary = run_sweep(plan, session, retry_failed=retry_failed)
         # Before the promotion, which may fail: the result must not be lost with it.

@@ -29,6 +29,9 @@ from mixunlearn.wording import counted
 SQUARE = "memory and time grow with its square"
 MODELS = "each one is a model to train and to keep"
 
+# Keys of `references` that say how many models there are, not how they are trained.
+COUNTS = {"originals", "seeds", "proxies"}
+
 Size: TypeAlias = Annotated[int, Field(ge=1), up_to(LARGEST_SIZE, SQUARE)]
 Width: TypeAlias = Annotated[int, Field(ge=1), up_to(1024, SQUARE)]
 Batch: TypeAlias = Annotated[int, Field(ge=1), up_to(1_000_000, "a batch must fit into memory")]
@@ -65,27 +68,60 @@ class Data(Section):
 class Model(Section):
     """Which classifier; `width` is the number of channels of its first stage.
 
-    `weights` are the initial weights of originals and references: a file, or DEFAULT for
-    torchvision's.
+    `original` is the user's own trained model, which must forget: a file of weights, the address
+    of a model in MLflow, or DEFAULT for torchvision's. `weights` are the initial weights of
+    originals and references: a file, or DEFAULT.
     """
 
     name: str
     width: Width | None = None
     weights: str | None = None
+    original: str | None = None
+
+    def with_digests(self, digests: Mapping[str, str | None]) -> dict[str, Any]:
+        """Return the section as plain data in which digests replace what they are of.
+
+        So a file that was moved is the same, and an edited one is not. What has no digest is left
+        out, as it was by older versions, whose studies are found so.
+        """
+        kept = {name: value for name, value in self.model_dump().items() if name not in digests}
+        return kept | {name: digest for name, digest in digests.items() if digest is not None}
+
+    @field_validator("original")
+    @classmethod
+    def _saved(cls, address: str | None) -> str | None:
+        return without_account(address)
+
+    @field_serializer("original")
+    def _without_password(self, address: str | None) -> str | None:
+        return None if address is None else redact_address(address)
 
 
 class References(Section):
     """How originals and references are trained, and how many there are.
 
+    `recipe` is the user's own training, `package.module:function`, in place of the other keys.
     `originals` null: as many as references, but only one if more than 10,000 images are trained on.
+    `proxies`: random forget sets like the one of the task, each with one more model to train, from
+    which the bias of the next request is predicted.
     """
 
     originals: Annotated[int, Field(ge=1), up_to(1000, MODELS)] | None = None
     seeds: Annotated[int, Field(ge=1), up_to(1000, MODELS)] = 3
+    proxies: Annotated[int, Field(ge=0), up_to(1000, MODELS)] = 0
     epochs: Epochs = 8
     lr: Positive = 1e-3
     batch: Batch = 32
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    recipe: str | None = None
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """Return the keys that say how models are trained, as plain data.
+
+        Older versions lack `recipe`: without one it is left out, so that old results are found.
+        """
+        return self.model_dump(exclude=COUNTS if self.recipe else {*COUNTS, "recipe"})
 
 
 class Search(Section):
@@ -197,10 +233,13 @@ class Experiment(Section):
         ids: Sequence[int] = (),
         weights: str | None = None,
         margins: Mapping[str, float] | None = None,
+        own: str | None = None,
+        recipe: str | None = None,
     ) -> str:
         """Return eight hex digits for all that can change a study's numbers.
 
-        The numbers of trials and originals, the name, the home and the cluster do not change it.
+        The numbers of trials, originals and proxies, the name, the home and the cluster do not
+        change it.
 
         Args:
             digest: digest of the data set; it replaces where and how the data were read.
@@ -209,6 +248,8 @@ class Experiment(Section):
             weights: digest of the initial weights; it replaces their file.
             margins: those of the verdict that differ from the defaults, by metric; they replace
                 what was declared.
+            own: digest of the user's own model; it replaces its file.
+            recipe: digest of the module of the user's own training.
         """
         content = self.model_dump(exclude={"name", "tracking", "resources", "storage"})
         content["data"] |= {"train": None, "test": None, "digest": digest}
@@ -216,13 +257,12 @@ class Experiment(Section):
             del content["data"][key]
         for name in self.row_lists:
             content["task"][name] = list(ids)
-        # By content: a file that was moved is the same start, an edited one is not.
-        content["model"]["weights"] = weights
-        # Older versions lack `weights` and `start`: leave them out, so that old studies are found.
-        if weights is None:
-            del content["model"]["weights"]
-        # Asking for more trials or originals continues the same study.
-        del content["search"]["trials"], content["references"]["originals"]
+        content["model"] = self.model.with_digests({"weights": weights, "original": own})
+        content["references"] = {"seeds": self.references.seeds, **self.references.training}
+        if recipe:
+            content["references"]["digest"] = recipe
+        # Asking for more trials, originals or proxies continues the same study.
+        del content["search"]["trials"]
         if not self.search.start:
             del content["search"]["start"]
         # Other margins are another study: nobody can choose them after the result. Older versions

@@ -34,7 +34,8 @@ def estimate(plan: Plan, slots: int) -> dict[str, int]:
             dataset.images_NCHW.nbytes + dataset.labels_N.nbytes
             for dataset in {plan.source, plan.dataset}  # one, unless the task corrupts images
         ),
-        "models": weights * (len(plan.references.members) + examined),
+        "models": weights
+        * (len(plan.references.members) + examined + plan.experiment.references.proxies),
         "teacher's outputs": plan.originals * taught * _taught_bytes(plan, model),
         "checkpoints": kept * _checkpoint_bytes(plan),
         "records": plan.trials * plan.epochs * EPOCH_BYTES,

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ from distributed.config.experiment import Experiment
 from distributed.config.read import read_experiment
 from distributed.plan.location import record_address
 from distributed.plan.model import (
+    Brought,
     Stages,
     architecture,
     make_space,
-    read_pretrained,
     readable_stages,
 )
 from distributed.plan.plan import Plan, flat, study_name
+from distributed.plan.proxies import require_proxies
 from distributed.plan.rehearsal import Sketch, rehearse
 from distributed.plan.requirements import (
     require_home,
@@ -28,6 +30,7 @@ from distributed.plan.requirements import (
     require_resources,
     require_starts,
     require_tracking,
+    require_uncorrupted,
 )
 from distributed.runtime.text import require_whole
 from distributed.study.folder import STUDIES, StudyFolder, begun_studies, study_folder
@@ -36,7 +39,6 @@ from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.names import known_names
 from mixunlearn.errors import InputError
 from mixunlearn.files import Files
-from mixunlearn.models import Pretrained
 from mixunlearn.splits import Splits, make_splits
 from mixunlearn.tasks import Task
 
@@ -80,9 +82,9 @@ def make_plan(
     splits = make_splits(source, task, seed=data.seed, limit=limit)
     experiment = _numbered(experiment, splits.task)
     dataset = splits.corrupted(source)
-    pretrained = read_pretrained(experiment)
-    stages = _stages(experiment, dataset, splits, pretrained, home, reading=reading)
-    space = make_space(experiment.method, stages, experiment.search.space)
+    require_uncorrupted(experiment, source, dataset)
+    model = _model(experiment, dataset, splits, home, reading=reading)
+    space = make_space(experiment.method, model.stages, experiment.search.space)
     require_starts(experiment.search.start, space)
     plan = Plan(
         experiment=experiment,
@@ -91,46 +93,50 @@ def make_plan(
         dataset=dataset,
         splits=splits,
         space=space,
-        model_stages=stages,
+        model_stages=model.stages,
         stages=readable_stages(space, experiment.model.name),
-        pretrained=pretrained,
+        **vars(model.brought),
         command=command,
         local=local,
     )
     require_measurable(plan)
     require_objective(plan)
     require_margins(plan)
+    require_proxies(plan)
     _require_kept(plan.study_folder)
     record_address(experiment.storage.study, plan.folder)  # raises if SQLite is not safe there
     return plan
 
 
-def _stages(
-    experiment: Experiment,
-    dataset: Dataset,
-    splits: Splits,
-    pretrained: Pretrained | None,
-    home: Path,
-    *,
-    reading: bool,
-) -> Stages:
-    """Return the model's stages; a model or method of others is tried first.
+@dataclass(frozen=True, kw_only=True)
+class _Model:
+    stages: Stages
+    brought: Brought
+
+
+def _model(
+    experiment: Experiment, dataset: Dataset, splits: Splits, home: Path, *, reading: bool
+) -> _Model:
+    """Return the weights and the stages of the model; a model or method of others is tried first.
 
     Raises:
-        InputError: the model cannot be trained, or the method does not work with it.
+        InputError: the model cannot be trained, the method does not work with it, or weights do
+            not fit it.
     """
-    shape = architecture(experiment, dataset, pretrained)
+    brought = Brought.read(experiment)
+    shape = architecture(experiment, dataset, brought.pretrained)
     sketch = Sketch.of(experiment, dataset, splits)
     if reading or not sketch.ours:
-        begun = study_folder(home, study_name(experiment, dataset, splits, shape.weights))
+        begun = study_folder(home, study_name(experiment, dataset, splits, brought))
         # What is only read needs no model: its module may not be installed here.
         if reading and (kept := Stages.read(begun.stages)):
-            return kept
+            return _Model(stages=kept, brought=brought)
         if not begun.path.exists():  # otherwise, it was tried then
             # Before this process builds the model.
             for warning in rehearse(sketch):
                 log.warning("%s", warning)
-    return Stages.of(shape.initial(0, pretrained), experiment.search.space)
+    stages = Stages.of(shape.initial(0, brought.pretrained), experiment.search.space)
+    return _Model(stages=stages, brought=brought.fitted(shape))
 
 
 def _require_places(experiment: Experiment, home: Path) -> None:
@@ -199,7 +205,7 @@ def _differences(experiment: Experiment, other: dict[str, Any]) -> list[str]:
 
 
 # No part of a study's signature, so a difference in them explains nothing.
-APART = ("name", "tracking.", "resources.", "storage.", "search.trials")
+APART = ("name", "tracking.", "resources.", "storage.", "search.trials", "references.proxies")
 
 
 def find_experiment(

@@ -14,7 +14,7 @@ import yaml
 
 from distributed.config.experiment import Experiment
 from distributed.plan.location import FILE_RECORDS, record_address
-from distributed.plan.model import Stages, architecture
+from distributed.plan.model import Brought, Stages, architecture
 from distributed.runtime.addresses import resolve
 from distributed.study.folder import (
     CHECKPOINTS,
@@ -31,6 +31,8 @@ from mixunlearn.files import Files
 from mixunlearn.methods import METHODS
 from mixunlearn.metrics.table import changed_margins, margins
 from mixunlearn.models import Pretrained
+from mixunlearn.models.own import OwnModel
+from mixunlearn.own_recipe import OwnRecipe
 from mixunlearn.problem import Problem
 from mixunlearn.references import ReferenceStore
 from mixunlearn.splits import Splits
@@ -59,6 +61,8 @@ class Plan:
         pretrained: initial weights of originals and references; `None`: random ones.
         command: the command to name in error messages.
         local: whether trials run on this machine.
+        own: the user's own model, which is the first original; `None`: all are trained.
+        own_recipe: the user's own training of the others; `None`: that of this project.
         first: seed of the first original and of the first reference.
     """
 
@@ -73,13 +77,15 @@ class Plan:
     pretrained: Pretrained | None
     command: str
     local: bool
+    own: OwnModel | None = None
+    own_recipe: OwnRecipe | None = None
     first: int = 0
 
     @property
     def study(self) -> str:
         """Return the study's name: equal settings, equal name."""
-        weights = self.references.architecture.weights
-        return study_name(self.experiment, self.dataset, self.splits, weights)
+        brought = Brought(pretrained=self.pretrained, own=self.own, own_recipe=self.own_recipe)
+        return study_name(self.experiment, self.dataset, self.splits, brought)
 
     @property
     def folder(self) -> Path:
@@ -192,12 +198,14 @@ class Plan:
             dataset=self.dataset,
             splits=self.splits,
             architecture=architecture(self.experiment, self.dataset, self.pretrained),
-            recipe=Recipe(**self.experiment.references.model_dump(exclude={"originals", "seeds"})),
+            recipe=self.own_recipe or Recipe(**self.experiment.references.training),
             references=self.experiment.references.seeds,
             originals=self.originals,
             stages=self.stages,
             command=self.command,
             pretrained=self.pretrained,
+            # With other seeds, all models are others than those of the search: see `evidence`.
+            own=None if self.first else self.own,
             margins=self.experiment.margins,
             first=self.first,
         )
@@ -274,13 +282,17 @@ class Plan:
 PARTS = ("forget", "retain", "val", "test")
 
 
-def study_name(
-    experiment: Experiment, dataset: Dataset, splits: Splits, weights: str | None
-) -> str:
-    """Return the name of an experiment's study; `weights`: digest of the initial weights."""
+def study_name(experiment: Experiment, dataset: Dataset, splits: Splits, brought: Brought) -> str:
+    """Return the name of an experiment's study; see `Plan` for the arguments."""
     # As asked for, not the splits: a list of ids and a file of them make one study.
     declared = changed_margins(splits.task.gap_metrics("acc/test"), experiment.margins)
-    signature = experiment.signature(dataset.digest, splits.task.asked, weights, declared)
+    weights, own, recipe = (
+        each.digest if each else None
+        for each in (brought.pretrained, brought.own, brought.own_recipe)
+    )
+    signature = experiment.signature(
+        dataset.digest, splits.task.asked, weights, declared, own, recipe
+    )
     return f"{experiment.name}-{signature}"
 
 

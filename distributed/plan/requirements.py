@@ -15,6 +15,7 @@ from distributed.config.experiment import Experiment
 from distributed.plan.plan import Plan
 from distributed.runtime.addresses import nearest_folder
 from distributed.runtime.text import require_whole
+from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.names import known_names
 from mixunlearn.errors import InputError, MixUnlearnError
 from mixunlearn.evaluation import evaluation_set
@@ -50,6 +51,25 @@ def require_tracking(experiment: Experiment) -> None:
     require_whole("tracking.uri", experiment.tracking.uri)
     require_whole("tracking.storage", experiment.tracking.storage)
     check_tracking_variable(experiment.tracking.uri)
+
+
+def require_uncorrupted(experiment: Experiment, source: Dataset, dataset: Dataset) -> None:
+    """Check that the user's own model was not trained on other images than the task's.
+
+    Args:
+        experiment: what the user wrote.
+        source: the images as their source provides them.
+        dataset: the images on which models are trained.
+
+    Raises:
+        InputError: the task changes images or labels before an original is trained.
+    """
+    if experiment.model.original and dataset is not source:
+        remedy = (
+            f"was not trained on what a {experiment.task.kind} task makes of the images; "
+            "leave it out, or choose a task such as ids that leaves them as they are"
+        )
+        raise InputError("model.original", experiment.model.original, remedy)
 
 
 def require_measurable(plan: Plan) -> None:

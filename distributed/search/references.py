@@ -1,4 +1,4 @@
-"""Trains the originals and references that the store does not have yet, on Ray."""
+"""Trains the originals and references that stores do not have yet, on Ray."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from distributed.search.unsaved import Unsaved
 from mixunlearn.errors import MixUnlearnError
 from mixunlearn.files import Files
 from mixunlearn.references import Member, ReferenceStore
-from trainables.reference import DIVERGED, ReferenceTrainable, name_of
+from trainables.reference import DIVERGED, ReferenceTrainable, name_of, of_config
 
 MAX_FAILURES = 2  # retries of one training after its worker failed
 # Models trained together on a cluster, whose size may change: most of the gain, and more than one
@@ -26,7 +26,7 @@ ON_A_CLUSTER = 8
 
 
 def fill(
-    references: ReferenceStore,
+    stores: Sequence[ReferenceStore],
     resources: Resources,
     slots: int | None,
     checkpoints: Files,
@@ -35,7 +35,7 @@ def fill(
     """Train the missing models in parallel; return how many were trained.
 
     Args:
-        references: the store to fill.
+        stores: the stores to fill, of the same images, architecture and recipe.
         resources: resources of one training.
         slots: number of trainings that run at once, each of one model or of several together;
             `None`: as many as the cluster has room for.
@@ -46,55 +46,59 @@ def fill(
         InputError: a model diverged.
         MixUnlearnError: a training failed, or this machine cannot see its result.
     """
-    missing = references.missing()
-    if not missing:
+    missing = [store.missing() for store in stores]
+    total = sum(map(len, missing))
+    if not total:
         return 0
     trainable = tune.with_resources(
         tune.with_parameters(
-            ReferenceTrainable, references=references, checkpoints=checkpoints.patiently()
+            ReferenceTrainable, stores=stores, checkpoints=checkpoints.patiently()
         ),
         {"cpu": resources.cpu, "gpu": resources.gpu},
     )
     tuner = tune.Tuner(
         trainable,
-        param_space={"members": tune.grid_search(_groups(references, missing, resources, slots))},
+        param_space={"wanted": tune.grid_search(_wanted(stores, missing, resources, slots))},
         tune_config=tune.TuneConfig(
             max_concurrent_trials=slots,
             # A new worker for each would cost seconds of start and imports.
             reuse_actors=True,
             # The next run finds the checkpoints of a killed training under this name.
-            trial_dirname_creator=lambda trial: name_of(references, _members(trial.config)),
+            trial_dirname_creator=lambda trial: name_of(*of_config(stores, trial.config)),
         ),
         run_config=tune.RunConfig(
             name=run_name(),
             storage_path=checkpoints.path,
             storage_filesystem=checkpoints.filesystem,
-            callbacks=[_Announcer(references, len(missing), checkpoints, progress)],
+            callbacks=[_Announcer(stores[0], total, checkpoints, progress)],
             failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
             checkpoint_config=tune.CheckpointConfig(num_to_keep=1, checkpoint_frequency=1),
             verbose=0,
         ),
     )
-    _require_success(tuner.fit(), references)
+    _require_success(tuner.fit(), stores[0])
     # Nodes may have written to disks of their own, which the driver does not see.
-    if references.missing():
+    if any(store.missing() for store in stores):
         remedy = "set storage.files, or put --home on a folder that all nodes share"
         raise MixUnlearnError(f"the store on this machine lacks models that were trained: {remedy}")
     # Last of all: until every model is in the store, a retry needs them.
     checkpoints.delete()
-    return len(missing)
+    return total
 
 
-def _groups(
-    references: ReferenceStore,
-    missing: Sequence[Member],
+def _wanted(
+    stores: Sequence[ReferenceStore],
+    missing: Sequence[Sequence[Member]],
     resources: Resources,
     slots: int | None,
-) -> list[list[dict[str, Any]]]:
-    """Return the members that each run of Tune trains; in most cases one."""
+) -> list[dict[str, Any]]:
+    """Return what each run of Tune trains: members of one store, in most cases one member."""
     device = torch.device("cuda" if resources.gpu else "cpu")
-    found = groups(missing, references.most_together(device), slots)
-    return [[asdict(member) for member in group] for group in found]
+    return [
+        {"store": number, "members": [asdict(member) for member in group]}
+        for number, (store, members) in enumerate(zip(stores, missing, strict=True))
+        for group in groups(members, store.most_together(device), slots)
+    ]
 
 
 def groups(members: Sequence[Member], most: int, slots: int | None) -> list[list[Member]]:
@@ -110,10 +114,6 @@ def groups(members: Sequence[Member], most: int, slots: int | None) -> list[list
     return [
         group[start : start + size] for group in by_role for start in range(0, len(group), size)
     ]
-
-
-def _members(config: dict[str, Any]) -> list[Member]:
-    return [Member(**each) for each in config["members"]]
 
 
 def _require_success(results: tune.ResultGrid, references: ReferenceStore) -> None:
@@ -150,7 +150,7 @@ class _Announcer(Unsaved, tune.Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         self.news.result(trial, result)
-        self.epochs_done += len(trial.config["members"])
+        self.epochs_done += len(trial.config["wanted"]["members"])
         self._show(event=False)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
@@ -160,7 +160,7 @@ class _Announcer(Unsaved, tune.Callback):
         self.news.checkpoint()
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.count.done += len(trial.config["members"])
+        self.count.done += len(trial.config["wanted"]["members"])
         self._show(event=True)
 
     def _show(self, *, event: bool) -> None:

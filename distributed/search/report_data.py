@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from distributed.cluster.version import code_version
+from distributed.plan.cautions import cautions
 from distributed.plan.plan import Plan, as_yaml
 from distributed.runtime.addresses import REMOTE, resolve
 from distributed.runtime.text import redact
@@ -214,8 +215,20 @@ def _pixels(images_BCHW: torch.Tensor) -> Any:  # noqa: ANN401 - an array
 
 def _model(plan: Plan) -> str:
     """Return the name of the model; weights by their digest, because a path may be private."""
-    name, pretrained = plan.experiment.model.name, plan.pretrained
-    return f"{name}, from pretrained weights {pretrained.digest}" if pretrained else name
+    parts = [plan.experiment.model.name]
+    if plan.pretrained:
+        parts.append(f"from pretrained weights {plan.pretrained.digest}")
+    if plan.own:
+        parts.append(f"the original is the user's own: {plan.own.digest}")
+    return ", ".join(parts)
+
+
+def _recipe(plan: Plan) -> str:
+    """Return how references are trained, in words."""
+    if plan.own_recipe:
+        return f"trained by {plan.own_recipe.function}, digest {plan.own_recipe.digest}"
+    references = plan.experiment.references
+    return f"{counted(references.epochs, 'epoch')}, lr {references.lr:g}"
 
 
 def _facts(plan: Plan) -> dict[str, str]:
@@ -229,8 +242,7 @@ def _facts(plan: Plan) -> dict[str, str]:
         "held out": f"{counted(len(splits.val_N), 'image')} for val, {len(splits.test_N)} for test",
         "splits": splits.key,
         "model": _model(plan),
-        "references": f"{references.seeds}, {counted(references.epochs, 'epoch')}, "
-        f"lr {references.lr:g}",
+        "references": f"{references.seeds}, {_recipe(plan)}",
         "method": f"{experiment.method}, label-{experiment.labels}",
         "search": f"{experiment.search.sampler} + {experiment.search.scheduler}, at most "
         f"{counted(experiment.search.epochs, 'epoch')}, seed {experiment.search.seed}",
@@ -267,6 +279,7 @@ def _resume(plan: Plan) -> str:
 
 def _warnings(plan: Plan, summary: Mapping[str, Any]) -> Iterator[str]:
     """Yield reasons to be careful with the verdict."""
+    yield from cautions(plan)
     for count, what in ((plan.originals, "original"), (plan.references.references, "reference")):
         if count < ENOUGH:
             yield f"Only {counted(count, what)}: how models vary is uncertain, so is the verdict."

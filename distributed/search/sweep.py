@@ -1,7 +1,7 @@
 """A sweep: references, trials, final test evaluation, verdict."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -17,6 +17,7 @@ from distributed.search.outputs import (
     write_json,
     write_report,
 )
+from distributed.search.proxies import measure_proxies
 from distributed.search.report_data import begun, linked, make_report_data
 from distributed.search.runs import (
     SYNC_TIMEOUT_S,
@@ -34,6 +35,7 @@ from distributed.search.trial_callback import TrialCallback
 from distributed.search.trials import fill_references, search
 from distributed.study.refill import refill
 from distributed.study.study import Study
+from distributed.study.trials_table import Row
 from distributed.tracking.server import set_aside_if_damaged
 from distributed.tracking.tags import DESCRIPTION
 from distributed.tracking.tracker import Tracker
@@ -89,16 +91,9 @@ def run_sweep(
         linked_runs = dict(callback.run_ids)
         callback.resume()
         plan = _run_missing(plan, study, callback, session)
-        evaluator = plan.references.evaluator("test")
         evaluated = evaluate_on_test(plan, test_tasks(plan, study, callback.rows), session)
-        summary = summarise(
-            plan,
-            callback.rows,
-            evaluator,
-            evaluated,
-            tracking_uri=redact(uri),
-            seconds=time.monotonic() - start,
-        )
+        summary = _summary(plan, callback.rows, evaluated, session, uri)
+        summary["seconds"] = time.monotonic() - start
         summary, news = _compared(summary, read_summary(plan))
         if part_of is None:
             runs = {**callback.run_ids, **tracker.run_ids(TRACKING_TIMEOUT_S)}
@@ -113,6 +108,16 @@ def run_sweep(
     if plan.shared:
         publish(plan)
     return summary
+
+
+def _summary(
+    plan: Plan, rows: Sequence[Row], evaluated: Mapping[str, Entry], session: Session, uri: str
+) -> dict[str, Any]:
+    """Return the results of the sweep, with those of its proxies, which are measured if needed."""
+    evaluator = plan.references.evaluator("test")
+    summary = summarise(plan, rows, evaluator, evaluated, tracking_uri=redact(uri), seconds=0.0)
+    best = next(iter(summary["best"]), None)
+    return {**summary, **measure_proxies(plan, best, session)}
 
 
 def _compared(summary: dict[str, Any], earlier: dict[str, Any]) -> tuple[dict[str, Any], bool]:

@@ -1,5 +1,7 @@
 """Runs on Ray Tune what is missing: references, then trials."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from ray import tune
@@ -15,6 +17,7 @@ from distributed.search.trial_callback import TrialCallback
 from distributed.study.study import Study
 from mixunlearn.errors import MixUnlearnError
 from mixunlearn.problem import Problem
+from mixunlearn.references import ReferenceStore
 from mixunlearn.trial_names import trial_name
 from mixunlearn.wording import counted
 from trainables.unlearn import UnlearnTrainable
@@ -113,11 +116,24 @@ def _unwrapped(error: Exception) -> Exception:
 
 def fill_references(plan: Plan, session: Session) -> int:
     """Train the missing references; return how many models were trained."""
-    if not plan.references.missing():
+    return fill_stores(plan, [plan.references], session)
+
+
+def fill_stores(plan: Plan, stores: Sequence[ReferenceStore], session: Session) -> int:
+    """Train what is missing in several stores of a plan's images; return how many models.
+
+    Args:
+        plan: plan of the study.
+        stores: its own, or those of its proxies.
+        session: the session of the command.
+    """
+    if not any(store.missing() for store in stores):
         return 0
     plan = session.connect(plan, "starting Ray")
+    # On a cluster, nodes fetch the images.
+    stores = [replace(store, dataset=plan.dataset) for store in stores]
     resources, count = plan.experiment.resources, _at_once(plan, session)
-    return fill(plan.references, resources, count, plan.reference_checkpoints, session.progress)
+    return fill(stores, resources, count, plan.reference_checkpoints, session.progress)
 
 
 def _at_once(plan: Plan, session: Session) -> int | None:

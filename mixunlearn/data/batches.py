@@ -22,7 +22,7 @@ class Samples:
     """Images with their labels and the original model's outputs, all on one device.
 
     Args:
-        images_NCHW: uint8.
+        images_NCHW: uint8, or floating point: images as a model takes them.
         labels_N: int64, or `None` if labels must not be used (label-agnostic unlearning).
         probs_NK: the original model's softmax outputs, float32; `None` before it exists.
         features: stage -> the original model's features, float16 or float32, (N, C, h, w).
@@ -48,9 +48,14 @@ class Samples:
         return self.probs_NK[indices_B]
 
     def batch(self, indices_B: Tensor) -> Tensor:
-        """Return images in [0, 1] as float32, shape (B, C, H, W), channels last in memory."""
+        """Return images as float32, shape (B, C, H, W), channels last in memory.
+
+        uint8 is scaled to [0, 1]; floating-point numbers stay as they are.
+        """
         # Converted batch by batch: as float32, all images would take four times the memory.
-        images = self.images_NCHW[indices_B].to(torch.float32).div_(PIXEL_MAX)
+        images = self.images_NCHW[indices_B].to(torch.float32)
+        if self.images_NCHW.dtype == torch.uint8:
+            images = images.div_(PIXEL_MAX)
         return images.contiguous(memory_format=torch.channels_last)
 
 

@@ -52,6 +52,21 @@ class Context:
         """The device of the samples and the models."""
         return self.forget.images_NCHW.device
 
+    @property
+    def pixel_range(self) -> tuple[Tensor, Tensor]:
+        """The smallest and the largest value that a pixel can have, (C, 1, 1), float32.
+
+        They are 0 and 1 for uint8. For floating-point images, which may be scaled in any way, they
+        are those found in each channel of D_f and D_r.
+        """
+        sets = [self.forget.images_NCHW, self.retain.images_NCHW]
+        if sets[0].dtype == torch.uint8:
+            low_C11 = torch.zeros(sets[0].shape[1], 1, 1, device=self.device)
+            return low_C11, low_C11 + 1
+        lows = torch.stack([images.amin((0, 2, 3)) for images in sets]).amin(0)
+        highs = torch.stack([images.amax((0, 2, 3)) for images in sets]).amax(0)
+        return lows.float()[:, None, None], highs.float()[:, None, None]
+
 
 class Stateful(Protocol):
     """A model or an optimizer: something whose state can be saved."""
@@ -134,8 +149,13 @@ class Method(ABC):
     def set_mode(self) -> None:
         """Put the unlearner into the mode for all steps of an epoch: training mode by default."""
         self.model.train()
-        if self.passes_over == "forget" and len(self.context.forget) == 1:
+        if min(self.passed_over(), self.batch) == 1:
             settle(self.model)
+
+    def passed_over(self) -> int:
+        """Return the number of images that one epoch passes over."""
+        context = self.context
+        return len(context.forget if self.passes_over == "forget" else context.retain)
 
     def pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the epoch's batches: forget indices (B,) and retain indices (B,)."""

@@ -51,7 +51,11 @@ class Boundary(Method):
         super().prepare(context)
         if self.mode == "shrink":
             self.nearest_N = nearest(
-                context.original, context.forget, self.epsilon, context.forgotten
+                context.original,
+                context.forget,
+                self.epsilon,
+                context.forgotten,
+                context.pixel_range,
             )
             return
         self.last = last_linear(self.model, context.forget)
@@ -90,26 +94,33 @@ class Boundary(Method):
 
 
 def nearest(
-    model: StagedModel, samples: Samples, epsilon: float, forgotten: tuple[int, ...]
+    model: StagedModel,
+    samples: Samples,
+    epsilon: float,
+    forgotten: tuple[int, ...],
+    pixel_range: tuple[Tensor, Tensor],
 ) -> Tensor:
     """Return the wrong class that is nearest to each sample, int64, shape (N,).
 
-    It has the highest logit at `x + ε·sign(∇_x CE(f(x), y))`, kept in [0, 1].
+    It has the highest logit at `x + ε·sign(∇_x CE(f(x), y))`, kept in the range of a pixel.
 
     Args:
         model: f, in evaluation mode.
         samples: with labels.
-        epsilon: ε ≥ 0.
+        epsilon: ε ≥ 0, in units of that range.
         forgotten: classes that are forgotten completely.
+        pixel_range: the smallest and the largest value of a pixel, each (C, 1, 1).
     """
     found = []
+    low, high = pixel_range
     order_N = torch.arange(len(samples), device=samples.images_NCHW.device)
     for indices_B in torch.split(order_N, BATCH):
         images, labels_B = samples.batch(indices_B), samples.labels(indices_B)
         loss = F.cross_entropy(model(images.requires_grad_()), labels_B, reduction="sum")
         (slope,) = torch.autograd.grad(loss, images)
         with torch.no_grad():
-            logits = model((images + epsilon * slope.sign()).clamp(0, 1))
+            moved = images + epsilon * (high - low) * slope.sign()
+            logits = model(moved.clamp(low, high))
         found.append(best_wrong(logits, labels_B, forgotten))
     return torch.cat(found)
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mixunlearn.data.batches import Indices, cut, cycled
+from mixunlearn.methods.base import settle
 from mixunlearn.methods.mixture import draw_lambda
 from mixunlearn.methods.shards import ShardedMethod
 from mixunlearn.models import StagedModel
@@ -55,6 +56,8 @@ class DSMixup(ShardedMethod):
 
     def step_on_mixtures(self, member: StagedModel, first_B: Tensor, second_B: Tensor) -> Tensor:
         """Take one step on mixtures of retained images; return the loss."""
+        if len(first_B) == 1:
+            settle(member)
         retain, lam = self.context.retain, draw_lambda(self.rng, self.alpha, self.context.device)
         logits = member(lam * retain.batch(first_B) + (1 - lam) * retain.batch(second_B))
         parts = (F.cross_entropy(logits, retain.labels(part_B)) for part_B in (first_B, second_B))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mixunlearn.errors import InputError
 from mixunlearn.generator import MixBlock, mix
 from mixunlearn.methods.base import Context, Stateful
 from mixunlearn.methods.mixture import MixtureMethod
@@ -65,6 +66,9 @@ class MixUnlearn(MixtureMethod):
         super().prepare(context)
         if self.mixing != "mixblock":
             return
+        if self.stage not in context.forget.features:
+            remedy = "the generator needs features of this stage; choose another, or mixing=mixup"
+            raise InputError("search.space.stage", self.stage, remedy)
         channels = context.forget.features[self.stage].shape[1]
         # On the CPU, so that the weights do not depend on the device.
         with torch.random.fork_rng(devices=[]):
@@ -183,7 +187,8 @@ class MixUnlearn(MixtureMethod):
         try:
             yield self.model
         finally:
-            self.model.train().thaw()
+            self.set_mode()
+            self.model.thaw()
 
     @torch.no_grad()
     def update_ema(self) -> None:

@@ -82,13 +82,18 @@ class NoiseMethod(Scheduled, ABC):
         z_NCHW = torch.from_numpy(self.rng.standard_normal(shape)).float().to(context.device)
         z_NCHW.requires_grad_()
         optimizer = Adam([z_NCHW], lr=self.lr_noise)
+        low, high = context.pixel_range
+
+        def pixels(z_NCHW: Tensor) -> Tensor:
+            # z is centred; the model takes images as they are.
+            return low + (z_NCHW + 1) / 2 * (high - low)
+
         with context.precision.forward(context.device):
             for _ in range(self.noise_steps):
-                # The model scales [0, 1] itself, so z is mapped to there.
-                loss = F.cross_entropy(context.original((z_NCHW + 1) / 2), classes_N)
+                loss = F.cross_entropy(context.original(pixels(z_NCHW)), classes_N)
                 norm = z_NCHW.square().sum(dim=(1, 2, 3)).mean()
                 self.step((-loss if wrong else loss) + self.penalty * norm, optimizer=optimizer)
-        return (z_NCHW.detach() + 1) / 2, classes_N
+        return pixels(z_NCHW.detach()), classes_N
 
     def draw(self, noise: Labelled, count: int) -> Labelled:
         """Return `count` of the noise images, drawn with replacement."""

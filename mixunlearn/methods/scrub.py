@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mixunlearn.data.batches import Samples, shuffled
+from mixunlearn.errors import InputError
 from mixunlearn.inference import predict
 from mixunlearn.losses import distillation_kl
 from mixunlearn.methods.base import Context, Stateful, settle
@@ -67,6 +68,8 @@ class Scrub(Scheduled):
             weight.data.mul_(1 + PUSH * noise)
         self.student, self.delivered_error = self.model, math.inf
         if self.rewind:
+            if not len(context.held_out):
+                raise InputError("held_out", None, "needed by rewind; give some, or rewind=False")
             # The optimizer holds the student's weights, so the copy is the one to deliver.
             self.model = deepcopy(self.student)
             self.alike = of_same_classes(context.held_out, context.forget)
@@ -87,7 +90,7 @@ class Scrub(Scheduled):
         """Make one pass over D_f that moves the student away from the original."""
         self.set_mode()
         forget, device = self.context.forget, self.context.device
-        if len(forget) == 1:
+        if min(len(forget), self.batch) == 1:
             settle(self.model)
         with self.context.precision.forward(device):
             for forget_B in shuffled(self.rng, len(forget), self.batch, device):

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from mixunlearn.data.batches import Indices, shuffled
 from mixunlearn.errors import InputError
-from mixunlearn.methods.base import Context, Method
+from mixunlearn.methods.base import Context, Method, settle
 from mixunlearn.models import StagedModel
 from mixunlearn.models.ensemble import Ensemble
 from mixunlearn.signature import seed_for
@@ -131,6 +131,8 @@ class ShardedMethod(Method, ABC):
 
     def step_on(self, member: StagedModel, retain_B: Tensor) -> Tensor:
         """Take one step of cross entropy on retained images; return the loss."""
+        if len(retain_B) == 1:
+            settle(member)
         retain = self.context.retain
         loss = F.cross_entropy(member(retain.batch(retain_B)), retain.labels(retain_B))
         self.step(loss)

@@ -39,6 +39,10 @@ class UNSIR(NoiseMethod):
         part = self.rng.permutation(len(context.retain))[:size]
         self.part_N = torch.from_numpy(part).to(context.device)
 
+    def passed_over(self) -> int:
+        """Return the size of the part of D_r."""
+        return len(self.part_N)
+
     def pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield batches of one pass over the part of D_r."""
         n_forget, n_part = len(self.context.forget), len(self.part_N)

@@ -1,6 +1,7 @@
 """Building a classifier by its name."""
 
 import torch
+from torch import nn
 
 from mixunlearn.border import code_of_others
 from mixunlearn.errors import InputError
@@ -46,15 +47,32 @@ def build_model(
     with code_of_others(refusal), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         built = factory(channels=image_shape[0], size=size, classes=classes, **options)
-        model = built if isinstance(built, StagedModel) else Wrapped(built, image_shape)
-        outputs = _lay_out(model, image_shape)
+        model, outputs = as_staged(built, image_shape)
     if outputs != classes:
         numbers = f"{counted(outputs, 'output')} for {counted(classes, 'class')}"
         remedy = f"gives {numbers}; the numbers must be equal"
         raise InputError("model.name", name, remedy)
-    weights = model.named_parameters()
-    model.frozen = frozenset(name for name, weight in weights if not weight.requires_grad)
     return model
+
+
+def as_staged(network: nn.Module, image_shape: tuple[int, int, int]) -> tuple[StagedModel, int]:
+    """Return any classifier as a staged model, and its number of outputs.
+
+    Its memory layout becomes the fastest one; what requires no gradient stays frozen.
+
+    Args:
+        network: on the CPU; it becomes a part of the result, and is left in training mode.
+        image_shape: (channels, height, width) of the images.
+
+    Raises:
+        Exception: whatever the network raises that cannot process such images.
+    """
+    model = network if isinstance(network, StagedModel) else Wrapped(network, image_shape)
+    outputs = _lay_out(model, image_shape)
+    weights = model.named_parameters()
+    still = frozenset(name for name, weight in weights if not weight.requires_grad)
+    model.frozen = model.frozen | still
+    return model, outputs
 
 
 def _lay_out(model: StagedModel, image_shape: tuple[int, int, int]) -> int:

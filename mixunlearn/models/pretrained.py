@@ -16,10 +16,15 @@ from mixunlearn.models import torchvision
 from mixunlearn.models.factories import PUBLISHED
 from mixunlearn.models.finite import require_finite
 from mixunlearn.models.staged import StagedModel
-from mixunlearn.models.weights_file import as_array, read_file, same_kind
+from mixunlearn.models.weights_file import (
+    as_array,
+    listed,
+    read_file,
+    same_kind,
+    written_shape,
+)
 
 COUNTER = "num_batches_tracked"  # of a batch norm; some published files lack it, it is not used
-SHOWN = 3  # names in an error message
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,22 +113,17 @@ class Pretrained:
 
     def _require_whole(self, missing: list[str]) -> None:
         if missing:
-            more = f" and {len(missing) - SHOWN} more" if missing[SHOWN:] else ""
-            remedy = f"lacks {', '.join(missing[:SHOWN])}{more}; use weights of the same model"
+            remedy = f"lacks {listed(missing)}; use weights of the same model"
             raise InputError("model.weights", self.source, remedy)
 
     def _require_fit(
         self, given: Mapping[str, Tensor], state: Mapping[str, Tensor], incompatible: list[str]
     ) -> None:
         for name in incompatible:
-            here, there = (_written(tensors[name]) for tensors in (state, given))
+            here, there = (written_shape(tensors[name]) for tensors in (state, given))
             remedy = f"{name} is {there}, in the model it is {here}; use weights of the same model"
             raise InputError("model.weights", self.source, remedy)
 
 
 def _layer(name: str) -> str:
     return name.rpartition(".")[0]
-
-
-def _written(tensor: Tensor) -> str:
-    return "×".join(map(str, tensor.shape)) or "a number"

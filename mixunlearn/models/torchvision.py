@@ -30,11 +30,12 @@ def factory(name: str) -> Callable[..., Wrapped]:
     return partial(_build, models, plain)
 
 
-def published(name: str) -> Mapping[str, Tensor]:
+def published(name: str, key: str = "model.weights") -> Mapping[str, Tensor]:
     """Return torchvision's default weights of a model; they are downloaded if missing.
 
     Args:
         name: as for `factory`.
+        key: the setting that asks for them, for the error.
 
     Raises:
         MixUnlearnError: they cannot be downloaded.
@@ -44,7 +45,7 @@ def published(name: str) -> Mapping[str, Tensor]:
         state: Mapping[str, Tensor] = weights.get_state_dict(check_hash=True, weights_only=True)
     except (OSError, RuntimeError) as error:
         remedy = "try again, or give a file instead"
-        raise MixUnlearnError(f"model.weights: {weights.url}: {error}; {remedy}") from error
+        raise MixUnlearnError(f"{key}: {weights.url}: {error}; {remedy}") from error
     # DenseNet's published weights use old names of its layers.
     return {re.sub(r"(denselayer\d+\.\w+)\.([12])\.", r"\1\2.", key): state[key] for key in state}
 

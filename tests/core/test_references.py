@@ -18,10 +18,10 @@ from mixunlearn.metrics.table import margins
 from mixunlearn.problem import Architecture, Problem
 from mixunlearn.references import Member, ReferenceStore
 from mixunlearn.signature import canonical
-from mixunlearn.splits import make_splits
+from mixunlearn.splits import make_splits, other_splits
 from mixunlearn.store import Store
 from mixunlearn.trial import Trial
-from tests.problems import make_reference_store
+from tests.problems import make_reference_store, recipe_of
 
 CPU = torch.device("cpu")
 
@@ -59,6 +59,33 @@ def test_more_originals_are_trained_alike_from_other_seeds(references: Reference
 
 def images_of(problem: Problem) -> torch.Tensor:
     return torch.from_numpy(problem.forget.samples.images_NCHW)
+
+
+def test_another_forget_set_needs_nothing_to_be_computed_again(
+    references: ReferenceStore, tmp_path: Path
+) -> None:
+    splits = other_splits(references.dataset, references.splits, 1)
+    own = replace(references, store=Store(tmp_path), splits=splits, originals=0, references=1)
+    own = replace(own, first_reference=2000)
+    assert own.missing() == [Member(role="reference", seed=2000)]
+    own.fill()
+    found = references.problem(with_labels=True).about(splits, own.evaluator("val"))
+    # As if the original had been asked about these images.
+    original = references.load(references.original)
+    assert len(found.forget.samples.ids_N) == len(splits.forget_N)
+    for part, rows_N in ((found.forget, splits.forget_N), (found.retain, splits.retain_N)):
+        np.testing.assert_array_equal(part.samples.ids_N, rows_N)
+        np.testing.assert_array_equal(part.labels_N, references.dataset.labels_N[rows_N])
+        images = torch.from_numpy(part.samples.images_NCHW)
+        probs_NK, features = predict(original, images, references.stages)
+        np.testing.assert_allclose(part.probs_NK, probs_NK, atol=1e-5)
+        assert part.features.keys() == features.keys()
+        for name, values in features.items():
+            np.testing.assert_allclose(part.features[name], values, atol=1e-2)
+    assert found.evaluator.images.forgotten == (1,)
+    trial = Trial(found, "finetune", {}, 0, CPU)
+    trial.unlearn()
+    assert own.evaluator("test").evaluate(trial.method.model, 1.0)["time/unlearn_s"] == 1.0
 
 
 def test_doing_nothing_to_a_request_of_37_images_is_no_better_than_doing_nothing(
@@ -144,7 +171,7 @@ def test_samples_are_gathered_once_and_again_in_another_process(references: Refe
 @pytest.mark.parametrize("change", ["recipe", "architecture", "splits"])
 def test_other_settings_are_other_models(references: ReferenceStore, change: str) -> None:
     others = {
-        "recipe": replace(references, recipe=replace(references.recipe, epochs=7)),
+        "recipe": replace(references, recipe=replace(recipe_of(references), epochs=7)),
         "architecture": replace(references, architecture=replace(references.architecture, width=4)),
         "splits": replace(
             references, splits=replace(references.splits, retain_N=references.splits.retain_N[1:])
@@ -241,7 +268,7 @@ def test_members_that_diverge_are_named_and_not_stored(
     references: ReferenceStore, tmp_path: Path
 ) -> None:
     useless = replace(
-        references, store=Store(tmp_path), recipe=replace(references.recipe, epochs=2, lr=1e25)
+        references, store=Store(tmp_path), recipe=replace(recipe_of(references), epochs=2, lr=1e25)
     )
     with pytest.raises(InputError, match=r"references\.lr = 1e\+25: original 0 diverged \(loss = "):
         useless.fill()
@@ -291,7 +318,7 @@ def test_the_learning_rate_falls_to_nothing_along_a_cosine(references: Reference
     rates = []
     for _ in range(references.recipe.epochs):
         training.epoch()
-        rates.append(training.optimizer.param_groups[0]["lr"] / references.recipe.lr)
+        rates.append(training.optimizer.param_groups[0]["lr"] / recipe_of(references).lr)
     expected = (
         1 + np.cos(np.pi * np.arange(references.recipe.epochs) / references.recipe.epochs)
     ) / 2
@@ -304,7 +331,7 @@ def test_filling_trains_what_is_missing_and_tells_of_each_epoch(
     few = replace(
         references,
         store=Store(tmp_path),
-        recipe=replace(references.recipe, epochs=2),
+        recipe=replace(recipe_of(references), epochs=2),
         references=1,
     )
     told: list[tuple[str, int]] = []

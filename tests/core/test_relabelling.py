@@ -139,7 +139,8 @@ class TestBoundary:
             shifted = weight @ np.clip(image + 0.3 * np.sign(slope), 0, 1)
             shifted[label] = -np.inf
             expected.append(int(shifted.argmax()))
-        assert nearest(model, samples, 0.3, ()).tolist() == expected
+        pixel_range = torch.zeros(1, 1, 1), torch.ones(1, 1, 1)
+        assert nearest(model, samples, 0.3, (), pixel_range).tolist() == expected
 
     def test_shrink_learns_the_nearest_classes(self, problem: Problem) -> None:
         method: Boundary = prepared(Boundary(), problem)

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from mixunlearn.data.arrow import Dataset, make_dataset
+from mixunlearn.data.sources import SOURCES
 from mixunlearn.errors import InputError
-from mixunlearn.splits import Splits, describe, make_splits, other_splits
+from mixunlearn.evaluation import evaluation_set
+from mixunlearn.splits import Splits, describe, make_splits, other_splits, unsearched
 
 NAMES = tuple("abcdefghij")
 CLASS: dict[str, object] = {"kind": "class", "classes": [0]}
@@ -415,3 +417,14 @@ def test_the_last_class_has_no_successor() -> None:
     assert [other_splits(dataset, splits, n).forgotten for n in (1, 2)] == [(1,), (2,)]
     with pytest.raises(InputError, match="only 2 other forget sets"):
         other_splits(dataset, splits, 3)
+
+
+def test_a_forget_set_that_no_search_uses_is_measured_as_a_whole() -> None:
+    digits = SOURCES["digits"]()
+    splits = make_splits(digits, {"kind": "random", "fraction": 0.03})
+    whole = unsearched(splits)
+    tested = evaluation_set(digits, whole, "test")
+    assert set(tested.forget.ids_N) == set(splits.forget_N)
+    assert len(evaluation_set(digits, splits, "test").forget.ids_N) < len(splits.forget_N)
+    # What was measured on a part is not taken for the whole.
+    assert whole.key != splits.key

@@ -11,7 +11,7 @@ import yaml
 from safetensors.torch import save_file
 
 from distributed.config.checks import check_tracking
-from distributed.config.experiment import Experiment
+from distributed.config.experiment import COUNTS, Experiment
 from distributed.config.read import make_experiment, read_data, read_experiment, read_tracking
 from distributed.plan.make import make_plan
 from distributed.plan.plan import Plan, resolved
@@ -68,7 +68,7 @@ def test_defaults_are_those_of_the_core() -> None:
         assert changed(f"task.kind={kind}").task.model_dump() == {"kind": kind, **defaults}
     references = make_experiment(yaml.safe_load(SMALLEST)).references
     recipe = Recipe(epochs=references.epochs)
-    assert references.model_dump(exclude={"originals", "seeds", "epochs"}) == {
+    assert references.model_dump(exclude={*COUNTS, "recipe", "epochs"}) == {
         name: getattr(recipe, name) for name in ("lr", "batch", "weight_decay")
     }
 
@@ -160,6 +160,7 @@ def test_a_file_may_come_from_windows(tmp_path: Path) -> None:
     [
         "name=other",
         "search.trials=99",
+        "references.proxies=5",
         "resources.cpu=2",
         "tracking.uri=http://host",
         "data.train=elsewhere.parquet",

@@ -421,6 +421,40 @@ class TestOneSweep:
         }
         assert len(more) == 5
 
+    def test_proxies_are_added_and_predict_the_next_request(
+        self, command: Command, home: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        three = ("--trials", "5", "--set", "references.proxies=3")
+        planned = command("sweep", home, *three, "--dry-run")
+        assert planned.result["proxies_to_train"] == 3
+        line = "proxies     3 random forget sets of the same size and kind: 3 more models to train"
+        assert line in planned.out
+        run = command("sweep", home, *three)
+        assert run.code == 0, run.err
+        assert "0 to train, 6 cached" in run.err
+        found = run.result["proxies"]
+        assert (found["kind"], found["count"], found["diverged"]) == ("class", 3, 0)
+        assert found["trial"] == run.result["best"][0]["trial"]
+        assert all(len(each["differences"]) == 3 for each in found["metrics"].values())
+        assert {*run.result["gap_metrics"]} <= found["metrics"].keys()
+        assert found["unlearn_s"] > 0
+        assert found["retrain_s"] > 0
+        assert "next request: a random one of the same kind and size (class, 1" in run.out
+        page = (study_folder(home) / "report.html").read_text()
+        assert "Predicted bias of the next request" in page
+        # One more repeats nothing; no more need nothing.
+        more = command("sweep", home, *three[:2], "--set", "references.proxies=4")
+        assert "proxies: training 1 model" in more.err
+        assert "proxies: 4 of 4 unlearned" in more.err
+        assert "proxies: 3 of 4 unlearned" not in more.err
+        for name, each in more.result["proxies"]["metrics"].items():
+            assert each["differences"][:3] == found["metrics"][name]["differences"]
+        monkeypatch.setattr(
+            command_session, "connected", lambda address: pytest.fail("Ray was needed")
+        )
+        again = command("sweep", home, *three)
+        assert again.result["proxies"]["metrics"] == found["metrics"]
+
     def test_references_are_shown_from_the_store(self, command: Command, home: Path) -> None:
         run = command("references", home)
         assert run.code == 0

@@ -44,7 +44,10 @@ def planned(home: Path, task: dict[str, Any]) -> Plan:
 def shown(plan: Plan) -> list[object]:
     """Return what users and MLflow see of a task."""
     judged = [evaluation_set(plan.dataset, plan.splits, phase) for phase in ("val", "test")]
-    later: Any = {"margins": True, "references": {"originals"}}  # keys that came after the pins
+    later: Any = {
+        "margins": True,
+        "references": {"originals", "proxies"},
+    }  # keys that came after the pins
     content = plan.experiment.model_dump(exclude=later)
     return [
         yaml.safe_dump(content, sort_keys=False, allow_unicode=True),

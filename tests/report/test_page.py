@@ -241,6 +241,26 @@ def test_several_studies_stand_side_by_side(summary: dict[str, Any]) -> None:
     assert second == ["mixunlearn", "5", "0.30", "–", *measured, "–", "12.0"]
 
 
+def test_what_proxies_predict_is_a_sentence_and_a_table(summary: dict[str, Any]) -> None:
+    assert "The next request" not in page([report_data(summary)])
+    names = summary["gap_metrics"]
+    summary["verdict"]["metrics"] = {name: {"margin": 2.0} for name in names}
+    same = {"differences": [0.1, -0.2, 0.1], "resolution": 0.1}
+    far = {"differences": [9.0, 9.5, 9.25], "resolution": 0.1}
+    summary["proxies"] = {
+        "images": 37,
+        "kind": "ids",
+        "metrics": {name: far if name == "mia/asr" else same for name in names},
+    }
+    html = page([report_data(summary)])
+    said = "The next request: a random one of the same kind and size (ids, 37 images): no"
+    assert said in html
+    assert "3 proxies; 3 of 4 metrics predicted within the margins; predicted outside" in html
+    assert "+9.00, +9.50, +9.25" in html
+    assert html.count('<td class="text">within</td>') == 3
+    assert html.count('<td class="text">outside</td>') == 1
+
+
 @pytest.mark.parametrize("trials", [0, 1, 16])
 def test_without_a_verdict_it_says_so(trials: int) -> None:
     empty = ReportData(

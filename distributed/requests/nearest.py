@@ -1,0 +1,267 @@
+"""`--config auto`: the finished study whose problem is nearest to a request's.
+
+Only studies of the home are looked at, without asking MLflow. A champion is a trial of one of them,
+so nothing is missed but champions of other homes.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from distributed.config.experiment import Experiment
+from distributed.config.read import read_experiment
+from distributed.study.folder import StudyFolder, begun_studies
+from mixunlearn.data import sources
+from mixunlearn.data.arrow import Dataset
+from mixunlearn.errors import InputError, MixUnlearnError
+from mixunlearn.evidence.verdict import EQUIVALENT, HARMFUL, NO_BETTER
+from mixunlearn.methods import METHODS
+from mixunlearn.splits import make_splits
+from mixunlearn.tasks.written import level
+
+KEY = "--config"
+CLASS = "class"  # the level of tasks that forget whole classes
+FACTOR = 4.0  # by which a forget fraction may differ at most
+# How far a difference makes a study: a fraction that differs by `FACTOR` counts 1.
+OTHER_DATA, OTHER_WIDTH, OTHER_LABELS, OTHER_IMAGES, NOT_EQUIVALENT = 1.0, 0.5, 0.5, 0.5, 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class Described:
+    """What a request or a study is about, as far as a configuration depends on it.
+
+    Args:
+        level: "class" if whole classes are forgotten; else images.
+        forget: number of images to forget, at least 1.
+        train: number of images that the model was trained on, with those.
+        model: name of the model.
+        width: its channels; `None` is the model's default.
+        digest: of the source's images and labels.
+        image_shape: (channels, height, width).
+        classes: number of classes.
+        labels: "aware" or "agnostic".
+        changed: whether a task changed the images to forget, or their labels, before training.
+    """
+
+    level: str
+    forget: int
+    train: int
+    model: str
+    width: int | None
+    digest: str
+    image_shape: tuple[int, ...]
+    classes: int
+    labels: str
+    changed: bool = False
+
+    @property
+    def fraction(self) -> float:
+        """Return the share of the training images that is forgotten."""
+        return self.forget / self.train
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A finished study.
+
+    Args:
+        study: its name.
+        about: what it was tuned on.
+        method: which method it tuned.
+        verdict: state of its verdict; empty if an earlier version judged it.
+    """
+
+    study: str
+    about: Described
+    method: str
+    verdict: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """The study whose winner is going to be used.
+
+    Args:
+        study: its name; its summary has the configuration.
+        reason: why it, and what differs from the request, in one line.
+        differences: what differs; empty if nothing does.
+    """
+
+    study: str
+    reason: str
+    differences: Sequence[str]
+
+
+def choose(request: Described, home: Path) -> Choice:
+    """Return the study nearest to a request.
+
+    Near means: the same level of task, model, size of images and number of classes, a forget
+    fraction within a factor of 4, and a verdict that speaks neither of harm nor of no effect. Of
+    those the one with the smallest distance: the logarithm of the fractions' ratio, with additions
+    for other data, width, labels, changed images, and a verdict short of equivalence. Of equals the
+    first by name.
+
+    Args:
+        request: what is to be forgotten.
+        home: where studies are kept.
+
+    Raises:
+        InputError: no study is near; the key is `--config`.
+    """
+    found = list(candidates(home))
+    if not found:
+        remedy = f"no finished study in {home}; run a sweep, or name a file of a configuration"
+        raise InputError(KEY, "auto", remedy)
+    return nearest(request, found)
+
+
+def nearest(request: Described, found: Sequence[Candidate]) -> Choice:
+    """Return the nearest of at least one candidate; see `choose`.
+
+    Raises:
+        InputError: none is near.
+    """
+
+    def order(candidate: Candidate) -> tuple[int, float, str]:
+        count = len(objections(request, candidate))
+        return count, distance(request, candidate), candidate.study
+
+    best = min(found, key=order)
+    if wrong := objections(request, best):
+        remedy = "name a study, or tune on a problem like this one"
+        raise InputError(
+            KEY, "auto", f"no study is near; {best.study}: {', '.join(wrong)}; {remedy}"
+        )
+    differing = differences(request, best)
+    others = f"the nearest of {len(found)}" if len(found) > 1 else "the only finished study"
+    verdict = f"its verdict: {best.verdict or 'none'}"
+    what = f"differs in {', '.join(differing)}" if differing else "the same problem"
+    return Choice(
+        study=best.study,
+        reason=f"{best.study}: {others}; {what}; {verdict}",
+        differences=differing,
+    )
+
+
+def objections(request: Described, candidate: Candidate) -> list[str]:
+    """Return why a candidate must not be chosen without being asked for; empty if it may."""
+    about, found = candidate.about, list[str]()
+    if (about.level == CLASS) != (request.level == CLASS):
+        found.append(f"forgets {_what(about)}, not {_what(request)}")
+    if about.model != request.model:
+        found.append(f"its model is {about.model}, not {request.model}")
+    if about.image_shape != request.image_shape:
+        shapes = ("×".join(map(str, each.image_shape)) for each in (about, request))
+        found.append("its images are {}, not {}".format(*shapes))
+    if about.classes != request.classes:
+        found.append(f"it has {about.classes} classes, not {request.classes}")
+    if _ratio(request, about) > FACTOR:
+        found.append(f"forgets {about.fraction:.2%} of the images, not {request.fraction:.2%}")
+    if candidate.verdict in (HARMFUL, NO_BETTER):
+        found.append(f"its verdict is: {candidate.verdict}")
+    if request.labels == "agnostic" and METHODS[candidate.method].needs_labels:
+        found.append(f"its method, {candidate.method}, needs labels")
+    return found
+
+
+def differences(request: Described, candidate: Candidate) -> list[str]:
+    """Return in what a candidate differs from a request without being far; empty if in nothing."""
+    about, found = candidate.about, list[str]()
+    if about.digest != request.digest:
+        found.append("other images")
+    if about.width != request.width:
+        found.append(f"width {about.width or 'default'}, not {request.width or 'default'}")
+    if about.labels != request.labels:
+        found.append(f"label-{about.labels}, not label-{request.labels}")
+    if about.changed != request.changed:
+        found.append("images to forget that were changed" if about.changed else "unchanged images")
+    if about.forget != request.forget or about.train != request.train:
+        found.append(
+            f"{about.forget} of {about.train} images forgotten, not {request.forget} of "
+            f"{request.train}"
+        )
+    return found
+
+
+def distance(request: Described, candidate: Candidate) -> float:
+    """Return how far a candidate is, at least 0; see `choose`."""
+    about = candidate.about
+    return (
+        math.log(_ratio(request, about)) / math.log(FACTOR)
+        + OTHER_DATA * (about.digest != request.digest)
+        + OTHER_WIDTH * (about.width != request.width)
+        + OTHER_LABELS * (about.labels != request.labels)
+        + OTHER_IMAGES * (about.changed != request.changed)
+        + NOT_EQUIVALENT * (candidate.verdict != EQUIVALENT)
+    )
+
+
+def candidates(home: Path) -> Iterator[Candidate]:
+    """Yield the finished studies of a home; those that cannot be read any more are left out."""
+    opened: dict[str, Dataset] = {}
+    for folder in begun_studies(home):
+        with suppress(OSError, ValueError, KeyError, TypeError, yaml.YAMLError, MixUnlearnError):
+            summary = json.loads(folder.summary.read_text())
+            if summary["best"]:
+                yield _candidate(folder, summary, home, opened)
+
+
+def _candidate(
+    folder: StudyFolder, summary: Mapping[str, Any], home: Path, opened: dict[str, Dataset]
+) -> Candidate:
+    experiment = read_experiment(folder.experiment, reading=True)
+    verdict = summary.get("verdict") or {}
+    return Candidate(
+        study=folder.path.name,
+        about=described(experiment, home, opened),
+        method=experiment.method,
+        verdict=str(verdict.get("state", "")),
+    )
+
+
+def described(experiment: Experiment, home: Path, opened: dict[str, Dataset]) -> Described:
+    """Return what an experiment is about.
+
+    Args:
+        experiment: of a study.
+        home: has the cache of images.
+        opened: the sources that were opened already, by their options; this one is added.
+
+    Raises:
+        InputError: its images or its task cannot be read.
+    """
+    data, task = experiment.data, experiment.task.model_dump(exclude_none=True)
+    key = json.dumps([data.source, data.options], sort_keys=True)
+    if key not in opened:
+        opened[key] = sources.open_dataset(data.source, data.options, home / "cache")
+    dataset = opened[key]
+    limit = data.limit.model_dump(exclude_none=True)
+    splits = make_splits(dataset, task, seed=data.seed, limit=limit)
+    return Described(
+        level=level(task),
+        forget=len(splits.forget_N),
+        train=len(splits.forget_N) + len(splits.retain_N),
+        model=experiment.model.name,
+        width=experiment.model.width,
+        digest=dataset.digest,
+        image_shape=tuple(dataset.images_NCHW.shape[1:]),
+        classes=len(dataset.classes),
+        labels=experiment.labels,
+        changed=splits.corrupted(dataset) is not dataset,
+    )
+
+
+def _ratio(first: Described, second: Described) -> float:
+    """Return how many times the larger forget fraction is the smaller one, at least 1."""
+    ratio = first.fraction / second.fraction
+    return max(ratio, 1 / ratio)
+
+
+def _what(about: Described) -> str:
+    return "whole classes" if about.level == CLASS else "single images"

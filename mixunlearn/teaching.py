@@ -1,0 +1,99 @@
+"""What the original teaches: its outputs and features on the forget and the retain set.
+
+Shape suffixes: N samples, C channels, K classes.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from mixunlearn.data.arrow import Dataset
+from mixunlearn.data.batches import Indices
+from mixunlearn.data.labelled import LabelledImages
+from mixunlearn.evaluation import Evaluator, evaluation_set
+from mixunlearn.inference import predict
+from mixunlearn.metrics.gap import ReferenceSet
+from mixunlearn.models import Pretrained, StagedModel
+from mixunlearn.problem import Architecture, Arrays, Problem, TaughtImages
+from mixunlearn.splits import Splits
+
+
+def teach(
+    original: StagedModel, dataset: Dataset, splits: Splits, stages: Sequence[str]
+) -> dict[str, npt.NDArray[Any]]:
+    """Return the original's outputs and features on both sets; they never change.
+
+    Args:
+        original: on the device to compute on.
+        dataset: the images.
+        splits: which of them are forgotten and retained.
+        stages: whose features are read.
+    """
+    device = next(original.parameters()).device
+    tensors = {}
+    for name, ids in (("forget", splits.forget_N), ("retain", splits.retain_N)):
+        images = torch.from_numpy(dataset.images_NCHW[ids]).to(device)
+        probs_NK, features = predict(original, images, stages)
+        tensors[f"{name}/probs"] = probs_NK
+        tensors |= {f"{name}/features/{stage}": found for stage, found in features.items()}
+    return {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
+
+
+def taught(
+    dataset: Dataset, splits: Splits, stages: Sequence[str], tensors: Arrays
+) -> tuple[TaughtImages, TaughtImages]:
+    """Return the forget and the retain set with what `teach` has found."""
+
+    def part(name: str, ids_N: Indices, known_N: Indices) -> TaughtImages:
+        return TaughtImages(
+            samples=LabelledImages(dataset=dataset, ids_N=ids_N),
+            known_N=np.isin(ids_N, known_N),
+            probs_NK=tensors[f"{name}/probs"],
+            features={stage: tensors[f"{name}/features/{stage}"] for stage in stages},
+        )
+
+    forget = part("forget", splits.forget_N, splits.forget_N)
+    return forget, part("retain", splits.retain_N, splits.known_N)
+
+
+def problem_without_references(
+    original: StagedModel,
+    architecture: Architecture,
+    dataset: Dataset,
+    splits: Splits,
+    *,
+    stages: Sequence[str],
+    with_labels: bool,
+    pretrained: Pretrained | None = None,
+) -> Problem:
+    """Return the unlearning problem of a model that nothing retrained is compared with.
+
+    Its trials can unlearn; they cannot be measured relative to references.
+
+    Args:
+        original: the trained model that must forget, on the device to compute on.
+        architecture: of the model.
+        dataset: the images it was trained on.
+        splits: which of them must be forgotten.
+        stages: the feature stages that the method reads.
+        with_labels: whether methods may see labels.
+        pretrained: weights that a model which is trained again starts from.
+    """
+    tensors = teach(original, dataset, splits, stages)
+    forget, retain = taught(dataset, splits, stages, tensors)
+    images = evaluation_set(dataset, splits, "val")
+    none = ReferenceSet(
+        evaluations=[], seconds=[], gap_metrics=images.gap_metrics, resolution={}, margins={}
+    )
+    return Problem(
+        architecture=architecture,
+        original={name: tensor.cpu().numpy() for name, tensor in original.state_dict().items()},
+        forget=forget,
+        retain=retain,
+        with_labels=with_labels,
+        evaluator=Evaluator(images=images, references=none),
+        pretrained=pretrained,
+    )

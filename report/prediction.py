@@ -1,0 +1,68 @@
+"""What proxies predict of the next request, as terminals and pages show it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mixunlearn.evidence.prediction import Prediction, predict_from
+from mixunlearn.wording import counted
+from report.notation import ABSENT, signed, three_digits
+from report.verdict import with_unit
+
+
+def prediction_of(summary: Mapping[str, Any]) -> Prediction | None:
+    """Return what the proxies of a study predict; `None` if there are none, or no margins.
+
+    Args:
+        summary: the study's.
+    """
+    proxies, verdict = summary.get("proxies"), summary.get("verdict") or {}
+    margins = {name: each["margin"] for name, each in (verdict.get("metrics") or {}).items()}
+    if not proxies or not margins:
+        return None
+    measured = {name: proxies["metrics"].get(name) or NOTHING for name in margins}
+    return predict_from({**proxies, "metrics": measured}, margins)
+
+
+NOTHING: Mapping[str, Any] = {"differences": [], "resolution": 0.0}  # all proxies diverged
+
+
+def prediction_line(summary: Mapping[str, Any]) -> str:
+    """Return the prediction in a sentence; empty if there is none.
+
+    Args:
+        summary: the study's.
+    """
+    found = prediction_of(summary)
+    if found is None:
+        return ""
+    proxies = summary["proxies"]
+    size = counted(proxies["images"], "image")
+    asked = f"a random one of the same kind and size ({proxies['kind']}, {size})"
+    return (
+        f"{asked}: {found.state} ({counted(found.proxies, 'proxy')}; {'; '.join(found.reasons)})."
+    )
+
+
+def predicted_rows(summary: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return one row of text for each metric of the prediction; none if there is none.
+
+    Args:
+        summary: the study's.
+    """
+    found = prediction_of(summary)
+    if found is None or not found.proxies:
+        return []
+    metrics = summary["proxies"]["metrics"]
+    return [
+        {
+            "metric": with_unit(each.metric),
+            "bias": signed(each.bias),
+            "interval": f"{signed(each.low)} to {signed(each.high)}"
+            if each.state != "unknown"
+            else ABSENT,
+            "margin": f"±{three_digits(each.margin)}",
+            "state": each.state,
+            "each": ", ".join(signed(value) for value in metrics[each.metric]["differences"]),
+        }
+        for each in found.metrics
+    ]
