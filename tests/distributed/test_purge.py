@@ -112,7 +112,8 @@ def test_what_is_kept_elsewhere_goes_as_well(begun: Begun, tmp_path: Path) -> No
 def test_a_purge_that_was_cut_off_is_finished_by_the_same_command(
     begun: Begun, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
-    plan, done, real = begun(), [], Removal.do
+    plan, real = begun(), Removal.do
+    done: list[Removal] = []
 
     def die(self: Removal) -> None:
         if len(done) == at:
