@@ -9,6 +9,7 @@ from distributed.cli.evidence import evidence
 from distributed.cli.machine import data, doctor, submit, ui
 from distributed.cli.nightly import nightly
 from distributed.cli.options import DONE, FAILED
+from distributed.cli.purge import purge
 from distributed.cli.record import record
 from distributed.cli.search import references, sweep
 from distributed.cli.studies import rerun, sync, write_export, write_report
@@ -27,6 +28,7 @@ COMMANDS: Mapping[str, Callable[..., None]] = {
     "report": write_report,
     "export": write_export,
     "record": record,
+    "purge": purge,
     "data": data,
     "doctor": doctor,
     "ui": ui,

@@ -33,7 +33,7 @@ from distributed.plan.requirements import (
     require_uncorrupted,
 )
 from distributed.runtime.text import require_whole
-from distributed.study.folder import STUDIES, begun_studies, study_folder
+from distributed.study.folder import STUDIES, StudyFolder, begun_studies, study_folder
 from mixunlearn.data import sources
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.names import known_names
@@ -103,6 +103,7 @@ def make_plan(
     require_objective(plan)
     require_margins(plan)
     require_proxies(plan)
+    _require_kept(plan.study_folder)
     record_address(experiment.storage.study, plan.folder)  # raises if SQLite is not safe there
     return plan
 
@@ -144,6 +145,18 @@ def _require_places(experiment: Experiment, home: Path) -> None:
     if experiment.storage.files:
         require_whole("storage.files", experiment.storage.files)
         Files.of(experiment.storage.files).require()
+
+
+def _require_kept(folder: StudyFolder) -> None:
+    """Check that a study was not purged.
+
+    Raises:
+        InputError: it was: without its images and its list of them, nothing can go on.
+    """
+    if folder.purged.is_file():
+        what = f"was purged: only its results are left, in {folder.path}"
+        remedy = f"move that folder away to search anew; `mixunlearn purge {folder.path.name}` ends"
+        raise InputError("STUDY", folder.path.name, f"{what}; {remedy} a purge that was cut off")
 
 
 def _numbered(experiment: Experiment, task: Task) -> Experiment:
@@ -246,6 +259,8 @@ def find_study(
         InputError: there is no study of this name, or its data or settings have changed.
     """
     experiment = find_experiment(study, settings, home, reading=reading)
+    # First: its list of images is gone, so that its data can no longer be split.
+    _require_kept(study_folder(home, study))
     # Not local: a study can be read on a machine that could not run its trials.
     command = f"mixunlearn sync {study}"
     plan = make_plan(experiment, home, command=command, local=False, tracks=tracks, reading=reading)

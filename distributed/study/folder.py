@@ -34,6 +34,11 @@ class StudyFolder:
         return self.path / "published" / "experiment.yaml"
 
     @property
+    def purged(self) -> Path:
+        """The note of `purge`: the study has no images, ids or originals any more."""
+        return self.path / "purged.json"
+
+    @property
     def environment(self) -> Path:
         """The package versions and the machine with which trials ran."""
         return self.path / "environment.json"

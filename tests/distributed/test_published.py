@@ -191,3 +191,28 @@ def test_a_run_in_mlflow_is_repeated_with_the_list_of_the_home(
         if (place.home / "studies" / moved.name).exists():
             shutil.rmtree(place.home / "studies" / moved.name)
         shutil.move(moved, place.home / "studies" / place.said.result["study"])
+
+
+def test_after_a_purge_nothing_in_the_home_knows_the_images(place: Place, command: Command) -> None:
+    study = place.folder.name
+    planned = command("purge", study, "--dry-run")
+    assert planned.code == 0, planned.err
+    assert leaks(place.folder / "experiment.yaml")
+    run = command("purge", study, "--json")
+    assert run.code == 0, run.err
+    assert run.result["removed"]["originals"] == 1
+    assert leaks(place.home) == {}
+    roles = [json.loads(path.read_text())["payload"]["role"] for path in records(place, "models")]
+    assert roles == ["reference"] * 3
+    assert records(place, "unlearned")
+    assert all((place.folder / name).is_file() for name in ("report.html", "summary.json"))
+    for words in (("report", study), ("sweep", str(place.home.parent / "request.yaml"))):
+        refused = command(*words)
+        assert refused.code == 2
+        assert f"STUDY = '{study}': was purged: only its results are left" in refused.err
+        assert len(refused.err.splitlines()) == 1
+    assert command("purge", study).code == 0
+
+
+def records(place: Place, kind: str) -> list[Path]:
+    return sorted((place.home / "store" / kind).glob("*/record.json"))
