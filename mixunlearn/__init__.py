@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mixunlearn.store import Store
     from mixunlearn.training import Recipe
     from mixunlearn.trial import Trial
+    from mixunlearn.unlearning import unlearn
 
 _PLACES = {
     # Data, and which part of it must be forgotten.
@@ -42,6 +43,8 @@ _PLACES = {
     "Recipe": "mixunlearn.training",
     "Store": "mixunlearn.store",
     "ReferenceStore": "mixunlearn.references",
+    # A trained model of the user, in one call.
+    "unlearn": "mixunlearn.unlearning",
     # Unlearning, and what is needed to write a method.
     "METHODS": "mixunlearn.methods",
     "Problem": "mixunlearn.problem",
@@ -92,6 +95,7 @@ __all__ = [
     "open_dataset",
     "sharpen",
     "sim_loss",
+    "unlearn",
 ]
 
 if not TYPE_CHECKING:  # a type checker must see only the names above

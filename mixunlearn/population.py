@@ -130,7 +130,7 @@ def _is_usual(layer: nn.Module) -> bool:
 
 def _kind(training: Training) -> Hashable:
     """Return what trainings that are computed together have in common, or `None`."""
-    if not trains_together(training.model):
+    if type(training) is not Training or not trains_together(training.model):
         return None
     # The text of a model of known layers says all about it except for its weights.
     samples, text = training.samples.images_NCHW, repr(training.model)

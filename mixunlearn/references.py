@@ -22,6 +22,7 @@ from mixunlearn.metrics.table import margins
 from mixunlearn.models import Pretrained, StagedModel
 from mixunlearn.models.finite import require_finite
 from mixunlearn.models.own import OwnModel
+from mixunlearn.own_recipe import OwnRecipe, OwnTraining
 from mixunlearn.population import most_together
 from mixunlearn.problem import Architecture, Arrays, Problem
 from mixunlearn.signature import seed_for
@@ -61,7 +62,7 @@ class ReferenceStore:
         dataset: the data they are trained on; see `Splits.corrupted`.
         splits: which part of the data.
         architecture: of all models.
-        recipe: how all models are trained.
+        recipe: how all models are trained; the user's own model is not.
         references: number of references, at least 1.
         originals: number of originals; 0 if models are only compared with the references.
         stages: the feature stages that a generator may read from the original.
@@ -78,7 +79,7 @@ class ReferenceStore:
     dataset: Dataset
     splits: Splits
     architecture: Architecture
-    recipe: Recipe
+    recipe: Recipe | OwnRecipe
     references: int
     originals: int = 1
     stages: Sequence[str] = ()
@@ -151,6 +152,8 @@ class ReferenceStore:
 
     def most_together(self, device: torch.device) -> int:
         """Return how many members of one role are trained together at most; 1: each alone."""
+        if isinstance(self.recipe, OwnRecipe):
+            return 1
         model, shape = self.architecture.build(0), self.architecture.image_shape
         return most_together(model, shape, self.recipe.batch, device)
 
@@ -191,6 +194,9 @@ class ReferenceStore:
 
     def diverged(self, member: Member, what: object) -> InputError:
         """Return the error that names the member and the setting by which it became useless."""
+        if isinstance(self.recipe, OwnRecipe):
+            remedy = f"{member.role} {member.seed} diverged ({what}); correct the function"
+            return InputError("references.recipe", self.recipe.function, remedy)
         remedy = f"{member.role} {member.seed} diverged ({what}); lower it"
         return InputError("references.lr", self.recipe.lr, remedy)
 
@@ -315,6 +321,8 @@ class ReferenceStore:
         seed = seed_for(member.role, member.seed)
         device = samples.images_NCHW.device
         model = self.architecture.initial(seed, self.pretrained).to(device)
+        if isinstance(self.recipe, OwnRecipe):
+            return OwnTraining(model, samples, self.recipe, seed)
         return Training(model, samples, self.recipe, seed)
 
     def _train(self, member: Member, device: torch.device, progress: Progress | None) -> None:

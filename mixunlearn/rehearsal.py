@@ -19,6 +19,8 @@ from mixunlearn.inference import predict
 from mixunlearn.methods import METHODS
 from mixunlearn.methods.base import Context, Method
 from mixunlearn.models import StagedModel
+from mixunlearn.models.finite import require_finite
+from mixunlearn.own_recipe import OwnRecipe, OwnTraining
 from mixunlearn.problem import Architecture
 from mixunlearn.training import Recipe, Training
 
@@ -39,6 +41,7 @@ class Rehearsal:
         with_labels: whether the method may see labels.
         forgotten: the classes that are forgotten completely.
         forgets: number of images to forget, at least 1.
+        recipe: the user's own training of originals and references, if there is one.
     """
 
     architecture: Architecture
@@ -48,6 +51,7 @@ class Rehearsal:
     with_labels: bool
     forgotten: Sequence[int]
     forgets: int
+    recipe: OwnRecipe | None = None
 
     def run(self) -> list[str]:
         """Train the model for a step, then unlearn for an epoch; return warnings about the model.
@@ -58,6 +62,8 @@ class Rehearsal:
         model = self.architecture.build(0)
         warnings = self.train(model)
         self.unlearn(model)
+        if self.recipe is not None:
+            self.train_as_user(self.recipe)
         return warnings
 
     def train(self, model: StagedModel) -> list[str]:
@@ -77,6 +83,17 @@ class Rehearsal:
             Training(model, samples, Recipe(epochs=1, batch=MORE), seed=0).epoch()
             predict(model, samples.images_NCHW)
         return [f"model.name = {name!r}: {doubt}" for doubt in found]
+
+    def train_as_user(self, recipe: OwnRecipe) -> None:
+        """Train a fresh model by the user's own function, and evaluate it.
+
+        Raises:
+            InputError: this does not work.
+        """
+        model = self.architecture.build(0)
+        with _refused("references.recipe", recipe.function, "does not train this model"):
+            OwnTraining(model, self._samples(range(MORE)), recipe, seed=0).epoch()
+            require_finite(model)
 
     def unlearn(self, model: StagedModel) -> Method:
         """Unlearn for an epoch and evaluate the result; return the method.
@@ -145,8 +162,8 @@ def doubts(model: StagedModel, images: torch.Tensor) -> list[str]:
         model.train(training)
         if _draws(model, images):
             found.append(
-                f"gives other outputs for the same images in {mode} mode, so trials and `rerun` "
-                "give other numbers each time; leave out its random numbers (F.dropout)"
+                f"gives other outputs for the same images in {mode} mode, so numbers cannot be "
+                "repeated; leave out its random numbers (F.dropout)"
             )
     outputs_BK = model(images)
     sums_B = outputs_BK.sum(dim=1)

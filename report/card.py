@@ -1,18 +1,21 @@
 """The card of an unlearned model: what it forgot, how near it is to retraining, its limits."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mixunlearn.wording import counted
 from report.notation import (
     ABSENT,
     difference,
+    markdown_table,
     markdown_text,
     mean_and_sd,
     score,
     three_digits,
     unit,
 )
+from report.own import CAPTION, HEADING
+from report.own import rows as own_rows
 from report.report_data import ReportData, rerun_command
 from report.verdict import BESIDE, has_scores, headline
 
@@ -56,9 +59,10 @@ def model_card(report_data: ReportData) -> str:
     sections = {
         f"{markdown_text(name)}, trial {trial}: an unlearned classifier": _opening(report_data),
         "How near it is to retraining": _nearness(report_data, best),
+        "How near the recipe comes to your own model": _own(report_data.summary),
         "Limits": _list([*LIMITS, *map(markdown_text, report_data.warnings)]),
-        "What was forgotten, and how": _table(("", ""), _provenance(report_data, best)),
-        "Hyperparameters": _table(("name", "value"), _parameters(best)),
+        "What was forgotten, and how": markdown_table(("", ""), _provenance(report_data, best)),
+        "Hyperparameters": markdown_table(("name", "value"), _parameters(best)),
         "Use": USE.format(name=name),
         "Reproduce": f"```\n{rerun_command(report_data, trial)}\n```",
         "Sources": _list([markdown_text(text) for text in report_data.citations if text]),
@@ -89,11 +93,16 @@ def _parameters(best: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _nearness(report_data: ReportData, best: Mapping[str, Any]) -> str:
     summary = report_data.summary
     heading = ("on test", "unit", "this model", "gap", "z", "fresh seeds", "references", "original")
-    table = _table(heading, [_metric(name, summary, best) for name in _metrics(summary)])
+    table = markdown_table(heading, [_metric(name, summary, best) for name in _metrics(summary)])
     return (
         "On `test`, which the search did not use. The gap is the distance to the references' "
         "mean; z is the signed distance in their sd; a distribution is mean ± sd (n).\n\n" + table
     )
+
+
+def _own(summary: Mapping[str, Any]) -> str:
+    found = list(own_rows(summary))
+    return f"{CAPTION}\n\n{markdown_table(HEADING, found)}" if found else ""
 
 
 def _metrics(summary: Mapping[str, Any]) -> list[str]:
@@ -111,11 +120,6 @@ def _metric(name: str, summary: Mapping[str, Any], best: Mapping[str, Any]) -> t
         mean_and_sd(summary["references"].get(name)),
         three_digits(summary["original"].get(name)),
     )
-
-
-def _table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [heading, ["---"] * len(heading), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _list(items: Sequence[str]) -> str:

@@ -167,6 +167,7 @@ def warnings(evidence: Plain) -> list[str]:
     looked = f"This protocol has looked at test {looks:.0f} times, with other models or "
     looked += "configurations: each look is another chance of a good result by luck."
     return [
+        *(str(caution) for caution in evidence.get("cautions") or ()),
         *([looked] if looks > 1 else []),
         *(f"Left out: {reason}." for reason in evidence.get("left_out") or ()),
         *(

@@ -1,7 +1,7 @@
 """How metrics are written for people: units, digits and signs, the same in tables and plots."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from mixunlearn.metrics.table import metric_named
 from mixunlearn.plain import finite
@@ -34,6 +34,12 @@ def markdown_text(text: str) -> str:
     # Some programs make a link of any address, without marks around it.
     line = line.replace("://", "&#58;//").replace("@", "&#64;")
     return re.sub(r"(?i)\b(www)\.", r"\1&#46;", line)
+
+
+def markdown_table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table in Markdown; the cells are Markdown already."""
+    lines = [heading, ["---"] * len(heading), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def unit(metric: str) -> str:

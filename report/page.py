@@ -29,6 +29,8 @@ from mixunlearn.plain import finite
 from mixunlearn.wording import counted
 from report.interactive import DARK, LIGHT, Panel, figures
 from report.notation import ABSENT, mean_and_sd, three_digits, unit
+from report.own import CAPTION, HEADING
+from report.own import rows as own_rows
 from report.plots.drawing import DPI
 from report.plots.generator import generator_figure
 from report.prediction import predicted_rows, prediction_line
@@ -168,9 +170,13 @@ def _study(report_data: ReportData, anchor: str) -> dict[str, Any]:
         "samples": _samples(summary),
         "prediction": prediction_line(summary),
         "predicted": predicted_rows(summary),
+        "own": list(own_rows(summary)),
+        "own_heading": HEADING,
+        "own_caption": CAPTION,
         "panels": _panels(report_data, anchor),
         "picture": report_data.mixtures and _picture(report_data.mixtures),
         "picture_words": report_data.mixtures and _picture_words(report_data.mixtures),
+        "images_command": f"mixunlearn report {report_data.study}{report_data.home} --show-images",
         "objective": report_data.objective,
         "rows": _packed(json.dumps(_table(report_data, columns), separators=(",", ":"))),
         "hidden_columns": any(

@@ -21,7 +21,9 @@ from report.notation import (
     two_digits,
     unit,
 )
-from report.verdict import BESIDE, has_scores, headline
+from report.own import CAPTION, HEADING
+from report.own import rows as own_rows
+from report.verdict import BESIDE, has_scores, headline, original_detail
 
 Summary = Mapping[str, Any]
 Layout = Sequence[Sequence[int]]
@@ -81,7 +83,21 @@ def summary_table(summary: Summary) -> Group:
         Text(LEGEND, style="dim"),
         *_parameters({row.name[1]: row.params for row in rows if row.params}),
         Text(f"\n{_fresh_seeds(summary)}", style="bold"),
+        *_own(summary),
     )
+
+
+def _own(summary: Summary) -> Iterator[Text | Table]:
+    """Yield how near the recipe comes to the user's own model, if that is the original."""
+    if not summary.get("own"):
+        return
+    yield Text(f"\n{CAPTION}", style="dim")
+    table = _table()
+    for heading in HEADING:
+        table.add_column(heading)
+    for row in own_rows(summary):
+        table.add_row(*row)
+    yield table
 
 
 def _study(summary: Summary) -> str:
@@ -92,7 +108,9 @@ def _study(summary: Summary) -> str:
 
 
 def _rows(summary: Summary) -> Iterator[TableRow]:
-    yield TableRow(name=("original", "untouched"), values=summary.get("original") or {})
+    yield TableRow(
+        name=("original", original_detail(summary)), values=summary.get("original") or {}
+    )
     default = summary.get("default") or {}
     yield TableRow(
         name=("default", f"trial {default.get('trial', 0)}"),

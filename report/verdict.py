@@ -66,7 +66,11 @@ def configurations(summary: Mapping[str, Any]) -> list[TestedModel]:
     spread = summary.get("spread") or {}
     found = [
         TestedModel(name="references", detail="retrained", values=references),
-        TestedModel(name="original", detail="untouched", values=summary.get("original") or {}),
+        TestedModel(
+            name="original",
+            detail=original_detail(summary),
+            values=summary.get("original") or {},
+        ),
     ]
     if default:
         trial = f"trial {default.get('trial', 0)}"
@@ -80,6 +84,11 @@ def configurations(summary: Mapping[str, Any]) -> list[TestedModel]:
         found.append(TestedModel(name="fresh seeds", detail=detail, values=spread))
     scored = has_scores(summary)
     return [replace(each, scored=scored) for each in found]
+
+
+def original_detail(summary: Mapping[str, Any]) -> str:
+    """Return which original a search has worked with, in words."""
+    return "your own model" if summary.get("own") else "untouched"
 
 
 def has_scores(summary: Mapping[str, Any]) -> bool:
@@ -110,7 +119,8 @@ def headline(summary: Mapping[str, Any]) -> str:
     trials = sum((summary.get("trials") or {}).values())
     trial = f"Trial {summary['best'][0]['trial']} of {trials}"
     reasons = (f"{reason[:1].upper()}{reason[1:]}." for reason in verdict["reasons"])
-    return " ".join((f"{trial} is {verdict['state']}.", *reasons, *_looks(verdict)))
+    doubts = (f"Warning: {caution}" for caution in summary.get("cautions") or ())
+    return " ".join((f"{trial} is {verdict['state']}.", *doubts, *reasons, *_looks(verdict)))
 
 
 def _looks(verdict: Mapping[str, Any]) -> Sequence[str]:

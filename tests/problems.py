@@ -40,6 +40,12 @@ def make_reference_store(
     return filled
 
 
+def recipe_of(references: ReferenceStore) -> Recipe:
+    """The recipe of a store whose models are not trained by a user's own function."""
+    assert isinstance(references.recipe, Recipe)
+    return references.recipe
+
+
 @pytest.fixture(scope="session")
 def references(tmp_path_factory: pytest.TempPathFactory) -> ReferenceStore:
     return make_reference_store(tmp_path_factory.mktemp("references"))

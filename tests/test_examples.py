@@ -13,6 +13,8 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 LONGEST = 40  # lines
 PRINTED = {
     "compare_methods": r"(\w+ +\d+\.\d\d ± \d+\.\d\d pp \(n = 3\)\n){3}",
+    "forget_37_images": r"Unlearned\(Net: neggrad, 3 epochs, .*\)\n +before .*difference\n"
+    r"(accuracy .*\n){3}success .*\nunverified: 1 retrained model .*\n",
     "own_method": r"Balanced fulfils the contract of all methods\n",
     "unlearn_a_class": r"4 models trained\n(epoch \d: \d.* from retraining\n){3}",
 }
@@ -45,6 +47,16 @@ def test_an_example_trains_nothing_twice(tmp_path: Path) -> None:
     script = ROOT / "examples" / "unlearn_a_class.py"
     first, second = run(script, tmp_path), run(script, tmp_path)
     assert second == first.replace("4 models trained", "0 models trained")
+
+
+def test_the_code_of_the_page_on_python_runs(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "python.md").read_text()
+    script = tmp_path / "page.py"
+    script.write_text("".join(re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)))
+    printed = run(script, tmp_path)
+    assert printed.startswith("Unlearned(Sequential: salun, 6 epochs, ")
+    assert re.search(r"^(different|undecided)( \S+){3}$", printed, re.M)
+    assert (tmp_path / "unlearned.pt").exists()
 
 
 def test_the_readme_s_code_runs(tmp_path: Path) -> None:

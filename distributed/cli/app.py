@@ -12,9 +12,11 @@ from distributed.cli.options import DONE, FAILED
 from distributed.cli.record import record
 from distributed.cli.search import references, sweep
 from distributed.cli.studies import rerun, sync, write_export, write_report
+from distributed.cli.unlearn import unlearn
 from distributed.runtime.terminal import show_any_text
 
 COMMANDS: Mapping[str, Callable[..., None]] = {
+    "unlearn": unlearn,
     "sweep": sweep,
     "references": references,
     "compare": compare,

@@ -92,9 +92,17 @@ def _again(target: str, profile: str, settings: Sequence[str], home: Path | None
     Without the settings, a file would make another study.
     """
     words = ["mixunlearn", "evidence", target, "--profile", profile]
-    words += [word for setting in settings for word in ("--set", setting)]
+    words += [word for setting in settings for word in ("--set", _unlisted(setting))]
     words += ["--home", str(home)] if home else []
     return redact(shlex.join(words))
+
+
+def _unlisted(setting: str) -> str:
+    """Return a setting without images that are to be forgotten: the user has the list."""
+    key, _, value = setting.partition("=")
+    if key.strip() == "task" and "ids" in value:
+        return "task={kind: ids, ids: FILE}"
+    return "task.ids=FILE" if key.strip() == "task.ids" else setting
 
 
 def _planned(lines: Mapping[str, list[str]]) -> Outcome:

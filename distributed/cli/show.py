@@ -21,27 +21,39 @@ def console() -> Console:
 
 def announcement(plan: "Plan") -> list[str]:
     """Return what the command is going to do, one line for each part."""
+    from distributed.plan.cautions import cautions
+
     experiment, splits, references = plan.experiment, plan.splits, plan.references
     shape = "×".join(map(str, plan.dataset.images_NCHW.shape[1:]))
     sizes = {
         part: len(getattr(splits, f"{part}_N")) for part in ("forget", "retain", "val", "test")
     }
     parts = ", ".join(f"{size} {part}" for part, size in sizes.items())
-    missing = len(references.missing())
+    # The user's own model needs no training, and so is never counted.
+    trained = sum(not references.is_own(each) for each in references.members)
+    missing = sum(not references.is_own(each) for each in references.missing())
     search = experiment.search
     return [
         f"study       {plan.study} in {plan.folder}",
         f"data        {experiment.data.source}, images of {shape}, {len(plan.dataset.classes)} "
         f"classes: {parts}",
         f"forget      {plan.forget_set}",
-        f"models      {counted(plan.originals, 'original')} and "
+        f"models      {counted(plan.originals, 'original')}{_own(plan)} and "
         f"{counted(references.references, 'reference')} of "
         f"{experiment.model.name}: "
-        f"{missing} to train, {len(references.members) - missing} cached",
+        f"{missing} to train, {trained - missing} cached",
+        *(f"warning     {caution}" for caution in cautions(plan)),
         f"trials      {plan.trials} of {experiment.method} (label-{experiment.labels}), at "
         f"most {counted(search.epochs, 'epoch')}, {search.sampler} + {search.scheduler}, "
         f"minimising {search.objective} on val; {plan.workers}{_repeated(plan)}",
     ]
+
+
+def _own(plan: "Plan") -> str:
+    """Return which original is the user's own model, if one is."""
+    if plan.own is None:
+        return ""
+    return f" (the first is your own model, {plan.own.source}, {plan.own.digest[:12]})"
 
 
 def _repeated(plan: "Plan") -> str:
@@ -73,7 +85,7 @@ def _disk(plan: "Plan") -> dict[str, int]:
 
 def print_plan(plan: "Plan") -> Outcome:
     """Print the plan and the resolved experiment."""
-    from distributed.plan.plan import resolved
+    from distributed.plan.plan import as_yaml
     from distributed.plan.proxies import announcement as of_proxies
     from distributed.plan.proxies import to_retrain
 
@@ -83,15 +95,19 @@ def print_plan(plan: "Plan") -> Outcome:
     for line in (*announcement(plan), *of_proxies(plan), *others(plan)):
         console().print(line, soft_wrap=True)
     console().print(f"disk        at most {total:.0f} MiB: {parts}", soft_wrap=True)
-    console().print(f"\n{resolved(plan.experiment)}", soft_wrap=True)
-    missing = [f"{member.role} {member.seed}" for member in plan.references.missing()]
+    console().print(f"\n{as_yaml(plan.published)}", soft_wrap=True)
+    missing = [
+        f"{member.role} {member.seed}"
+        for member in plan.references.missing()
+        if not plan.references.is_own(member)
+    ]
     result = {
         "study": plan.study,
         "folder": str(plan.folder),
         "models_to_train": missing,
         "proxies_to_train": to_retrain(plan),
         "disk_bytes": disk,
-        "experiment": plan.experiment.model_dump(),
+        "experiment": plan.published,
         "default": plan.default,
     }
     return Outcome(result=result)

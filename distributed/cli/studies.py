@@ -131,6 +131,12 @@ def write_report(
         Path | None,
         typer.Option(help="The file [report.html in the study's folder; for several, in HOME]."),
     ] = None,
+    show_images: Annotated[
+        bool,
+        typer.Option(
+            "--show-images", help="Show images, also some to be forgotten [in report-images.html]."
+        ),
+    ] = False,
     settings: Settings = None,
     home: Home = None,
     address: Unused = None,
@@ -142,15 +148,17 @@ def write_report(
     def command() -> Outcome:
         from distributed.plan.make import find_study
         from distributed.search.sweep import report_data_of
-        from distributed.study.folder import REPORT
+        from distributed.study.folder import REPORT, REPORT_WITH_IMAGES
         from report.page import write_page
 
         names = list(dict.fromkeys(studies))  # each once, in the given order
         where = home_folder(home)
         plans = [find_study(name, settings or [], where, reading=True) for name in names]
-        path = output or (plans[0].folder if len(plans) == 1 else where) / REPORT
+        # Another file: a study's report.html is sent to MLflow.
+        usual = REPORT_WITH_IMAGES if show_images else REPORT
+        path = output or (plans[0].folder if len(plans) == 1 else where) / usual
         file = _file(path)
-        found = [report_data_of(plan) for plan in plans]
+        found = [report_data_of(plan, show_images=show_images) for plan in plans]
         with _writing(path):
             write_page(found, file)
         console().print(str(path), soft_wrap=True)

@@ -3,11 +3,12 @@
 import os
 from collections.abc import Iterable
 
-from distributed.config.experiment import Experiment, Model
+from distributed.config.experiment import Experiment, Model, References
 from distributed.runtime.text import redact_address
 from mixunlearn.data import SOURCES
 from mixunlearn.data.names import known_names
 from mixunlearn.errors import InputError
+from mixunlearn.lazy import load
 from mixunlearn.methods import METHODS
 from mixunlearn.models import MODELS
 from mixunlearn.models.factories import PUBLISHED, TORCHVISION, find_factory
@@ -77,6 +78,22 @@ def check_model(model: Model) -> None:
         if getattr(model, name) == PUBLISHED:
             remedy = f"only {TORCHVISION}NAME has published weights; use such a model, or a file"
             raise InputError(f"model.{name}", PUBLISHED, remedy)
+
+
+def check_recipe(references: References) -> None:
+    """Check that the user's own training exists, and that no other key of a recipe is set.
+
+    Raises:
+        InputError: it cannot be imported, or another key would have no effect.
+    """
+    if references.recipe is None:
+        return
+    for name in ("epochs", "lr", "batch", "weight_decay"):
+        value = getattr(references, name)
+        if value != References.model_fields[name].default:
+            remedy = f"has no effect beside references.recipe = {references.recipe!r}; leave it out"
+            raise InputError(f"references.{name}", value, remedy)
+    load("mixunlearn.own_recipe:find_train")(references.recipe)
 
 
 def check_method(experiment: Experiment) -> None:

@@ -24,9 +24,13 @@ from distributed.runtime.text import redact_address, without_account
 from mixunlearn.data import LARGEST_SIZE
 from mixunlearn.signature import signature
 from mixunlearn.tasks import TASKS
+from mixunlearn.wording import counted
 
 SQUARE = "memory and time grow with its square"
 MODELS = "each one is a model to train and to keep"
+
+# Keys of `references` that say how many models there are, not how they are trained.
+COUNTS = {"originals", "seeds", "proxies"}
 
 Size: TypeAlias = Annotated[int, Field(ge=1), up_to(LARGEST_SIZE, SQUARE)]
 Width: TypeAlias = Annotated[int, Field(ge=1), up_to(1024, SQUARE)]
@@ -74,6 +78,15 @@ class Model(Section):
     weights: str | None = None
     original: str | None = None
 
+    def with_digests(self, digests: Mapping[str, str | None]) -> dict[str, Any]:
+        """Return the section as plain data in which digests replace what they are of.
+
+        So a file that was moved is the same, and an edited one is not. What has no digest is left
+        out, as it was by older versions, whose studies are found so.
+        """
+        kept = {name: value for name, value in self.model_dump().items() if name not in digests}
+        return kept | {name: digest for name, digest in digests.items() if digest is not None}
+
     @field_validator("original")
     @classmethod
     def _saved(cls, address: str | None) -> str | None:
@@ -87,6 +100,7 @@ class Model(Section):
 class References(Section):
     """How originals and references are trained, and how many there are.
 
+    `recipe` is the user's own training, `package.module:function`, in place of the other keys.
     `originals` null: as many as references, but only one if more than 10,000 images are trained on.
     `proxies`: random forget sets like the one of the task, each with one more model to train, from
     which the bias of the next request is predicted.
@@ -99,6 +113,15 @@ class References(Section):
     lr: Positive = 1e-3
     batch: Batch = 32
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    recipe: str | None = None
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """Return the keys that say how models are trained, as plain data.
+
+        Older versions lack `recipe`: without one it is left out, so that old results are found.
+        """
+        return self.model_dump(exclude=COUNTS if self.recipe else {*COUNTS, "recipe"})
 
 
 class Search(Section):
@@ -163,6 +186,9 @@ class Storage(Section):
         return None if address is None else redact_address(address)
 
 
+UNLISTED = "not published"  # end of what stands for a list of images where others may read it
+
+
 class Experiment(Section):
     """An experiment: what to forget, how to search, with which resources, where to keep results.
 
@@ -183,6 +209,24 @@ class Experiment(Section):
     tracking: Tracking = Tracking()
     storage: Storage = Storage()
 
+    @property
+    def row_lists(self) -> tuple[str, ...]:
+        """Return the keys of the task that list images, or name a file that does."""
+        keys = TASKS[self.task.kind].schema().items()
+        return tuple(name for name, key in keys if key.lists_rows)
+
+    def published(self, images: int) -> dict[str, Any]:
+        """Return the experiment as plain data that others may read: it counts images to forget.
+
+        Args:
+            images: number of images to be forgotten.
+        """
+        content = self.model_dump()
+        for name in self.row_lists:
+            # Also the name of a file: it may be that of a person.
+            content["task"][name] = f"{counted(images, 'image')}, {UNLISTED}"
+        return content
+
     def signature(
         self,
         digest: str,
@@ -190,6 +234,7 @@ class Experiment(Section):
         weights: str | None = None,
         margins: Mapping[str, float] | None = None,
         own: str | None = None,
+        recipe: str | None = None,
     ) -> str:
         """Return eight hex digits for all that can change a study's numbers.
 
@@ -204,24 +249,20 @@ class Experiment(Section):
             margins: those of the verdict that differ from the defaults, by metric; they replace
                 what was declared.
             own: digest of the user's own model; it replaces its file.
+            recipe: digest of the module of the user's own training.
         """
         content = self.model_dump(exclude={"name", "tracking", "resources", "storage"})
         content["data"] |= {"train": None, "test": None, "digest": digest}
         for key in ("root", "size", "download"):  # the digest covers their effect
             del content["data"][key]
-        for name, written in TASKS[self.task.kind].schema().items():
-            if written.lists_rows:
-                content["task"][name] = list(ids)
-        # By content: a file that was moved is the same start, an edited one is not.
-        content["model"]["weights"] = weights
-        content["model"]["original"] = own
-        # Older versions lack these and `start`: leave them out, so that old studies are found.
-        for name in ("weights", "original"):
-            if content["model"][name] is None:
-                del content["model"][name]
+        for name in self.row_lists:
+            content["task"][name] = list(ids)
+        content["model"] = self.model.with_digests({"weights": weights, "original": own})
+        content["references"] = {"seeds": self.references.seeds, **self.references.training}
+        if recipe:
+            content["references"]["digest"] = recipe
         # Asking for more trials, originals or proxies continues the same study.
         del content["search"]["trials"]
-        del content["references"]["originals"], content["references"]["proxies"]
         if not self.search.start:
             del content["search"]["start"]
         # Other margins are another study: nobody can choose them after the result. Older versions

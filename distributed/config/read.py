@@ -16,6 +16,7 @@ from distributed.config.checks import (
     check_method,
     check_model,
     check_names,
+    check_recipe,
     check_record,
     check_storage,
     check_tracking,
@@ -67,6 +68,7 @@ def make_experiment(content: dict[str, Any], *, reading: bool = False) -> Experi
     check_names(experiment)
     if not reading:
         check_model(experiment.model)
+        check_recipe(experiment.references)
     check_method(experiment)
     check_gpu(experiment.resources.gpu)
     if experiment.tracking.uri is not None:

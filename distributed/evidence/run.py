@@ -15,6 +15,7 @@ from distributed.evidence.contenders import Contender
 from distributed.evidence.forget_sets import ForgetSet
 from distributed.evidence.protocol import Protocol
 from distributed.evidence.results import Measured, margins, methods, results
+from distributed.plan.cautions import cautions
 from distributed.plan.plan import Plan
 from distributed.runtime.text import one_line
 from distributed.search.examination import Examinations, Subject
@@ -122,6 +123,7 @@ def _leaderboard(protocol: Protocol, measured: Sequence[Measured]) -> dict[str, 
         "references": profile.references,
         "looks": _looks(protocol),
         "left_out": list(protocol.left_out),
+        "cautions": cautions(protocol.forget_sets[0].plan(plan, profile)),
         "forget_sets": [
             {
                 "name": each.name,

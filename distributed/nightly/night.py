@@ -103,14 +103,13 @@ class ExperimentNight:
             champion = self._champion(plan, last)
             self.found = replace(self.found, champion=champion)
         # A total, not an increment: a resumed night runs only the trials that are missing.
+        references = self.experiment.references
         plan = self._plan(self._counts.before + self.context.nightly.budget.trials)
         self.found = replace(
             self.found,
             study=plan.study,
             data=plan.dataset.digest,
-            recipe=signature(
-                self.experiment.references.model_dump(exclude={"originals", "proxies"})
-            ),
+            recipe=signature({"seeds": references.seeds, **references.training}),
             draw=self.context.nightly.draw(self.context.night),
         )
         self.keep(self.found)

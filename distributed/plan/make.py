@@ -13,11 +13,10 @@ from distributed.config.experiment import Experiment
 from distributed.config.read import read_experiment
 from distributed.plan.location import record_address
 from distributed.plan.model import (
+    Brought,
     Stages,
     architecture,
     make_space,
-    read_own,
-    read_pretrained,
     readable_stages,
 )
 from distributed.plan.plan import Plan, flat, study_name
@@ -40,8 +39,6 @@ from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.names import known_names
 from mixunlearn.errors import InputError
 from mixunlearn.files import Files
-from mixunlearn.models import Pretrained
-from mixunlearn.models.own import OwnModel
 from mixunlearn.splits import Splits, make_splits
 from mixunlearn.tasks import Task
 
@@ -98,8 +95,7 @@ def make_plan(
         space=space,
         model_stages=model.stages,
         stages=readable_stages(space, experiment.model.name),
-        pretrained=model.pretrained,
-        own=model.own,
+        **vars(model.brought),
         command=command,
         local=local,
     )
@@ -114,8 +110,7 @@ def make_plan(
 @dataclass(frozen=True, kw_only=True)
 class _Model:
     stages: Stages
-    pretrained: Pretrained | None
-    own: OwnModel | None
+    brought: Brought
 
 
 def _model(
@@ -127,21 +122,20 @@ def _model(
         InputError: the model cannot be trained, the method does not work with it, or weights do
             not fit it.
     """
-    pretrained, own = read_pretrained(experiment), read_own(experiment)
-    shape = architecture(experiment, dataset, pretrained)
+    brought = Brought.read(experiment)
+    shape = architecture(experiment, dataset, brought.pretrained)
     sketch = Sketch.of(experiment, dataset, splits)
     if reading or not sketch.ours:
-        name = study_name(experiment, dataset, splits, pretrained=pretrained, own=own)
-        begun = study_folder(home, name)
+        begun = study_folder(home, study_name(experiment, dataset, splits, brought))
         # What is only read needs no model: its module may not be installed here.
         if reading and (kept := Stages.read(begun.stages)):
-            return _Model(stages=kept, pretrained=pretrained, own=own)
+            return _Model(stages=kept, brought=brought)
         if not begun.path.exists():  # otherwise, it was tried then
             # Before this process builds the model.
             for warning in rehearse(sketch):
                 log.warning("%s", warning)
-    stages = Stages.of(shape.initial(0, pretrained), experiment.search.space)
-    return _Model(stages=stages, pretrained=pretrained, own=own and own.fitted(shape))
+    stages = Stages.of(shape.initial(0, brought.pretrained), experiment.search.space)
+    return _Model(stages=stages, brought=brought.fitted(shape))
 
 
 def _require_places(experiment: Experiment, home: Path) -> None:
@@ -181,16 +175,20 @@ def earlier(plan: Plan) -> list[tuple[str, list[str]]]:
         with suppress(OSError, yaml.YAMLError, AttributeError, TypeError):
             other = flat(yaml.safe_load(folder.experiment.read_text()))
             if other.pop("name") == plan.experiment.name:
-                found.append(
-                    (folder.path.name, _differences(flat(plan.experiment.model_dump()), other))
-                )
+                found.append((folder.path.name, _differences(plan.experiment, other)))
     return found
 
 
-def _differences(mine: dict[str, Any], other: dict[str, Any]) -> list[str]:
+def _differences(experiment: Experiment, other: dict[str, Any]) -> list[str]:
     """Return the keys, with both values, that make two experiments different studies."""
+    mine, lists = flat(experiment.model_dump()), [f"task.{name}" for name in experiment.row_lists]
     keys = [key for key in mine if mine[key] != other.get(key) and not key.startswith(APART)]
-    return [f"{key}: {other.get(key)} → {mine[key]}" for key in keys if key in other]
+    return [
+        # Which images are to be forgotten is never shown.
+        f"{key}: others" if key in lists else f"{key}: {other.get(key)} → {mine[key]}"
+        for key in keys
+        if key in other
+    ]
 
 
 # No part of a study's signature, so a difference in them explains nothing.

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,28 +11,46 @@ from mixunlearn.data.arrow import Dataset
 from mixunlearn.errors import InputError
 from mixunlearn.models import Pretrained, StagedModel
 from mixunlearn.models.own import OwnModel
+from mixunlearn.own_recipe import OwnRecipe
 from mixunlearn.problem import Architecture
 from search_spaces import SPACES, Choice, Space
 
 
-def read_pretrained(experiment: Experiment) -> Pretrained | None:
-    """Return the initial weights of an experiment; `None` if there are none.
+@dataclass(frozen=True, kw_only=True)
+class Brought:
+    """What a user brings along with the model; each is `None` if it is not given.
 
-    Raises:
-        InputError: they cannot be read.
+    Args:
+        pretrained: initial weights of originals and references.
+        own: the user's own model, not yet fitted to its architecture.
+        own_recipe: the user's own training.
     """
-    model = experiment.model
-    return Pretrained.read(model.weights, model.name) if model.weights else None
 
+    pretrained: Pretrained | None = None
+    own: OwnModel | None = None
+    own_recipe: OwnRecipe | None = None
 
-def read_own(experiment: Experiment) -> OwnModel | None:
-    """Return the user's own model, not yet fitted to its architecture; `None` if there is none.
+    @classmethod
+    def read(cls, experiment: Experiment) -> "Brought":
+        """Return what an experiment names.
 
-    Raises:
-        InputError: it cannot be read.
-    """
-    model = experiment.model
-    return OwnModel.of_file(model.original, model.name) if model.original else None
+        Raises:
+            InputError: a file cannot be read, or a module cannot be found.
+        """
+        model, recipe = experiment.model, experiment.references.recipe
+        return cls(
+            pretrained=Pretrained.read(model.weights, model.name) if model.weights else None,
+            own=OwnModel.of_file(model.original, model.name) if model.original else None,
+            own_recipe=OwnRecipe.of(recipe) if recipe else None,
+        )
+
+    def fitted(self, shape: Architecture) -> "Brought":
+        """Return the same with the user's own model fitted to its architecture.
+
+        Raises:
+            InputError: it is another model.
+        """
+        return replace(self, own=self.own and self.own.fitted(shape))
 
 
 def architecture(

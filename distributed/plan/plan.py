@@ -14,7 +14,7 @@ import yaml
 
 from distributed.config.experiment import Experiment
 from distributed.plan.location import FILE_RECORDS, record_address
-from distributed.plan.model import Stages, architecture
+from distributed.plan.model import Brought, Stages, architecture
 from distributed.runtime.addresses import resolve
 from distributed.study.folder import (
     CHECKPOINTS,
@@ -32,6 +32,7 @@ from mixunlearn.methods import METHODS
 from mixunlearn.metrics.table import changed_margins, margins
 from mixunlearn.models import Pretrained
 from mixunlearn.models.own import OwnModel
+from mixunlearn.own_recipe import OwnRecipe
 from mixunlearn.problem import Problem
 from mixunlearn.references import ReferenceStore
 from mixunlearn.splits import Splits
@@ -41,7 +42,6 @@ from search_spaces import Space
 from search_spaces.space import Value
 
 FEW_IMAGES = 10_000  # with more, one original is trained unless more are asked for
-COUNTS = {"originals", "seeds", "proxies"}  # keys of `references` that are no part of the recipe
 TESTED_TRIALS = 5  # number of trials that are evaluated on `test` at the end
 
 
@@ -62,6 +62,7 @@ class Plan:
         command: the command to name in error messages.
         local: whether trials run on this machine.
         own: the user's own model, which is the first original; `None`: all are trained.
+        own_recipe: the user's own training of the others; `None`: that of this project.
         first: seed of the first original and of the first reference.
     """
 
@@ -77,14 +78,14 @@ class Plan:
     command: str
     local: bool
     own: OwnModel | None = None
+    own_recipe: OwnRecipe | None = None
     first: int = 0
 
     @property
     def study(self) -> str:
         """Return the study's name: equal settings, equal name."""
-        return study_name(
-            self.experiment, self.dataset, self.splits, pretrained=self.pretrained, own=self.own
-        )
+        brought = Brought(pretrained=self.pretrained, own=self.own, own_recipe=self.own_recipe)
+        return study_name(self.experiment, self.dataset, self.splits, brought)
 
     @property
     def folder(self) -> Path:
@@ -197,7 +198,7 @@ class Plan:
             dataset=self.dataset,
             splits=self.splits,
             architecture=architecture(self.experiment, self.dataset, self.pretrained),
-            recipe=Recipe(**self.experiment.references.model_dump(exclude=COUNTS)),
+            recipe=self.own_recipe or Recipe(**self.experiment.references.training),
             references=self.experiment.references.seeds,
             originals=self.originals,
             stages=self.stages,
@@ -217,6 +218,11 @@ class Plan:
         """
         known = self.experiment.labels == "aware"
         return self.references.problem(with_labels=known, original=original)
+
+    @property
+    def published(self) -> dict[str, Any]:
+        """Return the experiment as others may read it, without lists of images to be forgotten."""
+        return self.experiment.published(len(self.splits.forget_N))
 
     @property
     def forget_set(self) -> str:
@@ -276,23 +282,16 @@ class Plan:
 PARTS = ("forget", "retain", "val", "test")
 
 
-def study_name(
-    experiment: Experiment,
-    dataset: Dataset,
-    splits: Splits,
-    *,
-    pretrained: Pretrained | None,
-    own: OwnModel | None,
-) -> str:
+def study_name(experiment: Experiment, dataset: Dataset, splits: Splits, brought: Brought) -> str:
     """Return the name of an experiment's study; see `Plan` for the arguments."""
     # As asked for, not the splits: a list of ids and a file of them make one study.
     declared = changed_margins(splits.task.gap_metrics("acc/test"), experiment.margins)
+    weights, own, recipe = (
+        each.digest if each else None
+        for each in (brought.pretrained, brought.own, brought.own_recipe)
+    )
     signature = experiment.signature(
-        dataset.digest,
-        splits.task.asked,
-        pretrained.digest if pretrained else None,
-        declared,
-        own.digest if own else None,
+        dataset.digest, splits.task.asked, weights, declared, own, recipe
     )
     return f"{experiment.name}-{signature}"
 
@@ -308,4 +307,9 @@ def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def resolved(experiment: Experiment) -> str:
     """Return an experiment as YAML, with every default filled in."""
-    return yaml.safe_dump(experiment.model_dump(), sort_keys=False, allow_unicode=True)
+    return as_yaml(experiment.model_dump())
+
+
+def as_yaml(content: Mapping[str, Any]) -> str:
+    """Return the content of an experiment as YAML, its keys in their order."""
+    return yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True)

@@ -7,7 +7,7 @@ from distributed.plan.plan import Plan
 from distributed.plan.requirements import require_measurable
 from mixunlearn.errors import InputError
 from mixunlearn.references import ReferenceStore
-from mixunlearn.splits import Splits, other_splits
+from mixunlearn.splits import Splits, other_splits, unsearched
 from mixunlearn.wording import counted
 
 KEY = "references.proxies"
@@ -77,13 +77,15 @@ def require_proxies(plan: Plan) -> None:
 def _splits(plan: Plan, number: int) -> Splits:
     wanted = plan.experiment.references.proxies
     try:
-        return other_splits(plan.source, plan.splits, number + 1, seed=plan.experiment.data.seed)
+        found = other_splits(plan.source, plan.splits, number + 1, seed=plan.experiment.data.seed)
     except InputError as error:
         if not number:
             raise InputError(KEY, wanted, f"{error.remedy}; leave it out") from error
         there = counted(number, "other forget set")
         remedy = f"only {there} of this size and kind, without a common image; ask for at most that"
         raise InputError(KEY, wanted, remedy) from error
+    # As requests are measured, which they predict: no search looks at them either.
+    return unsearched(found)
 
 
 def announcement(plan: Plan) -> Sequence[str]:

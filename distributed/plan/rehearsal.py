@@ -25,6 +25,7 @@ from mixunlearn.errors import InputError
 from mixunlearn.methods import METHODS
 from mixunlearn.models import MODELS
 from mixunlearn.models.factories import TORCHVISION
+from mixunlearn.own_recipe import OwnRecipe
 from mixunlearn.plugins import is_ours
 from mixunlearn.problem import Architecture
 from mixunlearn.rehearsal import FEW, Rehearsal
@@ -49,6 +50,7 @@ class Sketch:
         labels: "aware" or "agnostic".
         forgotten: the classes that are forgotten completely.
         forgets: number of images to forget; large numbers are all alike.
+        recipe: `references.recipe`; `None`: the project's own.
     """
 
     model: str
@@ -60,6 +62,7 @@ class Sketch:
     labels: str
     forgotten: tuple[int, ...]
     forgets: int
+    recipe: str | None = None
 
     @classmethod
     def of(cls, experiment: Experiment, dataset: Dataset, splits: Splits) -> "Sketch":
@@ -74,17 +77,19 @@ class Sketch:
             labels=experiment.labels,
             forgotten=tuple(splits.forgotten),
             forgets=min(len(splits.forget_N), FEW),
+            recipe=experiment.references.recipe,
         )
 
     @property
     def ours(self) -> bool:
-        """Whether model and method are built-in ones, whose combinations are tested."""
-        return is_ours(MODELS, self.model) and is_ours(METHODS, self.method)
+        """Whether model, method and recipe are built-in ones, whose combinations are tested."""
+        return not self.recipe and is_ours(MODELS, self.model) and is_ours(METHODS, self.method)
 
     @property
     def harmless(self) -> bool:
         """Whether it can be tried in this process: torchvision's models, built-in methods."""
-        return self.model.startswith(TORCHVISION) and is_ours(METHODS, self.method)
+        harmless = self.model.startswith(TORCHVISION) and is_ours(METHODS, self.method)
+        return harmless and not self.recipe
 
     def rehearsal(self) -> Rehearsal:
         """Return the rehearsal with the method's default hyperparameters."""
@@ -106,6 +111,7 @@ class Sketch:
             with_labels=self.labels == "aware",
             forgotten=self.forgotten,
             forgets=self.forgets,
+            recipe=OwnRecipe.of(self.recipe) if self.recipe else None,
         )
 
 

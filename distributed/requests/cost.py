@@ -1,5 +1,6 @@
 """What unlearning a request costs, beside simply retraining: said before anything runs."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -7,11 +8,10 @@ from typing import Any
 
 import torch
 
-from distributed.requests.nearest import FACTOR, Described
 from mixunlearn.data.batches import Samples
 from mixunlearn.data.labelled import LabelledImages
 from mixunlearn.methods import METHODS
-from mixunlearn.plain import finite
+from mixunlearn.own_recipe import OwnRecipe
 from mixunlearn.problem import Problem
 from mixunlearn.training import Recipe, Training
 from mixunlearn.wording import counted
@@ -27,7 +27,8 @@ class Cost:
 
     Args:
         unlearning_s: seconds to unlearn once.
-        retraining_s: seconds to train one model from scratch without the images.
+        retraining_s: seconds to train one model from scratch without the images; NaN if that is
+            not known, because the user's own function trains it.
         known_from: where the times come from, in words.
         verifying: number of models that `--verify` trains; 0 without it, or if all are there.
     """
@@ -56,6 +57,10 @@ class Cost:
     def sentence(self) -> str:
         """Return it in one sentence, without a full stop."""
         unlearning, retraining = spoken(self.unlearning_s), spoken(self.retraining_s)
+        if math.isnan(self.retraining_s):
+            models = f"; --verify trains {counted(self.verifying, 'model')}" * bool(self.verifying)
+            unknown = "how long your own recipe takes to retrain is not known"
+            return f"unlearning takes about {unlearning}; {unknown}{models} ({self.known_from})"
         if self.cheaper:
             said = (
                 f"retraining is cheaper, and leaves nothing behind: about {retraining}; unlearning "
@@ -72,46 +77,12 @@ class Cost:
         return f"{said} ({self.known_from})"
 
 
-def cost_from_study(
-    study: str, summary: Mapping[str, Any], about: Described, request: Described, method: str
-) -> Cost | None:
-    """Return what a study's own times say of a request; `None` if they say nothing.
-
-    They do if model, width, size of images and number of classes are the same, and the numbers of
-    images within a factor of 4. They are scaled by the images of an epoch. The machine may be
-    another one: the words say where the times come from.
-
-    Args:
-        study: its name, for the words.
-        summary: the study's.
-        about: what the study was about.
-        request: what is to be forgotten.
-        method: key of `METHODS`, of the study's winner.
-    """
-    alike = ("model", "width", "image_shape", "classes")
-    if any(getattr(about, name) != getattr(request, name) for name in alike):
-        return None
-    unlearning, retraining = _mean(summary, "spread"), _mean(summary, "references")
-    retained = (request.train - request.forget) / (about.train - about.forget)
-    forgotten = request.forget / about.forget
-    passed = forgotten if METHODS[method].passes_over == "forget" else retained
-    scales = (retained, passed)
-    if not unlearning or not retraining or not all(1 / FACTOR <= s <= FACTOR for s in scales):
-        return None
-    scaled = "" if scales == (1.0, 1.0) else ", scaled by the number of images"
-    return Cost(
-        unlearning_s=unlearning * passed,
-        retraining_s=retraining * retained,
-        known_from=f"as measured by {study}{scaled}",
-    )
-
-
 def time_cost(
     problem: Problem,
     method: str,
     hyperparameters: Mapping[str, Any],
     epochs: int,
-    recipe: Recipe,
+    recipe: Recipe | OwnRecipe,
     device: torch.device,
 ) -> Cost:
     """Time a few real steps of unlearning and of training; return what all of them will take.
@@ -131,8 +102,8 @@ def time_cost(
         DivergedError: the loss of the training is not finite.
     """
     unlearning_s = _unlearning(problem, method, hyperparameters, epochs, device)
-    retraining_s = _retraining(problem, recipe, device)
-    known_from = f"timed: {BATCHES} steps of each"
+    retraining_s = _retraining(problem, recipe, device) if isinstance(recipe, Recipe) else math.nan
+    known_from = f"timed: {BATCHES} steps{'' if math.isnan(retraining_s) else ' of each'}"
     return Cost(unlearning_s=unlearning_s, retraining_s=retraining_s, known_from=known_from)
 
 
@@ -195,11 +166,6 @@ def _seconds(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()  # it ends with numbers, so a GPU has done its work by then
     return time.perf_counter() - start
-
-
-def _mean(summary: Mapping[str, Any], part: str) -> float | None:
-    """Return a mean time of a summary, in seconds; `None` if there is none."""
-    return finite(((summary.get(part) or {}).get("time/unlearn_s") or {}).get("mean"))
 
 
 def spoken(seconds: float) -> str:

@@ -91,6 +91,10 @@ class Measured(Part):
 
     before: Annotated[Values, Field(description="metric -> value before unlearning")]
     after: Annotated[Values, Field(description="metric -> value after unlearning")]
+    retrained: Annotated[
+        dict[str, tuple[float, ...]],
+        Field(description="metric -> a value for each model retrained without the data"),
+    ] = {}
 
 
 class Predicted(Part):

@@ -5,15 +5,19 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from distributed.config.checks import check_model
-from distributed.config.experiment import Experiment
+from distributed.config.experiment import UNLISTED, Experiment
 from distributed.config.read import make_experiment, read_tracking
 from distributed.config.yaml_file import put
 from distributed.plan.make import find_study, make_plan
 from distributed.plan.plan import Plan
 from distributed.runtime.addresses import resolve
 from distributed.search.session import open_study
+from distributed.study.folder import study_folder
 from distributed.tracking.run_buffer import RemoteRun
 from distributed.tracking.server import read_run
 from distributed.tracking.tags import (
@@ -122,7 +126,7 @@ def _from_run(run_id: str, settings: Sequence[str], home: Path) -> tuple[Plan, R
     uri, _ = resolve(tracking.uri, tracking.storage, home)
     run = read_run(uri, run_id)
     _require_trial(run)
-    experiment = _experiment_of(run, read_run(uri, run.tags[PARENT]), settings)
+    experiment = _experiment_of(run, read_run(uri, run.tags[PARENT]), settings, home)
     command = f"mixunlearn rerun {run_id}"
     plan = make_plan(experiment, home, command=command, local=False, reading=True)
     _require_same(run, plan)
@@ -154,7 +158,9 @@ def _require_trial(run: RemoteRun) -> None:
         raise InputError("RUN_ID", run.run_id, remedy)
 
 
-def _experiment_of(run: RemoteRun, parent: RemoteRun, settings: Sequence[str]) -> Experiment:
+def _experiment_of(
+    run: RemoteRun, parent: RemoteRun, settings: Sequence[str], home: Path
+) -> Experiment:
     """Return the experiment in the run of a study, with settings on top.
 
     Raises:
@@ -174,7 +180,27 @@ def _experiment_of(run: RemoteRun, parent: RemoteRun, settings: Sequence[str]) -
             remedy = f"would make another trial; these may be set: {', '.join(MOVABLE)}"
             raise InputError("--set", setting, remedy)
     put(content, settings)
+    _list_images(content, run, home)
     return make_experiment(content)
+
+
+def _list_images(content: dict[str, Any], run: RemoteRun, home: Path) -> None:
+    """Put back the images to be forgotten, which no run lists, from the study in the home.
+
+    Raises:
+        InputError: the home does not have the study; the user has to name the list.
+    """
+    task = dict(content.get("task") or {})
+    for name, value in task.items():
+        if not (isinstance(value, str) and value.endswith(UNLISTED)):
+            continue
+        kept = study_folder(home, run.tags[STUDY]).experiment
+        try:
+            task[name] = yaml.safe_load(kept.read_text())["task"][name]
+        except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+            remedy = f"name the list: --set task.{name}=FILE, or a --home with the study"
+            raise InputError(f"task.{name}", value, f"{remedy} {run.tags[STUDY]}") from error
+    content["task"] = task
 
 
 def _require_same(run: RemoteRun, plan: Plan) -> None:

@@ -19,9 +19,11 @@ from report.report_data import ReportData
 def publish(plan: Plan) -> None:
     """Copy the study's results to its shared folder."""
     assert plan.shared
-    for root in plan.study_folder.results:
+    folder = plan.study_folder
+    for root in folder.results:
         for path in [root] if root.is_file() else sorted(root.rglob("*.*")):
-            plan.shared.write(path.relative_to(plan.folder).as_posix(), path.read_bytes())
+            name = path.name if path == folder.published else path.relative_to(plan.folder)
+            plan.shared.write(str(name), path.read_bytes())
 
 
 def write_report(plan: Plan, report_data: ReportData) -> None:

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from distributed.cluster.version import code_version
-from distributed.plan.plan import Plan, resolved
+from distributed.plan.cautions import cautions
+from distributed.plan.plan import Plan, as_yaml
 from distributed.runtime.addresses import REMOTE, resolve
 from distributed.runtime.text import redact
 from distributed.study.sampling import constant
@@ -40,13 +41,16 @@ PAIRS, MANY = 6, 512  # number of pairs that are shown, and over which masks are
 FEW_IMAGES = 100
 
 
-def make_report_data(plan: Plan, study: Study, summary: Mapping[str, Any]) -> ReportData:
+def make_report_data(
+    plan: Plan, study: Study, summary: Mapping[str, Any], *, show_images: bool = False
+) -> ReportData:
     """Return all that the report shows of a study.
 
     Args:
         plan: plan of the study.
         study: the study's record.
         summary: the study's summary; empty if there is none yet.
+        show_images: whether to show images, among them some that are to be forgotten.
 
     Raises:
         MissingError: no trial has finished, or a reference is missing.
@@ -69,8 +73,8 @@ def make_report_data(plan: Plan, study: Study, summary: Mapping[str, Any]) -> Re
         own=references.own_gaps() if objective == "gap/avg" else (),
         original=original[objective],
         importance=_importance(study, rows),
-        mixtures=_mixtures(plan, study, rows),
-        experiment=resolved(experiment),
+        mixtures=_mixtures(plan, study, rows) if show_images else None,
+        experiment=as_yaml(plan.published),
         facts=_facts(plan),
         commands=_commands(plan),
         home=_home(plan),
@@ -107,7 +111,7 @@ def begun(plan: Plan) -> ReportData:
         ended=[],
         axes={},
         objective=plan.experiment.search.objective,
-        experiment=resolved(plan.experiment),
+        experiment=as_yaml(plan.published),
         facts=_facts(plan),
         commands=_commands(plan),
         warnings=list(_warnings(plan, {})),
@@ -211,8 +215,20 @@ def _pixels(images_BCHW: torch.Tensor) -> Any:  # noqa: ANN401 - an array
 
 def _model(plan: Plan) -> str:
     """Return the name of the model; weights by their digest, because a path may be private."""
-    name, pretrained = plan.experiment.model.name, plan.pretrained
-    return f"{name}, from pretrained weights {pretrained.digest}" if pretrained else name
+    parts = [plan.experiment.model.name]
+    if plan.pretrained:
+        parts.append(f"from pretrained weights {plan.pretrained.digest}")
+    if plan.own:
+        parts.append(f"the original is the user's own: {plan.own.digest}")
+    return ", ".join(parts)
+
+
+def _recipe(plan: Plan) -> str:
+    """Return how references are trained, in words."""
+    if plan.own_recipe:
+        return f"trained by {plan.own_recipe.function}, digest {plan.own_recipe.digest}"
+    references = plan.experiment.references
+    return f"{counted(references.epochs, 'epoch')}, lr {references.lr:g}"
 
 
 def _facts(plan: Plan) -> dict[str, str]:
@@ -226,8 +242,7 @@ def _facts(plan: Plan) -> dict[str, str]:
         "held out": f"{counted(len(splits.val_N), 'image')} for val, {len(splits.test_N)} for test",
         "splits": splits.key,
         "model": _model(plan),
-        "references": f"{references.seeds}, {counted(references.epochs, 'epoch')}, "
-        f"lr {references.lr:g}",
+        "references": f"{references.seeds}, {_recipe(plan)}",
         "method": f"{experiment.method}, label-{experiment.labels}",
         "search": f"{experiment.search.sampler} + {experiment.search.scheduler}, at most "
         f"{counted(experiment.search.epochs, 'epoch')}, seed {experiment.search.seed}",
@@ -264,6 +279,7 @@ def _resume(plan: Plan) -> str:
 
 def _warnings(plan: Plan, summary: Mapping[str, Any]) -> Iterator[str]:
     """Yield reasons to be careful with the verdict."""
+    yield from cautions(plan)
     for count, what in ((plan.originals, "original"), (plan.references.references, "reference")):
         if count < ENOUGH:
             yield f"Only {counted(count, what)}: how models vary is uncertain, so is the verdict."

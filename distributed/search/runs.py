@@ -1,5 +1,6 @@
 """A study in MLflow: its run, tags, references and results."""
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 from distributed.cluster.version import code_version
 from distributed.config.experiment import Tracking
 from distributed.plan.inputs import inputs
-from distributed.plan.plan import Plan, flat
+from distributed.plan.plan import Plan, as_yaml, flat
 from distributed.runtime.addresses import resolve
 from distributed.search.report_data import begun
 from distributed.search.session import Session
@@ -28,6 +29,7 @@ from distributed.tracking.tags import (
     VERDICT,
 )
 from distributed.tracking.tracker import Tracker
+from mixunlearn.atomic import replacing
 from mixunlearn.store import Entry
 from report.description import describe
 from report.report_data import ReportData
@@ -66,7 +68,8 @@ def tracked(
     """
     say = session.progress.say
     tracker, uri = make_tracker(plan, session, recreate=recreate)
-    settings = flat(plan.experiment.model_dump())
+    write_published(plan)
+    settings = flat(plan.published)
     tracker.start_study(
         plan.study,
         settings,
@@ -87,6 +90,18 @@ def tracked(
             say(f"tracking: {line}")
             if problems is not None:
                 problems.append(line)
+
+
+def write_published(plan: Plan) -> None:
+    """Write the experiment as others may read it, for MLflow and for the study's shared folder.
+
+    The study's own experiment.yaml lists images that are to be forgotten: it is needed to resume.
+    """
+    path, text = plan.study_folder.published, as_yaml(plan.published)
+    # A command that has nothing to do changes no file.
+    if not path.is_file() or path.read_text() != text:
+        with replacing(path) as temporary:
+            temporary.write_text(text)
 
 
 def make_tracker(plan: Plan, session: Session, *, recreate: bool = False) -> tuple[Tracker, str]:
@@ -165,7 +180,7 @@ def tags(plan: Plan) -> dict[str, str]:
 def whole_experiment(plan: Plan) -> dict[str, str]:
     """Return the tag from which a trial can be run again; empty if it is too long for MLflow."""
     # Left out rather than cut: half of it would not be JSON.
-    text = plan.experiment.model_dump_json()
+    text = json.dumps(plan.published, separators=(",", ":"), ensure_ascii=False)
     return {EXPERIMENT: text} if len(text) <= TAG_LENGTH else {}
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from distributed.plan.cautions import as_plain, cautions, nearness
 from distributed.plan.plan import TESTED_TRIALS, Plan
 from distributed.search.test_evaluation import FRESH, default_row
 from distributed.study.trials_table import Row, hyperparameters, ranked
@@ -61,7 +62,13 @@ def summarise(
         },
         "seconds": seconds,
     }
-    return dict(plain(summary))
+    return dict(plain({**summary, **_doubts(plan)}))
+
+
+def _doubts(plan: Plan) -> dict[str, Any]:
+    """Return what is said of the user's own model and weights; empty without either."""
+    found = {"own": as_plain(nearness(plan)), "cautions": cautions(plan)}
+    return {name: value for name, value in found.items() if value}
 
 
 def verdict(

@@ -246,14 +246,18 @@ def _end(plan: Plan, summary: Mapping[str, Any], ended: int, tracker: Tracker) -
     )
 
 
-def report_data_of(plan: Plan) -> ReportData:
+def report_data_of(plan: Plan, *, show_images: bool = False) -> ReportData:
     """Return the report data of a study, without locking it.
+
+    Args:
+        plan: plan of the study.
+        show_images: whether to show images, among them some that are to be forgotten.
 
     Raises:
         MissingError: no trial has finished, or a reference is missing.
     """
     with closing(open_study(plan)) as study:
-        return make_report_data(plan, study, read_summary(plan))
+        return make_report_data(plan, study, read_summary(plan), show_images=show_images)
 
 
 def make_callback(plan: Plan, study: Study, tracker: Tracker, session: Session) -> TrialCallback:

@@ -9,6 +9,7 @@ from mixunlearn.trial_names import trial_name
 STUDIES = "studies"  # folder in the home and in `storage.files`; it has a folder for each study
 CHECKPOINTS, MODELS = "checkpoints", "models"  # folders of Tune's runs: of trials, of references
 # Other folders, such as a comparison's, have files of these names as well.
+REPORT_WITH_IMAGES = "report-images.html"  # stays in the home
 REPORT, SPOOL, LOCK = "report.html", "tracking.spool", "driver.lock"
 
 
@@ -26,6 +27,11 @@ class StudyFolder:
     def experiment(self) -> Path:
         """The experiment with every default filled in; every study that was started has it."""
         return self.path / "experiment.yaml"
+
+    @property
+    def published(self) -> Path:
+        """The experiment without lists of images to be forgotten: what others may read."""
+        return self.path / "published" / "experiment.yaml"
 
     @property
     def environment(self) -> Path:
@@ -125,7 +131,7 @@ class StudyFolder:
     @property
     def artifacts(self) -> tuple[Path, ...]:
         """The files that the study's run in MLflow gets as artifacts."""
-        return (self.plots, self.summary, self.experiment, self.environment, self.report)
+        return (self.plots, self.summary, self.published, self.environment, self.report)
 
     @property
     def results(self) -> tuple[Path, ...]:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -23,6 +24,7 @@ from mixunlearn.wording import counted
 
 BATCH = 256  # rows decoded at a time: limits the memory for large float images
 SHOWN = 10  # labels listed in an error message
+PATH = "path"  # field of an image: the name of its file
 
 Labels = NDArray[Any]  # int64 or text
 T = TypeVar("T")
@@ -82,6 +84,8 @@ def row_names(
 ) -> Mapping[str, Callable[[], pa.Array]]:
     """Return the columns of text or whole numbers that the training rows have; see `Dataset`.
 
+    Images of type struct{bytes, path}, as Hugging Face writes them, name their rows by `path`.
+
     Args:
         dataset: the rows of the files; not needed.
         train: as for `load`.
@@ -94,12 +98,25 @@ def row_names(
     shards = open_part("data.train", train, image, label)
     with opened(shards[0].key, shards[0].path) as file:
         schema = file.schema_arrow
-    return {
+    columns = {
         field.name: partial(_read_names, shards, field.name)
         for field in schema
         if field.name not in {image, label} and schema.names.count(field.name) == 1
         if is_name(field.type)
     }
+    kind = schema.field(image).type
+    inside = pa.types.is_struct(kind) and kind.get_field_index(PATH) >= 0
+    return {PATH: partial(_read_paths, shards, image), **columns} if inside else columns
+
+
+def _read_paths(shards: Sequence[Shard], image: str) -> pa.Array:
+    """Return the names of files inside of the images; a row without one is null."""
+    parts: list[pa.Array] = []
+    for shard in shards:
+        with opened(shard.key, shard.path) as file:
+            images = file.read(columns=[f"{image}.{PATH}"])[image]
+            parts += [pc.struct_field(chunk, PATH).cast(pa.string()) for chunk in images.chunks]
+    return pa.concat_arrays(parts)
 
 
 def _read_names(shards: Sequence[Shard], column: str) -> pa.Array:

@@ -30,6 +30,7 @@ class Wrapped(StagedModel):
     trials could not be repeated.
 
     Attributes:
+        plain: whether the network gets images in [0, 1] as they are.
         channels_last: whether images are channels last in memory; `False` for a network that calls
             `view`, which that layout does not allow.
 
@@ -61,6 +62,7 @@ class Wrapped(StagedModel):
         if rgb and image_shape[0] not in {1, RGB}:
             raise ValueError(f"takes images of 1 or {RGB} channels, these have {image_shape[0]}")
         self.network, self.rgb, self.channels_last = network, rgb, True
+        self.plain = not rgb and {*mean} == {0.0} and {*sd} == {1.0}
         # Not persistent, so that the state dict contains only the network's weights.
         self.register_buffer("mean_C11", torch.tensor(mean).reshape(-1, 1, 1), persistent=False)
         self.register_buffer("sd_C11", torch.tensor(sd).reshape(-1, 1, 1), persistent=False)

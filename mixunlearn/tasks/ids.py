@@ -14,8 +14,6 @@ from mixunlearn.tasks.draws import shuffled
 from mixunlearn.tasks.keys import RowList
 from mixunlearn.wording import counted
 
-SHOWN = 8  # ids listed
-
 
 @dataclass(frozen=True, kw_only=True)
 class IdsTask(Task):
@@ -47,6 +45,5 @@ class IdsTask(Task):
         return replace(self, ids=tuple(sorted(chosen)))
 
     def words(self, names: Sequence[str], *, forget: int, retain: int, known: int) -> str:
-        """Describe the number of images and list the first ones."""
-        shown = ", ".join(map(str, self.ids[:SHOWN])) + (", ..." if forget > SHOWN else "")
-        return f"{counted(forget, 'image')} asked for: {shown}"
+        """Count the images; which ones they are is never shown: these words are published."""
+        return f"{counted(forget, 'image')} asked for"

@@ -13,6 +13,7 @@ from mixunlearn.models.own import OwnModel
 from mixunlearn.problem import Architecture
 from mixunlearn.references import Member, ReferenceStore
 from mixunlearn.store import Store
+from mixunlearn.training import Recipe
 
 SHAPE, CLASSES = (1, 8, 8), 10
 MODULE = """
@@ -136,7 +137,7 @@ def store(references: ReferenceStore, tmp_path: Path) -> ReferenceStore:
         references,
         store=Store(tmp_path / "store"),
         architecture=architecture(),
-        recipe=replace(references.recipe, epochs=1),
+        recipe=Recipe(epochs=1),
         references=1,
         originals=2,
         stages=(),
@@ -164,7 +165,7 @@ def test_its_key_holds_its_digest_and_neither_recipe_nor_initial_weights(
 ) -> None:
     other = replace(
         store,
-        recipe=replace(store.recipe, epochs=7),
+        recipe=Recipe(epochs=7),
         architecture=replace(store.architecture, weights="f" * 64),
     )
     assert other.key(store.original) == store.key(store.original)

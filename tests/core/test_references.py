@@ -21,7 +21,7 @@ from mixunlearn.signature import canonical
 from mixunlearn.splits import make_splits, other_splits
 from mixunlearn.store import Store
 from mixunlearn.trial import Trial
-from tests.problems import make_reference_store
+from tests.problems import make_reference_store, recipe_of
 
 CPU = torch.device("cpu")
 
@@ -171,7 +171,7 @@ def test_samples_are_gathered_once_and_again_in_another_process(references: Refe
 @pytest.mark.parametrize("change", ["recipe", "architecture", "splits"])
 def test_other_settings_are_other_models(references: ReferenceStore, change: str) -> None:
     others = {
-        "recipe": replace(references, recipe=replace(references.recipe, epochs=7)),
+        "recipe": replace(references, recipe=replace(recipe_of(references), epochs=7)),
         "architecture": replace(references, architecture=replace(references.architecture, width=4)),
         "splits": replace(
             references, splits=replace(references.splits, retain_N=references.splits.retain_N[1:])
@@ -268,7 +268,7 @@ def test_members_that_diverge_are_named_and_not_stored(
     references: ReferenceStore, tmp_path: Path
 ) -> None:
     useless = replace(
-        references, store=Store(tmp_path), recipe=replace(references.recipe, epochs=2, lr=1e25)
+        references, store=Store(tmp_path), recipe=replace(recipe_of(references), epochs=2, lr=1e25)
     )
     with pytest.raises(InputError, match=r"references\.lr = 1e\+25: original 0 diverged \(loss = "):
         useless.fill()
@@ -318,7 +318,7 @@ def test_the_learning_rate_falls_to_nothing_along_a_cosine(references: Reference
     rates = []
     for _ in range(references.recipe.epochs):
         training.epoch()
-        rates.append(training.optimizer.param_groups[0]["lr"] / references.recipe.lr)
+        rates.append(training.optimizer.param_groups[0]["lr"] / recipe_of(references).lr)
     expected = (
         1 + np.cos(np.pi * np.arange(references.recipe.epochs) / references.recipe.epochs)
     ) / 2
@@ -331,7 +331,7 @@ def test_filling_trains_what_is_missing_and_tells_of_each_epoch(
     few = replace(
         references,
         store=Store(tmp_path),
-        recipe=replace(references.recipe, epochs=2),
+        recipe=replace(recipe_of(references), epochs=2),
         references=1,
     )
     told: list[tuple[str, int]] = []

@@ -1,15 +1,13 @@
-"""What a request costs beside retraining, from a study's times and from a few real steps."""
+"""What a request costs beside retraining, from a few real steps."""
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
-from distributed.requests.cost import BATCHES, Cost, cost_from_study, spoken, time_cost
-from distributed.requests.nearest import Described
+from distributed.requests.cost import BATCHES, Cost, spoken, time_cost
 from mixunlearn.methods.finetune import Finetune
 from mixunlearn.problem import Problem
 from mixunlearn.training import Recipe, Training
@@ -17,49 +15,6 @@ from mixunlearn.trial import Trial
 from tests.problems import make_reference_store
 
 CPU = torch.device("cpu")
-ABOUT = Described(
-    level="ids",
-    forget=100,
-    train=1100,
-    model="cnn",
-    width=None,
-    digest="a",
-    image_shape=(1, 28, 28),
-    classes=10,
-    labels="aware",
-)
-SUMMARY = {
-    "spread": {"time/unlearn_s": {"mean": 3.0}},
-    "references": {"time/unlearn_s": {"mean": 12.0}},
-}
-
-
-def test_a_study_s_times_are_scaled_by_the_images_of_an_epoch() -> None:
-    request = replace(ABOUT, forget=200, train=2200, digest="b")
-    found = cost_from_study("s-1", SUMMARY, ABOUT, request, "finetune")
-    assert found == Cost(
-        unlearning_s=6.0,
-        retraining_s=24.0,
-        known_from="as measured by s-1, scaled by the number of images",
-    )
-    # Ascent passes over D_f alone, which is as large as before.
-    same = replace(ABOUT, train=2100)
-    ascent = cost_from_study("s-1", SUMMARY, ABOUT, same, "ascent")
-    assert ascent is not None
-    assert (ascent.unlearning_s, ascent.retraining_s) == (3.0, 24.0)
-
-
-@pytest.mark.parametrize(
-    "other",
-    [{"model": "vit"}, {"width": 4}, {"image_shape": (3, 32, 32)}, {"train": 9000}, {"classes": 2}],
-)
-def test_other_models_and_sizes_say_nothing(other: dict[str, Any]) -> None:
-    assert cost_from_study("s", SUMMARY, ABOUT, replace(ABOUT, **other), "finetune") is None
-
-
-@pytest.mark.parametrize("summary", [{}, {"spread": []}, {**SUMMARY, "references": {}}])
-def test_without_times_a_study_says_nothing(summary: dict[str, Any]) -> None:
-    assert cost_from_study("s", summary, ABOUT, ABOUT, "finetune") is None
 
 
 def test_the_sentence_says_when_retraining_is_cheaper() -> None:

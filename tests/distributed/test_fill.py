@@ -15,7 +15,7 @@ from mixunlearn.errors import InputError
 from mixunlearn.files import Files
 from mixunlearn.references import Member, ReferenceStore
 from mixunlearn.store import Store
-from tests.problems import make_reference_store
+from tests.problems import make_reference_store, recipe_of
 
 
 def members(originals: int, references: int) -> list[Member]:
@@ -82,6 +82,6 @@ def test_groups_are_filled_counted_and_end_alone_with_what_diverges(
     for member in filled.members:
         own, found = filled.load(member).state_dict(), empty.load(member).state_dict()
         assert all(torch.equal(own[name], found[name]) for name in own)
-    useless = replace(filled, store=Store(tmp_path), recipe=replace(filled.recipe, lr=1e25))
+    useless = replace(filled, store=Store(tmp_path), recipe=replace(recipe_of(filled), lr=1e25))
     with pytest.raises(InputError, match=r"references\.lr = 1e\+25: original 0 diverged \("):
         fill_together(useless, tmp_path / "runs")

@@ -44,8 +44,7 @@ def planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Planned:
         ({"kind": "data"}, "{n} images: 40% of the training images of the upper half"),
         ({"kind": "data", "classes": [1, 2]}, "{n} images: 40% of the training images of 1, 2"),
         ({"kind": "random"}, "{n} images: 10% of the training images"),
-        ({"kind": "ids", "ids": [9, 4]}, "2 images asked for: 4, 9"),
-        ({"kind": "ids", "ids": list(range(9))}, "9 images asked for: 0, 1, 2, 3, 4, 5, 6, 7, ..."),
+        ({"kind": "ids", "ids": [9, 4]}, "2 images asked for"),
         (
             {"kind": "noisy"},
             "{n} images: 60% of the training images of the lower half, which were taught with "

@@ -125,7 +125,7 @@ def test_a_sweep_refuses_before_it_writes_and_warns_of_what_is_doubtful(
     experiment.write_text(EXPERIMENT.replace("NAME", "Chancy"))
     assert mixunlearn("sweep", str(experiment), "--dry-run").code == 0
     (warning,) = [record.getMessage() for record in caplog.records]
-    doubt = "gives other outputs for the same images in training mode, so trials and `rerun`"
+    doubt = "gives other outputs for the same images in training mode, so numbers cannot"
     assert warning.startswith(f"model.name = 'own_odd:Chancy': {doubt}")
 
 

@@ -273,7 +273,7 @@ def test_without_a_verdict_it_says_so(trials: int) -> None:
     )
     html = page([empty])
     assert "There is no verdict yet" in html
-    assert "the best trial has no generator" in html
+    assert "No images are shown: they may have to be forgotten" in html
     assert len(unpacked(html, "study-1-rows")["commands"]) == trials
 
 

@@ -15,6 +15,7 @@ from mixunlearn.population import train_epoch
 from mixunlearn.references import Member, ReferenceStore
 from mixunlearn.store import Store
 from mixunlearn.training import Training
+from tests.problems import recipe_of
 from trainables import reference
 from trainables.reference import DIVERGED, ReferenceTrainable
 
@@ -32,7 +33,7 @@ def one_by_one(
         references,
         store=Store(tmp_path_factory.mktemp("one_by_one")),
         references=3,
-        recipe=replace(references.recipe, epochs=2),
+        recipe=replace(recipe_of(references), epochs=2),
     )
     few.fill()
     return few

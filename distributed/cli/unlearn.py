@@ -1,0 +1,284 @@
+"""`unlearn`."""
+
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+from rich.table import Table
+
+from distributed.cli.options import (
+    DONE,
+    Address,
+    Home,
+    Json,
+    Outcome,
+    Settings,
+    Verbose,
+    home_folder,
+    open_session,
+    run_command,
+)
+from distributed.cli.show import console
+from mixunlearn.errors import InputError
+from mixunlearn.wording import counted
+
+if TYPE_CHECKING:
+    import torch
+
+    from distributed.requests.carry_out import Job
+    from distributed.requests.request import Request, Wish
+    from distributed.requests.run import Format, Output
+
+
+def unlearn(
+    out: Annotated[Path, typer.Option(help="Folder for the unlearned model and its record.")],
+    forget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST|FOLDER|class:NAME",
+            help="What to forget: a file of ids (CSV, Parquet, JSON, NumPy), a folder with copies "
+            "of the images, or whole classes.",
+        ),
+    ] = None,
+    requests: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER|TABLE",
+            help="In place of --forget: several requests, each handled once and in order. A "
+            "folder with a list for each, or a table with a column `request`.",
+        ),
+    ] = None,
+    config: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|STUDY|RUN_ID|FILE",
+            help="Method and hyperparameters: the winner of a study, a trial, or a file; auto "
+            "takes the nearest study of the home.",
+        ),
+    ] = "auto",
+    model: Annotated[
+        str | None, typer.Option(help="Name of the model, e.g. my_pkg.net:build [the study's].")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="File with the trained model's weights [the study's].")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="A source, a Parquet file or a folder of images [the study's]."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the request in its record [that of --out].")
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Retrain models without the data, and compare.")
+    ] = False,
+    as_format: Annotated[
+        str, typer.Option("--format", help="Of the weights: safetensors or pt.")
+    ] = "safetensors",
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda, or auto: a GPU if there is one.")
+    ] = "auto",
+    settings: Settings = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, say what it costs; write nothing.")
+    ] = False,
+    home: Home = None,
+    address: Address = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Make your trained model forget; write its new weights, a model card and a deletion record.
+
+    The same command again resumes, or adds what is missing. Without --verify, nothing retrained
+    says how near the result is to retraining: its state is "unverified". Exit code with --verify:
+    0 equivalent to retraining, 5 better than doing nothing, 6 undecided, 7 no better, 8 harmful.
+    """
+
+    def command() -> Outcome:
+        from distributed.requests.request import Wish
+
+        if (forget is None) == (requests is None):
+            raise InputError("--forget", forget, "give either --forget or --requests")
+        asked = Asked(
+            wish=Wish(
+                forget=forget or "",
+                model=model,
+                weights=weights,
+                data=data,
+                settings=settings or [],
+                command=shlex.join(["mixunlearn", *sys.argv[1:]]),
+            ),
+            config=config,
+            home=home_folder(home),
+            form=_format(as_format),
+            device=_device(device),
+            verified=verify,
+            address=address,
+        )
+        if requests is not None:
+            return _in_sequence(asked, requests, out, dry_run=dry_run)
+        return _once(asked, name or out.resolve().name, out, dry_run=dry_run)
+
+    run_command(command, as_json=as_json, verbose=verbose)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What the options say, checked.
+
+    Args:
+        wish: the request.
+        config: where its configuration is from.
+        home: where records and studies are kept.
+        form: of the weights.
+        device: where to compute.
+        verified: whether models are retrained to compare with.
+        address: of a Ray cluster for that.
+    """
+
+    wish: "Wish"
+    config: str
+    home: Path
+    form: "Format"
+    device: "torch.device"
+    verified: bool
+    address: str | None
+
+    def job(self, name: str, output: "Output") -> "Job":
+        """Return the checked request, and how it is carried out; nothing is written."""
+        from distributed.requests.carry_out import Job
+        from distributed.requests.run import require_own
+
+        found = Job(
+            request=_checked(self.wish, self.config, self.home),
+            name=name,
+            output=output,
+            device=self.device,
+            verified=self.verified,
+        )
+        require_own(found.request, output)
+        return found
+
+    def carried_out(self, job: "Job") -> dict[str, Any]:
+        """Carry a request out and return its record."""
+        from distributed.requests.carry_out import carry_out, recorded
+        from distributed.runtime.progress import Progress
+
+        with Progress() as progress:
+            if not recorded(job):
+                for line in _announcement(job):
+                    progress.say(line)
+            return carry_out(job, progress, lambda: open_session(self.address))
+
+
+def _once(asked: Asked, name: str, out: Path, *, dry_run: bool) -> Outcome:
+    """Carry out one request."""
+    from distributed.requests.run import Output
+
+    job = asked.job(name, Output(folder=out, format=asked.form))
+    if dry_run:
+        return _planned([job])
+    return _shown(job, asked.carried_out(job))
+
+
+def _in_sequence(asked: Asked, requests: Path, out: Path, *, dry_run: bool) -> Outcome:
+    """Carry out several requests, one after another."""
+    from distributed.requests.judge import CODES
+    from distributed.requests.request import data_of
+    from distributed.requests.sequence import Step, handle_all, make_steps, request_lists
+
+    wish = asked.wish
+    if wish.weights is None or wish.data is None:
+        missing = "--weights" if wish.weights is None else "--data"
+        raise InputError(missing, None, "missing: a sequence begins with your own model and data")
+
+    def job(step: Step) -> "Job":
+        own = replace(asked, wish=replace(wish, forget=step.rows, weights=step.weights))
+        return own.job(step.name, step.output)
+
+    dataset = data_of(wish, asked.home)
+    with request_lists(requests) as lists:
+        steps = make_steps(lists, dataset, wish.weights, out, asked.form)
+    if dry_run:  # only the first: later ones need the model of the one before
+        return _planned([job(steps[0])])
+    records = handle_all(steps, dataset, out, asked.home, lambda step: asked.carried_out(job(step)))
+    print(f"{counted(len(records), 'request')} handled; {out / 'README.md'} shows all")
+    worst = max((CODES.get(each["verdict"]["state"], DONE) for each in records), default=DONE)
+    return Outcome(result={"requests": records}, code=worst)
+
+
+def _planned(jobs: Sequence["Job"]) -> Outcome:
+    """Print what would be done."""
+    lines = {job.name: _announcement(job) for job in jobs}
+    for each in lines.values():
+        for line in each:
+            console().print(line, soft_wrap=True, markup=False)
+    return Outcome(result={"plan": lines})
+
+
+def _checked(wish: "Wish", config: str, home: Path) -> "Request":
+    """Return the checked request, with the configuration that the user names or the nearest."""
+    from distributed.requests.configuration import find_configuration
+    from distributed.requests.request import make_request, nearest_configuration
+
+    if config != "auto":
+        return make_request(wish, find_configuration(config, home), home)
+    return make_request(wish, nearest_configuration(wish, home), home)
+
+
+def _format(written: str) -> "Format":
+    if written in {"safetensors", "pt"}:
+        return cast("Format", written)
+    raise InputError("--format", written, "must be safetensors or pt")
+
+
+def _device(written: str) -> "torch.device":
+    """Return the device to compute on."""
+    import torch
+
+    if written not in {"auto", "cpu", "cuda"}:
+        raise InputError("--device", written, "must be auto, cpu or cuda")
+    if written == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device", written, "PyTorch finds no GPU here; use cpu")
+    found = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(found if written == "auto" else written)
+
+
+def _announcement(job: "Job") -> list[str]:
+    """Return what the command is going to do and what it costs, one line for each part."""
+    request = job.request
+    plan, configuration = request.plan, request.configuration
+    sizes = f"{len(plan.splits.forget_N)} forget, {len(plan.splits.retain_N)} retain"
+    chosen = [f"chosen      {configuration.chosen}"] if configuration.chosen else []
+    return [
+        f"model       {plan.experiment.model.name}, weights from {request.own.source}",
+        f"data        {plan.experiment.data.source}: {sizes}",
+        f"forget      {plan.forget_set}",
+        f"method      {configuration.method}, {counted(configuration.epochs, 'epoch')}, from "
+        f"{configuration.source}",
+        *chosen,
+        f"cost        {job.cost().sentence}",
+    ]
+
+
+def _shown(job: "Job", record: Mapping[str, Any]) -> Outcome:
+    """Print what is known of the result, and where the files are."""
+    from distributed.requests.judge import CODES
+    from report.request_card import HEADING, costs, headline, rows
+
+    table = Table(*HEADING, title=f"{record['request']}: before and after")
+    for row in rows(record, job.request.plan.margins):
+        table.add_row(*row)
+    console().print(table)
+    verdict = record["verdict"]
+    for line in (headline(record), *verdict["reasons"], costs(record)):
+        console().print(line, soft_wrap=True, markup=False)
+    console().print(f"files       {job.output.folder}", soft_wrap=True, markup=False)
+    console().print(
+        f"record      number {record['number']}, digest {record['digest']}", soft_wrap=True
+    )
+    return Outcome(result=dict(record), code=CODES.get(verdict["state"], DONE))

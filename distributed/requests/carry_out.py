@@ -1,0 +1,259 @@
+"""Carries a request out from its first epoch to its record."""
+
+import json
+import platform
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from hashlib import sha256
+from typing import Any
+
+import torch
+
+from distributed.cluster.version import code_version, environment
+from distributed.requests.cost import Cost, time_cost
+from distributed.requests.judge import (
+    Verification,
+    as_plain,
+    measure,
+    verification_plan,
+    verify,
+)
+from distributed.requests.record import append, written
+from distributed.requests.request import Request
+from distributed.requests.run import Output, read_weights, run
+from distributed.requests.secret import forget_digest
+from distributed.runtime.progress import Progress
+from distributed.runtime.text import redact
+from distributed.search.session import Session
+from mixunlearn.atomic import replacing
+from mixunlearn.errors import DivergedError
+from mixunlearn.evidence.prediction import Prediction, predict_from
+from mixunlearn.problem import Problem
+from mixunlearn.release import __version__
+from mixunlearn.teaching import problem_without_references
+from report.request_card import card
+
+# Packages whose version can change a number.
+PACKAGES = {"numpy", "pyarrow", "ray", "safetensors", "scipy", "torch", "torchvision"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """How a request is carried out.
+
+    Args:
+        request: the checked request.
+        name: of the request, in its record.
+        output: where results go.
+        device: where to compute.
+        verified: whether models are retrained to compare with.
+    """
+
+    request: Request
+    name: str
+    output: Output
+    device: torch.device
+    verified: bool
+
+    @property
+    def token(self) -> str:
+        """Return what makes the record one that is written once."""
+        return f"{self.request.token}-{'verified' if self.verified else 'unverified'}"
+
+    @cached_property
+    def problem(self) -> Problem:
+        """What the method unlearns; made once, as the original then reads each image."""
+        request, plan = self.request, self.request.plan
+        architecture = plan.references.architecture
+        return problem_without_references(
+            architecture.load(request.own.tensors).to(self.device),
+            architecture,
+            plan.dataset,
+            plan.splits,
+            stages=request.stages,
+            with_labels=plan.experiment.labels == "aware",
+            pretrained=plan.pretrained,
+        )
+
+    def cost(self) -> Cost:
+        """Return what the request is going to cost, by timing a few steps.
+
+        Raises:
+            InputError: a loss is not finite, so the configuration is of no use.
+        """
+        configuration, references = self.request.configuration, self.request.plan.references
+        try:
+            found = time_cost(
+                self.problem,
+                configuration.method,
+                configuration.hyperparameters,
+                configuration.epochs,
+                references.recipe,
+                self.device,
+            )
+        except DivergedError as error:
+            raise references.diverged(references.all_references[0], error.args[0]) from error
+        if not self.verified:
+            return found
+        models = verification_plan(self.request).references
+        return replace(found, verifying=sum(not models.trained(each) for each in models.members))
+
+
+def carry_out(
+    job: Job, progress: Progress, session: Callable[[], AbstractContextManager[Session]]
+) -> dict[str, Any]:
+    """Do what is missing of a request; return its record as plain data.
+
+    Args:
+        job: the request, and how it is carried out.
+        progress: shows what is going on until retraining begins.
+        session: opens the session in which models are retrained.
+
+    Raises:
+        InputError: the folder holds the results of another request.
+        MixUnlearnError: unlearning or a retraining failed, or a file cannot be written.
+        Interrupted: a stop was requested; everything finished is kept.
+    """
+    request, output = job.request, job.output
+    if earlier := recorded(job):
+        _finish(output)
+        return earlier
+    started = _now()
+    found = run(request, output, job.device, lambda: job.problem, progress)
+    # What is measured is what was written: the user's precision may be lower than ours.
+    model = read_weights(request, output).to(job.device)
+    measured = measure(request, model, job.device, progress)
+    verification = None
+    if job.verified:
+        with session() as opened:
+            verification = verify(request, measured, found.seconds, output.work, opened)
+    prediction = predicted(request)
+    record = append(
+        request.plan.home,
+        {
+            "request": job.name,
+            "token": job.token,
+            "started": started,
+            "finished": _now(),
+            **_facts(job),
+            "measured": {
+                "before": dict(measured.before),
+                "after": dict(measured.after),
+                "retrained": dict(verification.retrained) if verification else {},
+            },
+            "prediction": prediction.as_plain() if prediction else None,
+            "verdict": as_plain(request, measured, verification),
+            "seconds": found.seconds,
+            "retraining_seconds": retraining_seconds(request, verification),
+        },
+    )
+    _write(job, written(record), record.as_json(), prediction)
+    return record.as_json()
+
+
+def _write(
+    job: Job,
+    text: str,
+    record: Mapping[str, Any],
+    prediction: Prediction | None,
+) -> None:
+    """Write the card and the copy of the record; the record last, as it says that all is done."""
+    request = job.request
+    with replacing(job.output.card) as temporary:
+        temporary.write_text(
+            card(
+                record,
+                words=request.plan.forget_set,
+                margins=request.plan.margins,
+                reasons=prediction.reasons if prediction else (),
+                command=redact(request.command),
+            )
+        )
+    with replacing(job.output.record) as temporary:
+        temporary.write_text(text)
+    _finish(job.output)
+
+
+def _finish(output: Output) -> None:
+    shutil.rmtree(output.work, ignore_errors=True)
+
+
+def recorded(job: Job) -> dict[str, Any]:
+    """Return the record of the finished request; empty if it has not finished."""
+    try:
+        found = dict(json.loads(job.output.record.read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}
+    return found if found.get("token") == job.token else {}
+
+
+def predicted(request: Request) -> Prediction | None:
+    """Return what the study of the configuration predicts; `None` if it has no proxies."""
+    found = request.configuration.summary.get("proxies")
+    return predict_from(found, request.plan.margins) if found else None
+
+
+def retraining_seconds(request: Request, verification: Verification | None) -> float | None:
+    """Return the time of one retraining, as measured here or in the study; `None`: unknown."""
+    if verification is not None:
+        return verification.seconds
+    times = (request.configuration.summary.get("references") or {}).get("time/unlearn_s") or {}
+    mean = times.get("mean")
+    return float(mean) if mean is not None else None
+
+
+def _facts(job: Job) -> dict[str, Any]:
+    """Return what a record says about model, data, configuration and code."""
+    request, plan = job.request, job.request.plan
+    configuration = request.configuration
+    classes = [plan.dataset.classes[label] for label in plan.splits.forgotten]
+    return {
+        "model": {
+            "name": plan.experiment.model.name,
+            "before": request.own.digest,
+            "after": type(request.own)
+            .read(str(job.output.weights), plan.references.architecture)
+            .digest,
+            "file": sha256(job.output.weights.read_bytes()).hexdigest(),
+        },
+        "data": {"source": redact(plan.experiment.data.source), "digest": plan.source.digest},
+        "forget": {
+            "kind": plan.experiment.task.kind,
+            "images": len(plan.splits.forget_N),
+            "digest": forget_digest(plan.home, plan.splits.forget_N.tolist()),
+            "classes": classes,
+        },
+        "configuration": {
+            "method": configuration.method,
+            "hyperparameters": dict(configuration.hyperparameters),
+            "epochs": configuration.epochs,
+            "seed": request.seed,
+            "labels": plan.experiment.labels,
+            "from": configuration.source,
+            "tuned_on": configuration.study,
+            "chosen": configuration.chosen or None,
+        },
+        "code": {
+            "version": __version__,
+            "commit": code_version(),
+            "python": platform.python_version(),
+            "packages": {
+                name: version
+                for name, version in environment()["packages"].items()
+                if name.lower() in PACKAGES
+            },
+            "device": _device(job.device),
+        },
+    }
+
+
+def _device(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+
+
+def _now() -> str:
+    return datetime.now(tz=UTC).isoformat(timespec="seconds")

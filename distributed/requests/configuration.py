@@ -1,0 +1,159 @@
+"""The configuration with which a request is carried out: a method, tuned elsewhere."""
+
+import json
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from distributed.config.errors import translated
+from distributed.config.experiment import Experiment
+from distributed.config.read import read_experiment
+from distributed.config.section import Epochs, Section
+from distributed.config.yaml_file import read_file
+from distributed.rerun.trial_lookup import find_trial
+from distributed.runtime.text import one_line
+from distributed.study.folder import begun_studies, study_folder
+from mixunlearn.data.names import known_names
+from mixunlearn.errors import CorruptError, InputError, MissingError
+from mixunlearn.methods import METHODS
+
+KEY = "--config"
+RUN_ID = re.compile(r"[0-9a-f]{32}")
+
+
+class ConfigurationFile(Section):
+    """A file with a configuration: what `--config FILE` reads."""
+
+    method: str
+    epochs: Epochs
+    labels: Literal["aware", "agnostic"] = "aware"
+    hyperparameters: dict[str, Any] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """A method with its hyperparameters, and where they come from.
+
+    Args:
+        method: a key of `METHODS`.
+        hyperparameters: of the method.
+        epochs: number of epochs.
+        labels: "aware" or "agnostic".
+        source: where it was found, in words.
+        study: the study in which it was tuned; `None`: it is not known where.
+        experiment: of that study.
+        summary: results of that study; empty if it has none, or if it is not its winner.
+        chosen: why it was chosen; empty if the user named it.
+    """
+
+    method: str
+    hyperparameters: Mapping[str, Any]
+    epochs: int
+    labels: str
+    source: str
+    study: str | None = None
+    experiment: Experiment | None = None
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    chosen: str = ""
+
+
+def find_configuration(target: str, home: Path) -> Configuration:
+    """Return the configuration that a user names.
+
+    Args:
+        target: name of a study, id of a trial's MLflow run, STUDY/TRIAL, or a file.
+        home: where results are kept.
+
+    Raises:
+        InputError: there is nothing of this name, or it holds no configuration.
+        MissingError: the study has no result yet.
+        CorruptError: the results of the study are damaged.
+    """
+    known = [folder.path.name for folder in begun_studies(home)]
+    if target in known:
+        return of_study(target, home)
+    if Path(target).is_file():
+        return _of_file(Path(target))
+    if RUN_ID.fullmatch(target) or target.rpartition("/")[0] in known:
+        return _of_trial(target, home)
+    remedy = f"no study in {home}, no run id and no file; {known_names(target, known)}"
+    raise InputError(KEY, target, remedy)
+
+
+def of_study(study: str, home: Path, *, chosen: str = "") -> Configuration:
+    """Return the winner of a study; see `find_configuration`."""
+    folder = study_folder(home, study)
+    summary = _summary(folder.summary)
+    best = next(iter(summary.get("best") or []), None)
+    if best is None:
+        remedy = f"finish it: mixunlearn sweep {folder.experiment}"
+        raise MissingError(f"{KEY} = {study!r}: no trial has a result on test; {remedy}")
+    experiment = read_experiment(folder.experiment, reading=True)
+    return Configuration(
+        method=experiment.method,
+        hyperparameters=best["params"],
+        epochs=best["epochs"],
+        labels=experiment.labels,
+        source=f"study {study}, trial {best['trial']}",
+        study=study,
+        experiment=experiment,
+        summary=summary,
+        chosen=chosen,
+    )
+
+
+def _summary(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        remedy = "run the study's sweep again to write it"
+        raise CorruptError(f"{path} is damaged ({one_line(error)}); {remedy}") from error
+
+
+def _of_trial(target: str, home: Path) -> Configuration:
+    """Return the configuration of one trial; it need not be the winner of its study."""
+    plan, trial = find_trial(target, [], home)
+    if trial.failure:
+        raise InputError(KEY, target, f"this trial failed ({trial.failure}); choose another")
+    with suppress(MissingError, CorruptError, InputError):
+        winner = of_study(trial.study, home)
+        if (winner.hyperparameters, winner.epochs) == (trial.hyperparameters, trial.epochs):
+            return winner
+    return Configuration(
+        method=plan.experiment.method,
+        hyperparameters=trial.hyperparameters,
+        epochs=trial.epochs,
+        labels=plan.experiment.labels,
+        source=f"study {trial.study}, trial {trial.trial}",
+        study=trial.study,
+        experiment=plan.experiment,
+    )
+
+
+def _of_file(path: Path) -> Configuration:
+    content = read_file(path, KEY)
+    try:
+        found = ConfigurationFile.model_validate(content)
+    except ValidationError as error:
+        keys = "method, epochs, labels, hyperparameters"
+        raise translated(
+            error.errors()[0],
+            unknown=lambda place: f"{path} has an unknown key; there are {keys}",
+            missing=f"{path} needs method and epochs",
+        ) from error
+    if found.method not in METHODS:
+        raise InputError("method", found.method, f"unknown; {known_names(found.method, METHODS)}")
+    return Configuration(
+        method=found.method,
+        hyperparameters=found.hyperparameters,
+        epochs=found.epochs,
+        labels=found.labels,
+        source=f"file {path}",
+    )

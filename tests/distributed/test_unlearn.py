@@ -1,0 +1,365 @@
+"""`mixunlearn unlearn`: a user's own model, own data, and a list of images to forget."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import load_file
+from torch import nn
+from torch.nn import functional as F
+
+from mixunlearn.evidence.verdict import STATES
+from tests.fixtures import Command
+
+NAMES = ("cat", "dog", "frog", "owl")
+SIZE, TRAIN, TEST = 12, 240, 60
+NET = """
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class Net(nn.Module):
+    def __init__(self, channels, classes):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(channels, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2)
+        )
+        self.head = nn.Parameter(torch.randn(classes, 8 * 36) * 0.1)
+
+    def forward(self, x):
+        found = F.normalize(self.body(x).flatten(1))
+        return 12 * F.linear(found, F.normalize(self.head))
+
+
+def build(channels, size, classes):
+    return Net(channels, classes)
+
+
+def build_random(channels, size, classes):
+    return nn.Sequential(Net(channels, classes), Noise())
+
+
+class Noise(nn.Module):
+    def forward(self, x):
+        return x + torch.rand_like(x)
+"""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of a user: a module, a trained model, images of four classes, requests."""
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "own_net.py").write_text(NET)
+    images, labels = drawn(TRAIN + TEST)
+    for part, rows in (("train", slice(TRAIN)), ("test", slice(TRAIN, None))):
+        pq.write_table(table(images[rows], labels[rows]), folder / f"{part}.parquet")
+    net = trained(folder, images[:TRAIN], labels[:TRAIN])
+    torch.save({"state_dict": {f"module.{k}": v for k, v in net.items()}}, folder / "model.pt")
+    configuration = {"method": "salun", "epochs": 2, "hyperparameters": {"lr": 3e-4}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(configuration))
+    (folder / "ids.csv").write_text("id\n" + "\n".join(map(str, range(5, 17))) + "\n")
+    return folder
+
+
+def drawn(count: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    labels = np.arange(count) % 4
+    rows, columns = np.meshgrid(np.arange(SIZE), np.arange(SIZE), indexing="ij")
+    waves = np.stack([rows, columns, rows + columns, rows - columns])[labels]
+    images = 128 + 60 * np.sin(waves)[..., None] + rng.normal(0, 40, (count, SIZE, SIZE, 3))
+    return np.clip(images, 0, 255).astype(np.uint8), labels
+
+
+def table(images: np.ndarray, labels: np.ndarray) -> pa.Table:
+    pictures = []
+    for number, image in enumerate(images):
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, "PNG")
+        pictures.append({"bytes": buffer.getvalue(), "path": f"{number:04d}.png"})
+    names = [NAMES[label] for label in labels]
+    return pa.table({"image": pa.array(pictures), "label": pa.array(names)})
+
+
+def trained(folder: Path, images: np.ndarray, labels: np.ndarray) -> dict[str, torch.Tensor]:
+    """The weights of a model that was trained outside of the project."""
+    found: dict[str, Any] = {}
+    exec((folder / "own_net.py").read_text(), found)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net: nn.Module = found["build"](3, (SIZE, SIZE), 4)
+        optimizer = torch.optim.Adam(net.parameters(), 3e-3)
+        inputs = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+        for _ in range(3):
+            for rows in torch.split(torch.randperm(TRAIN), 32):
+                optimizer.zero_grad()
+                loss = F.cross_entropy(net(inputs[rows]), torch.from_numpy(labels)[rows])
+                torch.autograd.backward(loss)
+                optimizer.step()
+    return net.state_dict()
+
+
+@pytest.fixture
+def here(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's folder as the working folder; results go to another one."""
+    monkeypatch.chdir(site)
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.delitem(sys.modules, "own_net", raising=False)
+    return tmp_path
+
+
+def words(tmp_path: Path, **changed: str | None) -> list[str]:
+    """The words of the command; `None` leaves an option out."""
+    given = {
+        "model": "own_net:build",
+        "weights": "model.pt",
+        "data": "train.parquet",
+        "forget": "ids.csv",
+        "config": "config.yaml",
+        "out": str(tmp_path / "out"),
+        "home": str(tmp_path / "home"),
+        "device": "cpu",
+        **changed,
+    }
+    options = [word for name, text in given.items() if text for word in (f"--{name}", text)]
+    return ["unlearn", *options, "--set", "data.test=test.parquet"]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_model_forgets_and_keeps_its_own_keys(here: Path, mixunlearn: Command) -> None:
+    run = mixunlearn(*words(here), "--json")
+    assert run.code == 0, run.err
+    before = torch.load("model.pt", weights_only=True)["state_dict"]
+    after = load_file(here / "out/model.safetensors")
+    assert after.keys() == before.keys()
+    assert all(after[name].dtype == before[name].dtype for name in before)
+    assert not torch.equal(after["module.head"], before["module.head"])
+    record = run.result
+    assert record == json.loads((here / "out/record.json").read_text())
+    assert record == json.loads((here / "home/records/000001.json").read_text())
+    schema = json.loads(
+        (Path(__file__).parents[2] / "docs/deletion-record.schema.json").read_text()
+    )
+    jsonschema.validate(record, schema)
+    assert record["forget"]["images"] == 12
+    # Nothing was retrained, so nothing is claimed.
+    assert record["verdict"]["state"] == "unverified"
+    assert not any(state in run.out for state in STATES)
+    assert names(here / "out") == ["README.md", "model.safetensors", "record.json"]
+    assert names(here / "home") == ["records"]
+    assert "unverified" in (here / "out/README.md").read_text().lower()
+
+
+def test_the_same_command_again_changes_nothing(here: Path, mixunlearn: Command) -> None:
+    first = mixunlearn(*words(here), "--json")
+    times = {path: path.stat().st_mtime_ns for path in (here / "out").iterdir()}
+    again = mixunlearn(*words(here), "--json")
+    assert again.result == first.result
+    assert {path: path.stat().st_mtime_ns for path in (here / "out").iterdir()} == times
+    assert len(list((here / "home/records").glob("*.json"))) == 1
+
+
+def test_a_folder_of_another_request_is_refused(here: Path, mixunlearn: Command) -> None:
+    assert mixunlearn(*words(here)).code == 0
+    (here / "other.csv").write_text("id\n7\n")
+    run = mixunlearn(*words(here, forget=str(here / "other.csv")))
+    assert run.code == 2
+    assert "--out" in run.err
+    assert "another request" in run.err
+
+
+@pytest.mark.slow
+def test_a_killed_request_resumes_to_the_same_weights(site: Path, here: Path) -> None:
+    (here / "long.yaml").write_text("{method: finetune, epochs: 60, hyperparameters: {lr: 1.0e-3}}")
+    given = words(here, config=str(here / "long.yaml"))
+    command = [sys.executable, "-m", "mixunlearn", *given]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), *sys.path])}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "epoch 3 of 60" in line:
+                process.send_signal(signal.SIGKILL)
+                break
+    assert not (here / "out/model.safetensors").exists()
+    resumed = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    assert "resumed after epoch" in resumed.stderr
+    whole = [*command[:3], *words(here, config=str(here / "long.yaml"), out=str(here / "whole"))]
+    subprocess.run(whole, capture_output=True, env=environment, check=True)
+    weights = [load_file(here / name / "model.safetensors") for name in ("out", "whole")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_whole_classes_and_copies_of_files_can_be_named(
+    site: Path, here: Path, mixunlearn: Command
+) -> None:
+    run = mixunlearn(*words(here, forget="class:frog"), "--dry-run")
+    assert run.code == 0, run.err
+    assert "class frog" in run.out
+    copies = here / "copies"
+    copies.mkdir()
+    for name in ("0003.png", "0008.png"):
+        Image.new("RGB", (2, 2)).save(copies / name)
+    run = mixunlearn(*words(here, forget=str(copies)), "--dry-run")
+    assert "2 forget" in run.out
+    Image.new("RGB", (2, 2)).save(copies / "unknown.png")
+    run = mixunlearn(*words(here, forget=str(copies)), "--dry-run")
+    assert (run.code, "unknown.png" in run.err) == (2, True)
+    assert not (here / "out").exists()
+
+
+def test_a_model_that_draws_random_numbers_is_warned_of(
+    here: Path, mixunlearn: Command, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = {
+        name.replace("module.", "0."): tensor
+        for name, tensor in torch.load("model.pt", weights_only=True)["state_dict"].items()
+    }
+    torch.save(own, here / "random.pt")
+    given = words(here, model="own_net:build_random", weights=str(here / "random.pt"))
+    run = mixunlearn(*given, "--dry-run")
+    assert run.code == 0, run.err
+    assert "other outputs for the same images" in caplog.text
+
+
+BAD: dict[str, tuple[dict[str, str | None], str]] = {
+    "no such weights": ({"weights": "none.pt"}, "--weights"),
+    "no weights": ({"weights": None}, "--weights"),
+    "empty weights": ({"weights": "BAD/empty.pt"}, "--weights"),
+    "truncated weights": ({"weights": "BAD/cut.pt"}, "--weights"),
+    "a pickle with code": ({"weights": "BAD/code.pt"}, "--weights"),
+    "a missing key": ({"weights": "BAD/missing.pt"}, "--weights"),
+    "an extra key": ({"weights": "BAD/extra.pt"}, "--weights"),
+    "another number of classes": ({"weights": "BAD/classes.pt"}, "--weights"),
+    "not finite": ({"weights": "BAD/nan.pt"}, "--weights"),
+    "no such model": ({"model": "own_net:buidl"}, "--model"),
+    "no such data": ({"data": "none"}, "--data"),
+    "no such list": ({"forget": "none.csv"}, "--forget"),
+    "no ids": ({"forget": "BAD/no.csv"}, "--forget"),
+    "all ids": ({"forget": "BAD/all.csv"}, "--forget"),
+    "ids of test images": ({"forget": "BAD/test.csv"}, "--forget"),
+    "an id twice": ({"forget": "BAD/twice.csv"}, "--forget"),
+    "no such class": ({"forget": "class:frgo"}, "--forget"),
+    "no such configuration": ({"config": "studyy"}, "--config"),
+    "no such method": ({"config": "BAD/method.yaml"}, "method"),
+    "no such hyperparameter": ({"config": "BAD/hyper.yaml"}, "hyperparameters.fractoin"),
+    "an unknown key": ({"config": "BAD/key.yaml"}, "epoch"),
+    "no such device": ({"device": "tpu"}, "--device"),
+    "no such format": ({"format": "onnx"}, "--format"),
+    "nothing near": ({"config": "auto"}, "--config"),
+}
+
+
+@pytest.fixture(scope="module")
+def bad(site: Path) -> Path:
+    """Files that cannot be used."""
+    folder = site / "BAD"
+    folder.mkdir()
+    good = torch.load(site / "model.pt", weights_only=True)["state_dict"]
+    states = {
+        "missing": {name: good[name] for name in list(good)[1:]},
+        "extra": {**good, "module.more": torch.zeros(2)},
+        "classes": {**good, "module.head": torch.zeros(7, 288)},
+        "nan": {**good, "module.head": torch.full_like(good["module.head"], float("nan"))},
+    }
+    for name, state in states.items():
+        torch.save(state, folder / f"{name}.pt")
+    (folder / "empty.pt").write_bytes(b"")
+    (folder / "cut.pt").write_bytes((site / "model.pt").read_bytes()[:400])
+    torch.save({"state_dict": good, "hook": Path}, folder / "code.pt")
+    lists = {"no": [], "all": range(TRAIN), "test": [TRAIN], "twice": [3, 3]}
+    for name, rows in lists.items():
+        (folder / f"{name}.csv").write_text("\n".join(["id", *map(str, rows)]) + "\n")
+    (folder / "method.yaml").write_text("{method: salunn, epochs: 1}")
+    (folder / "hyper.yaml").write_text("{method: salun, epochs: 1, hyperparameters: {fractoin: 1}}")
+    (folder / "key.yaml").write_text("{method: salun, epochs: 1, epoch: 2}")
+    return folder
+
+
+@pytest.mark.parametrize("mistake", BAD)
+def test_bad_input_is_one_line_and_nothing_is_written(
+    mistake: str, bad: Path, here: Path, mixunlearn: Command
+) -> None:
+    changed, key = BAD[mistake]
+    run = mixunlearn(*words(here, **changed))
+    assert run.code == 2, run.err
+    *_, line = run.err.strip().splitlines()
+    assert line.startswith(f"mixunlearn: {key}"), line
+    assert not list(here.iterdir())
+
+
+def test_a_single_image_can_be_forgotten_with_batch_norm(here: Path, mixunlearn: Command) -> None:
+    (here / "one.csv").write_text("id\n3\n")
+    run = mixunlearn(*words(here, forget=str(here / "one.csv")))
+    assert run.code == 0, run.err
+
+
+@pytest.mark.slow
+def test_verification_retrains_and_tells_its_state(
+    here: Path, mixunlearn: Command, monkeypatch: pytest.MonkeyPatch, site: Path
+) -> None:
+    # Workers find the user's module as this process does.
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), *sys.path]))
+    run = mixunlearn(*words(here), "--set", "references.epochs=2", "--verify", "--json")
+    record = run.result
+    codes = dict(zip(STATES, (0, 5, 7, 8, 6), strict=True))
+    assert run.code == codes[record["verdict"]["state"]], run.err
+    assert (record["verdict"]["originals"], record["verdict"]["references"]) == (3, 3)
+    assert all(len(values) == 3 for values in record["measured"]["retrained"].values())
+    assert record["retraining_seconds"] > 0
+    # What was known of single images is gone; models that never saw them stay.
+    store = here / "home/store"
+    assert not list(store.glob("teachers/*")) + list(store.glob("evaluations/*"))
+    assert not list((here / "home").rglob("*.arrow"))
+    assert not list((here / "home/studies").glob("*"))
+
+
+@pytest.mark.slow
+def test_requests_in_sequence_are_each_handled_once(here: Path, mixunlearn: Command) -> None:
+    lists = here / "lists"
+    lists.mkdir()
+    for name, rows in {"a": [1, 2], "b": [2, 9]}.items():
+        (lists / f"{name}.csv").write_text("\n".join(["id", *map(str, rows)]) + "\n")
+    given = [*words(here, forget=None), "--requests", str(lists), "--json"]
+    first = mixunlearn(*given).result["requests"]
+    assert [each["forget"]["images"] for each in first] == [2, 3]
+    assert first[1]["model"]["before"] == first[0]["model"]["after"]
+    (lists / "c.csv").write_text("id\n20\n")
+    second = mixunlearn(*given).result["requests"]
+    assert second[:2] == first
+    assert len(list((here / "home/records").glob("*.json"))) == 3
+    page = (here / "out/README.md").read_text()
+    assert "| c | 1 | 4 |" in page
+    assert mixunlearn("record", "verify", "--home", str(here / "home")).code == 0
+    (lists / "a.csv").write_text("id\n1\n3\n")
+    changed = mixunlearn(*given)
+    assert (changed.code, "its list" in changed.err) == (2, True)
+    (lists / "a.csv").unlink()
+    gone = mixunlearn(*given)
+    assert (gone.code, "its list is gone" in gone.err) == (2, True)
+
+
+def test_a_table_of_requests_is_taken_apart(here: Path, mixunlearn: Command) -> None:
+    (here / "all.csv").write_text("request,id\nmay,3\nmay,4\njune,9\n")
+    given = [*words(here, forget=None), "--requests", str(here / "all.csv")]
+    run = mixunlearn(*given, "--dry-run")
+    assert run.code == 0, run.err
+    assert "2 forget" in run.out
+    (here / "all.csv").write_text("id\n3\n")
+    run = mixunlearn(*given, "--dry-run")
+    assert (run.code, "column 'request'" in run.err) == (2, True)
