@@ -19,11 +19,7 @@ def prediction_of(summary: Mapping[str, Any]) -> Prediction | None:
     margins = {name: each["margin"] for name, each in (verdict.get("metrics") or {}).items()}
     if not proxies or not margins:
         return None
-    measured = {name: proxies["metrics"].get(name) or NOTHING for name in margins}
-    return predict_from({**proxies, "metrics": measured}, margins)
-
-
-NOTHING: Mapping[str, Any] = {"differences": [], "resolution": 0.0}  # all proxies diverged
+    return predict_from(proxies, margins)
 
 
 def prediction_line(summary: Mapping[str, Any]) -> str:
@@ -50,9 +46,9 @@ def predicted_rows(summary: Mapping[str, Any]) -> list[dict[str, str]]:
         summary: the study's.
     """
     found = prediction_of(summary)
-    if found is None or not found.proxies:
+    metrics = summary["proxies"]["metrics"] if found else {}
+    if found is None or not metrics:  # all proxies diverged
         return []
-    metrics = summary["proxies"]["metrics"]
     return [
         {
             "metric": with_unit(each.metric),

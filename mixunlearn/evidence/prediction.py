@@ -16,7 +16,7 @@ Each metric has its own interval: that all of them hold at once is less probable
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -31,6 +31,7 @@ from mixunlearn.wording import counted
 WITHIN = "predicted within the margins"
 NOT_WITHIN = "no prediction of equivalence"
 NONE = "no prediction"
+ALIKE = 1.25  # factor by which the sizes of requests may differ and still count as the same
 STATES = (WITHIN, NOT_WITHIN, NONE)
 
 State: TypeAlias = Literal["within", "outside", "open", "unknown"]
@@ -80,7 +81,7 @@ class Prediction:
     Args:
         state: one of `STATES`; only `WITHIN` speaks for equivalence.
         reasons: sentences without a full stop.
-        proxies: number of proxies that were measured.
+        proxies: number of proxies, with those on which unlearning diverged.
         metrics: one for each metric that has a margin.
     """
 
@@ -127,32 +128,49 @@ def predict(
         predicted_bias(name, differences[name], margin, resolution.get(name, 0.0))
         for name, margin in margins.items()
     ]
-    if proxies < LEAST:
-        few = f"{counted(proxies, 'proxy')} measured: a prediction needs {LEAST}"
-        return Prediction(state=NONE, reasons=[few], proxies=proxies, metrics=found)
-    reasons = [*_diverged(diverged), *_reasons(found)]
     inside = not diverged and all(each.state == "within" for each in found)
-    state = WITHIN if inside else NOT_WITHIN
-    return Prediction(state=state, reasons=reasons, proxies=proxies, metrics=found)
+    state, reasons = WITHIN if inside else NOT_WITHIN, _reasons(found)
+    if proxies < LEAST:
+        state = NONE
+        reasons = [f"{counted(proxies, 'proxy')} measured: a prediction needs {LEAST}"]
+    reasons = [*_diverged(diverged), *reasons]
+    return Prediction(state=state, reasons=reasons, proxies=proxies + diverged, metrics=found)
 
 
-def predict_from(proxies: Mapping[str, Any], margins: Mapping[str, float]) -> Prediction:
+def predict_from(
+    proxies: Mapping[str, Any],
+    margins: Mapping[str, float],
+    *,
+    kind: str | None = None,
+    images: int | None = None,
+) -> Prediction:
     """Return what is predicted from the `proxies` of a sweep's summary.
 
     Args:
-        proxies: `{"metrics": {name: {"differences": [...], "resolution": step}}, "diverged": n}`.
+        proxies: `{"metrics": {name: {"differences": [...], "resolution": step}}, "diverged": n,
+            "kind": kind, "images": n}`.
         margins: metric -> the largest bias that counts as equivalent.
+        kind: of the request's task; `None`: that of the proxies.
+        images: number of the request's images; `None`: that of the proxies. Of another kind, or
+            with a size that differs by more than a factor of `ALIKE`, nothing is predicted.
 
     Raises:
         InputError: as for `predict`.
     """
     metrics = proxies["metrics"]
-    return predict(
-        {name: metrics[name]["differences"] for name in margins if name in metrics},
+    found = predict(
+        # All proxies may have diverged: then there are no metrics.
+        {name: metrics[name]["differences"] if metrics else [] for name in margins},
         margins,
         {name: each["resolution"] for name, each in metrics.items()},
         diverged=proxies.get("diverged", 0),
     )
+    wrong = list[str]()
+    if kind is not None and kind != proxies["kind"]:
+        wrong.append(f"the proxies are requests of kind {proxies['kind']}, not {kind}")
+    if images is not None and not 1 / ALIKE <= images / proxies["images"] <= ALIKE:
+        wrong.append(f"the proxies are of {counted(proxies['images'], 'image')}, not {images}")
+    return replace(found, state=NONE, reasons=wrong) if wrong else found
 
 
 def predicted_bias(

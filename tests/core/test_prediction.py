@@ -117,6 +117,29 @@ def test_a_diverged_proxy_forbids_the_green_word() -> None:
     assert found.reasons[0] == "unlearning diverged on 1 proxy"
 
 
+def test_if_all_proxies_diverge_nothing_is_predicted() -> None:
+    found = predict_from({"metrics": {}, "diverged": 4}, {"a": 2.0})
+    assert (found.state, found.proxies) == (NONE, 4)
+    assert found.reasons[0] == "unlearning diverged on 4 proxies"
+
+
+@pytest.mark.parametrize(
+    ("kind", "images", "said"),
+    [
+        ("ids", 37, ""),
+        ("ids", 30, ""),
+        ("class", 37, "the proxies are requests of kind ids, not class"),
+        ("ids", 74, "the proxies are of 37 images, not 74"),
+    ],
+)
+def test_proxies_say_nothing_about_other_requests(kind: str, images: int, said: str) -> None:
+    metrics = {"a": {"differences": FIVE, "resolution": 0.1}}
+    proxies = {"metrics": metrics, "kind": "ids", "images": 37}
+    found = predict_from(proxies, {"a": 2.0}, kind=kind, images=images)
+    assert found.state == (NONE if said else WITHIN)
+    assert not said or list(found.reasons) == [said]
+
+
 def test_metrics_of_too_few_images_are_named() -> None:
     found = predict({"a": [0.0] * 5}, {"a": 2.0}, {"a": 5.3})
     assert found.state == NOT_WITHIN
