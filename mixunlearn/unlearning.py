@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import fields, is_dataclass, replace
+from operator import index
 from typing import Any, Literal
 
 import torch
@@ -90,6 +91,7 @@ def unlearn(
         if not any(True for _ in given.staged.trained()):
             remedy = "has no weights that can be trained; call requires_grad_(True) on some"
             raise InputError("model", given.name, remedy)
+        _require_labels(sets, given.classes)
         gone = _forgotten(forgotten, sets, given.classes)
         name, chosen = _method(method, hyperparameters, given.staged.default_stage)
         if why := chosen.incompatible("class" if gone else "data", labels):
@@ -165,18 +167,26 @@ def _read(given: Mapping[str, Given | None], labels: str) -> dict[str, Samples]:
     return {"held_out": none, **sets}
 
 
-def _forgotten(
-    forgotten: Sequence[int], sets: Mapping[str, Samples], classes: int
-) -> tuple[int, ...]:
-    """Return the classes that are forgotten completely, after a look at all labels."""
+def _require_labels(sets: Mapping[str, Samples], classes: int) -> None:
+    """Check all labels; warn if the model has outputs for more."""
     for key, samples in sets.items():
         require_classes(key, samples, classes)
     known = [samples.labels_N for samples in sets.values() if samples.labels_N is not None]
     most = max((int(labels_N.max()) for labels_N in known if len(labels_N)), default=classes)
     if most + 1 < classes:
         words = f"the model has {classes} outputs, but no label is above {most}"
-        warnings.warn(words, stacklevel=4)
-    gone = tuple(int(name) for name in forgotten)
+        warnings.warn(words, stacklevel=3)
+
+
+def _forgotten(
+    forgotten: Sequence[int], sets: Mapping[str, Samples], classes: int
+) -> tuple[int, ...]:
+    """Return the classes that are forgotten completely: all of D_f, and none of D_r."""
+    try:
+        gone = tuple(index(name) for name in forgotten)
+    except TypeError as error:
+        remedy = "must be class numbers, for example [0]"
+        raise InputError("forgotten", forgotten, remedy) from error
     for name in gone:
         if not 0 <= name < classes:
             raise InputError("forgotten", name, f"must be a class, 0 to {classes - 1}")

@@ -446,6 +446,8 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         "forgotten = (0,): image 1 of forget has the label 1; forget must hold only forgotten",
     ),
     "a class that is not there": ({"forgotten": [4]}, "forgotten = 4: must be a class, 0 to 3"),
+    "a class by name": ({"forgotten": ["frog"]}, "forgotten = ['frog']: must be class numbers"),
+    "a class without a list": ({"forgotten": 0}, "forgotten = 0: must be class numbers"),
     "no epoch": ({"epochs": 0}, "epochs = 0: must be a whole number of at least 1"),
     "a seed below 0": ({"seed": -1}, "seed = -1: must be a whole number from 0"),
     "an unknown device": ({"device": "gpuu"}, "device = 'gpuu': cannot be used"),
