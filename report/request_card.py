@@ -162,7 +162,7 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def _interval(predicted: Mapping[str, Any] | None) -> str:
-    if predicted is None:
+    if predicted is None or predicted["bias"] is None:
         return ABSENT
     low, high = predicted["low"], predicted["high"]
     if low is None or high is None:

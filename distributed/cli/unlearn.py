@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
 
 import typer
 from rich.table import Table
@@ -34,58 +34,69 @@ if TYPE_CHECKING:
     from distributed.requests.run import Format, Output
 
 
+Out: TypeAlias = Annotated[Path, typer.Option(help="Folder for the new model and its record.")]
+Forget: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LIST|FOLDER|class:NAME",
+        help="What to forget: a file of ids (CSV, Parquet, JSON, NumPy), a folder with copies of "
+        "the images, or whole classes.",
+    ),
+]
+Requests: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER|TABLE",
+        help="In place of --forget: several requests, each handled once and in order. A folder "
+        "with a list for each, or a table with a column `request`.",
+    ),
+]
+Config: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|STUDY|RUN_ID|FILE",
+        help="Method and hyperparameters: the winner of a study, a trial, or a file; auto takes "
+        "the nearest study of the home.",
+    ),
+]
+Model: TypeAlias = Annotated[
+    str | None, typer.Option(help="Name of the model, e.g. my_pkg.net:build [the study's].")
+]
+Weights: TypeAlias = Annotated[
+    str | None, typer.Option(help="File with the trained model's weights [the study's].")
+]
+Data: TypeAlias = Annotated[
+    str | None, typer.Option(help="A source, a Parquet file or a folder of images [the study's].")
+]
+Name: TypeAlias = Annotated[
+    str | None, typer.Option(help="Name of the request in its record [that of --out].")
+]
+Verify: TypeAlias = Annotated[
+    bool, typer.Option("--verify", help="Retrain models without the data, and compare.")
+]
+OfWeights: TypeAlias = Annotated[
+    str, typer.Option("--format", help="Of the weights: safetensors or pt.")
+]
+Device: TypeAlias = Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU if there is one.")]
+DryRun: TypeAlias = Annotated[
+    bool, typer.Option("--dry-run", help="Check everything, say what it costs; write nothing.")
+]
+
+
 def unlearn(
-    out: Annotated[Path, typer.Option(help="Folder for the unlearned model and its record.")],
-    forget: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LIST|FOLDER|class:NAME",
-            help="What to forget: a file of ids (CSV, Parquet, JSON, NumPy), a folder with copies "
-            "of the images, or whole classes.",
-        ),
-    ] = None,
-    requests: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER|TABLE",
-            help="In place of --forget: several requests, each handled once and in order. A "
-            "folder with a list for each, or a table with a column `request`.",
-        ),
-    ] = None,
-    config: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|STUDY|RUN_ID|FILE",
-            help="Method and hyperparameters: the winner of a study, a trial, or a file; auto "
-            "takes the nearest study of the home.",
-        ),
-    ] = "auto",
-    model: Annotated[
-        str | None, typer.Option(help="Name of the model, e.g. my_pkg.net:build [the study's].")
-    ] = None,
-    weights: Annotated[
-        str | None, typer.Option(help="File with the trained model's weights [the study's].")
-    ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(help="A source, a Parquet file or a folder of images [the study's]."),
-    ] = None,
-    name: Annotated[
-        str | None, typer.Option(help="Name of the request in its record [that of --out].")
-    ] = None,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Retrain models without the data, and compare.")
-    ] = False,
-    as_format: Annotated[
-        str, typer.Option("--format", help="Of the weights: safetensors or pt.")
-    ] = "safetensors",
-    device: Annotated[
-        str, typer.Option(help="cpu, cuda, or auto: a GPU if there is one.")
-    ] = "auto",
+    out: Out,
+    forget: Forget = None,
+    requests: Requests = None,
+    config: Config = "auto",
+    model: Model = None,
+    weights: Weights = None,
+    data: Data = None,
+    name: Name = None,
+    verify: Verify = False,
+    as_format: OfWeights = "safetensors",
+    device: Device = "auto",
     settings: Settings = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything, say what it costs; write nothing.")
-    ] = False,
+    dry_run: DryRun = False,
     home: Home = None,
     address: Address = None,
     as_json: Json = False,

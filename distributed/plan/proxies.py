@@ -49,7 +49,8 @@ def proxies(plan: Plan) -> list[Proxy]:
             own=None,
             first_reference=FIRST_SEED + number,
         )
-        original = number % plan.originals
+        # A request is about the user's own model, so nothing else is unlearned for a prediction.
+        original = 0 if plan.own else number % plan.originals
         found.append(Proxy(number=number, splits=splits, references=references, original=original))
     return found
 

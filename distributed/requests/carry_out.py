@@ -37,6 +37,7 @@ from mixunlearn.release import __version__
 from mixunlearn.teaching import problem_without_references
 from report.request_card import card
 
+AT_RANDOM = {"ids", "random"}  # kinds of tasks that forget single images, of all kinds of images
 # Packages whose version can change a number.
 PACKAGES = {"numpy", "pyarrow", "ray", "safetensors", "scipy", "torch", "torchvision"}
 
@@ -192,9 +193,24 @@ def recorded(job: Job) -> dict[str, Any]:
 
 
 def predicted(request: Request) -> Prediction | None:
-    """Return what the study of the configuration predicts; `None` if it has no proxies."""
-    found = request.configuration.summary.get("proxies")
-    return predict_from(found, request.plan.margins) if found else None
+    """Return what the study of the configuration predicts; `None` if it has no proxies for this.
+
+    Its proxies must have been unlearned from the model of the request, or both from originals of
+    the same recipe. For the prediction, images that are listed are images drawn at random.
+    """
+    proxies = request.configuration.summary.get("proxies")
+    if not proxies:
+        return None
+    trained = None if request.of_study else request.own.digest
+    if proxies.get("model") != trained:
+        return None
+    kinds = {request.plan.experiment.task.kind, proxies["kind"]}
+    return predict_from(
+        proxies,
+        request.plan.margins,
+        kind=proxies["kind"] if kinds <= AT_RANDOM else request.plan.experiment.task.kind,
+        images=len(request.plan.splits.forget_N),
+    )
 
 
 def retraining_seconds(request: Request, verification: Verification | None) -> float | None:

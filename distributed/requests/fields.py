@@ -100,9 +100,11 @@ class Measured(Part):
 class Predicted(Part):
     """The expected difference from a retrained model, in the unit of the metric."""
 
-    bias: float
-    low: Annotated[float, Field(description="lower end of the 90 % interval")]
-    high: Annotated[float, Field(description="upper end of the 90 % interval")]
+    bias: Annotated[float | None, Field(description="`null` if nothing was measured")]
+    low: Annotated[
+        float | None, Field(description="lower end of the 90 % interval; `null` if unknown")
+    ]
+    high: Annotated[float | None, Field(description="upper end; `null` if unknown")]
     margin: Annotated[float, Field(ge=0, description="largest difference that does not matter")]
 
 
@@ -110,7 +112,7 @@ class Prediction(Part):
     """What earlier requests of the same size, which were retrained, say about this one."""
 
     state: Text
-    proxies: Annotated[int, Field(ge=1, description="number of those requests")]
+    proxies: Annotated[int, Field(ge=0, description="number of those requests")]
     metrics: dict[str, Predicted]
 
 

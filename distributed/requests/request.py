@@ -9,7 +9,7 @@ from typing import Any
 from distributed.config.experiment import Data
 from distributed.config.read import make_experiment
 from distributed.config.yaml_file import put
-from distributed.plan.make import make_plan
+from distributed.plan.make import find_study, make_plan
 from distributed.plan.plan import Plan
 from distributed.requests.configuration import Configuration, of_study
 from distributed.requests.nearest import Described, choose
@@ -17,7 +17,7 @@ from mixunlearn.data import sources
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.named_rows import row_names
 from mixunlearn.data.names import known_names
-from mixunlearn.errors import InputError
+from mixunlearn.errors import InputError, MixUnlearnError
 from mixunlearn.methods import METHODS
 from mixunlearn.models.own import OwnModel
 from mixunlearn.rehearsal import Rehearsal
@@ -65,12 +65,14 @@ class Request:
         configuration: with which the model unlearns.
         plan: data, splits and model; its search is never run.
         own: the trained model that must forget.
+        of_study: whether that is the original of the configuration's study.
         command: the command that carries it out.
     """
 
     configuration: Configuration
     plan: Plan
     own: OwnModel
+    of_study: bool
     command: str
 
     @property
@@ -114,21 +116,39 @@ def make_request(wish: Wish, configuration: Configuration, home: Path) -> Reques
             command=wish.command,
             tracks=False,
         )
-    own = plan.own
-    if own is None:
-        remedy = "name the weights of the trained model, for example --weights model.safetensors"
-        raise InputError("--weights", None, remedy)
+    own = plan.own or _of_study(configuration, plan, home)
     # No search looks at this forget set, so all of it is measured.
-    plan = replace(plan, splits=unsearched(plan.splits))
+    plan = replace(plan, splits=unsearched(plan.splits), own=own)
     require_hyperparameters(configuration)
     request = Request(
         configuration=configuration,
         plan=plan,
         own=own,
+        of_study=plan.own is None,
         command=wish.command,
     )
     _rehearse(request)
     return request
+
+
+def _of_study(configuration: Configuration, plan: Plan, home: Path) -> OwnModel:
+    """Return the original of the configuration's study, as its store has it.
+
+    Raises:
+        InputError: there is no study, or its store has no such model any more.
+    """
+    remedy = "missing: name the weights of your trained model, for example --weights model.pt"
+    if configuration.study is None:
+        raise InputError("--weights", None, remedy)
+    references = find_study(configuration.study, [], home, reading=True).references
+    try:
+        weights = references.weights(references.original)
+    except MixUnlearnError as error:
+        gone = f"missing, and {configuration.study} has no original any more; name a file"
+        raise InputError("--weights", None, gone) from error
+    if references.architecture != plan.references.architecture:
+        raise InputError("--weights", None, f"{remedy}; {configuration.study} has another model")
+    return OwnModel.of_arrays(f"the original of {configuration.study}", weights)
 
 
 def _content(wish: Wish, configuration: Configuration, home: Path) -> dict[str, Any]:

@@ -163,6 +163,7 @@ def _summary(plan: Plan, wanted: Sequence[Proxy], results: Sequence[ProxyResult]
     return {
         "images": len(plan.splits.forget_N),
         "kind": plan.experiment.task.kind,
+        "model": plan.own.digest if plan.own else None,
         "count": len(wanted),
         "diverged": len(wanted) - len(sound),
         "metrics": {

@@ -104,6 +104,21 @@ class OwnModel:
             dtypes={name: found[key].dtype for name, key in names.items()},
         )
 
+    @classmethod
+    def of_arrays(cls, source: str, arrays: Mapping[str, npt.NDArray[Any]]) -> "OwnModel":
+        """Return weights that this project has trained; keys are those of the network alone.
+
+        Args:
+            source: where they are from, in words.
+            arrays: name in the model -> array.
+        """
+        return cls(
+            source=source,
+            tensors=arrays,
+            names={name: name.removeprefix(NETWORK) for name in arrays},
+            dtypes={name: torch.from_numpy(array.copy()).dtype for name, array in arrays.items()},
+        )
+
     @cached_property
     def digest(self) -> str:
         """The SHA-256 of all names and values, in hex; it does not depend on the file."""

@@ -44,10 +44,11 @@ def planned(home: Path, task: dict[str, Any]) -> Plan:
 def shown(plan: Plan) -> list[object]:
     """Return what users and MLflow see of a task."""
     judged = [evaluation_set(plan.dataset, plan.splits, phase) for phase in ("val", "test")]
-    later: Any = {
+    later: Any = {  # keys that came after the pins
         "margins": True,
-        "references": {"originals", "proxies"},
-    }  # keys that came after the pins
+        "model": {"original"},
+        "references": {"originals", "proxies", "recipe"},
+    }
     content = plan.experiment.model_dump(exclude=later)
     return [
         yaml.safe_dump(content, sort_keys=False, allow_unicode=True),
@@ -78,7 +79,7 @@ PINNED: list[tuple[dict[str, Any], str]] = [
     ),
     ({"kind": "random"}, "c96d1844 1b491eb4 74e3dd1e dd765d5d f42722e1"),
     ({"kind": "random", "fraction": 0.25}, "e3ac4f8a 671390ae 34599cc1 15534e01 b3853b7a"),
-    ({"kind": "ids", "ids": [40, 7, 1200]}, "55d623b6 b80c885f dca63fdc 9c0cab2a 37180b58"),
+    ({"kind": "ids", "ids": [40, 7, 1200]}, "55d623b6 b80c885f dca63fdc 9c0cab2a 19a6c9da"),
     ({"kind": "noisy"}, "276bd171 f69a7dcd 833be0ea b2e0b62a 5dd4b7e4"),
     (
         {"kind": "noisy", "classes": [1, 9], "fraction": 1},
