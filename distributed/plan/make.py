@@ -32,6 +32,7 @@ from distributed.plan.requirements import (
     require_tracking,
     require_uncorrupted,
 )
+from distributed.plan.splits import splits_of
 from distributed.runtime.text import require_whole
 from distributed.study.folder import STUDIES, StudyFolder, begun_studies, study_folder
 from mixunlearn.data import sources
@@ -39,7 +40,7 @@ from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.names import known_names
 from mixunlearn.errors import InputError
 from mixunlearn.files import Files
-from mixunlearn.splits import Splits, make_splits
+from mixunlearn.splits import Splits
 from mixunlearn.tasks import Task
 
 log = logging.getLogger(__name__)
@@ -77,9 +78,7 @@ def make_plan(
         require_resources(experiment)
     data = experiment.data
     source = sources.open_dataset(data.source, data.options, home / "cache")
-    limit = data.limit.model_dump(exclude_none=True)
-    task = experiment.task.model_dump(exclude_none=True)
-    splits = make_splits(source, task, seed=data.seed, limit=limit)
+    splits = splits_of(experiment, source)
     experiment = _numbered(experiment, splits.task)
     dataset = splits.corrupted(source)
     require_uncorrupted(experiment, source, dataset)
