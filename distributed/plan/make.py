@@ -35,6 +35,7 @@ from distributed.plan.requirements import (
 from distributed.plan.splits import splits_of
 from distributed.runtime.text import require_whole
 from distributed.study.folder import STUDIES, StudyFolder, begun_studies, study_folder
+from distributed.tracking.weights import is_address
 from mixunlearn.data import sources
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.names import known_names
@@ -70,7 +71,7 @@ def make_plan(
         MixUnlearnError: too little disk space.
     """
     # Quick checks first: reading the data and building the model may take minutes.
-    if tracks:
+    if tracks or is_address(experiment.model.original or ""):
         require_tracking(experiment)
     if not reading:
         _require_places(experiment, home)
@@ -122,7 +123,7 @@ def _model(
         InputError: the model cannot be trained, the method does not work with it, or weights do
             not fit it.
     """
-    brought = Brought.read(experiment)
+    brought = Brought.read(experiment, home)
     shape = architecture(experiment, dataset, brought.pretrained)
     sketch = Sketch.of(experiment, dataset, splits)
     if reading or not sketch.ours:
