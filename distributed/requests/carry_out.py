@@ -2,7 +2,6 @@
 
 import json
 import platform
-import shutil
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -24,7 +23,7 @@ from distributed.requests.judge import (
 )
 from distributed.requests.record import append, written
 from distributed.requests.request import Request
-from distributed.requests.run import Output, read_weights, run
+from distributed.requests.run import Output, locked, read_weights, run, tidy
 from distributed.requests.secret import forget_digest
 from distributed.runtime.progress import Progress
 from distributed.runtime.text import redact
@@ -116,13 +115,21 @@ def carry_out(
 
     Raises:
         InputError: the folder holds the results of another request.
-        MixUnlearnError: unlearning or a retraining failed, or a file cannot be written.
+        MixUnlearnError: unlearning or a retraining failed, a file cannot be written, or another
+            command is writing in the folder.
         Interrupted: a stop was requested; everything finished is kept.
     """
+    with locked(job.output.folder):
+        if earlier := recorded(job):
+            tidy(job.output)
+            return earlier
+        return _carried_out(job, progress, session)
+
+
+def _carried_out(
+    job: Job, progress: Progress, session: Callable[[], AbstractContextManager[Session]]
+) -> dict[str, Any]:
     request, output = job.request, job.output
-    if earlier := recorded(job):
-        _finish(output)
-        return earlier
     started = _now()
     found = run(request, output, job.device, lambda: job.problem, progress)
     # What is measured is what was written: the user's precision may be lower than ours.
@@ -176,11 +183,7 @@ def _write(
         )
     with replacing(job.output.record) as temporary:
         temporary.write_text(text)
-    _finish(job.output)
-
-
-def _finish(output: Output) -> None:
-    shutil.rmtree(output.work, ignore_errors=True)
+    tidy(job.output)
 
 
 def recorded(job: Job) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """Carries out a request: unlearns with checkpoints, and writes the model with the user's keys."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +14,8 @@ from safetensors.torch import save_file
 
 from distributed.requests.request import Request
 from distributed.runtime.progress import Progress
+from distributed.runtime.text import one_line
+from distributed.study.lock import Lockable
 from mixunlearn.atomic import replacing
 from mixunlearn.errors import DivergedError, InputError, MixUnlearnError
 from mixunlearn.files import Files
@@ -23,8 +26,9 @@ from mixunlearn.trial import Trial
 from trainables.checkpoint import PREFIX, latest, save_state
 
 Format = Literal["safetensors", "pt"]
-WORK, DONE = ".work", "unlearned.json"
+WORK, BEGUN, DONE = ".work", "request.json", "unlearned.json"
 TRIAL = "unlearning"  # folder of the checkpoints
+UNFINISHED = ".*.tmp"  # files that a killed command was writing
 KEPT = 2  # checkpoints: the newest may be half written when the machine stops
 
 
@@ -101,12 +105,61 @@ def run(
     with _disk_errors(output):
         if done := _done(request, output):
             return _written(request, output, device, done)
-        output.work.mkdir(parents=True, exist_ok=True)
+        # First of all: whatever else a kill leaves here then belongs to this request.
+        _note(output.work / BEGUN, token=request.token)
         found = _unlearn(request, output, device, problem(), progress)
         _write_weights(request, output, found.model)
-        with replacing(output.work / DONE) as temporary:
-            temporary.write_text(json.dumps({"token": request.token, "seconds": found.seconds}))
+        _note(output.work / DONE, token=request.token, seconds=found.seconds)
     return found
+
+
+def tidy(output: Output) -> None:
+    """Remove checkpoints, notes, and what killed commands have left half-written."""
+    shutil.rmtree(output.work, ignore_errors=True)
+    remove_unfinished(output.folder)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove files of a folder that a killed command was writing; it must be locked."""
+    for left in folder.glob(UNFINISHED):
+        left.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other commands out of a folder of results, which is made if it is missing.
+
+    The lock is on the folder, not on a file in it, and ends with the process. File systems that
+    lock files only have no such lock.
+
+    Raises:
+        MixUnlearnError: another command is writing there, or the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        held = Lockable(folder, os.O_RDONLY)
+    except OSError as error:
+        reason = one_line(error)
+        raise MixUnlearnError(f"--out = {str(folder)!r}: {reason}; choose another") from error
+    try:
+        with suppress(OSError):
+            _lock(held, folder)
+        yield
+    finally:
+        held.close()
+
+
+def _lock(held: Lockable, folder: Path) -> None:
+    try:
+        held.lock()
+    except BlockingIOError as error:
+        remedy = "another command is writing there; let it finish, then run this one again"
+        raise MixUnlearnError(f"--out = {str(folder)!r}: {remedy}") from error
+
+
+def _note(path: Path, **content: object) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content))
 
 
 def require_own(request: Request, output: Output) -> None:
@@ -118,9 +171,10 @@ def require_own(request: Request, output: Output) -> None:
     folder = output.folder
     if folder.exists() and not folder.is_dir():
         raise InputError("--out", str(folder), "is not a folder; choose another")
-    known = {_token(output.record), _token(output.work / DONE)}
+    known = {_token(path) for path in (output.record, output.work / DONE, output.work / BEGUN)}
     others = [path for path in folder.glob("*") if path != output.work] if folder.exists() else []
-    if request.token in known or not (others or known - {None}):
+    # An unfinished request that left no weights does not count: its list may have been corrected.
+    if request.token in known or not others:
         return
     remedy = "holds the results of another request" if known - {None} else "is not empty"
     raise InputError("--out", str(folder), f"{remedy}; choose another folder")

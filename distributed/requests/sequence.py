@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow.parquet
 
 from distributed.requests.request import copies
-from distributed.requests.run import Format, Output
+from distributed.requests.run import Format, Output, locked, remove_unfinished
 from distributed.requests.secret import forget_digest
 from mixunlearn.atomic import replacing
 from mixunlearn.data.arrow import Dataset
@@ -82,15 +82,18 @@ def handle_all(
 
     Raises:
         InputError: data, model or list of a handled request were changed.
+        MixUnlearnError: another command is writing in the folder.
     """
     records = list[dict[str, Any]]()
-    for step in steps:
-        _require_same(step, records, dataset, home)
-        records.append(dict(handle(step)))
-        # After each: a stop leaves a page over what is finished.
-        with replacing(folder / "README.md") as temporary:
-            new = [each.new for each in steps[: len(records)]]
-            temporary.write_text(sequence_page(records, new))
+    with locked(folder):
+        for step in steps:
+            _require_same(step, records, dataset, home)
+            records.append(dict(handle(step)))
+            # After each: a stop leaves a page over what is finished.
+            with replacing(folder / "README.md") as temporary:
+                new = [each.new for each in steps[: len(records)]]
+                temporary.write_text(sequence_page(records, new))
+        remove_unfinished(folder)
     return records
 
 

@@ -18,6 +18,8 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
 
+from distributed.requests import carry_out as carry_out_module
+from distributed.requests import run as run_module
 from mixunlearn.evidence.verdict import STATES
 from tests.fixtures import Command
 from tests.parquet import write_images
@@ -171,6 +173,51 @@ def test_a_folder_of_another_request_is_refused(here: Path, mixunlearn: Command)
     assert run.code == 2
     assert "--out" in run.err
     assert "another request" in run.err
+
+
+class Killed(BaseException):
+    """Ends a command at once, as a kill does."""
+
+
+@pytest.mark.parametrize("moment", ["half-written weights", "written weights", "recorded"])
+def test_a_request_killed_between_two_files_is_finished_by_the_same_command(
+    moment: str, here: Path, mixunlearn: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = run_module._write_weights
+
+    def die(*given: Any) -> None:
+        if moment == "half-written weights":
+            (here / "out/.model.safetensors.0123.tmp").write_bytes(b"half")
+        elif moment == "written weights":
+            write(*given)
+        raise Killed
+
+    place = (carry_out_module, "_write") if moment == "recorded" else (run_module, "_write_weights")
+    with monkeypatch.context() as patch:
+        patch.setattr(*place, die)
+        with pytest.raises(Killed):
+            mixunlearn(*words(here))
+    run = mixunlearn(*words(here), "--json")
+    assert run.code == 0, run.err
+    assert names(here / "out") == ["README.md", "model.safetensors", "record.json"]
+    assert len(list((here / "home/records").glob("*.json"))) == 1
+    assert run.result["number"] == 1
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["one request", "a sequence"])
+def test_two_commands_at_once_on_one_folder_are_refused(
+    several: bool, here: Path, mixunlearn: Command
+) -> None:
+    given = words(here)
+    if several:
+        (here / "lists").mkdir()
+        (here / "lists/r1.csv").write_text("id\n3\n")
+        given = words(here, forget=None, requests=str(here / "lists"))
+    with run_module.locked(here / "out"):
+        run = mixunlearn(*given)
+        assert (run.code, "another command is writing there" in run.err) == (1, True)
+        assert not list((here / "out").iterdir())
+    assert not (here / "home").exists()
 
 
 @pytest.mark.slow
