@@ -2,6 +2,10 @@
 
 import os
 import re
+import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,6 +35,23 @@ def run(script: Path, folder: Path) -> str:
         process = PARENT.fork(words, printed.fileno(), said.fileno(), environment, folder)
         assert process.wait() == 0, err.read_text()
     return out.read_text()
+
+
+def test_the_files_of_a_deletion_request_and_the_commands_of_its_page(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "examples" / "deletion_request", tmp_path / "site")
+    (block,) = re.findall(r"```sh\n(.*?)```", (ROOT / "docs/requests.md").read_text(), re.S)
+    commands = block.replace("\\\n", "").splitlines()
+    assert commands[0] == "cd examples/deletion_request"
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    for command in commands[1:]:
+        subprocess.run(
+            shlex.split(command),
+            cwd=tmp_path / "site",
+            env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"},
+            check=True,
+            capture_output=True,
+        )
+    assert (tmp_path / "site/forgotten/model.safetensors").is_file()
 
 
 def test_each_example_is_run() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from distributed.cli.options import (
     DONE,
@@ -272,7 +272,7 @@ def _announcement(job: "Job") -> list[str]:
         f"method      {configuration.method}, {counted(configuration.epochs, 'epoch')}, from "
         f"{configuration.source}",
         *chosen,
-        f"cost        {job.cost().sentence}",
+        f"cost        {job.cost.sentence}",
     ]
 
 
@@ -281,7 +281,10 @@ def _shown(job: "Job", record: Mapping[str, Any]) -> Outcome:
     from distributed.requests.judge import CODES
     from report.request_card import HEADING, costs, headline, rows
 
-    table = Table(*HEADING, title=f"{record['request']}: before and after")
+    name, *others = HEADING
+    table = Table(
+        Column(name, no_wrap=True), *others, title=f"{record['request']}: before and after"
+    )
     for row in rows(record, job.request.plan.margins):
         table.add_row(*row)
     console().print(table)

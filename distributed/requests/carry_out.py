@@ -15,7 +15,6 @@ import torch
 from distributed.cluster.version import code_version, environment
 from distributed.requests.cost import Cost, time_cost
 from distributed.requests.judge import (
-    Verification,
     as_plain,
     measure,
     verification_plan,
@@ -79,8 +78,9 @@ class Job:
             pretrained=plan.pretrained,
         )
 
+    @cached_property
     def cost(self) -> Cost:
-        """Return what the request is going to cost, by timing a few steps.
+        """What the request is going to cost, by timing a few steps.
 
         Raises:
             InputError: a loss is not finite, so the configuration is of no use.
@@ -156,7 +156,7 @@ def _carried_out(
             "prediction": prediction.as_plain() if prediction else None,
             "verdict": as_plain(request, measured, verification),
             "seconds": found.seconds,
-            "retraining_seconds": retraining_seconds(request, verification),
+            "retraining_seconds": verification.seconds if verification else job.cost.retraining_s,
         },
     )
     _write(job, written(record), record.as_json(), prediction)
@@ -214,15 +214,6 @@ def predicted(request: Request) -> Prediction | None:
         kind=proxies["kind"] if kinds <= AT_RANDOM else request.plan.experiment.task.kind,
         images=len(request.plan.splits.forget_N),
     )
-
-
-def retraining_seconds(request: Request, verification: Verification | None) -> float | None:
-    """Return the time of one retraining, as measured here or in the study; `None`: unknown."""
-    if verification is not None:
-        return verification.seconds
-    times = (request.configuration.summary.get("references") or {}).get("time/unlearn_s") or {}
-    mean = times.get("mean")
-    return float(mean) if mean is not None else None
 
 
 def _facts(job: Job) -> dict[str, Any]:
