@@ -49,16 +49,16 @@ class Net(nn.Module):
     def __init__(self, channels: int, size: tuple[int, int], classes: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(channels, 16, 3, padding=1),
+            nn.Conv2d(channels, 8, 3, padding=1),
+            nn.BatchNorm2d(8),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(8, 16, 3, padding=1),
             nn.BatchNorm2d(16),
             nn.ReLU(),
             nn.MaxPool2d(2),
-            nn.Conv2d(16, 32, 3, padding=1),
-            nn.BatchNorm2d(32),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
         )
-        self.head = Cosine(32 * (size[0] // 4) * (size[1] // 4), classes)
+        self.head = Cosine(16 * (size[0] // 4) * (size[1] // 4), classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, classes) of images in [0, 1]."""
