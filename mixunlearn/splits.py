@@ -80,6 +80,7 @@ def make_splits(
     *,
     seed: int = 0,
     limit: Mapping[str, int] | None = None,
+    trained: bool = False,
 ) -> Splits:
     """Return the split of `dataset` for an unlearning task; equal arguments give equal splits.
 
@@ -87,18 +88,24 @@ def make_splits(
     for `val`. If not, each of the two gets a fifth of all images. They are drawn class by class,
     from images that no list of ids asks to forget.
 
+    If a model was trained on the whole training part, `val` is half of the test part: a held-out
+    image must be one that the model has never seen.
+
     Args:
         dataset: the labelled images.
         task: as for `mixunlearn.tasks.written.check_task`.
         seed: of every draw.
         limit: `{"train": n, "test": n}`: use random samples of this size instead of whole parts.
+        trained: whether the original is a model that was trained on the whole training part.
 
     Raises:
-        InputError: the task or a limit does not fit the data set.
+        InputError: the task or a limit does not fit the data set, or no image is left that a
+            trained model has not seen.
     """
     checked = check_task(task, dataset)
     limits = _check_limit(limit or {}, dataset)
-    train, val, test = _parts(dataset, checked, seed, limits)
+    parts = _unseen_parts if trained else _parts
+    train, val, test = parts(dataset, checked, seed, limits)
     # Draws permute the rows that they get, so these are always in the same order.
     forget = np.sort(checked.forget(dataset, np.sort(train), seed))
     retain = np.sort(np.setdiff1d(train, forget, assume_unique=True))
@@ -113,7 +120,9 @@ def make_splits(
         known_N=np.sort(checked.known(dataset, retain, seed)),
         task=checked,
         # `int`, because JSON cannot hold NumPy's integers.
-        key=signature([dataset.digest, checked.content(), int(seed), limits]),
+        key=signature(
+            [dataset.digest, checked.content(), int(seed), limits, *["trained"] * trained]
+        ),
     )
 
 
@@ -218,6 +227,25 @@ def _parts(
     if not len(val):
         raise _too_few(dataset, limits, len(asked))
     return np.concatenate((train, asked)), val, test
+
+
+def _unseen_parts(
+    dataset: Dataset, task: Task, seed: int, limits: Mapping[str, int]
+) -> tuple[Rows, Rows, Rows]:
+    """Return the rows for training, tuning and the report if all of the first are known."""
+    labels_N, digest = dataset.labels_N, dataset.digest
+    train = _sample(np.arange(dataset.n_train), "train", digest, seed, limits)
+    test = _sample(np.arange(dataset.n_train, len(labels_N)), "test", digest, seed, limits)
+    if not len(test):
+        remedy = "missing: your model knows all other images; name images it has never seen"
+        raise InputError("data.test", None, remedy)
+    rng = np.random.default_rng(seed_for("split", digest, int(seed)))
+    val, test = _cut(test, labels_N, (0.5,), rng)
+    if not len(val):
+        remedy = f"no class has {ENOUGH} images, too few to split: use more images"
+        raise InputError("data.test", counted(len(test), "image"), remedy)
+    asked = np.array(task.asked, np.int64)
+    return np.union1d(train, asked), val, test
 
 
 def _too_few(dataset: Dataset, limits: Mapping[str, int], asked: int) -> InputError:

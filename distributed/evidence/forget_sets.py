@@ -15,10 +15,11 @@ from distributed.config.read import read_experiment
 from distributed.evidence.profiles import Profile
 from distributed.plan.plan import Plan
 from distributed.plan.requirements import require_measurable
+from distributed.plan.splits import splits_of
 from distributed.study.folder import begun_studies
 from mixunlearn.data.labelled import Rows
 from mixunlearn.errors import InputError, MixUnlearnError
-from mixunlearn.splits import Splits, make_splits, other_splits
+from mixunlearn.splits import Splits, other_splits
 from mixunlearn.wording import counted
 
 SEEN = 0.5  # share of a set's images that a search may not have had in its forget set
@@ -131,10 +132,7 @@ def _searched(plan: Plan) -> Iterator[tuple[str, Rows]]:
             data = experiment.data
             # With another seed or limit, other images of the same source: rows keep their numbers.
             if _source(data) == _source(plan.experiment.data):
-                task = experiment.task.model_dump(exclude_none=True)
-                limit = data.limit.model_dump(exclude_none=True)
-                splits = make_splits(plan.source, task, seed=data.seed, limit=limit)
-                yield folder.path.name, splits.forget_N
+                yield folder.path.name, splits_of(experiment, plan.source).forget_N
 
 
 def _source(data: Data) -> dict[str, Any]:

@@ -31,19 +31,21 @@ def inspect_data(
         MixUnlearnError: too little disk space.
     """
     task: dict[str, object]
+    trained = False
     if name.endswith((".yaml", ".yml")):
         experiment = read_experiment(Path(name), settings)
         data, task = experiment.data, experiment.task.model_dump(exclude_none=True)
+        trained = experiment.model.original is not None
     elif name in sources.SOURCES:
         data, task = read_data(name, settings), {"kind": "class", "classes": [0]}
     else:
         remedy = f"neither a YAML file nor a source; {known_names(name, sources.SOURCES)}"
         raise InputError("EXPERIMENT|SOURCE", name, remedy)
-    return _inspected(data, task, home, rows)
+    return _inspected(data, task, home, rows, trained=trained)
 
 
 def _inspected(
-    data: Data, task: dict[str, object], home: Path, rows: Path | None
+    data: Data, task: dict[str, object], home: Path, rows: Path | None, *, trained: bool
 ) -> dict[str, Any]:
     cache = home / "cache"
     if not sources.is_kept(data.source, data.options, cache):
@@ -51,7 +53,7 @@ def _inspected(
     dataset = sources.open_dataset(data.source, data.options, cache)
     limit = data.limit.model_dump(exclude_none=True)
     # Before the cache is written: a source that cannot be split is an error first.
-    splits = make_splits(dataset, task, seed=data.seed, limit=limit)
+    splits = make_splits(dataset, task, seed=data.seed, limit=limit, trained=trained)
     names = sources.row_names(dataset, data.source, data.options) if rows else []
     sources.keep(dataset, data.source, data.options, cache)
     if rows:

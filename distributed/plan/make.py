@@ -32,14 +32,16 @@ from distributed.plan.requirements import (
     require_tracking,
     require_uncorrupted,
 )
+from distributed.plan.splits import splits_of
 from distributed.runtime.text import require_whole
 from distributed.study.folder import STUDIES, StudyFolder, begun_studies, study_folder
+from distributed.tracking.weights import is_address
 from mixunlearn.data import sources
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.names import known_names
 from mixunlearn.errors import InputError
 from mixunlearn.files import Files
-from mixunlearn.splits import Splits, make_splits
+from mixunlearn.splits import Splits
 from mixunlearn.tasks import Task
 
 log = logging.getLogger(__name__)
@@ -69,7 +71,7 @@ def make_plan(
         MixUnlearnError: too little disk space.
     """
     # Quick checks first: reading the data and building the model may take minutes.
-    if tracks:
+    if tracks or is_address(experiment.model.original or ""):
         require_tracking(experiment)
     if not reading:
         _require_places(experiment, home)
@@ -77,9 +79,7 @@ def make_plan(
         require_resources(experiment)
     data = experiment.data
     source = sources.open_dataset(data.source, data.options, home / "cache")
-    limit = data.limit.model_dump(exclude_none=True)
-    task = experiment.task.model_dump(exclude_none=True)
-    splits = make_splits(source, task, seed=data.seed, limit=limit)
+    splits = splits_of(experiment, source)
     experiment = _numbered(experiment, splits.task)
     dataset = splits.corrupted(source)
     require_uncorrupted(experiment, source, dataset)
@@ -123,7 +123,7 @@ def _model(
         InputError: the model cannot be trained, the method does not work with it, or weights do
             not fit it.
     """
-    brought = Brought.read(experiment)
+    brought = Brought.read(experiment, home)
     shape = architecture(experiment, dataset, brought.pretrained)
     sketch = Sketch.of(experiment, dataset, splits)
     if reading or not sketch.ours:

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from distributed.config.experiment import Experiment
+from distributed.runtime.addresses import resolve
+from distributed.tracking.weights import fetched_weights, is_address
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.errors import InputError
 from mixunlearn.models import Pretrained, StagedModel
-from mixunlearn.models.own import OwnModel
+from mixunlearn.models.own import KEY, OwnModel
 from mixunlearn.own_recipe import OwnRecipe
 from mixunlearn.problem import Architecture
 from search_spaces import SPACES, Choice, Space
@@ -31,16 +33,22 @@ class Brought:
     own_recipe: OwnRecipe | None = None
 
     @classmethod
-    def read(cls, experiment: Experiment) -> "Brought":
+    def read(cls, experiment: Experiment, home: Path) -> "Brought":
         """Return what an experiment names.
 
+        Args:
+            experiment: what the user wrote.
+            home: where results are kept, and MLflow's database if no other address is set.
+
         Raises:
-            InputError: a file cannot be read, or a module cannot be found.
+            InputError: a file cannot be read, MLflow has no such model, or a module cannot be
+                found.
+            MixUnlearnError: MLflow does not answer, or a download failed.
         """
         model, recipe = experiment.model, experiment.references.recipe
         return cls(
             pretrained=Pretrained.read(model.weights, model.name) if model.weights else None,
-            own=OwnModel.of_file(model.original, model.name) if model.original else None,
+            own=_own(experiment, home),
             own_recipe=OwnRecipe.of(recipe) if recipe else None,
         )
 
@@ -51,6 +59,18 @@ class Brought:
             InputError: it is another model.
         """
         return replace(self, own=self.own and self.own.fitted(shape))
+
+
+def _own(experiment: Experiment, home: Path) -> OwnModel | None:
+    """Return the user's own model, from a file or from MLflow; `None` if there is none."""
+    source, tracking = experiment.model.original, experiment.tracking
+    if source is None:
+        return None
+    if not is_address(source):
+        return OwnModel.of_file(source, experiment.model.name)
+    uri, _ = resolve(tracking.uri, tracking.storage, home)
+    with fetched_weights(source, uri, KEY) as path:
+        return OwnModel.of_file(source, experiment.model.name, str(path))
 
 
 def architecture(

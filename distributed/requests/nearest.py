@@ -16,13 +16,13 @@ import yaml
 
 from distributed.config.experiment import Experiment
 from distributed.config.read import read_experiment
+from distributed.plan.splits import splits_of
 from distributed.study.folder import StudyFolder, begun_studies
 from mixunlearn.data import sources
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.errors import InputError, MixUnlearnError
 from mixunlearn.evidence.verdict import EQUIVALENT, HARMFUL, NO_BETTER
 from mixunlearn.methods import METHODS
-from mixunlearn.splits import make_splits
 from mixunlearn.tasks.written import level
 
 KEY = "--config"
@@ -236,15 +236,14 @@ def described(experiment: Experiment, home: Path, opened: dict[str, Dataset]) ->
     Raises:
         InputError: its images or its task cannot be read.
     """
-    data, task = experiment.data, experiment.task.model_dump(exclude_none=True)
+    data = experiment.data
     key = json.dumps([data.source, data.options], sort_keys=True)
     if key not in opened:
         opened[key] = sources.open_dataset(data.source, data.options, home / "cache")
     dataset = opened[key]
-    limit = data.limit.model_dump(exclude_none=True)
-    splits = make_splits(dataset, task, seed=data.seed, limit=limit)
+    splits = splits_of(experiment, dataset)
     return Described(
-        level=level(task),
+        level=level(experiment.task.model_dump()),
         forget=len(splits.forget_N),
         train=len(splits.forget_N) + len(splits.retain_N),
         model=experiment.model.name,

@@ -11,6 +11,7 @@ from distributed.config.read import make_experiment
 from distributed.config.yaml_file import put
 from distributed.plan.make import find_study, make_plan
 from distributed.plan.plan import Plan
+from distributed.plan.splits import splits_of
 from distributed.requests.configuration import Configuration, of_study
 from distributed.requests.nearest import Described, choose
 from mixunlearn.data import sources
@@ -22,12 +23,13 @@ from mixunlearn.methods import METHODS
 from mixunlearn.models.own import OwnModel
 from mixunlearn.rehearsal import Rehearsal
 from mixunlearn.signature import seed_for, signature
-from mixunlearn.splits import make_splits, unsearched
+from mixunlearn.splits import unsearched
 
 CLASS = "class:"
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 # What a user of the command has written for a key of an experiment.
 OPTIONS = {
+    "task": "--forget",
     "task.ids": "--forget",
     "task.classes": "--forget",
     "model.original": "--weights",
@@ -275,12 +277,7 @@ def nearest_configuration(wish: Wish, home: Path) -> Configuration:
     with _options_named():
         experiment = make_experiment(_content(wish, any_method, home))
         source = open_data(experiment.data.model_dump(), home)
-        splits = make_splits(
-            source,
-            experiment.task.model_dump(exclude_none=True),
-            seed=experiment.data.seed,
-            limit=experiment.data.limit.model_dump(exclude_none=True),
-        )
+        splits = splits_of(experiment, source)
     choice = choose(
         Described(
             level="class" if splits.forgotten else "images",

@@ -1,5 +1,6 @@
 """Reads weights from a file that another program wrote."""
 
+import pickle
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -53,6 +54,10 @@ def read_tensors(source: str, key: str = WEIGHTS, shown: str | None = None) -> d
         raise InputError(key, shown, wrong)
     try:
         found = _unwrapped(_content(path))
+    except pickle.UnpicklingError as error:
+        # PyTorch's own message recommends to run the code in the file.
+        wrong = "holds Python objects, which could run any code, or no weights"
+        raise InputError(key, shown, f"{wrong}; save the model's state_dict()") from error
     except Exception as error:  # the type depends on what is wrong with the file
         raise InputError(key, shown, f"cannot be read ({what(error)})") from error
     named = isinstance(found, Mapping) and all(isinstance(name, str) for name in found)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -428,3 +429,18 @@ def test_a_forget_set_that_no_search_uses_is_measured_as_a_whole() -> None:
     assert len(evaluation_set(digits, splits, "test").forget.ids_N) < len(splits.forget_N)
     # What was measured on a part is not taken for the whole.
     assert whole.key != splits.key
+
+
+def test_images_that_a_trained_model_knows_are_never_held_out() -> None:
+    digits = SOURCES["digits"]()
+    task = {"kind": "ids", "ids": [3, 8]}
+    own_test = replace(digits, n_train=1400)
+    splits = make_splits(own_test, task, trained=True)
+    known = np.concatenate((splits.forget_N, splits.retain_N))
+    assert sorted(known) == list(range(1400))
+    held_out = np.concatenate((splits.val_N, splits.test_N))
+    assert sorted(held_out) == list(range(1400, len(digits.labels_N)))
+    assert abs(len(splits.val_N) - len(splits.test_N)) <= 10
+    assert splits.key != make_splits(own_test, task).key
+    with pytest.raises(InputError, match=r"data\.test.*never seen"):
+        make_splits(digits, task, trained=True)

@@ -17,10 +17,11 @@ from mixunlearn.data.sources import SOURCES
 from mixunlearn.errors import InputError
 from tests.brought import net, train
 from tests.fixtures import Command
+from tests.parquet import write_images
 
 EXPERIMENT = {
     "name": "own",
-    "data": {"source": "digits", "limit": {"train": 300}},
+    "data": {"source": "parquet", "train": "train.parquet", "test": "test.parquet"},
     "model": {"name": "tests.brought:net", "original": "own.pt"},
     "task": {"kind": "random", "fraction": 0.1},
     "method": "finetune",
@@ -31,12 +32,16 @@ EXPERIMENT = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A user's folder: a model that was trained elsewhere, on all images of digits."""
+    """A user's folder: images, and a model that was trained elsewhere on one part of them."""
     place = tmp_path_factory.mktemp("user")
     digits = SOURCES["digits"]()
     torch.manual_seed(0)
     model = net(channels=1, size=(8, 8), classes=10)
-    train(model, torch.tensor(digits.images_NCHW), torch.tensor(digits.labels_N), seed=0)
+    for part, rows in (("train", slice(300)), ("test", slice(300, 700))):
+        labels = digits.labels_N[rows].tolist()
+        write_images(digits.images_NCHW[rows, 0], labels, place / f"{part}.parquet")
+    images, labels_N = torch.tensor(digits.images_NCHW[:300]), torch.tensor(digits.labels_N[:300])
+    train(model, images, labels_N, seed=0)
     torch.save({"state_dict": model.state_dict()}, place / "own.pt")
     (place / "own.yaml").write_text(yaml.safe_dump(EXPERIMENT))
     return place

@@ -1,6 +1,5 @@
 """`mixunlearn unlearn`: a user's own model, own data, and a list of images to forget."""
 
-import io
 import json
 import os
 import signal
@@ -11,8 +10,6 @@ from typing import Any
 
 import jsonschema
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
@@ -25,6 +22,7 @@ from distributed.requests import carry_out as carry_out_module
 from distributed.requests import run as run_module
 from mixunlearn.evidence.verdict import STATES
 from tests.fixtures import Command
+from tests.parquet import write_images
 
 NAMES = ("cat", "dog", "frog", "owl")
 SIZE, TRAIN, TEST = 12, 240, 60
@@ -68,7 +66,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "own_net.py").write_text(NET)
     images, labels = drawn(TRAIN + TEST)
     for part, rows in (("train", slice(TRAIN)), ("test", slice(TRAIN, None))):
-        pq.write_table(table(images[rows], labels[rows]), folder / f"{part}.parquet")
+        names = [NAMES[label] for label in labels[rows]]
+        write_images(images[rows], names, folder / f"{part}.parquet")
     net = trained(folder, images[:TRAIN], labels[:TRAIN])
     torch.save({"state_dict": {f"module.{k}": v for k, v in net.items()}}, folder / "model.pt")
     configuration = {"method": "salun", "epochs": 2, "hyperparameters": {"lr": 3e-4}}
@@ -84,16 +83,6 @@ def drawn(count: int) -> tuple[np.ndarray, np.ndarray]:
     waves = np.stack([rows, columns, rows + columns, rows - columns])[labels]
     images = 128 + 60 * np.sin(waves)[..., None] + rng.normal(0, 40, (count, SIZE, SIZE, 3))
     return np.clip(images, 0, 255).astype(np.uint8), labels
-
-
-def table(images: np.ndarray, labels: np.ndarray) -> pa.Table:
-    pictures = []
-    for number, image in enumerate(images):
-        buffer = io.BytesIO()
-        Image.fromarray(image).save(buffer, "PNG")
-        pictures.append({"bytes": buffer.getvalue(), "path": f"{number:04d}.png"})
-    names = [NAMES[label] for label in labels]
-    return pa.table({"image": pa.array(pictures), "label": pa.array(names)})
 
 
 def trained(folder: Path, images: np.ndarray, labels: np.ndarray) -> dict[str, torch.Tensor]:
