@@ -7,6 +7,7 @@ imports this module at its start, so it imports only the standard library at the
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import itertools
 import json
 import os
 import resource
@@ -20,7 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, TypeAlias
 
-VARIABLE = "DRILL_FAULTS"
+VARIABLE, DYING = "DRILL_FAULTS", "DRILL_KILL"
 TARGET, OPTIMIZERS = "trainables.unlearn", "mixunlearn.optimization"
 SMALLER = 0.2  # factor of the learning rate
 SITE = Path(__file__).resolve().parent / "site"
@@ -76,6 +77,47 @@ def install() -> None:
     """Switch on the faults of the environment in this process."""
     faults = [Fault(**fault) for fault in json.loads(os.environ[VARIABLE])]
     _change(TARGET, lambda module: _arm(module, faults))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    """When a command kills itself, as `kill -9` would at that moment.
+
+    Args:
+        module, function: the function in whose call that happens.
+        after: whether at the end of the call; otherwise before it does anything.
+        count: in which of the calls, from 1.
+    """
+
+    module: str
+    function: str
+    after: bool = False
+    count: int = 1
+
+
+def dying(moment: Moment) -> dict[str, str]:
+    """Return the environment in which a command kills itself."""
+    paths = [str(SITE), str(SITE.parents[2])]
+    return {DYING: json.dumps(asdict(moment)), "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def die() -> None:
+    """Let this process kill itself at the moment that the environment names."""
+    moment = Moment(**json.loads(os.environ[DYING]))
+    _change(moment.module, lambda module: _die_in(module, moment))
+
+
+def _die_in(module: ModuleType, moment: Moment) -> None:
+    real, calls = getattr(module, moment.function), itertools.count(1)
+
+    def call(*given: Any, **named: Any) -> Any:
+        due = next(calls) == moment.count
+        found = None if due and not moment.after else real(*given, **named)
+        if due:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return found
+
+    setattr(module, moment.function, call)
 
 
 def worsen() -> None:

@@ -18,7 +18,7 @@ from tests.worker import COMMAND
 
 ROOT = Path(__file__).resolve().parents[2]
 # What the drills set for one command must not come from the shell that started them.
-FOREIGN = ("MLFLOW_TRACKING_URI", "RAY_ADDRESS", "MIXUNLEARN_HOME", "DRILL_FAULTS")
+FOREIGN = ("MLFLOW_TRACKING_URI", "RAY_ADDRESS", "MIXUNLEARN_HOME", "DRILL_FAULTS", "DRILL_KILL")
 PATIENCE_S = 480.0 * PATIENCE  # for a whole command on a busy machine
 LEAVING_S = 90.0  # for Ray's processes after the driver's end: its agents need a minute
 

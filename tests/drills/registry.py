@@ -9,6 +9,7 @@ from tests.drills import (
     disk,
     drivers,
     hostile,
+    requests,
     storage,
     torn,
     tracking,
@@ -86,6 +87,12 @@ DRILLS: Mapping[str, Entry] = {
     ),
     "lock-removed": Entry(
         title="lock file removed, then a second driver", drill=storage.unlock, runs=10
+    ),
+    "requests": Entry(
+        title="ten deletion requests in sequence: eight kills at fixed moments, SIGTERM, "
+        "two commands at once (all in each run)",
+        drill=requests.interrupt,
+        runs=3,
     ),
     "hostile-input": Entry(
         title="hostile checkpoint, Parquet, YAML, names", drill=hostile.attack, runs=5

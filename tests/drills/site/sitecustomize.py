@@ -11,3 +11,8 @@ if os.environ.get("DRILL_LIBRARY"):
     from tests.drills.faults import worsen
 
     worsen()
+
+if os.environ.get("DRILL_KILL"):
+    from tests.drills.faults import die
+
+    die()
