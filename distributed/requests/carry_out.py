@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from distributed.cluster.version import code_version, environment
+from distributed.requests.copies import check_copy
 from distributed.requests.cost import Cost, time_cost
 from distributed.requests.judge import (
     as_plain,
@@ -21,6 +22,7 @@ from distributed.requests.judge import (
     verify,
 )
 from distributed.requests.record import append, written
+from distributed.requests.record import verify as read_chain
 from distributed.requests.request import Request
 from distributed.requests.run import Output, locked, read_weights, run, tidy
 from distributed.requests.secret import forget_digest
@@ -28,7 +30,7 @@ from distributed.runtime.progress import Progress
 from distributed.runtime.text import redact
 from distributed.search.session import Session
 from mixunlearn.atomic import replacing
-from mixunlearn.errors import DivergedError
+from mixunlearn.errors import DivergedError, InputError
 from mixunlearn.evidence.prediction import Prediction, predict_from
 from mixunlearn.problem import Problem
 from mixunlearn.release import __version__
@@ -187,12 +189,30 @@ def _write(
 
 
 def recorded(job: Job) -> dict[str, Any]:
-    """Return the record of the finished request; empty if it has not finished."""
+    """Return the record of the finished request; empty if it has not finished.
+
+    Raises:
+        InputError: the record or the weights beside it were changed or removed since.
+    """
     try:
         found = dict(json.loads(job.output.record.read_text()))
     except (OSError, ValueError, TypeError):
         return {}
-    return found if found.get("token") == job.token else {}
+    if found.get("token") != job.token:
+        return {}
+    _require_unchanged(job)
+    return found
+
+
+def _require_unchanged(job: Job) -> None:
+    """Check that the results are those in the chain; a stranger's must not count as finished."""
+    output = job.output
+    problems = check_copy(output.record, read_chain(job.request.plan.home))
+    if not output.weights.is_file():
+        problems.insert(0, f"{output.weights.name} is not there any more")
+    if problems:
+        remedy = "was finished, but was changed since; restore it, or choose another folder"
+        raise InputError("--out", str(output.folder), f"{remedy} ({problems[0]})")
 
 
 def predicted(request: Request) -> Prediction | None:
