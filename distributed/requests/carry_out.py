@@ -34,6 +34,7 @@ from mixunlearn.errors import DivergedError, InputError
 from mixunlearn.evidence.prediction import Prediction, predict_from
 from mixunlearn.problem import Problem
 from mixunlearn.release import __version__
+from mixunlearn.signature import signature
 from mixunlearn.teaching import problem_without_references
 from report.request_card import card
 
@@ -62,8 +63,20 @@ class Job:
 
     @property
     def token(self) -> str:
-        """Return what makes the record one that is written once."""
-        return f"{self.request.token}-{'verified' if self.verified else 'unverified'}"
+        """Return what makes the record one that is written once.
+
+        With what a judgement rests on: one with wider margins must not stand for another.
+        """
+        experiment = self.request.plan.experiment
+        rests: dict[str, Any] = {"margins": dict(self.request.plan.margins)}
+        if self.verified:
+            counts = {
+                "seeds": experiment.references.seeds,
+                "originals": experiment.references.originals,
+            }
+            rests |= counts | experiment.references.training
+        state = "verified" if self.verified else "unverified"
+        return f"{self.request.token}-{state}-{self.output.format}-{signature(rests)}"
 
     @cached_property
     def problem(self) -> Problem:

@@ -184,6 +184,20 @@ def test_a_changed_result_does_not_count_as_finished(
     assert not run.out
 
 
+def test_a_record_of_another_format_or_other_margins_is_another_record(
+    here: Path, mixunlearn: Command
+) -> None:
+    first = mixunlearn(*words(here), "--json").result
+    other = mixunlearn(*words(here, out=str(here / "pt"), format="pt"), "--json").result
+    run = mixunlearn(*words(here), "--set", "margins.acc/test=40", "--json")
+    assert run.code == 0, run.err
+    wider = run.result
+    assert len({each["token"] for each in (first, other, wider)}) == 3
+    # Else the copy would be that of the other file.
+    copy = str(here / "pt/record.json")
+    assert mixunlearn("record", "verify", copy, "--home", str(here / "home")).code == 0
+
+
 def test_a_folder_of_another_request_is_refused(here: Path, mixunlearn: Command) -> None:
     assert mixunlearn(*words(here)).code == 0
     (here / "other.csv").write_text("id\n7\n")
