@@ -142,7 +142,11 @@ def _of_study(configuration: Configuration, plan: Plan, home: Path) -> OwnModel:
     remedy = "missing: name the weights of your trained model, for example --weights model.pt"
     if configuration.study is None:
         raise InputError("--weights", None, remedy)
-    references = find_study(configuration.study, [], home, reading=True).references
+    study = find_study(configuration.study, [], home, reading=True)
+    if study.source.digest != plan.source.digest:
+        other = f"the original of {configuration.study} was trained on other data than --data"
+        raise InputError("--weights", None, f"{remedy}; {other}")
+    references = study.references
     try:
         weights = references.weights(references.original)
     except MixUnlearnError as error:
