@@ -321,6 +321,7 @@ BAD: dict[str, tuple[dict[str, str | None], str]] = {
     "no such model": ({"model": "own_net:buidl"}, "--model"),
     "no such data": ({"data": "none"}, "--data"),
     "no such list": ({"forget": "none.csv"}, "--forget"),
+    "ids for a list": ({"forget": ",".join(map(str, range(2000)))}, "--forget"),
     "no ids": ({"forget": "BAD/no.csv"}, "--forget"),
     "all ids": ({"forget": "BAD/all.csv"}, "--forget"),
     "ids of test images": ({"forget": "BAD/test.csv"}, "--forget"),
