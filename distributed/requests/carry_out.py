@@ -130,6 +130,7 @@ def carry_out(
 
     Raises:
         InputError: the folder holds the results of another request.
+        CorruptError: the chain of records is broken; nothing was unlearned.
         MixUnlearnError: unlearning or a retraining failed, a file cannot be written, or another
             command is writing in the folder.
         Interrupted: a stop was requested; everything finished is kept.
@@ -145,6 +146,8 @@ def _carried_out(
     job: Job, progress: Progress, session: Callable[[], AbstractContextManager[Session]]
 ) -> dict[str, Any]:
     request, output = job.request, job.output
+    # Now, not after hours: nothing is unlearned that could not be recorded.
+    read_chain(request.plan.home).require()
     started = _now()
     found = run(request, output, job.device, lambda: job.problem, progress)
     # What is measured is what was written: the user's precision may be lower than ours.

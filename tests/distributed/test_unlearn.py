@@ -201,6 +201,15 @@ def test_a_record_of_another_format_or_other_margins_is_another_record(
     assert mixunlearn("record", "verify", copy, "--home", str(here / "home")).code == 0
 
 
+def test_nothing_is_unlearned_if_the_chain_is_broken(here: Path, mixunlearn: Command) -> None:
+    (here / "home/records").mkdir(parents=True)
+    (here / "home/records/000001.json").write_text("{}")
+    run = mixunlearn(*words(here))
+    assert run.code == 1
+    assert "000001.json" in run.err
+    assert not (here / "out").exists() or not names(here / "out")
+
+
 def test_a_folder_of_another_request_is_refused(here: Path, mixunlearn: Command) -> None:
     assert mixunlearn(*words(here)).code == 0
     (here / "other.csv").write_text("id\n7\n")
