@@ -177,13 +177,12 @@ class Asked:
     def carried_out(self, job: "Job") -> dict[str, Any]:
         """Carry a request out and return its record."""
         from distributed.requests.carry_out import carry_out, recorded
-        from distributed.runtime.progress import Progress
 
-        with Progress() as progress:
+        with open_session(self.address) as session:
             if not recorded(job):
                 for line in _announcement(job):
-                    progress.say(line)
-            return carry_out(job, progress, lambda: open_session(self.address))
+                    session.progress.say(line)
+            return carry_out(job, session)
 
 
 def _once(asked: Asked, name: str, out: Path, *, dry_run: bool) -> Outcome:
