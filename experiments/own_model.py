@@ -39,7 +39,6 @@ Content = dict[str, Any]
 
 HERE = Path(__file__).resolve().parent
 STUDY, IMAGES = "own-model", 37
-VAL = 0.1  # share of the training part that a search holds out
 PYTHON = """\
 import json, sys, numpy as np, torch
 import own_net
@@ -145,12 +144,11 @@ def write(path: Path, text: str) -> None:
 
 def experiment(size: Size) -> Content:
     """Return the experiment that tunes a method for requests like this one."""
-    trained = round(size.train * (1 - VAL))
     return {
         "name": STUDY,
         "data": {"source": "parquet", "train": "train.parquet", "test": "test.parquet"},
         "model": {"name": "own_net:build", "original": "model.pt"},
-        "task": {"kind": "random", "fraction": round(IMAGES / trained, 5)},
+        "task": {"kind": "random", "fraction": IMAGES / size.train},
         "labels": "aware",
         "method": "salun",
         "references": {"recipe": "own_net:train", **size.references},

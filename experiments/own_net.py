@@ -24,8 +24,8 @@ from torch.nn import functional as F
 NAMES = ("cat", "dog", "frog", "owl")
 SIZE = 24
 WAVES = np.array([(1, 0.2), (0.2, 1), (0.7, 0.7), (0.9, -0.5)])  # direction of each class's wave
-STRENGTH, NOISE = 20.0, 60.0  # of the wave and of the noise, in grey levels
-EPOCHS, LR, BATCH = 12, 2e-3, 32
+STRENGTH, NOISE = 27.0, 60.0  # of the wave and of the noise, in grey levels
+EPOCHS, LR, BATCH = 12, 3e-3, 64
 SCALE = 16  # of the cosines, so that the softmax can be certain
 
 Array = npt.NDArray[Any]

@@ -11,8 +11,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
+from sklearn.datasets import load_digits
 
 from mixunlearn.files import digest
 from mixunlearn.problem import Architecture
@@ -20,8 +22,10 @@ from tests.drills.drivers import GOES_ON, REFUSED_S
 from tests.drills.faults import Moment, dying
 from tests.drills.ground import DONE, FAILED, Ground, Outcome, expect
 from tests.drills.process import Command, DrillError
+from tests.parquet import write_images
 
 REQUESTS, EACH = 10, 4
+TRAIN, TEST = 300, 100  # images
 WIDTH = 4
 CONFIGURATION = {"method": "finetune", "epochs": 3, "hyperparameters": {"lr": 1e-3}}
 REFUSAL = "another command is writing there"
@@ -76,10 +80,14 @@ class Place:
     def handle(self, environment: Mapping[str, str] | None = None) -> Command:
         """Start the command that handles all requests."""
         here = self.folder
-        words = ["unlearn", "--model", "cnn", "--data", "digits", "--device", "cpu"]
+        words = ["unlearn", "--model", "cnn", "--data", str(here / "train.parquet")]
         words += ["--weights", str(here / "model.pt"), "--config", str(here / "how.yaml")]
         words += ["--requests", str(here / "lists"), "--out", str(self.out)]
-        return self.start(*words, "--set", f"model.width={WIDTH}", environment=environment)
+        settings = [f"model.width={WIDTH}", f"data.test={here / 'test.parquet'}"]
+        words += [word for each in settings for word in ("--set", each)]
+        # Two threads would wait for each other on a busy machine.
+        threads = {"OMP_NUM_THREADS": "1"}
+        return self.start(*words, "--device", "cpu", environment={**threads, **(environment or {})})
 
     def records(self) -> list[dict[str, Any]]:
         """Return the records of the home, in order."""
@@ -117,12 +125,17 @@ def _prepared(ground: Ground, folder: Path, seed: int) -> Place:
     """Return a folder with a model, a configuration and the lists of the requests."""
     lists = folder / "lists"
     lists.mkdir(parents=True)
+    digits = load_digits()
+    images = (digits.images * 15).astype(np.uint8)
+    for name, rows in (("train", slice(TRAIN)), ("test", slice(TRAIN, TRAIN + TEST))):
+        labels = [int(label) for label in digits.target[rows]]
+        write_images(images[rows], labels, folder / f"{name}.parquet")
     shape = (1, 8, 8)
     model = Architecture(name="cnn", width=WIDTH, image_shape=shape, classes=10).build(seed)
     torch.save({"state_dict": model.state_dict()}, folder / "model.pt")
     (folder / "how.yaml").write_text(yaml.safe_dump(CONFIGURATION))
     for number in range(REQUESTS):
-        rows = range(20 * number, 20 * number + EACH)
+        rows = range(EACH * number, EACH * (number + 1))
         (lists / f"r{number}.csv").write_text("\n".join(["id", *map(str, rows)]) + "\n")
     return Place(ground=ground, folder=folder)
 
