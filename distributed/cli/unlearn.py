@@ -63,7 +63,8 @@ Model: TypeAlias = Annotated[
     str | None, typer.Option(help="Name of the model, e.g. my_pkg.net:build [the study's].")
 ]
 Weights: TypeAlias = Annotated[
-    str | None, typer.Option(help="File with the trained model's weights [the study's].")
+    str | None,
+    typer.Option(help="The trained model's weights: a file, or an MLflow address [the study's]."),
 ]
 Data: TypeAlias = Annotated[
     str | None, typer.Option(help="A source, a Parquet file or a folder of images [the study's].")
