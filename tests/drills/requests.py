@@ -139,8 +139,8 @@ def _prepared(ground: Ground, folder: Path, seed: int) -> Place:
     torch.save({"state_dict": model.state_dict()}, folder / "model.pt")
     (folder / "how.yaml").write_text(yaml.safe_dump(CONFIGURATION))
     for number in range(REQUESTS):
-        rows = range(EACH * number, EACH * (number + 1))
-        (lists / f"r{number}.csv").write_text("\n".join(["id", *map(str, rows)]) + "\n")
+        asked = range(EACH * number, EACH * (number + 1))
+        (lists / f"r{number}.csv").write_text("\n".join(["id", *map(str, asked)]) + "\n")
     return Place(ground=ground, folder=folder)
 
 
