@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from distributed.cluster.version import code_version, environment
+from distributed.requests.copies import check_copy
 from distributed.requests.cost import Cost, time_cost
 from distributed.requests.judge import (
     as_plain,
@@ -20,16 +21,18 @@ from distributed.requests.judge import (
     verify,
 )
 from distributed.requests.record import append, written
+from distributed.requests.record import verify as read_chain
 from distributed.requests.request import Request
 from distributed.requests.run import Output, locked, read_weights, run, tidy
 from distributed.requests.secret import forget_digest
 from distributed.runtime.text import redact
 from distributed.search.session import Session
 from mixunlearn.atomic import replacing
-from mixunlearn.errors import DivergedError
+from mixunlearn.errors import DivergedError, InputError
 from mixunlearn.evidence.prediction import Prediction, predict_from
 from mixunlearn.problem import Problem
 from mixunlearn.release import __version__
+from mixunlearn.signature import signature
 from mixunlearn.teaching import problem_without_references
 from report.request_card import card
 
@@ -58,8 +61,20 @@ class Job:
 
     @property
     def token(self) -> str:
-        """Return what makes the record one that is written once."""
-        return f"{self.request.token}-{'verified' if self.verified else 'unverified'}"
+        """Return what makes the record one that is written once.
+
+        With what a judgement rests on: one with wider margins must not stand for another.
+        """
+        experiment = self.request.plan.experiment
+        rests: dict[str, Any] = {"margins": dict(self.request.plan.margins)}
+        if self.verified:
+            counts = {
+                "seeds": experiment.references.seeds,
+                "originals": experiment.references.originals,
+            }
+            rests |= counts | experiment.references.training
+        state = "verified" if self.verified else "unverified"
+        return f"{self.request.token}-{state}-{self.output.format}-{signature(rests)}"
 
     @cached_property
     def problem(self) -> Problem:
@@ -179,12 +194,30 @@ def _write(
 
 
 def recorded(job: Job) -> dict[str, Any]:
-    """Return the record of the finished request; empty if it has not finished."""
+    """Return the record of the finished request; empty if it has not finished.
+
+    Raises:
+        InputError: the record or the weights beside it were changed or removed since.
+    """
     try:
         found = dict(json.loads(job.output.record.read_text()))
     except (OSError, ValueError, TypeError):
         return {}
-    return found if found.get("token") == job.token else {}
+    if found.get("token") != job.token:
+        return {}
+    _require_unchanged(job)
+    return found
+
+
+def _require_unchanged(job: Job) -> None:
+    """Check that the results are those in the chain; a stranger's must not count as finished."""
+    output = job.output
+    problems = check_copy(output.record, read_chain(job.request.plan.home))
+    if not output.weights.is_file():
+        problems.insert(0, f"{output.weights.name} is not there any more")
+    if problems:
+        remedy = "was finished, but was changed since; restore it, or choose another folder"
+        raise InputError("--out", str(output.folder), f"{remedy} ({problems[0]})")
 
 
 def predicted(request: Request) -> Prediction | None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 
@@ -164,6 +164,38 @@ def test_the_same_command_again_changes_nothing(here: Path, mixunlearn: Command)
     assert again.result == first.result
     assert {path: path.stat().st_mtime_ns for path in (here / "out").iterdir()} == times
     assert len(list((here / "home/records").glob("*.json"))) == 1
+
+
+@pytest.mark.parametrize("change", ["removed weights", "other weights", "another verdict"])
+def test_a_changed_result_does_not_count_as_finished(
+    here: Path, mixunlearn: Command, change: str
+) -> None:
+    assert mixunlearn(*words(here)).code == 0
+    weights, record = here / "out/model.safetensors", here / "out/record.json"
+    if change == "removed weights":
+        weights.unlink()
+    elif change == "other weights":
+        save_file({**load_file(weights), "module.head": torch.zeros(4, 288)}, weights)
+    else:
+        record.write_text(record.read_text().replace('"unverified"', '"equivalent"'))
+    run = mixunlearn(*words(here))
+    assert run.code == 2
+    assert "changed since" in run.err
+    assert not run.out
+
+
+def test_a_record_of_another_format_or_other_margins_is_another_record(
+    here: Path, mixunlearn: Command
+) -> None:
+    first = mixunlearn(*words(here), "--json").result
+    other = mixunlearn(*words(here, out=str(here / "pt"), format="pt"), "--json").result
+    run = mixunlearn(*words(here), "--set", "margins.acc/test=40", "--json")
+    assert run.code == 0, run.err
+    wider = run.result
+    assert len({each["token"] for each in (first, other, wider)}) == 3
+    # Else the copy would be that of the other file.
+    copy = str(here / "pt/record.json")
+    assert mixunlearn("record", "verify", copy, "--home", str(here / "home")).code == 0
 
 
 def test_a_folder_of_another_request_is_refused(here: Path, mixunlearn: Command) -> None:
