@@ -223,14 +223,15 @@ def _require_unchanged(job: Job) -> None:
 def predicted(request: Request) -> Prediction | None:
     """Return what the study of the configuration predicts; `None` if it has no proxies for this.
 
-    Its proxies must have been unlearned from the model of the request, or both from originals of
-    the same recipe. For the prediction, images that are listed are images drawn at random.
+    Its proxies must be of the same data, and unlearned from the model of the request, or both from
+    originals of the same recipe. Images that are listed count as images drawn at random.
     """
     proxies = request.configuration.summary.get("proxies")
     if not proxies:
         return None
     trained = None if request.of_study else request.own.digest
-    if proxies.get("model") != trained:
+    about = {"model": trained, "data": request.plan.source.digest}
+    if any(proxies.get(name) != digest for name, digest in about.items()):
         return None
     kinds = {request.plan.experiment.task.kind, proxies["kind"]}
     return predict_from(

@@ -1,5 +1,6 @@
 """A deletion request: a trained model, its data, what to forget, and with which configuration."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
@@ -14,6 +15,7 @@ from distributed.plan.plan import Plan
 from distributed.plan.splits import splits_of
 from distributed.requests.configuration import Configuration, of_study
 from distributed.requests.nearest import Described, choose
+from distributed.runtime.text import shortened
 from mixunlearn.data import sources
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.named_rows import row_names
@@ -142,7 +144,11 @@ def _of_study(configuration: Configuration, plan: Plan, home: Path) -> OwnModel:
     remedy = "missing: name the weights of your trained model, for example --weights model.pt"
     if configuration.study is None:
         raise InputError("--weights", None, remedy)
-    references = find_study(configuration.study, [], home, reading=True).references
+    study = find_study(configuration.study, [], home, reading=True)
+    if study.source.digest != plan.source.digest:
+        other = f"the original of {configuration.study} was trained on other data than --data"
+        raise InputError("--weights", None, f"{remedy}; {other}")
+    references = study.references
     try:
         weights = references.weights(references.original)
     except MixUnlearnError as error:
@@ -194,12 +200,14 @@ def _task(forget: str | Sequence[int], data: Mapping[str, Any], home: Path) -> d
     if forget.startswith(CLASS):
         named = [name.strip() for name in forget.removeprefix(CLASS).split(",")]
         return {"kind": "class", "classes": [int(n) if n.isdecimal() else n for n in named]}
-    if Path(forget).is_dir():
+    path = Path(forget)
+    # Not Path.is_dir: it fails if the name is too long, as that of ids written out.
+    if os.path.isdir(path):  # noqa: PTH112
         source = open_data(data, home)
-        return {"kind": "ids", "ids": copies(Path(forget), source)}
-    if not Path(forget).is_file():
+        return {"kind": "ids", "ids": copies(path, source)}
+    if not os.path.isfile(path):  # noqa: PTH113
         remedy = "no such file or folder; give a list of ids, a folder of images, or class:NAME"
-        raise InputError("--forget", forget, remedy)
+        raise InputError("--forget", shortened(forget, 60), remedy)
     return {"kind": "ids", "ids": forget}
 
 

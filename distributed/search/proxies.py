@@ -164,6 +164,7 @@ def _summary(plan: Plan, wanted: Sequence[Proxy], results: Sequence[ProxyResult]
         "images": len(plan.splits.forget_N),
         "kind": plan.experiment.task.kind,
         "model": plan.own.digest if plan.own else None,
+        "data": plan.source.digest,
         "count": len(wanted),
         "diverged": len(wanted) - len(sound),
         "metrics": {

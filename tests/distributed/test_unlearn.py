@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import jsonschema
 import numpy as np
@@ -19,7 +20,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from distributed.requests import carry_out as carry_out_module
+from distributed.requests import request as request_module
 from distributed.requests import run as run_module
+from mixunlearn.errors import InputError
 from mixunlearn.evidence.verdict import STATES
 from tests.fixtures import Command
 from tests.parquet import write_images
@@ -318,6 +321,7 @@ BAD: dict[str, tuple[dict[str, str | None], str]] = {
     "no such model": ({"model": "own_net:buidl"}, "--model"),
     "no such data": ({"data": "none"}, "--data"),
     "no such list": ({"forget": "none.csv"}, "--forget"),
+    "ids for a list": ({"forget": ",".join(map(str, range(2000)))}, "--forget"),
     "no ids": ({"forget": "BAD/no.csv"}, "--forget"),
     "all ids": ({"forget": "BAD/all.csv"}, "--forget"),
     "ids of test images": ({"forget": "BAD/test.csv"}, "--forget"),
@@ -431,3 +435,39 @@ def test_a_table_of_requests_is_taken_apart(here: Path, mixunlearn: Command) -> 
     (here / "all.csv").write_text("id\n3\n")
     run = mixunlearn(*given, "--dry-run")
     assert (run.code, "column 'request'" in run.err) == (2, True)
+
+
+@pytest.mark.parametrize(("name", "value"), [("model", "other"), ("data", "other"), ("", "")])
+def test_proxies_of_another_model_or_other_data_predict_nothing(name: str, value: str) -> None:
+    measured = {"differences": [0.1, 0.2, 0.1], "resolution": 0.1}
+    proxies = {
+        **{"model": "mine", "data": "images", "kind": "random", "images": 12},
+        "metrics": {"acc/test": measured},
+        **({name: value} if name else {}),
+    }
+    plan = SimpleNamespace(
+        source=SimpleNamespace(digest="images"),
+        experiment=SimpleNamespace(task=SimpleNamespace(kind="ids")),
+        splits=SimpleNamespace(forget_N=range(12)),
+        margins={"acc/test": 2.0},
+    )
+    request = SimpleNamespace(
+        configuration=SimpleNamespace(summary={"proxies": proxies}),
+        plan=plan,
+        own=SimpleNamespace(digest="mine"),
+        of_study=False,
+    )
+    found = carry_out_module.predicted(cast("Any", request))
+    assert (found is None) == bool(name)
+
+
+def test_the_original_of_a_study_is_not_that_of_other_data(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def plan_of(digest: str) -> Any:
+        return SimpleNamespace(source=SimpleNamespace(digest=digest))
+
+    monkeypatch.setattr(request_module, "find_study", lambda *given, **options: plan_of("its own"))
+    configuration = cast("Any", SimpleNamespace(study="tuned"))
+    with pytest.raises(InputError, match="trained on other data"):
+        request_module._of_study(configuration, plan_of("mine"), tmp_path)
