@@ -24,8 +24,8 @@ from torch.nn import functional as F
 NAMES = ("cat", "dog", "frog", "owl")
 SIZE = 24
 WAVES = np.array([(1, 0.2), (0.2, 1), (0.7, 0.7), (0.9, -0.5)])  # direction of each class's wave
-STRENGTH, NOISE = 20.0, 60.0  # of the wave and of the noise, in grey levels
-EPOCHS, LR, BATCH = 12, 2e-3, 32
+STRENGTH, NOISE = 27.0, 60.0  # of the wave and of the noise, in grey levels
+EPOCHS, LR, BATCH = 12, 3e-3, 64
 SCALE = 16  # of the cosines, so that the softmax can be certain
 
 Array = npt.NDArray[Any]
@@ -62,7 +62,8 @@ class Net(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, classes) of images in [0, 1]."""
-        return self.head(self.body(images).flatten(1))
+        found: Tensor = self.head(self.body(images).flatten(1))
+        return found
 
 
 def build(channels: int, size: tuple[int, int], classes: int) -> Net:
@@ -77,7 +78,7 @@ def train(model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> None:
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS)
     model.train()
     for _ in range(EPOCHS):
-        for rows in torch.randperm(len(images), generator=chance).split(BATCH):
+        for rows in torch.split(torch.randperm(len(images), generator=chance), BATCH):
             optimizer.zero_grad()
             loss = F.cross_entropy(model(images[rows].float() / 255), labels[rows])
             torch.autograd.backward(loss)

@@ -47,7 +47,8 @@ Values = dict[str, float]
 def prepare(folder: Path) -> list[list[int]]:
     """Make data, model, configuration and lists; return the rows of each request."""
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy(HERE / "own_net.py", folder)
+    if not (folder / "own_net.py").exists():
+        shutil.copy(HERE / "own_net.py", folder)
     if not (folder / "model.pt").exists():
         subprocess.run([sys.executable, "own_net.py"], cwd=folder, check=True)
     if not (folder / "how.yaml").exists():
@@ -79,7 +80,7 @@ def handle(folder: Path) -> float | None:
 
 def retrained(folder: Path, retain: Set, count: int) -> list[nn.Module]:
     """Return models that were trained without all images asked for."""
-    models = []
+    models = list[nn.Module]()
     for seed in range(1, count + 1):
         path = folder / f"retrained-{seed}.pt"
         if not path.exists():
@@ -108,10 +109,7 @@ def measure(
     def of(model: nn.Module, requests: int) -> Values:
         with torch.no_grad():
             probs = {
-                name: torch.cat(
-                    [model(part / 255).softmax(1) for part in images.split(500)]
-                ).numpy()
-                for name, (images, _) in sets.items()
+                name: model(images / 255).softmax(1).numpy() for name, (images, _) in sets.items()
             }
         asked = so_far(requests).numpy()
         values = [

@@ -306,8 +306,9 @@ class ReferenceStore:
     def _own_weights(self, own: OwnModel, member: Member) -> Arrays:
         payload = self.payload(member)
         # Where results are only read, nothing was fitted: the store has the names of the model.
+        # Without the file, the store is the only place, and its error says so.
         stored = self.store.sound("models", payload)
-        return self._read("models", payload).tensors if stored else own.tensors
+        return own.tensors if own.tensors and not stored else self._read("models", payload).tensors
 
     def _samples(self, member: Member, device: torch.device) -> Samples:
         images = LabelledImages(dataset=self.dataset, ids_N=self._ids(member))

@@ -27,9 +27,8 @@ from mixunlearn.rehearsal import doubts
 from mixunlearn.signature import seed_for
 from mixunlearn.trial import Unlearning
 
-EPOCHS = (
-    6  # of methods without a ceiling: as many as a search gives its trials unless told otherwise
-)
+# Of methods without a ceiling: as many as a search gives its trials, unless told otherwise.
+EPOCHS = 6
 SEEDS = 2**63
 FEW = 4  # images of each set that the model is tried on
 LABELS = ("aware", "agnostic")

@@ -63,7 +63,8 @@ Model: TypeAlias = Annotated[
     str | None, typer.Option(help="Name of the model, e.g. my_pkg.net:build [the study's].")
 ]
 Weights: TypeAlias = Annotated[
-    str | None, typer.Option(help="File with the trained model's weights [the study's].")
+    str | None,
+    typer.Option(help="The trained model's weights: a file, or an MLflow address [the study's]."),
 ]
 Data: TypeAlias = Annotated[
     str | None, typer.Option(help="A source, a Parquet file or a folder of images [the study's].")
@@ -177,13 +178,12 @@ class Asked:
     def carried_out(self, job: "Job") -> dict[str, Any]:
         """Carry a request out and return its record."""
         from distributed.requests.carry_out import carry_out, recorded
-        from distributed.runtime.progress import Progress
 
-        with Progress() as progress:
+        with open_session(self.address) as session:
             if not recorded(job):
                 for line in _announcement(job):
-                    progress.say(line)
-            return carry_out(job, progress, lambda: open_session(self.address))
+                    session.progress.say(line)
+            return carry_out(job, session)
 
 
 def _once(asked: Asked, name: str, out: Path, *, dry_run: bool) -> Outcome:

@@ -55,6 +55,7 @@ def make_plan(
     local: bool = True,
     tracks: bool = True,
     reading: bool = False,
+    study: str | None = None,
 ) -> Plan:
     """Check an experiment against its data, the machine and the home.
 
@@ -65,13 +66,14 @@ def make_plan(
         local: whether trials run on this machine, so that its resources must suffice.
         tracks: whether anything is sent to MLflow, so that its address must be usable.
         reading: whether results are only read: the home may be read-only.
+        study: name of the study if it is known; what it has kept then replaces what it only reads.
 
     Raises:
         InputError: the experiment cannot run as written.
         MixUnlearnError: too little disk space.
     """
     # Quick checks first: reading the data and building the model may take minutes.
-    if tracks or is_address(experiment.model.original or ""):
+    if tracks or (not reading and is_address(experiment.model.original or "")):
         require_tracking(experiment)
     if not reading:
         _require_places(experiment, home)
@@ -83,7 +85,8 @@ def make_plan(
     experiment = _numbered(experiment, splits.task)
     dataset = splits.corrupted(source)
     require_uncorrupted(experiment, source, dataset)
-    model = _model(experiment, dataset, splits, home, reading=reading)
+    begun = study_folder(home, study) if reading and study else None
+    model = _model(experiment, dataset, splits, home, begun, reading=reading)
     space = make_space(experiment.method, model.stages, experiment.search.space)
     require_starts(experiment.search.start, space)
     plan = Plan(
@@ -99,12 +102,7 @@ def make_plan(
         command=command,
         local=local,
     )
-    require_measurable(plan)
-    require_objective(plan)
-    require_margins(plan)
-    require_proxies(plan)
-    _require_kept(plan.study_folder)
-    record_address(experiment.storage.study, plan.folder)  # raises if SQLite is not safe there
+    _require_sound(plan)
     return plan
 
 
@@ -115,7 +113,13 @@ class _Model:
 
 
 def _model(
-    experiment: Experiment, dataset: Dataset, splits: Splits, home: Path, *, reading: bool
+    experiment: Experiment,
+    dataset: Dataset,
+    splits: Splits,
+    home: Path,
+    kept: StudyFolder | None,
+    *,
+    reading: bool,
 ) -> _Model:
     """Return the weights and the stages of the model; a model or method of others is tried first.
 
@@ -123,14 +127,14 @@ def _model(
         InputError: the model cannot be trained, the method does not work with it, or weights do
             not fit it.
     """
-    brought = Brought.read(experiment, home)
+    brought = Brought.read(experiment, home, kept)
     shape = architecture(experiment, dataset, brought.pretrained)
     sketch = Sketch.of(experiment, dataset, splits)
     if reading or not sketch.ours:
         begun = study_folder(home, study_name(experiment, dataset, splits, brought))
         # What is only read needs no model: its module may not be installed here.
-        if reading and (kept := Stages.read(begun.stages)):
-            return _Model(stages=kept, brought=brought)
+        if reading and (known := Stages.read(begun.stages)):
+            return _Model(stages=known, brought=brought)
         if not begun.path.exists():  # otherwise, it was tried then
             # Before this process builds the model.
             for warning in rehearse(sketch):
@@ -145,6 +149,16 @@ def _require_places(experiment: Experiment, home: Path) -> None:
     if experiment.storage.files:
         require_whole("storage.files", experiment.storage.files)
         Files.of(experiment.storage.files).require()
+
+
+def _require_sound(plan: Plan) -> None:
+    """Check what only a whole plan shows."""
+    require_measurable(plan)
+    require_objective(plan)
+    require_margins(plan)
+    require_proxies(plan)
+    _require_kept(plan.study_folder)
+    record_address(plan.experiment.storage.study, plan.folder)  # raises if SQLite is not safe there
 
 
 def _require_kept(folder: StudyFolder) -> None:
@@ -263,7 +277,15 @@ def find_study(
     _require_kept(study_folder(home, study))
     # Not local: a study can be read on a machine that could not run its trials.
     command = f"mixunlearn sync {study}"
-    plan = make_plan(experiment, home, command=command, local=False, tracks=tracks, reading=reading)
+    plan = make_plan(
+        experiment,
+        home,
+        command=command,
+        local=False,
+        tracks=tracks,
+        reading=reading,
+        study=study,
+    )
     if plan.study != study:
         remedy = f"its data or settings have changed and now make another study: {plan.study}"
         raise InputError("STUDY", study, remedy)

@@ -8,6 +8,7 @@ from typing import Any
 
 from distributed.config.experiment import Experiment
 from distributed.runtime.addresses import resolve
+from distributed.study.folder import StudyFolder
 from distributed.tracking.weights import fetched_weights, is_address
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.errors import InputError
@@ -15,6 +16,7 @@ from mixunlearn.models import Pretrained, StagedModel
 from mixunlearn.models.own import KEY, OwnModel
 from mixunlearn.own_recipe import OwnRecipe
 from mixunlearn.problem import Architecture
+from mixunlearn.redaction import redact
 from search_spaces import SPACES, Choice, Space
 
 
@@ -33,12 +35,16 @@ class Brought:
     own_recipe: OwnRecipe | None = None
 
     @classmethod
-    def read(cls, experiment: Experiment, home: Path) -> "Brought":
+    def read(
+        cls, experiment: Experiment, home: Path, begun: StudyFolder | None = None
+    ) -> "Brought":
         """Return what an experiment names.
 
         Args:
             experiment: what the user wrote.
             home: where results are kept, and MLflow's database if no other address is set.
+            begun: folder of the study if it is only read: of the user's own model, its digest
+                will do, so that its file may be gone.
 
         Raises:
             InputError: a file cannot be read, MLflow has no such model, or a module cannot be
@@ -48,7 +54,7 @@ class Brought:
         model, recipe = experiment.model, experiment.references.recipe
         return cls(
             pretrained=Pretrained.read(model.weights, model.name) if model.weights else None,
-            own=_own(experiment, home),
+            own=(begun and _remembered(experiment, begun)) or _own(experiment, home),
             own_recipe=OwnRecipe.of(recipe) if recipe else None,
         )
 
@@ -58,7 +64,9 @@ class Brought:
         Raises:
             InputError: it is another model.
         """
-        return replace(self, own=self.own and self.own.fitted(shape))
+        if self.own is None or self.own.known is not None:
+            return self
+        return replace(self, own=self.own.fitted(shape))
 
 
 def _own(experiment: Experiment, home: Path) -> OwnModel | None:
@@ -71,6 +79,16 @@ def _own(experiment: Experiment, home: Path) -> OwnModel | None:
     uri, _ = resolve(tracking.uri, tracking.storage, home)
     with fetched_weights(source, uri, KEY) as path:
         return OwnModel.of_file(source, experiment.model.name, str(path))
+
+
+def _remembered(experiment: Experiment, begun: StudyFolder) -> OwnModel | None:
+    """Return what a study has kept of the user's own model; `None` if it names another one now."""
+    try:
+        found = json.loads(begun.original.read_text())
+        same = redact(experiment.model.original or "") == found["source"]
+        return OwnModel.remembered(found["source"], found["digest"]) if same else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def architecture(

@@ -259,6 +259,10 @@ class Plan:
         self.references.store.write("splits", {"key": self.splits.key}, tensors=ids)
         with replacing(self.study_folder.stages) as temporary:
             temporary.write_text(json.dumps(asdict(self.model_stages)))
+        if self.own is not None:
+            with replacing(self.study_folder.original) as temporary:
+                about = {"source": self.own.source, "digest": self.own.digest}
+                temporary.write_text(json.dumps(about))
         # Last: a study counts as begun once it has this file.
         with replacing(self.study_folder.experiment) as temporary:
             temporary.write_text(resolved(self.experiment))

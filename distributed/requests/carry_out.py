@@ -2,8 +2,7 @@
 
 import json
 import platform
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -26,7 +25,6 @@ from distributed.requests.record import verify as read_chain
 from distributed.requests.request import Request
 from distributed.requests.run import Output, locked, read_weights, run, tidy
 from distributed.requests.secret import forget_digest
-from distributed.runtime.progress import Progress
 from distributed.runtime.text import redact
 from distributed.search.session import Session
 from mixunlearn.atomic import replacing
@@ -118,15 +116,12 @@ class Job:
         return replace(found, verifying=sum(not models.trained(each) for each in models.members))
 
 
-def carry_out(
-    job: Job, progress: Progress, session: Callable[[], AbstractContextManager[Session]]
-) -> dict[str, Any]:
+def carry_out(job: Job, session: Session) -> dict[str, Any]:
     """Do what is missing of a request; return its record as plain data.
 
     Args:
         job: the request, and how it is carried out.
-        progress: shows what is going on until retraining begins.
-        session: opens the session in which models are retrained.
+        session: the session of the command; it starts Ray only if models are retrained.
 
     Raises:
         InputError: the folder holds the results of another request.
@@ -139,13 +134,11 @@ def carry_out(
         if earlier := recorded(job):
             tidy(job.output)
             return earlier
-        return _carried_out(job, progress, session)
+        return _carried_out(job, session)
 
 
-def _carried_out(
-    job: Job, progress: Progress, session: Callable[[], AbstractContextManager[Session]]
-) -> dict[str, Any]:
-    request, output = job.request, job.output
+def _carried_out(job: Job, session: Session) -> dict[str, Any]:
+    request, output, progress = job.request, job.output, session.progress
     # Now, not after hours: nothing is unlearned that could not be recorded.
     read_chain(request.plan.home).require()
     started = _now()
@@ -155,8 +148,7 @@ def _carried_out(
     measured = measure(request, model, job.device, progress)
     verification = None
     if job.verified:
-        with session() as opened:
-            verification = verify(request, measured, found.seconds, output.work, opened)
+        verification = verify(request, measured, found.seconds, output.work, session)
     prediction = predicted(request)
     record = append(
         request.plan.home,

@@ -148,7 +148,7 @@ class DeletionRecord(Part):
     verdict: Verdict
     seconds: Annotated[Seconds, Field(description="time that unlearning took")]
     retraining_seconds: Annotated[
-        Seconds | None, Field(description="time that one retraining takes, measured or estimated, if it is known")
+        Seconds | None, Field(description="time of one retraining, measured or estimated")
     ] = None
     previous: Annotated[
         Digest | None, Field(description="digest of the record before; `null` for the first")

@@ -162,7 +162,7 @@ def _of_study(configuration: Configuration, plan: Plan, home: Path) -> OwnModel:
 def _content(wish: Wish, configuration: Configuration, home: Path) -> dict[str, Any]:
     """Return the experiment of a request: that of the study, with what the user wrote on top."""
     tuned = configuration.experiment
-    content: dict[str, Any] = tuned.model_dump(exclude={"tracking", "search"}) if tuned else {}
+    content: dict[str, Any] = tuned.model_dump(exclude={"search"}) if tuned else {}
     content |= {"name": "unlearn", "method": configuration.method, "labels": configuration.labels}
     content["storage"] = {"files": content.get("storage", {}).get("files")}
     if wish.data is not None:

@@ -128,10 +128,11 @@ def _from_run(run_id: str, settings: Sequence[str], home: Path) -> tuple[Plan, R
     _require_trial(run)
     experiment = _experiment_of(run, read_run(uri, run.tags[PARENT]), settings, home)
     command = f"mixunlearn rerun {run_id}"
-    plan = make_plan(experiment, home, command=command, local=False, reading=True)
+    study = run.tags[STUDY]
+    plan = make_plan(experiment, home, command=command, local=False, reading=True, study=study)
     _require_same(run, plan)
     return plan, RecordedTrial(
-        study=run.tags[STUDY],
+        study=study,
         trial=int(run.tags[TRIAL]),
         hyperparameters=parameters_of(run, plan.space),
         seed=int(run.params["seed"]),

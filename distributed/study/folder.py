@@ -49,6 +49,11 @@ class StudyFolder:
         return self.path / "stages.json"
 
     @property
+    def original(self) -> Path:
+        """What the user's own model was, so that the study can be read without its file."""
+        return self.path / "original.json"
+
+    @property
     def database(self) -> Path:
         """The study's record as an SQLite file, unless a database server has it."""
         return self.path / "study.db"
@@ -120,6 +125,7 @@ class StudyFolder:
         files = (self.experiment, self.environment, self.database, self.journal, self.lock)
         derived = (
             self.stages,
+            self.original,
             self.spool,
             self.trials,
             self.summary,

@@ -100,7 +100,8 @@ class GivenModel:
             DivergedError: a weight is not finite.
         """
         result = deepcopy(self.given)
-        result.zero_grad(set_to_none=True)
+        for weight in result.parameters():
+            weight.grad = None  # that of the last training would only cost memory
         before, after = (self._network(model) for model in (self.staged, unlearned))
         with torch.no_grad():
             for own, old, new in zip(*map(_tensors, (result, before, after)), strict=True):

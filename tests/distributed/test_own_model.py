@@ -11,10 +11,11 @@ import yaml
 from distributed.cli.show import announcement
 from distributed.config.read import make_experiment
 from distributed.plan.cautions import YARDSTICK, cautions, nearness
-from distributed.plan.make import make_plan
+from distributed.plan.make import find_study, make_plan
 from distributed.plan.plan import Plan
 from mixunlearn.data.sources import SOURCES
-from mixunlearn.errors import InputError
+from mixunlearn.errors import InputError, MissingError
+from mixunlearn.problem import Architecture
 from tests.brought import net, train
 from tests.fixtures import Command
 from tests.parquet import write_images
@@ -65,12 +66,13 @@ def test_a_sweep_unlearns_the_own_model_and_says_how_near_the_recipe_comes(
     mixunlearn: Command, folder: Path, tmp_path: Path
 ) -> None:
     home = ["--home", str(tmp_path), "--json"]
-    run = mixunlearn("sweep", "own.yaml", *home)
+    run = mixunlearn("sweep", "own.yaml", "--set", "references.proxies=1", *home)
     assert run.code == 0, run.err
     assert "3 originals (the first is your own model, own.pt, " in run.err
     assert "4 to train, 0 cached" in run.err
     found = run.result
     own, original = found["own"], found["original"]
+    assert found["proxies"]["count"] == 1
     assert own["acc/test"]["own"] == pytest.approx(original["acc/test"])
     assert own["acc/test"]["recipe"]["n"] == 2
     recipe = own["acc/test"]["recipe"]["values"]
@@ -82,12 +84,17 @@ def test_a_sweep_unlearns_the_own_model_and_says_how_near_the_recipe_comes(
     assert "## How near the recipe comes to your own model" in card
     assert str(folder) not in card
     # The same again does nothing; another trial, and what is derived, come from the record.
-    again = mixunlearn("sweep", "own.yaml", *home)
+    again = mixunlearn("sweep", "own.yaml", "--set", "references.proxies=1", *home)
     assert again.code == 0, again.err
     assert again.result["seconds"] == found["seconds"]
-    for words in (["report", found["study"]], ["rerun", f"{found['study']}/0"], ["sync"]):
-        other = mixunlearn(*words, *([found["study"]] if words == ["sync"] else []), *home)
+    sync = mixunlearn("sync", found["study"], *home)
+    assert sync.code == 0, sync.err
+    # What reads the study does not need the user's file.
+    aside = Path("own.pt").rename(tmp_path / "aside.pt")
+    for words in (["report", found["study"]], ["rerun", f"{found['study']}/0"]):
+        other = mixunlearn(*words, *home)
         assert other.code == 0, (words, other.err)
+    aside.rename("own.pt")
     assert json.loads((study / "summary.json").read_text())["own"] == own
 
 
@@ -105,6 +112,24 @@ def test_the_study_is_named_by_the_models_content(folder: Path, tmp_path: Path) 
     assert other.references.own is None
     assert other.study == first.study
     assert "is not among them" in cautions(other)[0]
+
+
+def test_a_study_is_read_without_the_file(tmp_path: Path) -> None:
+    shape = Architecture(name="cnn", width=4, image_shape=(1, 8, 8), classes=10)
+    torch.save(shape.build(1).state_dict(), tmp_path / "gone.pt")
+    model = {"name": "cnn", "width": 4, "original": str(tmp_path / "gone.pt")}
+    plan = plan_of(tmp_path, model=model, references={"seeds": 1, "originals": 1}).keep()
+    (tmp_path / "gone.pt").unlink()
+    found = find_study(plan.study, [], tmp_path, reading=True)
+    assert found.own is not None
+    assert plan.own is not None
+    assert found.own.digest == plan.own.digest
+    with pytest.raises(MissingError, match=plan.study):
+        found.references.weights(found.references.original)
+    with pytest.raises(InputError, match="no such file"):
+        find_study(plan.study, [], tmp_path)
+    with pytest.raises(InputError, match="no such file"):
+        find_study(plan.study, ["model.original=other.pt"], tmp_path, reading=True)
 
 
 def test_a_recipe_that_was_not_compared_is_said_in_the_plan(tmp_path: Path) -> None:

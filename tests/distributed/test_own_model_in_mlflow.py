@@ -15,15 +15,18 @@ from distributed.plan.plan import Plan
 from distributed.runtime.addresses import embedded
 from distributed.tracking import server
 from distributed.tracking.registration import register
+from mixunlearn.data.sources import SOURCES
 from mixunlearn.errors import InputError, MixUnlearnError
+from mixunlearn.problem import Architecture
 from tests.brought import net
+from tests.parquet import write_images
 
 # SQLAlchemy warns MLflow about its next release.
 pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*:DeprecationWarning")
 
 EXPERIMENT = {
     "name": "own",
-    "data": {"source": "digits", "limit": {"train": 100}},
+    "data": {"source": "parquet", "train": "train.parquet", "test": "test.parquet"},
     "model": {"name": "cnn", "width": 4},
     "task": {"kind": "random", "fraction": 0.1},
     "method": "finetune",
@@ -38,12 +41,10 @@ def plan_of(home: Path, address: str, **changes: object) -> Plan:
     return make_plan(experiment, home, command="a test", tracks=False)
 
 
-def weights(home: Path) -> dict[str, Tensor]:
+def weights() -> dict[str, Tensor]:
     """Return sound weights of the experiment's model, with the names of this project."""
-    experiment = make_experiment(EXPERIMENT)
-    plan = make_plan(experiment, home, command="a test", tracks=False)
-    state = plan.references.architecture.build(1).state_dict()
-    return {name: tensor.contiguous() for name, tensor in state.items()}
+    shape = Architecture(name="cnn", width=4, image_shape=(1, 8, 8), classes=10)
+    return {name: tensor.contiguous() for name, tensor in shape.build(1).state_dict().items()}
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     server.make_database(home / "mlflow.db", artifacts)
     client = MlflowClient(tracking_uri=uri, registry_uri=uri)
     run = client.create_run(client.create_experiment("e", artifact_location=artifacts))
-    state = weights(home)
+    state = weights()
     ours = files / "ours"
     ours.mkdir()
     for name in ("README.md", "MLmodel"):
@@ -84,13 +85,17 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No address of this process leads to the home: the experiment's counts."""
+    digits = SOURCES["digits"]()
+    for part, rows in (("train", slice(100)), ("test", slice(100, 200))):
+        labels = digits.labels_N[rows].tolist()
+        write_images(digits.images_NCHW[rows, 0], labels, tmp_path / f"{part}.parquet")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
 def test_an_address_and_a_file_make_the_same_study(home: Path, tmp_path: Path) -> None:
     run, uri = (home / "run").read_text(), embedded(home)[0]
-    save_file(weights(tmp_path), "own.safetensors")
+    save_file(weights(), "own.safetensors")
     study = plan_of(tmp_path, "own.safetensors").study
     versions = ("models:/name/1", "models:/name/latest", "models:/name@candidate")
     runs = (f"runs:/{run}/name", f"runs:/{run}/dict", f"runs:/{run}/two/b.pt")

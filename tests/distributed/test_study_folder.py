@@ -13,6 +13,7 @@ NAMES = {
     "experiment.yaml": FOLDER.experiment,
     "environment.json": FOLDER.environment,
     "stages.json": FOLDER.stages,
+    "original.json": FOLDER.original,
     "study.db": FOLDER.database,
     "study.journal": FOLDER.journal,
     "tracking.spool": FOLDER.spool,

@@ -6,13 +6,15 @@ import shlex
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
+from sklearn.datasets import load_digits
 
 from mixunlearn.files import digest
 from mixunlearn.problem import Architecture
@@ -20,24 +22,26 @@ from tests.drills.drivers import GOES_ON, REFUSED_S
 from tests.drills.faults import Moment, dying
 from tests.drills.ground import DONE, FAILED, Ground, Outcome, expect
 from tests.drills.process import Command, DrillError
+from tests.parquet import write_images
 
 REQUESTS, EACH = 10, 4
+TRAIN, TEST = 300, 100  # images
+LEAST = 6  # disturbances of a run
 WIDTH = 4
 CONFIGURATION = {"method": "finetune", "epochs": 3, "hyperparameters": {"lr": 1e-3}}
 REFUSAL = "another command is writing there"
 KILLED = -signal.SIGKILL
 RUN, CARRY, RECORD = (f"distributed.requests.{name}" for name in ("run", "carry_out", "record"))
-# The second time, as the first is in the request that the kill before has cut off.
 MOMENTS = {
-    "after an epoch": Moment(module=RUN, function="_checkpoint", after=True, count=5),
-    "while weights are written": Moment(module=RUN, function="save_file", after=True, count=2),
-    "when weights are written": Moment(module=RUN, function="_write_weights", after=True, count=2),
-    "before the record": Moment(module=RECORD, function="written", count=2),
-    "between the record and its copy": Moment(module=CARRY, function="_write", count=2),
-    "between the card and the copy": Moment(module=CARRY, function="card", after=True, count=2),
-    "before the checkpoints are removed": Moment(module=CARRY, function="tidy", count=2),
+    "after an epoch": Moment(module=RUN, function="_checkpoint", after=True),
+    "while weights are written": Moment(module=RUN, function="save_file", after=True),
+    "when weights are written": Moment(module=RUN, function="_write_weights", after=True),
+    "before the record": Moment(module=RECORD, function="written"),
+    "between the record and its copy": Moment(module=CARRY, function="_write"),
+    "between the card and the copy": Moment(module=CARRY, function="card", after=True),
+    "before the checkpoints are removed": Moment(module=CARRY, function="tidy"),
     "before the page over all": Moment(
-        module="distributed.requests.sequence", function="sequence_page", count=2
+        module="distributed.requests.sequence", function="sequence_page"
     ),
 }
 
@@ -76,10 +80,14 @@ class Place:
     def handle(self, environment: Mapping[str, str] | None = None) -> Command:
         """Start the command that handles all requests."""
         here = self.folder
-        words = ["unlearn", "--model", "cnn", "--data", "digits", "--device", "cpu"]
+        words = ["unlearn", "--model", "cnn", "--data", str(here / "train.parquet")]
         words += ["--weights", str(here / "model.pt"), "--config", str(here / "how.yaml")]
         words += ["--requests", str(here / "lists"), "--out", str(self.out)]
-        return self.start(*words, "--set", f"model.width={WIDTH}", environment=environment)
+        settings = [f"model.width={WIDTH}", f"data.test={here / 'test.parquet'}"]
+        words += [word for each in settings for word in ("--set", each)]
+        # Two threads would wait for each other on a busy machine.
+        threads = {"OMP_NUM_THREADS": "1"}
+        return self.start(*words, "--device", "cpu", environment={**threads, **(environment or {})})
 
     def records(self) -> list[dict[str, Any]]:
         """Return the records of the home, in order."""
@@ -100,55 +108,67 @@ def interrupt(seed: int, folder: Path, ground: Ground) -> Outcome:
     rng = random.Random(f"requests {seed}")
     calm, place = (_prepared(ground, folder / name, seed) for name in ("calm", "disturbed"))
     expect(calm.handle(), DONE)
-    ways: dict[str, Callable[[Place], None]] = {
-        **{name: _killer(moment) for name, moment in MOMENTS.items()},
+    ways: dict[str, Callable[[Place], bool]] = {
+        # The first time may be in the request that the kill before has cut off, or in the next.
+        **{
+            name: _killer(replace(moment, count=rng.choice((1, 2))))
+            for name, moment in MOMENTS.items()
+        },
         "SIGTERM": _stopped,
         "two commands at once": _two,
     }
-    order = rng.sample(list(ways), len(ways))
-    for name in order:
-        ways[name](place)
+    struck = [name for name in rng.sample(list(ways), len(ways)) if ways[name](place)]
+    if len(struck) < LEAST:
+        raise DrillError(f"all requests were handled too early; only this struck: {struck}")
     began = time.time()
     expect(place.handle(), DONE)
-    return _outcome(place, calm, order, time.time() - began)
+    return _outcome(place, calm, struck, time.time() - began)
 
 
 def _prepared(ground: Ground, folder: Path, seed: int) -> Place:
     """Return a folder with a model, a configuration and the lists of the requests."""
     lists = folder / "lists"
     lists.mkdir(parents=True)
+    digits = load_digits()
+    images = (digits.images * 15).astype(np.uint8)
+    for name, rows in (("train", slice(TRAIN)), ("test", slice(TRAIN, TRAIN + TEST))):
+        labels = [int(label) for label in digits.target[rows]]
+        write_images(images[rows], labels, folder / f"{name}.parquet")
     shape = (1, 8, 8)
     model = Architecture(name="cnn", width=WIDTH, image_shape=shape, classes=10).build(seed)
     torch.save({"state_dict": model.state_dict()}, folder / "model.pt")
     (folder / "how.yaml").write_text(yaml.safe_dump(CONFIGURATION))
     for number in range(REQUESTS):
-        rows = range(20 * number, 20 * number + EACH)
-        (lists / f"r{number}.csv").write_text("\n".join(["id", *map(str, rows)]) + "\n")
+        asked = range(EACH * number, EACH * (number + 1))
+        (lists / f"r{number}.csv").write_text("\n".join(["id", *map(str, asked)]) + "\n")
     return Place(ground=ground, folder=folder)
 
 
-def _killer(moment: Moment) -> Callable[[Place], None]:
-    """Return what starts a command that is killed at a moment, if it comes to it."""
+def _killer(moment: Moment) -> Callable[[Place], bool]:
+    """Return what starts a command that is killed at a moment, and says whether it was."""
 
-    def strike(place: Place) -> None:
+    def strike(place: Place) -> bool:
+        command = place.handle(dying(moment))
         # The requests may all be handled before the moment comes.
-        expect(place.handle(dying(moment)), KILLED, DONE)
+        expect(command, KILLED, DONE)
+        return command.wait() == KILLED
 
     return strike
 
 
-def _stopped(place: Place) -> None:
-    """Stop a command by SIGTERM while it unlearns."""
+def _stopped(place: Place) -> bool:
+    """Stop a command by SIGTERM while it unlearns; return whether it was still unlearning."""
     command = place.handle()
     if command.await_line("unlearning: epoch 2"):
         command.signal(signal.SIGTERM)
     expect(command, FAILED, DONE)
     if command.wait() == FAILED and command.when(GOES_ON) is None:
         raise DrillError(f"SIGTERM: it said {command.last!r}")
+    return command.wait() == FAILED
 
 
-def _two(place: Place) -> None:
-    """Start two commands at once; one is refused or has nothing left to do; kill the other."""
+def _two(place: Place) -> bool:
+    """Start two commands at once; one is refused, the other is killed; return whether it was so."""
     both = [place.handle(), place.handle()]
     deadline = time.monotonic() + REFUSED_S
     while all(each.process.poll() is None for each in both):
@@ -159,9 +179,10 @@ def _two(place: Place) -> None:
     other.kill()
     if first.wait() != DONE and REFUSAL not in first.said:
         raise DrillError(f"two commands at once: {first.last}")
+    return first.wait() != DONE
 
 
-def _outcome(place: Place, calm: Place, order: Sequence[str], seconds: float) -> Outcome:
+def _outcome(place: Place, calm: Place, struck: Sequence[str], seconds: float) -> Outcome:
     """Compare everything with the undisturbed run."""
     names = [f"r{number}" for number in range(REQUESTS)]
     records = place.records()
@@ -184,7 +205,7 @@ def _outcome(place: Place, calm: Place, order: Sequence[str], seconds: float) ->
         for name in names
     )
     return Outcome(
-        moment=", ".join(order),
+        moment=", ".join(struck),
         lost=len({*names} - {*handled}),
         doubled=len(handled) - len({*handled}),
         altered=altered,
