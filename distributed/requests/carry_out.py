@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
-from hashlib import sha256
 from typing import Any
 
 import torch
@@ -23,7 +22,7 @@ from distributed.requests.judge import (
 from distributed.requests.record import append, written
 from distributed.requests.record import verify as read_chain
 from distributed.requests.request import Request
-from distributed.requests.run import Output, locked, read_weights, run, tidy
+from distributed.requests.run import Output, digest_of_file, locked, read_weights, run, tidy
 from distributed.requests.secret import forget_digest
 from distributed.runtime.text import redact
 from distributed.search.session import Session
@@ -150,14 +149,16 @@ def _carried_out(job: Job, session: Session) -> dict[str, Any]:
     if job.verified:
         verification = verify(request, measured, found.seconds, output.work, session)
     prediction = predicted(request)
+    facts = _facts(job)
     record = append(
         request.plan.home,
         {
             "request": job.name,
-            "token": job.token,
+            # With the file: another machine may compute other last digits.
+            "token": f"{job.token}-{facts['model']['file'][:8]}",
             "started": started,
             "finished": _now(),
-            **_facts(job),
+            **facts,
             "measured": {
                 "before": dict(measured.before),
                 "after": dict(measured.after),
@@ -206,10 +207,14 @@ def recorded(job: Job) -> dict[str, Any]:
         found = dict(json.loads(job.output.record.read_text()))
     except (OSError, ValueError, TypeError):
         return {}
-    if found.get("token") != job.token:
+    request, state, form = f"{found.get('token')}--".split("-")[:3]
+    if (request, form) != (job.request.token, job.output.format):
         return {}
+    # Also if a judgement is still missing: the weights that are judged must be those in the chain.
     _require_unchanged(job)
-    return found
+    # Who asks for no verification must not lose the one there is.
+    kept = state == "verified" and not job.verified
+    return found if kept or str(found["token"]).startswith(job.token) else {}
 
 
 def _require_unchanged(job: Job) -> None:
@@ -257,7 +262,7 @@ def _facts(job: Job) -> dict[str, Any]:
             "after": type(request.own)
             .read(str(job.output.weights), plan.references.architecture)
             .digest,
-            "file": sha256(job.output.weights.read_bytes()).hexdigest(),
+            "file": digest_of_file(job.output.weights),
         },
         "data": {"source": redact(plan.experiment.data.source), "digest": plan.source.digest},
         "forget": {

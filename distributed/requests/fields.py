@@ -123,6 +123,9 @@ class Verdict(Part):
     reasons: tuple[str, ...] = ()
     originals: Count = 0
     references: Annotated[int, Field(ge=0, description="number of retrained models")] = 0
+    margins: Annotated[
+        dict[str, float], Field(description="metric -> largest difference that does not matter")
+    ] = {}
 
 
 class DeletionRecord(Part):

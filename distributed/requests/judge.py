@@ -239,11 +239,12 @@ def as_plain(
     """Return the verdict for a record."""
     if verification is None:
         reasons = [*_signs(request, measured), NOT_RETRAINED]
-        return {"state": UNVERIFIED, "reasons": reasons, "originals": 0, "references": 0}
+        return {"state": UNVERIFIED, "reasons": reasons}
     retrained = max(map(len, verification.retrained.values()), default=0)
     return {
         "state": verification.verdict.state,
         "reasons": list(verification.verdict.reasons),
         "originals": verification.originals,
         "references": retrained,
+        "margins": dict(request.plan.margins),
     }

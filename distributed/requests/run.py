@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from hashlib import file_digest
 from pathlib import Path
 from typing import Any, Literal
 
@@ -109,7 +110,8 @@ def run(
         _note(output.work / BEGUN, token=request.token)
         found = _unlearn(request, output, device, problem(), progress)
         _write_weights(request, output, found.model)
-        _note(output.work / DONE, token=request.token, seconds=found.seconds)
+        file = digest_of_file(output.weights)
+        _note(output.work / DONE, token=request.token, seconds=found.seconds, file=file)
     return found
 
 
@@ -193,8 +195,17 @@ def _done(request: Request, output: Output) -> dict[str, Any]:
     """Return the notes on the finished unlearning; empty if it has not finished."""
     for path in (output.work / DONE, output.record):
         if _token(path) == request.token and output.weights.is_file():
-            return dict(json.loads(path.read_text()))
+            found = dict(json.loads(path.read_text()))
+            written = found["file"] if "file" in found else found["model"]["file"]
+            if digest_of_file(output.weights) == written:
+                return found
     return {}
+
+
+def digest_of_file(path: Path) -> str:
+    """Return the SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
 
 
 def _written(

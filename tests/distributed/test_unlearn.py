@@ -403,6 +403,10 @@ def test_verification_retrains_and_tells_its_state(
     assert (record["verdict"]["originals"], record["verdict"]["references"]) == (3, 3)
     assert all(len(values) == 3 for values in record["measured"]["retrained"].values())
     assert record["retraining_seconds"] > 0
+    assert record["verdict"]["margins"]["mia/asr"] == 5
+    # Who asks without verification afterwards keeps the verdict.
+    kept = mixunlearn(*words(here), "--set", "references.epochs=2", "--json")
+    assert kept.result == record
     # What was known of single images is gone; models that never saw them stay.
     store = here / "home/store"
     assert not list(store.glob("teachers/*")) + list(store.glob("evaluations/*"))
@@ -480,3 +484,15 @@ def test_the_original_of_a_study_is_not_that_of_other_data(
     configuration = cast("Any", SimpleNamespace(study="tuned"))
     with pytest.raises(InputError, match="trained on other data"):
         request_module._of_study(configuration, plan_of("mine"), tmp_path)
+
+
+def test_weights_that_were_changed_are_not_judged_as_the_result(
+    here: Path, mixunlearn: Command
+) -> None:
+    assert mixunlearn(*words(here)).code == 0
+    file = here / "out/model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    run = mixunlearn(*words(here), "--verify")
+    assert (run.code, "was changed since" in run.err) == (2, True)
