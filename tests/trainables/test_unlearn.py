@@ -290,11 +290,11 @@ def test_a_killed_reference_is_the_reference_of_an_uninterrupted_training(
     tune.Tuner(
         tune.with_resources(
             tune.with_parameters(
-                ReferenceTrainable, references=empty, checkpoints=Files.of(tmp_path)
+                ReferenceTrainable, stores=[empty], checkpoints=Files.of(tmp_path)
             ),
             {"cpu": 1},
         ),
-        param_space={"members": [asdict(member)]},
+        param_space={"wanted": {"store": 0, "members": [asdict(member)]}},
         tune_config=tune.TuneConfig(
             trial_dirname_creator=lambda trial: name_of(references, [member])
         ),
