@@ -29,44 +29,14 @@ from tests.parquet import write_images
 
 NAMES = ("cat", "dog", "frog", "owl")
 SIZE, TRAIN, TEST = 12, 240, 60
-NET = """
-import torch
-from torch import nn
-from torch.nn import functional as F
-
-
-class Net(nn.Module):
-    def __init__(self, channels, classes):
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(channels, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2)
-        )
-        self.head = nn.Parameter(torch.randn(classes, 8 * 36) * 0.1)
-
-    def forward(self, x):
-        found = F.normalize(self.body(x).flatten(1))
-        return 12 * F.linear(found, F.normalize(self.head))
-
-
-def build(channels, size, classes):
-    return Net(channels, classes)
-
-
-def build_random(channels, size, classes):
-    return nn.Sequential(Net(channels, classes), Noise())
-
-
-class Noise(nn.Module):
-    def forward(self, x):
-        return x + torch.rand_like(x)
-"""
+NET = Path(__file__).parents[1] / "own_net.py"
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of a user: a module, a trained model, images of four classes, requests."""
     folder = tmp_path_factory.mktemp("site")
-    (folder / "own_net.py").write_text(NET)
+    (folder / "own_net.py").write_text(NET.read_text())
     images, labels = drawn(TRAIN + TEST)
     for part, rows in (("train", slice(TRAIN)), ("test", slice(TRAIN, None))):
         names = [NAMES[label] for label in labels[rows]]
@@ -265,15 +235,16 @@ def test_two_commands_at_once_on_one_folder_are_refused(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # four starts of the program
 def test_a_killed_request_resumes_to_the_same_weights(site: Path, here: Path) -> None:
-    (here / "long.yaml").write_text("{method: finetune, epochs: 60, hyperparameters: {lr: 1.0e-3}}")
+    (here / "long.yaml").write_text("{method: finetune, epochs: 40, hyperparameters: {lr: 1.0e-3}}")
     given = words(here, config=str(here / "long.yaml"))
     command = [sys.executable, "-m", "mixunlearn", *given]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), *sys.path])}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stderr is not None
         for line in process.stderr:
-            if "epoch 3 of 60" in line:
+            if "epoch 3 of 40" in line:
                 process.send_signal(signal.SIGKILL)
                 break
     assert not (here / "out/model.safetensors").exists()
@@ -390,13 +361,13 @@ def test_a_single_image_can_be_forgotten_with_batch_norm(here: Path, mixunlearn:
     assert run.code == 0, run.err
 
 
+@pytest.mark.ray
 @pytest.mark.slow
-def test_verification_retrains_and_tells_its_state(
-    here: Path, mixunlearn: Command, monkeypatch: pytest.MonkeyPatch, site: Path
-) -> None:
-    # Workers find the user's module as this process does.
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), *sys.path]))
-    run = mixunlearn(*words(here), "--set", "references.epochs=2", "--verify", "--json")
+@pytest.mark.usefixtures("shared_ray")
+def test_verification_retrains_and_tells_its_state(here: Path, mixunlearn: Command) -> None:
+    # Workers of a Ray that runs already do not look in the user's folder.
+    given = [*words(here, model="tests.own_net:build"), "--set", "references.epochs=2", "--json"]
+    run = mixunlearn(*given, "--verify")
     record = run.result
     codes = dict(zip(STATES, (0, 5, 7, 8, 6), strict=True))
     assert run.code == codes[record["verdict"]["state"]], run.err
@@ -405,7 +376,7 @@ def test_verification_retrains_and_tells_its_state(
     assert record["retraining_seconds"] > 0
     assert record["verdict"]["margins"]["mia/asr"] == 5
     # Who asks without verification afterwards keeps the verdict.
-    kept = mixunlearn(*words(here), "--set", "references.epochs=2", "--json")
+    kept = mixunlearn(*given)
     assert kept.result == record
     # What was known of single images is gone; models that never saw them stay.
     store = here / "home/store"
