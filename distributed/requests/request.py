@@ -12,9 +12,8 @@ from distributed.config.read import make_experiment
 from distributed.config.yaml_file import put
 from distributed.plan.make import find_study, make_plan
 from distributed.plan.plan import Plan
-from distributed.plan.splits import splits_of
 from distributed.requests.configuration import Configuration, of_study
-from distributed.requests.nearest import Described, choose
+from distributed.requests.nearest import choose, described
 from distributed.runtime.text import shortened
 from mixunlearn.data import sources
 from mixunlearn.data.arrow import Dataset
@@ -284,22 +283,8 @@ def nearest_configuration(wish: Wish, home: Path) -> Configuration:
     )
     with _options_named():
         experiment = make_experiment(_content(wish, any_method, home))
-        source = open_data(experiment.data.model_dump(), home)
-        splits = splits_of(experiment, source)
-    choice = choose(
-        Described(
-            level="class" if splits.forgotten else "images",
-            forget=len(splits.forget_N),
-            train=len(splits.forget_N) + len(splits.retain_N),
-            model=experiment.model.name,
-            width=experiment.model.width,
-            digest=source.digest,
-            image_shape=tuple(source.images_NCHW.shape[1:]),
-            classes=len(source.classes),
-            labels=experiment.labels,
-        ),
-        home,
-    )
+        about = described(experiment, home, {})
+    choice = choose(about, home)
     return of_study(choice.study, home, chosen=choice.reason)
 
 
