@@ -449,7 +449,7 @@ def test_published_weights_are_taken_from_torchs_own_cache(
         ("complex.pt", "network.1.0.bias is complex64, in the model it is float32; convert it"),
         ("whole.pt", "network.1.0.bias is int64, in the model it is float32; convert it first"),
         ("broken.safetensors", "cannot be read"),
-        ("code.pth", "cannot be read (Weights only load failed"),
+        ("code.pth", "holds Python objects, which could run any code, or no weights"),
         ("list.pt", "does not hold tensors by name"),
         ("lacking.safetensors", "lacks network.0.0.bias, network.1.0.weight, network.1.0.bias and"),
         ("wider.safetensors", "network.0.0.weight is 8×1×3×3, in the model it is 4×1×3×3"),
