@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,14 @@ from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.named_rows import row_names
 from mixunlearn.data.names import known_names
 from mixunlearn.errors import InputError, MixUnlearnError
-from mixunlearn.methods import METHODS
+from mixunlearn.models.ensemble import Ensemble
 from mixunlearn.models.own import OwnModel
 from mixunlearn.rehearsal import Rehearsal
 from mixunlearn.signature import seed_for, signature
 from mixunlearn.splits import unsearched
 
 CLASS = "class:"
+SPACE = "search.space."  # what the keys of hyperparameters begin with in an experiment
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 # What a user of the command has written for a key of an experiment.
 OPTIONS = {
@@ -36,6 +37,15 @@ OPTIONS = {
     "model.original": "--weights",
     "model.name": "--model",
     "data.source": "--data",
+}
+# Keys of an experiment that a request has an option for, which a setting cannot replace.
+ELSEWHERE = {
+    "name": "--name",
+    "task": "--forget",
+    "method": "--config",
+    "search.space": "--config",
+    "search.epochs": "--config",
+    "model.original": "--weights",
 }
 
 
@@ -112,6 +122,8 @@ def make_request(wish: Wish, configuration: Configuration, home: Path) -> Reques
     Raises:
         InputError: something does not fit.
     """
+    if configuration.method == "original":
+        raise InputError("method", "original", "changes nothing; choose another method")
     with _options_named():
         plan = make_plan(
             make_experiment(_content(wish, configuration, home)),
@@ -120,18 +132,24 @@ def make_request(wish: Wish, configuration: Configuration, home: Path) -> Reques
             tracks=False,
         )
     own = plan.own or _of_study(configuration, plan, home)
-    # No search looks at this forget set, so all of it is measured.
-    plan = replace(plan, splits=unsearched(plan.splits), own=own)
-    require_hyperparameters(configuration)
     request = Request(
-        configuration=configuration,
-        plan=plan,
+        configuration=_complete(configuration, plan),
+        # No search looks at this forget set, so all of it is measured.
+        plan=replace(plan, splits=unsearched(plan.splits), own=own),
         own=own,
         of_study=plan.own is None,
         command=wish.command,
     )
     _rehearse(request)
     return request
+
+
+def _complete(configuration: Configuration, plan: Plan) -> Configuration:
+    """Return a configuration with the defaults of what it leaves out, for example the stage."""
+    if configuration.study is not None:
+        return configuration
+    values = plan.space.defaults({"labels": plan.experiment.labels})
+    return replace(configuration, hyperparameters=values)
 
 
 def _of_study(configuration: Configuration, plan: Plan, home: Path) -> OwnModel:
@@ -175,11 +193,24 @@ def _content(wish: Wish, configuration: Configuration, home: Path) -> dict[str, 
     if wish.weights is not None:
         content["model"]["original"] = wish.weights
     content["task"] = _task(wish.forget, content["data"], home)
-    if "stage" in configuration.hyperparameters:
-        # The model's own choice of stages need not have it.
-        content["search"] = {"space": {"stage": configuration.hyperparameters["stage"]}}
+    # A space with one configuration: so a file's values are checked like those of a search.
+    content["search"] = {"space": dict(configuration.hyperparameters)}
+    _require_settings(wish.settings)
     put(content, wish.settings)
     return content
+
+
+def _require_settings(settings: Sequence[str]) -> None:
+    """Check that no setting contradicts an option, which would win without a word.
+
+    Raises:
+        InputError: one does.
+    """
+    for setting in settings:
+        key = setting.partition("=")[0].strip()
+        for begins, option in ELSEWHERE.items():
+            if f"{key}.".startswith(f"{begins}."):
+                raise InputError("--set", setting, f"is what {option} is for; leave it out")
 
 
 def _data(written: str) -> dict[str, Any]:
@@ -294,25 +325,8 @@ def _options_named() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        if error.key not in OPTIONS:
-            raise
-        raise InputError(OPTIONS[error.key], error.value, error.remedy) from error
-
-
-def require_hyperparameters(configuration: Configuration) -> None:
-    """Check the names of the hyperparameters.
-
-    Raises:
-        InputError: the method has none of this name.
-    """
-    method = METHODS[configuration.method]
-    known = [field.name for field in fields(method) if field.init]
-    for name, value in configuration.hyperparameters.items():
-        if name not in known:
-            remedy = (
-                f"{configuration.method} has no such hyperparameter; {known_names(name, known)}"
-            )
-            raise InputError(f"hyperparameters.{name}", value, remedy)
+        option = OPTIONS.get(error.key, error.key.replace(SPACE, "hyperparameters.", 1))
+        raise InputError(option, error.value, error.remedy) from error
 
 
 def _rehearse(request: Request) -> None:
@@ -331,4 +345,7 @@ def _rehearse(request: Request) -> None:
         forgotten=plan.splits.forgotten,
         forgets=len(plan.splits.forget_N),
     )
-    rehearsal.unlearn(plan.references.architecture.load(request.own.tensors))
+    method = rehearsal.unlearn(plan.references.architecture.load(request.own.tensors))
+    if isinstance(method.model, Ensemble):
+        remedy = "gives several models instead of one with your keys; choose another method"
+        raise InputError("method", rehearsal.method, remedy)

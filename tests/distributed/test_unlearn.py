@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from distributed.requests import carry_out as carry_out_module
 from distributed.requests import request as request_module
 from distributed.requests import run as run_module
+from distributed.requests.configuration import find_configuration
 from mixunlearn.errors import InputError
 from mixunlearn.evidence.verdict import STATES
 from tests.fixtures import Command
@@ -310,6 +311,17 @@ BAD: dict[str, tuple[dict[str, str | None], str]] = {
     "no such method": ({"config": "BAD/method.yaml"}, "method"),
     "no such hyperparameter": ({"config": "BAD/hyper.yaml"}, "hyperparameters.fractoin"),
     "an unknown key": ({"config": "BAD/key.yaml"}, "epoch"),
+    "a mistyped key": ({"config": "BAD/typo.yaml"}, "epoch = 2: BAD/typo.yaml has an unknown key"),
+    "an experiment": ({"config": "BAD/sweep.yaml"}, "--config = 'BAD/sweep.yaml': is an experim"),
+    "not YAML": ({"config": "model.pt"}, "--config = 'model.pt': not a text file in UTF-8"),
+    "too large a rate": ({"config": "BAD/large.yaml"}, "hyperparameters.lr = 9: must lie within"),
+    "an infinite rate": ({"config": "BAD/infinite.yaml"}, "hyperparameters.lr = inf: must be a fi"),
+    "a rate in words": ({"config": "BAD/words.yaml"}, "hyperparameters.lr = 'fast': must be a n"),
+    "rates": ({"config": "BAD/list.yaml"}, "hyperparameters.lr = [0.1, 0.2]: must be a single va"),
+    "no batch": ({"config": "BAD/batch.yaml"}, "hyperparameters.batch = 0: not an option"),
+    "nothing is done": ({"config": "BAD/original.yaml"}, "method = 'original': changes nothing"),
+    "several models": ({"config": "BAD/sisa.yaml"}, "method = 'sisa': gives several models"),
+    "a method in --set": ({"set": "method=ssd"}, "--set = 'method=ssd': is what --config is for"),
     "no such device": ({"device": "tpu"}, "--device"),
     "no such format": ({"format": "onnx"}, "--format"),
     "nothing near": ({"config": "auto"}, "--config"),
@@ -339,6 +351,16 @@ def bad(site: Path) -> Path:
     (folder / "method.yaml").write_text("{method: salunn, epochs: 1}")
     (folder / "hyper.yaml").write_text("{method: salun, epochs: 1, hyperparameters: {fractoin: 1}}")
     (folder / "key.yaml").write_text("{method: salun, epochs: 1, epoch: 2}")
+    (folder / "typo.yaml").write_text("{method: salun, epoch: 2}")
+    (folder / "sweep.yaml").write_text("{method: salun, task: {kind: class}}")
+    values = {"large": 9, "infinite": ".inf", "words": "fast", "list": "[0.1, 0.2]"}
+    for name, value in values.items():
+        content = f"{{method: salun, epochs: 1, hyperparameters: {{lr: {value}}}}}"
+        (folder / f"{name}.yaml").write_text(content)
+    for name, method in {"original": "original", "sisa": "sisa", "batch": "salun"}.items():
+        content = {"method": method, "epochs": 1}
+        given = {"hyperparameters": {"batch": 0}} if name == "batch" else {}
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(content | given))
     return folder
 
 
@@ -454,6 +476,40 @@ def test_the_original_of_a_study_is_not_that_of_other_data(
     configuration = cast("Any", SimpleNamespace(study="tuned"))
     with pytest.raises(InputError, match="trained on other data"):
         request_module._of_study(configuration, plan_of("mine"), tmp_path)
+
+
+def test_what_a_file_leaves_out_has_the_defaults_of_the_search(here: Path) -> None:
+    (here / "short.yaml").write_text("{method: mixunlearn, epochs: 1}")
+    (here / "once.yaml").write_text("{method: ssd, epochs: 20}")
+    request = wished(here, "short.yaml")
+    # The method's own default is a stage of another model.
+    assert request.stages == ("body.2",)
+    assert request.configuration.hyperparameters["mixing"] == "mixblock"
+    assert wished(here, "once.yaml").configuration.epochs == 1  # more would change nothing
+
+
+def test_a_request_knows_that_it_is_about_the_original_of_a_study(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not wished(here, "config.yaml").of_study
+    own = wished(here, "config.yaml").own
+    monkeypatch.setattr(request_module, "_of_study", lambda *given: own)
+    assert wished(here, "config.yaml", weights=None).of_study
+
+
+def wished(here: Path, config: str, weights: str | None = "model.pt") -> request_module.Request:
+    """A checked request with a configuration of a file."""
+    path = here / config if (here / config).exists() else Path(config)
+    wish = request_module.Wish(
+        forget="ids.csv",
+        model="own_net:build",
+        weights=weights,
+        data="train.parquet",
+        settings=["data.test=test.parquet"],
+        command="a test",
+    )
+    found = find_configuration(str(path), here / "home")
+    return request_module.make_request(wish, found, here / "home")
 
 
 def test_weights_that_were_changed_are_not_judged_as_the_result(
