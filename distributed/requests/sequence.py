@@ -16,6 +16,7 @@ import pyarrow.parquet
 from distributed.requests.request import copies
 from distributed.requests.run import Format, Output, locked, remove_unfinished
 from distributed.requests.secret import forget_digest
+from distributed.runtime.text import one_line
 from mixunlearn.atomic import replacing
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.errors import InputError
@@ -23,6 +24,7 @@ from mixunlearn.tasks.written import check_task
 from report.request_sequence import sequence_page
 
 KEY, COLUMN = "--requests", "request"
+PAGE = "README.md"  # over all requests
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -61,10 +63,12 @@ def make_steps(
         form: format of the weights.
 
     Raises:
-        InputError: a list cannot be read, or that of a handled request is gone.
+        InputError: a list cannot be read, that of a handled request is gone, or the folder holds
+            something else.
     """
     steps = list(_steps(lists, dataset, weights, folder, form))
     _require_all(steps, folder)
+    _require_own(folder)
     return steps
 
 
@@ -90,7 +94,7 @@ def handle_all(
             _require_same(step, records, dataset, home)
             records.append(dict(handle(step)))
             # After each: a stop leaves a page over what is finished.
-            with replacing(folder / "README.md") as temporary:
+            with replacing(folder / PAGE) as temporary:
                 new = [each.new for each in steps[: len(records)]]
                 temporary.write_text(sequence_page(records, new))
         remove_unfinished(folder)
@@ -102,8 +106,7 @@ def _steps(
 ) -> Iterator[Step]:
     so_far = np.array([], np.int64)
     for name, path in lists.items():
-        asked = copies(path, dataset) if path.is_dir() else str(path)
-        rows = np.array(check_task({"kind": "ids", "ids": asked}, dataset).asked)
+        rows = np.array(_rows(name, path, dataset))
         together = np.union1d(so_far, rows)
         output = Output(folder=folder / name, format=form)
         yield Step(
@@ -114,6 +117,30 @@ def _steps(
             output=output,
         )
         so_far, weights = together, str(output.weights)
+
+
+def _rows(name: str, path: Path, dataset: Dataset) -> Sequence[int]:
+    """Return the images of a list; an error says which list it is in."""
+    try:
+        asked = copies(path, dataset) if path.is_dir() else str(path)
+        return check_task({"kind": "ids", "ids": asked}, dataset).asked
+    except InputError as error:
+        # The list of a table is a file that the user does not know.
+        wrong = "" if str(error.value) == str(path) else f"{error.value}: "
+        raise InputError(KEY, name, f"{wrong}{error.remedy}") from error
+
+
+def _require_own(folder: Path) -> None:
+    """Check that a folder is new, or that of a sequence: its page would replace another one.
+
+    Raises:
+        InputError: it is not.
+    """
+    files = [path.name for path in folder.glob("[!.]*") if not path.is_dir()]
+    begun = any(folder.glob("*/record.json"))
+    if files and not (begun and files == [PAGE]):
+        remedy = "holds something else than the results of a sequence; choose another folder"
+        raise InputError("--out", str(folder), remedy)
 
 
 def _require_all(steps: Sequence[Step], folder: Path) -> None:
@@ -177,11 +204,7 @@ def request_lists(path: Path) -> Iterator[dict[str, Path]]:
         InputError: there is none, or a name cannot be that of a folder.
     """
     if path.is_dir():
-        found = {
-            (each.name if each.is_dir() else each.stem): each
-            for each in sorted(path.iterdir())
-            if not each.name.startswith(".")
-        }
+        found = _named(path)
         _require_names(found, path)
         yield found
         return
@@ -189,6 +212,18 @@ def request_lists(path: Path) -> Iterator[dict[str, Path]]:
         found = _parts(path, Path(folder))
         _require_names(found, path)
         yield found
+
+
+def _named(folder: Path) -> dict[str, Path]:
+    """Return the lists of a folder by name."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.glob("[!.]*")):
+        name = path.name if path.is_dir() else path.stem
+        if name in found:
+            remedy = f"{found[name].name} and {path.name} are lists of one name; rename one"
+            raise InputError(KEY, name, remedy)
+        found[name] = path
+    return found
 
 
 def _parts(path: Path, folder: Path) -> dict[str, Path]:
@@ -221,9 +256,12 @@ def _table(path: Path) -> tuple[list[str], list[list[str]]]:
             return list(table.schema.names), [list(row) for row in zip(*columns, strict=True)]
         with path.open(newline="", encoding="utf-8-sig") as file:
             heading, *rows = [row for row in csv.reader(file) if any(row)] or [[]]
-    except (OSError, UnicodeDecodeError, pyarrow.ArrowException, csv.Error) as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(KEY, str(path), f"cannot be read ({reason})") from error
+    except OSError as error:
+        remedy = f"{one_line(error)}; name a folder of lists, or a table"
+        raise InputError(KEY, str(path), remedy) from error
+    except (UnicodeDecodeError, pyarrow.ArrowException, csv.Error) as error:
+        remedy = f"is no table ({one_line(error)}); give CSV or Parquet"
+        raise InputError(KEY, str(path), remedy) from error
     for number, row in enumerate(rows):
         if len(row) != len(heading):
             remedy = f"row {number} has {len(row)} cells, the heading {len(heading)}; correct it"

@@ -442,6 +442,43 @@ def test_a_table_of_requests_is_taken_apart(here: Path, mixunlearn: Command) -> 
     assert (run.code, "column 'request'" in run.err) == (2, True)
 
 
+LISTS: dict[str, tuple[dict[str, str], str]] = {
+    "no list": ({}, "lists': holds no request"),
+    "an empty list": ({"a.csv": ""}, "--requests = 'a': is empty"),
+    "an unknown id": ({"a.csv": "id\n1\n", "b.csv": "id\n999\n"}, "--requests = 'b': 999: no tra"),
+    "no list of ids": ({"notes.md": "hello"}, "--requests = 'notes': hello: no training im"),
+    "two of one name": (
+        {"a.csv": "id\n1\n", "a.txt": "2"},
+        "--requests = 'a': a.csv and a.txt are",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", LISTS)
+def test_a_mistake_in_a_list_names_its_request(
+    mistake: str, here: Path, mixunlearn: Command
+) -> None:
+    files, said = LISTS[mistake]
+    (here / "lists").mkdir()
+    for name, content in files.items():
+        (here / "lists" / name).write_text(content)
+    run = mixunlearn(*words(here, forget=None, requests=str(here / "lists")))
+    assert (run.code, said in run.err) == (2, True), run.err
+    assert names(here) == ["lists"]
+
+
+def test_a_sequence_leaves_the_results_of_others_alone(here: Path, mixunlearn: Command) -> None:
+    (here / "all.csv").write_text("request,id\nmay,3\n")
+    (here / "out").mkdir()
+    (here / "out/README.md").write_text("mine")
+    run = mixunlearn(*words(here, forget=None, requests=str(here / "all.csv")))
+    assert (run.code, "holds something else" in run.err) == (2, True), run.err
+    assert (here / "out/README.md").read_text() == "mine"
+    none = mixunlearn(*words(here, forget=None, requests=str(here / "none")))
+    assert "No such file or directory: " in none.err
+    assert "Errno" not in none.err
+
+
 @pytest.mark.parametrize(("name", "value"), [("model", "other"), ("data", "other"), ("", "")])
 def test_proxies_of_another_model_or_other_data_predict_nothing(name: str, value: str) -> None:
     measured = {"differences": [0.1, 0.2, 0.1], "resolution": 0.1}
