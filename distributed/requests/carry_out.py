@@ -189,7 +189,7 @@ def _write(
                 words=request.plan.forget_set,
                 margins=request.plan.margins,
                 reasons=prediction.reasons if prediction else (),
-                command=redact(request.command),
+                command=redact(request.published_command),
             )
         )
     with replacing(job.output.record) as temporary:

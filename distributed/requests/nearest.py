@@ -23,9 +23,11 @@ from mixunlearn.data.arrow import Dataset
 from mixunlearn.errors import InputError, MixUnlearnError
 from mixunlearn.evidence.verdict import EQUIVALENT, HARMFUL, NO_BETTER
 from mixunlearn.methods import METHODS
+from mixunlearn.methods.shards import ShardedMethod
 from mixunlearn.tasks.written import level
 
 KEY = "--config"
+NOTHING = "original"  # the method that changes nothing
 CLASS = "class"  # the level of tasks that forget whole classes
 FACTOR = 4.0  # by which a forget fraction may differ at most
 # How far a difference makes a study: a fraction that differs by `FACTOR` counts 1.
@@ -165,8 +167,13 @@ def objections(request: Described, candidate: Candidate) -> list[str]:
         found.append(f"forgets {about.fraction:.2%} of the images, not {request.fraction:.2%}")
     if candidate.verdict in (HARMFUL, NO_BETTER):
         found.append(f"its verdict is: {candidate.verdict}")
-    if request.labels == "agnostic" and METHODS[candidate.method].needs_labels:
+    method = METHODS[candidate.method]
+    if request.labels == "agnostic" and method.needs_labels:
         found.append(f"its method, {candidate.method}, needs labels")
+    if candidate.method == NOTHING:
+        found.append(f"its method, {candidate.method}, changes nothing")
+    if issubclass(method, ShardedMethod):
+        found.append(f"its method, {candidate.method}, gives several models")
     return found
 
 

@@ -1,19 +1,20 @@
 """A deletion request: a trained model, its data, what to forget, and with which configuration."""
 
 import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from distributed.config.experiment import Data
+from distributed.config.experiment import UNLISTED, Data
 from distributed.config.read import make_experiment
 from distributed.config.yaml_file import put
 from distributed.plan.make import find_study, make_plan
 from distributed.plan.plan import Plan
 from distributed.requests.configuration import Configuration, of_study
-from distributed.requests.nearest import choose, described
+from distributed.requests.nearest import NOTHING, choose, described
 from distributed.runtime.text import shortened
 from mixunlearn.data import sources
 from mixunlearn.data.arrow import Dataset
@@ -25,6 +26,7 @@ from mixunlearn.models.own import OwnModel
 from mixunlearn.rehearsal import Rehearsal
 from mixunlearn.signature import seed_for, signature
 from mixunlearn.splits import unsearched
+from mixunlearn.wording import counted
 
 CLASS = "class:"
 SPACE = "search.space."  # what the keys of hyperparameters begin with in an experiment
@@ -38,6 +40,7 @@ OPTIONS = {
     "model.name": "--model",
     "data.source": "--data",
 }
+LISTS = ("--forget", "--requests")
 # Keys of an experiment that a request has an option for, which a setting cannot replace.
 ELSEWHERE = {
     "name": "--name",
@@ -110,6 +113,21 @@ class Request:
         )
 
     @property
+    def published_command(self) -> str:
+        """Return the command without the name of the list, which may be that of a person."""
+        words = shlex.split(self.command)
+        stands = f"{counted(len(self.plan.splits.forget_N), 'image')}, {UNLISTED}"
+        for place, word in enumerate(words):
+            option, equals, value = word.partition("=")
+            if option not in LISTS or (not equals and place + 1 == len(words)):
+                continue
+            if equals and not value.startswith(CLASS):
+                words[place] = f"{option}={stands}"
+            elif not equals and not words[place + 1].startswith(CLASS):
+                words[place + 1] = stands
+        return shlex.join(words)
+
+    @property
     def stages(self) -> tuple[str, ...]:
         """Return the feature stages that the method reads."""
         stage = self.configuration.hyperparameters.get("stage")
@@ -122,8 +140,8 @@ def make_request(wish: Wish, configuration: Configuration, home: Path) -> Reques
     Raises:
         InputError: something does not fit.
     """
-    if configuration.method == "original":
-        raise InputError("method", "original", "changes nothing; choose another method")
+    if configuration.method == NOTHING:
+        raise InputError("method", NOTHING, "changes nothing; choose another method")
     with _options_named():
         plan = make_plan(
             make_experiment(_content(wish, configuration, home)),
@@ -310,7 +328,7 @@ def nearest_configuration(wish: Wish, home: Path) -> Configuration:
             remedy = "missing: --config auto looks for a study with such a model and data"
             raise InputError(option, None, f"{remedy}; name it, or name a study with --config")
     any_method = Configuration(
-        method="original", hyperparameters={}, epochs=1, labels="aware", source="auto"
+        method=NOTHING, hyperparameters={}, epochs=1, labels="aware", source="auto"
     )
     with _options_named():
         experiment = make_experiment(_content(wish, any_method, home))

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -128,7 +129,11 @@ def test_a_model_forgets_and_keeps_its_own_keys(here: Path, mixunlearn: Command)
     assert not any(state in run.out for state in STATES)
     assert names(here / "out") == ["README.md", "model.safetensors", "record.json"]
     assert names(here / "home") == ["records"]
-    assert "unverified" in (here / "out/README.md").read_text().lower()
+    card = (here / "out/README.md").read_text()
+    assert "unverified" in card.lower()
+    # The name of a list may be that of a person.
+    assert "ids.csv" not in card
+    assert "--forget '12 images, not published'" in card
 
 
 def test_the_same_command_again_changes_nothing(here: Path, mixunlearn: Command) -> None:
@@ -532,6 +537,15 @@ def test_a_request_knows_that_it_is_about_the_original_of_a_study(
     own = wished(here, "config.yaml").own
     monkeypatch.setattr(request_module, "_of_study", lambda *given: own)
     assert wished(here, "config.yaml", weights=None).of_study
+
+
+@pytest.mark.parametrize("given", ["--forget=anna.csv", "--forget anna.csv", "--requests anna"])
+def test_the_published_command_names_no_list(here: Path, given: str) -> None:
+    request = wished(here, "config.yaml")
+    command = f"mixunlearn unlearn {given} --out o"
+    assert "anna" not in replace(request, command=command).published_command
+    whole = "mixunlearn unlearn --forget class:frog --out o"
+    assert replace(request, command=whole).published_command == whole
 
 
 def wished(here: Path, config: str, weights: str | None = "model.pt") -> request_module.Request:
