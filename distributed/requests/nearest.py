@@ -167,14 +167,18 @@ def objections(request: Described, candidate: Candidate) -> list[str]:
         found.append(f"forgets {about.fraction:.2%} of the images, not {request.fraction:.2%}")
     if candidate.verdict in (HARMFUL, NO_BETTER):
         found.append(f"its verdict is: {candidate.verdict}")
-    method = METHODS[candidate.method]
-    if request.labels == "agnostic" and method.needs_labels:
-        found.append(f"its method, {candidate.method}, needs labels")
-    if candidate.method == NOTHING:
-        found.append(f"its method, {candidate.method}, changes nothing")
-    if issubclass(method, ShardedMethod):
-        found.append(f"its method, {candidate.method}, gives several models")
-    return found
+    return found + _unfit(candidate.method, request.labels)
+
+
+def _unfit(name: str, labels: str) -> list[str]:
+    """Return why a method is of no use for a request."""
+    method = METHODS[name]
+    reasons = {
+        "needs labels": labels == "agnostic" and method.needs_labels,
+        "changes nothing": name == NOTHING,
+        "gives several models": issubclass(method, ShardedMethod),
+    }
+    return [f"its method, {name}, {why}" for why, holds in reasons.items() if holds]
 
 
 def differences(request: Described, candidate: Candidate) -> list[str]:
