@@ -1,6 +1,7 @@
 """`purge`: what it removes here and remotely, who keeps it away, and that it can be cut off."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -163,6 +164,26 @@ def test_a_study_in_use_on_another_machine_is_refused(begun: Begun, postgres: st
     assert not plan.study_folder.purged.exists()
     purge([plan.study], settings, plan.home)
     assert left(plan) == []
+
+
+def test_what_a_killed_verification_left_goes_with_all(begun: Begun) -> None:
+    plan = begun()
+    runs = plan.home / "studies" / "unlearn-0" / "models"
+    (runs / "run").mkdir(parents=True)
+    purge([plan.study], [], plan.home)
+    assert purge([], [], plan.home, dry_run=True) == [Removal(what="checkpoints", place=runs)]
+    assert runs.exists()
+    purge([], [], plan.home)
+    assert not runs.exists()
+
+
+def test_what_requests_have_trained_goes_with_all(begun: Begun) -> None:
+    plan = begun()
+    shutil.rmtree(plan.study_folder.path)  # the store then is as `unlearn --verify` leaves it
+    words = {"originals", "lists of images", "outputs for single images", "decoded images"}
+    assert {each.what for each in purge([], [], plan.home)} == words
+    assert kinds(plan.home) == {"models": 1}
+    assert not (plan.home / "cache").exists()
 
 
 def test_a_mistake_in_a_name_removes_nothing(begun: Begun, mixunlearn: Command) -> None:
