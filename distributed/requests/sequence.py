@@ -23,6 +23,7 @@ from mixunlearn.data.labelled import Rows
 from mixunlearn.data.names import typed_path
 from mixunlearn.data.requests import DELIMITERS
 from mixunlearn.errors import InputError
+from mixunlearn.regular import require_regular
 from mixunlearn.tasks.written import check_task
 from report.request_sequence import sequence_page
 
@@ -266,12 +267,13 @@ def _parts(path: Path, folder: Path) -> dict[str, Path]:
 def _table(path: Path) -> tuple[list[str], list[list[str]]]:
     """Return the heading and the rows of a table, as text."""
     try:
+        require_regular(path)  # a pipe would be read for ever
         if path.suffix.lower() == ".parquet":
             table = pyarrow.parquet.read_table(path)
             columns = [
                 # An empty text where there is no value: it is refused as a name, and as an id.
-                ["" if value is None else str(value) for value in table[name].to_pylist()]
-                for name in table.schema.names
+                ["" if value is None else str(value) for value in column.to_pylist()]
+                for column in table.columns
             ]
             return list(table.schema.names), [list(row) for row in zip(*columns, strict=True)]
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -289,7 +291,7 @@ def _table(path: Path) -> tuple[list[str], list[list[str]]]:
 
 def _delimiter(file: TextIO) -> str:
     """Return what separates the columns; the file is then at its start again."""
-    first = file.readline()
+    first = next(filter(str.strip, file), "")
     file.seek(0)
     return next((mark for mark in DELIMITERS if mark in first), DELIMITERS[0])
 

@@ -528,6 +528,15 @@ def test_a_row_of_a_table_without_id_or_request_is_refused(
         pass
 
 
+def test_a_table_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "all.csv")
+    with (
+        pytest.raises(InputError, match="not a regular file"),
+        request_lists(str(tmp_path / "all.csv")),
+    ):
+        pass
+
+
 def test_weights_too_large_for_the_user_s_precision_are_not_written(tmp_path: Path) -> None:
     own = SimpleNamespace(state_dict=lambda _: {"head": torch.tensor([1e6]).half()})
     request = cast("Any", SimpleNamespace(own=own))
