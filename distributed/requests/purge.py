@@ -256,6 +256,10 @@ def _removals(each: Purge, experiment: Experiment, home: Path) -> Iterator[Remov
         if path.exists():
             yield Removal(what="records for MLflow, pictures", place=path)
     yield from _margins(folder, home)
+    yield from _decoded(home)
+
+
+def _decoded(home: Path) -> Iterator[Removal]:
     if (home / "cache").exists():
         yield Removal(what="decoded images", place=home / "cache")
 
