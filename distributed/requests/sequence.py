@@ -72,7 +72,6 @@ def make_steps(
     """
     steps = list(_steps(lists, dataset, weights, folder, form))
     _require_all(steps, folder)
-    _require_own(folder)
     return steps
 
 
@@ -132,19 +131,6 @@ def _rows(name: str, path: Path, dataset: Dataset) -> Rows:
         # A part of a table lies in a file that the user has never seen.
         raise InputError(f"{KEY}, request {name}", error.value, error.remedy) from error
     return np.array(task.asked)
-
-
-def _require_own(folder: Path) -> None:
-    """Check that a folder is new, or that of a sequence: its page would replace another one.
-
-    Raises:
-        InputError: it is not.
-    """
-    files = [path.name for path in folder.glob("[!.]*") if not path.is_dir()]
-    begun = any(folder.glob("*/record.json"))
-    if files and not (begun and files == [PAGE]):
-        remedy = "holds something else than the results of a sequence; choose another folder"
-        raise InputError("--out", str(folder), remedy)
 
 
 def _require_all(steps: Sequence[Step], folder: Path) -> None:
