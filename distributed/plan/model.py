@@ -51,7 +51,7 @@ class Brought:
                 found.
             MixUnlearnError: MLflow does not answer, or a download failed.
         """
-        model, recipe = experiment.model, experiment.references.recipe
+        model, recipe = experiment.model, experiment.references.function
         return cls(
             pretrained=Pretrained.read(model.weights, model.name) if model.weights else None,
             own=(begun and _remembered(experiment, begun)) or _own(experiment, home),

@@ -37,7 +37,6 @@ from mixunlearn.problem import Problem
 from mixunlearn.references import ReferenceStore
 from mixunlearn.splits import Splits
 from mixunlearn.store import Store
-from mixunlearn.training import Recipe
 from search_spaces import Space
 from search_spaces.space import Value
 
@@ -198,7 +197,7 @@ class Plan:
             dataset=self.dataset,
             splits=self.splits,
             architecture=architecture(self.experiment, self.dataset, self.pretrained),
-            recipe=self.own_recipe or Recipe(**self.experiment.references.training),
+            recipe=self.own_recipe or self.experiment.references.chosen,
             references=self.experiment.references.seeds,
             originals=self.originals,
             stages=self.stages,

@@ -50,7 +50,7 @@ class Sketch:
         labels: "aware" or "agnostic".
         forgotten: the classes that are forgotten completely.
         forgets: number of images to forget; large numbers are all alike.
-        recipe: `references.recipe`; `None`: the project's own.
+        recipe: the user's own training; `None`: a recipe of the project.
     """
 
     model: str
@@ -77,7 +77,7 @@ class Sketch:
             labels=experiment.labels,
             forgotten=tuple(splits.forgotten),
             forgets=min(len(splits.forget_N), FEW),
-            recipe=experiment.references.recipe,
+            recipe=experiment.references.function,
         )
 
     @property

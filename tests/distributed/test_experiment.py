@@ -18,8 +18,8 @@ from distributed.plan.plan import Plan, resolved
 from mixunlearn.errors import InputError
 from mixunlearn.methods import METHODS
 from mixunlearn.models import build_model
+from mixunlearn.recipes import Recipe
 from mixunlearn.tasks import TASKS
-from mixunlearn.training import Recipe
 from search_spaces import SPACES
 
 ROOT = Path(__file__).parents[2]
@@ -71,6 +71,43 @@ def test_defaults_are_those_of_the_core() -> None:
     assert references.model_dump(exclude={*COUNTS, "recipe", "epochs"}) == {
         name: getattr(recipe, name) for name in ("lr", "batch", "weight_decay")
     }
+
+
+def test_a_recipe_fills_in_what_is_not_written() -> None:
+    references = changed("references.recipe=salun182", "references.lr=0.05").references
+    assert (references.epochs, references.batch, references.lr) == (182, 256, 0.05)
+    recipe = references.chosen
+    assert (recipe.optimizer, recipe.weight_decay, recipe.lr) == ("sgd", 5e-4, 0.05)
+    written = resolved(changed("references.recipe=salun182", "references.lr=0.05"))
+    assert make_experiment(yaml.safe_load(written)).references == references
+    mapping = changed("references.recipe={base: salun182, momentum: 0.5}", "references.epochs=9")
+    assert (mapping.references.chosen.momentum, mapping.references.chosen.epochs) == (0.5, 9)
+
+
+def test_a_recipe_counts_by_its_values() -> None:
+    plain = changed().signature(DIGEST)
+    assert changed("references.recipe=ours").signature(DIGEST) == plain
+    assert changed("references.recipe={epochs: 8, lr: 0.001}").signature(DIGEST) == plain
+    fast = changed("references.recipe=fast").signature(DIGEST)
+    spelled = "{schedule: one_cycle, warm_up: 0.25, lr: 0.004, epochs: 4, batch: 64}"
+    assert changed(f"references.recipe={spelled}").signature(DIGEST) == fast != plain
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("recipe=fsat", "references.recipe = 'fsat': unknown; did you mean 'fast'?"),
+        ("recipe=5", "references.recipe = 5: must be the name of a recipe, a mapping, or"),
+        ("recipe={momentum: 2}", "references.recipe.momentum = 2.0: must be a finite number of"),
+        ("recipe.schedule=cos", "references.recipe.schedule = 'cos': must be one of cosine, "),
+        ("recipe.speed=1", "references.recipe.speed = 1.0: unknown key; did you mean"),
+    ],
+)
+def test_a_wrong_recipe_is_one_line(setting: str, message: str) -> None:
+    with pytest.raises(InputError) as raised:
+        changed(f"references.{setting}")
+    assert str(raised.value).startswith(message)
+    assert "\n" not in str(raised.value)
 
 
 def test_every_method_has_a_space() -> None:
