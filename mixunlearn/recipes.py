@@ -16,6 +16,7 @@ KEY = "references.recipe"
 BASE = "base"  # key of a mapping: the named recipe that it changes
 OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("cosine", "constant", "steps", "one_cycle")
+AUGMENTATIONS = ("none", "crop", "crop_flip", "random_resized_crop")
 PRECISIONS = ("float32", "bfloat16")
 FIRST = {"epochs", "lr", "batch", "weight_decay"}  # what recipes of the first version consist of
 NEEDS = {  # what has an effect only with one choice of another key
@@ -47,6 +48,7 @@ class Recipe:
         step_factor: in (0, 1).
         warm_up: share of all steps in which the learning rate rises from nearly 0, in [0, 1).
         label_smoothing: share of each target that is spread over all classes, in [0, 1).
+        augmentation: random changes of each image in each epoch; see `mixunlearn.augmentation`.
         precision: number format of the steps, one of `PRECISIONS`; weights are always float32.
 
     Raises:
@@ -65,6 +67,7 @@ class Recipe:
     step_factor: float = 0.1
     warm_up: float = 0.0
     label_smoothing: float = 0.0
+    augmentation: str = "none"
     precision: str = "float32"
 
     def __post_init__(self) -> None:
@@ -106,9 +109,9 @@ class Recipe:
 
     @property
     def plain(self) -> bool:
-        """Return whether an epoch is nothing but steps of Adam on cross entropy, at one rate."""
+        """Return whether an epoch is nothing but steps of Adam on plain images, at one rate."""
         usual = (self.optimizer, self.label_smoothing, self.precision) == ("adam", 0.0, "float32")
-        return usual and not self.by_step
+        return usual and not self.by_step and self.augmentation == "none"
 
     def uses(self, name: str) -> bool:
         """Return whether a key has an effect beside the others."""
@@ -198,6 +201,7 @@ RULES: Mapping[str, Rule] = {
     "step_factor": _number(0, 1, low_too=False),
     "warm_up": _number(0, 1, low_too=True),
     "label_smoothing": _number(0, 1, low_too=True),
+    "augmentation": _one_of(AUGMENTATIONS),
     "precision": _one_of(PRECISIONS),
 }
 
@@ -216,9 +220,17 @@ RECIPES: Mapping[str, Recipe] = {
         optimizer="sgd",
         schedule="steps",
         steps=(0.5, 0.75),  # epochs 91 and 136
+        augmentation="crop_flip",
     ),
     # Shen et al., ICLR 2024, arXiv 2404.00506, appendix and code.
-    "laf224": Recipe(epochs=20, lr=1e-4, batch=32, weight_decay=1e-4, schedule="constant"),
+    "laf224": Recipe(
+        epochs=20,
+        lr=1e-4,
+        batch=32,
+        weight_decay=1e-4,
+        schedule="constant",
+        augmentation="random_resized_crop",
+    ),
     # The tutorial of FFCV (docs.ffcv.io, CIFAR-10) for a ResNet-9, with Nesterov's momentum as in
     # DAWNBench's winner by Page (github.com/davidcpage/cifar10-fast).
     "resnet9_24": Recipe(
@@ -231,6 +243,7 @@ RECIPES: Mapping[str, Recipe] = {
         schedule="one_cycle",
         warm_up=5 / 24,
         label_smoothing=0.1,
+        augmentation="crop_flip",
     ),
 }
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mixunlearn.augmentation import augmented
 from mixunlearn.data.batches import Samples, shuffled
 from mixunlearn.errors import DivergedError
 from mixunlearn.models import StagedModel
@@ -25,7 +26,7 @@ class Training:
         model: freshly initialised; trained in place.
         samples: with labels, on the model's device.
         recipe: hyperparameters of the training.
-        seed: determines the order of the samples.
+        seed: determines the order of the samples, and what their augmentation draws.
         precision: of each step; `None` is that of the recipe.
     """
 
@@ -84,7 +85,8 @@ class Training:
 
     def step(self, indices_B: Tensor) -> Tensor:
         """Take one step of cross entropy on a batch; return the loss in nats, detached."""
-        logits = self.model(self.samples.batch(indices_B))
+        plain = self.samples.batch(indices_B)
+        logits = self.model(augmented(plain, self.recipe.augmentation, self.rng))
         labels_B, smoothing = self.samples.labels(indices_B), self.recipe.label_smoothing
         loss = F.cross_entropy(logits, labels_B, label_smoothing=smoothing)
         take_step(loss, self.optimizer, precision=self.precision)

@@ -147,7 +147,7 @@ def test_only_adam_without_extras_is_trained_together() -> None:
     model = training(RECIPES["ours"]).model
     assert most_together(model, (1, 8, 8), 32, torch.device("cuda")) > 1
     assert RECIPES["ours"].plain
-    for name in {*RECIPES} - {"ours", "laf224"}:
+    for name in {*RECIPES} - {"ours"}:
         assert not RECIPES[name].plain
     alone, together = ([training(RECIPES["fast"], seed) for seed in range(2)] for _ in range(2))
     assert train_epoch(together) == [each.epoch()["loss"] for each in alone]
@@ -164,6 +164,7 @@ def test_named_recipes_have_the_values_of_their_sources() -> None:
     assert (laf.optimizer, laf.lr, laf.weight_decay) == ("adam", 1e-4, 1e-4)
     assert (laf.batch, laf.epochs) == (32, 20)
     assert {*rates(laf)} == {1e-4}
+    assert (salun.augmentation, laf.augmentation) == ("crop_flip", "random_resized_crop")
     resnet9 = RECIPES["resnet9_24"]
     assert (resnet9.optimizer, resnet9.momentum, resnet9.nesterov) == ("sgd", 0.9, True)
     assert (resnet9.lr, resnet9.batch, resnet9.epochs) == (0.5, 512, 24)
