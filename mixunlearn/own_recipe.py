@@ -60,6 +60,11 @@ class OwnRecipe:
         """How often it is called: once; its own epochs are not known here."""
         return 1
 
+    @property
+    def augmentation(self) -> str:
+        """Return "none": what the function does with images is not known here."""
+        return "none"
+
     def load(self) -> Train:
         """Return the function.
 

@@ -140,6 +140,7 @@ class Problem:
         with_labels: whether methods may see labels (label-aware).
         pretrained: weights that originals and references start from; `None` means from scratch.
         evaluator: measures a trial after each epoch, on `val`, never on `test`.
+        augmentation: how the original's training changed its images at random.
     """
 
     architecture: Architecture
@@ -149,6 +150,7 @@ class Problem:
     with_labels: bool
     evaluator: Evaluator
     pretrained: Pretrained | None = None
+    augmentation: str = "none"
 
     def about(self, splits: Splits, evaluator: Evaluator) -> "Problem":
         """Return the problem of another forget set, among the same training images.
@@ -185,6 +187,7 @@ class Problem:
             classes=self.architecture.classes,
             forgotten=self.evaluator.images.forgotten,
             seed=seed,
+            augmentation=self.augmentation,
         )
 
 

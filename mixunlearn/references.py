@@ -302,6 +302,7 @@ class ReferenceStore:
             with_labels=with_labels,
             evaluator=self.evaluator("val"),
             pretrained=self.pretrained,
+            augmentation=self.recipe.augmentation,
         )
 
     def _own_weights(self, own: OwnModel, member: Member) -> Arrays:

@@ -88,6 +88,7 @@ class Job:
             stages=request.stages,
             with_labels=plan.experiment.labels == "aware",
             pretrained=plan.pretrained,
+            augmentation=plan.references.recipe.augmentation,
         )
 
     @cached_property

@@ -18,11 +18,18 @@ from mixunlearn.augmentation import (
     resized,
 )
 from mixunlearn.data.batches import Samples
+from mixunlearn.methods import METHODS, Context
+from mixunlearn.methods.base import OneStep
+from mixunlearn.methods.mixunlearn import MixUnlearn
 from mixunlearn.models import build_model
 from mixunlearn.population import most_together, train_epoch
+from mixunlearn.problem import Problem
 from mixunlearn.recipes import AUGMENTATIONS as NAMES
 from mixunlearn.recipes import Recipe, make_recipe
+from mixunlearn.references import ReferenceStore
+from mixunlearn.testing import check_resume
 from mixunlearn.training import Training
+from tests.problems import recipe_of
 
 CHANGING = [name for name in AUGMENTATIONS if name != "none"]
 
@@ -137,3 +144,65 @@ def test_augmented_trainings_are_trained_one_by_one() -> None:
     assert most_together(model, (1, 8, 8), 32, torch.device("cuda")) > 1
     alone, together = ([training(recipe, seed) for seed in range(2)] for _ in range(2))
     assert train_epoch(together) == [each.epoch()["loss"] for each in alone]
+
+
+WITH_STEPS = [name for name, method in METHODS.items() if not issubclass(method, OneStep)]
+# GLI learns from noise alone. MU-Mis makes outputs insensitive to the very pixels of D_f.
+PLAIN = {"gli", "mu_mis"}
+
+
+def few(samples: Samples, count: int) -> Samples:
+    assert samples.labels_N is not None
+    assert samples.probs_NK is not None
+    return Samples(
+        images_NCHW=samples.images_NCHW[:count],
+        labels_N=samples.labels_N[:count],
+        probs_NK=samples.probs_NK[:count],
+        features={name: found[:count] for name, found in samples.features.items()},
+    )
+
+
+@pytest.fixture(scope="module")
+def small(problem: Problem) -> Context:
+    """Two steps per epoch, of an original that was trained with augmentation."""
+    whole = replace(problem, augmentation="crop").context(torch.device("cpu"), 0)
+    return replace(whole, forget=few(whole.forget, 40), retain=few(whole.retain, 64))
+
+
+@pytest.mark.parametrize("name", WITH_STEPS)
+def test_methods_learn_from_images_as_the_original_did(name: str, small: Context) -> None:
+    losses = []
+    for context in (small, replace(small, augmentation="none")):
+        method = METHODS[name]()
+        method.prepare(context)
+        method.epoch()
+        losses.append(method.epoch()["loss"])
+    assert (losses[0] == losses[1]) == (name in PLAIN)
+
+
+@pytest.mark.parametrize("name", ["mixunlearn", "scrub", "sisa"])
+def test_an_augmented_method_is_resumed_to_the_same_numbers(name: str, problem: Problem) -> None:
+    check_resume(METHODS[name], replace(problem, augmentation="crop_flip"))
+
+
+def test_the_generator_sees_the_images_that_are_mixed(small: Context) -> None:
+    method = MixUnlearn()
+    method.prepare(small)
+    forget_B = retain_B = torch.arange(8)
+    forget, retain = small.forget.batch(forget_B), small.retain.batch(retain_B)
+    known = method.features(forget, retain, forget_B, retain_B)
+    method.context = replace(small, augmentation="none")
+    for found, expected in zip(known, method.features(*known, forget_B, retain_B), strict=True):
+        torch.testing.assert_close(found, expected.float(), rtol=1e-3, atol=1e-3)
+    method.context = small
+    mirrored = method.features(forget.flip(3), retain, forget_B, retain_B)
+    assert not torch.allclose(mirrored[0], known[0], atol=0.01)
+
+
+def test_a_problem_knows_how_its_original_was_trained(references: ReferenceStore) -> None:
+    assert references.problem(with_labels=True).augmentation == "none"
+    recipe = replace(recipe_of(references), augmentation="crop")
+    assert replace(references, recipe=recipe).payload(references.original)["recipe"] == {
+        **references.recipe.content,
+        "augmentation": "crop",
+    }
