@@ -63,10 +63,11 @@ def trains_together(model: nn.Module) -> bool:
     """Return whether several models like this one can be computed as one.
 
     They can if they are chains of convolutions, linear layers, ReLU, max-pooling and flattening,
-    without frozen weights. Batch norm updates statistics and dropout draws from PyTorch's global
-    generator while they are trained; what the layers of others do is unknown.
+    without frozen weights, that take images in their own size. Batch norm updates statistics and
+    dropout draws from PyTorch's global generator while they are trained; what the layers of others
+    do is unknown.
     """
-    if type(model) is not Chain or model.frozen:
+    if type(model) is not Chain or model.frozen or model.size is not None:
         return False
     layers = _layers(model)
     kinds = [type(layer) for layer in layers]

@@ -37,6 +37,7 @@ class Architecture:
         classes: number of outputs.
         weights: digest of the weights that originals and references start from; `None` means from
             scratch.
+        size: pixels of the shorter side to which the model scales images first; `None`: not at all.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Architecture:
     image_shape: tuple[int, int, int]
     classes: int
     weights: str | None = None
+    size: int | None = None
 
     @classmethod
     def of(cls, dataset: Dataset, name: str, width: int | None = None) -> "Architecture":
@@ -69,6 +71,7 @@ class Architecture:
             classes=self.classes,
             seed=seed,
             width=self.width,
+            size=self.size,
         )
 
     def initial(self, seed: int, pretrained: Pretrained | None) -> StagedModel:

@@ -67,6 +67,8 @@ class Data(Section):
 class Model(Section):
     """Which classifier; `width` is the number of channels of its first stage.
 
+    `size` is the number of pixels of the shorter side to which it scales images before its first
+    layer; null: it takes them as they are.
     `original` is the user's own trained model, which must forget: a file of weights, the address
     of a model in MLflow, or DEFAULT for torchvision's. `weights` are the initial weights of
     originals and references: a file, or DEFAULT.
@@ -74,6 +76,7 @@ class Model(Section):
 
     name: str
     width: Width | None = None
+    size: Size | None = None
     weights: str | None = None
     original: str | None = None
 
@@ -81,9 +84,11 @@ class Model(Section):
         """Return the section as plain data in which digests replace what they are of.
 
         So a file that was moved is the same, and an edited one is not. What has no digest is left
-        out, as it was by older versions, whose studies are found so.
+        out, and so is no `size`, as it was by older versions, whose studies are found so.
         """
-        kept = {name: value for name, value in self.model_dump().items() if name not in digests}
+        newer = set() if self.size else {"size"}
+        written = self.model_dump(exclude=newer)
+        kept = {name: value for name, value in written.items() if name not in digests}
         return kept | {name: digest for name, digest in digests.items() if digest is not None}
 
     @field_validator("original")

@@ -102,6 +102,7 @@ def architecture(
         image_shape=(channels, height, width),
         classes=len(dataset.classes),
         weights=pretrained.digest if pretrained else None,
+        size=experiment.model.size,
     )
 
 

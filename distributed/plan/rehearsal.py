@@ -43,6 +43,7 @@ class Sketch:
     Args:
         model: `model.name`.
         width: `model.width`.
+        size: `model.size`.
         image_shape: (channels, height, width).
         classes: number of classes.
         method: its name.
@@ -63,6 +64,7 @@ class Sketch:
     forgotten: tuple[int, ...]
     forgets: int
     recipe: str | None = None
+    size: int | None = None
 
     @classmethod
     def of(cls, experiment: Experiment, dataset: Dataset, splits: Splits) -> "Sketch":
@@ -78,6 +80,7 @@ class Sketch:
             forgotten=tuple(splits.forgotten),
             forgets=min(len(splits.forget_N), FEW),
             recipe=experiment.references.function,
+            size=experiment.model.size,
         )
 
     @property
@@ -99,6 +102,7 @@ class Sketch:
             width=self.width,
             image_shape=(channels, height, width),
             classes=self.classes,
+            size=self.size,
         )
         narrowing = json.loads(self.space)
         stages = Stages.of(architecture.build(0), narrowing)

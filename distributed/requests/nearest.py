@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from distributed.config.experiment import Experiment
+from distributed.config.experiment import Experiment, Model
 from distributed.config.read import read_experiment
 from distributed.plan.splits import splits_of
 from distributed.study.folder import StudyFolder, begun_studies
@@ -246,7 +246,7 @@ def described(experiment: Experiment, home: Path, opened: dict[str, Dataset]) ->
         level=level(experiment.task.model_dump()),
         forget=len(splits.forget_N),
         train=len(splits.forget_N) + len(splits.retain_N),
-        model=experiment.model.name,
+        model=_model(experiment.model),
         width=experiment.model.width,
         digest=dataset.digest,
         image_shape=tuple(dataset.images_NCHW.shape[1:]),
@@ -254,6 +254,10 @@ def described(experiment: Experiment, home: Path, opened: dict[str, Dataset]) ->
         labels=experiment.labels,
         changed=splits.corrupted(dataset) is not dataset,
     )
+
+
+def _model(model: Model) -> str:
+    return model.name if model.size is None else f"{model.name} at {model.size} pixels"
 
 
 def _ratio(first: Described, second: Described) -> float:

@@ -6,7 +6,7 @@ from torch import nn
 from mixunlearn.border import code_of_others
 from mixunlearn.errors import InputError
 from mixunlearn.models.factories import find_factory
-from mixunlearn.models.staged import StagedModel
+from mixunlearn.models.staged import StagedModel, scaled_shape
 from mixunlearn.models.wrapped import Wrapped
 from mixunlearn.wording import counted
 
@@ -16,7 +16,13 @@ SMALLEST_IMAGE = {"cnn": 4, "convnet": 8, "resnet18": 8, "resnet34": 8, "resnet5
 
 
 def build_model(
-    name: str, *, image_shape: tuple[int, int, int], classes: int, seed: int, width: int | None
+    name: str,
+    *,
+    image_shape: tuple[int, int, int],
+    classes: int,
+    seed: int,
+    width: int | None,
+    size: int | None = None,
 ) -> StagedModel:
     """Build a freshly initialised model.
 
@@ -26,28 +32,30 @@ def build_model(
         classes: number of outputs, at least 2.
         seed: seed of the initialisation, in [0, 2**63); equal seeds give equal weights.
         width: channels of the first stage; `None` is the model's own default.
+        size: pixels of the shorter side to which the model scales images first; `None`: not at all.
 
     Raises:
         InputError: there is no such model, it cannot process the images, or the number of its
             outputs is wrong.
     """
-    size = image_shape[1:]
-    if min(size) < SMALLEST_IMAGE.get(name, 1):
-        remedy = f"images of {size[0]}×{size[1]} are too small; choose another model"
+    shape = scaled_shape(image_shape[1:], size)
+    if min(shape) < SMALLEST_IMAGE.get(name, 1):
+        remedy = f"images of {shape[0]}×{shape[1]} are too small; choose another model"
         raise InputError("model.name", name, remedy)
     factory = find_factory(name)
     options = {} if width is None else {"width": width}
 
     def refusal(reason: str) -> InputError:
-        images = "×".join(map(str, image_shape))
+        images = "×".join(map(str, (image_shape[0], *shape)))
         remedy = f"cannot be built for images of {images} ({reason}); choose another model"
         return InputError("model.name", name, remedy)
 
     # PyTorch's layers draw weights from the global generator; fork_rng restores it afterwards.
     with code_of_others(refusal), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        built = factory(channels=image_shape[0], size=size, classes=classes, **options)
-        model, outputs = as_staged(built, image_shape)
+        built = factory(channels=image_shape[0], size=shape, classes=classes, **options)
+        model, outputs = as_staged(built, (image_shape[0], *shape))
+    model.size = size
     if outputs != classes:
         numbers = f"{counted(outputs, 'output')} for {counted(classes, 'class')}"
         remedy = f"gives {numbers}; the numbers must be equal"

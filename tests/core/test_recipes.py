@@ -230,3 +230,27 @@ def test_what_cannot_be_trained_with_is_one_line(given: Any, message: str) -> No
         make_recipe(given)
     assert str(raised.value).startswith(message)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["cnn", "resnet18", "torchvision:resnet18"])
+def test_a_model_scales_images_itself(name: str) -> None:
+    images = torch.rand(2, 3, 32, 40, generator=torch.Generator().manual_seed(0))
+    width = None if ":" in name else 4
+    shapes: dict[str, Any] = {"classes": 5, "seed": 0, "width": width}
+    scales = build_model(name, image_shape=(3, 32, 40), size=64, **shapes).eval()
+    takes = build_model(name, image_shape=(3, 64, 80), **shapes).eval()
+    larger = F.interpolate(images, (64, 80), mode="bilinear")
+    assert [*scales.state_dict()] == [*takes.state_dict()]
+    with torch.no_grad():
+        torch.testing.assert_close(scales(images), takes(larger))
+        stage = scales.default_stage
+        (found,) = scales.forward_with_features(images, (stage,))[1].values()
+        torch.testing.assert_close(found, takes.forward_with_features(larger, (stage,))[1][stage])
+    assert most_together(scales, (3, 32, 40), 32, torch.device("cuda")) == 1
+
+
+def test_a_model_that_shrinks_images_averages_pixels() -> None:
+    model = build_model("cnn", image_shape=(1, 32, 32), classes=2, seed=0, width=4, size=8)
+    fine = torch.zeros(1, 1, 32, 32)
+    fine[:, :, ::2] = 1
+    assert (model.scaled(fine) - 0.5).abs().max() < 0.2

@@ -217,6 +217,7 @@ def test_what_cannot_change_a_number_does_not_change_the_signature(setting: str)
         "data.limit.train=100",
         "data.seed=1",
         "model.width=8",
+        "model.size=16",
         "task.classes=[1]",
         "labels=agnostic",
         "method=l_mix",
