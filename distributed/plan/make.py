@@ -55,6 +55,7 @@ def make_plan(
     local: bool = True,
     tracks: bool = True,
     reading: bool = False,
+    planning: bool = False,
     study: str | None = None,
 ) -> Plan:
     """Check an experiment against its data, the machine and the home.
@@ -66,6 +67,7 @@ def make_plan(
         local: whether trials run on this machine, so that its resources must suffice.
         tracks: whether anything is sent to MLflow, so that its address must be usable.
         reading: whether results are only read: the home may be read-only.
+        planning: whether nothing will run: the machine may lack the resources.
         study: name of the study if it is known; what it has kept then replaces what it only reads.
 
     Raises:
@@ -78,7 +80,7 @@ def make_plan(
     if not reading:
         _require_places(experiment, home)
     if local:
-        require_resources(experiment)
+        require_resources(experiment, planning=planning)
     data = experiment.data
     source = sources.open_dataset(data.source, data.options, home / "cache")
     splits = splits_of(experiment, source)

@@ -233,7 +233,7 @@ class Plan:
         """Return how many trials run at once, in words."""
         if not self.local:
             return "as many at once as the cluster has room for"
-        return f"{self.slots} at once"
+        return f"{self.slots} at once" if self.slots else "none on this machine"
 
     @property
     def slots(self) -> int:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,10 @@ import pytest
 import yaml
 from safetensors.torch import save_file
 
+from distributed.cli.show import images_of_work
+from distributed.compare.cells import cells
 from distributed.config.checks import check_tracking
+from distributed.config.comparison import read_comparison
 from distributed.config.experiment import COUNTS, Experiment
 from distributed.config.read import make_experiment, read_data, read_experiment, read_tracking
 from distributed.plan.make import make_plan
@@ -18,7 +22,7 @@ from distributed.plan.plan import Plan, resolved
 from mixunlearn.errors import InputError
 from mixunlearn.methods import METHODS
 from mixunlearn.models import build_model
-from mixunlearn.recipes import Recipe
+from mixunlearn.recipes import RECIPES, Recipe
 from mixunlearn.tasks import TASKS
 from search_spaces import SPACES
 
@@ -399,3 +403,34 @@ def test_values_cannot_be_changed_later() -> None:
     experiment: Any = changed()
     with pytest.raises(ValueError, match="frozen"):
         experiment.search.trials = 3
+
+
+def test_a_plan_needs_no_gpu_where_nothing_runs(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    wanted = changed("resources.gpu=64", "task.kind=class", "task.classes=[1]")
+    with pytest.raises(InputError, match=r"resources.gpu = 64.0: this machine has"):
+        make_plan(wanted, tmp_path, command="test")
+    plan = make_plan(wanted, tmp_path, command="test", planning=True)
+    assert plan.workers == "none on this machine"
+    assert "resources.gpu = 64: this machine has" in caplog.text
+    images, splits = images_of_work(plan), plan.splits
+    forget, retain = len(splits.forget_N), len(splits.retain_N)
+    models = 3 * (2 * retain + forget)  # three originals and three references
+    assert images == {"training": models * 8, "trials": 16 * 6 * retain}
+
+
+PAPER = sorted((ROOT / "experiments" / "paper").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
+def test_presets_of_papers_train_as_their_authors_do(path: Path) -> None:
+    found = {cell.data: cell.experiment for cell in cells(read_comparison(path)) if cell.experiment}
+    for name, experiment in found.items():
+        recipe, model = experiment.references.chosen, experiment.model
+        if path.stem.startswith("salun"):
+            assert (recipe, model.size) == (RECIPES["salun182"], None)
+        elif model.name == "cnn":
+            assert recipe == replace(RECIPES["laf224"], augmentation="none"), name
+        else:
+            assert (recipe, model.size) == (RECIPES["laf224"], 224)
