@@ -5,6 +5,7 @@ from torch import nn
 
 from mixunlearn.border import code_of_others
 from mixunlearn.errors import InputError
+from mixunlearn.models.chain import Chain
 from mixunlearn.models.factories import find_factory
 from mixunlearn.models.staged import StagedModel, scaled_shape
 from mixunlearn.models.wrapped import Wrapped
@@ -55,12 +56,23 @@ def build_model(
         torch.manual_seed(seed)
         built = factory(channels=image_shape[0], size=shape, classes=classes, **options)
         model, outputs = as_staged(built, (image_shape[0], *shape))
-    model.size = size
+    if size is not None:
+        _require_scaling(name, model, size)
+        model.size = size
     if outputs != classes:
         numbers = f"{counted(outputs, 'output')} for {counted(classes, 'class')}"
         remedy = f"gives {numbers}; the numbers must be equal"
         raise InputError("model.name", name, remedy)
     return model
+
+
+def _require_scaling(name: str, model: StagedModel, size: int) -> None:
+    """Refuse a size for a model that has its own `forward_with_features`, which ignores it."""
+    if not isinstance(model, Chain | Wrapped):
+        remedy = (
+            f"{name} is a staged model of its own, which must scale images itself; leave it out"
+        )
+        raise InputError("model.size", size, remedy)
 
 
 def as_staged(network: nn.Module, image_shape: tuple[int, int, int]) -> tuple[StagedModel, int]:

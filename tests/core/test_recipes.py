@@ -1,7 +1,7 @@
 """Recipes: their schedules and optimizers against PyTorch's, named ones against their sources."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ from torch.optim import lr_scheduler
 
 from mixunlearn.data.batches import Samples
 from mixunlearn.errors import InputError
-from mixunlearn.models import build_model
+from mixunlearn.models import StagedModel, build_model
 from mixunlearn.population import most_together, train_epoch
 from mixunlearn.recipes import RECIPES, Recipe, make_recipe
 from mixunlearn.training import Training
@@ -254,3 +254,29 @@ def test_a_model_that_shrinks_images_averages_pixels() -> None:
     fine = torch.zeros(1, 1, 32, 32)
     fine[:, :, ::2] = 1
     assert (model.scaled(fine) - 0.5).abs().max() < 0.2
+
+
+class Own(StagedModel):
+    """A staged model of a user, which knows nothing of a size."""
+
+    stage_names, default_stage = (), ""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = torch.nn.Linear(1, 2)
+
+    def forward_with_features(
+        self, images: torch.Tensor, names: Iterable[str]
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        return self.head(images.mean(dim=(1, 2, 3))[:, None]), {}
+
+
+def own(channels: int, size: tuple[int, int], classes: int) -> Own:
+    return Own()
+
+
+def test_a_size_that_would_be_ignored_is_refused() -> None:
+    shape: dict[str, Any] = {"image_shape": (1, 8, 8), "classes": 2, "seed": 0, "width": None}
+    with pytest.raises(InputError, match=r"model\.size = 16: .* must scale images itself"):
+        build_model(f"{__name__}:own", size=16, **shape)
+    assert build_model(f"{__name__}:own", **shape).size is None
