@@ -135,7 +135,9 @@ def resized(images: Tensor, boxes_4B: Numbers, flips_B: Numbers) -> Tensor:
     y_BH = _places(tops, heights, images.shape[2])
     x_BW = _places(lefts, widths, images.shape[3])
     x_BW = torch.where(mirrored[:, None] == 1, x_BW.flip(1), x_BW)
-    grid_BHW2 = torch.stack(torch.broadcast_tensors(x_BW[:, None, :], y_BH[:, :, None]), dim=-1)
+    shape = (len(images), *images.shape[2:])
+    axes = x_BW[:, None, :].expand(shape), y_BH[:, :, None].expand(shape)
+    grid_BHW2 = torch.stack(axes, dim=-1)
     found = F.grid_sample(images, grid_BHW2.to(images.dtype), align_corners=False)
     return found.contiguous(memory_format=torch.channels_last)
 

@@ -143,6 +143,11 @@ class References(Section):
         )
 
     @property
+    def augmentation(self) -> str:
+        """Return how images are changed at random; of the user's own training it is not known."""
+        return "none" if self.function else self.chosen.augmentation
+
+    @property
     def training(self) -> dict[str, Any]:
         """Return what says how models are trained, as plain data: a recipe's values, not its name.
 

@@ -18,6 +18,7 @@ from distributed.plan.model import (
     architecture,
     make_space,
     readable_stages,
+    taught_stages,
 )
 from distributed.plan.plan import Plan, flat, study_name
 from distributed.plan.proxies import require_proxies
@@ -99,7 +100,7 @@ def make_plan(
         splits=splits,
         space=space,
         model_stages=model.stages,
-        stages=readable_stages(space, experiment.model.name),
+        stages=taught_stages(readable_stages(space, experiment.model.name), experiment.references),
         **vars(model.brought),
         command=command,
         local=local,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from distributed.config.experiment import Experiment
+from distributed.config.experiment import Experiment, References
 from distributed.runtime.addresses import resolve
 from distributed.study.folder import StudyFolder
 from distributed.tracking.weights import fetched_weights, is_address
@@ -150,6 +150,11 @@ def make_space(method: str, stages: Stages, narrowing: Mapping[str, Any]) -> Spa
         )
         raise InputError("method", method, remedy)
     return SPACES[method](stages.names, stages.default).narrowed(narrowing)
+
+
+def taught_stages(readable: tuple[str, ...], references: References) -> tuple[str, ...]:
+    """Return the stages whose features are computed once and stored: none of augmented images."""
+    return readable if references.augmentation == "none" else ()
 
 
 def _wished_stages(narrowing: Mapping[str, Any]) -> list[str]:

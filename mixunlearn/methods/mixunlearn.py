@@ -66,10 +66,7 @@ class MixUnlearn(MixtureMethod):
         super().prepare(context)
         if self.mixing != "mixblock":
             return
-        if self.stage not in context.forget.features:
-            remedy = "the generator needs features of this stage; choose another, or mixing=mixup"
-            raise InputError("search.space.stage", self.stage, remedy)
-        channels = context.forget.features[self.stage].shape[1]
+        channels = self.channels()
         # On the CPU, so that the weights do not depend on the device.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_for("generator", context.seed))
@@ -77,6 +74,20 @@ class MixUnlearn(MixtureMethod):
         self.generator = generator.to(context.device)
         self.generator_optimizer = adam(self.generator, self.lr_gen)
         self.ema = deepcopy(self.model).eval().requires_grad_(False)
+
+    def channels(self) -> int:
+        """Return the number of channels that the generator reads.
+
+        Raises:
+            InputError: there are no features of this stage.
+        """
+        first = torch.zeros(1, dtype=torch.int64, device=self.context.device)
+        pair = self.context.forget.batch(first), self.context.retain.batch(first)
+        try:
+            return self.features(*pair, first, first)[0].shape[1]
+        except KeyError as error:
+            remedy = "the generator needs features of this stage; choose another, or mixing=mixup"
+            raise InputError("search.space.stage", self.stage, remedy) from error
 
     def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
         """Take one step of the unlearner, and of the generator when it is due."""
@@ -181,6 +192,9 @@ class MixUnlearn(MixtureMethod):
         """Return the original's features of the images, each (B, C, h, w).
 
         Those of plain images are known. In augmented images, everything is in another place.
+
+        Raises:
+            KeyError: there are none of this stage.
         """
         context = self.context
         if context.augmentation == "none":
@@ -188,7 +202,7 @@ class MixUnlearn(MixtureMethod):
             return [samples.features[self.stage][indices_B] for samples, indices_B in known]
         both = torch.cat((forget, retain))
         _, found = context.original.forward_with_features(both, (self.stage,))
-        return found[self.stage].split((len(forget), len(retain)))
+        return found[self.stage][: len(forget)], found[self.stage][len(forget) :]
 
     @contextmanager
     def opponent(self) -> Iterator[StagedModel]:

@@ -18,6 +18,7 @@ from mixunlearn.augmentation import (
     resized,
 )
 from mixunlearn.data.batches import Samples
+from mixunlearn.errors import InputError
 from mixunlearn.methods import METHODS, Context
 from mixunlearn.methods.base import OneStep
 from mixunlearn.methods.mixunlearn import MixUnlearn
@@ -192,11 +193,23 @@ def test_the_generator_sees_the_images_that_are_mixed(small: Context) -> None:
     forget, retain = small.forget.batch(forget_B), small.retain.batch(retain_B)
     known = method.features(forget, retain, forget_B, retain_B)
     method.context = replace(small, augmentation="none")
-    for found, expected in zip(known, method.features(*known, forget_B, retain_B), strict=True):
+    cached = method.features(forget, retain, forget_B, retain_B)
+    for found, expected in zip(known, cached, strict=True):
         torch.testing.assert_close(found, expected.float(), rtol=1e-3, atol=1e-3)
     method.context = small
     mirrored = method.features(forget.flip(3), retain, forget_B, retain_B)
     assert not torch.allclose(mirrored[0], known[0], atol=0.01)
+
+
+def test_no_features_are_cached_for_augmented_images(problem: Problem) -> None:
+    taught = replace(problem.forget, features={}), replace(problem.retain, features={})
+    bare = replace(problem, augmentation="crop", forget=taught[0], retain=taught[1])
+    for changed, stage in ((bare, "pool3"), (replace(bare, augmentation="none"), "pool2")):
+        with pytest.raises(InputError, match=f"search.space.stage = '{stage}': the generator need"):
+            MixUnlearn(stage=stage).prepare(changed.context(torch.device("cpu"), 0))
+    method = MixUnlearn(stage="pool2")
+    method.prepare(bare.context(torch.device("cpu"), 0))
+    assert method.generator.query.in_channels == problem.forget.features["pool2"].shape[1] + 1
 
 
 def test_a_problem_knows_how_its_original_was_trained(references: ReferenceStore) -> None:

@@ -12,12 +12,13 @@ import yaml
 from safetensors.torch import save_file
 
 from distributed.cli.show import images_of_work
-from distributed.compare.cells import cells
+from distributed.compare.cells import KNOBS, cells, knobs
 from distributed.config.checks import check_tracking
 from distributed.config.comparison import read_comparison
 from distributed.config.experiment import COUNTS, Experiment
 from distributed.config.read import make_experiment, read_data, read_experiment, read_tracking
 from distributed.plan.make import make_plan
+from distributed.plan.model import Stages, make_space
 from distributed.plan.plan import Plan, resolved
 from mixunlearn.errors import InputError
 from mixunlearn.methods import METHODS
@@ -425,8 +426,13 @@ PAPER = sorted((ROOT / "experiments" / "paper").glob("*.yaml"))
 
 @pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
 def test_presets_of_papers_train_as_their_authors_do(path: Path) -> None:
-    found = {cell.data: cell.experiment for cell in cells(read_comparison(path)) if cell.experiment}
-    for name, experiment in found.items():
+    every = [cell for cell in cells(read_comparison(path)) if cell.experiment]
+    for cell in every:
+        name, experiment = cell.data, cell.experiment
+        assert experiment is not None
+        stages = ("pool1", "pool2") if experiment.model.name == "cnn" else ("layer2", "layer3")
+        space = make_space(experiment.method, Stages(stages, stages[-1]), experiment.search.space)
+        assert len(knobs(space, {"labels": experiment.labels})) <= KNOBS, cell.title
         recipe, model = experiment.references.chosen, experiment.model
         if path.stem.startswith("salun"):
             assert (recipe, model.size) == (RECIPES["salun182"], None)
