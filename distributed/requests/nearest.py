@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import yaml
 
-from distributed.config.experiment import Data, Experiment
+from distributed.config.experiment import Data, Experiment, Model
 from distributed.config.read import read_experiment
 from distributed.plan.splits import splits_of
 from distributed.study.folder import StudyFolder, begun_studies
@@ -255,7 +255,7 @@ def described(experiment: Experiment, home: Path, opened: Opened) -> Described:
         level=level(experiment.task.model_dump()),
         forget=len(splits.forget_N),
         train=len(splits.forget_N) + len(splits.retain_N),
-        model=experiment.model.name,
+        model=_model(experiment.model),
         width=experiment.model.width,
         digest=dataset.digest,
         image_shape=tuple(dataset.images_NCHW.shape[1:]),
@@ -280,6 +280,10 @@ def open_once(data: Data, home: Path, opened: Opened) -> Dataset:
     if key not in opened:
         opened[key] = sources.open_dataset(data.source, data.options, home / "cache")
     return opened[key]
+
+
+def _model(model: Model) -> str:
+    return model.name if model.size is None else f"{model.name} at {model.size} pixels"
 
 
 def _ratio(first: Described, second: Described) -> float:

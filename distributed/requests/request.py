@@ -91,8 +91,12 @@ class Request:
     @property
     def token(self) -> str:
         """Return eight hex digits for all that determines the unlearned model."""
+        augmentation = self.plan.references.recipe.augmentation
+        # Without one, the digits are those of earlier versions.
+        augmented = {} if augmentation == "none" else {"augmentation": augmentation}
         return signature(
             {
+                **augmented,
                 "model": self.own.digest,
                 "architecture": self.plan.references.architecture.content,
                 "splits": self.plan.splits.key,
