@@ -87,7 +87,9 @@ def make_plan(
     require_uncorrupted(experiment, source, dataset)
     begun = study_folder(home, study) if reading and study else None
     model = _model(experiment, dataset, splits, home, begun, reading=reading)
-    space = make_space(experiment.method, model.stages, experiment.search.space)
+    space = make_space(
+        experiment.method, model.stages, experiment.search.space, experiment.search.epochs
+    )
     require_starts(experiment.search.start, space)
     plan = Plan(
         experiment=experiment,
