@@ -96,11 +96,13 @@ def test_a_computed_kernel_is_changed_through_what_it_is_computed_from(
     model = Net()
     found = kernels(model)
     assert [*found] == ["first.weight", [*dict(model.named_parameters())][-1]]
-    before = model.normed.weight.detach().clone()
-    found[[*found][1]].data[2].mul_(-1)
-    after = model.normed.eval().weight.detach()
-    torch.testing.assert_close(after[2], -before[2], rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(after[:2], before[:2], rtol=1e-3, atol=1e-4)
+    changed = found[[*found][1]].data
+    changed[2].mul_(-3)
+    # Spectral norm estimates its scale again in each pass of training.
+    kernel = [model.normed.weight.detach() for _ in range(30)][-1]
+    torch.testing.assert_close(
+        F.normalize(kernel.flatten(1)), F.normalize(changed.flatten(1)), rtol=1e-3, atol=1e-4
+    )
 
 
 def test_the_other_weights_of_a_convolution_learn_at_a_tenth(problem: Problem) -> None:
