@@ -61,6 +61,7 @@ def problem_of(dataset: Dataset, task: str, store: Path, epochs: int) -> Problem
         architecture=Architecture.of(dataset, "convnet", width=16),
         recipe=Recipe(epochs=epochs, lr=3e-3),
         references=3,
+        stages=("block2",),
     )
     references.fill()
     return references.problem(with_labels=True)
@@ -69,7 +70,8 @@ def problem_of(dataset: Dataset, task: str, store: Path, epochs: int) -> Problem
 def gap(problem: Problem, method: str, epochs: int, seed: int) -> float:
     """Return the average gap after some epochs with a method's defaults, or given values."""
     name, *given = method.split(":")
-    values = {key: yaml.safe_load(value) for key, value in (each.split("=") for each in given)}
+    values: dict[str, Any] = {"stage": "block2"} if name == "mixunlearn" else {}
+    values |= {key: yaml.safe_load(value) for key, value in (each.split("=") for each in given)}
     trial = Trial(problem, name, values, seed, torch.device("cpu"))
     for _ in range(min(epochs, trial.method.ceiling or epochs) - 1):
         trial.unlearn()
