@@ -10,6 +10,7 @@ follow a name, as in `salun:forget_weight=9`.
 
 import argparse
 import json
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from mixunlearn import Architecture, Problem, Recipe, ReferenceStore, Store, mak
 from mixunlearn.data.arrow import Dataset, make_dataset
 from mixunlearn.trial import Trial
 
-TASKS = {
+TASKS: Mapping[str, Mapping[str, object]] = {
     "class": {"kind": "class", "classes": [0]},
     "random": {"kind": "random", "fraction": 0.1},
 }

@@ -81,7 +81,7 @@ def diagonal_fisher(
     room = GRADIENT_BYTES // sum(weight.nbytes for weight in weights.values())
     batch = min(max(room, 1), BATCH)
     ones_N = torch.ones(len(samples), device=samples.images_NCHW.device)
-    factors = (ones_N if factors_N is None else factors_N).split(batch)
+    factors = torch.split(ones_N if factors_N is None else factors_N, batch)
     parts = zip(_batches(samples, batch=batch), factors, strict=True)
     return _mean(len(samples), (summed(*part, factors_B) for part, factors_B in parts))
 

@@ -1,6 +1,7 @@
 """Which weights "masked small gradients" resets, and how fast the others learn."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -86,7 +87,7 @@ def test_a_computed_kernel_is_changed_through_what_it_is_computed_from(
         def __init__(self) -> None:
             super().__init__()
             self.first = nn.Conv2d(1, 4, size)
-            self.normed = norm(nn.Conv2d(1, 5, size))
+            self.normed: Any = norm(nn.Conv2d(1, 5, size))
 
         def forward_with_features(
             self, images: torch.Tensor, names: object

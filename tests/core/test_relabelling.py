@@ -123,8 +123,8 @@ class TestWeight:
 
     @pytest.mark.parametrize("name", ["random_label", "rand_label_agnostic", "salun"])
     def test_labels_may_be_drawn_again_among_all_classes(self, name: str, problem: Problem) -> None:
-        method = prepared(METHODS[name](new_labels="redrawn"), problem)
-        fixed = prepared(METHODS[name](), problem)
+        kind: Any = METHODS[name]
+        method, fixed = prepared(kind(new_labels="redrawn"), problem), prepared(kind(), problem)
         before, drawn = fixed.forget_targets_N.clone(), []
         for _ in range(20):
             method.epoch()

@@ -94,12 +94,13 @@ def test_rewinding_chooses_at_the_end_among_all_epochs_and_trains_on(problem: Pr
 
 def test_an_early_epoch_is_delivered_if_the_last_one_asks_for_it(problem: Problem) -> None:
     """A comparison of each epoch with the best so far would have lost the first epoch's weights."""
-    kept, model = Kept(), prepared(problem).model
+    kept, model, found = Kept(), prepared(problem).model, [0.0, 0.0]
     for error in (0.3, 0.9, 1.0, 0.9):
         with torch.no_grad():
             next(iter(model.parameters())).fill_(error)
         kept.add(error, model)
-        found = [next(iter(kept.nearest(wanted).values())).mean() for wanted in (0.95, 0.2)]
+        newest, early = (kept.nearest(wanted) for wanted in (0.95, 0.2))
+        found = [next(iter(each.values())).mean().item() for each in (newest, early)]
         assert found[1] == pytest.approx(0.3)
     assert kept.errors == [0.3, 1.0, 0.9]
     assert found[0] == pytest.approx(0.9)  # as near as 1.0, and newer

@@ -69,7 +69,9 @@ def test_an_unknown_optimizer_is_refused(problem: Problem) -> None:
 
 @pytest.mark.parametrize("name", STEPPING)
 def test_all_methods_with_steps_can_use_sgd(problem: Problem, name: str) -> None:
-    parameters = {"weight_decay": 1e-4} | ({} if name == "msg" else {"optimizer": "sgd"})
+    parameters: dict[str, Any] = {"weight_decay": 1e-4}
+    if name != "msg":
+        parameters["optimizer"] = "sgd"
     method = METHODS[name](**parameters)
     method.prepare(problem.context(CPU, 0))
     decays = {group["weight_decay"] for group in method.stepper.param_groups}
