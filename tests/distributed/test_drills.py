@@ -62,7 +62,6 @@ def runs(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
 @pytest.mark.drill
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore:.*noload.*:DeprecationWarning")
 @pytest.mark.parametrize("name", SEEDS)
 def test_drill(name: str, runs: Runs) -> None:

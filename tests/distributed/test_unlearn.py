@@ -235,7 +235,6 @@ def test_two_commands_at_once_on_one_folder_are_refused(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)  # four starts of the program
 def test_a_killed_request_resumes_to_the_same_weights(site: Path, here: Path) -> None:
     (here / "long.yaml").write_text("{method: finetune, epochs: 40, hyperparameters: {lr: 1.0e-3}}")
     given = words(here, config=str(here / "long.yaml"))
