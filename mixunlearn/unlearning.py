@@ -224,9 +224,7 @@ def _method(
             words = f"did you mean {' or '.join(nearest)}?" if nearest else "it has none"
             raise InputError(key, value, f"is no hyperparameter of {name}; {words}")
     # A method's own defaults are a stage of one of our models, and a run of another length.
-    defaults: dict[str, Any] = {"stage": stage} if "stage" in known else {}
-    if kind.course in known:
-        defaults[kind.course] = epochs
+    defaults = kind.planned(epochs) | ({"stage": stage} if "stage" in known else {})
     with _refused(name, "this configuration"):
         return name, kind(**{**defaults, **hyperparameters})
 

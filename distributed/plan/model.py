@@ -157,8 +157,7 @@ def make_space(method: str, stages: Stages, narrowing: Mapping[str, Any], epochs
         raise InputError("method", method, remedy)
     space = SPACES[method](stages.names, stages.default)
     _require_rates(space, narrowing)
-    course = METHODS[method].course
-    planned = {course: epochs} if course and course in space else {}
+    planned = METHODS[method].planned(epochs)
     return space.narrowed({**planned, **narrowing}, widen=True)
 
 

@@ -152,7 +152,7 @@ def _of_file(path: Path) -> Configuration:
         raise InputError("method", found.method, f"unknown; {known_names(found.method, METHODS)}")
     return Configuration(
         method=found.method,
-        hyperparameters=found.hyperparameters,
+        hyperparameters={**METHODS[found.method].planned(found.epochs), **found.hyperparameters},
         epochs=found.epochs,
         labels=found.labels,
         source=f"file {path}",

@@ -127,6 +127,11 @@ class Method(ABC):
             return "can forget nothing but whole classes"
         return None
 
+    @classmethod
+    def planned(cls, epochs: int) -> dict[str, Any]:
+        """Return the hyperparameters that are the number of epochs of a run unless given."""
+        return {cls.course: epochs} if cls.course else {}
+
     def prepare(self, context: Context) -> None:
         """Build the unlearner and everything else that is trained; only the seed decides how."""
         self.context = context
