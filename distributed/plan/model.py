@@ -157,7 +157,9 @@ def make_space(method: str, stages: Stages, narrowing: Mapping[str, Any], epochs
         raise InputError("method", method, remedy)
     space = SPACES[method](stages.names, stages.default)
     _require_rates(space, narrowing)
-    planned = METHODS[method].planned(epochs)
+    planned = {
+        name: value for name, value in METHODS[method].planned(epochs).items() if name in space
+    }
     return space.narrowed({**planned, **narrowing}, widen=True)
 
 
