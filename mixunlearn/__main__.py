@@ -35,9 +35,13 @@ def main() -> int:
     # At its end: a file of the current folder must not hide a module of Python or of a package.
     with contextlib.suppress(OSError):  # the folder may have been removed
         sys.path.append(str(Path.cwd()))
-    from distributed.cli.app import main as run  # noqa: PLC0415
+    try:
+        from distributed.cli.app import main as run  # noqa: PLC0415
 
-    code = run()
+        code = run()
+    except KeyboardInterrupt:  # before the command began, which explains how it was stopped
+        print("mixunlearn: stopped; run the same command again", file=sys.stderr)
+        code = 1
     for number in (signal.SIGINT, signal.SIGTERM):  # there is nothing left to stop cleanly
         signal.signal(number, signal.SIG_IGN)
     return code

@@ -3,7 +3,7 @@
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
 
@@ -23,6 +23,7 @@ from distributed.cli.options import (
     run_command,
 )
 from distributed.cli.show import console
+from mixunlearn.data.names import printable
 from mixunlearn.errors import InputError
 from mixunlearn.wording import counted
 
@@ -32,9 +33,10 @@ if TYPE_CHECKING:
     from distributed.requests.carry_out import Job
     from distributed.requests.request import Request, Wish
     from distributed.requests.run import Format, Output
+    from mixunlearn.data.arrow import Dataset
 
 
-Out: TypeAlias = Annotated[Path, typer.Option(help="Folder for the new model and its record.")]
+Out: TypeAlias = Annotated[str, typer.Option(help="Folder for the new model and its record.")]
 Forget: TypeAlias = Annotated[
     str | None,
     typer.Option(
@@ -44,7 +46,7 @@ Forget: TypeAlias = Annotated[
     ),
 ]
 Requests: TypeAlias = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         metavar="FOLDER|TABLE",
         help="In place of --forget: several requests, each handled once and in order. A folder "
@@ -111,10 +113,12 @@ def unlearn(
     """
 
     def command() -> Outcome:
+        from distributed.requests.places import out_folder, request_name
         from distributed.requests.request import Wish
 
-        if (forget is None) == (requests is None):
-            raise InputError("--forget", forget, "give either --forget or --requests")
+        _require_one(forget, requests, name)
+        where = home_folder(home)
+        folder = out_folder(out, where)
         asked = Asked(
             wish=Wish(
                 forget=forget or "",
@@ -122,20 +126,28 @@ def unlearn(
                 weights=weights,
                 data=data,
                 settings=settings or [],
-                command=shlex.join(["mixunlearn", *sys.argv[1:]]),
+                command=printable(shlex.join(["mixunlearn", *sys.argv[1:]])),
             ),
             config=config,
-            home=home_folder(home),
+            home=where,
             form=_format(as_format),
             device=_device(device),
             verified=verify,
             address=address,
         )
         if requests is not None:
-            return _in_sequence(asked, requests, out, dry_run=dry_run)
-        return _once(asked, name or out.resolve().name, out, dry_run=dry_run)
+            return _in_sequence(asked, requests, folder, dry_run=dry_run)
+        return _once(asked, request_name(name, folder), folder, dry_run=dry_run)
 
     run_command(command, as_json=as_json, verbose=verbose)
+
+
+def _require_one(forget: str | None, requests: str | None, name: str | None) -> None:
+    """Check that what to forget is said once."""
+    if (forget is None) == (requests is None):
+        raise InputError("--forget", forget, "give either --forget or --requests")
+    if requests is not None and name is not None:
+        raise InputError("--name", name, "each of --requests has the name of its list")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +162,7 @@ class Asked:
         device: where to compute.
         verified: whether models are retrained to compare with.
         address: of a Ray cluster for that.
+        opened: the data sets that were read, each once for all requests.
     """
 
     wish: "Wish"
@@ -159,14 +172,17 @@ class Asked:
     device: "torch.device"
     verified: bool
     address: str | None
+    opened: dict[str, "Dataset"] = field(default_factory=dict)
 
     def job(self, name: str, output: "Output") -> "Job":
         """Return the checked request, and how it is carried out; nothing is written."""
         from distributed.requests.carry_out import Job
         from distributed.requests.run import require_own
 
+        # A record there is one of this request, which works then, or it is refused below.
+        tried = output.record.is_file()
         found = Job(
-            request=_checked(self.wish, self.config, self.home),
+            request=_checked(self, tried=tried),
             name=name,
             output=output,
             device=self.device,
@@ -180,9 +196,9 @@ class Asked:
         from distributed.requests.carry_out import carry_out, recorded
 
         with open_session(self.address) as session:
-            if not recorded(job):
-                for line in _announcement(job):
-                    session.progress.say(line)
+            finished = f"{job.name} was finished before: nothing changes"
+            for line in [finished] if recorded(job) else _announcement(job):
+                session.progress.say(line)
             return carry_out(job, session)
 
 
@@ -196,7 +212,7 @@ def _once(asked: Asked, name: str, out: Path, *, dry_run: bool) -> Outcome:
     return _shown(job, asked.carried_out(job))
 
 
-def _in_sequence(asked: Asked, requests: Path, out: Path, *, dry_run: bool) -> Outcome:
+def _in_sequence(asked: Asked, requests: str, out: Path, *, dry_run: bool) -> Outcome:
     """Carry out several requests, one after another."""
     from distributed.requests.judge import CODES
     from distributed.requests.request import data_of
@@ -211,7 +227,7 @@ def _in_sequence(asked: Asked, requests: Path, out: Path, *, dry_run: bool) -> O
         own = replace(asked, wish=replace(wish, forget=step.rows, weights=step.weights))
         return own.job(step.name, step.output)
 
-    dataset = data_of(wish, asked.home)
+    dataset = data_of(wish, asked.home, asked.opened)
     with request_lists(requests) as lists:
         steps = make_steps(lists, dataset, wish.weights, out, asked.form)
     if dry_run:  # only the first: later ones need the model of the one before
@@ -231,14 +247,16 @@ def _planned(jobs: Sequence["Job"]) -> Outcome:
     return Outcome(result={"plan": lines})
 
 
-def _checked(wish: "Wish", config: str, home: Path) -> "Request":
+def _checked(asked: Asked, *, tried: bool) -> "Request":
     """Return the checked request, with the configuration that the user names or the nearest."""
     from distributed.requests.configuration import find_configuration
     from distributed.requests.request import make_request, nearest_configuration
 
-    if config != "auto":
-        return make_request(wish, find_configuration(config, home), home)
-    return make_request(wish, nearest_configuration(wish, home), home)
+    if asked.config == "auto":
+        configuration = nearest_configuration(asked.wish, asked.home, asked.opened)
+    else:
+        configuration = find_configuration(asked.config, asked.home)
+    return make_request(asked.wish, configuration, asked.home, asked.opened, tried=tried)
 
 
 def _format(written: str) -> "Format":

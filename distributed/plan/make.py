@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from distributed.config.experiment import Experiment
+from distributed.config.experiment import Data, Experiment
 from distributed.config.read import read_experiment
 from distributed.plan.location import record_address
 from distributed.plan.model import (
@@ -56,6 +56,8 @@ def make_plan(
     tracks: bool = True,
     reading: bool = False,
     study: str | None = None,
+    source: Dataset | None = None,
+    tried: bool = False,
 ) -> Plan:
     """Check an experiment against its data, the machine and the home.
 
@@ -67,6 +69,8 @@ def make_plan(
         tracks: whether anything is sent to MLflow, so that its address must be usable.
         reading: whether results are only read: the home may be read-only.
         study: name of the study if it is known; what it has kept then replaces what it only reads.
+        source: the data if they are open already; `None`: they are opened.
+        tried: whether model and method are known to work, so that they need not be tried.
 
     Raises:
         InputError: the experiment cannot run as written.
@@ -79,18 +83,16 @@ def make_plan(
         _require_places(experiment, home)
     if local:
         require_resources(experiment)
-    data = experiment.data
-    source = sources.open_dataset(data.source, data.options, home / "cache")
+    source = source or _opened(experiment.data, home)
     splits = splits_of(experiment, source)
     experiment = _numbered(experiment, splits.task)
     dataset = splits.corrupted(source)
     require_uncorrupted(experiment, source, dataset)
     begun = study_folder(home, study) if reading and study else None
-    model = _model(experiment, dataset, splits, home, begun, reading=reading)
-    space = make_space(
-        experiment.method, model.stages, experiment.search.space, experiment.search.epochs
-    )
-    require_starts(experiment.search.start, space)
+    model = _model(experiment, dataset, splits, home, begun, reading=reading, tried=tried)
+    search = experiment.search
+    space = make_space(experiment.method, model.stages, search.space, search.epochs)
+    require_starts(search.start, space)
     plan = Plan(
         experiment=experiment,
         home=home,
@@ -122,6 +124,7 @@ def _model(
     kept: StudyFolder | None,
     *,
     reading: bool,
+    tried: bool,
 ) -> _Model:
     """Return the weights and the stages of the model; a model or method of others is tried first.
 
@@ -137,12 +140,16 @@ def _model(
         # What is only read needs no model: its module may not be installed here.
         if reading and (known := Stages.read(begun.stages)):
             return _Model(stages=known, brought=brought)
-        if not begun.path.exists():  # otherwise, it was tried then
+        if not tried and not begun.path.exists():  # otherwise, it was tried then
             # Before this process builds the model.
             for warning in rehearse(sketch):
                 log.warning("%s", warning)
     stages = Stages.of(shape.initial(0, brought.pretrained), experiment.search.space)
     return _Model(stages=stages, brought=brought.fitted(shape))
+
+
+def _opened(data: Data, home: Path) -> Dataset:
+    return sources.open_dataset(data.source, data.options, home / "cache")
 
 
 def _require_places(experiment: Experiment, home: Path) -> None:

@@ -129,19 +129,33 @@ def require_home(home: Path) -> None:
         InputError: no permission to write there.
         MixUnlearnError: the disk is nearly full.
     """
-    folder = home
-    try:
-        folder = home if home.exists() else nearest_folder(home)
-        _try_to_write(folder)
-    except (OSError, MixUnlearnError) as error:
-        reason = getattr(error, "strerror", None) or error
-        remedy = f"cannot write in {folder} ({reason}); choose another folder"
-        raise InputError("--home", str(home), remedy) from error
+    folder = require_writable("--home", home)
     free = shutil.disk_usage(folder).free
     if free < MIN_FREE_BYTES:
         what = f"only {free / 2**20:.0f} MiB free, {MIN_FREE_BYTES / 2**20:.0f} needed"
         remedy = "free space or choose another folder"
         raise MixUnlearnError(f"--home = {str(home)!r}: {what}; {remedy}")
+
+
+def require_writable(key: str, wanted: Path) -> Path:
+    """Check that a folder can be written, or made; return it, or the nearest one there is.
+
+    Args:
+        key: the option that names it, for the error.
+        wanted: the folder.
+
+    Raises:
+        InputError: no permission to write there.
+    """
+    folder = wanted
+    try:
+        folder = wanted if wanted.exists() else nearest_folder(wanted)
+        _try_to_write(folder)
+    except (OSError, MixUnlearnError) as error:
+        reason = getattr(error, "strerror", None) or error
+        remedy = f"cannot write in {folder} ({reason}); choose another folder"
+        raise InputError(key, str(wanted), remedy) from error
+    return folder
 
 
 def _try_to_write(folder: Path) -> None:

@@ -13,9 +13,11 @@ import torch
 from distributed.cluster.version import code_version, environment
 from distributed.requests.copies import check_copy
 from distributed.requests.cost import Cost, time_cost
+from distributed.requests.forget import without_lists
 from distributed.requests.judge import (
     as_plain,
     measure,
+    remove_originals,
     verification_plan,
     verify,
 )
@@ -170,6 +172,8 @@ def _carried_out(job: Job, session: Session) -> dict[str, Any]:
             "retraining_seconds": verification.seconds if verification else job.cost.retraining_s,
         },
     )
+    if verification:
+        remove_originals(request, output.work)
     _write(job, written(record), record.as_json(), prediction)
     return record.as_json()
 
@@ -189,7 +193,7 @@ def _write(
                 words=request.plan.forget_set,
                 margins=request.plan.margins,
                 reasons=prediction.reasons if prediction else (),
-                command=redact(request.command),
+                command=redact(without_lists(request.command)),
             )
         )
     with replacing(job.output.record) as temporary:

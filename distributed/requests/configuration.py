@@ -18,7 +18,7 @@ from distributed.config.yaml_file import read_file
 from distributed.rerun.trial_lookup import find_trial
 from distributed.runtime.text import one_line
 from distributed.study.folder import begun_studies, study_folder
-from mixunlearn.data.names import known_names
+from mixunlearn.data.names import known_names, printable, typed_path
 from mixunlearn.errors import CorruptError, InputError, MissingError
 from mixunlearn.methods import METHODS
 
@@ -77,8 +77,9 @@ def find_configuration(target: str, home: Path) -> Configuration:
     known = [folder.path.name for folder in begun_studies(home)]
     if target in known:
         return of_study(target, home)
-    if Path(target).is_file():
-        return _of_file(Path(target))
+    path = typed_path(KEY, target)
+    if path.is_file():
+        return _of_file(path)
     if RUN_ID.fullmatch(target) or target.rpartition("/")[0] in known:
         return _of_trial(target, home)
     remedy = f"no study in {home}, no run id and no file; {known_names(target, known)}"
@@ -155,5 +156,5 @@ def _of_file(path: Path) -> Configuration:
         hyperparameters={**METHODS[found.method].planned(found.epochs), **found.hyperparameters},
         epochs=found.epochs,
         labels=found.labels,
-        source=f"file {path}",
+        source=f"file {printable(str(path))}",
     )

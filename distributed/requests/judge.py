@@ -1,5 +1,6 @@
 """Judges a request: before and after, and with `--verify` against retrained models."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -13,9 +14,11 @@ from scipy import stats
 from distributed.plan.plan import Plan
 from distributed.requests.request import Request
 from distributed.runtime.progress import Progress
+from distributed.runtime.text import one_line
 from distributed.search.session import Session
 from distributed.search.test_evaluation import TestEvaluator
 from distributed.search.trials import fill_references
+from mixunlearn.atomic import replacing
 from mixunlearn.data import arrow
 from mixunlearn.errors import InputError, MixUnlearnError
 from mixunlearn.evaluation import EvaluationSet, evaluation_set
@@ -29,6 +32,7 @@ from mixunlearn.wording import counted
 from trainables.evaluate import TestTask
 
 UNVERIFIED = "unverified"
+ORIGINALS = "originals.json"  # in the folder of notes: the originals that were there before
 NOT_RETRAINED = "nothing was retrained to compare with: --verify does that"
 # Exit codes that tell the state of a verdict, in the order of `STATES`; 1 to 4 mean other things.
 CODES = dict(zip(STATES, (0, 5, 7, 8, 6), strict=True))
@@ -161,6 +165,7 @@ def verify(
         Interrupted: a stop was requested; everything finished is kept.
     """
     plan = _mapped(verification_plan(request), work)
+    _note_originals(plan, work)
     try:
         fill_references(plan, session)
         others = _unlearned(request, plan, session)
@@ -231,6 +236,37 @@ def _remove(plan: Plan) -> None:
         for kind in ("teachers", "evaluations"):
             store.discard(kind, lambda payload: payload.get("splits") == key)
         plan.folder.rmdir()  # checkpoints of the references were in it, but this is no study
+
+
+def _note_originals(plan: Plan, work: Path) -> None:
+    """Note which originals the home has, unless a command that was stopped has done so."""
+    references, note = plan.references, work / ORIGINALS
+    if note.exists():
+        return
+    there = [
+        references.key(each)
+        for each in references.all_originals
+        if references.store.has("models", references.payload(each))
+    ]
+    try:
+        with replacing(note) as temporary:
+            temporary.write_text(json.dumps(there))
+    except OSError as error:
+        remedy = "fix it and run the same command again"
+        raise MixUnlearnError(f"{work}: {one_line(error)}; {remedy}") from error
+
+
+def remove_originals(request: Request, work: Path) -> None:
+    """Remove the models that a verification has trained with the images, or copied.
+
+    They know what had to be forgotten. Those that a study has made before stay, as it needs them.
+    """
+    references, note = verification_plan(request).references, work / ORIGINALS
+    ours = {*map(references.key, references.all_originals)}
+    with suppress(MixUnlearnError, OSError):
+        ours -= {*json.loads(note.read_text())}
+        store = references.store
+        store.discard("models", lambda payload: store.path("models", payload).name in ours)
 
 
 def as_plain(

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import yaml
 
-from distributed.config.experiment import Experiment
+from distributed.config.experiment import Data, Experiment
 from distributed.config.read import read_experiment
 from distributed.plan.splits import splits_of
 from distributed.study.folder import StudyFolder, begun_studies
@@ -24,6 +24,8 @@ from mixunlearn.errors import InputError, MixUnlearnError
 from mixunlearn.evidence.verdict import EQUIVALENT, HARMFUL, NO_BETTER
 from mixunlearn.methods import METHODS
 from mixunlearn.tasks.written import level
+
+Opened: TypeAlias = dict[str, Dataset]
 
 KEY = "--config"
 CLASS = "class"  # the level of tasks that forget whole classes
@@ -204,7 +206,7 @@ def distance(request: Described, candidate: Candidate) -> float:
 
 def candidates(home: Path) -> Iterator[Candidate]:
     """Yield the finished studies of a home; those that cannot be read any more are left out."""
-    opened: dict[str, Dataset] = {}
+    opened: Opened = {}
     for folder in begun_studies(home):
         with suppress(OSError, ValueError, KeyError, TypeError, yaml.YAMLError, MixUnlearnError):
             summary = json.loads(folder.summary.read_text())
@@ -213,7 +215,7 @@ def candidates(home: Path) -> Iterator[Candidate]:
 
 
 def _candidate(
-    folder: StudyFolder, summary: Mapping[str, Any], home: Path, opened: dict[str, Dataset]
+    folder: StudyFolder, summary: Mapping[str, Any], home: Path, opened: Opened
 ) -> Candidate:
     experiment = read_experiment(folder.experiment, reading=True)
     verdict = summary.get("verdict") or {}
@@ -225,22 +227,18 @@ def _candidate(
     )
 
 
-def described(experiment: Experiment, home: Path, opened: dict[str, Dataset]) -> Described:
+def described(experiment: Experiment, home: Path, opened: Opened) -> Described:
     """Return what an experiment is about.
 
     Args:
         experiment: of a study.
         home: has the cache of images.
-        opened: the sources that were opened already, by their options; this one is added.
+        opened: what was opened already; see `open_once`.
 
     Raises:
         InputError: its images or its task cannot be read.
     """
-    data = experiment.data
-    key = json.dumps([data.source, data.options], sort_keys=True)
-    if key not in opened:
-        opened[key] = sources.open_dataset(data.source, data.options, home / "cache")
-    dataset = opened[key]
+    dataset = open_once(experiment.data, home, opened)
     splits = splits_of(experiment, dataset)
     return Described(
         level=level(experiment.task.model_dump()),
@@ -254,6 +252,23 @@ def described(experiment: Experiment, home: Path, opened: dict[str, Dataset]) ->
         labels=experiment.labels,
         changed=splits.corrupted(dataset) is not dataset,
     )
+
+
+def open_once(data: Data, home: Path, opened: Opened) -> Dataset:
+    """Return the data set of a `data` section; reading one may take minutes.
+
+    Args:
+        data: the section.
+        home: has the cache of images.
+        opened: the data sets that were opened already, by their options; this one is added.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    key = json.dumps([data.source, data.options], sort_keys=True)
+    if key not in opened:
+        opened[key] = sources.open_dataset(data.source, data.options, home / "cache")
+    return opened[key]
 
 
 def _ratio(first: Described, second: Described) -> float:

@@ -163,6 +163,11 @@ def purge(
             removed += removals
             if not dry_run:
                 _carry_out(each, experiment, removals, home)
+        # Images of requests: where none of the home's studies is left, or there never was one.
+        for removal in () if found or studies else _decoded(home):
+            removed.append(removal)
+            if not dry_run:
+                removal.do()
     return removed
 
 
@@ -237,6 +242,10 @@ def _removals(each: Purge, experiment: Experiment, home: Path) -> Iterator[Remov
         if path.exists():
             yield Removal(what="records for MLflow, pictures", place=path)
     yield from _margins(folder, home)
+    yield from _decoded(home)
+
+
+def _decoded(home: Path) -> Iterator[Removal]:
     if (home / "cache").exists():
         yield Removal(what="decoded images", place=home / "cache")
 

@@ -1,33 +1,29 @@
 """A deletion request: a trained model, its data, what to forget, and with which configuration."""
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
-from distributed.config.experiment import Data
 from distributed.config.read import make_experiment
 from distributed.config.yaml_file import put
 from distributed.plan.make import find_study, make_plan
 from distributed.plan.plan import Plan
 from distributed.requests.configuration import Configuration, of_study
-from distributed.requests.nearest import choose, described
-from distributed.runtime.text import shortened
-from mixunlearn.data import sources
+from distributed.requests.forget import CLASS, require_list, task_of
+from distributed.requests.nearest import Opened, choose, described, open_once
 from mixunlearn.data.arrow import Dataset
-from mixunlearn.data.named_rows import row_names
-from mixunlearn.data.names import known_names
+from mixunlearn.data.names import known_names, typed_path
 from mixunlearn.errors import InputError, MixUnlearnError
 from mixunlearn.methods import METHODS
 from mixunlearn.models.own import OwnModel
-from mixunlearn.rehearsal import Rehearsal
+from mixunlearn.rehearsal import SMALL, Rehearsal
 from mixunlearn.signature import seed_for, signature
 from mixunlearn.splits import unsearched
 
-CLASS = "class:"
-PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+TO_BE_READ = {"kind": "random"}  # stands for the task until the data are known
 # What a user of the command has written for a key of an experiment.
 OPTIONS = {
     "task": "--forget",
@@ -37,6 +33,15 @@ OPTIONS = {
     "model.name": "--model",
     "data.source": "--data",
 }
+# Keys of an experiment that a request does not take from --set, and what says them.
+SAID = {
+    "name": "--name",
+    "method": "--config",
+    "task": "--forget",
+    "model.original": "--weights",
+    "search": "--config",
+}
+FREE = {"search.seed"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,18 +111,35 @@ class Request:
         return (str(stage),) if stage is not None else ()
 
 
-def make_request(wish: Wish, configuration: Configuration, home: Path) -> Request:
+def make_request(
+    wish: Wish,
+    configuration: Configuration,
+    home: Path,
+    opened: Opened | None = None,
+    *,
+    tried: bool = False,
+) -> Request:
     """Check that everything fits, with one dry step of the very method; write nothing.
+
+    Args:
+        wish: what the user writes.
+        configuration: with which the model unlearns.
+        home: where records and studies are kept.
+        opened: data that were opened before; what this opens is added.
+        tried: whether model and method are known to work: then they are not tried.
 
     Raises:
         InputError: something does not fit.
     """
     with _options_named():
+        content, dataset = _content(wish, configuration, home, {} if opened is None else opened)
         plan = make_plan(
-            make_experiment(_content(wish, configuration, home)),
+            make_experiment(content),
             home,
             command=wish.command,
             tracks=False,
+            source=dataset,
+            tried=tried,
         )
     own = plan.own or _of_study(configuration, plan, home)
     # No search looks at this forget set, so all of it is measured.
@@ -130,7 +152,8 @@ def make_request(wish: Wish, configuration: Configuration, home: Path) -> Reques
         of_study=plan.own is None,
         command=wish.command,
     )
-    _rehearse(request)
+    if not tried:
+        _rehearse(request)
     return request
 
 
@@ -158,8 +181,17 @@ def _of_study(configuration: Configuration, plan: Plan, home: Path) -> OwnModel:
     return OwnModel.of_arrays(f"the original of {configuration.study}", weights)
 
 
-def _content(wish: Wish, configuration: Configuration, home: Path) -> dict[str, Any]:
-    """Return the experiment of a request: that of the study, with what the user wrote on top."""
+def _content(
+    wish: Wish, configuration: Configuration, home: Path, opened: Opened
+) -> tuple[dict[str, Any], Dataset]:
+    """Return the experiment of a request, and its data set.
+
+    The experiment is that of the study, with what the user wrote on top.
+    """
+    _require_free(wish.settings)
+    # Now, not after the data are read, which may take minutes.
+    if isinstance(wish.forget, str) and not wish.forget.startswith(CLASS):
+        require_list(wish.forget)
     tuned = configuration.experiment
     content: dict[str, Any] = tuned.model_dump(exclude={"search"}) if tuned else {}
     content |= {"name": "unlearn", "method": configuration.method, "labels": configuration.labels}
@@ -174,17 +206,31 @@ def _content(wish: Wish, configuration: Configuration, home: Path) -> dict[str, 
             raise InputError(option, None, remedy)
     if wish.weights is not None:
         content["model"]["original"] = wish.weights
-    content["task"] = _task(wish.forget, content["data"], home)
+    content["task"] = dict(TO_BE_READ)
     if "stage" in configuration.hyperparameters:
         # The model's own choice of stages need not have it.
         content["search"] = {"space": {"stage": configuration.hyperparameters["stage"]}}
     put(content, wish.settings)
-    return content
+    dataset = open_once(make_experiment(content).data, home, opened)
+    return {**content, "task": task_of(wish.forget, dataset)}, dataset
+
+
+def _require_free(settings: Sequence[str]) -> None:
+    """Refuse settings that would change nothing, or something else than an option says.
+
+    Raises:
+        InputError: there is one.
+    """
+    for setting in settings:
+        key, _, value = setting.partition("=")
+        for said, option in SAID.items():
+            if f"{key.strip()}.".startswith(f"{said}.") and key.strip() not in FREE:
+                raise InputError(f"--set {key.strip()}", value, f"is for {option} to say")
 
 
 def _data(written: str) -> dict[str, Any]:
     """Return the `data` section for a source, a Parquet file or a folder of images."""
-    path = Path(written).expanduser()
+    path = typed_path("--data", written)
     if path.is_dir() and not [*path.glob("*.parquet")]:
         return {"source": "image_folder", "root": str(path)}
     if path.is_dir() or path.suffix.lower() == ".parquet":
@@ -192,84 +238,25 @@ def _data(written: str) -> dict[str, Any]:
     return {"source": written}
 
 
-def _task(forget: str | Sequence[int], data: Mapping[str, Any], home: Path) -> dict[str, Any]:
-    """Return the task for what must be forgotten."""
-    if not isinstance(forget, str):
-        return {"kind": "ids", "ids": list(forget)}
-    if forget.startswith(CLASS):
-        named = [name.strip() for name in forget.removeprefix(CLASS).split(",")]
-        return {"kind": "class", "classes": [int(n) if n.isdecimal() else n for n in named]}
-    path = Path(forget)
-    # Not Path.is_dir: it fails if the name is too long, as that of ids written out.
-    if os.path.isdir(path):  # noqa: PTH112
-        source = open_data(data, home)
-        return {"kind": "ids", "ids": copies(path, source)}
-    if not os.path.isfile(path):  # noqa: PTH113
-        remedy = "no such file or folder; give a list of ids, a folder of images, or class:NAME"
-        raise InputError("--forget", shortened(forget, 60), remedy)
-    return {"kind": "ids", "ids": forget}
-
-
-def data_of(wish: Wish, home: Path) -> Dataset:
+def data_of(wish: Wish, home: Path, opened: Opened) -> Dataset:
     """Return the data set that a user names, with `data.…` settings.
 
     Raises:
         InputError: it cannot be read.
     """
-    content: dict[str, Any] = {"data": _data(wish.data or "")}
+    content: dict[str, Any] = {
+        **{"name": "unlearn", "data": _data(wish.data or ""), "model": {"name": "cnn"}},
+        **{"task": dict(TO_BE_READ), "method": "original"},
+    }
     put(content, [each for each in wish.settings if each.startswith("data.")])
-    return open_data(content["data"], home)
+    with _options_named():
+        return open_once(make_experiment(content).data, home, opened)
 
 
-def open_data(data: Mapping[str, Any], home: Path) -> Dataset:
-    """Return the data set of a `data` section.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    section = Data.model_validate(data)
-    return sources.open_dataset(section.source, section.options, home / "cache")
-
-
-def copies(folder: Path, source: Dataset) -> list[str]:
-    """Return the names that the source gives to the images in a folder of copies.
-
-    Raises:
-        InputError: an image has no counterpart, or several.
-    """
-    files = sorted(
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if path.suffix.lower() in PICTURES and path.is_file()
-    )
-    if not files:
-        raise InputError("--forget", str(folder), "holds no image: give copies of the images")
-    named = row_names(source)
-    if "path" not in named:
-        remedy = "the data set's images have no file names; give a list of rows, not a folder"
-        raise InputError("--forget", str(folder), remedy)
-    names = [name for name in named["path"]().to_pylist() if name is not None]
-    whole, by_end = {*names}, dict[str, list[str]]()
-    for name in names:
-        by_end.setdefault(name.rpartition("/")[2], []).append(name)
-    return [_counterpart(file, whole, by_end) for file in files]
-
-
-def _counterpart(file: str, names: set[str], by_end: Mapping[str, Sequence[str]]) -> str:
-    if file in names:
-        return file
-    alike = by_end.get(file.rpartition("/")[2], ())
-    if len(alike) == 1:
-        return alike[0]
-    if alike:
-        remedy = f"{len(alike)} images have this name ({alike[0]}, ...): keep their folders"
-    else:
-        remedy = f"no training image has this name; {known_names(file, sorted(names))}"
-    raise InputError("--forget", file, remedy)
-
-
-def nearest_configuration(wish: Wish, home: Path) -> Configuration:
+def nearest_configuration(wish: Wish, home: Path, opened: Opened) -> Configuration:
     """Return the winner of the study in the home that is nearest to a request.
+
+    What data it opens is added to `opened`.
 
     Raises:
         InputError: no study is near, or the user has not named model and data.
@@ -282,8 +269,8 @@ def nearest_configuration(wish: Wish, home: Path) -> Configuration:
         method="original", hyperparameters={}, epochs=1, labels="aware", source="auto"
     )
     with _options_named():
-        experiment = make_experiment(_content(wish, any_method, home))
-        about = described(experiment, home, {})
+        content, _ = _content(wish, any_method, home, opened)
+        about = described(make_experiment(content), home, opened)
     choice = choose(about, home)
     return of_study(choice.study, home, chosen=choice.reason)
 
@@ -300,19 +287,32 @@ def _options_named() -> Iterator[None]:
 
 
 def require_hyperparameters(configuration: Configuration) -> None:
-    """Check the names of the hyperparameters.
+    """Check the names and the kinds of the hyperparameters.
 
     Raises:
-        InputError: the method has none of this name.
+        InputError: the method has none of this name, or a value is of another kind.
     """
     method = METHODS[configuration.method]
-    known = [field.name for field in fields(method) if field.init]
+    known = {field.name: field.default for field in fields(method) if field.init}
     for name, value in configuration.hyperparameters.items():
         if name not in known:
             remedy = (
                 f"{configuration.method} has no such hyperparameter; {known_names(name, known)}"
             )
             raise InputError(f"hyperparameters.{name}", value, remedy)
+        if not _is_like(value, known[name]):
+            remedy = f"must be of the kind of its default, {known[name]!r}"
+            raise InputError(f"hyperparameters.{name}", value, remedy)
+        if name in SMALL and value < 1:  # a rehearsal takes another value
+            raise InputError(f"hyperparameters.{name}", value, "must be at least 1")
+
+
+def _is_like(value: object, default: object) -> bool:
+    """Return whether a value is text, a whole number, a number or a truth value like a default."""
+    if isinstance(default, float):
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < inf
+    known = isinstance(default, bool | int | str)
+    return type(value) is type(default) if known else True
 
 
 def _rehearse(request: Request) -> None:

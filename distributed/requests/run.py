@@ -1,5 +1,6 @@
 """Carries out a request: unlearns with checkpoints, and writes the model with the user's keys."""
 
+import io
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from distributed.requests.request import Request
@@ -278,16 +280,25 @@ def _checkpoint(
 
 
 def _write_weights(request: Request, output: Output, model: StagedModel) -> None:
-    """Write the weights under the user's keys, in the user's precision."""
+    """Write the weights under the user's keys, in the user's precision.
+
+    Raises:
+        DivergedError: a weight is too large for that precision.
+    """
     state = {
         name: tensor.detach().cpu().contiguous().clone()
         for name, tensor in request.own.state_dict(model).items()
     }
+    for name, tensor in state.items():
+        if not tensor.isfinite().all():
+            raise DivergedError(f"{name} is too large for {str(tensor.dtype)[6:]}")
     with replacing(output.weights) as temporary:
         if output.format == "safetensors":
             save_file(state, temporary)
         else:
-            torch.save(state, temporary)
+            # By way of memory: PyTorch tells of a full disk in its own words.
+            torch.save(state, content := io.BytesIO())
+            temporary.write_bytes(content.getbuffer())
 
 
 @contextmanager
@@ -297,7 +308,7 @@ def _disk_errors(output: Output) -> Iterator[None]:
     except DivergedError as error:
         remedy = "the configuration is of no use for this model; choose another with --config"
         raise MixUnlearnError(f"unlearning diverged ({error.args[0]}): {remedy}") from error
-    except OSError as error:
-        reason = error.strerror or str(error)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or one_line(error)
         remedy = "fix it and run the same command again"
         raise MixUnlearnError(f"--out = {str(output.folder)!r}: {reason}; {remedy}") from error

@@ -3,26 +3,32 @@
 import csv
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import pyarrow.parquet
 
-from distributed.requests.request import copies
-from distributed.requests.run import Format, Output, locked, remove_unfinished
+from distributed.requests.forget import copies
+from distributed.requests.run import WORK, Format, Output, locked, remove_unfinished
 from distributed.requests.secret import forget_digest
+from distributed.runtime.text import one_line
 from mixunlearn.atomic import replacing
 from mixunlearn.data.arrow import Dataset
+from mixunlearn.data.labelled import Rows
+from mixunlearn.data.names import typed_path
+from mixunlearn.data.requests import DELIMITERS
 from mixunlearn.errors import InputError
+from mixunlearn.regular import require_regular
 from mixunlearn.tasks.written import check_task
 from report.request_sequence import sequence_page
 
 KEY, COLUMN = "--requests", "request"
+PAGE = "README.md"  # the page over all requests
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -90,7 +96,7 @@ def handle_all(
             _require_same(step, records, dataset, home)
             records.append(dict(handle(step)))
             # After each: a stop leaves a page over what is finished.
-            with replacing(folder / "README.md") as temporary:
+            with replacing(folder / PAGE) as temporary:
                 new = [each.new for each in steps[: len(records)]]
                 temporary.write_text(sequence_page(records, new))
         remove_unfinished(folder)
@@ -102,8 +108,7 @@ def _steps(
 ) -> Iterator[Step]:
     so_far = np.array([], np.int64)
     for name, path in lists.items():
-        asked = copies(path, dataset) if path.is_dir() else str(path)
-        rows = np.array(check_task({"kind": "ids", "ids": asked}, dataset).asked)
+        rows = _rows(name, path, dataset)
         together = np.union1d(so_far, rows)
         output = Output(folder=folder / name, format=form)
         yield Step(
@@ -114,6 +119,17 @@ def _steps(
             output=output,
         )
         so_far, weights = together, str(output.weights)
+
+
+def _rows(name: str, path: Path, dataset: Dataset) -> Rows:
+    """Return the images that a request asks for."""
+    try:
+        asked = copies(path, dataset) if path.is_dir() else str(path)
+        task = check_task({"kind": "ids", "ids": asked}, dataset)
+    except InputError as error:
+        # A part of a table lies in a file that the user has never seen.
+        raise InputError(f"{KEY}, request {name}", error.value, error.remedy) from error
+    return np.array(task.asked)
 
 
 def _require_all(steps: Sequence[Step], folder: Path) -> None:
@@ -132,6 +148,25 @@ def _require_all(steps: Sequence[Step], folder: Path) -> None:
         if name in handled:
             remedy = f"comes before {name}, which was handled already; new requests go last"
             raise InputError(KEY, names[first_new], remedy)
+    _require_own(folder, names, handled)
+
+
+def _require_own(folder: Path, names: Sequence[str], handled: Collection[str]) -> None:
+    """Check that a folder holds nothing but results: the page would replace another README.
+
+    Raises:
+        InputError: it holds something else.
+    """
+    known = {*names, *([PAGE] if handled else [])}
+    others = [
+        path.name
+        for path in sorted(folder.glob("[!.]*"))
+        # A request that was begun, and whose list was given another name, does no harm.
+        if path.name not in known and not (path / WORK).is_dir()
+    ]
+    if others:
+        remedy = f"holds something else ({others[0]}); choose another folder"
+        raise InputError("--out", str(folder), remedy)
 
 
 def _require_same(
@@ -144,21 +179,23 @@ def _require_same(
     """
     try:
         record = json.loads(step.output.record.read_text())
+        data, forget, model = (record[part] for part in ("data", "forget", "model"))
+        same = {
+            "the data have": data["digest"] == dataset.digest,
+            "its list, or one before it, has": forget["digest"] == forget_digest(home, step.rows),
+            "the model before it has": not before
+            or model["before"] == before[-1]["model"]["after"],
+        }
     except FileNotFoundError:
         return
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         remedy = "is damaged; copy the record with this name from the home's folder records"
         raise InputError(KEY, str(step.output.record), remedy) from error
-    same = {
-        "the data have": record["data"]["digest"] == dataset.digest,
-        "its list, or one before it, has": record["forget"]["digest"]
-        == forget_digest(home, step.rows),
-        "the model before it has": not before
-        or record["model"]["before"] == before[-1]["model"]["after"],
-    }
     for what, holds in same.items():
         if not holds:
-            remedy = f"was handled, and {what} changed since; begin a new --out"
+            remedy = (
+                f"was handled, and {what} changed since, or --home is another; begin a new --out"
+            )
             raise InputError(KEY, step.name, remedy)
 
 
@@ -166,7 +203,7 @@ def _require_same(
 
 
 @contextmanager
-def request_lists(path: Path) -> Iterator[dict[str, Path]]:
+def request_lists(written: str) -> Iterator[dict[str, Path]]:
     """Give the lists of a folder or a table, by the names of the requests, in order.
 
     A folder holds one file or one folder of images for each request, and their names are its
@@ -176,12 +213,9 @@ def request_lists(path: Path) -> Iterator[dict[str, Path]]:
     Raises:
         InputError: there is none, or a name cannot be that of a folder.
     """
+    path = typed_path(KEY, written)
     if path.is_dir():
-        found = {
-            (each.name if each.is_dir() else each.stem): each
-            for each in sorted(path.iterdir())
-            if not each.name.startswith(".")
-        }
+        found = _files(path)
         _require_names(found, path)
         yield found
         return
@@ -189,6 +223,22 @@ def request_lists(path: Path) -> Iterator[dict[str, Path]]:
         found = _parts(path, Path(folder))
         _require_names(found, path)
         yield found
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """Return the lists of a folder by the names of their requests, in order."""
+    found = dict[str, Path]()
+    try:
+        listed = sorted(each for each in folder.iterdir() if not each.name.startswith("."))
+    except OSError as error:
+        raise InputError(KEY, str(folder), f"cannot be read ({one_line(error)})") from error
+    for each in listed:
+        name = each.name if each.is_dir() else each.stem
+        if name in found:  # one of them would never be forgotten
+            remedy = f"two lists of one name ({found[name].name}, {each.name}); rename one"
+            raise InputError(KEY, name, remedy)
+        found[name] = each
+    return found
 
 
 def _parts(path: Path, folder: Path) -> dict[str, Path]:
@@ -199,8 +249,12 @@ def _parts(path: Path, folder: Path) -> dict[str, Path]:
         raise InputError(KEY, str(path), remedy)
     place = heading.index(COLUMN)
     parts: dict[str, list[list[str]]] = {}
-    for row in rows:
-        parts.setdefault(row[place].strip(), []).append(row[:place] + row[place + 1 :])
+    for number, row in enumerate(rows):
+        others = row[:place] + row[place + 1 :]
+        if not any(cell.strip() for cell in others):
+            # In a file of its own it would be an empty line, which does not count.
+            raise InputError(KEY, str(path), f"row {number} has no id: fill it or drop the row")
+        parts.setdefault(row[place].strip(), []).append(others)
     _require_names(parts, path)
     found = {}
     for name, own in parts.items():
@@ -213,14 +267,18 @@ def _parts(path: Path, folder: Path) -> dict[str, Path]:
 def _table(path: Path) -> tuple[list[str], list[list[str]]]:
     """Return the heading and the rows of a table, as text."""
     try:
+        require_regular(path)  # a pipe would be read for ever
         if path.suffix.lower() == ".parquet":
             table = pyarrow.parquet.read_table(path)
             columns = [
-                [str(value) for value in table[name].to_pylist()] for name in table.schema.names
+                # An empty text where there is no value: it is refused as a name, and as an id.
+                ["" if value is None else str(value) for value in column.to_pylist()]
+                for column in table.columns
             ]
             return list(table.schema.names), [list(row) for row in zip(*columns, strict=True)]
         with path.open(newline="", encoding="utf-8-sig") as file:
-            heading, *rows = [row for row in csv.reader(file) if any(row)] or [[]]
+            lines = csv.reader(file, delimiter=_delimiter(file))
+            heading, *rows = [row for row in lines if any(row)] or [[]]
     except (OSError, UnicodeDecodeError, pyarrow.ArrowException, csv.Error) as error:
         reason = str(error).partition("\n")[0]
         raise InputError(KEY, str(path), f"cannot be read ({reason})") from error
@@ -231,10 +289,17 @@ def _table(path: Path) -> tuple[list[str], list[list[str]]]:
     return heading, rows
 
 
+def _delimiter(file: TextIO) -> str:
+    """Return what separates the columns; the file is then at its start again."""
+    first = next(filter(str.strip, file), "")
+    file.seek(0)
+    return next((mark for mark in DELIMITERS if mark in first), DELIMITERS[0])
+
+
 def _require_names(found: Mapping[str, object], path: Path) -> None:
     if not found:
         raise InputError(KEY, str(path), "holds no request: give a file of ids for each")
     for name in found:
-        if not NAME.fullmatch(name):
+        if not NAME.fullmatch(name) or name == PAGE:
             remedy = "must be letters, digits and . _ - so that a folder can have this name"
             raise InputError("name of a request", name, remedy)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from mixunlearn.errors import InputError
 
+SHOWN = 100  # characters of a path in an error message
+
 
 def known_names(name: object, known: Iterable[str]) -> str:
     """Return the nearest known name and the list of all, as the end of an error message."""
@@ -33,6 +35,9 @@ def typed_path(key: str, text: str) -> Path:
     Raises:
         InputError: this cannot be a path.
     """
+    shown = text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+    if not text:  # the current folder to Python, an empty variable of a script to its author
+        raise InputError(key, text, "is empty: give a path")
     try:
         path = Path(text).expanduser()
         # Only for its errors: whether a path can exist is known by the file system alone.
@@ -41,5 +46,5 @@ def typed_path(key: str, text: str) -> Path:
     # The name is too long, `~user` does not exist, or there is NUL or half a character in it.
     except (OSError, RuntimeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise InputError(key, text, f"not a valid path ({reason}): correct it") from error
+        raise InputError(key, shown, f"not a valid path ({reason}): correct it") from error
     return path

@@ -25,6 +25,7 @@ KEY = "task.ids"
 LARGEST = 256 * MIB  # bytes: all ids of the largest data sets, as text
 NUMBERS = ("id", "row")  # headers of numbers of rows
 FILES = ("path", "file")  # headers of names of files
+PACKED = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ")  # gzip, zip, bzip2, xz
 OWN = "key:"  # before the name of a column of the source that would mean something else
 SHOWN = 8  # columns listed in an error message
 DELIMITERS = ",;\t"
@@ -58,12 +59,14 @@ def read_request(path: str, known: Collection[str] = ()) -> Listed:
     Raises:
         InputError: the file cannot be read, has a row without an id, or holds something else.
     """
-    file = typed_path(KEY, path)
+    file, content = typed_path(KEY, path), b""
     try:
         content = read_regular(file, LARGEST)
         return _reader(file.suffix.lower(), content)(content, file, known)
     except UnicodeDecodeError as error:
-        raise InputError(KEY, path, "not a text file: give one id per line") from error
+        packed = content.startswith(PACKED)
+        remedy = "compressed, unpack it first" if packed else "not a text file"
+        raise InputError(KEY, path, f"{remedy}: give one id per line") from error
     except (OSError, pa.ArrowException) as error:
         reason = getattr(error, "strerror", None) or "not a Parquet file"
         remedy = f"cannot be read ({reason}): give a list of ids, or a file of them"
@@ -133,7 +136,7 @@ def _of_words(
     first = int(np.argmin(whole_N))
     # Text after a number is a mistake; text from the first line on can be names.
     names = () if whole_N[0] else known
-    return _named(ids, column, names, f"line {lines[first]} of {file.name}", words[first])
+    return _named(ids, column, names, f"line {lines[first]} of {file.name} is", words[first])
 
 
 # JSON, NumPy and Parquet
@@ -231,7 +234,7 @@ def _of_array(ids: pa.Array, column: str, file: Path, known: Collection[str]) ->
         fits = ids if largest is None else pc.min_element_wise(ids, largest)
         return Listed(ids=fits.cast(pa.int64()), column=column.lower())
     ids = ids.cast(pa.string())
-    return _named(ids, column, known, f"row 0 of {file.name}", ids[0].as_py())
+    return _named(ids, column, known, f"row 0 of {file.name} is text,", ids[0].as_py())
 
 
 # What is listed
@@ -283,5 +286,5 @@ def _named(ids: pa.Array, column: str, known: Collection[str], where: str, value
     if meant in known:
         return Listed(ids=ids, column=meant)
     more = f", after the name of their column ({_shown(known)})" if known else ""
-    reason = f"{where} is not a whole number: give one id per line{more}"
+    reason = f"{where} not a whole number: give one id per line{more}"
     raise InputError(KEY, value, reason)

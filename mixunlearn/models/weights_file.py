@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mixunlearn.border import what
+from mixunlearn.data.names import typed_path
 from mixunlearn.errors import InputError
 
 # Under these names, checkpoints of training programs hold the weights beside other content.
@@ -48,7 +49,7 @@ def read_tensors(source: str, key: str = WEIGHTS, shown: str | None = None) -> d
     Raises:
         InputError: there is no such file, or it does not hold tensors by name.
     """
-    path, shown = Path(source).expanduser(), shown or source
+    path, shown = typed_path(key, source), shown or source
     if not path.is_file():
         wrong = "is not a regular file" if path.exists() else "no such file"
         raise InputError(key, shown, wrong)
@@ -58,7 +59,13 @@ def read_tensors(source: str, key: str = WEIGHTS, shown: str | None = None) -> d
         # PyTorch's own message recommends to run the code in the file.
         wrong = "holds Python objects, which could run any code, or no weights"
         raise InputError(key, shown, f"{wrong}; save the model's state_dict()") from error
+    except LookupError as error:  # its text would be a number or a word of the unpickler
+        wrong = "is neither a file of torch.save nor one of safetensors"
+        raise InputError(key, shown, f"{wrong}; save the model's state_dict()") from error
     except Exception as error:  # the type depends on what is wrong with the file
+        if "TorchScript" in str(error):
+            wrong = "is a TorchScript archive, a whole model"
+            raise InputError(key, shown, f"{wrong}; save its state_dict()") from error
         raise InputError(key, shown, f"cannot be read ({what(error)})") from error
     named = isinstance(found, Mapping) and all(isinstance(name, str) for name in found)
     if not named or not found or not all(isinstance(each, Tensor) for each in found.values()):

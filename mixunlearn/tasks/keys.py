@@ -202,6 +202,8 @@ def _listed(key: str, ids: Sequence[object], dataset: Dataset, files: bool) -> L
     for index in ids:
         if not _is_whole(index) or abs(index) > LARGEST:
             there = f"they are the rows 0..{dataset.n_train - 1}"
+            if isinstance(index, str):
+                there += "; names of a column go into a file, below its name"
             raise InputError(key, index, f"no training image has this id; {there}")
         rows.append(int(index))
     return Listed(ids=pa.array(rows, pa.int64()))

@@ -173,7 +173,7 @@ def test_json_lines(tmp_path: Path) -> None:
         ("[17, 5.0]", "5.0: row 1 of r.json is not a whole number"),
         ("[17, true]", "True: row 1 of r.json is not a whole number"),
         ('[17, "5"]', "'5': row 1 of r.json is not a whole number"),
-        ('["17"]', "'17': row 0 of r.json is not a whole number"),
+        ('["17"]', "'17': row 0 of r.json is text, not a whole number"),
         ("[NaN]", "nan: row 0 of r.json is not a whole number"),
         ("[17, null]", "row 1 has no id"),
         ('[{"id": 17}, {"no": 5}]', "row 1 has no id"),

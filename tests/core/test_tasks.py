@@ -183,9 +183,10 @@ def test_ids_are_read_from_files(digits: Dataset, tmp_path: Path) -> None:
         ("ids.txt", b"3\n-1\n", "-1", "they are the rows 0..1796"),
         ("ids.txt", b"\n", "ids.txt", "is empty: name at least one"),
         ("ids.txt", b"\xff\xfe3", "ids.txt", "not a text file"),
+        ("ids.csv", b"\x1f\x8b3", "ids.csv", "compressed, unpack it first"),
         ("ids.parquet", b"3\n", "ids.parquet", "cannot be read (not a Parquet file)"),
         ("ids.parquet", {"no": [3]}, "ids.parquet", "one column 'id' of whole numbers; there are"),
-        ("ids.parquet", {"id": ["3"]}, "3", "row 0 of ids.parquet is not a whole number"),
+        ("ids.parquet", {"id": ["3"]}, "3", "row 0 of ids.parquet is text, not a whole number"),
         ("ids.parquet", {"id": [3.0]}, "ids.parquet", "there are id (double)"),
     ],
 )

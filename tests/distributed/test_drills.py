@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from tests.drills import run as running
 from tests.drills import tracking
 from tests.drills.ground import Ground, Outcome
 from tests.drills.registry import DRILLS
@@ -96,3 +98,21 @@ def test_the_table_takes_its_place_in_the_page(tmp_path: Path) -> None:
     assert "old" not in text
     assert "| drill | runs | lost |" in text
     assert "--seed 3" in text
+
+
+@pytest.mark.parametrize(("words", "pages"), [([], 1), (["requests"], 0)])
+def test_some_drills_leave_the_rows_of_all_others(
+    words: list[str], pages: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[Path] = []
+    ground = SimpleNamespace(open=True, clear=list)
+    monkeypatch.setattr(running, "Ground", lambda *_: ground)
+    monkeypatch.setattr(running, "write", lambda page, _: written.append(page))
+    monkeypatch.setattr(
+        running,
+        "perform",
+        lambda name, seed, *_: Run(drill=name, seed=seed, took=1.0, outcome=Outcome()),
+    )
+    places = ["--folder", str(tmp_path / "files"), "--results", str(tmp_path / "drills.jsonl")]
+    assert running.main(["--write", "--runs", "1", *places, *words]) == 0
+    assert len(written) == pages

@@ -166,3 +166,13 @@ def test_the_command_says_what_goes_and_what_stays(begun: Begun, mixunlearn: Com
     assert run.result == planned.result
     assert run.result["removed"]["originals"] == 1
     assert "other studies of the same data train theirs again" in run.out
+
+
+def test_decoded_images_of_requests_go_without_a_study(tmp_path: Path) -> None:
+    cache = tmp_path / "cache" / "image_folder-0123.arrow"
+    cache.parent.mkdir()
+    cache.write_bytes(b"images")
+    assert [each.what for each in purge([], [], tmp_path, dry_run=True)] == ["decoded images"]
+    assert cache.exists()
+    purge([], [], tmp_path)
+    assert not cache.parent.exists()

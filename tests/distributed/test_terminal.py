@@ -2,13 +2,16 @@
 
 import io
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from distributed.cli import app
 from distributed.runtime.terminal import show_any_text
+from mixunlearn import __main__ as program
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = [sys.executable, "-m", "mixunlearn"]
@@ -58,3 +61,16 @@ def test_a_command_works_where_everything_is_ascii(tmp_path: Path) -> None:
 def test_a_user_without_an_account_has_a_name_and_a_home() -> None:
     done = run(sys.executable, "-c", NOBODY, without="HOME USER LOGNAME LNAME USERNAME")
     assert done.stdout == b"True /\n", done.stderr
+
+
+def test_ctrl_c_before_a_command_begins_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted() -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(app, "main", interrupted)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # it ignores signals at its end
+    assert program.main() == 1
+    assert capfd.readouterr().err == "mixunlearn: stopped; run the same command again\n"

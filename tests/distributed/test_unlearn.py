@@ -11,18 +11,26 @@ from typing import Any, cast
 
 import jsonschema
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 
+from distributed.plan import make as make_module
 from distributed.requests import carry_out as carry_out_module
 from distributed.requests import request as request_module
 from distributed.requests import run as run_module
-from mixunlearn.errors import InputError
+from distributed.requests.forget import task_of
+from distributed.requests.sequence import request_lists
+from mixunlearn.data import sources
+from mixunlearn.data.sources import open_dataset
+from mixunlearn.errors import DivergedError, InputError
 from mixunlearn.evidence.verdict import STATES
 from tests.fixtures import Command
 from tests.parquet import write_images
@@ -98,7 +106,9 @@ def words(tmp_path: Path, **changed: str | None) -> list[str]:
         "device": "cpu",
         **changed,
     }
-    options = [word for name, text in given.items() if text for word in (f"--{name}", text)]
+    options = [
+        word for name, text in given.items() if text is not None for word in (f"--{name}", text)
+    ]
     return ["unlearn", *options, "--set", "data.test=test.parquet"]
 
 
@@ -309,10 +319,37 @@ BAD: dict[str, tuple[dict[str, str | None], str]] = {
     "no such configuration": ({"config": "studyy"}, "--config"),
     "no such method": ({"config": "BAD/method.yaml"}, "method"),
     "no such hyperparameter": ({"config": "BAD/hyper.yaml"}, "hyperparameters.fractoin"),
+    "a batch of no image": ({"config": "BAD/batch.yaml"}, "hyperparameters.batch"),
+    "a batch that is text": ({"config": "BAD/text.yaml"}, "hyperparameters.batch"),
+    "a rate that is no number": ({"config": "BAD/rate.yaml"}, "hyperparameters.lr"),
     "an unknown key": ({"config": "BAD/key.yaml"}, "epoch"),
     "no such device": ({"device": "tpu"}, "--device"),
     "no such format": ({"format": "onnx"}, "--format"),
     "nothing near": ({"config": "auto"}, "--config"),
+    "a long name for a configuration": ({"config": "x" * 5000}, "--config"),
+    "long names of folders for weights": ({"weights": "a/" * 3000}, "--weights"),
+    "a long name for data": ({"data": "x" * 5000}, "--data"),
+    "a long name for a folder": ({"out": "x" * 5000}, "--out"),
+    "a long name for lists": ({"forget": None, "requests": "x" * 5000}, "--requests"),
+    "an empty configuration": ({"config": ""}, "--config"),
+    "empty text for weights": ({"weights": ""}, "--weights"),
+    "empty text for data": ({"data": ""}, "--data"),
+    "an empty list": ({"forget": ""}, "--forget"),
+    "an empty folder": ({"out": ""}, "--out"),
+    "empty text for lists": ({"forget": None, "requests": ""}, "--requests"),
+    "a folder with NUL": ({"out": "a\0b"}, "--out"),
+    "weights of nobody": ({"weights": "~nobody-here/model.pt"}, "--weights"),
+    "data of nobody": ({"data": "~nobody-here/train.parquet"}, "--data"),
+    "a folder of nobody": ({"out": "~nobody-here/out"}, "--out"),
+    "a folder that cannot be made": ({"out": "/proc/out"}, "--out"),
+    "a file for a folder": ({"out": "ids.csv"}, "--out"),
+    "a link that leads nowhere": ({"out": "BAD/nowhere"}, "--out"),
+    "an empty name": ({"name": ""}, "--name"),
+    "a name of two lines": ({"name": "a\nb"}, "--name"),
+    "a name that no file can hold": ({"name": "a\udc80"}, "--name"),
+    "a name for several": ({"forget": None, "requests": "BAD", "name": "one"}, "--name"),
+    "digits of a class without end": ({"forget": f"class:{'9' * 5000}"}, "--forget"),
+    "a number of a class in another script": ({"forget": "class:\u0663"}, "--forget"),
 }
 
 
@@ -339,6 +376,10 @@ def bad(site: Path) -> Path:
     (folder / "method.yaml").write_text("{method: salunn, epochs: 1}")
     (folder / "hyper.yaml").write_text("{method: salun, epochs: 1, hyperparameters: {fractoin: 1}}")
     (folder / "key.yaml").write_text("{method: salun, epochs: 1, epoch: 2}")
+    for name, value in {"batch": "batch: 0", "text": "batch: 4x", "rate": "lr: .nan"}.items():
+        content = f"{{method: salun, epochs: 1, hyperparameters: {{{value}}}}}"
+        (folder / f"{name}.yaml").write_text(content)
+    (folder / "nowhere").symlink_to("gone")
     return folder
 
 
@@ -352,6 +393,206 @@ def test_bad_input_is_one_line_and_nothing_is_written(
     *_, line = run.err.strip().splitlines()
     assert line.startswith(f"mixunlearn: {key}"), line
     assert not list(here.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("setting", "option"),
+    [
+        ("task.ids=[3]", "--forget"),
+        ("method=finetune", "--config"),
+        ("search.epochs=3", "--config"),
+        ("name=other", "--name"),
+        ("model.original=other.pt", "--weights"),
+    ],
+)
+def test_a_setting_that_an_option_says_is_refused(
+    setting: str, option: str, here: Path, mixunlearn: Command
+) -> None:
+    run = mixunlearn(*words(here), "--set", setting)
+    assert run.code == 2
+    assert f"mixunlearn: --set {setting.partition('=')[0]}" in run.err
+    assert option in run.err
+    assert not list(here.iterdir())
+
+
+@pytest.mark.parametrize("place", ["", "records", "records/mine", "cache/mine", "studies/mine"])
+def test_results_do_not_go_where_the_home_keeps_its_own(
+    place: str, here: Path, mixunlearn: Command
+) -> None:
+    run = mixunlearn(*words(here, out=str(here / "home" / place)))
+    assert (run.code, "belongs to the home" in run.err) == (2, True)
+    assert not list(here.iterdir())
+
+
+def test_a_tilde_in_a_path_is_the_user_s_folder(
+    site: Path, here: Path, mixunlearn: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(site))
+    monkeypatch.chdir(here)
+    given = {name: f"~/{name}" for name in ("train.parquet", "ids.csv", "config.yaml", "model.pt")}
+    data, forget, config, weights = given.values()
+    found = words(here, data=data, forget=forget, config=config, weights=weights, out="~/BAD/new")
+    run = mixunlearn(*found[:-1], "data.test=~/test.parquet", "--dry-run")
+    assert run.code == 0, run.err
+    assert not list(here.iterdir())
+
+
+def test_a_finished_request_is_not_tried_again(
+    here: Path, mixunlearn: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = mixunlearn(*words(here), "--json")
+    for module, name in ((request_module, "_rehearse"), (make_module, "rehearse")):
+        monkeypatch.setattr(module, name, lambda *_: pytest.fail("tried again"))
+    again = mixunlearn(*words(here), "--json")
+    assert again.result == first.result
+    assert "out was finished before" in again.err
+
+
+def test_a_card_does_not_name_the_list(
+    site: Path, here: Path, mixunlearn: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "anna-smith.csv").write_text("id\n3\n")
+    given = words(here, forget=str(here / "anna-smith.csv"))
+    monkeypatch.setattr(sys, "argv", ["mixunlearn", *given])
+    assert mixunlearn(*given).code == 0
+    card = (here / "out/README.md").read_text()
+    assert "anna" not in card
+    assert "--forget LIST" in card
+
+
+def test_copies_are_found_in_data_with_settings_that_are_read_once(
+    site: Path, here: Path, mixunlearn: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+
+    def counted(source: str, *given: Any) -> Any:
+        opened.append(source)
+        return open_dataset(source, *given)
+
+    monkeypatch.setattr(sources, "open_dataset", counted)
+    for part in ("train", "test"):
+        table = pq.read_table(site / f"{part}.parquet")
+        renamed = ["picture" if name == "image" else name for name in table.column_names]
+        pq.write_table(table.rename_columns(renamed), here / f"{part}.parquet")
+    (here / "copies").mkdir()
+    Image.new("RGB", (2, 2)).save(here / "copies/0003.png")
+    given = words(here, data=str(here / "train.parquet"), forget=str(here / "copies"))
+    settings = f"data.test={here / 'test.parquet'}", "--set", "data.image=picture"
+    run = mixunlearn(*given[:-1], *settings, "--dry-run")
+    assert run.code == 0, run.err
+    assert len(opened) == 1
+
+
+@pytest.mark.parametrize(
+    ("written", "classes"),
+    [
+        ("10", ["10"]),  # not the class number 10
+        ("1,10", [1, "10"]),
+        ("cat, wild", ["cat, wild"]),
+        ("20", [20]),
+        ("cat, wild,1", ["cat", "wild", 1]),
+    ],
+)
+def test_the_name_of_a_class_goes_before_a_number(written: str, classes: list[object]) -> None:
+    dataset = cast("Any", SimpleNamespace(classes=("10", "2", "cat, wild")))
+    assert task_of(f"class:{written}", dataset)["classes"] == classes
+
+
+def test_two_lists_of_one_name_are_refused(tmp_path: Path) -> None:
+    for name in ("may.csv", "may.json"):
+        (tmp_path / name).write_text("[3]")
+    with pytest.raises(InputError, match="two lists of one name"), request_lists(str(tmp_path)):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("table", "reason"),
+    [
+        ({"request": ["may", "may"], "id": [3, None]}, "row 1 has no id"),
+        ({"request": ["may", None], "id": [3, 4]}, "name of a request = ''"),
+        ({"request": ["README.md"], "id": [3]}, "name of a request = 'README.md'"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+def test_a_row_of_a_table_without_id_or_request_is_refused(
+    table: dict[str, list[Any]], reason: str, suffix: str, tmp_path: Path
+) -> None:
+    path = tmp_path / f"all.{suffix}"
+    if suffix == "parquet":
+        pq.write_table(pa.table(table), path)
+    else:
+        rows = zip(*table.values(), strict=True)
+        cells = [";".join("" if cell is None else str(cell) for cell in row) for row in rows]
+        path.write_text("\n".join([";".join(table), *cells]))
+    with pytest.raises(InputError, match=reason), request_lists(str(path)):
+        pass
+
+
+def test_a_table_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "all.csv")
+    with (
+        pytest.raises(InputError, match="not a regular file"),
+        request_lists(str(tmp_path / "all.csv")),
+    ):
+        pass
+
+
+def test_weights_too_large_for_the_user_s_precision_are_not_written(tmp_path: Path) -> None:
+    own = SimpleNamespace(state_dict=lambda _: {"head": torch.tensor([1e6]).half()})
+    request = cast("Any", SimpleNamespace(own=own))
+    output = run_module.Output(folder=tmp_path)
+    with pytest.raises(DivergedError, match="head is too large for float16"):
+        run_module._write_weights(request, output, cast("Any", None))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("there", "refused"),
+    [
+        ("README.md", "README.md"),
+        ("photos/1.png", "photos"),
+        ("renamed/.work/request.json", ""),
+        ("may/.work/request.json", ""),
+        (".README.md.0123.tmp", ""),
+    ],
+)
+def test_the_page_over_requests_replaces_no_other_readme(
+    there: str, refused: str, here: Path, mixunlearn: Command
+) -> None:
+    for path in (here / "lists/may.csv", here / "out" / there):
+        path.parent.mkdir(parents=True)
+        path.write_text("id\n3\n")
+    given = words(here, forget=None, requests=str(here / "lists"))
+    run = mixunlearn(*given, "--dry-run")
+    assert run.code == (2 if refused else 0), run.err
+    assert f"holds something else ({refused})" in run.err or not refused
+
+
+def test_a_damaged_record_of_a_sequence_is_one_line(here: Path, mixunlearn: Command) -> None:
+    for path, text in {"lists/may.csv": "id\n3\n", "out/may/record.json": "{}"}.items():
+        (here / path).parent.mkdir(parents=True)
+        (here / path).write_text(text)
+    run = mixunlearn(*words(here, forget=None, requests=str(here / "lists")))
+    assert (run.code, "is damaged" in run.err) == (2, True), run.err
+
+
+def full_disk(*_: object) -> None:
+    raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on(
+    here: Path, mixunlearn: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "save_file", full_disk)
+        run = mixunlearn(*words(here))
+    assert run.code == 1
+    *_, line = run.err.strip().splitlines()
+    assert line.startswith("mixunlearn: --out = ")
+    assert "No space left on device (os error 28); fix it and run the same command" in line
+    assert names(here / "out") == [".work"]
+    assert mixunlearn(*words(here, format="pt")).code == 0
+    assert names(here / "out") == ["README.md", "model.pt", "record.json"]
 
 
 def test_a_single_image_can_be_forgotten_with_batch_norm(here: Path, mixunlearn: Command) -> None:
@@ -380,6 +621,11 @@ def test_verification_retrains_and_tells_its_state(here: Path, mixunlearn: Comma
     # What was known of single images is gone; models that never saw them stay.
     store = here / "home/store"
     assert not list(store.glob("teachers/*")) + list(store.glob("evaluations/*"))
+    # Neither a copy of the model before, nor others that were trained with the images.
+    models = [
+        json.loads(path.read_text())["payload"] for path in store.glob("models/*/record.json")
+    ]
+    assert [each["role"] for each in models] == ["reference"] * 3
     assert not list((here / "home").rglob("*.arrow"))
     assert not list((here / "home/studies").glob("*"))
 

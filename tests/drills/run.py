@@ -121,7 +121,9 @@ def options(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--results", type=Path, default=ROOT / "runs" / "drills.jsonl")
     again = "leave out the runs that are in the file of results"
     parser.add_argument("--go-on", action="store_true", help=again)
-    parser.add_argument("--write", action="store_true", help=f"put the table into {PAGE.name}")
+    parser.add_argument(
+        "--write", action="store_true", help=f"put the table into {PAGE.name}, if all drills run"
+    )
     given = parser.parse_args(words)
     if unknown := set(given.drills) - set(DRILLS):
         parser.error(f"no such drill: {', '.join(sorted(unknown))}")
@@ -169,7 +171,7 @@ def main(words: Sequence[str] | None = None) -> int:
     show(console, runs)
     if left:
         console.print(f"processes that outlived their driver: {', '.join(left)}")
-    if given.write:
+    if given.write and not given.drills:  # some drills would take the rows of all others away
         write(PAGE, markdown(runs, given))
     if not left and all(run.outcome.clean for run in runs):
         shutil.rmtree(folder, ignore_errors=True)
