@@ -22,12 +22,16 @@ class MixBlock(nn.Module):
         reduction: F / D, how much narrower queries and keys are than the features.
         lam_concat: append a constant channel with λ to the forget features and 1 − λ to the
             retain features; without it the masks do not depend on λ.
+        relu: whether a ReLU follows the queries and the keys. The authors' block has one, because
+            the module of their framework adds it by default; the paper's formula has none.
     """
 
-    def __init__(self, channels: int, reduction: int = 2, lam_concat: bool = True) -> None:
+    def __init__(
+        self, channels: int, reduction: int = 2, lam_concat: bool = True, relu: bool = False
+    ) -> None:
         super().__init__()
         inputs, inner = channels + int(lam_concat), max(channels // reduction, 1)
-        self.lam_concat = lam_concat
+        self.lam_concat, self.relu = lam_concat, relu
         self.query = nn.Conv2d(inputs, inner, kernel_size=1)
         self.key = nn.Conv2d(inputs, inner, kernel_size=1)
         self.value = nn.Conv2d(inputs, 1, kernel_size=1)
@@ -61,6 +65,8 @@ class MixBlock(nn.Module):
 
     def _attend(self, own: Tensor, other: Tensor) -> Tensor:
         query_BDP, key_BDP = self.query(own).flatten(2), self.key(other).flatten(2)
+        if self.relu:
+            query_BDP, key_BDP = query_BDP.relu(), key_BDP.relu()
         scale = query_BDP.shape[1] ** -0.5
         attention_BPP = torch.softmax(query_BDP.transpose(1, 2) @ key_BDP * scale, dim=-1)
         value_BP1 = self.value(own).flatten(2).transpose(1, 2)

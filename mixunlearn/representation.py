@@ -22,7 +22,7 @@ def classifier(model: StagedModel, samples: Samples) -> nn.Linear:
 
     Args:
         model: in evaluation mode.
-        samples: at least one; the first is used to see which layer is called last.
+        samples: at least one; the first is used to see which layer gives the logits.
 
     Raises:
         InputError: it is not a linear layer.
@@ -49,24 +49,25 @@ def representations(model: StagedModel, samples: Samples) -> Tensor:
 
 
 def _last_call(model: StagedModel, images: Tensor) -> tuple[nn.Linear, Tensor]:
-    """Return the linear layer that is called last, and its input.
+    """Return the linear layer that gives the logits, and its input.
 
     By hooks, because any model must work: `forward` returns only logits, and the layer that is
-    defined last need not be the one that is called last.
+    defined or called last may be that of an auxiliary head. If the logits are no layer's output, as
+    they are scaled for example, it is the layer that is called last.
     """
-    calls: list[tuple[nn.Linear, Tensor]] = []
+    calls: list[tuple[nn.Linear, Tensor, Tensor]] = []
 
-    def note(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def note(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         assert isinstance(layer, nn.Linear)
-        calls[:] = [(layer, inputs[0])]
+        calls.append((layer, inputs[0], output))
 
     with ExitStack() as hooks:
         for layer in model.modules():
             if isinstance(layer, nn.Linear):
-                hooks.enter_context(layer.register_forward_pre_hook(note))
+                hooks.enter_context(layer.register_forward_hook(note))
         logits_BK = model(images)
-    if calls:
-        layer, caught_BE = calls[0]
+    giving = [call for call in calls if call[2] is logits_BK] or calls[-1:]
+    for layer, caught_BE, _ in giving[-1:]:
         if caught_BE.ndim == MATRIX and layer.out_features == logits_BK.shape[1]:
             return layer, caught_BE
     remedy = "its last layer is not linear, and the method needs its input; choose another model"

@@ -2,6 +2,7 @@
 
 import math
 import time
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,6 +29,7 @@ class Unlearning:
         self.method = method
         start = time.perf_counter()
         self.method.prepare(context)
+        _adopt(self.method)
         self.seconds = time.perf_counter() - start  # preparation counts as unlearning time
         self.epochs_done = 0
 
@@ -59,6 +61,15 @@ class Unlearning:
         """Continue from a state of a trial with the same arguments."""
         self.method.load_state_dict(state["method"])
         self.seconds, self.epochs_done = state["seconds"], state["epochs_done"]
+
+
+def _adopt(method: Method) -> None:
+    """Let a method of an earlier version, which sets `optimizer` in `prepare`, keep it."""
+    given: object = method.optimizer
+    if isinstance(given, torch.optim.Optimizer):
+        words = f"{type(method).__name__} sets self.optimizer in prepare; set self.stepper instead"
+        warnings.warn(words, DeprecationWarning, stacklevel=3)
+        method.stepper = given
 
 
 class Trial(Unlearning):

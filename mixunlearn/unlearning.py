@@ -92,7 +92,8 @@ def unlearn(
             raise InputError("model", given.name, remedy)
         _require_labels(sets, given.classes)
         gone = _forgotten(forgotten, sets, given.classes)
-        name, chosen = _method(method, hyperparameters, given.staged.default_stage)
+        stage = given.staged.default_stage
+        name, chosen = _method(method, hyperparameters, stage, EPOCHS if epochs is None else epochs)
         if why := chosen.incompatible("class" if gone else "data", labels):
             remedy = f"{why}; choose another method, or see forgotten= and labels="
             raise InputError("method", name, remedy)
@@ -202,7 +203,7 @@ def _forgotten(
 
 
 def _method(
-    method: str | type[Method] | Method, hyperparameters: Mapping[str, Any], stage: str
+    method: str | type[Method] | Method, hyperparameters: Mapping[str, Any], stage: str, epochs: int
 ) -> tuple[str, Method]:
     """Return the name of a method and a new instance of it."""
     if isinstance(method, Method):
@@ -222,8 +223,8 @@ def _method(
             nearest = difflib.get_close_matches(key, known, n=3, cutoff=0.0)
             words = f"did you mean {' or '.join(nearest)}?" if nearest else "it has none"
             raise InputError(key, value, f"is no hyperparameter of {name}; {words}")
-    # A method's own default is a stage of one of our models.
-    defaults = {"stage": stage} if "stage" in known else {}
+    # A method's own defaults are a stage of one of our models, and a run of another length.
+    defaults = kind.planned(epochs) | ({"stage": stage} if "stage" in known else {})
     with _refused(name, "this configuration"):
         return name, kind(**{**defaults, **hyperparameters})
 

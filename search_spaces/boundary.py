@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 
-from search_spaces.shared import BATCH, learning_rate
-from search_spaces.space import Choice, Float, Space
+from search_spaces.shared import STEPS, learning_rate
+from search_spaces.space import Choice, Float, Published, Space
 
 
 def space(stages: Sequence[str], default_stage: str) -> Space:
     """Return the search space; it does not depend on the model's stages."""
+    sgd = Published(values={"optimizer": "sgd"}, source="authors' code of arXiv 2303.11570")
     return Space(
+        sgd,
         lr=learning_rate(1e-5, "authors' code of arXiv 2303.11570 (1e-5, of SGD); range of ours"),
         mode=Choice(
             options=("shrink", "expand"),
@@ -24,5 +26,5 @@ def space(stages: Sequence[str], default_stage: str) -> Space:
             unit="pixel range",
             when={"mode": ("shrink",)},
         ),
-        batch=BATCH,
+        **STEPS,
     )

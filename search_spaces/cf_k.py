@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from search_spaces.shared import BATCH, learning_rate
+from search_spaces.shared import STEPS, learning_rate
 from search_spaces.space import Int, Space
 
 LAST_LAYERS = Int(
@@ -17,4 +17,4 @@ LAST_LAYERS = Int(
 
 def space(stages: Sequence[str], default_stage: str) -> Space:
     """Return the search space; it does not depend on the model's stages."""
-    return Space(lr=learning_rate(), k=LAST_LAYERS, batch=BATCH)
+    return Space(lr=learning_rate(), k=LAST_LAYERS, **STEPS)

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from search_spaces.noise import noise
-from search_spaces.shared import BATCH
+from search_spaces.shared import STEPS
 from search_spaces.space import Space
 
 
 def space(stages: Sequence[str], default_stage: str) -> Space:
     """Return the search space; it does not depend on the model's stages."""
-    return Space(**noise(), batch=BATCH)
+    return Space(**noise(), **STEPS)

@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 
-from search_spaces.shared import BATCH, learning_rate
-from search_spaces.space import Float, Int, Space
+from search_spaces.shared import SALUN_CODE, SALUN_SGD, STEPS, learning_rate
+from search_spaces.space import Float, Int, Published, Space
 
 
 def space(stages: Sequence[str], default_stage: str) -> Space:
     """Return the search space; it does not depend on the model's stages."""
+    published = Published(values={**SALUN_SGD, "lr": 0.01}, source=f"{SALUN_CODE}, rate 0.01")
     return Space(
+        published,
         lr=learning_rate(),
         gamma=Float(
             low=1e-6,
@@ -21,9 +23,9 @@ def space(stages: Sequence[str], default_stage: str) -> Space:
             low=1,
             high=40,
             default=10,
-            source="authors' code of arXiv 2304.04934 (10, all its epochs)",
+            source="authors' code of arXiv 2304.04934: all epochs of the run, there 10",
             unit="epochs",
             fixed=True,
         ),
-        batch=BATCH,
+        **STEPS,
     )

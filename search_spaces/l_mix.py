@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from search_spaces.shared import BATCH, PAIRING, SHARPEN_T, alpha, learning_rate
+from search_spaces.shared import PAIRING, SHARPEN_T, STEPS, alpha, learning_rate
 from search_spaces.space import Float, Space
 
 
@@ -20,5 +20,5 @@ def space(stages: Sequence[str], default_stage: str) -> Space:
         alpha=alpha(),
         sharpen_T=SHARPEN_T,
         pairing=PAIRING,
-        batch=BATCH,
+        **STEPS,
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from search_spaces.shared import BATCH, learning_rate
+from search_spaces.shared import STEPS, learning_rate
 from search_spaces.space import Choice, Float, Space
 
 AUTHORS = "authors' settings for arXiv 2404.00506"
@@ -26,5 +26,17 @@ def space(stages: Sequence[str], default_stage: str) -> Space:
         latent=Choice(
             options=(8, 16), default=8, source=f"{AUTHORS} (8 for the CNN, 16 for ResNet-18)"
         ),
-        batch=BATCH,
+        norms=Choice(
+            options=("batch", "fixed"),
+            default="batch",
+            source="ours (batch); authors' code of arXiv 2404.00506 (fixed)",
+            fixed=True,
+        ),
+        passes=Choice(
+            options=("retain", "shorter"),
+            default="retain",
+            source="ours (retain); authors' code of arXiv 2404.00506 (shorter)",
+            fixed=True,
+        ),
+        **STEPS,
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from search_spaces.shared import BATCH, OURS, PAIRING, SHARPEN_T, alpha, learning_rate
+from search_spaces.shared import OURS, PAIRING, SHARPEN_T, STEPS, alpha, learning_rate
 from search_spaces.space import Choice, Conflict, Float, Space, Value
 
 VARIANT = "variant for ablations; the default is the paper's"
@@ -60,8 +60,15 @@ def space(stages: Sequence[str], default_stage: str) -> Space:
         lam_concat=Choice(
             options=(True, False), default=True, source="authors' code", when=GENERATOR, fixed=True
         ),
+        relu=Choice(
+            options=(True, False),
+            default=False,
+            source="arXiv 2502.10288 (without); authors' code (with, by its framework's default)",
+            when=GENERATOR,
+            fixed=True,
+        ),
         mask_weight=Float(low=0, high=10, default=0, source=VARIANT, when=GENERATOR, fixed=True),
-        batch=BATCH,
+        **STEPS,
     )
 
 

@@ -2,19 +2,24 @@
 
 from collections.abc import Sequence
 
-from search_spaces.shared import BATCH, learning_rate
+from search_spaces.random_label import RELABELLING, WEIGHT
+from search_spaces.shared import NEW_LABELS, STEPS, learning_rate
 from search_spaces.space import Float, Space
 
 
 def space(stages: Sequence[str], default_stage: str) -> Space:
     """Return the search space; it does not depend on the model's stages."""
     return Space(
+        RELABELLING,
         lr=learning_rate(),
         fraction=Float(
             low=0.05,
             high=1,
             default=0.5,
             source="arXiv 2310.12508 (0.5); authors' code makes 0.1 to 0.5; range of ours",
+            limits=(0, 1),
         ),
-        batch=BATCH,
+        forget_weight=WEIGHT,
+        new_labels=NEW_LABELS,
+        **STEPS,
     )

@@ -6,7 +6,14 @@ from search_spaces import retrain
 from search_spaces.space import Int, Space
 
 # A single shard would be one model for all images, which the method refuses.
-SHARDS = Int(low=2, high=10, default=5, source="first guess and range of ours", unit="shards")
+SHARDS = Int(
+    low=2,
+    high=10,
+    default=5,
+    limits=(2, 1000),
+    source="first guess and range of ours",
+    unit="shards",
+)
 
 
 def space(stages: Sequence[str], default_stage: str) -> Space:

@@ -31,22 +31,34 @@ class Parameter:
 
 @dataclass(frozen=True, kw_only=True)
 class Float(Parameter):
-    """A number in [low, high], sampled uniformly or, with `log`, uniformly in its logarithm."""
+    """A number in [low, high], sampled uniformly or, with `log`, uniformly in its logarithm.
+
+    Args:
+        limits: the values that make sense, both included except a 0 with `log`; `search.space` may
+            widen the range up to them.
+    """
 
     low: float
     high: float
     default: float
     log: bool = False
+    limits: tuple[float, float] = (0, math.inf)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Int(Parameter):
-    """An integer in [low, high], sampled uniformly or, with `log`, uniformly in its logarithm."""
+    """An integer in [low, high], sampled uniformly or, with `log`, uniformly in its logarithm.
+
+    Args:
+        limits: the values that make sense, both included; `search.space` may widen the range up to
+            them.
+    """
 
     low: int
     high: int
     default: int
     log: bool = False
+    limits: tuple[float, float] = (1, math.inf)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,16 +85,31 @@ class Conflict:
     reason: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """The authors' own values where they differ from the defaults; a search tries them early.
+
+    Args:
+        values: by name; also of parameters that are fixed, and also outside of a range.
+        source: where they are published.
+    """
+
+    values: Mapping[str, Value]
+    source: str
+
+
 class Space(Mapping[str, AnyParameter]):
     """Parameters by name, in an order in which their conditions can be checked.
 
     Args:
-        conflicts: combinations that no configuration may have.
+        rules: combinations that no configuration may have, and the authors' own configuration.
         parameters: by name.
     """
 
-    def __init__(self, *conflicts: Conflict, **parameters: AnyParameter) -> None:
-        self._conflicts, self._parameters = conflicts, parameters
+    def __init__(self, *rules: Conflict | Published, **parameters: AnyParameter) -> None:
+        self._parameters = parameters
+        self._conflicts = tuple(rule for rule in rules if isinstance(rule, Conflict))
+        self._published = tuple(rule for rule in rules if isinstance(rule, Published))
 
     def __getitem__(self, name: str) -> AnyParameter:
         return self._parameters[name]
@@ -111,10 +138,27 @@ class Space(Mapping[str, AnyParameter]):
         Args:
             given: other facts that conditions may name, such as `labels`.
         """
+        return self._filled({}, given)
+
+    def published(self, given: Mapping[str, Value]) -> list[dict[str, Value]]:
+        """Return the authors' own configuration, complete; nothing if it is that of the defaults.
+
+        Args:
+            given: other facts that conditions may name, such as `labels`.
+        """
+        found = [self._filled(each.values, given) for each in self._published]
+        return [values for values in found if values != self.defaults(given)]
+
+    def holds(self, values: Mapping[str, Value]) -> bool:
+        """Return whether all values are ones that a search may draw."""
+        return all(_allows(self[name], value) for name, value in values.items())
+
+    def _filled(self, chosen: Mapping[str, Value], given: Mapping[str, Value]) -> dict[str, Value]:
+        """Return a configuration: the chosen values, and the defaults of all others."""
         values = dict(given)
         for name, parameter in self.items():
             if self.active(name, values):
-                values[name] = parameter.default
+                values[name] = chosen.get(name, parameter.default)
         return {name: value for name, value in values.items() if name in self}
 
     def size(self, given: Mapping[str, Value]) -> float:
@@ -140,12 +184,13 @@ class Space(Mapping[str, AnyParameter]):
         # No condition names a number, so that any one stands for all.
         return (steps if varies else 1) * self._size(others, {**known, name: parameter.default})
 
-    def narrowed(self, wishes: Mapping[str, object]) -> "Space":
+    def narrowed(self, wishes: Mapping[str, object], *, widen: bool = False) -> "Space":
         """Return the space with each named parameter fixed to a value or narrowed.
 
         Args:
             wishes: name -> a value, which fixes the parameter, or a list: two bounds of a number,
                 or some options of a choice.
+            widen: whether bounds may lie outside of a number's range, within its limits.
 
         Raises:
             InputError: a name is unknown, a value is outside the parameter's range, or the result
@@ -156,10 +201,12 @@ class Space(Mapping[str, AnyParameter]):
                 remedy = f"no such parameter; {known_names(name, self)}"
                 raise InputError(f"search.space.{name}", wishes[name], remedy)
         changed = {
-            name: _narrow(name, parameter, wishes[name]) if name in wishes else parameter
+            name: _narrow(name, parameter, wishes[name], widen) if name in wishes else parameter
             for name, parameter in self.items()
         }
-        space = Space(*self._conflicts, **changed)
+        # What the user asks for goes before what the authors published.
+        kept = [each for each in self._published if _agrees(each, changed, wishes)]
+        space = Space(*self._conflicts, *kept, **changed)
         # After narrowing, because a fixed parameter has only its default until then.
         space._refuse_conflicts()
         return space
@@ -180,7 +227,22 @@ def values(parameter: AnyParameter) -> tuple[Value, ...]:
     return parameter.options
 
 
-def _narrow(name: str, parameter: AnyParameter, wish: object) -> AnyParameter:
+def _allows(parameter: AnyParameter, value: Value) -> bool:
+    """Return whether a search may draw a value: the default only, if the parameter is fixed."""
+    if parameter.fixed or isinstance(parameter, Choice):
+        return value in values(parameter)
+    return parameter.low <= value <= parameter.high  # type: ignore[operator]
+
+
+def _agrees(
+    published: Published, parameters: Mapping[str, AnyParameter], wishes: Mapping[str, object]
+) -> bool:
+    """Return whether what the authors published is allowed by what the user asks for."""
+    shared = [name for name in wishes if name in published.values]
+    return all(_allows(parameters[name], published.values[name]) for name in shared)
+
+
+def _narrow(name: str, parameter: AnyParameter, wish: object, widen: bool) -> AnyParameter:
     """Return a parameter fixed to one value or narrowed to a list."""
     if isinstance(parameter, Choice):
         wished = wish if isinstance(wish, list) else [wish]
@@ -194,7 +256,7 @@ def _narrow(name: str, parameter: AnyParameter, wish: object) -> AnyParameter:
         # Not fixed any more: who names a parameter wants it to vary, or to have this one value.
         return replace(parameter, options=options, default=default, fixed=False)
     kind = int if isinstance(parameter, Int) else float
-    low, high = map(kind, _bounds(name, parameter, wish))
+    low, high = map(kind, _bounds(name, parameter, wish, widen))
     # As above: trial 0 must lie within the narrowed range.
     default = kind(min(max(parameter.default, low), high))
     return replace(parameter, low=low, high=high, default=default, fixed=False)  # type: ignore[arg-type]
@@ -209,7 +271,7 @@ def _option(name: str, value: object, options: tuple[Value, ...]) -> Value:
     raise InputError(f"search.space.{name}", value, f"not an option; there are {known}")
 
 
-def _bounds(name: str, parameter: Float | Int, wish: object) -> tuple[float, float]:
+def _bounds(name: str, parameter: Float | Int, wish: object, widen: bool) -> tuple[float, float]:
     """Return the two bounds in a list, or a single value as both bounds."""
     kind = int if isinstance(parameter, Int) else int | float
     bounds = wish if isinstance(wish, list) else [wish, wish]
@@ -218,7 +280,12 @@ def _bounds(name: str, parameter: Float | Int, wish: object) -> tuple[float, flo
     if len(numbers) != 2 or len(bounds) != 2 or numbers[0] > numbers[1]:  # noqa: PLR2004
         what = "a whole number" if isinstance(parameter, Int) else "a number"
         raise InputError(f"search.space.{name}", wish, f"give {what} or a list of two, low to high")
-    if not parameter.low <= numbers[0] <= numbers[1] <= parameter.high:
-        within = f"{parameter.low:g} … {parameter.high:g}"
-        raise InputError(f"search.space.{name}", wish, f"must lie within {within}")
-    return numbers[0], numbers[1]
+    least, most = parameter.limits if widen else (parameter.low, parameter.high)
+    low, high = numbers
+    positive = parameter.log and not least  # a logarithm of 0 does not exist
+    if not least <= low <= high <= most or (positive and not low) or math.isinf(high):
+        within = f"lie within {least:g} … {most:g}"
+        if math.isinf(most):
+            within = f"be finite and {'above' if positive else 'at least'} {least:g}"
+        raise InputError(f"search.space.{name}", wish, f"must {within}")
+    return low, high

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from search_spaces.noise import CODE, noise
-from search_spaces.shared import BATCH
+from search_spaces.noise import CODE, PUBLISHED, noise
+from search_spaces.shared import STEPS
 from search_spaces.space import Float, Space
 
 
@@ -14,6 +14,7 @@ def space(stages: Sequence[str], default_stage: str) -> Space:
         high=1,
         log=True,
         default=0.2,
+        limits=(0, 1),
         source=f"{CODE} (1,000 of 5,000 images a class); range of ours",
     )
-    return Space(**noise(), share=share, batch=BATCH)
+    return Space(PUBLISHED, **noise(), share=share, **STEPS)

@@ -93,8 +93,9 @@ def make_plan(
     require_uncorrupted(experiment, source, dataset)
     begun = study_folder(home, study) if reading and study else None
     model = _model(experiment, dataset, splits, home, begun, reading=reading, tried=tried)
-    space = make_space(experiment.method, model.stages, experiment.search.space)
-    require_starts(experiment.search.start, space)
+    search = experiment.search
+    space = make_space(experiment.method, model.stages, search.space, search.epochs)
+    require_starts(search.start, space)
     plan = Plan(
         experiment=experiment,
         home=home,

@@ -12,6 +12,7 @@ from distributed.study.folder import StudyFolder
 from distributed.tracking.weights import fetched_weights, is_address
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.errors import InputError
+from mixunlearn.methods import METHODS
 from mixunlearn.models import Pretrained, StagedModel
 from mixunlearn.models.own import KEY, OwnModel
 from mixunlearn.own_recipe import OwnRecipe
@@ -137,8 +138,14 @@ class Stages:
             return None
 
 
-def make_space(method: str, stages: Stages, narrowing: Mapping[str, Any]) -> Space:
-    """Return the hyperparameters of a method for a model, narrowed by `search.space`.
+def make_space(method: str, stages: Stages, narrowing: Mapping[str, Any], epochs: int) -> Space:
+    """Return the hyperparameters of a method for a model, as `search.space` asks for.
+
+    Args:
+        method: a key of `METHODS`.
+        stages: of the model.
+        narrowing: `search.space`.
+        epochs: of a trial; some methods plan their course for this number.
 
     Raises:
         InputError: the method has no space, or the narrowing does not fit it.
@@ -149,7 +156,22 @@ def make_space(method: str, stages: Stages, narrowing: Mapping[str, Any]) -> Spa
             "mixunlearn.search_spaces"
         )
         raise InputError("method", method, remedy)
-    return SPACES[method](stages.names, stages.default).narrowed(narrowing)
+    space = SPACES[method](stages.names, stages.default)
+    _require_rates(space, narrowing)
+    planned = {
+        name: value for name, value in METHODS[method].planned(epochs).items() if name in space
+    }
+    return space.narrowed({**planned, **narrowing}, widen=True)
+
+
+def _require_rates(space: Space, narrowing: Mapping[str, Any]) -> None:
+    """Refuse another optimizer with the learning rates of the default one."""
+    wish = narrowing.get("optimizer", [])
+    others = {*map(str, wish if isinstance(wish, list) else [wish])}
+    if "optimizer" in space and "lr" not in narrowing and others - {space["optimizer"].default}:
+        default = space["optimizer"].default
+        remedy = f"the range of lr is for {default}; give search.space.lr, too: [1e-4, 0.1] for sgd"
+        raise InputError("search.space.optimizer", wish, remedy)
 
 
 def taught_stages(readable: tuple[str, ...], references: References) -> tuple[str, ...]:

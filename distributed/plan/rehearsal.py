@@ -106,7 +106,7 @@ class Sketch:
         )
         narrowing = json.loads(self.space)
         stages = Stages.of(architecture.build(0), narrowing)
-        space = make_space(self.method, stages, narrowing)
+        space = make_space(self.method, stages, narrowing, epochs=1)
         return Rehearsal(
             architecture=architecture,
             method=self.method,

@@ -158,10 +158,12 @@ def _of_file(path: Path) -> Configuration:
     if found.method not in METHODS:
         raise InputError("method", found.method, f"unknown; {known_names(found.method, METHODS)}")
     _require_values(found.method, found.hyperparameters)
+    kind = METHODS[found.method]
+    epochs = min(found.epochs, kind.ceiling or found.epochs)
     return Configuration(
         method=found.method,
-        hyperparameters=found.hyperparameters,
-        epochs=min(found.epochs, METHODS[found.method].ceiling or found.epochs),
+        hyperparameters={**kind.planned(epochs), **found.hyperparameters},
+        epochs=epochs,
         labels=found.labels,
         source=f"file {printable(str(path))}",
     )

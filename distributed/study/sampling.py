@@ -40,15 +40,17 @@ class Sampling:
     ) -> None:
         self.space, self.facts, self.sampler, self.seed = space, facts, sampler, seed
         # The default goes first: the verdict compares the winner with it.
-        self._first = [space.defaults(facts), *start]
+        self._first = [space.defaults(facts), *start, *space.published(facts)]
         self._study = optuna.create_study(direction="minimize")
         self._trials: dict[int, Trial] = {}
 
-    def propose(self, number: int) -> tuple[dict[str, Value], Trial]:
+    def propose(self, number: int) -> tuple[dict[str, Value], Trial | FixedTrial]:
         """Return hyperparameters for the trial with this number, and Optuna's trial.
 
-        Number 0 is the default configuration; the configurations in `start` follow.
+        Number 0 is the default configuration; those in `start` follow, then the authors' own.
         """
+        if outside := self._outside(number):
+            return outside, _undrawn()
         if number < len(self._first):
             # Enqueued, not just returned: so the sampler learns from it as from its own proposals.
             self._study.enqueue_trial(self._varying(self._first[number]))
@@ -70,11 +72,16 @@ class Sampling:
         Raises:
             ValueError: no proposal has these values.
         """
+        outside = self._outside(number)
+        if outside and all(values.get(name) == value for name, value in outside.items()):
+            return outside, _undrawn()
         # What was given, not drawn, may be 1 where a table has 1.0.
         given = self._first[number] if number < len(self._first) else {}
         same = {name: value for name, value in given.items() if values.get(name) == value}
         trial = FixedTrial({**values, **same})
-        return suggest(trial, self.space, self.facts), trial
+        found = suggest(trial, self.space, self.facts)
+        # Earlier versions had fewer hyperparameters: what a trial had no value of stays away.
+        return {name: value for name, value in found.items() if name in values}, trial
 
     def tell(self, attempt: Attempt, objective: str) -> None:
         """Record how a proposed trial ended; only its first attempt counts."""
@@ -110,7 +117,18 @@ class Sampling:
             else:
                 self.propose(attempt.number)
 
+    def _outside(self, number: int) -> dict[str, Value]:
+        """Return a whole configuration that no search may draw; empty for all other numbers.
+
+        The authors' own may have other values of fixed hyperparameters. The sampler is not told of
+        it: what it would learn about the others does not hold for its own proposals.
+        """
+        found = self._first[number] if number < len(self._first) else {}
+        return {} if self.space.holds(found) else dict(found)
+
     def _add(self, attempt: Attempt, objective: str) -> None:
+        if self._outside(attempt.number) and not attempt.distributions:
+            return
         # In the order of the space, as they were drawn: the order changes what samplers draw.
         names = [name for name in self.space if name in attempt.hyperparameters]
         # As running, because Optuna refuses to tell the end of a trial that has ended.
@@ -132,6 +150,11 @@ class Sampling:
             for name, value in hyperparameters.items()
             if constant(self.space[name]) is None
         }
+
+
+def _undrawn() -> FixedTrial:
+    """Return one of Optuna's trials in which nothing was drawn."""
+    return FixedTrial({})
 
 
 def make_sampler(name: str, seed: int) -> BaseSampler:

@@ -170,8 +170,9 @@ class Study:
             Shares that sum to 1, for each of `RESAMPLES` draws with replacement, of at most
             `RESAMPLED` trials each; empty if fewer than `ENOUGH` trials have a value.
         """
-        attempts = self._attempts.values()
-        known = [each for each in attempts if objective_value(each, self.objective) is not None]
+        # What was not drawn, as the authors' own configuration, tells nothing about the range.
+        drawn = [each for each in self._attempts.values() if each.distributions]
+        known = [each for each in drawn if objective_value(each, self.objective) is not None]
         if len(known) < ENOUGH:
             return []
         # The same draws each time: two reports of one study must not differ.

@@ -11,7 +11,8 @@ from mixunlearn.methods.base import Method
 class Ascent(Method):
     """Maximise `CE(D_f)`; the retain set is not used, so only small steps leave it intact.
 
-    Deviation: Adam, whose steps do not grow with the gradient, instead of the papers' SGD.
+    Deviation: Adam by default, whose steps do not grow with the gradient. SGD at a published rate
+    is the search's second trial.
 
     Source: Golatkar et al., CVPR 2020, arXiv 1911.04933; Thudi et al., EuroS&P 2022,
         arXiv 2109.13398 (NegGrad).

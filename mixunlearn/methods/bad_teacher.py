@@ -12,13 +12,15 @@ from mixunlearn.signature import seed_for
 
 @dataclass(kw_only=True)
 class BadTeacher(Method):
-    """Minimise `KL_T(original ‖ u)` on D_r + `KL_T(untrained ‖ u)` on D_f.
+    """Minimise `KL_T(original ‖ u)` on D_r + `w·|D_f|/|D_r|·KL_T(untrained ‖ u)` on D_f.
 
-    Deviation: a batch has as many forget as retain images; the paper draws its batches from D_f and
-    a part of D_r together.
+    Deviation: a batch has as many forget as retain images; the authors draw their batches from D_f
+    and 30 % of D_r together. There an image of D_f counts as much as 1/0.3 images of D_r, which is
+    the default w here; if D_f is a tenth of all images, the weight `w·|D_f|/|D_r|` is 0.37.
 
     Args:
         temperature: T > 0 of teachers and unlearner.
+        forget_weight: w > 0, how much an image of D_f counts beside one of D_r.
 
     Source: Chundawat et al., AAAI 2023, arXiv 2205.08096.
     """
@@ -26,6 +28,7 @@ class BadTeacher(Method):
     needs_labels = False
 
     temperature: float = 1.0
+    forget_weight: float = 1 / 0.3
 
     def prepare(self, context: Context) -> None:
         """Compute the bad teacher's outputs once; those of the original are known."""
@@ -39,7 +42,7 @@ class BadTeacher(Method):
         good, bad = self.context.retain.probs(retain_B), self.bad_probs_NK[forget_B]
         loss_retain = distillation_kl(retain_logits, good, self.temperature)
         loss_forget = distillation_kl(forget_logits, bad, self.temperature)
-        loss = loss_retain + loss_forget
+        loss = loss_retain + self.forget_share(self.forget_weight) * loss_forget
         self.step(loss)
         return {
             "loss": loss.detach(),

@@ -8,15 +8,18 @@ from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mixunlearn.augmentation import augmented
 from mixunlearn.data.batches import Indices, Samples, pairs
+from mixunlearn.errors import InputError
 from mixunlearn.models import StagedModel
-from mixunlearn.optimization import adam, take_step
+from mixunlearn.optimization import SGD, adam, take_step
 from mixunlearn.precision import FLOAT32, Precision
+
+MOMENTUM = 0.9  # of SGD, in all methods that offer it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,19 +105,26 @@ class Method(ABC):
         whole_classes: whether it can only forget whole classes.
         passes_over: the set that one epoch passes over once; the other set is repeated as needed.
         ceiling: number of epochs after which nothing changes any more; `None` if there is no limit.
+        course: the hyperparameter that is the number of epochs of the run unless it is given;
+            empty if the method does not depend on it.
 
     Args:
-        lr: learning rate of Adam on the unlearner, > 0.
+        lr: learning rate of the optimizer on the unlearner, > 0.
         batch: pairs in a step, at least 1.
+        optimizer: "adam" or "sgd", which has momentum 0.9.
+        weight_decay: L2 penalty ≥ 0, which the optimizer adds to the gradient.
     """
 
     needs_labels: ClassVar[bool]
     whole_classes: ClassVar[bool] = False
     passes_over: ClassVar[Literal["retain", "forget"]] = "retain"
     ceiling: ClassVar[int | None] = None
+    course: ClassVar[str] = ""
 
     lr: float = 1e-4
     batch: int = 32
+    optimizer: str = "adam"
+    weight_decay: float = 0.0
 
     @classmethod
     def incompatible(cls, task: str, labels: str) -> str | None:
@@ -130,6 +140,11 @@ class Method(ABC):
             return "can forget nothing but whole classes"
         return None
 
+    @classmethod
+    def planned(cls, epochs: int) -> dict[str, Any]:
+        """Return the hyperparameters that are the number of epochs of a run unless given."""
+        return {cls.course: epochs} if cls.course else {}
+
     def prepare(self, context: Context) -> None:
         """Build the unlearner and everything else that is trained; only the seed decides how."""
         self.context = context
@@ -137,7 +152,20 @@ class Method(ABC):
         # NumPy's: draws are the same on every device, and its state is plain data for checkpoints.
         self.rng = np.random.default_rng(context.seed)
         self.model = self.start(context)
-        self.optimizer: torch.optim.Optimizer = adam(self.model, self.lr)
+        self.stepper = self.stepper_for(self.model, self.lr)
+
+    def stepper_for(self, module: nn.Module, lr: float) -> torch.optim.Optimizer:
+        """Return the optimizer of a module's weights that the hyperparameters ask for.
+
+        Raises:
+            InputError: it is neither "adam" nor "sgd".
+        """
+        if self.optimizer == "sgd":
+            decay = self.weight_decay
+            return SGD(module.parameters(), lr=lr, momentum=MOMENTUM, weight_decay=decay)
+        if self.optimizer != "adam":
+            raise InputError("search.space.optimizer", self.optimizer, "must be adam or sgd")
+        return adam(module, lr, self.weight_decay)
 
     def start(self, context: Context) -> StagedModel:
         """Return the model that unlearning starts from: a copy of the original."""
@@ -204,6 +232,18 @@ class Method(ABC):
         forget, retain = self.model(images).split((len(forget_B), len(retain_B)))
         return forget, retain
 
+    def forget_share(self, forget_weight: float, least: int = 1) -> float:
+        """Return the weight of the mean loss on D_f beside that on D_r: `w·|D_f|/|D_r|`.
+
+        A step has as many images of D_f as of D_r, however few there are in D_f. With this weight,
+        an epoch counts each image of D_f as w images of D_r.
+
+        Args:
+            forget_weight: w.
+            least: number of images that a smaller D_f counts as.
+        """
+        return forget_weight * max(len(self.context.forget), least) / len(self.context.retain)
+
     def cross_entropy(self, samples: Samples, indices_B: Tensor) -> Tensor:
         """Return the unlearner's mean cross entropy on a batch, in nats."""
         return F.cross_entropy(
@@ -213,7 +253,7 @@ class Method(ABC):
     def step(self, loss: Tensor, *, optimizer: torch.optim.Optimizer | None = None) -> None:
         """Take one step down the gradient of a loss, scaled by `gradient_masks`.
 
-        Adam does not move a weight whose gradient was always zero.
+        Without weight decay, a weight whose gradient was always zero does not move.
 
         Args:
             loss: a scalar.
@@ -222,14 +262,14 @@ class Method(ABC):
         masks = self.gradient_masks.items()
         take_step(
             loss,
-            self.optimizer if optimizer is None else optimizer,
+            self.stepper if optimizer is None else optimizer,
             precision=self.context.precision,
             gradient_masks=((self.model.get_parameter(name), mask) for name, mask in masks),
         )
 
     def parts(self) -> dict[str, Stateful]:
         """Return by name everything that training changes, except the random generator."""
-        return {"model": self.model, "optimizer": self.optimizer}
+        return {"model": self.model, "optimizer": self.stepper}
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything the next epoch depends on."""
@@ -258,6 +298,8 @@ class OneStep(Method):
     # There is no optimizer, so these are not hyperparameters here.
     lr: ClassVar[float] = 0.0  # type: ignore[misc]
     batch: ClassVar[int] = 0  # type: ignore[misc]
+    optimizer: ClassVar[str] = "adam"  # type: ignore[misc]
+    weight_decay: ClassVar[float] = 0.0  # type: ignore[misc]
 
     def epoch(self) -> dict[str, float]:
         """Restore the original's weights and change them."""

@@ -12,6 +12,12 @@ from mixunlearn.signature import seed_for
 class EUk(CFk):
     """Minimise `CE(D_r)` over the last k layers only; they start untrained.
 
+    Reset are the weights of the last k linear maps and convolutions, in the order of their
+    definition, and of the norms that follow them, with batch norm's statistics. They become those
+    of a model before retraining: with `model.weights`, pretrained ones. What the model's author
+    froze keeps its value. A shortcut's convolution counts as a layer of its own, so on a ResNet k
+    layers are fewer blocks than k / 2.
+
     Source: Goel et al., arXiv 2201.06640 (EU-k).
     """
 

@@ -19,6 +19,9 @@ class GLI(NoiseMethod):
     Batch norm keeps the original's statistics, because noise has other statistics than images
     (ours).
 
+    Whether this is what arXiv 2502.10288 compares with as "GLI" is not known: it names no source
+    that would settle it. The name stays for comparability.
+
     Source: Chundawat et al., TIFS 2023, arXiv 2201.05629 (error minimisation-maximisation).
     """
 

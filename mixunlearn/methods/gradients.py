@@ -5,7 +5,7 @@ batch and do not change those of the model. Shape suffixes: N samples, B batch, 
 H W pixels.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
 import torch
@@ -47,44 +47,77 @@ def mean_gradient(model: StagedModel, samples: Samples) -> Weights:
     return _mean(len(samples), (summed(*part) for part in _batches(samples)))
 
 
-def diagonal_fisher(model: StagedModel, samples: Samples) -> Weights:
+def diagonal_fisher(
+    model: StagedModel, samples: Samples, factors_N: Tensor | None = None
+) -> Weights:
     """Return the diagonal of the Fisher information: the mean squared gradient of one sample.
 
     It is the empirical Fisher information: the gradients are those of the cross entropy with the
     samples' labels. `GRADIENT_BYTES` limits the number of samples that are processed at once.
+
+    Args:
+        model: put into evaluation mode.
+        samples: with labels.
+        factors_N: ≥ 0, factors of the squares, before their mean is taken; `None` means 1.
     """
     weights = {name: weight.detach() for name, weight in _weights(model).items()}
 
     def loss(weights: Weights, image_CHW: Tensor, label: Tensor) -> Tensor:
         return _losses(model, weights, image_CHW[None], label[None]).sum()
 
-    def squares(image_CHW: Tensor, label: Tensor) -> Weights:
+    def squares(image_CHW: Tensor, label: Tensor, factor: Tensor) -> Weights:
         gradient = grad(loss)(weights, image_CHW, label)
-        return {name: value.square() for name, value in gradient.items()}
+        return {name: factor * value.square() for name, value in gradient.items()}
 
-    def summed(images: Tensor, labels_B: Tensor) -> Weights:
+    def summed(images: Tensor, labels_B: Tensor, factors_B: Tensor) -> Weights:
         try:
-            found = vmap(squares)(images, labels_B)
+            found = vmap(squares)(images, labels_B, factors_B)
         except RuntimeError:
             # Some models cannot be vectorised: they read a number (`item`) or write in place.
-            return _squares_one_by_one(model, images, labels_B)
+            return _squares_one_by_one(model, images, labels_B, factors_B)
         return {name: value.sum(0) for name, value in found.items()}
 
     # `vmap` holds a gradient of all weights for each image, so the batch depends on the model.
     room = GRADIENT_BYTES // sum(weight.nbytes for weight in weights.values())
-    parts = _batches(samples, batch=min(max(room, 1), BATCH))
-    return _mean(len(samples), (summed(*part) for part in parts))
+    batch = min(max(room, 1), BATCH)
+    ones_N = torch.ones(len(samples), device=samples.images_NCHW.device)
+    factors = torch.split(ones_N if factors_N is None else factors_N, batch)
+    parts = zip(_batches(samples, batch=batch), factors, strict=True)
+    return _mean(len(samples), (summed(*part, factors_B) for part, factors_B in parts))
 
 
 @torch.enable_grad()
-def _squares_one_by_one(model: StagedModel, images: Tensor, labels_B: Tensor) -> Weights:
-    """Return the sum of the squared gradients of single samples."""
+def batch_fisher(model: StagedModel, parts: Iterable[tuple[Tensor, Tensor]]) -> Weights:
+    """Return the mean square of the gradients of mini-batches, each of a mean cross entropy.
+
+    For random batches of b images it is about `g² + (F − g²)/b`, with the mean gradient g and the
+    diagonal F of the Fisher information.
+
+    Args:
+        model: put into evaluation mode.
+        parts: at least one mini-batch: images and labels.
+    """
     weights = _weights(model)
     total = {name: torch.zeros_like(weight) for name, weight in weights.items()}
-    for image_CHW, label in zip(images, labels_B, strict=True):
+    count = 0
+    for images, labels_B in parts:
+        slopes = _slopes(_losses(model, weights, images, labels_B).mean(), weights)
+        total = {name: total[name] + slopes[name].square() for name in total}
+        count += 1
+    return {name: value / count for name, value in total.items()}
+
+
+@torch.enable_grad()
+def _squares_one_by_one(
+    model: StagedModel, images: Tensor, labels_B: Tensor, factors_B: Tensor
+) -> Weights:
+    """Return the sum of the squared gradients of single samples, each with a factor."""
+    weights = _weights(model)
+    total = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+    for image_CHW, label, factor in zip(images, labels_B, factors_B, strict=True):
         loss = _losses(model, weights, image_CHW[None], label[None]).sum()
         for name, slope in _slopes(loss, weights).items():
-            total[name] += slope.square()
+            total[name] += factor * slope.square()
     return total
 
 

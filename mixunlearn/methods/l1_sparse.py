@@ -12,17 +12,19 @@ from mixunlearn.methods.scheduled import Scheduled
 class L1Sparse(Scheduled):
     """Minimise `CE(D_r) + γ_t·‖θ‖₁`; in epoch t = 0, 1, … `γ_t = γ·max(0, 1 − t/decay_epochs)`.
 
-    The norm is over all weights. Deviation: Adam instead of the authors' SGD, so their γ does not
-    apply here.
+    The norm is over all weights. Deviation: Adam by default instead of the authors' SGD, so their γ
+    does not apply there.
 
     Args:
         gamma: γ ≥ 0 of the first epoch.
-        decay_epochs: epochs until the penalty is zero, at least 1.
+        decay_epochs: epochs until the penalty is zero, at least 1; a search and `unlearn` take the
+            number of epochs of the run, as the authors do, unless it is given.
 
     Source: Jia et al., NeurIPS 2023, arXiv 2304.04934.
     """
 
     needs_labels = True
+    course = "decay_epochs"
 
     gamma: float = 1e-4
     decay_epochs: int = 10

@@ -3,7 +3,9 @@
 Shape suffixes: N samples, B batch, E representation, L latent variables.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -34,15 +36,23 @@ class Laf(Scheduled):
     - `L_RA = R(e_r, e_r of the original, e_f, e_f of the original; 1, 1, τ) / B`, where R is
       `losses.contrastive_ratio`.
 
-    A representation is the input of the last layer, which must be linear. Deviations: when the
+    A representation is the input of the linear layer that gives the logits. Deviations: when the
     misfit is computed, the autoencoders restore from the mean of the latent variables; and their
-    outputs are not limited to [0, 1].
+    outputs are not limited to [0, 1]. The misfit and R are divided by the batch size. Three more
+    concern how the authors' code runs, which the paper does not say:
+    - their models are in evaluation mode while they unlearn, because they were tested before; here
+      `norms="fixed"` does so, so that batch norm keeps the original's statistics;
+    - their epoch ends with the shorter of both sets, here `passes="shorter"` does so;
+    - their models have another representation: a linear layer with 256 outputs, without a ReLU
+      after it, before the classifier. See `models.cnn` and `models.resnet`.
 
     Args:
         lr: learning rate of L_RA's Adam (the paper's lr_RA), > 0.
         lr_ue: learning rate of L_UE's Adam, > 0.
         tau: τ > 0.
         latent: number of latent variables of each autoencoder, at least 1.
+        norms: "batch" lets batch norm use and learn the statistics of each batch, "fixed" does not.
+        passes: an epoch is a pass over D_r ("retain"), or ends with the shorter set ("shorter").
 
     Source: Shen et al., ICLR 2024, arXiv 2404.00506.
     """
@@ -52,11 +62,13 @@ class Laf(Scheduled):
     lr_ue: float = 5e-5
     tau: float = 20.0
     latent: int = 8
+    norms: str = "batch"
+    passes: str = "retain"
 
     def prepare(self, context: Context) -> None:
         """Compute the original's representations once, and build the autoencoders for them."""
         super().prepare(context)
-        self.optimizer_ue = adam(self.model, self.lr_ue)
+        self.optimizer_ue = self.stepper_for(self.model, self.lr_ue)
         self.forget_NE = compact(representations(context.original, context.forget))
         self.retain_NE = compact(representations(context.original, context.retain))
         self.vae, self.forget_vae = (
@@ -72,6 +84,17 @@ class Laf(Scheduled):
             fit(self.vae, torch.cat((self.forget_NE, self.retain_NE)), self.rng, precision)
             fit(self.forget_vae, self.forget_NE, self.rng, precision)
         return super().epoch()
+
+    def set_mode(self) -> None:
+        """Put the unlearner into training mode, or into evaluation mode if norms are fixed."""
+        super().set_mode()
+        if self.norms == "fixed":
+            self.model.eval()
+
+    def pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the epoch's batches, of both sets or until the shorter one ends."""
+        steps = -(-min(len(self.context.forget), len(self.context.retain)) // self.batch)
+        return islice(super().pairs(), steps if self.passes == "shorter" else None)
 
     def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
         """Take a step of L_UE and one of L_RA."""

@@ -8,7 +8,6 @@ from torch.nn import functional as F
 
 from mixunlearn.methods.base import Context, Stateful
 from mixunlearn.methods.laf import Laf
-from mixunlearn.optimization import adam
 from mixunlearn.representation import classifier, representation
 
 
@@ -32,7 +31,7 @@ class LafR(Laf):
         """Find the layer to repair."""
         super().prepare(context)
         self.head = classifier(self.model, context.forget)
-        self.optimizer_head = adam(self.head, self.lr_head)
+        self.optimizer_head = self.stepper_for(self.head, self.lr_head)
 
     def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
         """Take LAF's steps and one repair step."""

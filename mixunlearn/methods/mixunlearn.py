@@ -28,7 +28,10 @@ class MixUnlearn(MixtureMethod):
     defaults are first guesses: the paper does not publish ω, its temperatures or learning rates.
 
     Deviations from the authors' partial code: targets stay with their images when the retain
-    batch is shuffled, and the adversary is the current unlearner, as in the paper.
+    batch is shuffled, and the adversary is the current unlearner, as in the paper. As in that code,
+    any forget image is paired with any retain image, one λ ~ Beta(α, α) is drawn for a whole batch,
+    again for the generator's and the unlearner's mixture, and nothing makes the mean of a mask
+    equal λ (`mask_weight` would).
 
     Args:
         lr_gen: learning rate of Adam on the generator, > 0.
@@ -43,6 +46,7 @@ class MixUnlearn(MixtureMethod):
         adversary: the model whose loss the generator maximises: "unlearner", "original" or "ema"
             (a moving average of the unlearner); with "none", it minimises the unlearner's loss.
         lam_concat: whether a constant channel gives λ to the generator.
+        relu: whether a ReLU follows the generator's queries and keys, as in the authors' code.
         mask_weight: ≥ 0, weight of the penalty `|mean(M_f) − λ|` in the generator's loss.
 
     Source: Peng, Tang, Yang, ICLR 2025, arXiv 2502.10288.
@@ -59,6 +63,7 @@ class MixUnlearn(MixtureMethod):
     real: bool = True
     adversary: str = "unlearner"
     lam_concat: bool = True
+    relu: bool = False
     mask_weight: float = 0.0
 
     def prepare(self, context: Context) -> None:
@@ -70,7 +75,7 @@ class MixUnlearn(MixtureMethod):
         # On the CPU, so that the weights do not depend on the device.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_for("generator", context.seed))
-            generator = MixBlock(channels, lam_concat=self.lam_concat)
+            generator = MixBlock(channels, lam_concat=self.lam_concat, relu=self.relu)
         self.generator = generator.to(context.device)
         self.generator_optimizer = adam(self.generator, self.lr_gen)
         self.ema = deepcopy(self.model).eval().requires_grad_(False)

@@ -12,6 +12,12 @@ from mixunlearn.methods.base import Method
 class NegGrad(Method):
     """Minimise `CE(D_r) − β·CE(D_f)`; a large β approaches pure gradient ascent.
 
+    The authors minimise `α·CE(D_r) − (1−α)·CE(D_f)`, which is α times this with `β = (1−α)/α`:
+    their α = 0.9999 is β = 1e-4, and α = 0.95 is about the default here.
+
+    Deviation: both halves of a batch go through the model together, so batch norm sees their joint
+    statistics; the authors' two passes normalise each half by its own.
+
     Args:
         beta: β ≥ 0, weight of the ascent.
 

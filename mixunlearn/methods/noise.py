@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from mixunlearn.methods.base import Context
 from mixunlearn.methods.scheduled import Scheduled
-from mixunlearn.optimization import Adam, adam
+from mixunlearn.optimization import Adam
 
 Labelled = tuple[Tensor, Tensor]  # images (N, C, H, W) and their classes (N,), int64
 
@@ -24,7 +24,7 @@ class NoiseMethod(Scheduled, ABC):
 
     The first epoch minimises the cross entropy on noise, labelled as the forgotten classes,
     together with images of the kept classes. The other epochs use only the latter. Each of the two
-    phases begins with a new Adam.
+    phases begins with a new optimizer.
 
     Args:
         lr: learning rate of the repair, > 0.
@@ -32,7 +32,8 @@ class NoiseMethod(Scheduled, ABC):
         lr_noise: learning rate of Adam on the noise, > 0.
         noise_steps: steps of Adam on the noise, at least 1.
         penalty: weight ≥ 0 of the noise's squared norm.
-        batch: images in a step, and noise images for each class, at least 1.
+        noise_images: noise images for each class, at least 1.
+        batch: images in a step, at least 1.
     """
 
     whole_classes = True
@@ -41,6 +42,7 @@ class NoiseMethod(Scheduled, ABC):
     lr_impair: float = 2e-3
     lr_noise: float = 0.1
     noise_steps: int = 40
+    noise_images: int = 256
     penalty: float = 0.1
 
     def prepare(self, context: Context) -> None:
@@ -51,9 +53,9 @@ class NoiseMethod(Scheduled, ABC):
     def epoch(self) -> dict[str, float]:
         """Make one pass that impairs or repairs."""
         if self.epochs_done == 0:
-            self.optimizer = adam(self.model, self.lr_impair)
+            self.stepper = self.stepper_for(self.model, self.lr_impair)
         elif self.epochs_done == 1:
-            self.optimizer = adam(self.model, self.lr)
+            self.stepper = self.stepper_for(self.model, self.lr)
         return super().epoch()
 
     @abstractmethod
@@ -77,7 +79,8 @@ class NoiseMethod(Scheduled, ABC):
         as a model sees them: 0 is grey, ±1 are black and white; z may exceed these limits.
         """
         context = self.context
-        classes_N = torch.tensor(classes, device=context.device).repeat_interleave(self.batch)
+        count = self.noise_images
+        classes_N = torch.tensor(classes, device=context.device).repeat_interleave(count)
         shape = (len(classes_N), *context.forget.images_NCHW.shape[1:])
         z_NCHW = torch.from_numpy(self.rng.standard_normal(shape)).float().to(context.device)
         z_NCHW.requires_grad_()

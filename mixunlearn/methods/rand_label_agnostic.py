@@ -11,10 +11,10 @@ from mixunlearn.methods.relabelling import Relabelling, random_wrong
 
 @dataclass(kw_only=True)
 class RandLabelAgnostic(Relabelling):
-    """Minimise `CE(D_f, random classes) + CE(D_r, p(x))` with the original's sharpened `p(x)`.
+    """Minimise `w·|D_f|/|D_r|·CE(D_f, random classes) + CE(D_r, p(x))`, p(x) sharpened.
 
-    A random class is never the most likely class of p(x). If labels are known, p(x) is the label,
-    as in MixUnlearn.
+    p(x) is the original's prediction. A random class is never its most likely class. If labels are
+    known, p(x) is the label, as in MixUnlearn.
 
     Args:
         sharpen_T: temperature of p(x) if labels are not available, in (0, 1]; 1 does not sharpen.

@@ -10,9 +10,10 @@ from mixunlearn.methods.relabelling import Relabelling, random_wrong
 
 @dataclass(kw_only=True)
 class RandomLabel(Relabelling):
-    """Minimise `CE(D_f, random wrong labels) + CE(D_r)`.
+    """Minimise `w·|D_f|/|D_r|·CE(D_f, random wrong labels) + CE(D_r)`.
 
-    Ours: the labels are drawn once; if whole classes are forgotten, none of them is drawn.
+    Ours: by default, the labels are drawn once, and if whole classes are forgotten, none of them is
+    drawn. `new_labels="redrawn"` is the authors' way.
 
     Source: Golatkar et al., CVPR 2020, arXiv 1911.04933; Graves et al., AAAI 2021,
         arXiv 2010.10981.

@@ -17,27 +17,45 @@ from mixunlearn.methods.base import Context, Method
 
 @dataclass(kw_only=True)
 class Relabelling(Method, ABC):
-    """Minimise `CE(D_f, new targets) + CE(D_r, its targets)`; a subclass defines the targets.
+    """Minimise `w·|D_f|/|D_r|·CE(D_f, new labels) + CE(D_r, its targets)`.
 
-    Deviation from most authors' code: both halves of a batch form one step of one pass over D_r;
-    their code makes a pass over D_f and then one over D_r.
+    A subclass defines the targets. Deviation from most authors' code: both halves of a batch form
+    one step of one pass over D_r; their code makes a pass over D_f and then one over D_r. At w = 1,
+    D_f has the same weight in an epoch here and there. There, a D_f smaller than a batch is one
+    step, so here it counts as a batch in |D_f|.
+
+    Args:
+        forget_weight: w > 0, how much an image of D_f counts beside one of D_r.
+        new_labels: "fixed" draws a random wrong class for each image of D_f once; "redrawn" draws
+            among all classes, the image's own included, again for each epoch, as most authors do.
     """
 
+    forget_weight: float = 1.0
+    new_labels: str = "fixed"
+
     def prepare(self, context: Context) -> None:
-        """Compute the targets of all samples once; they never change."""
+        """Compute the targets of all samples."""
         super().prepare(context)
         self.forget_targets_N, self.retain_targets_N = self.targets(context)
 
+    def epoch(self) -> dict[str, float]:
+        """Make one pass over D_r, if asked for with other labels of D_f than before."""
+        if self.new_labels == "redrawn":
+            drawn_N = self.rng.integers(self.context.classes, size=len(self.context.forget))
+            self.forget_targets_N = torch.from_numpy(drawn_N).to(self.context.device)
+        return super().epoch()
+
     @abstractmethod
     def targets(self, context: Context) -> tuple[Tensor, Tensor]:
-        """Return the targets of D_f and of D_r: classes, (N,), or probabilities, (N, K)."""
+        """Return the fixed classes of D_f, (N,), and the targets of D_r: classes, or (N, K)."""
 
     def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
         """Take one step; both halves go through the model in one pass."""
         forget_logits, retain_logits = self.logits(forget_B, retain_B)
         loss_forget = F.cross_entropy(forget_logits, self.forget_targets_N[forget_B])
         loss_retain = F.cross_entropy(retain_logits, self.retain_targets_N[retain_B])
-        loss = loss_forget + loss_retain
+        least = min(self.batch, len(self.context.retain))
+        loss = self.forget_share(self.forget_weight, least) * loss_forget + loss_retain
         self.step(loss)
         return {
             "loss": loss.detach(),

@@ -13,10 +13,10 @@ from mixunlearn.methods.random_label import RandomLabel
 
 @dataclass(kw_only=True)
 class SalUn(RandomLabel):
-    """Minimise `CE(D_f, random wrong labels) + CE(D_r)` over the most salient weights only.
+    """Minimise `w·|D_f|/|D_r|·CE(D_f, random wrong labels) + CE(D_r)` over few weights only.
 
-    A weight's saliency is the absolute gradient of `CE(D_f)` at the original; all other weights
-    keep their values.
+    They are the most salient ones; a weight's saliency is the absolute gradient of `CE(D_f)` at the
+    original. All other weights keep their values, also with weight decay.
 
     Args:
         fraction: share of the weights that may change, in (0, 1].
@@ -31,6 +31,19 @@ class SalUn(RandomLabel):
         super().prepare(context)
         gradient = mean_gradient(context.original, context.forget)
         self.gradient_masks = salient(gradient, self.fraction)
+
+    def step(self, loss: Tensor, *, optimizer: torch.optim.Optimizer | None = None) -> None:
+        """Take one step that changes only the chosen weights."""
+        super().step(loss, optimizer=optimizer)
+        if self.weight_decay:
+            self.restore()
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Undo the decay of the other weights, which the masks of the gradients do not stop."""
+        for name, mask in self.gradient_masks.items():
+            weight, old = self.model.get_parameter(name), self.context.original.get_parameter(name)
+            weight.copy_(torch.where(mask.bool(), weight, old))
 
 
 def salient(gradient: Mapping[str, Tensor], fraction: float) -> dict[str, Tensor]:

@@ -1,6 +1,5 @@
 """SCRUB: a student that disagrees with its teacher, the original, only on the forget set."""
 
-import math
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from mixunlearn.models import StagedModel
 from mixunlearn.signature import seed_for
 
 PUSH = 1e-3  # sd of the first push, as a share of each weight
+MILESTONES = (3, 5, 9)  # epochs, the first is 1, after which the authors' learning rate falls
 
 
 @dataclass(kw_only=True)
@@ -29,15 +29,16 @@ class Scrub(Scheduled):
     The first `msteps` epochs have both passes, the later ones only the second.
 
     With `rewind` (SCRUB+R), the model should forget just enough: its error on D_f should equal its
-    error on held-out images of the same classes. The paper keeps a checkpoint of each epoch, and at
-    the end takes the one whose error on D_f is nearest to the last one's error on held-out images.
-    Here any epoch may be the last one, and checkpoints must stay small. So after each epoch, the
-    delivered weights are compared with the newest: those whose error on D_f is nearer to the
-    newest's error on held-out images are delivered. Training continues from the newest.
+    error on held-out images of the same classes. The weights after each epoch are kept with their
+    error on D_f. At the end, those are delivered whose error is nearest to the last epoch's error
+    on held-out images. Any epoch may be the last one here, so this is done after each of them;
+    training continues from the newest weights. Of epochs with the same error, only the newest is
+    kept.
 
-    Deviations from the authors' code: a constant learning rate, no weight decay, one batch size for
-    both passes, and the student starts slightly away from the original. At the original itself the
-    divergence has no gradient, and rounding errors would decide where Adam goes.
+    Deviations from the authors' code: by default Adam with a constant rate and without weight
+    decay, as their small experiments have it only in part; the settings of their large ones are the
+    search's second trial. The student starts slightly away from the original: at the original
+    itself the divergence has no gradient, and rounding errors would decide where Adam goes.
 
     Args:
         alpha: α ≥ 0, weight of the original's predictions.
@@ -45,6 +46,8 @@ class Scrub(Scheduled):
         temperature: T > 0 of the predictions.
         msteps: number of first epochs with the pass over D_f, at least 0.
         rewind: whether to deliver the weights that forget just enough.
+        forget_batch: images in a step of the pass over D_f, at least 1; `batch` is that of D_r.
+        lr_decay: factor in (0, 1] of the learning rate, once after each of the epochs 3, 5 and 9.
 
     Source: Kurmanji et al., NeurIPS 2023, arXiv 2302.09880.
     """
@@ -57,6 +60,8 @@ class Scrub(Scheduled):
     temperature: float = 2.0
     msteps: int = 3
     rewind: bool = False
+    forget_batch: int = 32
+    lr_decay: float = 1.0
 
     def prepare(self, context: Context) -> None:
         """Build the student; with `rewind`, also the model that is delivered."""
@@ -66,7 +71,7 @@ class Scrub(Scheduled):
         for _, weight in self.model.trained():
             noise = torch.randn(weight.shape, generator=generator).to(weight.device)
             weight.data.mul_(1 + PUSH * noise)
-        self.student, self.delivered_error = self.model, math.inf
+        self.student, self.kept = self.model, Kept()
         if self.rewind:
             if not len(context.held_out):
                 raise InputError("held_out", None, "needed by rewind; give some, or rewind=False")
@@ -78,6 +83,8 @@ class Scrub(Scheduled):
         """Move away from the original on D_f and towards it on D_r; choose what to deliver."""
         # The common epoch loop trains `self.model`.
         delivered, self.model = self.model, self.student
+        for group in self.stepper.param_groups:
+            group["lr"] = self.rate()
         if self.epochs_done < self.msteps:
             self.push_away()
         scalars = super().epoch()
@@ -86,14 +93,19 @@ class Scrub(Scheduled):
             self.deliver()
         return scalars
 
+    def rate(self) -> float:
+        """Return the learning rate of the next epoch."""
+        passed = sum(self.epochs_done >= milestone for milestone in MILESTONES)
+        return float(self.lr * self.lr_decay**passed)
+
     def push_away(self) -> None:
         """Make one pass over D_f that moves the student away from the original."""
         self.set_mode()
         forget, device = self.context.forget, self.context.device
-        if min(len(forget), self.batch) == 1:
+        if min(len(forget), self.forget_batch) == 1:
             settle(self.model)
         with self.context.precision.forward(device):
-            for forget_B in shuffled(self.rng, len(forget), self.batch, device):
+            for forget_B in shuffled(self.rng, len(forget), self.forget_batch, device):
                 self.step(-self.disagreement(forget, forget_B)[0])
 
     def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
@@ -111,26 +123,47 @@ class Scrub(Scheduled):
         return distillation_kl(logits, samples.probs(indices_B), self.temperature), logits
 
     def deliver(self) -> None:
-        """Deliver the newest weights, unless the delivered ones have a better error on D_f."""
-        wanted = error(self.student, self.alike)
-        newest = error(self.student, self.context.forget)
-        # The first error is infinite, so the first epoch is always delivered.
-        if abs(newest - wanted) <= abs(self.delivered_error - wanted):
-            self.model.load_state_dict(self.student.state_dict())
-            self.delivered_error = newest
+        """Keep the newest weights, and deliver those that are right if this epoch is the last."""
+        self.kept.add(error(self.student, self.context.forget), self.student)
+        self.model.load_state_dict(self.kept.nearest(error(self.student, self.alike)))
 
     def parts(self) -> dict[str, Stateful]:
         """Return by name everything that training changes."""
-        return super().parts() | ({"student": self.student} if self.rewind else {})
+        rewinds: dict[str, Stateful] = {"student": self.student, "kept": self.kept}
+        return super().parts() | (rewinds if self.rewind else {})
+
+
+class Kept:
+    """The weights after some epochs, each with its error on D_f."""
+
+    def __init__(self) -> None:
+        self.errors: list[float] = []
+        self.weights: list[dict[str, Tensor]] = []
+
+    def add(self, error: float, model: StagedModel) -> None:
+        """Keep a model's weights, instead of older ones with the same error."""
+        if error in self.errors:
+            place = self.errors.index(error)
+            del self.errors[place], self.weights[place]
+        self.errors.append(error)
+        self.weights.append({name: value.clone() for name, value in model.state_dict().items()})
+
+    def nearest(self, wanted: float) -> dict[str, Tensor]:
+        """Return the weights whose error is nearest to a given one, the newest of equally near."""
+        distances = [abs(error - wanted) for error in self.errors]
+        return next(
+            weights
+            for weights, distance in zip(reversed(self.weights), reversed(distances), strict=True)
+            if distance == min(distances)
+        )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything the next epoch depends on."""
-        return {**super().state_dict(), "delivered_error": self.delivered_error}
+        """Return the errors and the weights."""
+        return {"errors": list(self.errors), "weights": list(self.weights)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state."""
-        super().load_state_dict(state)
-        self.delivered_error = state["delivered_error"]
+        """Load a state."""
+        self.errors, self.weights = list(state["errors"]), [dict(each) for each in state["weights"]]
 
 
 def of_same_classes(held_out: Samples, forget: Samples) -> Samples:

@@ -1,8 +1,10 @@
 """Unrolling SGD: undo the forget set's contribution to training, to first order."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
+from torch import nn
 
 from mixunlearn.methods.base import Context
 from mixunlearn.methods.finetune import Finetune
@@ -26,14 +28,21 @@ class Unroll(Finetune):
     Source: Thudi et al., EuroS&P 2022, arXiv 2109.13398.
     """
 
+    # Its formula holds for plain SGD alone, so these are not hyperparameters here.
+    optimizer: ClassVar[str] = ""  # type: ignore[misc]
+    weight_decay: ClassVar[float] = 0.0  # type: ignore[misc]
+
     lr: float = 0.01
     sigma: float = 1.0
 
     def prepare(self, context: Context) -> None:
         """Compute the gradient of the forget set."""
         super().prepare(context)
-        self.optimizer = SGD(self.model.parameters(), lr=self.lr)
         self.gradient = mean_gradient(context.original, context.forget)
+
+    def stepper_for(self, module: nn.Module, lr: float) -> torch.optim.Optimizer:
+        """Return SGD without momentum."""
+        return SGD(module.parameters(), lr=lr)
 
     def epoch(self) -> dict[str, float]:
         """Make one pass over D_r, then undo the contribution of D_f."""

@@ -10,6 +10,10 @@ MIN_SIZE = 4
 def cnn(*, channels: int, size: tuple[int, int], classes: int, width: int = 16) -> Chain:
     """Two 5×5 convolutions with pooling, a 256-d embedding, 128 hidden units, logits.
 
+    Deviation: a ReLU follows each linear layer but the last. LAF's code has none there, and its
+    method reads the 256-d embedding, where ours reads the 128 hidden units: the input of the last
+    layer.
+
     Args:
         channels: of the images.
         size: (H, W) of the images, each at least 4; a 28×28 image gives features of 32×7×7.
@@ -21,7 +25,6 @@ def cnn(*, channels: int, size: tuple[int, int], classes: int, width: int = 16) 
         stages={"pool1": _block(channels, width), "pool2": _block(width, 2 * width)},
         head=nn.Sequential(
             nn.Flatten(),
-            # Deviation: LAF's code has no ReLU between these linear layers.
             nn.Linear(features, 256),
             nn.ReLU(),
             nn.Linear(256, 128),

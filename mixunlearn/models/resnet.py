@@ -102,6 +102,9 @@ def resnet(
 ) -> Chain:
     """Four stages of residual blocks and a linear head; stages 2 to 4 halve the resolution.
 
+    LAF (arXiv 2404.00506) differs: images of 224×224 pixels with the paper's stem, and a linear
+    layer with 256 outputs, without a ReLU after it, before the head.
+
     The stem depends on the images. Up to 64 pixels it is a 3×3 convolution, as used for CIFAR;
     above that, it is the paper's 7×7 with stride 2 and pooling: a quarter of the resolution.
 

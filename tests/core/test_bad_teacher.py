@@ -25,4 +25,12 @@ def test_each_half_of_a_batch_has_its_teacher(problem: Problem, temperature: flo
     q, p = (array / array.sum(axis=1, keepdims=True) for array in (q, p))
     expected = temperature**2 * np.mean(np.sum(q * np.log(q / p), axis=1))
     assert first["loss_forget"].item() == pytest.approx(expected, rel=1e-4)
-    assert first["loss"] == first["loss_forget"] + first["loss_retain"]
+    # In one pass over D_f and 30 % of D_r, as the authors make it, each image counts equally.
+    weight = len(problem.forget.probs_NK) / (0.3 * len(problem.retain.probs_NK))
+    total = weight * first["loss_forget"].item() + first["loss_retain"].item()
+    assert first["loss"].item() == pytest.approx(total, rel=1e-5)
+
+
+def test_for_one_class_of_ten_the_weight_is_that_of_the_authors() -> None:
+    share = BadTeacher().forget_weight * 1 / 9
+    assert share == pytest.approx(0.37, abs=0.001)

@@ -43,6 +43,8 @@ def numpy_masks(block: MixBlock, h_f: Array, h_r: Array, lam: float, size: int) 
     logits = []
     for own, other in ((h_f, h_r), (h_r, h_f)):
         query, key, value = project("query", own), project("key", other), project("value", own)
+        if block.relu:
+            query, key = np.maximum(query, 0), np.maximum(key, 0)
         attention = numpy_softmax(query.T @ key / np.sqrt(len(query)), axis=1)
         mask = (attention @ value[0]).reshape(h_f.shape[1:])
         logits.append(numpy_upsample(mask, size))
@@ -59,9 +61,9 @@ def excited(block: MixBlock) -> MixBlock:
 
 
 @pytest.mark.parametrize("lam_concat", [True, False])
-@pytest.mark.parametrize("reduction", [2, 4])
-def test_masks_equal_their_equations(lam_concat: bool, reduction: int) -> None:
-    block = excited(MixBlock(6, reduction, lam_concat))
+@pytest.mark.parametrize(("reduction", "relu"), [(2, False), (4, False), (2, True)])
+def test_masks_equal_their_equations(lam_concat: bool, reduction: int, relu: bool) -> None:
+    block = excited(MixBlock(6, reduction, lam_concat, relu=relu))
     rng = np.random.default_rng(0)
     h_f, h_r = rng.normal(size=(2, 5, 6, 4, 4))
     with torch.no_grad():

@@ -60,6 +60,25 @@ def test_the_classifier_is_the_layer_that_is_called_last(problem: Problem) -> No
     assert representations(model, samples).shape == (len(samples), 6)
 
 
+@pytest.mark.parametrize("scaled", [False, True])
+def test_the_classifier_is_the_layer_that_gives_the_logits(problem: Problem, scaled: bool) -> None:
+    class Auxiliary(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.main, self.side = nn.Linear(64, 10), nn.Linear(64, 10)
+
+        def forward(self, images: torch.Tensor) -> Any:
+            features = images.flatten(1)
+            logits = self.side(features) if scaled else self.main(features)
+            other = self.main(2 * features) if scaled else self.side(2 * features)
+            # Scaled, the logits are no layer's output, and the layer called last is taken.
+            return other * 2 if scaled else (logits, other)[0]
+
+    network, samples = Auxiliary(), problem.context(CPU, 0).forget
+    model = Wrapped(network, (1, 8, 8)).eval()
+    assert classifier(model, samples) is network.main
+
+
 @pytest.mark.parametrize("inner", [nn.Identity(), nn.Linear(6, 6)])
 def test_a_model_whose_last_layer_is_not_linear_has_no_classifier(
     problem: Problem, inner: nn.Module
@@ -92,6 +111,25 @@ def test_an_autoencoder_fits_its_own_better_than_others() -> None:
     assert misfit(vae, own).item() < before
     assert misfit(vae, own).item() < misfit(vae, other).item() - 0.2
     assert not any(weight.requires_grad for weight in vae.parameters())
+
+
+def test_fixed_norms_keep_the_originals_statistics(batch_norm_problem: Problem) -> None:
+    batch, fixed = (prepared(batch_norm_problem, Laf(norms=name)) for name in ("batch", "fixed"))
+    kept = []
+    for method in (batch, fixed):
+        before = {name: value.clone() for name, value in method.model.named_buffers()}
+        method.epoch()
+        after = dict(method.model.named_buffers())
+        kept.append(all(torch.equal(before[name], after[name]) for name in before))
+    assert kept == [False, True]
+
+
+def test_an_epoch_may_end_with_the_shorter_set(problem: Problem) -> None:
+    whole, short = (prepared(problem, Laf(passes=name, batch=8)) for name in ("retain", "shorter"))
+    forget, retain = (len(part) for part in (whole.context.forget, whole.context.retain))
+    assert forget < retain
+    assert sum(1 for _ in short.pairs()) == -(-forget // 8)
+    assert sum(len(retain_B) for _, retain_B in whole.pairs()) == retain
 
 
 def test_the_losses_equal_their_equations(problem: Problem) -> None:

@@ -34,7 +34,7 @@ def objective(method: NoiseMethod, images: torch.Tensor, classes_N: torch.Tensor
 class TestNoise:
     def test_the_original_is_wrong_about_it(self, name: str, problem: Problem) -> None:
         context = replace(problem.context(CPU, 0), forgotten=(0, 3))
-        method = prepared(METHODS[name], context, batch=16)
+        method = prepared(METHODS[name], context, noise_images=16)
         images, classes_N = method.forgotten
         assert images.shape == (32, 1, 8, 8)
         assert classes_N.tolist() == [0] * 16 + [3] * 16
@@ -44,13 +44,17 @@ class TestNoise:
     def test_it_minimises_its_objective(self, name: str, problem: Problem) -> None:
         found = []
         for steps in (1, 10, 40):
-            method = prepared(METHODS[name], problem.context(CPU, 0), noise_steps=steps, batch=4)
+            method = prepared(
+                METHODS[name], problem.context(CPU, 0), noise_steps=steps, noise_images=4
+            )
             found.append(objective(method, *method.forgotten))
         assert found == sorted(found, reverse=True)
 
     def test_a_penalty_keeps_it_small(self, name: str, problem: Problem) -> None:
         large, small = (
-            prepared(METHODS[name], problem.context(CPU, 0), penalty=penalty, batch=4).forgotten[0]
+            prepared(
+                METHODS[name], problem.context(CPU, 0), penalty=penalty, noise_images=4
+            ).forgotten[0]
             for penalty in (0.0, 10.0)
         )
         assert (2 * small - 1).norm() < 0.3 * (2 * large - 1).norm()
@@ -77,8 +81,8 @@ class TestNoise:
         rates, optimizers = [], []
         for _ in range(3):
             method.epoch()
-            rates.append(method.optimizer.param_groups[0]["lr"])
-            optimizers.append(method.optimizer)
+            rates.append(method.stepper.param_groups[0]["lr"])
+            optimizers.append(method.stepper)
         assert rates == [1e-2, 1e-3, 1e-3]
         assert optimizers[0] is not optimizers[1] is optimizers[2]
 

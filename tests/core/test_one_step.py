@@ -1,5 +1,6 @@
 """Methods of one step, against their formulas on models small enough for dense matrices."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from mixunlearn.methods.fisher import MAX_INVERSE, TINY, Fisher
 from mixunlearn.methods.influence import DAMPING, Influence, solve
 from mixunlearn.methods.ssd import SSD
 from mixunlearn.models.chain import Chain
+from mixunlearn.signature import seed_for
 
 CLASSES, SIDE, N_FORGET, N_RETAIN = 3, 4, 6, 30
 CPU = torch.device("cpu")
@@ -93,7 +95,8 @@ def test_ssd_dampens_what_matters_more_to_the_forget_set(
     expected = flat(context.original)
     chosen = important > alpha * overall
     expected[chosen] *= np.minimum(dampening * overall[chosen] / important[chosen], 1)
-    found, scalars = applied(SSD(alpha=alpha, dampening=dampening), context)
+    method = SSD(alpha=alpha, dampening=dampening, importance_batch=1)
+    found, scalars = applied(method, context)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-7)
     assert scalars["dampened"] == pytest.approx(chosen.mean())
     assert 0 < chosen.mean() < 1
@@ -101,9 +104,42 @@ def test_ssd_dampens_what_matters_more_to_the_forget_set(
 
 def test_ssd_leaves_everything_beyond_the_largest_ratio_there_can_be(context: Context) -> None:
     bound = (N_FORGET + N_RETAIN) / N_FORGET
-    found, scalars = applied(SSD(alpha=1.001 * bound), context)
+    found, scalars = applied(SSD(alpha=1.001 * bound, importance_batch=1), context)
     np.testing.assert_array_equal(found, flat(context.original))
     assert scalars["dampened"] == 0
+
+
+@pytest.mark.parametrize(("alpha", "dampening"), [(1.0, 1.0), (3.0, 0.5)])
+def test_ssd_squares_the_gradients_of_mini_batches(
+    context: Context, alpha: float, dampening: float
+) -> None:
+    """D_f is one batch of 6; D is cut into mini-batches of 9 of all images."""
+    method = SSD(alpha=alpha, dampening=dampening, importance_batch=9)
+    of_forget, of_retain = (
+        gradients(context.original, part) for part in (context.forget, context.retain)
+    )
+    of_all = np.concatenate((of_forget, of_retain))
+    order = np.random.default_rng(seed_for("importance", 7)).permutation(len(of_all))
+    batches = of_all[order].reshape(-1, 9, of_all.shape[1]).mean(1)
+    important, overall = of_forget.mean(0) ** 2, (batches**2).mean(0)
+    expected = flat(context.original)
+    chosen = important > alpha * overall
+    expected[chosen] *= np.minimum(dampening * overall[chosen] / important[chosen], 1)
+    found, scalars = applied(method, context)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-7)
+    assert scalars["dampened"] == pytest.approx(chosen.mean())
+    assert 0 < chosen.mean() < 1
+
+
+def test_ssd_changes_something_at_its_default(context: Context) -> None:
+    few = replace(
+        context.forget,
+        images_NCHW=context.forget.images_NCHW[:2],
+        labels_N=torch.zeros(2, dtype=torch.int64),
+    )
+    found, scalars = applied(SSD(), replace(context, forget=few))
+    assert 0 < scalars["dampened"] < 1
+    assert (found != flat(context.original)).any()
 
 
 # Influence
@@ -165,6 +201,40 @@ def test_fisher_noise_is_the_same_each_time_and_another_for_another_seed(context
     method.epoch()
     np.testing.assert_array_equal(first, flat(method.model))
     assert (noise(context, 1e-4, seed=8) != noise(context, 1e-4)).all()
+
+
+def test_fisher_noise_of_the_authors_code(context: Context) -> None:
+    """Their variances, one parameter at a time; class 1 is forgotten."""
+    context = replace(context, forgotten=(1,))
+    pixels = (context.retain.images_NCHW.flatten(1).double().numpy() / PIXEL_MAX - 0.5) * 2
+    weight, bias = (value.detach().double().numpy() for value in context.original.parameters())
+    logits = pixels @ weight.T + bias
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    retain = replace(context.retain, probs_NK=torch.from_numpy(p).float())
+    context = replace(context, retain=retain)
+    fisher = np.zeros((CLASSES, SIDE**2 + 1))
+    for label in range(CLASSES):
+        error = p - np.eye(CLASSES)[label]
+        inputs = np.concatenate((pixels, np.ones((len(pixels), 1))), axis=1)
+        slopes = error[:, :, None] * inputs[:, None, :]
+        fisher += (p[:, label, None, None] * slopes**2).mean(0)
+    variance = 1e-2 * np.minimum(1 / (fisher + TINY), 100)
+    variance[:, :-1] = variance[:, :-1].mean(1, keepdims=True)
+    variance[1] = 1e-4
+    deviation = np.sqrt(10 * variance)
+    mean = np.concatenate((weight, bias[:, None]), axis=1)
+    mean[1] = 0
+    found = []
+    for seed in range(60):
+        drawn, _ = applied(Fisher(alpha=1e-2, variant="code"), replace(context, seed=seed))
+        rows = np.concatenate(
+            (drawn[: weight.size].reshape(weight.shape), drawn[weight.size :, None]), axis=1
+        )
+        found.append((rows - mean) / deviation)
+    assert np.std(found) == pytest.approx(1, abs=0.04)
+    assert np.std(found, axis=0).max() < 1.4
+    assert np.std(found, axis=0).min() > 0.65
+    assert np.abs(np.mean(found, axis=0)).max() < 0.55
 
 
 # All

@@ -180,8 +180,8 @@ def rehearsal(model: type[Net], method: str, forgets: int = 3, **chosen: Any) ->
         (Writing, "ssd fisher finetune"),
         (Tied, "msg ct salun"),
         (Shared, "msg ct ssd"),
-        (Normed, "finetune ssd scrub eu_k"),
-        (Spectral, "finetune salun"),
+        (Normed, "finetune ssd scrub eu_k ct"),
+        (Spectral, "finetune salun msg"),
         (Auxiliary, "finetune scrub mixunlearn boundary"),
         (Reversed, "laf laf_r"),
     ],
@@ -200,8 +200,6 @@ def test_one_image_is_enough_where_a_batch_norm_sees_one_value(method: str) -> N
 @pytest.mark.parametrize(
     ("model", "method", "key", "message"),
     [
-        (Normed, "ct", "method", "the kernel of network.again is computed (weight norm or spec"),
-        (Spectral, "msg", "method", "does not work with the model Spectral (the kernel of network"),
         (Hard, "influence", "method", "not implemented"),
         (Hard, "mu_mis", "method", "does not work with the model Hard (derivative for"),
         (Evaluated, "finetune", "model.name", "cannot be trained (only for evaluation)"),

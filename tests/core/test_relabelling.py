@@ -82,10 +82,67 @@ class TestTargets:
         logits = method.logits(forget_B, retain_B)
         targets = method.forget_targets_N[forget_B], method.retain_targets_N[retain_B]
         expected = 0.0
-        for half, target in zip(logits, targets, strict=True):
+        # Each image of D_f counts once in an epoch, as each of D_r does.
+        share = len(problem.forget.probs_NK) / len(problem.retain.probs_NK)
+        for half, target, weight in zip(logits, targets, (share, 1), strict=True):
             one_hot = F.one_hot(target, 10) if target.dim() == 1 else target
-            expected -= (one_hot * log_softmax(half)).sum(dim=1).mean().item()
+            expected -= weight * (one_hot * log_softmax(half)).sum(dim=1).mean().item()
         assert method.update(forget_B, retain_B)["loss"].item() == pytest.approx(expected, rel=1e-5)
+
+
+class TestWeight:
+    @pytest.mark.parametrize("forget_weight", [1.0, 3.0])
+    def test_an_epoch_counts_both_sets_as_two_passes_do(
+        self, problem: Problem, forget_weight: float
+    ) -> None:
+        # With a rate of almost 0, the gradients of an epoch are all those at the original.
+        method: RandomLabel = prepared(
+            RandomLabel(optimizer="sgd", lr=1e-9, batch=8, forget_weight=forget_weight), problem
+        )
+        forget, retain = method.context.forget, method.context.retain
+        expected, total = 0.0, 0.0
+        for samples, targets, weight in (
+            (forget, method.forget_targets_N, forget_weight),
+            (retain, method.retain_targets_N, 1.0),
+        ):
+            order_N = torch.arange(len(samples))
+            logs = log_softmax(method.model(samples.batch(order_N)))
+            expected -= weight * logs[order_N, targets].sum().item()
+        for forget_B, retain_B in method.pairs():
+            total += len(retain_B) * method.update(forget_B, retain_B)["loss"].item()
+        # D_f is repeated and cut off at the end of D_r, so some images count once less.
+        assert total == pytest.approx(expected, rel=0.03)
+
+    def test_a_set_smaller_than_a_batch_counts_as_one(self, tiny_forget_problem: Problem) -> None:
+        method = prepared(RandomLabel(batch=16), tiny_forget_problem)
+        indices_B = torch.arange(2)
+        found = method.update(indices_B, indices_B)
+        weight = (found["loss"] - found["loss_retain"]) / found["loss_forget"]
+        assert len(method.context.forget) < 16
+        assert weight.item() == pytest.approx(16 / len(method.context.retain), rel=1e-3)
+
+    @pytest.mark.parametrize("name", ["random_label", "rand_label_agnostic", "salun"])
+    def test_labels_may_be_drawn_again_among_all_classes(self, name: str, problem: Problem) -> None:
+        kind: Any = METHODS[name]
+        method, fixed = prepared(kind(new_labels="redrawn"), problem), prepared(kind(), problem)
+        before, drawn = fixed.forget_targets_N.clone(), []
+        for _ in range(20):
+            method.epoch()
+            drawn.append(method.forget_targets_N)
+        fixed.epoch()
+        assert torch.equal(fixed.forget_targets_N, before)
+        counts = torch.bincount(torch.cat(drawn), minlength=10)
+        expected = len(torch.cat(drawn)) / 10  # also D_f's own class, 0
+        assert (counts - expected).abs().max() < 5 * expected**0.5
+
+    def test_labels_are_drawn_again_in_the_same_way_after_a_restart(self, problem: Problem) -> None:
+        whole, before, after = (
+            prepared(RandomLabel(new_labels="redrawn"), problem) for _ in range(3)
+        )
+        whole.epoch()
+        before.epoch()
+        after.load_state_dict(before.state_dict())
+        assert after.epoch() == whole.epoch()
 
 
 class TestSalUn:
@@ -109,6 +166,19 @@ class TestSalUn:
         assert all(not (moved[name] & (method.gradient_masks[name] == 0)).any() for name in moved)
         count = sum(weight.numel() for weight in moved.values())
         assert 0.08 < sum(int(changed.sum()) for changed in moved.values()) / count <= 0.11
+
+    def test_weight_decay_leaves_them_alone_too(self, problem: Problem) -> None:
+        method: SalUn = prepared(
+            SalUn(fraction=0.2, optimizer="sgd", weight_decay=0.1, lr=0.01), problem
+        )
+        method.epoch()
+        for name, mask in method.gradient_masks.items():
+            weight, old = (
+                method.model.get_parameter(name),
+                method.context.original.get_parameter(name),
+            )
+            assert torch.equal(weight[mask == 0], old[mask == 0])
+            assert (weight[mask == 1] != old[mask == 1]).any() or not mask.any()
 
     def test_the_saliency_is_that_of_the_original_on_the_forget_set(self, problem: Problem) -> None:
         method: SalUn = prepared(SalUn(fraction=0.3), problem)

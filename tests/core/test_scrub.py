@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from mixunlearn.data.batches import Samples, pairs, shuffled
 from mixunlearn.inference import predict
 from mixunlearn.methods.base import Context
-from mixunlearn.methods.scrub import Scrub, of_same_classes
+from mixunlearn.methods.scrub import Kept, Scrub, of_same_classes
 from mixunlearn.problem import Problem
 
 CPU = torch.device("cpu")
@@ -77,43 +77,67 @@ def test_an_epoch_pushes_away_then_draws_near(problem: Problem, msteps: int) -> 
     assert error < 0.004 * torch.linalg.vector_norm(flat(expected) - began)
 
 
-def test_rewinding_delivers_the_nearer_of_two_errors_and_trains_on(problem: Problem) -> None:
+def test_rewinding_chooses_at_the_end_among_all_epochs_and_trains_on(problem: Problem) -> None:
     plain, rewound = prepared(problem), prepared(problem, rewind=True)
     forget = problem.context(CPU, 0).forget
     alike = of_same_classes(problem.context(CPU, 0).held_out, forget)
-    delivered, error = weights(plain.model), np.inf
-    kept = []
+    epochs: list[tuple[float, dict[str, Tensor]]] = []
     for _ in range(5):
         assert plain.epoch() == rewound.epoch()
         torch.testing.assert_close(weights(rewound.student), weights(plain.model), rtol=0, atol=0)
-        newest, wanted = (wrong(plain.model, samples) for samples in (forget, alike))
-        kept.append(abs(newest - wanted) > abs(error - wanted))
-        if not kept[-1]:
-            delivered, error = weights(plain.model), newest
-        torch.testing.assert_close(weights(rewound.model), delivered, rtol=0, atol=0)
-    assert not kept[0]
+        epochs.append((wrong(plain.model, forget), weights(plain.model)))
+        wanted = wrong(plain.model, alike)
+        distances = [abs(error - wanted) for error, _ in epochs]
+        nearest = max(i for i, distance in enumerate(distances) if distance == min(distances))
+        torch.testing.assert_close(weights(rewound.model), epochs[nearest][1], rtol=0, atol=0)
+
+
+def test_an_early_epoch_is_delivered_if_the_last_one_asks_for_it(problem: Problem) -> None:
+    """A comparison of each epoch with the best so far would have lost the first epoch's weights."""
+    kept, model, found = Kept(), prepared(problem).model, [0.0, 0.0]
+    for error in (0.3, 0.9, 1.0, 0.9):
+        with torch.no_grad():
+            next(iter(model.parameters())).fill_(error)
+        kept.add(error, model)
+        newest, early = (kept.nearest(wanted) for wanted in (0.95, 0.2))
+        found = [next(iter(each.values())).mean().item() for each in (newest, early)]
+        assert found[1] == pytest.approx(0.3)
+    assert kept.errors == [0.3, 1.0, 0.9]
+    assert found[0] == pytest.approx(0.9)  # as near as 1.0, and newer
+
+
+def test_the_rate_falls_after_the_authors_epochs(problem: Problem) -> None:
+    method, rates = prepared(problem, lr_decay=0.1), []
+    for done in range(11):
+        method.epochs_done = done
+        rates.append(method.rate() / RATE)
+    assert rates == pytest.approx([1, 1, 1, 0.1, 0.1, 0.01, 0.01, 0.01, 0.01, 0.001, 0.001])
+    method.epochs_done = 9
+    method.epoch()
+    assert method.stepper.param_groups[0]["lr"] == pytest.approx(0.001 * RATE)
+
+
+def test_the_pass_over_the_forget_set_has_its_own_batches(
+    problem: Problem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method, sizes = prepared(problem, forget_batch=8, batch=64), []
+    step = Scrub.disagreement
+
+    def spy(self: Scrub, samples: Samples, indices_B: Tensor) -> tuple[Tensor, Tensor]:
+        sizes.append((samples is self.context.forget, len(indices_B)))
+        return step(self, samples, indices_B)
+
+    monkeypatch.setattr(Scrub, "disagreement", spy)
+    method.epoch()
+    assert {size for of_forget, size in sizes if of_forget} <= {*range(1, 10)}
+    assert sum(size for of_forget, size in sizes if of_forget) == len(method.context.forget)
+    assert max(size for of_forget, size in sizes if not of_forget) >= 64
 
 
 def wrong(model: Any, samples: Samples) -> float:
     assert samples.labels_N is not None
     probs_NK, _ = predict(model, samples.images_NCHW)
     return float(np.mean(probs_NK.argmax(dim=1).numpy() != samples.labels_N.numpy()))
-
-
-@pytest.mark.parametrize(("so_far", "stays"), [(0.9, True), (0.1, True), (0.0, False)])
-def test_weights_that_forgot_more_nearly_enough_stay_delivered(
-    problem: Problem, so_far: float, stays: bool
-) -> None:
-    method = prepared(problem, rewind=True)
-    method.alike = of_same_classes(method.context.held_out, method.context.retain)
-    delivered, method.delivered_error = weights(method.model), so_far
-    with torch.no_grad():
-        for weight in method.student.parameters():
-            weight.zero_()  # predicts class 0: right for D_f only
-    method.deliver()
-    expected = delivered if stays else weights(method.student)
-    torch.testing.assert_close(weights(method.model), expected, rtol=0, atol=0)
-    assert method.delivered_error == (so_far if stays else 0)
 
 
 def test_a_restored_state_has_both_models(problem: Problem) -> None:
@@ -125,7 +149,7 @@ def test_a_restored_state_has_both_models(problem: Problem) -> None:
     assert after.epoch() == whole.epoch()
     for first, second in ((after.model, whole.model), (after.student, whole.student)):
         torch.testing.assert_close(weights(first), weights(second), rtol=0, atol=0)
-    assert after.delivered_error == whole.delivered_error
+    assert after.kept.errors == whole.kept.errors
 
 
 def test_held_out_images_are_of_the_forgotten_classes(problem: Problem) -> None:

@@ -8,7 +8,7 @@ import pytest
 from mixunlearn.errors import InputError
 from mixunlearn.methods import METHODS, Method
 from search_spaces import SPACES, Choice, Float, Int, Space
-from search_spaces.space import AnyParameter, Conflict, Value, values
+from search_spaces.space import AnyParameter, Conflict, Published, Value, values
 
 STAGES = ("pool1", "pool2")
 FACTS: Mapping[str, tuple[Value, ...]] = {"labels": ("aware", "agnostic")}
@@ -298,6 +298,74 @@ def test_a_wish_that_cannot_be_met(wishes: dict[str, object], message: str) -> N
     with pytest.raises(InputError) as caught:
         SMALL.narrowed(wishes)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("wishes", "low", "high", "default"),
+    [
+        ({"rate": [0.01, 20]}, 0.01, 20, 1),
+        ({"rate": 30}, 30, 30, 30),
+        ({"size": [1, 12]}, 1, 12, 4),
+    ],
+)
+def test_a_range_is_widened_where_a_user_may(
+    wishes: dict[str, object], low: float, high: float, default: float
+) -> None:
+    (name,) = wishes
+    parameter = SMALL.narrowed(wishes, widen=True)[name]
+    assert not isinstance(parameter, Choice)
+    assert (parameter.low, parameter.high, parameter.default) == (low, high, default)
+
+
+@pytest.mark.parametrize(
+    ("method", "wishes", "message"),
+    [
+        ("salun", {"fraction": 1.5}, "search.space.fraction = 1.5: must lie within 0 … 1"),
+        ("salun", {"lr": 0}, "search.space.lr = 0: must be finite and above 0"),
+        ("salun", {"lr": -1}, "search.space.lr = -1: must be finite and above 0"),
+        ("salun", {"lr": [1e-3, float("inf")]}, "must be finite and above 0"),
+        ("salun", {"lr": float("nan")}, "must be finite and above 0"),
+        ("salun", {"weight_decay": -1}, "must be finite and at least 0"),
+        ("cf_k", {"k": 0}, "search.space.k = 0: must be finite and at least 1"),
+        ("sisa", {"shards": 1}, "search.space.shards = 1: must lie within 2 … 1000"),
+        ("msg", {"share": 1.0}, "search.space.share = 1.0: must lie within 0 … 0.99"),
+        ("unsir", {"share": 1.1}, "search.space.share = 1.1: must lie within 0 … 1"),
+    ],
+)
+def test_no_range_is_widened_beyond_what_makes_sense(
+    method: str, wishes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        REAL[method].narrowed(wishes, widen=True)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("method", SPACES)
+def test_what_authors_published_makes_a_method(method: str) -> None:
+    make: Callable[..., Method] = METHODS[method]
+    for labels in FACTS["labels"]:
+        for published in REAL[method].published({"labels": labels}):
+            assert make(**published) != make()
+            for name, value in published.items():
+                parameter = REAL[method][name]
+                if isinstance(parameter, Choice):
+                    assert value in parameter.options
+                else:
+                    assert isinstance(value, float | int)
+                    assert parameter.limits[0] <= value <= parameter.limits[1]
+
+
+def test_published_values_are_a_whole_configuration_of_their_own() -> None:
+    published = Published(values={"mode": "off", "rate": 50}, source="test")
+    space = Space(published, **SMALL)
+    assert space.published({}) == [{"mode": "off", "rate": 50, "size": 4}]
+    assert not space.holds({"mode": "off", "rate": 50})
+    assert space.holds({"mode": "off", "rate": 10, "size": 8})
+    assert not space.narrowed({"mode": "off"}).narrowed({"rate": [1, 5]}).published({})
+    small = space.narrowed({"mode": "off", "size": 2})
+    assert small.published({}) == [{"mode": "off", "rate": 50, "size": 2}]
+    same = Published(values={"rate": 1}, source="test")
+    assert not Space(same, **SMALL).published({})
 
 
 def test_conflicts_are_kept_through_narrowing() -> None:

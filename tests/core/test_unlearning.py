@@ -22,6 +22,7 @@ from mixunlearn.methods.finetune import Finetune
 from mixunlearn.outcome import Unlearned, assess
 from mixunlearn.problem import Problem
 from mixunlearn.trial import Trial
+from mixunlearn.unlearning import _method
 
 CLASSES, PER_CLASS = 4, 12
 SEVERAL = {"sisa", "dsmixup"}  # give several models instead of one
@@ -167,6 +168,11 @@ class TestEveryMethod:
 def test_several_models_are_refused(name: str, model: Net) -> None:
     with pytest.raises(InputError, match="gives several models instead of one of your class"):
         unlearn(model, FORGET, RETAIN, name)
+
+
+def test_a_method_that_plans_its_course_does_so_for_the_run() -> None:
+    assert vars(_method("l1_sparse", {}, "", 3)[1])["decay_epochs"] == 3
+    assert vars(_method("msg", {"schedule_epochs": 2}, "", 3)[1])["schedule_epochs"] == 2
 
 
 @pytest.mark.parametrize(

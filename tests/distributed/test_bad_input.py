@@ -325,8 +325,11 @@ NAMES = [
 SPACES = [
     setting("search.space.lrr=1e-3", "search.space.lrr", "0.001", "did you mean 'lr'?"),
     setting("search.space.tau=1", "search.space.tau", "1", "no such parameter", "method=neggrad"),
-    setting("search.space.lr=1", "search.space.lr", "1", "must lie within 1e-06 … 0.003"),
-    setting("search.space.lr=[0, 1e-3]", "search.space.lr", "[0, 0.001]", "must lie within"),
+    setting("search.space.lr=0", "search.space.lr", "0", "must be finite and above 0"),
+    setting("search.space.lr=[0, 1e-3]", "search.space.lr", "[0, 0.001]", "must be finite and"),
+    setting("search.space.lr=[1e-3, .inf]", "search.space.lr.1", "inf", "must be a finite number"),
+    setting("search.space.optimizer=sgd", "search.space.optimizer", "'sgd'",
+            "the range of lr is for adam; give search.space.lr, too: [1e-4, 0.1] for sgd"),
     setting("search.space.lr=[1e-3, 1e-5]", "search.space.lr", "[0.001, 1e-05]", "low to high"),
     setting("search.space.lr=[1e-5]", "search.space.lr", "[1e-05]", "a list of two"),
     setting("search.space.lr=.inf", "search.space.lr", "inf", "must be a finite number"),

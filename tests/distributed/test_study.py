@@ -26,8 +26,8 @@ SAMPLERS = ["tpe", "random", "cmaes", "gp"]
 STAGES = ("pool1", "pool2")
 
 
-def space(**wishes: object) -> Space:
-    return SPACES["mixunlearn"](STAGES, "pool2").narrowed(wishes)
+def space(method: str = "mixunlearn", **wishes: object) -> Space:
+    return SPACES[method](STAGES, "pool2").narrowed(wishes)
 
 
 def open_study(
@@ -38,13 +38,14 @@ def open_study(
     lock: StudyLock | None = None,
     create: bool = True,
     table: Path | None = None,
+    method: str = "mixunlearn",
     **wishes: object,
 ) -> Study:
     return Study(
         name="study",
         storage=f"sqlite:///{folder / 'study.db'}",
-        method="mixunlearn",
-        space=space(**wishes),
+        method=method,
+        space=space(method, **wishes),
         facts={"labels": "agnostic"},
         sampler=sampler,
         seed=seed,
@@ -96,6 +97,60 @@ def test_what_to_start_with_follows_the_default(tmp_path: Path, sampler: str) ->
     for config, wanted in zip(configs[1:3], start, strict=True):
         assert {name: config[name] for name in wanted} == wanted
     assert len({config["lr"] for config in configs}) == 4
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_the_authors_own_configuration_is_trial_1(tmp_path: Path, sampler: str) -> None:
+    configs = play(open_study(tmp_path, sampler, method="salun"), 1)
+    configs += play(open_study(tmp_path, sampler, method="salun"), 1)
+    # Another process goes on, and its sampler was not told of a rate for another optimizer.
+    configs += play(open_study(tmp_path, sampler, method="salun"), 8)
+    authors = {"optimizer": "sgd", "lr": 0.1, "weight_decay": 5e-4, "batch": 256}
+    default = space("salun").defaults({"labels": "agnostic"})
+    assert hyperparameters(configs[0]) == default
+    assert hyperparameters(configs[1]) == default | authors | {"new_labels": "redrawn"}
+    for config in configs[2:]:
+        assert config["lr"] <= 3e-3
+        assert config["optimizer"] == "adam"
+    assert told(tmp_path)[1].params == {}
+    (tmp_path / "at once").mkdir()
+    assert play(open_study(tmp_path / "at once", sampler, method="salun"), 10) == configs
+
+
+@pytest.mark.parametrize(
+    ("wishes", "tried"),
+    [({"fraction": 0.3}, True), ({"lr": [1e-5, 1e-3]}, False), ({"batch": 64}, False)],
+)
+def test_what_the_user_asks_for_goes_before_what_the_authors_published(
+    tmp_path: Path, wishes: dict[str, Any], tried: bool
+) -> None:
+    configs = play(open_study(tmp_path, method="salun", **wishes), 2)
+    assert (configs[1]["optimizer"] == "sgd") == tried
+    if tried:
+        assert configs[1]["fraction"] == 0.3
+
+
+def test_a_trial_of_the_authors_is_found_again_in_a_table(tmp_path: Path) -> None:
+    study = open_study(tmp_path, method="salun")
+    first, second = play(study, 2)
+    (tmp_path / "anew").mkdir()
+    again = open_study(tmp_path / "anew", method="salun")
+    for config, row in zip((first, second), study.rows(), strict=True):
+        again.adopt(row, hyperparameters(config), {"gap/avg": 1.0})
+    assert [again.config(number) for number in (0, 1)] == [first, second]
+
+
+def test_a_table_of_an_earlier_version_lacks_what_was_added_since(tmp_path: Path) -> None:
+    study = open_study(tmp_path, method="salun")
+    values = hyperparameters(play(study, 3)[2])
+    for added in ("optimizer", "weight_decay", "new_labels"):
+        del values[added]
+    old = {**values, "trial": 2, "seed": study.config(2)["seed"]}
+    row = study.rows()[2] | {"trial_id": study.trial_id(old)}
+    (tmp_path / "anew").mkdir()
+    again = open_study(tmp_path / "anew", method="salun")
+    again.adopt(row, values, {"gap/avg": 1.0})
+    assert again.config(2) == old
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
