@@ -1,10 +1,11 @@
 """The nights of a plan on disk: one folder per night, named by its date."""
 
 import json
+from contextlib import suppress
 from datetime import date, timedelta
 from pathlib import Path
 
-from distributed.nightly.records import NightRecord
+from distributed.nightly.records import Configuration, NightRecord
 from distributed.runtime.text import one_line
 from mixunlearn.atomic import replacing
 from mixunlearn.errors import CorruptError
@@ -79,6 +80,26 @@ class Nights:
         days = (night - earlier[-1]).days
         # Older nights would be outside the window of every later verdict.
         return [night - timedelta(days=ago) for ago in range(min(days - 1, most), 0, -1)]
+
+
+def plans_of(home: Path) -> list[Nights]:
+    """Return the nightly plans of a home, by name."""
+    folders = sorted(path for path in (home / "nightly").glob("*") if path.is_dir())
+    return [Nights(home, path.name) for path in folders]
+
+
+def champions(home: Path) -> list[Configuration]:
+    """Return the configurations in use: the champions after the last night of each plan.
+
+    A plan with a night that cannot be read has none.
+    """
+    found = list[Configuration]()
+    for plan in plans_of(home):
+        with suppress(CorruptError):
+            last = [plan.read(night) for night in plan.dates()[-1:]]
+            parts = [part for record in last if record for part in record.experiments]
+            found += [part.title_holder for part in parts if part.title_holder]
+    return found
 
 
 def _refused(constant: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from distributed.config.experiment import Experiment
 from distributed.config.nightly import Nightly
-from distributed.nightly.nights import Nights
+from distributed.nightly.nights import Nights, plans_of
 from distributed.nightly.records import NightRecord
 from distributed.plan.plan import Plan
 from distributed.runtime.addresses import resolve
@@ -110,8 +110,7 @@ def _abandoned(
 
 def _in_use(home: Path, keep: int) -> set[str]:
     """Return the studies that the last nights of any plan mention: plans may share a study."""
-    plans = [Nights(home, path.name) for path in (home / "nightly").iterdir() if path.is_dir()]
-    kept = (plan.read(night) for plan in plans for night in plan.dates()[-keep:])
+    kept = (plan.read(night) for plan in plans_of(home) for night in plan.dates()[-keep:])
     return {study for _, study in _studies(kept)}
 
 

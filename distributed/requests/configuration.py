@@ -88,7 +88,7 @@ def find_configuration(target: str, home: Path) -> Configuration:
     raise InputError(KEY, target, remedy)
 
 
-def of_study(study: str, home: Path, *, chosen: str = "") -> Configuration:
+def of_study(study: str, home: Path) -> Configuration:
     """Return the winner of a study; see `find_configuration`."""
     folder = study_folder(home, study)
     summary = _summary(folder.summary)
@@ -106,7 +106,6 @@ def of_study(study: str, home: Path, *, chosen: str = "") -> Configuration:
         study=study,
         experiment=experiment,
         summary=summary,
-        chosen=chosen,
     )
 
 

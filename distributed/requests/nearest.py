@@ -1,14 +1,13 @@
-"""`--config auto`: the finished study whose problem is nearest to a request's.
+"""`--config auto`: the winner or champion of the home whose problem is nearest to a request's.
 
-Only studies of the home are looked at, without asking MLflow. A champion is a trial of one of them,
-so nothing is missed but champions of other homes.
+Studies and nights of the home are looked at, without asking MLflow.
 """
 
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,6 +15,8 @@ import yaml
 
 from distributed.config.experiment import Data, Experiment, Model
 from distributed.config.read import read_experiment
+from distributed.nightly.nights import champions
+from distributed.nightly.records import Configuration
 from distributed.plan.splits import splits_of
 from distributed.study.folder import StudyFolder, begun_studies
 from mixunlearn.data import sources
@@ -72,44 +73,52 @@ class Described:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A finished study.
+    """The winner of a finished study, or a champion of nights that is a trial of it.
 
     Args:
-        study: its name.
+        study: name of the study.
         about: what it was tuned on.
         method: which method it tuned.
-        verdict: state of its verdict; empty if an earlier version judged it.
+        verdict: state of the verdict; empty if an earlier version judged it, or if the study's
+            verdict was about another trial than the champion.
+        champion: the champion's trial, STUDY/NUMBER; `None`: the winner of the study.
     """
 
     study: str
     about: Described
     method: str
     verdict: str
+    champion: str | None = None
+
+    @property
+    def title(self) -> str:
+        """Return its name for messages."""
+        return f"{self.champion}, the champion" if self.champion else self.study
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """The study whose winner is going to be used.
+    """The configuration that is going to be used.
 
     Args:
-        study: its name; its summary has the configuration.
+        target: a study, for its winner; or a trial, STUDY/NUMBER.
         reason: why it, and what differs from the request, in one line.
         differences: what differs; empty if nothing does.
     """
 
-    study: str
+    target: str
     reason: str
     differences: Sequence[str]
 
 
 def choose(request: Described, home: Path) -> Choice:
-    """Return the study nearest to a request.
+    """Return the configuration nearest to a request.
 
     Near means: the same level of task, model, size of images and number of classes, a forget
     fraction within a factor of 4, and a verdict that speaks neither of harm nor of no effect. Of
     those the one with the smallest distance: the logarithm of the fractions' ratio, with additions
-    for other data, width, labels, changed images, and a verdict short of equivalence. Of equals the
-    first by name.
+    for other data, width, labels, changed images, and a verdict short of equivalence. Of equals a
+    champion, which is measured every night; then the first by name.
 
     Args:
         request: what is to be forgotten.
@@ -132,23 +141,23 @@ def nearest(request: Described, found: Sequence[Candidate]) -> Choice:
         InputError: none is near.
     """
 
-    def order(candidate: Candidate) -> tuple[int, float, str]:
-        count = len(objections(request, candidate))
-        return count, distance(request, candidate), candidate.study
+    def order(candidate: Candidate) -> tuple[int, float, bool, str]:
+        count, far = len(objections(request, candidate)), distance(request, candidate)
+        return count, far, candidate.champion is None, candidate.study
 
     best = min(found, key=order)
     if wrong := objections(request, best):
         remedy = "name a study, or tune on a problem like this one"
         raise InputError(
-            KEY, "auto", f"no study is near; {best.study}: {', '.join(wrong)}; {remedy}"
+            KEY, "auto", f"no study is near; {best.title}: {', '.join(wrong)}; {remedy}"
         )
     differing = differences(request, best)
     others = f"the nearest of {len(found)}" if len(found) > 1 else "the only finished study"
     verdict = f"its verdict: {best.verdict or 'none'}"
     what = f"differs in {', '.join(differing)}" if differing else "the same problem"
     return Choice(
-        study=best.study,
-        reason=f"{best.study}: {others}; {what}; {verdict}",
+        target=best.champion or best.study,
+        reason=f"{best.title}: {others}; {what}; {verdict}",
         differences=differing,
     )
 
@@ -216,13 +225,19 @@ def distance(request: Described, candidate: Candidate) -> float:
 
 
 def candidates(home: Path) -> Iterator[Candidate]:
-    """Yield the finished studies of a home; those that cannot be read any more are left out."""
+    """Yield the winners of the finished studies of a home, and the champions of its nights.
+
+    Studies that cannot be read any more are left out.
+    """
     opened: Opened = {}
+    reigning: Mapping[str, Configuration] = {each.study: each for each in champions(home)}
     for folder in begun_studies(home):
         with suppress(OSError, ValueError, KeyError, TypeError, yaml.YAMLError, MixUnlearnError):
             summary = json.loads(folder.summary.read_text())
             if summary["best"]:
-                yield _candidate(folder, summary, home, opened)
+                yield (winner := _candidate(folder, summary, home, opened))
+                if holder := reigning.get(winner.study):
+                    yield replace(winner, champion=holder.trial, verdict=holder.judged or "")
 
 
 def _candidate(

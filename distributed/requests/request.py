@@ -10,7 +10,7 @@ from distributed.config.read import make_experiment
 from distributed.config.yaml_file import put
 from distributed.plan.make import find_study, make_plan
 from distributed.plan.plan import Plan
-from distributed.requests.configuration import Configuration, of_study
+from distributed.requests.configuration import Configuration, find_configuration
 from distributed.requests.forget import CLASS, require_list, task_of
 from distributed.requests.nearest import NOTHING, Opened, choose, described, open_once
 from mixunlearn.data.arrow import Dataset
@@ -265,7 +265,7 @@ def data_of(wish: Wish, home: Path, opened: Opened) -> Dataset:
 
 
 def nearest_configuration(wish: Wish, home: Path, opened: Opened) -> Configuration:
-    """Return the winner of the study in the home that is nearest to a request.
+    """Return the winner or the champion in the home that is nearest to a request.
 
     What data it opens is added to `opened`.
 
@@ -283,7 +283,7 @@ def nearest_configuration(wish: Wish, home: Path, opened: Opened) -> Configurati
         content, _ = _content(wish, any_method, home, opened)
         about = described(make_experiment(content), home, opened)
     choice = choose(about, home)
-    return of_study(choice.study, home, chosen=choice.reason)
+    return replace(find_configuration(choice.target, home), chosen=choice.reason)
 
 
 @contextmanager

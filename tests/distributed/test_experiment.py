@@ -431,7 +431,8 @@ def test_presets_of_papers_train_as_their_authors_do(path: Path) -> None:
         name, experiment = cell.data, cell.experiment
         assert experiment is not None
         stages = ("pool1", "pool2") if experiment.model.name == "cnn" else ("layer2", "layer3")
-        space = make_space(experiment.method, Stages(stages, stages[-1]), experiment.search.space)
+        narrowing, epochs = experiment.search.space, experiment.search.epochs
+        space = make_space(experiment.method, Stages(stages, stages[-1]), narrowing, epochs)
         assert len(knobs(space, {"labels": experiment.labels})) <= KNOBS, cell.title
         recipe, model = experiment.references.chosen, experiment.model
         if path.stem.startswith("salun"):

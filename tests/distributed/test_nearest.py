@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 import yaml
 
 from distributed.config.read import make_experiment
+from distributed.nightly.nights import Nights
+from distributed.nightly.records import Configuration, NightRecord, PartRecord
 from distributed.plan.plan import resolved
 from distributed.requests.nearest import Candidate, Described, candidates, choose, nearest
 from mixunlearn.data.sources import SOURCES
@@ -55,7 +58,7 @@ def test_what_is_far_is_refused_with_the_reason(candidate: Candidate, said: str)
         nearest(REQUEST, [candidate])
     assert str(error.value).startswith("--config = 'auto': no study is near; x: ")
     assert said in str(error.value)
-    assert nearest(REQUEST, [candidate, SAME]).study == "same"
+    assert nearest(REQUEST, [candidate, SAME]).target == "same"
 
 
 def test_the_refusal_names_the_one_with_the_fewest_faults() -> None:
@@ -82,8 +85,8 @@ def test_the_nearest_wins_and_says_what_differs() -> None:
     order = []
     while found:
         chosen = nearest(REQUEST, found)
-        order.append((chosen.study, list(chosen.differences)))
-        found = [each for each in found if each.study != chosen.study]
+        order.append((chosen.target, list(chosen.differences)))
+        found = [each for each in found if each.study != chosen.target]
     assert order == [
         ("same", []),
         ("d-state", []),
@@ -140,5 +143,29 @@ def test_only_finished_studies_that_can_be_read_are_candidates(tmp_path: Path) -
     assert (about.labels, about.changed, found["done"].verdict) == ("aware", False, UNDECIDED)
     assert 0 < about.forget < about.train <= 300
     assert found["ids"].about.forget == 3
-    assert choose(about, tmp_path).study == "done"
-    assert choose(found["ids"].about, tmp_path).study == "ids"
+    assert choose(about, tmp_path).target == "done"
+    assert choose(found["ids"].about, tmp_path).target == "ids"
+
+
+def reign(home: Path, trial: str, judged: str | None = None) -> None:
+    found = Configuration(method="finetune", parameters={}, epochs=2, trial=trial, judged=judged)
+    part = PartRecord(name="digits", champion=found)
+    night = NightRecord(plan="digits", date=date(2026, 11, 27), experiments=[part])
+    Nights(home, "digits").write(night)
+
+
+def test_a_champion_goes_before_winners_that_are_as_near(tmp_path: Path) -> None:
+    write(tmp_path, "done", {"best": [{"trial": 1}], "verdict": {"state": EQUIVALENT}})
+    about = next(candidates(tmp_path)).about
+    reign(tmp_path, "done/7")
+    assert choose(about, tmp_path).target == "done"  # it is shown to be equivalent, the other not
+    reign(tmp_path, "done/7", EQUIVALENT)
+    chosen = choose(about, tmp_path)
+    assert chosen.target == "done/7"
+    assert chosen.reason.startswith("done/7, the champion: the nearest of 2; the same problem; ")
+    reign(tmp_path, "done/7", HARMFUL)
+    assert choose(about, tmp_path).target == "done"
+    reign(tmp_path, "gone/7", EQUIVALENT)  # of a study that is not in this home
+    assert choose(about, tmp_path).target == "done"
+    next((tmp_path / "nightly").glob("*/*/night.json")).write_text("[")
+    assert choose(about, tmp_path).target == "done"
