@@ -67,11 +67,12 @@ def make_steps(
         form: format of the weights.
 
     Raises:
-        InputError: a list cannot be read, that of a handled request is gone, or the folder holds
-            something else.
+        InputError: a list cannot be read, that of a handled request is gone, the folder holds
+            something else, or requests were released in another format.
     """
     steps = list(_steps(lists, dataset, weights, folder, form))
     _require_all(steps, folder)
+    _require_format(steps)
     return steps
 
 
@@ -168,6 +169,19 @@ def _require_own(folder: Path, names: Sequence[str], handled: Collection[str]) -
     if others:
         remedy = f"holds something else ({others[0]}); choose another folder"
         raise InputError("--out", str(folder), remedy)
+
+
+def _require_format(steps: Sequence[Step]) -> None:
+    """Check that no request was released in another format: it would be handled once more.
+
+    Raises:
+        InputError: one was.
+    """
+    for step in steps:
+        others = [*step.output.folder.glob("model.*")]
+        if others and not step.output.weights.is_file():
+            remedy = f"{step.name} was released as {others[0].name}; use the same format for all"
+            raise InputError("--format", step.output.format, remedy)
 
 
 def _require_same(

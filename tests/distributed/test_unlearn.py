@@ -666,6 +666,8 @@ def test_requests_in_sequence_are_each_handled_once(here: Path, mixunlearn: Comm
     (lists / "c.csv").write_text("id\n20\n")
     second = mixunlearn(*given).result["requests"]
     assert second[:2] == first
+    other = mixunlearn(*given, "--format", "pt")
+    assert (other.code, "a was released as model.safetensors" in other.err) == (2, True), other.err
     assert len(list((here / "home/records").glob("*.json"))) == 3
     page = (here / "out/README.md").read_text()
     assert "| c | 1 | 4 |" in page
