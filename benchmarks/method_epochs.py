@@ -16,7 +16,8 @@ from mixunlearn.data.batches import Samples
 from mixunlearn.inference import predict
 from mixunlearn.methods import METHODS, Context
 from mixunlearn.problem import Architecture
-from mixunlearn.training import Recipe, Training
+from mixunlearn.recipes import Recipe
+from mixunlearn.training import Training
 from search_spaces import SPACES
 
 TARGET = 10.0  # of the slowest method: a search with a slower one would be impractical

@@ -15,7 +15,8 @@ from benchmarks import publish, say, spread, timed
 from mixunlearn.data.batches import Samples
 from mixunlearn.population import train_epoch
 from mixunlearn.problem import Architecture
-from mixunlearn.training import Recipe, Training
+from mixunlearn.recipes import Recipe
+from mixunlearn.training import Training
 
 TARGET = 1.0  # training together must not be slower
 CLASSES, BATCH = 10, 32

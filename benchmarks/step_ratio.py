@@ -18,7 +18,8 @@ from mixunlearn.data.batches import Samples
 from mixunlearn.methods import Context
 from mixunlearn.methods.mixunlearn import MixUnlearn
 from mixunlearn.problem import Architecture
-from mixunlearn.training import Recipe, Training
+from mixunlearn.recipes import Recipe
+from mixunlearn.training import Training
 
 TARGET = 1.3
 PAIRS = 32  # B: a step of MixUnlearn uses B retain, B forget and B mixed images

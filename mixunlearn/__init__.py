@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from mixunlearn.models import MODELS
     from mixunlearn.models.staged import StagedModel
     from mixunlearn.problem import Architecture, Problem
+    from mixunlearn.recipes import Recipe
     from mixunlearn.references import ReferenceStore
     from mixunlearn.release import __version__
     from mixunlearn.splits import Splits, make_splits
     from mixunlearn.store import Store
-    from mixunlearn.training import Recipe
     from mixunlearn.trial import Trial
     from mixunlearn.unlearning import unlearn
 
@@ -40,7 +40,7 @@ _PLACES = {
     "MODELS": "mixunlearn.models",
     "StagedModel": "mixunlearn.models.staged",
     "Architecture": "mixunlearn.problem",
-    "Recipe": "mixunlearn.training",
+    "Recipe": "mixunlearn.recipes",
     "Store": "mixunlearn.store",
     "ReferenceStore": "mixunlearn.references",
     # A trained model of the user, in one call.

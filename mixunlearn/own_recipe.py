@@ -7,7 +7,7 @@ import math
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -21,9 +21,9 @@ from mixunlearn.errors import DivergedError, InputError
 from mixunlearn.inference import predict
 from mixunlearn.models.staged import StagedModel
 from mixunlearn.models.wrapped import Wrapped
-from mixunlearn.training import Recipe, Training
+from mixunlearn.recipes import KEY, Recipe
+from mixunlearn.training import Training
 
-KEY = "references.recipe"
 LEAST = 1e-12  # smaller probabilities count as this one in the loss that is shown
 
 Train: TypeAlias = Callable[[nn.Module, Tensor, Tensor, int], None]
@@ -51,9 +51,19 @@ class OwnRecipe:
         return cls(function=function, digest=_digest(function))
 
     @property
+    def content(self) -> dict[str, Any]:
+        """Return what the trained weights depend on, as plain data."""
+        return asdict(self)
+
+    @property
     def epochs(self) -> int:
         """How often it is called: once; its own epochs are not known here."""
         return 1
+
+    @property
+    def augmentation(self) -> str:
+        """Return "none": what the function does with images is not known here."""
+        return "none"
 
     def load(self) -> Train:
         """Return the function.

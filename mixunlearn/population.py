@@ -39,9 +39,9 @@ def train_epoch(trainings: Sequence[Training]) -> list[float]:
 
     Afterwards each training is as if its own `epoch` had run, up to the rounding of float32, and
     can go on alone or with others. Trainings with the same architecture, recipe, device, number of
-    samples and epochs done are computed together if `trains_together` allows it: with as many
-    samples, they take the same steps on batches of the same size, whichever samples these are. The
-    others are trained one after another.
+    samples and epochs done are computed together if `trains_together` and the recipe
+    (`Recipe.plain`) allow it: with as many samples, they take the same steps on batches of the same
+    size, whichever samples these are. The others are trained one after another.
 
     A loss that is not finite means that this training diverged. It does not affect the others.
 
@@ -63,10 +63,11 @@ def trains_together(model: nn.Module) -> bool:
     """Return whether several models like this one can be computed as one.
 
     They can if they are chains of convolutions, linear layers, ReLU, max-pooling and flattening,
-    without frozen weights. Batch norm updates statistics and dropout draws from PyTorch's global
-    generator while they are trained; what the layers of others do is unknown.
+    without frozen weights, that take images in their own size. Batch norm updates statistics and
+    dropout draws from PyTorch's global generator while they are trained; what the layers of others
+    do is unknown.
     """
-    if type(model) is not Chain or model.frozen:
+    if type(model) is not Chain or model.frozen or model.size is not None:
         return False
     layers = _layers(model)
     kinds = [type(layer) for layer in layers]
@@ -130,7 +131,9 @@ def _is_usual(layer: nn.Module) -> bool:
 
 def _kind(training: Training) -> Hashable:
     """Return what trainings that are computed together have in common, or `None`."""
-    if type(training) is not Training or not trains_together(training.model):
+    if type(training) is not Training or not training.recipe.plain:
+        return None
+    if not trains_together(training.model):
         return None
     # The text of a model of known layers says all about it except for its weights.
     samples, text = training.samples.images_NCHW, repr(training.model)

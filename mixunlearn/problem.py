@@ -37,6 +37,7 @@ class Architecture:
         classes: number of outputs.
         weights: digest of the weights that originals and references start from; `None` means from
             scratch.
+        size: pixels of the shorter side to which the model scales images first; `None`: not at all.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Architecture:
     image_shape: tuple[int, int, int]
     classes: int
     weights: str | None = None
+    size: int | None = None
 
     @classmethod
     def of(cls, dataset: Dataset, name: str, width: int | None = None) -> "Architecture":
@@ -69,6 +71,7 @@ class Architecture:
             classes=self.classes,
             seed=seed,
             width=self.width,
+            size=self.size,
         )
 
     def initial(self, seed: int, pretrained: Pretrained | None) -> StagedModel:
@@ -140,6 +143,7 @@ class Problem:
         with_labels: whether methods may see labels (label-aware).
         pretrained: weights that originals and references start from; `None` means from scratch.
         evaluator: measures a trial after each epoch, on `val`, never on `test`.
+        augmentation: how the original's training changed its images at random.
     """
 
     architecture: Architecture
@@ -149,6 +153,7 @@ class Problem:
     with_labels: bool
     evaluator: Evaluator
     pretrained: Pretrained | None = None
+    augmentation: str = "none"
 
     def about(self, splits: Splits, evaluator: Evaluator) -> "Problem":
         """Return the problem of another forget set, among the same training images.
@@ -185,6 +190,7 @@ class Problem:
             classes=self.architecture.classes,
             forgotten=self.evaluator.images.forgotten,
             seed=seed,
+            augmentation=self.augmentation,
         )
 
 

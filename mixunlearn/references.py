@@ -25,11 +25,12 @@ from mixunlearn.models.own import OwnModel
 from mixunlearn.own_recipe import OwnRecipe, OwnTraining
 from mixunlearn.population import most_together
 from mixunlearn.problem import Architecture, Arrays, Problem
+from mixunlearn.recipes import Recipe
 from mixunlearn.signature import seed_for
 from mixunlearn.splits import Splits
 from mixunlearn.store import Entry, Store
 from mixunlearn.teaching import taught, teach
-from mixunlearn.training import Recipe, Training
+from mixunlearn.training import Training
 
 Role = Literal["original", "reference"]
 PHASES: tuple[Phase, ...] = ("val", "test")
@@ -148,11 +149,11 @@ class ReferenceStore:
             # Neither the recipe nor initial weights: they say nothing about this model.
             shape = replace(self.architecture, weights=None).content
             return {**known, "architecture": shape, "own": self.own.digest}
-        return {**known, "architecture": self.architecture.content, "recipe": asdict(self.recipe)}
+        return {**known, "architecture": self.architecture.content, "recipe": self.recipe.content}
 
     def most_together(self, device: torch.device) -> int:
         """Return how many members of one role are trained together at most; 1: each alone."""
-        if isinstance(self.recipe, OwnRecipe):
+        if isinstance(self.recipe, OwnRecipe) or not self.recipe.plain:
             return 1
         model, shape = self.architecture.build(0), self.architecture.image_shape
         return most_together(model, shape, self.recipe.batch, device)
@@ -301,6 +302,7 @@ class ReferenceStore:
             with_labels=with_labels,
             evaluator=self.evaluator("val"),
             pretrained=self.pretrained,
+            augmentation=self.recipe.augmentation,
         )
 
     def _own_weights(self, own: OwnModel, member: Member) -> Arrays:

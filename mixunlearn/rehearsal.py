@@ -22,7 +22,8 @@ from mixunlearn.models import StagedModel
 from mixunlearn.models.finite import require_finite
 from mixunlearn.own_recipe import OwnRecipe, OwnTraining
 from mixunlearn.problem import Architecture
-from mixunlearn.training import Recipe, Training
+from mixunlearn.recipes import Recipe
+from mixunlearn.training import Training
 
 FEW, MORE = 4, 8  # images to forget at most, images to retain
 SMALL = {"batch": 4, "noise_steps": 2}  # hyperparameters that cost time but change no code path

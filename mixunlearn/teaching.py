@@ -68,6 +68,7 @@ def problem_without_references(
     stages: Sequence[str],
     with_labels: bool,
     pretrained: Pretrained | None = None,
+    augmentation: str = "none",
 ) -> Problem:
     """Return the unlearning problem of a model that nothing retrained is compared with.
 
@@ -81,6 +82,7 @@ def problem_without_references(
         stages: the feature stages that the method reads.
         with_labels: whether methods may see labels.
         pretrained: weights that a model which is trained again starts from.
+        augmentation: how its training changed its images at random.
     """
     tensors = teach(original, dataset, splits, stages)
     forget, retain = taught(dataset, splits, stages, tensors)
@@ -96,4 +98,5 @@ def problem_without_references(
         with_labels=with_labels,
         evaluator=Evaluator(images=images, references=none),
         pretrained=pretrained,
+        augmentation=augmentation,
     )

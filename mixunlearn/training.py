@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,33 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mixunlearn.augmentation import augmented
 from mixunlearn.data.batches import Samples, shuffled
 from mixunlearn.errors import DivergedError
 from mixunlearn.models import StagedModel
-from mixunlearn.optimization import adam, take_step
-from mixunlearn.precision import FLOAT32, Precision
+from mixunlearn.optimization import SGD, adam, take_step
+from mixunlearn.precision import Precision
+from mixunlearn.recipes import Recipe
 from mixunlearn.signature import seed_for
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How originals and references are trained.
-
-    Args:
-        epochs: passes over the data, at least 1.
-        lr: initial learning rate of Adam, > 0; it decreases to 0 along a cosine, epoch by epoch.
-        batch: images in a step, at least 1.
-        weight_decay: L2 penalty, at least 0.
-    """
-
-    epochs: int
-    lr: float = 1e-3
-    batch: int = 32
-    weight_decay: float = 1e-4
-
-    def rate(self, epochs_done: int) -> float:
-        """Return the learning rate of the next epoch."""
-        return self.lr * (1 + math.cos(math.pi * epochs_done / self.epochs)) / 2
 
 
 class Training:
@@ -46,8 +26,8 @@ class Training:
         model: freshly initialised; trained in place.
         samples: with labels, on the model's device.
         recipe: hyperparameters of the training.
-        seed: determines the order of the samples.
-        precision: of each step.
+        seed: determines the order of the samples, and what their augmentation draws.
+        precision: of each step; `None` is that of the recipe.
     """
 
     def __init__(
@@ -57,11 +37,11 @@ class Training:
         recipe: Recipe,
         seed: int,
         *,
-        precision: Precision = FLOAT32,
+        precision: Precision | None = None,
     ) -> None:
         self.model, self.samples, self.recipe = model, samples, recipe
-        self.precision = precision
-        self.optimizer = adam(model, recipe.lr, recipe.weight_decay)
+        self.precision = precision or Precision(name=recipe.precision)
+        self.optimizer = optimizer_of(model, recipe)
         self.rng = np.random.default_rng(seed_for("training order", seed))
         self.epochs_done = 0
 
@@ -73,12 +53,18 @@ class Training:
     def epoch(self) -> dict[str, float]:
         """Make one pass over the samples; return the mean cross entropy in nats as `loss`.
 
+        With label smoothing, `loss` is that of the smoothed labels.
+
         Raises:
             DivergedError: the loss is not finite.
         """
         order = self.start_epoch()
+        losses = []
         with self.precision.forward(self.device):
-            losses = [self.step(indices_B) for indices_B in order]
+            for number, indices_B in enumerate(order):
+                if self.recipe.by_step:
+                    self.set_rate(self.recipe.rate(self.epochs_done, number, len(order)))
+                losses.append(self.step(indices_B))
         self.epochs_done += 1
         # Read once per epoch: reading a number in each step would stall a GPU.
         loss = torch.stack(losses).mean().item()
@@ -89,14 +75,20 @@ class Training:
     def start_epoch(self) -> list[Tensor]:
         """Set mode and learning rate; return the indices of each step, in random order."""
         self.model.train()
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.rate(self.epochs_done)
+        self.set_rate(self.recipe.rate(self.epochs_done))
         return shuffled(self.rng, len(self.samples), self.recipe.batch, self.device)
+
+    def set_rate(self, rate: float) -> None:
+        """Set the learning rate of the next step."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
 
     def step(self, indices_B: Tensor) -> Tensor:
         """Take one step of cross entropy on a batch; return the loss in nats, detached."""
-        logits = self.model(self.samples.batch(indices_B))
-        loss = F.cross_entropy(logits, self.samples.labels(indices_B))
+        plain = self.samples.batch(indices_B)
+        logits = self.model(augmented(plain, self.recipe.augmentation, self.rng))
+        labels_B, smoothing = self.samples.labels(indices_B), self.recipe.label_smoothing
+        loss = F.cross_entropy(logits, labels_B, label_smoothing=smoothing)
         take_step(loss, self.optimizer, precision=self.precision)
         return loss.detach()
 
@@ -115,3 +107,17 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])
         self.rng.bit_generator.state = state["rng"]
         self.epochs_done = state["epochs_done"]
+
+
+def optimizer_of(model: StagedModel, recipe: Recipe) -> torch.optim.Optimizer:
+    """Return the optimizer of a recipe for all weights of a model."""
+    if recipe.optimizer == "adam":
+        return adam(model, recipe.lr, recipe.weight_decay)
+    return SGD(
+        model.parameters(),
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov,
+        weight_decay=recipe.weight_decay,
+        fused=True,
+    )

@@ -8,10 +8,10 @@ import pytest
 
 from mixunlearn.data.sources import SOURCES
 from mixunlearn.problem import Architecture, Problem
+from mixunlearn.recipes import Recipe
 from mixunlearn.references import ReferenceStore
 from mixunlearn.splits import make_splits
 from mixunlearn.store import Store
-from mixunlearn.training import Recipe
 
 STAGES = {"cnn": ("pool1", "pool2"), "convnet": ("block2",)}
 

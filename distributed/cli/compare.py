@@ -57,7 +57,7 @@ def compare(
         found = cells(wanted)
         some = chosen(found, only)
         again = f"mixunlearn compare {comparison}"
-        plans = Plans(home_folder(home), command=again, local=local(address))
+        plans = Plans(home_folder(home), command=again, local=local(address), planning=dry_run)
         for cell in some:
             if cell.experiment:
                 plans.of(cell)  # raises on any error in the cell, before the first study runs

@@ -50,7 +50,7 @@ def record(
     """
 
     def command() -> Outcome:
-        from distributed.requests.copies import check_copy
+        from distributed.requests.copies import check_copy, sound
         from distributed.requests.record import verify
 
         _require(action, files or [], head)
@@ -62,7 +62,8 @@ def record(
         if action == "list":
             return _listed(chain)
         copies = [line for path in files or [] for line in check_copy(path, chain)]
-        return _verified(chain, [*chain.problems, *copies], head)
+        problems = [*chain.problems, *copies]
+        return _verified(chain, problems, head, [] if problems else list(map(sound, files or [])))
 
     run_command(command, as_json=as_json, verbose=verbose)
 
@@ -82,8 +83,10 @@ def _require(action: str, files: Sequence[Path], head: str | None) -> None:
         raise InputError("--head", head, remedy)
 
 
-def _verified(chain: "Chain", problems: Sequence[str], head: str | None) -> Outcome:
-    for line in problems:
+def _verified(
+    chain: "Chain", problems: Sequence[str], head: str | None, copies: Sequence[str]
+) -> Outcome:
+    for line in [*problems, *copies]:
         console().print(line, soft_wrap=True, markup=False)
     if problems:
         console().print(f"the chain does not hold: {counted(len(problems), 'problem')}")

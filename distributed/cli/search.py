@@ -62,7 +62,7 @@ def sweep(
 
     def command() -> Outcome:
         total = [] if trials is None else [f"search.trials={trials}"]
-        plan = _plan(experiment, [*(settings or []), *total], home, address)
+        plan = _plan(experiment, [*(settings or []), *total], home, address, planning=dry_run)
         if dry_run:
             return print_plan(plan)
         from distributed.plan.proxies import announcement as of_proxies
@@ -95,7 +95,7 @@ def references(
     """Train the original and the references of an experiment, unless the store has them."""
 
     def command() -> Outcome:
-        plan = _plan(experiment, settings or [], home, address)
+        plan = _plan(experiment, settings or [], home, address, planning=dry_run)
         if dry_run:
             return print_plan(plan)
         from distributed.search.sweep import run_references
@@ -109,15 +109,19 @@ def references(
     run_command(command, as_json=as_json, verbose=verbose)
 
 
-def _plan(file: Path, settings: list[str], home: Path | None, address: str | None) -> "Plan":
-    """Return the checked plan of an experiment file."""
+def _plan(
+    file: Path, settings: list[str], home: Path | None, address: str | None, *, planning: bool
+) -> "Plan":
+    """Return the checked plan of an experiment file; see `make_plan`."""
     from distributed.cluster.connection import local, require_answer
     from distributed.config.read import read_experiment
     from distributed.plan.make import make_plan
 
     command = f"mixunlearn references {file}"
     experiment = read_experiment(file, settings)
-    plan = make_plan(experiment, home_folder(home), command=command, local=local(address))
+    plan = make_plan(
+        experiment, home_folder(home), command=command, local=local(address), planning=planning
+    )
     if plan.references.missing():
         require_answer(address)
     return plan

@@ -1,5 +1,6 @@
 """What commands print."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +84,33 @@ def _disk(plan: "Plan") -> dict[str, int]:
     return estimate(plan, plan.slots)
 
 
+def _work(work: Mapping[str, int | None]) -> str:
+    """Return how many images pass through models, in words."""
+    training, trials = work["training"], work["trials"]
+    unlearned = f"at most {trials:,} in trials"
+    if training is None:
+        return f"images: {unlearned}; your own training is not counted"
+    return f"images: {training:,} to train models, {unlearned}"
+
+
+def images_of_work(plan: "Plan") -> dict[str, int | None]:
+    """Return how many images are trained on: by missing models (`None`: unknown), and by trials.
+
+    Each image counts once an epoch. With a measured rate (images/s), that is the time of a sweep.
+    """
+    from mixunlearn.methods import METHODS
+
+    references, splits = plan.references, plan.splits
+    forget, retain = len(splits.forget_N), len(splits.retain_N)
+    missing = [each for each in references.missing() if not references.is_own(each)]
+    a_pass = sum(retain + forget * (each.role == "original") for each in missing)
+    passed = forget if METHODS[plan.experiment.method].passes_over == "forget" else retain
+    return {
+        "training": None if plan.own_recipe else a_pass * references.recipe.epochs,
+        "trials": plan.trials * plan.epochs * passed,
+    }
+
+
 def print_plan(plan: "Plan") -> Outcome:
     """Print the plan and the resolved experiment."""
     from distributed.plan.plan import as_yaml
@@ -94,6 +122,8 @@ def print_plan(plan: "Plan") -> Outcome:
     total = sum(disk.values()) / 2**20
     for line in (*announcement(plan), *of_proxies(plan), *others(plan)):
         console().print(line, soft_wrap=True)
+    work = images_of_work(plan)
+    console().print(f"work        {_work(work)}", soft_wrap=True)
     console().print(f"disk        at most {total:.0f} MiB: {parts}", soft_wrap=True)
     console().print(f"\n{as_yaml(plan.published)}", soft_wrap=True)
     missing = [
@@ -106,6 +136,7 @@ def print_plan(plan: "Plan") -> Outcome:
         "folder": str(plan.folder),
         "models_to_train": missing,
         "proxies_to_train": to_retrain(plan),
+        "images_of_work": work,
         "disk_bytes": disk,
         "experiment": plan.published,
         "default": plan.default,

@@ -284,6 +284,7 @@ def _announcement(job: "Job") -> list[str]:
     sizes = f"{len(plan.splits.forget_N)} forget, {len(plan.splits.retain_N)} retain"
     chosen = [f"chosen      {configuration.chosen}"] if configuration.chosen else []
     return [
+        f"request     {job.name}",
         f"model       {plan.experiment.model.name}, weights from {request.own.source}",
         f"data        {plan.experiment.data.source}: {sizes}",
         f"forget      {plan.forget_set}",

@@ -105,10 +105,12 @@ class Plans:
         home: where results are kept.
         command: the command to name in error messages.
         local: whether trials run on this machine.
+        planning: whether nothing will run: the machine may lack the resources.
     """
 
-    def __init__(self, home: Path, *, command: str, local: bool) -> None:
-        self.home, self._command, self._local = home, command, local
+    def __init__(self, home: Path, *, command: str, local: bool, planning: bool = False) -> None:
+        self.home, self._command = home, command
+        self._local, self._planning = local, planning
         self._made: dict[str, Plan] = {}
 
     def of(self, cell: Cell) -> Plan:
@@ -119,7 +121,13 @@ class Plans:
         """
         assert cell.experiment is not None
         if cell.title not in self._made:
-            plan = make_plan(cell.experiment, self.home, command=self._command, local=self._local)
+            plan = make_plan(
+                cell.experiment,
+                self.home,
+                command=self._command,
+                local=self._local,
+                planning=self._planning,
+            )
             _require_few_knobs(cell, plan.space, plan.facts)
             self._made[cell.title] = plan
         return self._made[cell.title]

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable
 
-from distributed.config.experiment import Experiment, Model, References
+from distributed.config.experiment import OVERRIDING, Experiment, Model, References
 from distributed.runtime.text import redact_address
 from mixunlearn.data import SOURCES
 from mixunlearn.data.names import known_names
@@ -86,14 +86,14 @@ def check_recipe(references: References) -> None:
     Raises:
         InputError: it cannot be imported, or another key would have no effect.
     """
-    if references.recipe is None:
+    if references.function is None:
         return
-    for name in ("epochs", "lr", "batch", "weight_decay"):
+    for name in OVERRIDING:
         value = getattr(references, name)
         if value != References.model_fields[name].default:
             remedy = f"has no effect beside references.recipe = {references.recipe!r}; leave it out"
             raise InputError(f"references.{name}", value, remedy)
-    load("mixunlearn.own_recipe:find_train")(references.recipe)
+    load("mixunlearn.own_recipe:find_train")(references.function)
 
 
 def check_method(experiment: Experiment) -> None:

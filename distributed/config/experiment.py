@@ -1,13 +1,10 @@
 """The experiment: what a user writes, checked and typed before anything runs."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import (
-    Field,
-    field_serializer,
-    field_validator,
-)
+from pydantic import Field, field_serializer, field_validator, model_validator
 
 from distributed.config.section import (
     YEAR_SECONDS,
@@ -22,6 +19,7 @@ from distributed.config.section import (
 from distributed.config.tasks import Task
 from distributed.runtime.text import redact_address, without_account
 from mixunlearn.data import LARGEST_SIZE
+from mixunlearn.recipes import Recipe, is_function, make_recipe
 from mixunlearn.signature import signature
 from mixunlearn.tasks import TASKS
 from mixunlearn.wording import counted
@@ -31,6 +29,7 @@ MODELS = "each one is a model to train and to keep"
 
 # Keys of `references` that say how many models there are, not how they are trained.
 COUNTS = {"originals", "seeds", "proxies"}
+OVERRIDING = ("epochs", "lr", "batch", "weight_decay")  # those that override keys of a recipe
 
 Size: TypeAlias = Annotated[int, Field(ge=1), up_to(LARGEST_SIZE, SQUARE)]
 Width: TypeAlias = Annotated[int, Field(ge=1), up_to(1024, SQUARE)]
@@ -68,6 +67,8 @@ class Data(Section):
 class Model(Section):
     """Which classifier; `width` is the number of channels of its first stage.
 
+    `size` is the number of pixels of the shorter side to which it scales images before its first
+    layer; null: it takes them as they are.
     `original` is the user's own trained model, which must forget: a file of weights, the address
     of a model in MLflow, or DEFAULT for torchvision's. `weights` are the initial weights of
     originals and references: a file, or DEFAULT.
@@ -75,6 +76,7 @@ class Model(Section):
 
     name: str
     width: Width | None = None
+    size: Size | None = None
     weights: str | None = None
     original: str | None = None
 
@@ -82,9 +84,11 @@ class Model(Section):
         """Return the section as plain data in which digests replace what they are of.
 
         So a file that was moved is the same, and an edited one is not. What has no digest is left
-        out, as it was by older versions, whose studies are found so.
+        out, and so is no `size`, as it was by older versions, whose studies are found so.
         """
-        kept = {name: value for name, value in self.model_dump().items() if name not in digests}
+        newer = set() if self.size else {"size"}
+        written = self.model_dump(exclude=newer)
+        kept = {name: value for name, value in written.items() if name not in digests}
         return kept | {name: digest for name, digest in digests.items() if digest is not None}
 
     @field_validator("original")
@@ -100,7 +104,9 @@ class Model(Section):
 class References(Section):
     """How originals and references are trained, and how many there are.
 
-    `recipe` is the user's own training, `package.module:function`, in place of the other keys.
+    `recipe` is the name of one, or a mapping of its keys (`mixunlearn.recipes`); `epochs`, `lr`,
+    `batch` and `weight_decay` override its values, and have them if they are not given. Or it is
+    the user's own training, `package.module:function`, in place of these keys.
     `originals` null: as many as references, but only one if more than 10,000 images are trained on.
     `proxies`: random forget sets like the one of the task, each with one more model to train, from
     which the bias of the next request is predicted.
@@ -113,15 +119,41 @@ class References(Section):
     lr: Positive = 1e-3
     batch: Batch = 32
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
-    recipe: str | None = None
+    recipe: str | dict[str, Any] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_recipe(cls, given: Any) -> Any:  # noqa: ANN401 (whatever a user writes)
+        """Fill in the recipe's values of keys that are not given."""
+        if not isinstance(given, dict) or is_function(given.get("recipe")):
+            return given
+        recipe = make_recipe(given.get("recipe"))
+        return {name: getattr(recipe, name) for name in OVERRIDING} | given
+
+    @property
+    def function(self) -> str | None:
+        """Return the name of the user's own training; `None` if a recipe of ours trains."""
+        return self.recipe if isinstance(self.recipe, str) and is_function(self.recipe) else None
+
+    @property
+    def chosen(self) -> Recipe:
+        """Return the recipe with the values of the keys beside it; only without `function`."""
+        return replace(
+            make_recipe(self.recipe), **{name: getattr(self, name) for name in OVERRIDING}
+        )
+
+    @property
+    def augmentation(self) -> str:
+        """Return how images are changed at random; of the user's own training it is not known."""
+        return "none" if self.function else self.chosen.augmentation
 
     @property
     def training(self) -> dict[str, Any]:
-        """Return the keys that say how models are trained, as plain data.
+        """Return what says how models are trained, as plain data: a recipe's values, not its name.
 
-        Older versions lack `recipe`: without one it is left out, so that old results are found.
+        Older versions know fewer keys; see `Recipe.content`.
         """
-        return self.model_dump(exclude=COUNTS if self.recipe else {*COUNTS, "recipe"})
+        return self.model_dump(exclude=COUNTS) if self.function else self.chosen.content
 
 
 class Search(Section):

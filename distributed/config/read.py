@@ -1,5 +1,6 @@
 """Reads an experiment file: YAML with settings on top, checked."""
 
+import math
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -64,6 +65,7 @@ def make_experiment(content: dict[str, Any], *, reading: bool = False) -> Experi
         experiment = Experiment.model_validate(content)
     except ValidationError as error:
         raise _first_error(error.errors(), content.get("task")) from error
+    _require_finite(content)  # also where any value is allowed; none could be written down
     # First: the checks below look up the names in the registries.
     check_names(experiment)
     if not reading:
@@ -77,6 +79,18 @@ def make_experiment(content: dict[str, Any], *, reading: bool = False) -> Experi
     check_record(experiment.storage.study)
     check_apart(experiment.storage.study, experiment.tracking.uri)
     return experiment
+
+
+def _require_finite(content: object, *place: str) -> None:
+    """Check that there is neither an infinite number nor NaN."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            _require_finite(value, *place, key)
+    elif isinstance(content, list):
+        for index, value in enumerate(content):
+            _require_finite(value, *place, str(index))
+    elif isinstance(content, float) and not math.isfinite(content):
+        raise InputError(".".join(place), content, "must be a finite number")
 
 
 def read_data(source: str, settings: Iterable[str] = ()) -> Data:

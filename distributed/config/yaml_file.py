@@ -177,4 +177,5 @@ def _load(text: str) -> Any:  # noqa: ANN401 (YAML holds anything)
 
 
 def _unreadable(key: str, path: Path, reason: str) -> InputError:
-    return InputError(key, str(path), f"{reason}; presets are in experiments/")
+    presets = "; presets are in experiments/" if key != "--config" else ""  # of these are none
+    return InputError(key, str(path), f"{reason}{presets}")

@@ -18,6 +18,7 @@ from distributed.plan.model import (
     architecture,
     make_space,
     readable_stages,
+    taught_stages,
 )
 from distributed.plan.plan import Plan, flat, study_name
 from distributed.plan.proxies import require_proxies
@@ -55,6 +56,7 @@ def make_plan(
     local: bool = True,
     tracks: bool = True,
     reading: bool = False,
+    planning: bool = False,
     study: str | None = None,
     source: Dataset | None = None,
     tried: bool = False,
@@ -68,6 +70,7 @@ def make_plan(
         local: whether trials run on this machine, so that its resources must suffice.
         tracks: whether anything is sent to MLflow, so that its address must be usable.
         reading: whether results are only read: the home may be read-only.
+        planning: whether nothing will run: the machine may lack the resources.
         study: name of the study if it is known; what it has kept then replaces what it only reads.
         source: the data if they are open already; `None`: they are opened.
         tried: whether model and method are known to work, so that they need not be tried.
@@ -82,7 +85,7 @@ def make_plan(
     if not reading:
         _require_places(experiment, home)
     if local:
-        require_resources(experiment)
+        require_resources(experiment, planning=planning)
     source = source or _opened(experiment.data, home)
     splits = splits_of(experiment, source)
     experiment = _numbered(experiment, splits.task)
@@ -101,7 +104,7 @@ def make_plan(
         splits=splits,
         space=space,
         model_stages=model.stages,
-        stages=readable_stages(space, experiment.model.name),
+        stages=taught_stages(readable_stages(space, experiment.model.name), experiment.references),
         **vars(model.brought),
         command=command,
         local=local,

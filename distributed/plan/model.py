@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from distributed.config.experiment import Experiment
+from distributed.config.experiment import Experiment, References
 from distributed.runtime.addresses import resolve
 from distributed.study.folder import StudyFolder
 from distributed.tracking.weights import fetched_weights, is_address
@@ -52,7 +52,7 @@ class Brought:
                 found.
             MixUnlearnError: MLflow does not answer, or a download failed.
         """
-        model, recipe = experiment.model, experiment.references.recipe
+        model, recipe = experiment.model, experiment.references.function
         return cls(
             pretrained=Pretrained.read(model.weights, model.name) if model.weights else None,
             own=(begun and _remembered(experiment, begun)) or _own(experiment, home),
@@ -103,6 +103,7 @@ def architecture(
         image_shape=(channels, height, width),
         classes=len(dataset.classes),
         weights=pretrained.digest if pretrained else None,
+        size=experiment.model.size,
     )
 
 
@@ -171,6 +172,11 @@ def _require_rates(space: Space, narrowing: Mapping[str, Any]) -> None:
         default = space["optimizer"].default
         remedy = f"the range of lr is for {default}; give search.space.lr, too: [1e-4, 0.1] for sgd"
         raise InputError("search.space.optimizer", wish, remedy)
+
+
+def taught_stages(readable: tuple[str, ...], references: References) -> tuple[str, ...]:
+    """Return the stages whose features are computed once and stored: none of augmented images."""
+    return readable if references.augmentation == "none" else ()
 
 
 def _wished_stages(narrowing: Mapping[str, Any]) -> list[str]:

@@ -37,7 +37,6 @@ from mixunlearn.problem import Problem
 from mixunlearn.references import ReferenceStore
 from mixunlearn.splits import Splits
 from mixunlearn.store import Store
-from mixunlearn.training import Recipe
 from search_spaces import Space
 from search_spaces.space import Value
 
@@ -198,7 +197,7 @@ class Plan:
             dataset=self.dataset,
             splits=self.splits,
             architecture=architecture(self.experiment, self.dataset, self.pretrained),
-            recipe=self.own_recipe or Recipe(**self.experiment.references.training),
+            recipe=self.own_recipe or self.experiment.references.chosen,
             references=self.experiment.references.seeds,
             originals=self.originals,
             stages=self.stages,
@@ -234,7 +233,7 @@ class Plan:
         """Return how many trials run at once, in words."""
         if not self.local:
             return "as many at once as the cluster has room for"
-        return f"{self.slots} at once"
+        return f"{self.slots} at once" if self.slots else "none on this machine"
 
     @property
     def slots(self) -> int:

@@ -43,6 +43,7 @@ class Sketch:
     Args:
         model: `model.name`.
         width: `model.width`.
+        size: `model.size`.
         image_shape: (channels, height, width).
         classes: number of classes.
         method: its name.
@@ -50,7 +51,7 @@ class Sketch:
         labels: "aware" or "agnostic".
         forgotten: the classes that are forgotten completely.
         forgets: number of images to forget; large numbers are all alike.
-        recipe: `references.recipe`; `None`: the project's own.
+        recipe: the user's own training; `None`: a recipe of the project.
     """
 
     model: str
@@ -63,6 +64,7 @@ class Sketch:
     forgotten: tuple[int, ...]
     forgets: int
     recipe: str | None = None
+    size: int | None = None
 
     @classmethod
     def of(cls, experiment: Experiment, dataset: Dataset, splits: Splits) -> "Sketch":
@@ -77,7 +79,8 @@ class Sketch:
             labels=experiment.labels,
             forgotten=tuple(splits.forgotten),
             forgets=min(len(splits.forget_N), FEW),
-            recipe=experiment.references.recipe,
+            recipe=experiment.references.function,
+            size=experiment.model.size,
         )
 
     @property
@@ -99,6 +102,7 @@ class Sketch:
             width=self.width,
             image_shape=(channels, height, width),
             classes=self.classes,
+            size=self.size,
         )
         narrowing = json.loads(self.space)
         stages = Stages.of(architecture.build(0), narrowing)

@@ -1,9 +1,11 @@
 """What a plan requires of the data, the machine and the disk."""
 
 import errno
+import logging
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,6 +24,8 @@ from mixunlearn.evaluation import evaluation_set
 from mixunlearn.metrics.table import largest_margin
 from mixunlearn.references import PHASES
 from search_spaces import Space
+
+log = logging.getLogger(__name__)
 
 MIN_FREE_BYTES = 200 * 2**20
 DISK_FULL_ERRORS = {errno.ENOSPC, errno.EDQUOT}
@@ -112,14 +116,31 @@ def require_margins(plan: Plan) -> None:
             raise InputError(f"margins.{key}", margin, remedy)
 
 
-def require_resources(experiment: Experiment) -> None:
-    """Check that this machine has the resources for one trial."""
+def require_resources(experiment: Experiment, *, planning: bool = False) -> None:
+    """Check that this machine has the resources for one trial.
+
+    Args:
+        experiment: what the user wrote.
+        planning: whether nothing will run; then this is only a warning.
+
+    Raises:
+        InputError: it has not.
+    """
     here = {"cpu": os.cpu_count() or 1, "gpu": torch.cuda.device_count()}
     for name, there in here.items():
         wanted = getattr(experiment.resources, name)
         if wanted > there:
+            if planning:
+                _warn(f"resources.{name} = {wanted:g}: this machine has {there}; planned only")
+                continue
             remedy = f"this machine has {there}; ask for less, or name a cluster with --address"
             raise InputError(f"resources.{name}", wanted, remedy)
+
+
+@cache
+def _warn(text: str) -> None:
+    """Log a warning once: the cells of a comparison ask for the same."""
+    log.warning("%s", text)
 
 
 def require_home(home: Path) -> None:

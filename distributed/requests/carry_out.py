@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from distributed.cluster.version import code_version, environment
+from distributed.plan.model import taught_stages
 from distributed.requests.copies import check_copy
 from distributed.requests.cost import Cost, time_cost
 from distributed.requests.forget import without_lists
@@ -87,9 +88,10 @@ class Job:
             architecture,
             plan.dataset,
             plan.splits,
-            stages=request.stages,
+            stages=taught_stages(request.stages, plan.experiment.references),
             with_labels=plan.experiment.labels == "aware",
             pretrained=plan.pretrained,
+            augmentation=plan.references.recipe.augmentation,
         )
 
     @cached_property

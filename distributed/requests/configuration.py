@@ -21,8 +21,10 @@ from distributed.study.folder import begun_studies, study_folder
 from mixunlearn.data.names import known_names, printable, typed_path
 from mixunlearn.errors import CorruptError, InputError, MissingError
 from mixunlearn.methods import METHODS
+from search_spaces import SPACES, Float, Int
 
 KEY = "--config"
+KEYS = "method, epochs, labels, hyperparameters"
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -140,21 +142,43 @@ def _of_trial(target: str, home: Path) -> Configuration:
 
 def _of_file(path: Path) -> Configuration:
     content = read_file(path, KEY)
+    if {"task", "search"} & content.keys():
+        remedy = "is an experiment: tune it with mixunlearn sweep, then name the study here"
+        raise InputError(KEY, str(path), remedy)
     try:
         found = ConfigurationFile.model_validate(content)
     except ValidationError as error:
-        keys = "method, epochs, labels, hyperparameters"
+        # An unknown key first: it is often a mistyped one, which is then missing as well.
+        first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
         raise translated(
-            error.errors()[0],
-            unknown=lambda place: f"{path} has an unknown key; there are {keys}",
+            first,
+            unknown=lambda place: f"{path} has an unknown key; there are {KEYS}",
             missing=f"{path} needs method and epochs",
         ) from error
     if found.method not in METHODS:
         raise InputError("method", found.method, f"unknown; {known_names(found.method, METHODS)}")
+    _require_values(found.method, found.hyperparameters)
     return Configuration(
         method=found.method,
         hyperparameters={**METHODS[found.method].planned(found.epochs), **found.hyperparameters},
-        epochs=found.epochs,
+        epochs=min(found.epochs, METHODS[found.method].ceiling or found.epochs),
         labels=found.labels,
         source=f"file {printable(str(path))}",
     )
+
+
+def _require_values(method: str, values: Mapping[str, Any]) -> None:
+    """Check the types of hyperparameters; names and ranges are checked with the model.
+
+    Raises:
+        InputError: one is of another type.
+    """
+    space: Mapping[str, object] = SPACES[method]((), "") if method in SPACES else {}
+    for name, value in values.items():
+        key, parameter = f"hyperparameters.{name}", space.get(name)
+        if not isinstance(value, int | float | str):
+            raise InputError(key, value, "must be a single value")
+        whole = isinstance(parameter, Int)
+        number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+        if isinstance(parameter, Int | Float) and not number:
+            raise InputError(key, value, f"must be a {'whole ' * whole}number")

@@ -13,7 +13,8 @@ from mixunlearn.data.labelled import LabelledImages
 from mixunlearn.methods import METHODS
 from mixunlearn.own_recipe import OwnRecipe
 from mixunlearn.problem import Problem
-from mixunlearn.training import Recipe, Training
+from mixunlearn.recipes import Recipe
+from mixunlearn.training import Training
 from mixunlearn.wording import counted
 
 BATCHES = 8  # steps that are timed; as many run before, because the first ones are slower

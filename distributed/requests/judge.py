@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from scipy import stats
 
+from distributed.plan.model import taught_stages
 from distributed.plan.plan import Plan
 from distributed.requests.request import Request
 from distributed.runtime.progress import Progress
@@ -141,7 +142,11 @@ def verification_plan(request: Request) -> Plan:
     references = given.model_copy(update=numbers)
     experiment = request.plan.experiment.model_copy(update={"references": references})
     # The models of a verdict are read by the stages that the method needs.
-    return replace(request.plan, experiment=experiment, stages=request.stages)
+    return replace(
+        request.plan,
+        experiment=experiment,
+        stages=taught_stages(request.stages, experiment.references),
+    )
 
 
 def verify(

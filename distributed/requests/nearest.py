@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import yaml
 
-from distributed.config.experiment import Data, Experiment
+from distributed.config.experiment import Data, Experiment, Model
 from distributed.config.read import read_experiment
 from distributed.plan.splits import splits_of
 from distributed.study.folder import StudyFolder, begun_studies
@@ -23,11 +23,13 @@ from mixunlearn.data.arrow import Dataset
 from mixunlearn.errors import InputError, MixUnlearnError
 from mixunlearn.evidence.verdict import EQUIVALENT, HARMFUL, NO_BETTER
 from mixunlearn.methods import METHODS
+from mixunlearn.methods.shards import ShardedMethod
 from mixunlearn.tasks.written import level
 
 Opened: TypeAlias = dict[str, Dataset]
 
 KEY = "--config"
+NOTHING = "original"  # the method that changes nothing
 CLASS = "class"  # the level of tasks that forget whole classes
 FACTOR = 4.0  # by which a forget fraction may differ at most
 # How far a difference makes a study: a fraction that differs by `FACTOR` counts 1.
@@ -167,9 +169,18 @@ def objections(request: Described, candidate: Candidate) -> list[str]:
         found.append(f"forgets {about.fraction:.2%} of the images, not {request.fraction:.2%}")
     if candidate.verdict in (HARMFUL, NO_BETTER):
         found.append(f"its verdict is: {candidate.verdict}")
-    if request.labels == "agnostic" and METHODS[candidate.method].needs_labels:
-        found.append(f"its method, {candidate.method}, needs labels")
-    return found
+    return found + _unfit(candidate.method, request.labels)
+
+
+def _unfit(name: str, labels: str) -> list[str]:
+    """Return why a method is of no use for a request."""
+    method = METHODS[name]
+    reasons = {
+        "needs labels": labels == "agnostic" and method.needs_labels,
+        "changes nothing": name == NOTHING,
+        "gives several models": issubclass(method, ShardedMethod),
+    }
+    return [f"its method, {name}, {why}" for why, holds in reasons.items() if holds]
 
 
 def differences(request: Described, candidate: Candidate) -> list[str]:
@@ -244,7 +255,7 @@ def described(experiment: Experiment, home: Path, opened: Opened) -> Described:
         level=level(experiment.task.model_dump()),
         forget=len(splits.forget_N),
         train=len(splits.forget_N) + len(splits.retain_N),
-        model=experiment.model.name,
+        model=_model(experiment.model),
         width=experiment.model.width,
         digest=dataset.digest,
         image_shape=tuple(dataset.images_NCHW.shape[1:]),
@@ -269,6 +280,10 @@ def open_once(data: Data, home: Path, opened: Opened) -> Dataset:
     if key not in opened:
         opened[key] = sources.open_dataset(data.source, data.options, home / "cache")
     return opened[key]
+
+
+def _model(model: Model) -> str:
+    return model.name if model.size is None else f"{model.name} at {model.size} pixels"
 
 
 def _ratio(first: Described, second: Described) -> float:

@@ -163,12 +163,26 @@ def purge(
             removed += removals
             if not dry_run:
                 _carry_out(each, experiment, removals, home)
-        # Images of requests: where none of the home's studies is left, or there never was one.
-        for removal in () if found or studies else _decoded(home):
-            removed.append(removal)
-            if not dry_run:
+        if not studies:
+            left = list(_of_requests(home))
+            removed += left
+            for removal in left * (not dry_run):
                 removal.do()
     return removed
+
+
+def _of_requests(home: Path) -> Iterator[Removal]:
+    """Yield what belongs to no study: what `unlearn --verify` has trained, and left if killed."""
+    for path in sorted((home / STUDIES).glob(f"*/{MODELS}")):
+        # Where that of a study would be; Ray notes the lists of images there.
+        if not StudyFolder(path=path.parent).experiment.exists():
+            yield Removal(what="checkpoints", place=path)
+    for kind in ("splits", "models", *OUTPUTS):
+        for path in sorted((home / "store" / kind).glob("*")):
+            if kind != "models" or _payload(path / RECORD).get("role") != "reference":
+                yield Removal(what=_word(kind), place=path)
+    if (home / "cache").exists():
+        yield Removal(what="decoded images", place=home / "cache")
 
 
 def _lock(home: Path, stack: ExitStack) -> None:

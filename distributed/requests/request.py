@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
-from math import inf
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +12,17 @@ from distributed.plan.make import find_study, make_plan
 from distributed.plan.plan import Plan
 from distributed.requests.configuration import Configuration, of_study
 from distributed.requests.forget import CLASS, require_list, task_of
-from distributed.requests.nearest import Opened, choose, described, open_once
+from distributed.requests.nearest import NOTHING, Opened, choose, described, open_once
 from mixunlearn.data.arrow import Dataset
-from mixunlearn.data.names import known_names, typed_path
+from mixunlearn.data.names import typed_path
 from mixunlearn.errors import InputError, MixUnlearnError
-from mixunlearn.methods import METHODS
+from mixunlearn.models.ensemble import Ensemble
 from mixunlearn.models.own import OwnModel
-from mixunlearn.rehearsal import SMALL, Rehearsal
+from mixunlearn.rehearsal import Rehearsal
 from mixunlearn.signature import seed_for, signature
 from mixunlearn.splits import unsearched
 
+SPACE = "search.space."  # what the keys of hyperparameters begin with in an experiment
 TO_BE_READ = {"kind": "random"}  # stands for the task until the data are known
 # What a user of the command has written for a key of an experiment.
 OPTIONS = {
@@ -91,8 +91,12 @@ class Request:
     @property
     def token(self) -> str:
         """Return eight hex digits for all that determines the unlearned model."""
+        augmentation = self.plan.references.recipe.augmentation
+        # Without one, the digits are those of earlier versions.
+        augmented = {} if augmentation == "none" else {"augmentation": augmentation}
         return signature(
             {
+                **augmented,
                 "model": self.own.digest,
                 "architecture": self.plan.references.architecture.content,
                 "splits": self.plan.splits.key,
@@ -131,6 +135,8 @@ def make_request(
     Raises:
         InputError: something does not fit.
     """
+    if configuration.method == NOTHING:
+        raise InputError("method", NOTHING, "changes nothing; choose another method")
     with _options_named():
         content, dataset = _content(wish, configuration, home, {} if opened is None else opened)
         plan = make_plan(
@@ -142,12 +148,10 @@ def make_request(
             tried=tried,
         )
     own = plan.own or _of_study(configuration, plan, home)
-    # No search looks at this forget set, so all of it is measured.
-    plan = replace(plan, splits=unsearched(plan.splits), own=own)
-    require_hyperparameters(configuration)
     request = Request(
-        configuration=configuration,
-        plan=plan,
+        configuration=_complete(configuration, plan),
+        # No search looks at this forget set, so all of it is measured.
+        plan=replace(plan, splits=unsearched(plan.splits), own=own),
         own=own,
         of_study=plan.own is None,
         command=wish.command,
@@ -155,6 +159,14 @@ def make_request(
     if not tried:
         _rehearse(request)
     return request
+
+
+def _complete(configuration: Configuration, plan: Plan) -> Configuration:
+    """Return a configuration with the defaults of what it leaves out, for example the stage."""
+    if configuration.study is not None:
+        return configuration
+    values = plan.space.defaults({"labels": plan.experiment.labels})
+    return replace(configuration, hyperparameters=values)
 
 
 def _of_study(configuration: Configuration, plan: Plan, home: Path) -> OwnModel:
@@ -207,9 +219,8 @@ def _content(
     if wish.weights is not None:
         content["model"]["original"] = wish.weights
     content["task"] = dict(TO_BE_READ)
-    if "stage" in configuration.hyperparameters:
-        # The model's own choice of stages need not have it.
-        content["search"] = {"space": {"stage": configuration.hyperparameters["stage"]}}
+    # A space with one configuration: so a file's values are checked like those of a search.
+    content["search"] = {"space": dict(configuration.hyperparameters)}
     put(content, wish.settings)
     dataset = open_once(make_experiment(content).data, home, opened)
     return {**content, "task": task_of(wish.forget, dataset)}, dataset
@@ -266,7 +277,7 @@ def nearest_configuration(wish: Wish, home: Path, opened: Opened) -> Configurati
             remedy = "missing: --config auto looks for a study with such a model and data"
             raise InputError(option, None, f"{remedy}; name it, or name a study with --config")
     any_method = Configuration(
-        method="original", hyperparameters={}, epochs=1, labels="aware", source="auto"
+        method=NOTHING, hyperparameters={}, epochs=1, labels="aware", source="auto"
     )
     with _options_named():
         content, _ = _content(wish, any_method, home, opened)
@@ -281,38 +292,8 @@ def _options_named() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        if error.key not in OPTIONS:
-            raise
-        raise InputError(OPTIONS[error.key], error.value, error.remedy) from error
-
-
-def require_hyperparameters(configuration: Configuration) -> None:
-    """Check the names and the kinds of the hyperparameters.
-
-    Raises:
-        InputError: the method has none of this name, or a value is of another kind.
-    """
-    method = METHODS[configuration.method]
-    known = {field.name: field.default for field in fields(method) if field.init}
-    for name, value in configuration.hyperparameters.items():
-        if name not in known:
-            remedy = (
-                f"{configuration.method} has no such hyperparameter; {known_names(name, known)}"
-            )
-            raise InputError(f"hyperparameters.{name}", value, remedy)
-        if not _is_like(value, known[name]):
-            remedy = f"must be of the kind of its default, {known[name]!r}"
-            raise InputError(f"hyperparameters.{name}", value, remedy)
-        if name in SMALL and value < 1:  # a rehearsal takes another value
-            raise InputError(f"hyperparameters.{name}", value, "must be at least 1")
-
-
-def _is_like(value: object, default: object) -> bool:
-    """Return whether a value is text, a whole number, a number or a truth value like a default."""
-    if isinstance(default, float):
-        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < inf
-    known = isinstance(default, bool | int | str)
-    return type(value) is type(default) if known else True
+        option = OPTIONS.get(error.key, error.key.replace(SPACE, "hyperparameters.", 1))
+        raise InputError(option, error.value, error.remedy) from error
 
 
 def _rehearse(request: Request) -> None:
@@ -331,4 +312,7 @@ def _rehearse(request: Request) -> None:
         forgotten=plan.splits.forgotten,
         forgets=len(plan.splits.forget_N),
     )
-    rehearsal.unlearn(plan.references.architecture.load(request.own.tensors))
+    method = rehearsal.unlearn(plan.references.architecture.load(request.own.tensors))
+    if isinstance(method.model, Ensemble):
+        remedy = "gives several models instead of one with your keys; choose another method"
+        raise InputError("method", rehearsal.method, remedy)

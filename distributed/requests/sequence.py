@@ -67,7 +67,8 @@ def make_steps(
         form: format of the weights.
 
     Raises:
-        InputError: a list cannot be read, or that of a handled request is gone.
+        InputError: a list cannot be read, that of a handled request is gone, or the folder holds
+            something else.
     """
     steps = list(_steps(lists, dataset, weights, folder, form))
     _require_all(steps, folder)
@@ -280,8 +281,7 @@ def _table(path: Path) -> tuple[list[str], list[list[str]]]:
             lines = csv.reader(file, delimiter=_delimiter(file))
             heading, *rows = [row for row in lines if any(row)] or [[]]
     except (OSError, UnicodeDecodeError, pyarrow.ArrowException, csv.Error) as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(KEY, str(path), f"cannot be read ({reason})") from error
+        raise InputError(KEY, str(path), f"cannot be read ({one_line(error)})") from error
     for number, row in enumerate(rows):
         if len(row) != len(heading):
             remedy = f"row {number} has {len(row)} cells, the heading {len(heading)}; correct it"

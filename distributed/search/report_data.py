@@ -227,8 +227,7 @@ def _recipe(plan: Plan) -> str:
     """Return how references are trained, in words."""
     if plan.own_recipe:
         return f"trained by {plan.own_recipe.function}, digest {plan.own_recipe.digest}"
-    references = plan.experiment.references
-    return f"{counted(references.epochs, 'epoch')}, lr {references.lr:g}"
+    return plan.experiment.references.chosen.words
 
 
 def _facts(plan: Plan) -> dict[str, str]:

@@ -10,8 +10,9 @@ import numpy as np
 from mixunlearn.data.batches import Samples, cycled
 from mixunlearn.evidence.images import accuracy_on, chosen, joined
 from mixunlearn.models import StagedModel
+from mixunlearn.recipes import Recipe
 from mixunlearn.signature import seed_for
-from mixunlearn.training import Recipe, Training
+from mixunlearn.training import Training
 
 STEPS = 20
 # Without weight decay, which would make a model forget by itself.

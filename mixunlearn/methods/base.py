@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mixunlearn.augmentation import augmented
 from mixunlearn.data.batches import Indices, Samples, pairs
 from mixunlearn.errors import InputError
 from mixunlearn.models import StagedModel
@@ -37,6 +38,8 @@ class Context:
         forgotten: the classes that a class task forgets completely, () for other tasks.
         seed: determines all random choices of the method.
         precision: of each step.
+        augmentation: how the original's training changed its images at random; a key of
+            `mixunlearn.augmentation.AUGMENTATIONS`.
     """
 
     original: StagedModel
@@ -49,6 +52,7 @@ class Context:
     forgotten: tuple[int, ...]
     seed: int
     precision: Precision = FLOAT32
+    augmentation: str = "none"
 
     @property
     def device(self) -> torch.device:
@@ -69,6 +73,15 @@ class Context:
         lows = torch.stack([images.amin((0, 2, 3)) for images in sets]).amin(0)
         highs = torch.stack([images.amax((0, 2, 3)) for images in sets]).amax(0)
         return lows.float()[:, None, None], highs.float()[:, None, None]
+
+    def augment(self, images: Tensor, rng: np.random.Generator) -> Tensor:
+        """Return images to learn from, changed at random as those the original has learned from.
+
+        Args:
+            images: (B, C, H, W), as `Samples.batch` returns them.
+            rng: the method's own, which is part of its state.
+        """
+        return augmented(images, self.augmentation, rng)
 
 
 class Stateful(Protocol):
@@ -208,10 +221,14 @@ class Method(ABC):
     def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
         """Take one step on a batch of pairs and return detached scalars, at least `loss`."""
 
+    def images(self, samples: Samples, indices_B: Tensor) -> Tensor:
+        """Return a batch of images to learn from, (B, C, H, W); see `Context.augment`."""
+        return self.context.augment(samples.batch(indices_B), self.rng)
+
     def logits(self, forget_B: Tensor, retain_B: Tensor) -> tuple[Tensor, Tensor]:
         """Return the unlearner's logits for each half of a batch, (B, K), from one pass."""
-        context = self.context
-        images = torch.cat((context.forget.batch(forget_B), context.retain.batch(retain_B)))
+        halves = (self.context.forget, forget_B), (self.context.retain, retain_B)
+        images = torch.cat([self.images(*half) for half in halves])
         forget, retain = self.model(images).split((len(forget_B), len(retain_B)))
         return forget, retain
 
@@ -229,7 +246,9 @@ class Method(ABC):
 
     def cross_entropy(self, samples: Samples, indices_B: Tensor) -> Tensor:
         """Return the unlearner's mean cross entropy on a batch, in nats."""
-        return F.cross_entropy(self.model(samples.batch(indices_B)), samples.labels(indices_B))
+        return F.cross_entropy(
+            self.model(self.images(samples, indices_B)), samples.labels(indices_B)
+        )
 
     def step(self, loss: Tensor, *, optimizer: torch.optim.Optimizer | None = None) -> None:
         """Take one step down the gradient of a loss, scaled by `gradient_masks`.

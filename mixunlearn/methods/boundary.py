@@ -67,7 +67,7 @@ class Boundary(Method):
 
     def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
         """Take one step on the forget half of the batch."""
-        images = self.context.forget.batch(forget_B)
+        images = self.images(self.context.forget, forget_B)
         if self.mode == "shrink":
             loss = F.cross_entropy(self.model(images), self.nearest_N[forget_B])
         else:

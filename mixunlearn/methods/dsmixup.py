@@ -59,7 +59,8 @@ class DSMixup(ShardedMethod):
         if len(first_B) == 1:
             settle(member)
         retain, lam = self.context.retain, draw_lambda(self.rng, self.alpha, self.context.device)
-        logits = member(lam * retain.batch(first_B) + (1 - lam) * retain.batch(second_B))
+        first, second = self.images(retain, first_B), self.images(retain, second_B)
+        logits = member(lam * first + (1 - lam) * second)
         parts = (F.cross_entropy(logits, retain.labels(part_B)) for part_B in (first_B, second_B))
         losses = torch.stack(list(parts))
         loss = losses @ torch.stack((lam, 1 - lam)).to(losses.dtype)

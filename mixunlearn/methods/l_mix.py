@@ -25,8 +25,8 @@ class LMix(MixtureMethod):
 
     def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
         """Take one step on mixed, retain and forget images."""
-        forget = self.context.forget.batch(forget_B)
-        retain = self.context.retain.batch(retain_B)
+        forget = self.images(self.context.forget, forget_B)
+        retain = self.images(self.context.retain, retain_B)
         lam = self.draw_lambda()
         mixed = lam * forget + (1 - lam) * retain
         u_mix, u_retain, u_forget = self.outputs(mixed, retain, forget)

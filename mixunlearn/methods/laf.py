@@ -116,7 +116,7 @@ class Laf(Scheduled):
     def both(self, forget_B: Tensor, retain_B: Tensor) -> tuple[Tensor, Tensor]:
         """Return the unlearner's representations of both halves of a batch, from one pass."""
         forget, retain = self.context.forget, self.context.retain
-        images = torch.cat((forget.batch(forget_B), retain.batch(retain_B)))
+        images = torch.cat((self.images(forget, forget_B), self.images(retain, retain_B)))
         both_BE = representation(self.model, images)
         return both_BE[: len(forget_B)], both_BE[len(forget_B) :]
 

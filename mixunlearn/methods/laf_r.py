@@ -39,7 +39,7 @@ class LafR(Laf):
         retain = self.context.retain
         # Only the classifier is repaired, so the layers before it need no gradient.
         with torch.no_grad():
-            retain_BE = representation(self.model, retain.batch(retain_B))
+            retain_BE = representation(self.model, self.images(retain, retain_B))
         loss = F.cross_entropy(self.head(retain_BE), retain.labels(retain_B))
         self.step(loss, optimizer=self.optimizer_head)
         return scalars | {"loss_head": loss.detach()}

@@ -1,6 +1,6 @@
 """Adversarial Mixup Unlearning: a generator mixes images that the unlearner must forget."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -71,10 +71,7 @@ class MixUnlearn(MixtureMethod):
         super().prepare(context)
         if self.mixing != "mixblock":
             return
-        if self.stage not in context.forget.features:
-            remedy = "the generator needs features of this stage; choose another, or mixing=mixup"
-            raise InputError("search.space.stage", self.stage, remedy)
-        channels = context.forget.features[self.stage].shape[1]
+        channels = self.channels()
         # On the CPU, so that the weights do not depend on the device.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_for("generator", context.seed))
@@ -83,10 +80,24 @@ class MixUnlearn(MixtureMethod):
         self.generator_optimizer = adam(self.generator, self.lr_gen)
         self.ema = deepcopy(self.model).eval().requires_grad_(False)
 
+    def channels(self) -> int:
+        """Return the number of channels that the generator reads.
+
+        Raises:
+            InputError: there are no features of this stage.
+        """
+        first = torch.zeros(1, dtype=torch.int64, device=self.context.device)
+        pair = self.context.forget.batch(first), self.context.retain.batch(first)
+        try:
+            return self.features(*pair, first, first)[0].shape[1]
+        except KeyError as error:
+            remedy = "the generator needs features of this stage; choose another, or mixing=mixup"
+            raise InputError("search.space.stage", self.stage, remedy) from error
+
     def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
         """Take one step of the unlearner, and of the generator when it is due."""
-        forget = self.context.forget.batch(forget_B)
-        retain = self.context.retain.batch(retain_B)
+        forget = self.images(self.context.forget, forget_B)
+        retain = self.images(self.context.retain, retain_B)
         scalars: dict[str, Tensor] = {}
         # Step 0 is always due, so every epoch has the generator's scalars, as the contract demands.
         if self.mixing == "mixblock" and self.step_number % self.gen_interval == 0:
@@ -98,7 +109,7 @@ class MixUnlearn(MixtureMethod):
     ) -> dict[str, Tensor]:
         """Take one step of the generator; the unlearner does not change at all."""
         lam = self.draw_lambda()
-        masks = self.masks(forget_B, retain_B, lam, forget.shape[2:])
+        masks = self.masks(forget, retain, forget_B, retain_B, lam)
         with self.opponent() as adversary:
             u_mix = torch.softmax(adversary(mix(masks, forget, retain)), dim=1)
         loss = self.mixed_loss(u_mix, forget_B, retain_B, lam, self.tau_gen)
@@ -146,7 +157,7 @@ class MixUnlearn(MixtureMethod):
         """Return the mixed images of a batch, without a gradient for the generator."""
         if self.mixing == "mixup":
             return lam * forget + (1 - lam) * retain
-        return mix(self.masks(forget_B, retain_B, lam, forget.shape[2:]), forget, retain)
+        return mix(self.masks(forget, retain, forget_B, retain_B, lam), forget, retain)
 
     @torch.no_grad()
     def demonstrate(
@@ -167,15 +178,36 @@ class MixUnlearn(MixtureMethod):
             self.context.forget.batch(forget_B),
             self.context.retain.batch(retain_B),
         )
-        masks = self.masks(forget_B, retain_B, lam_B, forget.shape[2:])
+        masks = self.masks(forget, retain, forget_B, retain_B, lam_B)
         return masks[:, 0], mix(masks, forget, retain)
 
-    def masks(self, forget_B: Tensor, retain_B: Tensor, lam: Tensor, size: torch.Size) -> Tensor:
+    def masks(
+        self, forget: Tensor, retain: Tensor, forget_B: Tensor, retain_B: Tensor, lam: Tensor
+    ) -> Tensor:
         """Return the generator's masks, shape (B, 2, H, W)."""
-        h_forget = self.context.forget.features[self.stage][forget_B]
-        h_retain = self.context.retain.features[self.stage][retain_B]
-        masks: Tensor = self.generator(h_forget, h_retain, lam, (size[0], size[1]))
+        h_forget, h_retain = self.features(forget, retain, forget_B, retain_B)
+        size = (forget.shape[2], forget.shape[3])
+        masks: Tensor = self.generator(h_forget, h_retain, lam, size)
         return masks
+
+    @torch.no_grad()
+    def features(
+        self, forget: Tensor, retain: Tensor, forget_B: Tensor, retain_B: Tensor
+    ) -> Sequence[Tensor]:
+        """Return the original's features of the images, each (B, C, h, w).
+
+        Those of plain images are known. In augmented images, everything is in another place.
+
+        Raises:
+            KeyError: there are none of this stage.
+        """
+        context = self.context
+        if context.augmentation == "none":
+            known = (context.forget, forget_B), (context.retain, retain_B)
+            return [samples.features[self.stage][indices_B] for samples, indices_B in known]
+        both = torch.cat((forget, retain))
+        _, found = context.original.forward_with_features(both, (self.stage,))
+        return found[self.stage][: len(forget)], found[self.stage][len(forget) :]
 
     @contextmanager
     def opponent(self) -> Iterator[StagedModel]:

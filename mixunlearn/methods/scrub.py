@@ -119,7 +119,7 @@ class Scrub(Scheduled):
 
     def disagreement(self, samples: Samples, indices_B: Tensor) -> tuple[Tensor, Tensor]:
         """Return `KL_T(original ‖ u)` of a batch, and the unlearner's logits."""
-        logits = self.model(samples.batch(indices_B))
+        logits = self.model(self.images(samples, indices_B))
         return distillation_kl(logits, samples.probs(indices_B), self.temperature), logits
 
     def deliver(self) -> None:

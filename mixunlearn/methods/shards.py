@@ -134,7 +134,7 @@ class ShardedMethod(Method, ABC):
         if len(retain_B) == 1:
             settle(member)
         retain = self.context.retain
-        loss = F.cross_entropy(member(retain.batch(retain_B)), retain.labels(retain_B))
+        loss = F.cross_entropy(member(self.images(retain, retain_B)), retain.labels(retain_B))
         self.step(loss)
         return loss.detach()
 

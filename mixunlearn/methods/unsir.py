@@ -51,4 +51,4 @@ class UNSIR(NoiseMethod):
 
     def kept(self, retain_B: Tensor) -> Labelled:
         """Return images of D_r with their labels."""
-        return self.context.retain.batch(retain_B), self.context.retain.labels(retain_B)
+        return self.images(self.context.retain, retain_B), self.context.retain.labels(retain_B)

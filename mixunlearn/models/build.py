@@ -5,8 +5,9 @@ from torch import nn
 
 from mixunlearn.border import code_of_others
 from mixunlearn.errors import InputError
+from mixunlearn.models.chain import Chain
 from mixunlearn.models.factories import find_factory
-from mixunlearn.models.staged import StagedModel
+from mixunlearn.models.staged import StagedModel, scaled_shape
 from mixunlearn.models.wrapped import Wrapped
 from mixunlearn.wording import counted
 
@@ -16,7 +17,13 @@ SMALLEST_IMAGE = {"cnn": 4, "convnet": 8, "resnet18": 8, "resnet34": 8, "resnet5
 
 
 def build_model(
-    name: str, *, image_shape: tuple[int, int, int], classes: int, seed: int, width: int | None
+    name: str,
+    *,
+    image_shape: tuple[int, int, int],
+    classes: int,
+    seed: int,
+    width: int | None,
+    size: int | None = None,
 ) -> StagedModel:
     """Build a freshly initialised model.
 
@@ -26,33 +33,46 @@ def build_model(
         classes: number of outputs, at least 2.
         seed: seed of the initialisation, in [0, 2**63); equal seeds give equal weights.
         width: channels of the first stage; `None` is the model's own default.
+        size: pixels of the shorter side to which the model scales images first; `None`: not at all.
 
     Raises:
         InputError: there is no such model, it cannot process the images, or the number of its
             outputs is wrong.
     """
-    size = image_shape[1:]
-    if min(size) < SMALLEST_IMAGE.get(name, 1):
-        remedy = f"images of {size[0]}×{size[1]} are too small; choose another model"
+    shape = scaled_shape(image_shape[1:], size)
+    if min(shape) < SMALLEST_IMAGE.get(name, 1):
+        remedy = f"images of {shape[0]}×{shape[1]} are too small; choose another model"
         raise InputError("model.name", name, remedy)
     factory = find_factory(name)
     options = {} if width is None else {"width": width}
 
     def refusal(reason: str) -> InputError:
-        images = "×".join(map(str, image_shape))
+        images = "×".join(map(str, (image_shape[0], *shape)))
         remedy = f"cannot be built for images of {images} ({reason}); choose another model"
         return InputError("model.name", name, remedy)
 
     # PyTorch's layers draw weights from the global generator; fork_rng restores it afterwards.
     with code_of_others(refusal), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        built = factory(channels=image_shape[0], size=size, classes=classes, **options)
-        model, outputs = as_staged(built, image_shape)
+        built = factory(channels=image_shape[0], size=shape, classes=classes, **options)
+        model, outputs = as_staged(built, (image_shape[0], *shape))
+    if size is not None:
+        _require_scaling(name, model, size)
+        model.size = size
     if outputs != classes:
         numbers = f"{counted(outputs, 'output')} for {counted(classes, 'class')}"
         remedy = f"gives {numbers}; the numbers must be equal"
         raise InputError("model.name", name, remedy)
     return model
+
+
+def _require_scaling(name: str, model: StagedModel, size: int) -> None:
+    """Refuse a size for a model that has its own `forward_with_features`, which ignores it."""
+    if not isinstance(model, Chain | Wrapped):
+        remedy = (
+            f"{name} is a staged model of its own, which must scale images itself; leave it out"
+        )
+        raise InputError("model.size", size, remedy)
 
 
 def as_staged(network: nn.Module, image_shape: tuple[int, int, int]) -> tuple[StagedModel, int]:

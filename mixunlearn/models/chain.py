@@ -35,7 +35,7 @@ class Chain(StagedModel):
         """Return logits and the outputs of the named stages; see `StagedModel`."""
         wanted = {name: self.stages[name] for name in names}
         found: dict[str, Tensor] = {}
-        x = centred(images)
+        x = centred(self.scaled(images))
         for name, stage in self.stages.items():
             x = stage(x)
             if name in wanted:

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 SMALL = 64  # pixels of an image's shorter side; up to this size, models are built as for CIFAR
 
@@ -15,11 +16,13 @@ class StagedModel(nn.Module, ABC):
         stage_names: the stages a search chooses from, in order; empty if there are no maps.
         default_stage: the stage that the generator reads by default; empty if there are no maps.
         frozen: names of the parameters that no training may change.
+        size: pixels of the shorter side to which the model scales images first; `None`: not at all.
     """
 
     stage_names: tuple[str, ...]
     default_stage: str
     frozen: frozenset[str] = frozenset()
+    size: int | None = None
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits, shape (B, K), of images in [0, 1], shape (B, channels, H, W)."""
@@ -34,6 +37,14 @@ class StagedModel(nn.Module, ABC):
         Raises:
             KeyError: no stage has one of the names.
         """
+
+    def scaled(self, images: Tensor) -> Tensor:
+        """Return images as the model's first layer gets them: scaled to `size`, bilinearly."""
+        if self.size is None:
+            return images
+        height, width = scaled_shape((images.shape[2], images.shape[3]), self.size)
+        shrinks = self.size < min(images.shape[2:])
+        return F.interpolate(images, (height, width), mode="bilinear", antialias=shrinks)
 
     def trained(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield the parameters that training may change, by name; each once."""
@@ -53,3 +64,11 @@ class StagedModel(nn.Module, ABC):
         """
         del wished  # most models have no additional stages
         return self.stage_names
+
+
+def scaled_shape(shape: tuple[int, int], size: int | None) -> tuple[int, int]:
+    """Return (height, width) after the shorter side was scaled to a size; `None`: as they are."""
+    if size is None:
+        return shape
+    height, width = (round(side * size / min(shape)) for side in shape)
+    return height, width

@@ -77,6 +77,7 @@ class Wrapped(StagedModel):
         self, images: Tensor, names: Iterable[str]
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return logits and the outputs of the named stages; see `StagedModel`."""
+        images = self.scaled(images)
         found: dict[str, Tensor] = {}
 
         def keep(name: str, output: object) -> None:

@@ -6,7 +6,8 @@ import torch
 
 from mixunlearn.data.batches import Samples, cut, pairs, shuffled
 from mixunlearn.models import build_model
-from mixunlearn.training import Recipe, Training
+from mixunlearn.recipes import Recipe
+from mixunlearn.training import Training
 
 CPU = torch.device("cpu")
 

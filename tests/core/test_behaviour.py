@@ -23,9 +23,10 @@ from mixunlearn.models import StagedModel, build_model
 from mixunlearn.models.chain import Chain
 from mixunlearn.models.ensemble import Ensemble
 from mixunlearn.problem import Problem
+from mixunlearn.recipes import Recipe
 from mixunlearn.references import Member, ReferenceStore
 from mixunlearn.splits import make_splits
-from mixunlearn.training import Recipe, Training
+from mixunlearn.training import Training
 from mixunlearn.trial import Trial
 
 CPU = torch.device("cpu")

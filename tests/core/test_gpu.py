@@ -11,7 +11,8 @@ from mixunlearn.methods import METHODS
 from mixunlearn.models import build_model
 from mixunlearn.population import train_epoch
 from mixunlearn.problem import Problem
-from mixunlearn.training import Recipe, Training
+from mixunlearn.recipes import Recipe
+from mixunlearn.training import Training
 from mixunlearn.trial import Trial
 
 pytestmark = [

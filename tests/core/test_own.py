@@ -17,9 +17,9 @@ from mixunlearn.models.factories import find_factory
 from mixunlearn.models.own import OwnModel
 from mixunlearn.models.wrapped import Wrapped
 from mixunlearn.problem import Architecture
+from mixunlearn.recipes import Recipe
 from mixunlearn.references import Member, ReferenceStore
 from mixunlearn.store import Store
-from mixunlearn.training import Recipe
 
 SHAPE, CLASSES = (1, 8, 8), 10
 MODULE = """

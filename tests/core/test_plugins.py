@@ -112,7 +112,7 @@ UNLEARN = """
     from mixunlearn.references import ReferenceStore
     from mixunlearn.store import Store
     from mixunlearn.tasks.written import level
-    from mixunlearn.training import Recipe
+    from mixunlearn.recipes import Recipe
     from mixunlearn.trial import Trial
 
     digits = SOURCES["digits"]()

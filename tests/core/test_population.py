@@ -14,7 +14,8 @@ from mixunlearn.data.sources import SOURCES
 from mixunlearn.models import StagedModel, build_model
 from mixunlearn.models.chain import Chain
 from mixunlearn.population import most_together, train_epoch, trains_together
-from mixunlearn.training import Recipe, Training
+from mixunlearn.recipes import Recipe
+from mixunlearn.training import Training
 
 RECIPE = Recipe(epochs=3, lr=3e-3)
 # Relative to a tensor's size. Sums are rounded in another order, and training magnifies it: Adam

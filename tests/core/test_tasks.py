@@ -18,13 +18,13 @@ from mixunlearn.errors import InputError
 from mixunlearn.evaluation import evaluation_set
 from mixunlearn.inference import predict
 from mixunlearn.problem import Architecture
+from mixunlearn.recipes import Recipe
 from mixunlearn.references import ReferenceStore
 from mixunlearn.signature import signature
 from mixunlearn.splits import Splits, make_splits
 from mixunlearn.store import Store
 from mixunlearn.tasks import TASKS
 from mixunlearn.tasks.written import level
-from mixunlearn.training import Recipe
 
 CPU = torch.device("cpu")
 PARTS = ("forget_N", "retain_N", "val_N", "test_N")

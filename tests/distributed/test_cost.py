@@ -10,7 +10,8 @@ import torch
 from distributed.requests.cost import BATCHES, Cost, spoken, time_cost
 from mixunlearn.methods.finetune import Finetune
 from mixunlearn.problem import Problem
-from mixunlearn.training import Recipe, Training
+from mixunlearn.recipes import Recipe
+from mixunlearn.training import Training
 from mixunlearn.trial import Trial
 from tests.problems import make_reference_store
 

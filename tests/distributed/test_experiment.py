@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,20 @@ import pytest
 import yaml
 from safetensors.torch import save_file
 
+from distributed.cli.show import images_of_work
+from distributed.compare.cells import KNOBS, cells, knobs
 from distributed.config.checks import check_tracking
+from distributed.config.comparison import read_comparison
 from distributed.config.experiment import COUNTS, Experiment
 from distributed.config.read import make_experiment, read_data, read_experiment, read_tracking
 from distributed.plan.make import make_plan
+from distributed.plan.model import Stages, make_space
 from distributed.plan.plan import Plan, resolved
 from mixunlearn.errors import InputError
 from mixunlearn.methods import METHODS
 from mixunlearn.models import build_model
+from mixunlearn.recipes import RECIPES, Recipe
 from mixunlearn.tasks import TASKS
-from mixunlearn.training import Recipe
 from search_spaces import SPACES
 
 ROOT = Path(__file__).parents[2]
@@ -71,6 +76,43 @@ def test_defaults_are_those_of_the_core() -> None:
     assert references.model_dump(exclude={*COUNTS, "recipe", "epochs"}) == {
         name: getattr(recipe, name) for name in ("lr", "batch", "weight_decay")
     }
+
+
+def test_a_recipe_fills_in_what_is_not_written() -> None:
+    references = changed("references.recipe=salun182", "references.lr=0.05").references
+    assert (references.epochs, references.batch, references.lr) == (182, 256, 0.05)
+    recipe = references.chosen
+    assert (recipe.optimizer, recipe.weight_decay, recipe.lr) == ("sgd", 5e-4, 0.05)
+    written = resolved(changed("references.recipe=salun182", "references.lr=0.05"))
+    assert make_experiment(yaml.safe_load(written)).references == references
+    mapping = changed("references.recipe={base: salun182, momentum: 0.5}", "references.epochs=9")
+    assert (mapping.references.chosen.momentum, mapping.references.chosen.epochs) == (0.5, 9)
+
+
+def test_a_recipe_counts_by_its_values() -> None:
+    plain = changed().signature(DIGEST)
+    assert changed("references.recipe=ours").signature(DIGEST) == plain
+    assert changed("references.recipe={epochs: 8, lr: 0.001}").signature(DIGEST) == plain
+    fast = changed("references.recipe=fast").signature(DIGEST)
+    spelled = "{schedule: one_cycle, warm_up: 0.25, lr: 0.004, epochs: 4, batch: 64}"
+    assert changed(f"references.recipe={spelled}").signature(DIGEST) == fast != plain
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("recipe=fsat", "references.recipe = 'fsat': unknown; did you mean 'fast'?"),
+        ("recipe=5", "references.recipe = 5: must be the name of a recipe, a mapping, or"),
+        ("recipe={momentum: 2}", "references.recipe.momentum = 2.0: must be a finite number of"),
+        ("recipe.schedule=cos", "references.recipe.schedule = 'cos': must be one of cosine, "),
+        ("recipe.speed=1", "references.recipe.speed = 1.0: unknown key; did you mean"),
+    ],
+)
+def test_a_wrong_recipe_is_one_line(setting: str, message: str) -> None:
+    with pytest.raises(InputError) as raised:
+        changed(f"references.{setting}")
+    assert str(raised.value).startswith(message)
+    assert "\n" not in str(raised.value)
 
 
 def test_every_method_has_a_space() -> None:
@@ -180,6 +222,7 @@ def test_what_cannot_change_a_number_does_not_change_the_signature(setting: str)
         "data.limit.train=100",
         "data.seed=1",
         "model.width=8",
+        "model.size=16",
         "task.classes=[1]",
         "labels=agnostic",
         "method=l_mix",
@@ -361,3 +404,39 @@ def test_values_cannot_be_changed_later() -> None:
     experiment: Any = changed()
     with pytest.raises(ValueError, match="frozen"):
         experiment.search.trials = 3
+
+
+def test_a_plan_needs_no_gpu_where_nothing_runs(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    wanted = changed("resources.gpu=64", "task.kind=class", "task.classes=[1]")
+    with pytest.raises(InputError, match=r"resources.gpu = 64.0: this machine has"):
+        make_plan(wanted, tmp_path, command="test")
+    plan = make_plan(wanted, tmp_path, command="test", planning=True)
+    assert plan.workers == "none on this machine"
+    assert "resources.gpu = 64: this machine has" in caplog.text
+    images, splits = images_of_work(plan), plan.splits
+    forget, retain = len(splits.forget_N), len(splits.retain_N)
+    models = 3 * (2 * retain + forget)  # three originals and three references
+    assert images == {"training": models * 8, "trials": 16 * 6 * retain}
+
+
+PAPER = sorted((ROOT / "experiments" / "paper").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
+def test_presets_of_papers_train_as_their_authors_do(path: Path) -> None:
+    every = [cell for cell in cells(read_comparison(path)) if cell.experiment]
+    for cell in every:
+        name, experiment = cell.data, cell.experiment
+        assert experiment is not None
+        stages = ("pool1", "pool2") if experiment.model.name == "cnn" else ("layer2", "layer3")
+        space = make_space(experiment.method, Stages(stages, stages[-1]), experiment.search.space)
+        assert len(knobs(space, {"labels": experiment.labels})) <= KNOBS, cell.title
+        recipe, model = experiment.references.chosen, experiment.model
+        if path.stem.startswith("salun"):
+            assert (recipe, model.size) == (RECIPES["salun182"], None)
+        elif model.name == "cnn":
+            assert recipe == replace(RECIPES["laf224"], augmentation="none"), name
+        else:
+            assert (recipe, model.size) == (RECIPES["laf224"], 224)

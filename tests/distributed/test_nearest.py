@@ -46,6 +46,8 @@ def like(
         (like("x", forget=9), "forgets 0.90% of the images, not 3.70%"),
         (like("x", HARMFUL), f"its verdict is: {HARMFUL}"),
         (like("x", NO_BETTER), f"its verdict is: {NO_BETTER}"),
+        (like("x", method="original"), "its method, original, changes nothing"),
+        (like("x", method="sisa"), "its method, sisa, gives several models"),
     ],
 )
 def test_what_is_far_is_refused_with_the_reason(candidate: Candidate, said: str) -> None:

@@ -1,6 +1,7 @@
 """`purge`: what it removes here and remotely, who keeps it away, and that it can be cut off."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from distributed.plan.plan import Plan
 from distributed.requests import purge as purging
 from distributed.requests.purge import Removal, purge
 from distributed.search.runs import write_published
-from distributed.study.lock import FileLock
+from distributed.study.lock import DatabaseLock, FileLock
 from mixunlearn.errors import InputError, MixUnlearnError
 from tests.fixtures import Command
 
@@ -26,14 +27,14 @@ def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Begun:
     """Begin studies in one home, with trained models and files that trials leave."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
-    def begin(name: str = "request", files: Path | None = None) -> Plan:
+    def begin(name: str = "request", files: Path | None = None, record: str | None = None) -> Plan:
         content = {
             "name": name,
             "data": {"source": "digits", "limit": {"train": 300}},
             "model": {"name": "cnn", "width": 4},
             "task": {"kind": "ids", "ids": IDS},
             "references": {"seeds": 1, "originals": 1, "epochs": 1},
-            "storage": {"files": str(files) if files else None},
+            "storage": {"files": str(files) if files else None, "study": record},
         }
         plan = make_plan(make_experiment(content), tmp_path / "home", command="a test").keep()
         plan.references.fill()
@@ -145,6 +146,44 @@ def test_a_home_in_use_is_refused_and_nothing_is_removed(begun: Begun) -> None:
         lock.release()
     assert left(plan)
     assert not plan.study_folder.purged.exists()
+
+
+def test_a_study_in_use_on_another_machine_is_refused(begun: Begun, postgres: str) -> None:
+    plan = begun(record=postgres)
+    # The password is not kept.
+    settings = [f"storage.study={postgres}"]
+    lock = DatabaseLock(postgres, plan.study)
+    lock.acquire()
+    try:
+        with pytest.raises(MixUnlearnError, match=f"study {plan.study} is locked by process"):
+            purge([plan.study], settings, plan.home)
+        assert purge([plan.study], settings, plan.home, dry_run=True)
+    finally:
+        lock.release()
+    assert left(plan)
+    assert not plan.study_folder.purged.exists()
+    purge([plan.study], settings, plan.home)
+    assert left(plan) == []
+
+
+def test_what_a_killed_verification_left_goes_with_all(begun: Begun) -> None:
+    plan = begun()
+    runs = plan.home / "studies" / "unlearn-0" / "models"
+    (runs / "run").mkdir(parents=True)
+    purge([plan.study], [], plan.home)
+    assert purge([], [], plan.home, dry_run=True) == [Removal(what="checkpoints", place=runs)]
+    assert runs.exists()
+    purge([], [], plan.home)
+    assert not runs.exists()
+
+
+def test_what_requests_have_trained_goes_with_all(begun: Begun) -> None:
+    plan = begun()
+    shutil.rmtree(plan.study_folder.path)  # the store then is as `unlearn --verify` leaves it
+    words = {"originals", "lists of images", "outputs for single images", "decoded images"}
+    assert {each.what for each in purge([], [], plan.home)} == words
+    assert kinds(plan.home) == {"models": 1}
+    assert not (plan.home / "cache").exists()
 
 
 def test_a_mistake_in_a_name_removes_nothing(begun: Begun, mixunlearn: Command) -> None:

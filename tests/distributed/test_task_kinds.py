@@ -46,7 +46,7 @@ def shown(plan: Plan) -> list[object]:
     judged = [evaluation_set(plan.dataset, plan.splits, phase) for phase in ("val", "test")]
     later: Any = {  # keys that came after the pins
         "margins": True,
-        "model": {"original"},
+        "model": {"original", "size"},
         "references": {"originals", "proxies", "recipe"},
     }
     content = plan.experiment.model_dump(exclude=later)

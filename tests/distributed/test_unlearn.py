@@ -26,6 +26,7 @@ from distributed.plan import make as make_module
 from distributed.requests import carry_out as carry_out_module
 from distributed.requests import request as request_module
 from distributed.requests import run as run_module
+from distributed.requests.configuration import find_configuration
 from distributed.requests.forget import task_of
 from distributed.requests.sequence import request_lists
 from mixunlearn.data import sources
@@ -137,7 +138,10 @@ def test_a_model_forgets_and_keeps_its_own_keys(here: Path, mixunlearn: Command)
     assert not any(state in run.out for state in STATES)
     assert names(here / "out") == ["README.md", "model.safetensors", "record.json"]
     assert names(here / "home") == ["records"]
-    assert "unverified" in (here / "out/README.md").read_text().lower()
+    card = (here / "out/README.md").read_text()
+    assert "unverified" in card.lower()
+    # The name of a list may be that of a person.
+    assert "ids.csv" not in card
 
 
 def test_the_same_command_again_changes_nothing(here: Path, mixunlearn: Command) -> None:
@@ -323,6 +327,17 @@ BAD: dict[str, tuple[dict[str, str | None], str]] = {
     "a batch that is text": ({"config": "BAD/text.yaml"}, "hyperparameters.batch"),
     "a rate that is no number": ({"config": "BAD/rate.yaml"}, "hyperparameters.lr"),
     "an unknown key": ({"config": "BAD/key.yaml"}, "epoch"),
+    "a mistyped key": ({"config": "BAD/typo.yaml"}, "epoch = 2: BAD/typo.yaml has an unknown key"),
+    "an experiment": ({"config": "BAD/sweep.yaml"}, "--config = 'BAD/sweep.yaml': is an experim"),
+    "not YAML": ({"config": "model.pt"}, "--config = 'model.pt': not a text file in UTF-8"),
+    "too large a rate": ({"config": "BAD/large.yaml"}, "hyperparameters.lr = 9: must lie within"),
+    "an infinite rate": ({"config": "BAD/infinite.yaml"}, "hyperparameters.lr = inf: must be a fi"),
+    "a rate in words": ({"config": "BAD/words.yaml"}, "hyperparameters.lr = 'fast': must be a n"),
+    "rates": ({"config": "BAD/list.yaml"}, "hyperparameters.lr = [0.1, 0.2]: must be a single va"),
+    "no batch": ({"config": "BAD/batch.yaml"}, "hyperparameters.batch = 0: not an option"),
+    "nothing is done": ({"config": "BAD/original.yaml"}, "method = 'original': changes nothing"),
+    "several models": ({"config": "BAD/sisa.yaml"}, "method = 'sisa': gives several models"),
+    "a method in --set": ({"set": "method=ssd"}, "--set method = 'ssd': is for --config to say"),
     "no such device": ({"device": "tpu"}, "--device"),
     "no such format": ({"format": "onnx"}, "--format"),
     "nothing near": ({"config": "auto"}, "--config"),
@@ -376,6 +391,14 @@ def bad(site: Path) -> Path:
     (folder / "method.yaml").write_text("{method: salunn, epochs: 1}")
     (folder / "hyper.yaml").write_text("{method: salun, epochs: 1, hyperparameters: {fractoin: 1}}")
     (folder / "key.yaml").write_text("{method: salun, epochs: 1, epoch: 2}")
+    (folder / "typo.yaml").write_text("{method: salun, epoch: 2}")
+    (folder / "sweep.yaml").write_text("{method: salun, task: {kind: class}}")
+    values = {"large": 9, "infinite": ".inf", "words": "fast", "list": "[0.1, 0.2]"}
+    for name, value in values.items():
+        content = f"{{method: salun, epochs: 1, hyperparameters: {{lr: {value}}}}}"
+        (folder / f"{name}.yaml").write_text(content)
+    for name in ("original", "sisa"):
+        (folder / f"{name}.yaml").write_text(f"{{method: {name}, epochs: 1}}")
     for name, value in {"batch": "batch: 0", "text": "batch: 4x", "rate": "lr: .nan"}.items():
         content = f"{{method: salun, epochs: 1, hyperparameters: {{{value}}}}}"
         (folder / f"{name}.yaml").write_text(content)
@@ -666,6 +689,43 @@ def test_a_table_of_requests_is_taken_apart(here: Path, mixunlearn: Command) -> 
     assert (run.code, "column 'request'" in run.err) == (2, True)
 
 
+LISTS: dict[str, tuple[dict[str, str], str]] = {
+    "no list": ({}, "lists': holds no request"),
+    "an empty list": ({"a.csv": ""}, "--requests, request a = "),
+    "an unknown id": ({"a.csv": "id\n1\n", "b.csv": "id\n999\n"}, "--requests, request b = "),
+    "no list of ids": ({"notes.md": "hello"}, "--requests, request notes = "),
+    "two of one name": (
+        {"a.csv": "id\n1\n", "a.txt": "2"},
+        "--requests = 'a': two lists of one name",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", LISTS)
+def test_a_mistake_in_a_list_names_its_request(
+    mistake: str, here: Path, mixunlearn: Command
+) -> None:
+    files, said = LISTS[mistake]
+    (here / "lists").mkdir()
+    for name, content in files.items():
+        (here / "lists" / name).write_text(content)
+    run = mixunlearn(*words(here, forget=None, requests=str(here / "lists")))
+    assert (run.code, said in run.err) == (2, True), run.err
+    assert names(here) == ["lists"]
+
+
+def test_a_sequence_leaves_the_results_of_others_alone(here: Path, mixunlearn: Command) -> None:
+    (here / "all.csv").write_text("request,id\nmay,3\n")
+    (here / "out").mkdir()
+    (here / "out/README.md").write_text("mine")
+    run = mixunlearn(*words(here, forget=None, requests=str(here / "all.csv")))
+    assert (run.code, "holds something else" in run.err) == (2, True), run.err
+    assert (here / "out/README.md").read_text() == "mine"
+    none = mixunlearn(*words(here, forget=None, requests=str(here / "none")))
+    assert "No such file or directory: " in none.err
+    assert "Errno" not in none.err
+
+
 @pytest.mark.parametrize(("name", "value"), [("model", "other"), ("data", "other"), ("", "")])
 def test_proxies_of_another_model_or_other_data_predict_nothing(name: str, value: str) -> None:
     measured = {"differences": [0.1, 0.2, 0.1], "resolution": 0.1}
@@ -700,6 +760,40 @@ def test_the_original_of_a_study_is_not_that_of_other_data(
     configuration = cast("Any", SimpleNamespace(study="tuned"))
     with pytest.raises(InputError, match="trained on other data"):
         request_module._of_study(configuration, plan_of("mine"), tmp_path)
+
+
+def test_what_a_file_leaves_out_has_the_defaults_of_the_search(here: Path) -> None:
+    (here / "short.yaml").write_text("{method: mixunlearn, epochs: 1}")
+    (here / "once.yaml").write_text("{method: ssd, epochs: 20}")
+    request = wished(here, "short.yaml")
+    # The method's own default is a stage of another model.
+    assert request.stages == ("body.2",)
+    assert request.configuration.hyperparameters["mixing"] == "mixblock"
+    assert wished(here, "once.yaml").configuration.epochs == 1  # more would change nothing
+
+
+def test_a_request_knows_that_it_is_about_the_original_of_a_study(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not wished(here, "config.yaml").of_study
+    own = wished(here, "config.yaml").own
+    monkeypatch.setattr(request_module, "_of_study", lambda *given: own)
+    assert wished(here, "config.yaml", weights=None).of_study
+
+
+def wished(here: Path, config: str, weights: str | None = "model.pt") -> request_module.Request:
+    """A checked request with a configuration of a file."""
+    path = here / config if (here / config).exists() else Path(config)
+    wish = request_module.Wish(
+        forget="ids.csv",
+        model="own_net:build",
+        weights=weights,
+        data="train.parquet",
+        settings=["data.test=test.parquet"],
+        command="a test",
+    )
+    found = find_configuration(str(path), here / "home")
+    return request_module.make_request(wish, found, here / "home")
 
 
 def test_weights_that_were_changed_are_not_judged_as_the_result(
