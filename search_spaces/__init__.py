@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from mixunlearn.plugins import extended
 from search_spaces import (
+    amnesiac,
     ascent,
     bad_teacher,
     boundary,
@@ -38,6 +39,7 @@ from search_spaces.space import Choice, Float, Int, Space
 
 SPACES: Mapping[str, Callable[[Sequence[str], str], Space]] = extended(
     {
+        "amnesiac": amnesiac.space,
         "ascent": ascent.space,
         "bad_teacher": bad_teacher.space,
         "boundary": boundary.space,

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 # Each is imported on first use, so that names can be checked without PyTorch.
 METHODS: Mapping[str, type["Method"]] = registry(
     {
+        "amnesiac": "mixunlearn.methods.amnesiac:Amnesiac",
         "ascent": "mixunlearn.methods.ascent:Ascent",
         "bad_teacher": "mixunlearn.methods.bad_teacher:BadTeacher",
         "boundary": "mixunlearn.methods.boundary:Boundary",
