@@ -18,6 +18,7 @@ METHODS: Mapping[str, type["Method"]] = registry(
         "boundary": "mixunlearn.methods.boundary:Boundary",
         "cf_k": "mixunlearn.methods.cf_k:CFk",
         "ct": "mixunlearn.methods.ct:ConvolutionTranspose",
+        "delete": "mixunlearn.methods.delete:Delete",
         "dsmixup": "mixunlearn.methods.dsmixup:DSMixup",
         "eu_k": "mixunlearn.methods.eu_k:EUk",
         "finetune": "mixunlearn.methods.finetune:Finetune",

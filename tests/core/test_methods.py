@@ -29,6 +29,7 @@ STRONG: dict[str, dict[str, Any]] = {
     "boundary": {"lr": 3e-3},
     "cf_k": {"lr": 3e-3},
     "ct": {"lr": 3e-3},
+    "delete": {"lr": 1e-3},
     "dsmixup": {},
     "eu_k": {"lr": 3e-3},
     "finetune": {"lr": 3e-3},
