@@ -39,6 +39,7 @@ METHODS: Mapping[str, type["Method"]] = registry(
         "retrain": "mixunlearn.methods.retrain:Retrain",
         "salun": "mixunlearn.methods.salun:SalUn",
         "scrub": "mixunlearn.methods.scrub:Scrub",
+        "sfr_on": "mixunlearn.methods.sfr_on:SfrOn",
         "sisa": "mixunlearn.methods.sisa:SISA",
         "ssd": "mixunlearn.methods.ssd:SSD",
         "unroll": "mixunlearn.methods.unroll:Unroll",

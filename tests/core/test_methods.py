@@ -50,6 +50,7 @@ STRONG: dict[str, dict[str, Any]] = {
     "retrain": {},
     "salun": {"lr": 1e-3, "forget_weight": 10.0},
     "scrub": {"lr": 1e-3},
+    "sfr_on": {},
     "sisa": {},
     "ssd": {"alpha": 5.0},
     "unroll": {"lr": 0.05, "sigma": 100.0},
