@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from mixunlearn.plugins import extended
 from search_spaces import (
     amnesiac,
+    amun,
     ascent,
     bad_teacher,
     boundary,
@@ -42,6 +43,7 @@ from search_spaces.space import Choice, Float, Int, Space
 SPACES: Mapping[str, Callable[[Sequence[str], str], Space]] = extended(
     {
         "amnesiac": amnesiac.space,
+        "amun": amun.space,
         "ascent": ascent.space,
         "bad_teacher": bad_teacher.space,
         "boundary": boundary.space,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 METHODS: Mapping[str, type["Method"]] = registry(
     {
         "amnesiac": "mixunlearn.methods.amnesiac:Amnesiac",
+        "amun": "mixunlearn.methods.amun:Amun",
         "ascent": "mixunlearn.methods.ascent:Ascent",
         "bad_teacher": "mixunlearn.methods.bad_teacher:BadTeacher",
         "boundary": "mixunlearn.methods.boundary:Boundary",

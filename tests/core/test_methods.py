@@ -24,6 +24,7 @@ EPOCHS = 3
 # Enough of each method to forget something within three epochs of tiny data.
 STRONG: dict[str, dict[str, Any]] = {
     "amnesiac": {"lr": 3e-3},
+    "amun": {"lr": 3e-3, "with_forget": False},
     "ascent": {"lr": 3e-3},
     "bad_teacher": {"lr": 1e-3, "forget_weight": 10.0},
     "boundary": {"lr": 3e-3},
