@@ -30,6 +30,7 @@ METHODS: Mapping[str, type["Method"]] = registry(
         "l_mix": "mixunlearn.methods.l_mix:LMix",
         "laf": "mixunlearn.methods.laf:Laf",
         "laf_r": "mixunlearn.methods.laf_r:LafR",
+        "lotus": "mixunlearn.methods.lotus:Lotus",
         "mixunlearn": "mixunlearn.methods.mixunlearn:MixUnlearn",
         "msg": "mixunlearn.methods.msg:MaskedSmallGradients",
         "mu_mis": "mixunlearn.methods.mu_mis:MuMis",

@@ -41,6 +41,7 @@ STRONG: dict[str, dict[str, Any]] = {
     "l_mix": {"lr": 1e-3},
     "laf": {"lr": 1e-3, "lr_ue": 1e-3, "tau": 0.5},
     "laf_r": {"lr": 1e-3, "lr_ue": 1e-3, "tau": 0.5, "lr_head": 1e-3},
+    "lotus": {"lr": 1e-2, "alpha": 32.0, "retain_share": 1.0},
     "mixunlearn": {"lr": 1e-3},
     "msg": {"lr": 0.1, "share": 0.9},
     "mu_mis": {"lr": 1e-3},
