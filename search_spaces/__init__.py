@@ -4,11 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 from mixunlearn.plugins import extended
 from search_spaces import (
+    amnesiac,
+    amun,
     ascent,
     bad_teacher,
     boundary,
     cf_k,
     ct,
+    delete,
     dsmixup,
     eu_k,
     finetune,
@@ -19,6 +22,7 @@ from search_spaces import (
     l_mix,
     laf,
     laf_r,
+    lotus,
     mixunlearn,
     msg,
     mu_mis,
@@ -29,6 +33,7 @@ from search_spaces import (
     retrain,
     salun,
     scrub,
+    sfr_on,
     sisa,
     ssd,
     unroll,
@@ -38,11 +43,14 @@ from search_spaces.space import Choice, Float, Int, Space
 
 SPACES: Mapping[str, Callable[[Sequence[str], str], Space]] = extended(
     {
+        "amnesiac": amnesiac.space,
+        "amun": amun.space,
         "ascent": ascent.space,
         "bad_teacher": bad_teacher.space,
         "boundary": boundary.space,
         "cf_k": cf_k.space,
         "ct": ct.space,
+        "delete": delete.space,
         "dsmixup": dsmixup.space,
         "eu_k": eu_k.space,
         "finetune": finetune.space,
@@ -53,6 +61,7 @@ SPACES: Mapping[str, Callable[[Sequence[str], str], Space]] = extended(
         "l_mix": l_mix.space,
         "laf": laf.space,
         "laf_r": laf_r.space,
+        "lotus": lotus.space,
         "mixunlearn": mixunlearn.space,
         "msg": msg.space,
         "mu_mis": mu_mis.space,
@@ -63,6 +72,7 @@ SPACES: Mapping[str, Callable[[Sequence[str], str], Space]] = extended(
         "retrain": retrain.space,
         "salun": salun.space,
         "scrub": scrub.space,
+        "sfr_on": sfr_on.space,
         "sisa": sisa.space,
         "ssd": ssd.space,
         "unroll": unroll.space,

@@ -12,11 +12,14 @@ if TYPE_CHECKING:
 # Each is imported on first use, so that names can be checked without PyTorch.
 METHODS: Mapping[str, type["Method"]] = registry(
     {
+        "amnesiac": "mixunlearn.methods.amnesiac:Amnesiac",
+        "amun": "mixunlearn.methods.amun:Amun",
         "ascent": "mixunlearn.methods.ascent:Ascent",
         "bad_teacher": "mixunlearn.methods.bad_teacher:BadTeacher",
         "boundary": "mixunlearn.methods.boundary:Boundary",
         "cf_k": "mixunlearn.methods.cf_k:CFk",
         "ct": "mixunlearn.methods.ct:ConvolutionTranspose",
+        "delete": "mixunlearn.methods.delete:Delete",
         "dsmixup": "mixunlearn.methods.dsmixup:DSMixup",
         "eu_k": "mixunlearn.methods.eu_k:EUk",
         "finetune": "mixunlearn.methods.finetune:Finetune",
@@ -27,6 +30,7 @@ METHODS: Mapping[str, type["Method"]] = registry(
         "l_mix": "mixunlearn.methods.l_mix:LMix",
         "laf": "mixunlearn.methods.laf:Laf",
         "laf_r": "mixunlearn.methods.laf_r:LafR",
+        "lotus": "mixunlearn.methods.lotus:Lotus",
         "mixunlearn": "mixunlearn.methods.mixunlearn:MixUnlearn",
         "msg": "mixunlearn.methods.msg:MaskedSmallGradients",
         "mu_mis": "mixunlearn.methods.mu_mis:MuMis",
@@ -37,6 +41,7 @@ METHODS: Mapping[str, type["Method"]] = registry(
         "retrain": "mixunlearn.methods.retrain:Retrain",
         "salun": "mixunlearn.methods.salun:SalUn",
         "scrub": "mixunlearn.methods.scrub:Scrub",
+        "sfr_on": "mixunlearn.methods.sfr_on:SfrOn",
         "sisa": "mixunlearn.methods.sisa:SISA",
         "ssd": "mixunlearn.methods.ssd:SSD",
         "unroll": "mixunlearn.methods.unroll:Unroll",

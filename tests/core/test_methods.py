@@ -23,11 +23,14 @@ GOLDEN = Path(__file__).parent.parent / "golden"
 EPOCHS = 3
 # Enough of each method to forget something within three epochs of tiny data.
 STRONG: dict[str, dict[str, Any]] = {
+    "amnesiac": {"lr": 3e-3},
+    "amun": {"lr": 3e-3, "with_forget": False},
     "ascent": {"lr": 3e-3},
     "bad_teacher": {"lr": 1e-3, "forget_weight": 10.0},
     "boundary": {"lr": 3e-3},
     "cf_k": {"lr": 3e-3},
     "ct": {"lr": 3e-3},
+    "delete": {"lr": 1e-3},
     "dsmixup": {},
     "eu_k": {"lr": 3e-3},
     "finetune": {"lr": 3e-3},
@@ -38,6 +41,7 @@ STRONG: dict[str, dict[str, Any]] = {
     "l_mix": {"lr": 1e-3},
     "laf": {"lr": 1e-3, "lr_ue": 1e-3, "tau": 0.5},
     "laf_r": {"lr": 1e-3, "lr_ue": 1e-3, "tau": 0.5, "lr_head": 1e-3},
+    "lotus": {"lr": 1e-2, "alpha": 32.0, "retain_share": 1.0},
     "mixunlearn": {"lr": 1e-3},
     "msg": {"lr": 0.1, "share": 0.9},
     "mu_mis": {"lr": 1e-3},
@@ -48,6 +52,7 @@ STRONG: dict[str, dict[str, Any]] = {
     "retrain": {},
     "salun": {"lr": 1e-3, "forget_weight": 10.0},
     "scrub": {"lr": 1e-3},
+    "sfr_on": {},
     "sisa": {},
     "ssd": {"alpha": 5.0},
     "unroll": {"lr": 0.05, "sigma": 100.0},

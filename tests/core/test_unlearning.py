@@ -106,6 +106,11 @@ def linear() -> Net:
     return trained([FORGET, RETAIN], nn.Linear)
 
 
+def also(name: str) -> dict[str, Any]:
+    """What a method needs besides the images to forget and to retain."""
+    return {"held_out": HELD_OUT} if name == "lotus" else {}
+
+
 def global_state() -> tuple[object, ...]:
     kind, keys, *rest = np.random.get_state()  # noqa: NPY002
     return torch.get_rng_state().tolist(), kind, list(keys), rest, random.getstate()
@@ -136,7 +141,7 @@ class TestEveryMethod:
         whole = METHODS[name].whole_classes
         sets = (OF_CLASS_0, OTHERS) if whole else (FORGET, RETAIN)
         # By default, SSD changes nothing if D_f is more than a tenth of the images.
-        own: dict[str, Any] = {"alpha": 2.0} if name == "ssd" else {}
+        own: dict[str, Any] = {"alpha": 2.0} if name == "ssd" else also(name)
         gone = (0,) if whole else ()
         result = unlearn(given, *sets, name, epochs=2, forgotten=gone, **own)
         assert same(before, state(given))
@@ -151,14 +156,15 @@ class TestEveryMethod:
         whole = METHODS[name].whole_classes
         one = (FORGET[0][:1], FORGET[1][:1])
         gone = (0,) if whole else ()
-        assert unlearn(linear, one, OTHERS, name, epochs=1, forgotten=gone).history
+        assert unlearn(linear, one, OTHERS, name, epochs=1, forgotten=gone, **also(name)).history
 
     def test_frozen_parameters_stay(self, name: str, linear: Net) -> None:
         given = trained([RETAIN], nn.Linear)
         given.conv.requires_grad_(False)
         whole = METHODS[name].whole_classes
         sets = (OF_CLASS_0, OTHERS) if whole else (FORGET, RETAIN)
-        result = unlearn(given, *sets, name, epochs=1, forgotten=(0,) if whole else ())
+        gone = (0,) if whole else ()
+        result = unlearn(given, *sets, name, epochs=1, forgotten=gone, **also(name))
         assert torch.equal(result.model.conv.weight, given.conv.weight)  # type: ignore[union-attr,arg-type]
         flags = [weight.requires_grad for weight in result.model.parameters()]
         assert flags == [weight.requires_grad for weight in given.parameters()]
