@@ -22,6 +22,7 @@ METHODS: Mapping[str, type["Method"]] = registry(
         "delete": "mixunlearn.methods.delete:Delete",
         "dsmixup": "mixunlearn.methods.dsmixup:DSMixup",
         "eu_k": "mixunlearn.methods.eu_k:EUk",
+        "fcs": "mixunlearn.methods.fcs:ForgetContrastStrengthen",
         "finetune": "mixunlearn.methods.finetune:Finetune",
         "fisher": "mixunlearn.methods.fisher:Fisher",
         "gli": "mixunlearn.methods.gli:GLI",

@@ -33,6 +33,7 @@ STRONG: dict[str, dict[str, Any]] = {
     "delete": {"lr": 1e-3},
     "dsmixup": {},
     "eu_k": {"lr": 3e-3},
+    "fcs": {},
     "finetune": {"lr": 3e-3},
     "fisher": {"alpha": 1e-6},
     "gli": {"lr": 3e-3, "lr_impair": 1e-3},

@@ -124,7 +124,7 @@ def test_no_step_changes_the_mode_of_the_model(
 
     monkeypatch.setattr(torch.nn.Module, "train", spy)
     method.epoch()
-    assert 1 <= len(modes) <= 2  # an epoch of SCRUB has two passes
+    assert 1 <= len(modes) <= 3  # an epoch of SCRUB has two passes, the first of FCS three
 
 
 def verbs_of_a_step(source: str) -> Iterator[str]:
