@@ -18,6 +18,7 @@ METHODS: Mapping[str, type["Method"]] = registry(
         "bad_teacher": "mixunlearn.methods.bad_teacher:BadTeacher",
         "boundary": "mixunlearn.methods.boundary:Boundary",
         "cf_k": "mixunlearn.methods.cf_k:CFk",
+        "cfw": "mixunlearn.methods.cfw:ConfuseFinetuneWeaken",
         "ct": "mixunlearn.methods.ct:ConvolutionTranspose",
         "delete": "mixunlearn.methods.delete:Delete",
         "dsmixup": "mixunlearn.methods.dsmixup:DSMixup",

@@ -29,6 +29,7 @@ STRONG: dict[str, dict[str, Any]] = {
     "bad_teacher": {"lr": 1e-3, "forget_weight": 10.0},
     "boundary": {"lr": 3e-3},
     "cf_k": {"lr": 3e-3},
+    "cfw": {"lr": 0.02, "confuse": 1.0, "schedule_epochs": 3},
     "ct": {"lr": 3e-3},
     "delete": {"lr": 1e-3},
     "dsmixup": {},
