@@ -38,6 +38,7 @@ METHODS: Mapping[str, type["Method"]] = registry(
         "mu_mis": "mixunlearn.methods.mu_mis:MuMis",
         "neggrad": "mixunlearn.methods.neggrad:NegGrad",
         "original": "mixunlearn.methods.original:Original",
+        "prmq": "mixunlearn.methods.prmq:PruneReinitializeMatchQuantize",
         "rand_label_agnostic": "mixunlearn.methods.rand_label_agnostic:RandLabelAgnostic",
         "random_label": "mixunlearn.methods.random_label:RandomLabel",
         "retrain": "mixunlearn.methods.retrain:Retrain",

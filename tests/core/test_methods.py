@@ -49,6 +49,7 @@ STRONG: dict[str, dict[str, Any]] = {
     "mu_mis": {"lr": 1e-3},
     "neggrad": {"lr": 1e-3, "beta": 0.5},
     "original": {},
+    "prmq": {"lr": 0.02, "share": 0.9},
     "rand_label_agnostic": {"lr": 1e-3, "forget_weight": 10.0},
     "random_label": {"lr": 1e-3, "forget_weight": 10.0},
     "retrain": {},
