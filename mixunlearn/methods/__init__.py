@@ -43,6 +43,7 @@ METHODS: Mapping[str, type["Method"]] = registry(
         "rand_label_agnostic": "mixunlearn.methods.rand_label_agnostic:RandLabelAgnostic",
         "random_label": "mixunlearn.methods.random_label:RandomLabel",
         "retrain": "mixunlearn.methods.retrain:Retrain",
+        "rni": "mixunlearn.methods.rni:RepeatedNoiseInjection",
         "salun": "mixunlearn.methods.salun:SalUn",
         "scrub": "mixunlearn.methods.scrub:Scrub",
         "sfr_on": "mixunlearn.methods.sfr_on:SfrOn",

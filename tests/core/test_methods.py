@@ -54,6 +54,7 @@ STRONG: dict[str, dict[str, Any]] = {
     "rand_label_agnostic": {"lr": 1e-3, "forget_weight": 10.0},
     "random_label": {"lr": 1e-3, "forget_weight": 10.0},
     "retrain": {},
+    "rni": {"lr": 0.02, "lr_last": 0.02, "fine_epochs": 2, "schedule_epochs": 3},
     "salun": {"lr": 1e-3, "forget_weight": 10.0},
     "scrub": {"lr": 1e-3},
     "sfr_on": {},
