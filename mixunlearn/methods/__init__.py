@@ -44,6 +44,7 @@ METHODS: Mapping[str, type["Method"]] = registry(
         "random_label": "mixunlearn.methods.random_label:RandomLabel",
         "retrain": "mixunlearn.methods.retrain:Retrain",
         "rni": "mixunlearn.methods.rni:RepeatedNoiseInjection",
+        "rum": "mixunlearn.methods.rum:RUM",
         "salun": "mixunlearn.methods.salun:SalUn",
         "scrub": "mixunlearn.methods.scrub:Scrub",
         "sfr_on": "mixunlearn.methods.sfr_on:SfrOn",

@@ -55,6 +55,7 @@ STRONG: dict[str, dict[str, Any]] = {
     "random_label": {"lr": 1e-3, "forget_weight": 10.0},
     "retrain": {},
     "rni": {"lr": 0.02, "lr_last": 0.02, "fine_epochs": 2, "schedule_epochs": 3},
+    "rum": {"lr": 3e-3, "middle": "neggrad", "high": "random_label", "schedule_epochs": 3},
     "salun": {"lr": 1e-3, "forget_weight": 10.0},
     "scrub": {"lr": 1e-3},
     "sfr_on": {},
