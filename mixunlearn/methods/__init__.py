@@ -22,6 +22,7 @@ METHODS: Mapping[str, type["Method"]] = registry(
         "ct": "mixunlearn.methods.ct:ConvolutionTranspose",
         "delete": "mixunlearn.methods.delete:Delete",
         "dsmixup": "mixunlearn.methods.dsmixup:DSMixup",
+        "esc": "mixunlearn.methods.esc:ErasingSpaceConcept",
         "eu_k": "mixunlearn.methods.eu_k:EUk",
         "fcs": "mixunlearn.methods.fcs:ForgetContrastStrengthen",
         "finetune": "mixunlearn.methods.finetune:Finetune",

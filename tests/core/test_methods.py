@@ -33,6 +33,7 @@ STRONG: dict[str, dict[str, Any]] = {
     "ct": {"lr": 3e-3},
     "delete": {"lr": 1e-3},
     "dsmixup": {},
+    "esc": {},
     "eu_k": {"lr": 3e-3},
     "fcs": {},
     "finetune": {"lr": 3e-3},
@@ -64,7 +65,7 @@ STRONG: dict[str, dict[str, Any]] = {
     "unroll": {"lr": 0.05, "sigma": 100.0},
     "unsir": {"share": 1.0},
 }
-DETERMINISTIC = {"influence", "original"}  # no random choice, with so few images
+DETERMINISTIC = {"esc", "influence", "original"}  # no random choice, with so few images
 UNFORGETTING = {"finetune", "original"}  # baselines: they must at least not learn more
 
 

@@ -135,8 +135,8 @@ def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
 @pytest.mark.parametrize("name", sorted(set(METHODS) - SEVERAL))
 class TestEveryMethod:
     def test_it_unlearns_an_own_module(self, name: str, model: Net, linear: Net) -> None:
-        # LAF and a mode of another method read the input of a linear head.
-        given = linear if name in {"laf", "laf_r"} else model
+        # LAF, ESC and a mode of another method read the input of a linear head.
+        given = linear if name in {"esc", "laf", "laf_r"} else model
         before = state(given)
         whole = METHODS[name].whole_classes
         sets = (OF_CLASS_0, OTHERS) if whole else (FORGET, RETAIN)
