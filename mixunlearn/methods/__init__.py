@@ -29,6 +29,7 @@ METHODS: Mapping[str, type["Method"]] = registry(
         "fisher": "mixunlearn.methods.fisher:Fisher",
         "gli": "mixunlearn.methods.gli:GLI",
         "influence": "mixunlearn.methods.influence:Influence",
+        "jit": "mixunlearn.methods.jit:JustInTime",
         "kde": "mixunlearn.methods.kde:KnowledgeDistillationEntropy",
         "l1_sparse": "mixunlearn.methods.l1_sparse:L1Sparse",
         "l_mix": "mixunlearn.methods.l_mix:LMix",

@@ -40,6 +40,7 @@ STRONG: dict[str, dict[str, Any]] = {
     "fisher": {"alpha": 1e-6},
     "gli": {"lr": 3e-3, "lr_impair": 1e-3},
     "influence": {"alpha": 10.0},
+    "jit": {},
     "kde": {"lr": 0.05, "lr_warmup": 0.02, "warmup_epochs": 1, "schedule_epochs": 3},
     "l1_sparse": {"lr": 3e-3, "gamma": 1e-3},
     "l_mix": {"lr": 1e-3},
