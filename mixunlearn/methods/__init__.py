@@ -32,6 +32,7 @@ METHODS: Mapping[str, type["Method"]] = registry(
         "jit": "mixunlearn.methods.jit:JustInTime",
         "kde": "mixunlearn.methods.kde:KnowledgeDistillationEntropy",
         "l1_sparse": "mixunlearn.methods.l1_sparse:L1Sparse",
+        "l2ul": "mixunlearn.methods.l2ul:LearningToUnlearn",
         "l_mix": "mixunlearn.methods.l_mix:LMix",
         "laf": "mixunlearn.methods.laf:Laf",
         "laf_r": "mixunlearn.methods.laf_r:LafR",

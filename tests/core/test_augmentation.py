@@ -149,7 +149,7 @@ def test_augmented_trainings_are_trained_one_by_one() -> None:
 
 WITH_STEPS = [name for name, method in METHODS.items() if not issubclass(method, OneStep)]
 # GLI learns from noise alone. MU-Mis makes outputs insensitive to the very pixels of D_f.
-PLAIN = {"gli", "mu_mis"}
+PLAIN = {"gli", "jit", "l2ul", "mu_mis"}
 
 
 def few(samples: Samples, count: int) -> Samples:

@@ -43,6 +43,7 @@ STRONG: dict[str, dict[str, Any]] = {
     "jit": {},
     "kde": {"lr": 0.05, "lr_warmup": 0.02, "warmup_epochs": 1, "schedule_epochs": 3},
     "l1_sparse": {"lr": 3e-3, "gamma": 1e-3},
+    "l2ul": {"lr": 0.01},
     "l_mix": {"lr": 1e-3},
     "laf": {"lr": 1e-3, "lr_ue": 1e-3, "tau": 0.5},
     "laf_r": {"lr": 1e-3, "lr_ue": 1e-3, "tau": 0.5, "lr_head": 1e-3},
