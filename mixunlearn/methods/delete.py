@@ -50,7 +50,7 @@ class Delete(Method):
 
     def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
         """Take one step on the forget half of the batch."""
-        logs_BK = torch.log_softmax(self.model(self.context.forget.batch(forget_B)), dim=1)
+        logs_BK = torch.log_softmax(self.model(self.images(self.context.forget, forget_B)), dim=1)
         loss = F.kl_div(logs_BK, self.targets_NK[forget_B], reduction="batchmean")
         self.step(loss)
         return {"loss": loss.detach()}

@@ -57,8 +57,8 @@ class Proportional(Method, ABC):
 
     def logits(self, forget_B: Tensor, retain_B: Tensor) -> tuple[Tensor, Tensor]:
         """Return the unlearner's logits for each part of a batch, (B, K), from one pass."""
-        retain = self.context.retain
-        images = torch.cat((self.taught.batch(forget_B), retain.batch(retain_B)))
+        halves = (self.taught, forget_B), (self.context.retain, retain_B)
+        images = torch.cat([self.images(*half) for half in halves])
         first, second = self.model(images).split((len(forget_B), len(retain_B)))
         return first, second
 

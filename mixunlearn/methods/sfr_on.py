@@ -119,7 +119,7 @@ class SfrOn(Scheduled):
     def forget(self, forget_B: Tensor, alpha: float) -> dict[str, Tensor]:
         """Take a step on D_f."""
         forget = self.context.forget
-        logits_BK = self.model(forget.batch(forget_B))
+        logits_BK = self.model(self.images(forget, forget_B))
         losses_B = F.cross_entropy(logits_BK, forget.labels(forget_B), reduction="none")
         loss = (adaptive(losses_B.detach(), self.lam) * losses_B).sum()
         # Not `self.step`: the gradient is cut as well.

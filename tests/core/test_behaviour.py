@@ -85,7 +85,7 @@ def test_suppressed_knowledge_comes_back_sooner_than_it_can_be_learned(
     problem: Problem, retrained: list[StagedModel], behaviour: BehaviourSet
 ) -> None:
     """Wrong labels hide a class without removing what the features know of it."""
-    trial = Trial(problem, "random_label", {}, 0, CPU)
+    trial = Trial(problem, "random_label", {"forget_weight": 9.0}, 0, CPU)
     for _ in range(3):
         trial.unlearn()
     hidden = trial.method.model

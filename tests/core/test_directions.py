@@ -37,7 +37,13 @@ DIRECTIONS = [
     Direction("neggrad", {"lr": 1e-3, "beta": 0.5}, 3, forget=(0, 5), harm=(20, 100)),
     Direction("random_label", {"lr": 1e-3}, 3, forget=(0, 5), harm=(-2, 6)),
     Direction("scrub", {"lr": 1e-3, "msteps": 2}, 4, forget=(0, 5), harm=(-3, 2)),
-    Direction("ssd", {"alpha": 3.0, "dampening": 0.5}, 1, forget=(0, 5), harm=(-2, 6)),
+    Direction(
+        "ssd",
+        {"alpha": 3.0, "dampening": 0.5, "importance_batch": 1},
+        1,
+        forget=(0, 5),
+        harm=(-2, 6),
+    ),
     Direction("salun", {"lr": 1e-3, "fraction": 0.5}, 3, forget=(0, 5), harm=(-2, 6)),
 ]
 
