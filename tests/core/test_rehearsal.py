@@ -1,5 +1,7 @@
 """Models of others: each works with a method, or is refused in one line before any training."""
 
+from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +14,10 @@ from mixunlearn.errors import InputError
 from mixunlearn.methods import METHODS
 from mixunlearn.models import MODELS
 from mixunlearn.problem import Architecture
+from mixunlearn.recipes import Recipe
 from mixunlearn.rehearsal import Rehearsal
+from mixunlearn.training import Training
+from mixunlearn.trial import Unlearning
 from search_spaces import SPACES
 
 
@@ -141,6 +146,11 @@ class Chancy(Net):
         return F.dropout(super().forward(images), training=self.training)
 
 
+class Always(Net):
+    def forward(self, images: Tensor) -> Any:
+        return F.dropout(super().forward(images))
+
+
 class Certain(Net):
     def forward(self, images: Tensor) -> Any:
         return torch.softmax(super().forward(images), dim=1)
@@ -224,10 +234,46 @@ def test_what_cannot_work_is_refused(model: type[Net], method: str, key: str, me
 
 
 def test_what_is_doubtful_is_said() -> None:
-    (dropout,) = rehearsal(Chancy, "finetune").run()
-    assert dropout.startswith("model.name = 'Chancy': gives other outputs for the same images in")
+    (dropout,) = rehearsal(Always, "finetune").run()
+    assert dropout.startswith("model.name = 'Always': gives other outputs for the same images in")
     (softmax,) = rehearsal(Certain, "finetune").run()
     assert softmax.startswith("model.name = 'Certain': gives probabilities where logits are")
+
+
+def test_dropout_follows_the_seed_of_a_trial() -> None:
+    rehearsed = rehearsal(Chancy, "finetune")
+    assert rehearsed.run() == []
+    model = rehearsed.architecture.build(0)
+    trained = Training(model, rehearsed._samples(range(8)), Recipe(epochs=2, batch=4), seed=0)
+    context = rehearsed._context(model)
+
+    def unlearned(interrupted: bool = False, seed: int = 0) -> Tensor:
+        torch.randn(1)  # others draw from the global generator as well
+        method = METHODS["finetune"](lr=0.1, batch=4)
+        work = Unlearning(method, replace(context, seed=seed))
+        work.unlearn()
+        if interrupted:
+            state = deepcopy(work.state_dict())
+            work = Unlearning(METHODS["finetune"](lr=0.1, batch=4), replace(context, seed=seed))
+            work.load_state_dict(state)
+        work.unlearn()
+        return torch.cat([weight.flatten() for weight in work.method.model.parameters()])
+
+    assert torch.equal(unlearned(), unlearned())
+    assert torch.equal(unlearned(), unlearned(interrupted=True))
+    before = deepcopy(trained.state_dict()), trained.epoch()
+    trained.load_state_dict(before[0])
+    assert trained.epoch() == before[1]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("forgets", [1, 2])
+def test_one_image_and_two_images_are_forgotten(method: str, forgets: int) -> None:
+    rehearsed = rehearsal(Net, method, forgets=forgets)  # all of one class
+    if not METHODS[method].whole_classes:
+        rehearsed = replace(rehearsed, forgotten=())
+    model = rehearsed.unlearn(rehearsed.architecture.build(0)).model
+    assert all(bool(weight.isfinite().all()) for weight in model.parameters())
 
 
 @pytest.mark.parametrize("method", METHODS)
