@@ -184,7 +184,8 @@ def _draws(model: StagedModel, images: torch.Tensor) -> bool:
     def output() -> torch.Tensor:
         chance = own_chance(0) if model.training else nullcontext()
         with chance:
-            return model(images)
+            logits: torch.Tensor = model(images)
+        return logits
 
     state = [(buffer, buffer.clone()) for buffer in model.buffers()]
     first = output()

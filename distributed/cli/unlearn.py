@@ -270,10 +270,10 @@ def _device(written: str) -> "torch.device":
     """Return the device to compute on."""
     import torch
 
-    there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if written not in {"auto", "cpu", *there}:
         raise InputError("--device", written, "must be auto, cpu, cuda or mps")
-    if written in there and not there[written]():
+    if written in there and not there[written]:
         raise InputError("--device", written, "PyTorch finds no such GPU here; use cpu")
     if written == "mps":
         complain("warning: --device mps (Apple GPUs) has not been tested", verbose=False)
