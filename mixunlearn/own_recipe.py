@@ -4,18 +4,16 @@ import hashlib
 import importlib
 import importlib.util
 import math
-import random
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mixunlearn.border import IMPORT_S, code_of_others, limited
+from mixunlearn.chance import own_chance
 from mixunlearn.data.batches import Samples
 from mixunlearn.errors import DivergedError, InputError
 from mixunlearn.inference import predict
@@ -126,7 +124,7 @@ class OwnTraining(Training):
 
     def __init__(self, model: StagedModel, samples: Samples, recipe: OwnRecipe, seed: int) -> None:
         super().__init__(model, samples, Recipe(epochs=recipe.epochs), seed)
-        self.own, self.seed = recipe, seed
+        self.own = recipe
 
     def epoch(self) -> dict[str, float]:
         """Train the model; return its mean cross entropy on the samples afterwards in nats.
@@ -141,7 +139,7 @@ class OwnTraining(Training):
         def refusal(reason: str) -> InputError:
             return InputError(KEY, self.own.function, f"does not train this model ({reason})")
 
-        with code_of_others(refusal), torch.enable_grad(), seeded(self.seed, self.device):
+        with code_of_others(refusal), torch.enable_grad(), own_chance(self.seed):
             # Copies: other models are trained on the same images.
             images, labels = samples.images_NCHW.clone(), samples.labels_N.clone()
             returned: object = train(brought(self.model), images, labels, self.seed)
@@ -172,18 +170,3 @@ def brought(model: StagedModel) -> nn.Module:
     torchvision's networks need prepared pixels, so of these the whole model is returned.
     """
     return model.network if isinstance(model, Wrapped) and model.plain else model
-
-
-@contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Start the global generators of Python, NumPy and PyTorch from a seed; restore them then."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - code of others
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        random.seed(seed)
-        np.random.seed(seed % 2**32)  # noqa: NPY002
-        torch.manual_seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)  # noqa: NPY002

@@ -5,7 +5,7 @@ that would be found only after all originals and references are trained.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from mixunlearn.border import code_of_others
+from mixunlearn.chance import own_chance
 from mixunlearn.data.batches import Samples
 from mixunlearn.errors import DivergedError, InputError
 from mixunlearn.inference import predict
@@ -174,12 +175,23 @@ def doubts(model: StagedModel, images: torch.Tensor) -> list[str]:
 
 
 def _draws(model: StagedModel, images: torch.Tensor) -> bool:
-    """Return whether a model gives other outputs for the same images and the same state."""
+    """Return whether a model gives other outputs for the same images and the same state.
+
+    In training, the state of global generators is the same as well: each epoch starts them from
+    its seed, and `F.dropout` is repeated.
+    """
+
+    def output() -> torch.Tensor:
+        chance = own_chance(0) if model.training else nullcontext()
+        with chance:
+            logits: torch.Tensor = model(images)
+        return logits
+
     state = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    first = model(images)
+    first = output()
     for buffer, before in state:
         buffer.copy_(before)  # a spectral norm depends on them, which is no chance
-    return not torch.equal(first, model(images))
+    return not torch.equal(first, output())
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mixunlearn.augmentation import augmented
+from mixunlearn.chance import own_chance
 from mixunlearn.data.batches import Samples, shuffled
 from mixunlearn.errors import DivergedError
 from mixunlearn.models import StagedModel
@@ -26,7 +27,7 @@ class Training:
         model: freshly initialised; trained in place.
         samples: with labels, on the model's device.
         recipe: hyperparameters of the training.
-        seed: determines the order of the samples, and what their augmentation draws.
+        seed: determines the order of the samples, and what their augmentation and the model draw.
         precision: of each step; `None` is that of the recipe.
     """
 
@@ -41,6 +42,7 @@ class Training:
     ) -> None:
         self.model, self.samples, self.recipe = model, samples, recipe
         self.precision = precision or Precision(name=recipe.precision)
+        self.seed = seed
         self.optimizer = optimizer_of(model, recipe)
         self.rng = np.random.default_rng(seed_for("training order", seed))
         self.epochs_done = 0
@@ -60,7 +62,9 @@ class Training:
         """
         order = self.start_epoch()
         losses = []
-        with self.precision.forward(self.device):
+        # What a model draws, such as dropout, must be the same again in a repeated epoch.
+        chance = own_chance(seed_for("chance of training", self.seed, self.epochs_done))
+        with chance, self.precision.forward(self.device):
             for number, indices_B in enumerate(order):
                 if self.recipe.by_step:
                     self.set_rate(self.recipe.rate(self.epochs_done, number, len(order)))

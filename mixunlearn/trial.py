@@ -4,13 +4,16 @@ import math
 import time
 import warnings
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 
+from mixunlearn.chance import own_chance
 from mixunlearn.errors import DivergedError
 from mixunlearn.methods import METHODS, Context, Method
 from mixunlearn.problem import Problem
+from mixunlearn.signature import seed_for
 
 
 class Unlearning:
@@ -26,12 +29,13 @@ class Unlearning:
     """
 
     def __init__(self, method: Method, context: Context) -> None:
-        self.method = method
+        self.method, self.context = method, context
+        self.epochs_done = 0
         start = time.perf_counter()
-        self.method.prepare(context)
+        with self._chance("prepare"):
+            self.method.prepare(context)
         _adopt(self.method)
         self.seconds = time.perf_counter() - start  # preparation counts as unlearning time
-        self.epochs_done = 0
 
     def unlearn(self) -> dict[str, float]:
         """Unlearn for one epoch without measuring; return the losses as `train/…`.
@@ -40,7 +44,8 @@ class Unlearning:
             DivergedError: a loss is not finite.
         """
         start = time.perf_counter()
-        scalars = self.method.epoch()
+        with self._chance("epoch"):
+            scalars = self.method.epoch()
         # Scalars are numbers, so they were read from the device: its work is in this time.
         self.seconds += time.perf_counter() - start
         self.epochs_done += 1
@@ -48,6 +53,10 @@ class Unlearning:
             if not math.isfinite(value):
                 raise DivergedError(f"{name} = {value}")
         return {f"train/{name}": value for name, value in scalars.items()}
+
+    def _chance(self, what: str) -> AbstractContextManager[None]:
+        """Let what the model draws, such as dropout, depend on the seed and the epoch alone."""
+        return own_chance(seed_for(f"chance of {what}", self.context.seed, self.epochs_done))
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything the next epoch depends on."""

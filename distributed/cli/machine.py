@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -26,6 +26,12 @@ from distributed.cli.options import (
     run_command,
 )
 from distributed.cli.show import console, data_title
+from distributed.runtime.text import redact
+from mixunlearn.errors import MixUnlearnError
+
+if TYPE_CHECKING:
+    from distributed.config.experiment import Experiment
+    from distributed.doctor import Check
 
 
 def data(
@@ -65,34 +71,77 @@ def data(
 
 
 def doctor(
+    experiment: Annotated[
+        Path | None, typer.Argument(help="An experiment that must be able to start.")
+    ] = None,
     settings: Settings = None,
     home: Home = None,
     address: Address = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Check Python, packages, processors, Ray, disk, store and tracking."""
+    """Check Python, packages, processors, Ray, disk, store and tracking; then an experiment.
+
+    An experiment is checked as a sweep and --dry-run check it: data, space, and for models and
+    methods of others one step of training and one epoch of unlearning. Nothing is written.
+    """
 
     def command() -> Outcome:
         from dataclasses import asdict
 
-        from distributed.config.read import read_storage, read_tracking
+        from distributed.cluster.connection import local
+        from distributed.config.read import read_experiment, read_storage, read_tracking
         from distributed.doctor import checks
         from distributed.runtime.addresses import resolve
 
-        tracking, storage = read_tracking(settings or []), read_storage(settings or [])
+        read = read_experiment(experiment, settings or []) if experiment else None
+        tracking = read.tracking if read else read_tracking(settings or [])
+        storage = read.storage if read else read_storage(settings or [])
         uri, _ = resolve(tracking.uri, tracking.storage, home_folder(home))
         # As Ray itself does: the cluster checked is the one that a sweep would join.
         ray_address = address or os.environ.get("RAY_ADDRESS")
         found = checks(home_folder(home), uri, ray_address, storage.study, storage.files)
+        code = DONE if all(check.ok for check in found) else FAILED
+        if read and experiment:
+            last, refused = _check_experiment(
+                read, home_folder(home), file=experiment, local=local(ray_address)
+            )
+            found, code = [*found, last], refused or code
         for check in found:
             mark = "[green]ok[/]  " if check.ok else "[red]fail[/]"
             remedy = "" if check.ok or not check.remedy else f" → {check.remedy}"
             console().print(f"{mark} {check.name}: {check.detail}{remedy}", soft_wrap=True)
-        healthy = all(check.ok for check in found)
-        return Outcome(result=[asdict(check) for check in found], code=DONE if healthy else FAILED)
+        return Outcome(result=[asdict(check) for check in found], code=code)
 
     run_command(command, as_json=as_json, verbose=verbose)
+
+
+def _check_experiment(
+    experiment: "Experiment", home: Path, *, file: Path, local: bool
+) -> "tuple[Check, int]":
+    """Check an experiment as the start of its sweep does; write nothing.
+
+    A model or a method of others makes one step of training and one epoch of unlearning.
+
+    Args:
+        experiment: what the user wrote.
+        home: the home; it need not exist.
+        file: of the experiment, for messages.
+        local: whether trials would run on this machine.
+
+    Returns:
+        The finding, and the exit code of a sweep that would end so; 0 if it would start.
+    """
+    from distributed.doctor import Check
+    from distributed.plan.make import make_plan
+
+    try:
+        plan = make_plan(experiment, home, command=f"mixunlearn references {file}", local=local)
+    except MixUnlearnError as error:
+        return Check(name="experiment", ok=False, detail=redact(str(error))), error.exit_code
+    forget, retain = len(plan.splits.forget_N), len(plan.splits.retain_N)
+    detail = f"{plan.study} can start: {forget} images to forget, {retain} to retain"
+    return Check(name="experiment", ok=True, detail=detail), 0
 
 
 def ui(

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from distributed.rerun.rerun import Reproduction
 
 
+QUICK = 2**30  # bytes of images that are looked through for duplicates in D_r as well
+
+
 def console() -> Console:
     """Return where results are printed: standard output."""
     return Console(highlight=False)  # Rich would colour every number and path
@@ -44,9 +47,24 @@ def announcement(plan: "Plan") -> list[str]:
         f"{experiment.model.name}: "
         f"{missing} to train, {trained - missing} cached",
         *(f"warning     {caution}" for caution in cautions(plan)),
+        *_duplicates(plan),
         f"trials      {plan.trials} of {experiment.method} (label-{experiment.labels}), at "
         f"most {counted(search.epochs, 'epoch')}, {search.sampler} + {search.scheduler}, "
         f"minimising {search.objective} on val; {plan.workers}{_repeated(plan)}",
+    ]
+
+
+def _duplicates(plan: "Plan") -> list[str]:
+    """Return one line for each two parts that have images with the same pixels."""
+    from mixunlearn.data.duplicates import shared
+
+    parts = {part: getattr(plan.splits, f"{part}_N") for part in ("forget", "val", "test")}
+    if plan.dataset.images_NCHW.nbytes <= QUICK:
+        parts = {"forget": parts.pop("forget"), "retain": plan.splits.retain_N, **parts}
+    return [
+        f"warning     {one} and {other} share pixels: {counted(count, 'image')} of {one} "
+        f"{'is' if count == 1 else 'are'} in {other} as well"
+        for (one, other), count in shared(plan.dataset, parts).items()
     ]
 
 

@@ -18,6 +18,7 @@ from distributed.cli.options import (
     Outcome,
     Settings,
     Verbose,
+    complain,
     home_folder,
     open_session,
     run_command,
@@ -80,7 +81,7 @@ Verify: TypeAlias = Annotated[
 OfWeights: TypeAlias = Annotated[
     str, typer.Option("--format", help="Of the weights: safetensors or pt.")
 ]
-Device: TypeAlias = Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU if there is one.")]
+Device: TypeAlias = Annotated[str, typer.Option(help="cpu, cuda, mps, or auto: cuda or cpu.")]
 DryRun: TypeAlias = Annotated[
     bool, typer.Option("--dry-run", help="Check everything, say what it costs; write nothing.")
 ]
@@ -269,10 +270,13 @@ def _device(written: str) -> "torch.device":
     """Return the device to compute on."""
     import torch
 
-    if written not in {"auto", "cpu", "cuda"}:
-        raise InputError("--device", written, "must be auto, cpu or cuda")
-    if written == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device", written, "PyTorch finds no GPU here; use cpu")
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if written not in {"auto", "cpu", *there}:
+        raise InputError("--device", written, "must be auto, cpu, cuda or mps")
+    if written in there and not there[written]:
+        raise InputError("--device", written, "PyTorch finds no such GPU here; use cpu")
+    if written == "mps":
+        complain("warning: --device mps (Apple GPUs) has not been tested", verbose=False)
     found = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(found if written == "auto" else written)
 

@@ -3,6 +3,8 @@
 Shapes: N images, C channels, H W pixels.
 """
 
+import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,48 +17,72 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mixunlearn.data.arrow import Dataset, make_dataset
-from mixunlearn.data.pixels import PixelError, Shape, decode, describe_shape, linked_files
+from mixunlearn.data.pixels import (
+    PixelError,
+    Shape,
+    decode,
+    decode_squares,
+    describe_shape,
+    is_text,
+    linked_files,
+)
 from mixunlearn.data.requests import is_name
-from mixunlearn.data.shards import Shard, open_part, opened
+from mixunlearn.data.shards import Shard, columns_of, open_part, opened
 from mixunlearn.errors import InputError
 from mixunlearn.files import digest
 from mixunlearn.wording import counted
 
 BATCH = 256  # rows decoded at a time: limits the memory for large float images
 SHOWN = 10  # labels listed in an error message
+COLOURS = 3
 PATH = "path"  # field of an image: the name of its file
 
 Labels = NDArray[Any]  # int64 or text
 T = TypeVar("T")
+# Makes images of a column, given the folder of links and the shape that is expected.
+Decoder = Callable[[pa.Array, Path | None, Shape | None], NDArray[np.uint8]]
+
+logger = logging.getLogger(__name__)
 
 
 def load(
-    train: str, test: str | None = None, image: str = "image", label: str = "label"
+    train: str,
+    test: str | None = None,
+    image: str | None = None,
+    label: str | None = None,
+    size: int | None = None,
 ) -> Dataset:
     """Return the data set in Parquet files, decoded in memory.
 
     Args:
-        train: a file, or a glob whose files are read in sorted order.
+        train: a file, a folder, a glob or an address; files are read in sorted order.
         test: the same for the data set's own test part.
-        image: column of images; layouts as in `mixunlearn.data.pixels.decode`.
-        label: column of integers or texts. Class names come from the file's Hugging Face
-            metadata; without it, they are the sorted distinct labels of the training part.
+        image: column of images; layouts as in `mixunlearn.data.pixels.decode`. `None`: the column
+            with a usual name.
+        label: column of integers or texts; `None` as for `image`. Class names come from the file's
+            Hugging Face metadata; without it, they are the sorted distinct labels of the training
+            part.
+        size: images of any size and mode become (3, size, size); `None`: all must be alike.
 
     Raises:
         InputError: a file, a column, an image or a label cannot be used.
+        MixUnlearnError: an address does not answer.
     """
-    train_shards = open_part("data.train", train, image, label)
-    test_shards = open_part("data.test", test, image, label) if test is not None else []
-    labels = _read_labels(train_shards, label)
-    classes = _classes(train_shards, labels, label)
-    indexes = [_indexes("data.label", label, labels, classes)]
+    columns = columns_of("data.train", train, image, label)
+    for said in columns.said:
+        logger.warning("parquet: %s", said)
+    train_shards = open_part("data.train", train, columns)
+    test_shards = open_part("data.test", test, columns) if test is not None else []
+    labels = _read_labels(train_shards, columns.label)
+    classes = _classes(train_shards, labels, columns.label)
+    indexes = [_indexes("data.label", columns.label, labels, classes)]
     if test is not None:
-        test_labels = _read_labels(test_shards, label)
-        _refuse_mixed_kinds([labels, test_labels], label)
+        test_labels = _read_labels(test_shards, columns.label)
+        _refuse_mixed_kinds([labels, test_labels], columns.label)
         _refuse_other_names(test_shards, test, classes)
         indexes.append(_indexes("data.test", test, test_labels, classes))
     return make_dataset(
-        _read_images(train_shards, test_shards, image),
+        _read_images(train_shards, test_shards, columns.image, size),
         np.concatenate(indexes),
         classes=classes,
         n_train=len(labels),
@@ -65,22 +91,30 @@ def load(
 
 
 def contents(
-    train: str, test: str | None = None, image: str = "image", label: str = "label"
+    train: str,
+    test: str | None = None,
+    image: str | None = None,
+    label: str | None = None,
+    **_: object,
 ) -> list[str]:
     """Return the digests of all files of the data set: Parquet files, then linked images.
 
+    A file at an address is known by its path, size and time, without being read.
+
     Raises:
         InputError: a Parquet file or a column is missing.
+        MixUnlearnError: an address does not answer.
     """
-    shards = open_part("data.train", train, image, label)
+    columns = columns_of("data.train", train, image, label)
+    shards = open_part("data.train", train, columns)
     if test is not None:
-        shards += open_part("data.test", test, image, label)
-    linked = [path for shard in shards for path in _linked(shard, image)]
-    return [_digest(path) for path in [*(shard.path for shard in shards), *linked]]
+        shards += open_part("data.test", test, columns)
+    linked = [path for shard in shards for path in _linked(shard, columns.image)]
+    return [shard.version or _digest(shard.path) for shard in shards] + [*map(_digest, linked)]
 
 
 def row_names(
-    dataset: Dataset, train: str, image: str = "image", label: str = "label", **_: object
+    dataset: Dataset, train: str, image: str | None = None, label: str | None = None, **_: object
 ) -> Mapping[str, Callable[[], pa.Array]]:
     """Return the columns of text or whole numbers that the training rows have; see `Dataset`.
 
@@ -94,26 +128,28 @@ def row_names(
 
     Raises:
         InputError: a file cannot be read, or, when a column is read, lacks it.
+        MixUnlearnError: an address does not answer.
     """
-    shards = open_part("data.train", train, image, label)
-    with opened(shards[0].key, shards[0].path) as file:
+    chosen = columns_of("data.train", train, image, label)
+    shards = open_part("data.train", train, chosen)
+    with opened(shards[0]) as file:
         schema = file.schema_arrow
     columns = {
         field.name: partial(_read_names, shards, field.name)
         for field in schema
-        if field.name not in {image, label} and schema.names.count(field.name) == 1
+        if field.name not in {chosen.image, chosen.label} and schema.names.count(field.name) == 1
         if is_name(field.type)
     }
-    kind = schema.field(image).type
+    kind = schema.field(chosen.image).type
     inside = pa.types.is_struct(kind) and kind.get_field_index(PATH) >= 0
-    return {PATH: partial(_read_paths, shards, image), **columns} if inside else columns
+    return {PATH: partial(_read_paths, shards, chosen.image), **columns} if inside else columns
 
 
 def _read_paths(shards: Sequence[Shard], image: str) -> pa.Array:
     """Return the names of files inside of the images; a row without one is null."""
     parts: list[pa.Array] = []
     for shard in shards:
-        with opened(shard.key, shard.path) as file:
+        with opened(shard) as file:
             images = file.read(columns=[f"{image}.{PATH}"])[image]
             parts += [pc.struct_field(chunk, PATH).cast(pa.string()) for chunk in images.chunks]
     return pa.concat_arrays(parts)
@@ -122,7 +158,7 @@ def _read_paths(shards: Sequence[Shard], image: str) -> pa.Array:
 def _read_names(shards: Sequence[Shard], column: str) -> pa.Array:
     parts: list[pa.Array] = []
     for shard in shards:
-        with opened(shard.key, shard.path) as file:
+        with opened(shard) as file:
             if file.schema_arrow.names.count(column) != 1:
                 remedy = f"{shard.path.name} has no column {column!r}: write it to all files"
                 raise InputError(shard.key, str(shard.path), remedy)
@@ -151,7 +187,7 @@ def _refuse_mixed_kinds(parts: Sequence[Labels], label: str) -> None:
 
 
 def _read_shard_labels(shard: Shard, label: str) -> Labels:
-    with opened(shard.key, shard.path) as file:
+    with opened(shard) as file:
         column = file.read(columns=[label]).column(label).combine_chunks()
     if column.null_count:
         row = int(np.flatnonzero(column.is_null())[0])
@@ -162,7 +198,7 @@ def _read_shard_labels(shard: Shard, label: str) -> Labels:
     if pa.types.is_integer(column.type) or pa.types.is_boolean(column.type):
         numbers: Labels = column.cast(pa.int64(), safe=False).to_numpy()
         return numbers
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+    if is_text(column.type):
         return np.array(column.to_pylist(), dtype=str)
     remedy = "labels are integers or text, cast the column"
     raise InputError("data.label", label, f"holds {column.type}: {remedy}")
@@ -211,33 +247,53 @@ def _shown(labels: Sequence[str] | NDArray[Any]) -> str:
     return ", ".join(map(str, labels[:SHOWN])) + (", ..." if len(labels) > SHOWN else "")
 
 
-def _read_images(train: Sequence[Shard], test: Sequence[Shard], image: str) -> NDArray[np.uint8]:
-    shape = _first_shape(train, image)
-    if test and (other := _first_shape(test, image)) != shape:
-        both = f"images are {describe_shape(other)}, those of data.train {describe_shape(shape)}"
-        remedy = "(channels x height x width): use parts of one data set"
-        raise InputError("data.test", str(test[0].path), f"{both} {remedy}")
-    shards = [*train, *test]
+def _read_images(
+    train: Sequence[Shard], test: Sequence[Shard], image: str, size: int | None
+) -> NDArray[np.uint8]:
+    if size is None:
+        return _collected([*train, *test], image, _common_shape(train, test, image), decode)
+    changes = Counter[str]()
+    squares = partial(decode_squares, size=size, changes=changes)
+    images_NCHW = _collected([*train, *test], image, (COLOURS, size, size), squares)
+    if changes.total():
+        each = [f"{counted(number, 'image')} {what}" for what, number in sorted(changes.items())]
+        words = "parquet: data.size = %d: of %d images, %s"
+        logger.warning(words, size, len(images_NCHW), ", ".join(each))
+    return images_NCHW
+
+
+def _collected(
+    shards: Sequence[Shard], image: str, shape: Shape, decoder: Decoder
+) -> NDArray[np.uint8]:
     # Allocated once, so that no part or batch is in memory twice.
     images_NCHW = np.empty((sum(shard.rows for shard in shards), *shape), np.uint8)
     filled = 0
     for shard in shards:
-        for batch_BCHW in _decoded(shard, image, shape):
+        for batch_BCHW in _decoded(shard, image, shape, decoder):
             images_NCHW[filled : filled + len(batch_BCHW)] = batch_BCHW
             filled += len(batch_BCHW)
     return images_NCHW
 
 
+def _common_shape(train: Sequence[Shard], test: Sequence[Shard], image: str) -> Shape:
+    shape = _first_shape(train, image)
+    if test and (other := _first_shape(test, image)) != shape:
+        both = f"images are {describe_shape(other)}, those of data.train {describe_shape(shape)}"
+        remedy = "(channels x height x width): use parts of one data set, or set data.size"
+        raise InputError("data.test", str(test[0].path), f"{both} {remedy}")
+    return shape
+
+
 def _first_shape(shards: Sequence[Shard], image: str) -> Shape:
     first = next(shard for shard in shards if shard.rows)
-    _, channels, height, width = next(_decoded(first, image, None, batch=1)).shape
+    _, channels, height, width = next(_decoded(first, image, None, decode, batch=1)).shape
     return channels, height, width
 
 
 def _decoded(
-    shard: Shard, image: str, expected: Shape | None, batch: int = BATCH
+    shard: Shard, image: str, expected: Shape | None, decoder: Decoder, batch: int = BATCH
 ) -> Iterator[NDArray[np.uint8]]:
-    return _each(shard, image, lambda column: decode(column, shard.path.parent, expected), batch)
+    return _each(shard, image, lambda column: decoder(column, shard.folder, expected), batch)
 
 
 def _each(
@@ -245,7 +301,7 @@ def _each(
 ) -> Iterator[T]:
     """Yield the result of `use` for each batch of images; errors name the row of the file."""
     first = 0
-    with opened(shard.key, shard.path) as file:
+    with opened(shard) as file:
         for rows in file.iter_batches(batch, columns=[image]):
             try:
                 made = use(rows.column(image))
@@ -260,13 +316,13 @@ def _each(
 def _linked(shard: Shard, image: str) -> list[Path]:
     if _all_inside(shard, image):
         return []
-    batches = _each(shard, image, lambda column: linked_files(column, shard.path.parent))
+    batches = _each(shard, image, lambda column: linked_files(column, shard.folder))
     return [path for batch in batches for path in batch]
 
 
 def _all_inside(shard: Shard, image: str) -> bool:
     """Return whether no image is a link; if the footer counts nulls, no pixel is read."""
-    with opened(shard.key, shard.path) as file:
+    with opened(shard) as file:
         if not pa.types.is_struct(file.schema_arrow.field(image).type):
             return True
         groups = [file.metadata.row_group(index) for index in range(file.num_row_groups)]

@@ -3,8 +3,10 @@
 Shapes: N images, C channels, H W pixels.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -28,9 +30,10 @@ BITS = 8
 LARGEST = 256 * MIB  # bytes of an encoded image
 # What the fields of a struct may hold.
 FIELDS: Mapping[str, Sequence[Callable[[pa.DataType], bool]]] = {
-    "bytes": (pa.types.is_binary, pa.types.is_large_binary),
-    "path": (pa.types.is_string, pa.types.is_large_string),
+    "bytes": (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view),
+    "path": (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view),
 }
+RGBA = 4  # the most channels that an image in Pillow's modes has
 FLAT, COLOUR = 2, 3  # axes of an image stored as H, W and as H, W, C or C, H, W
 
 Shape = tuple[int, int, int]
@@ -50,31 +53,91 @@ class PixelError(ValueError):
         self.reason = reason
 
 
-def decode(column: pa.Array, folder: Path, expected: Shape | None = None) -> NDArray[np.uint8]:
+def is_text(kind: pa.DataType) -> bool:
+    """Return whether a type of Arrow is one of its three for text."""
+    return any(check(kind) for check in FIELDS["path"])
+
+
+def decode(
+    column: pa.Array, folder: Path | None, expected: Shape | None = None
+) -> NDArray[np.uint8]:
     """Return the images of `column` as (N, C, H, W) uint8.
 
     Args:
         column: structs of `bytes` and `path`, encoded images, or nested lists of numbers:
             (H, W), (H, W, C) or (C, H, W); the smaller of the first and the last axis is C.
             Integers lie in 0..255, floats in [0, 1], booleans are black and white.
-        folder: the folder that paths are relative to.
+        folder: the folder that paths are relative to; `None`: there must be none.
         expected: (C, H, W) that every image must have; `None` means the first image's shape.
 
     Raises:
         PixelError: an image is missing, broken, of another size or out of range.
     """
-    if isinstance(column, pa.ExtensionArray):
-        column = column.storage
-    if pa.types.is_struct(column.type):
-        return _stack(_open_all(_struct_contents(column, folder)), expected)
-    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
-        _refuse_nulls(column, 1, "has no image: fill or drop it")
-        return _stack(_open_all(iter(column.to_pylist())), expected)
+    column = _stored(column)
     if _is_list(column.type):
         images_NCHW = _decode_lists(column)
         _refuse_other_shape(0, _shape(images_NCHW[0]), expected)
         return images_NCHW
-    raise PixelError(None, f"holds {column.type}: images are bytes, a struct of bytes, or lists")
+    return _stack(_open_all(_encoded(column, folder), _open), expected)
+
+
+def decode_squares(
+    column: pa.Array,
+    folder: Path | None,
+    expected: Shape | None = None,
+    *,
+    size: int,
+    changes: Counter[str],
+) -> NDArray[np.uint8]:
+    """Return images of any size and mode as (N, 3, size, size) uint8; see `decode_square`.
+
+    Args:
+        column: as for `decode`.
+        folder: as for `decode`.
+        expected: not needed.
+        size: the number of pixels a side.
+        changes: how many images were resized, and how many converted to RGB, is added here.
+
+    Raises:
+        PixelError: an image is missing, broken or out of range.
+    """
+    column = _stored(column)
+    square = partial(_square, size=size, changes=changes)
+    if _is_list(column.type):
+        return np.stack([square(_as_picture(column, row)) for row in range(len(column))])
+
+    def opened(content: bytes) -> NDArray[np.uint8]:
+        with Image.open(BytesIO(content), formats=FORMATS) as image:
+            return square(image)
+
+    return np.stack(list(_open_all(_encoded(column, folder), opened)))
+
+
+def _stored(column: pa.Array) -> pa.Array:
+    return column.storage if isinstance(column, pa.ExtensionArray) else column
+
+
+def _encoded(column: pa.Array, folder: Path | None) -> Iterator[bytes]:
+    """Return the encoded images of a column."""
+    if pa.types.is_struct(column.type):
+        return _struct_contents(column, folder)
+    if not any(check(column.type) for check in FIELDS["bytes"]):
+        reason = f"holds {column.type}: images are bytes, a struct of bytes, or lists"
+        raise PixelError(None, reason)
+    _refuse_nulls(column, 1, "has no image: fill or drop it")
+    return iter(column.to_pylist())
+
+
+def _as_picture(column: pa.Array, row: int) -> Image.Image:
+    """Return one image of a column of lists, which may differ in size."""
+    try:
+        (image_CHW,) = _decode_lists(column.slice(row, 1))
+    except PixelError as error:
+        raise PixelError(row if error.row is not None else None, error.reason) from error
+    if len(image_CHW) > RGBA:
+        raise PixelError(row, f"has {len(image_CHW)} channels: data.size needs 1 to {RGBA}")
+    image_HWC = image_CHW.transpose(1, 2, 0)
+    return Image.fromarray(image_HWC[..., 0] if len(image_CHW) == 1 else image_HWC)
 
 
 def decode_square(file: BinaryIO, size: int) -> NDArray[np.uint8]:
@@ -88,14 +151,20 @@ def decode_square(file: BinaryIO, size: int) -> NDArray[np.uint8]:
     """
     try:
         with Image.open(file, formats=FORMATS) as opened:
-            image = _in_colour(ImageOps.exif_transpose(opened))
-        square = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
-        return np.asarray(square).transpose(2, 0, 1)
+            return _square(opened, size, Counter())
     except UnidentifiedImageError as error:
         raise PixelError(None, f"is not an image in {', '.join(FORMATS)}") from error
     except Exception as error:  # Pillow raises a dozen types of errors for broken files
         _raise_of_machine(error)
         raise PixelError(None, f"cannot be decoded ({error})") from error
+
+
+def _square(opened: Image.Image, size: int, changes: Counter[str]) -> NDArray[np.uint8]:
+    image = _in_colour(ImageOps.exif_transpose(opened))
+    changes["converted to RGB"] += opened.mode != "RGB"
+    changes["resized"] += image.size != (size, size)
+    fitted = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
+    return np.asarray(fitted).transpose(2, 0, 1)
 
 
 def _raise_of_machine(error: Exception) -> None:
@@ -110,7 +179,7 @@ def _raise_of_machine(error: Exception) -> None:
         raise MemoryError(str(error)) from error
 
 
-def linked_files(column: pa.Array, folder: Path) -> list[Path]:
+def linked_files(column: pa.Array, folder: Path | None) -> list[Path]:
     """Return the image files that `column` refers to instead of holding them.
 
     Raises:
@@ -119,9 +188,10 @@ def linked_files(column: pa.Array, folder: Path) -> list[Path]:
     linked = []
     for row, (content, path) in enumerate(zip(*_fields(column), strict=True)):
         if content is None and path is not None:
-            with _explained(row, folder / path):
-                require_regular(folder / path)
-            linked.append(folder / path)
+            file = _linked(row, folder, path)
+            with _explained(row, file):
+                require_regular(file)
+            linked.append(file)
     return linked
 
 
@@ -146,14 +216,22 @@ def _fields(column: pa.StructArray) -> tuple[list[bytes | None], list[str | None
     return columns.get("bytes", nothing), columns.get("path", nothing)
 
 
-def _struct_contents(column: pa.StructArray, folder: Path) -> Iterator[bytes]:
+def _linked(row: int, folder: Path | None, path: str) -> Path:
+    if folder is None:
+        # What others wrote must not name files of this machine.
+        reason = f"refers to the file {path!r}: at an address, images are inside the Parquet file"
+        raise PixelError(row, reason)
+    return folder / path
+
+
+def _struct_contents(column: pa.StructArray, folder: Path | None) -> Iterator[bytes]:
     for row, (content, path) in enumerate(zip(*_fields(column), strict=True)):
         if content is not None:
             yield content
         elif path is None:
             raise PixelError(row, "has neither bytes nor a path: fill or drop it")
         else:
-            yield _read_file(row, folder / path)
+            yield _read_file(row, _linked(row, folder, path))
 
 
 def _read_file(row: int, path: Path) -> bytes:
@@ -172,10 +250,12 @@ def _explained(row: int, path: Path) -> Iterator[None]:
         raise PixelError(row, reason) from error
 
 
-def _open_all(contents: Iterator[bytes]) -> Iterator[NDArray[np.uint8]]:
+def _open_all(
+    contents: Iterator[bytes], open_one: Callable[[bytes], NDArray[np.uint8]]
+) -> Iterator[NDArray[np.uint8]]:
     for row, content in enumerate(contents):
         try:
-            yield _open(content)
+            yield open_one(content)
         except UnidentifiedImageError as error:
             reason = f"is not an image in {', '.join(FORMATS)}: replace or drop it"
             raise PixelError(row, reason) from error
@@ -227,7 +307,7 @@ def _shape(image_CHW: NDArray[np.uint8]) -> Shape:
 def _refuse_other_shape(row: int, shape: Shape, expected: Shape | None) -> None:
     if expected and shape != expected:
         both = f"is {describe_shape(shape)}, the first image {describe_shape(expected)}"
-        remedy = "convert all to one size and mode"
+        remedy = "set data.size, or convert all to one size and mode"
         raise PixelError(row, f"{both} (channels x height x width): {remedy}")
 
 
@@ -260,7 +340,10 @@ def _common_length(column: pa.Array, per_row: int) -> int:
     lengths = pc.list_value_length(column).to_numpy()
     odd = np.flatnonzero(lengths != lengths[0])
     if len(odd):
-        raise PixelError(int(odd[0]) // per_row, "differs in size: convert all images to one size")
+        raise PixelError(
+            int(odd[0]) // per_row,
+            "differs in size: set data.size, or convert all images to one size",
+        )
     if not lengths[0]:
         raise PixelError(0, "has no pixels: fill or drop it")
     return int(lengths[0])

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mixunlearn.data.names import typed_path
+from mixunlearn.data.pixels import is_text
 from mixunlearn.errors import InputError
 from mixunlearn.regular import MIB, read_regular
 
@@ -214,8 +215,7 @@ def _of_parquet(content: bytes, file: Path, known: Collection[str]) -> Listed:
 def is_name(kind: pa.DataType) -> bool:
     """Return whether a column of this type can name rows: by whole numbers, or by text."""
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    checks = pa.types.is_integer, pa.types.is_string, pa.types.is_large_string
-    return any(check(kind) for check in checks)
+    return bool(pa.types.is_integer(kind)) or is_text(kind)
 
 
 def _of_array(ids: pa.Array, column: str, file: Path, known: Collection[str]) -> Listed:

@@ -1,5 +1,7 @@
 """Models of others: each works with a method, or is refused in one line before any training."""
 
+from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +14,10 @@ from mixunlearn.errors import InputError
 from mixunlearn.methods import METHODS
 from mixunlearn.models import MODELS
 from mixunlearn.problem import Architecture
+from mixunlearn.recipes import Recipe
 from mixunlearn.rehearsal import Rehearsal
+from mixunlearn.training import Training
+from mixunlearn.trial import Unlearning
 from search_spaces import SPACES
 
 
@@ -35,6 +40,9 @@ class Net(nn.Module):
 
     def forward(self, images: Tensor) -> Any:
         return self.head(F.relu(self.hidden(self.maps(images).flatten(1))))
+
+
+class Plain(Net): ...
 
 
 class Viewing(Net):
@@ -141,6 +149,11 @@ class Chancy(Net):
         return F.dropout(super().forward(images), training=self.training)
 
 
+class Always(Net):
+    def forward(self, images: Tensor) -> Any:
+        return F.dropout(super().forward(images))
+
+
 class Certain(Net):
     def forward(self, images: Tensor) -> Any:
         return torch.softmax(super().forward(images), dim=1)
@@ -224,10 +237,52 @@ def test_what_cannot_work_is_refused(model: type[Net], method: str, key: str, me
 
 
 def test_what_is_doubtful_is_said() -> None:
-    (dropout,) = rehearsal(Chancy, "finetune").run()
-    assert dropout.startswith("model.name = 'Chancy': gives other outputs for the same images in")
+    (dropout,) = rehearsal(Always, "finetune").run()
+    assert dropout.startswith("model.name = 'Always': gives other outputs for the same images in")
     (softmax,) = rehearsal(Certain, "finetune").run()
     assert softmax.startswith("model.name = 'Certain': gives probabilities where logits are")
+
+
+def test_dropout_follows_the_seed_of_a_trial() -> None:
+    rehearsed = rehearsal(Chancy, "finetune")
+    assert rehearsed.run() == []
+    context = rehearsed._context(rehearsed.architecture.build(0))
+
+    def unlearned(*, interrupted: bool = False) -> Tensor:
+        torch.rand(1)  # others draw from the global generator as well
+        work = Unlearning(METHODS["finetune"](lr=0.1, batch=4), context)
+        work.unlearn()
+        if interrupted:
+            state = deepcopy(work.state_dict())
+            work = Unlearning(METHODS["finetune"](lr=0.1, batch=4), context)
+            work.load_state_dict(state)
+        work.unlearn()
+        return torch.cat([weight.flatten() for weight in work.method.model.parameters()])
+
+    assert torch.equal(unlearned(), unlearned())
+    assert torch.equal(unlearned(), unlearned(interrupted=True))
+
+
+def test_dropout_follows_the_seed_of_training() -> None:
+    rehearsed = rehearsal(Chancy, "finetune")
+    samples, recipe = rehearsed._samples(range(8)), Recipe(epochs=2, batch=4)
+
+    def losses() -> list[float]:
+        torch.rand(1)
+        training = Training(rehearsed.architecture.build(0), samples, recipe, seed=0)
+        return [training.epoch()["loss"] for _ in range(2)]
+
+    assert losses() == losses()
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("forgets", [1, 2])
+def test_a_class_of_one_image_and_two_images_are_forgotten(method: str, forgets: int) -> None:
+    rehearsed = rehearsal(Plain, method, forgets=forgets)
+    if forgets > 1 and not METHODS[method].whole_classes:
+        rehearsed = replace(rehearsed, forgotten=())
+    model = rehearsed.unlearn(rehearsed.architecture.build(0)).model
+    assert all(bool(weight.isfinite().all()) for weight in model.parameters())
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -495,10 +495,10 @@ def test_a_glob_without_files(tmp_path: Path, refuse: Callable[..., InputError])
     assert "no file matches" in str(error)
 
 
-def test_a_folder(tmp_path: Path, refuse: Callable[..., InputError]) -> None:
+def test_a_folder_without_parquet_files(tmp_path: Path, refuse: Callable[..., InputError]) -> None:
     error = refuse(tmp_path)
     assert error.key == "data.train"
-    assert f"{tmp_path}/*.parquet" in str(error)
+    assert f"{tmp_path}/*" in str(error)
 
 
 @pytest.mark.parametrize("content", [b"", b"label,image\n1,2\n" * 20])
@@ -538,7 +538,7 @@ def test_a_missing_column_names_the_nearest(
     tmp_path: Path, refuse: Callable[..., InputError], option: str, nearest: str
 ) -> None:
     path = save(tmp_path / "t.parquet", pngs(GREY), columns=("img", "fine_label"))
-    error = refuse(path, **({"label": "fine_label"} if option == "image" else {"image": "img"}))
+    error = refuse(path, **{option: option})
     assert error.key == f"data.{option}"
     assert f"did you mean '{nearest}'" in str(error)
     assert "There are: img, fine_label" in str(error)

@@ -1,14 +1,17 @@
 """Code of others that ends, hangs or breaks its process: the command says so in one line."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from distributed.plan import rehearsal
+from distributed.plan import make, rehearsal
 from distributed.plan.rehearsal import Sketch, rehearse
 from mixunlearn.errors import InputError
 from tests.fixtures import Command
+from tests.parquet import write_images
 
 OWN = """
 import os, sys, time
@@ -51,7 +54,7 @@ def leave(**options):
 
 class Chancy(Odd):
     def forward(self, images):
-        return F.dropout(self.layer(images.flatten(1)), training=self.training)
+        return F.dropout(self.layer(images.flatten(1)))
 """
 EXPERIMENT = """\
 name: own
@@ -125,7 +128,7 @@ def test_a_sweep_refuses_before_it_writes_and_warns_of_what_is_doubtful(
     experiment.write_text(EXPERIMENT.replace("NAME", "Chancy"))
     assert mixunlearn("sweep", str(experiment), "--dry-run").code == 0
     (warning,) = [record.getMessage() for record in caplog.records]
-    doubt = "gives other outputs for the same images in training mode, so numbers cannot"
+    doubt = "gives other outputs for the same images in evaluation mode, so numbers cannot"
     assert warning.startswith(f"model.name = 'own_odd:Chancy': {doubt}")
 
 
@@ -140,3 +143,43 @@ def test_a_module_that_exits_makes_no_command_succeed(mixunlearn: Command, tmp_p
         assert run.err.splitlines() == [
             "mixunlearn: model.name = 'own_exit:small': cannot be imported (it raises SystemExit)"
         ]
+
+
+@pytest.mark.parametrize(
+    "words", ["doctor x.yaml", "sweep x.yaml --dry-run", "sweep x.yaml", "references x.yaml"]
+)
+def test_doctor_a_dry_run_and_the_start_of_a_sweep_make_the_same_check(
+    words: str, mixunlearn: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(tried: Sketch) -> tuple[str, ...]:
+        raise InputError("method", tried.method, "does not work with this model; choose another")
+
+    (tmp_path / "x.yaml").write_text(EXPERIMENT.replace("NAME", "Chancy"))
+    monkeypatch.setattr(make, "rehearse", refused)
+    found = mixunlearn(*words.split(), "--home", "runs")
+    assert found.code == 2
+    assert "method = 'finetune': does not work with this model" in found.out + found.err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_doctor_says_what_a_sound_experiment_forgets(mixunlearn: Command, tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text(EXPERIMENT.replace("own_odd:NAME", "cnn"))
+    found = mixunlearn("doctor", "x.yaml", "--home", "runs")
+    assert re.search(
+        r"ok .*experiment: own-\w+ can start: \d+ images to forget, \d+ to retain", found.out
+    )
+    assert "ok   python: " in found.out
+    assert not (tmp_path / "runs").exists()
+
+
+def test_images_in_several_parts_are_counted_and_said(mixunlearn: Command, tmp_path: Path) -> None:
+    one_each = np.arange(60, dtype=np.uint8)[:, None, None].repeat(8, 1).repeat(8, 2)
+    write_images(one_each // 30, [0, 1] * 30, tmp_path / "t.parquet")
+    changed = EXPERIMENT.replace("own_odd:NAME", "cnn").replace(
+        "{source: digits, limit: {train: 300}}", "{source: parquet, train: t.parquet}"
+    )
+    (tmp_path / "x.yaml").write_text(changed)
+    found = mixunlearn("sweep", "x.yaml", "--dry-run", "--home", "runs")
+    assert found.code == 0
+    for other in ("retain", "val", "test"):
+        assert f"warning     forget and {other} share pixels: 18 images of forget are" in found.out

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 
+from distributed.cli.unlearn import _device
 from distributed.plan import make as make_module
 from distributed.requests import carry_out as carry_out_module
 from distributed.requests import request as request_module
@@ -808,3 +809,15 @@ def test_weights_that_were_changed_are_not_judged_as_the_result(
     file.write_bytes(content)
     run = mixunlearn(*words(here), "--verify")
     assert (run.code, "was changed since" in run.err) == (2, True)
+
+
+def test_an_apple_gpu_is_taken_where_there_is_one_and_called_untested(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(InputError, match=r"--device = 'mps': PyTorch finds no such GPU here"):
+        _device("mps")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert _device("mps").type == "mps"
+    assert "has not been tested" in capsys.readouterr().err
+    assert _device("auto").type != "mps"
