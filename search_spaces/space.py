@@ -149,6 +149,12 @@ class Space(Mapping[str, AnyParameter]):
         found = [self._filled(each.values, given) for each in self._published]
         return [values for values in found if values != self.defaults(given)]
 
+    def options(self, name: str) -> list[Value]:
+        """Return the options of a choice: those that a search may draw, and the authors' own."""
+        parameter = self[name]
+        drawn = parameter.options if isinstance(parameter, Choice) else ()
+        return [*drawn, *(each.values[name] for each in self._published if name in each.values)]
+
     def holds(self, values: Mapping[str, Value]) -> bool:
         """Return whether all values are ones that a search may draw."""
         return all(_allows(self[name], value) for name, value in values.items())

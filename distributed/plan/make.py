@@ -95,7 +95,7 @@ def make_plan(
     model = _model(experiment, dataset, splits, home, begun, reading=reading, tried=tried)
     search = experiment.search
     space = make_space(experiment.method, model.stages, search.space, search.epochs)
-    require_starts(search.start, space)
+    require_starts(search.start, space, {"labels": experiment.labels})
     plan = Plan(
         experiment=experiment,
         home=home,

@@ -31,13 +31,23 @@ MIN_FREE_BYTES = 200 * 2**20
 DISK_FULL_ERRORS = {errno.ENOSPC, errno.EDQUOT}
 
 
-def require_starts(starts: Sequence[Mapping[str, Any]], space: Space) -> None:
-    """Check that configurations to start with are in the space.
+def require_starts(
+    starts: Sequence[Mapping[str, Any]], space: Space, facts: Mapping[str, Any]
+) -> None:
+    """Check that configurations to start with are in the space, or the authors' own.
+
+    Args:
+        starts: complete or partial configurations.
+        space: of the search.
+        facts: of the plan.
 
     Raises:
         InputError: one is not.
     """
+    own = space.published(facts)
     for index, start in enumerate(starts):
+        if start in own:
+            continue
         try:
             space.narrowed(start)
         except InputError as error:

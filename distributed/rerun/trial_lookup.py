@@ -34,7 +34,7 @@ from distributed.tracking.tags import (
 )
 from mixunlearn.errors import InputError
 from search_spaces import Choice, Int, Space
-from search_spaces.space import AnyParameter, Value
+from search_spaces.space import Value
 from trainables.unlearn import IDENTITY
 
 # Settings that another machine may need; changing any other would make it another trial.
@@ -230,7 +230,7 @@ def parameters_of(run: RemoteRun, space: Space) -> dict[str, Value]:
         if name in IDENTITY:
             continue
         try:
-            found[name] = _value(space[name], text)
+            found[name] = _value(space, name, text)
         # StopIteration: a choice no longer has this option.
         except (KeyError, ValueError, StopIteration) as error:
             remedy = (
@@ -240,10 +240,10 @@ def parameters_of(run: RemoteRun, space: Space) -> dict[str, Value]:
     return found
 
 
-def _value(parameter: AnyParameter, text: str) -> Value:
+def _value(space: Space, name: str, text: str) -> Value:
     """Return the value of a hyperparameter that MLflow keeps as text."""
     # By their texts: `bool("False")` is true, and an option may be of any type.
-    if isinstance(parameter, Choice):
-        return next(option for option in parameter.options if str(option) == text)
+    if isinstance(parameter := space[name], Choice):
+        return next(option for option in space.options(name) if str(option) == text)
     # Exact: Python writes a float with enough digits to read the same float again.
     return int(text) if isinstance(parameter, Int) else float(text)

@@ -40,7 +40,8 @@ class Sampling:
     ) -> None:
         self.space, self.facts, self.sampler, self.seed = space, facts, sampler, seed
         # The default goes first: the verdict compares the winner with it.
-        self._first = [space.defaults(facts), *start, *space.published(facts)]
+        own = [each for each in space.published(facts) if each not in start]
+        self._first = [space.defaults(facts), *start, *own]
         self._study = optuna.create_study(direction="minimize")
         self._trials: dict[int, Trial] = {}
 

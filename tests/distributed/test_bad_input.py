@@ -411,7 +411,7 @@ IMAGES = [
     images("no file", lambda _: None, "data.train", "'train.parquet'", "no such file: correct"),
     images("no match", save(), "data.train", "'*.pq'", "no file matches", "data.train='*.pq'"),
     images("folder", lambda folder: (folder / "train.parquet").mkdir(), "data.train",
-           "'train.parquet'", "is a folder: name its files, for example train.parquet/*.parquet"),
+           "'train.parquet'", "is a folder without .parquet files: name others, train.parquet/*"),
     images("name too long", save(), "data.train", "xxx", "not a valid path",
            "data.train=" + "x" * 5000),
     images("no such user", save(), "data.train", "'~nobody-/x'", "path", "data.train=~nobody-/x"),

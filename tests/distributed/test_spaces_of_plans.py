@@ -3,6 +3,7 @@
 import pytest
 
 from distributed.plan.model import Stages, make_space
+from distributed.plan.requirements import require_starts
 from mixunlearn.errors import InputError
 from search_spaces import Float, Space
 
@@ -38,3 +39,15 @@ def test_the_course_of_a_method_is_that_of_the_run(method: str, name: str) -> No
         assert space(method, epochs).defaults({})[name] == epochs
     assert space(method, 6, **{name: 3}).defaults({})[name] == 3
     assert not space("finetune").keys() & {"decay_epochs", "schedule_epochs"}
+
+
+def test_a_search_may_start_with_the_authors_own_configuration() -> None:
+    """As a night does that begins a new study with the best trials so far."""
+    (own,) = space("finetune").published({})
+    require_starts([own], space("finetune"), {})
+    with pytest.raises(InputError, match=r"search\.start\.0 = .*must lie within"):
+        require_starts([{**own, "batch": 32}], space("finetune"), {})
+    with pytest.raises(
+        InputError, match=r"search\.start\.0"
+    ):  # the user asks for another optimizer
+        require_starts([own], space("finetune", optimizer="adam"), {})

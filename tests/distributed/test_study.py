@@ -117,6 +117,12 @@ def test_the_authors_own_configuration_is_trial_1(tmp_path: Path, sampler: str) 
     assert play(open_study(tmp_path / "at once", sampler, method="salun"), 10) == configs
 
 
+def test_the_authors_own_configuration_is_not_tried_twice(tmp_path: Path) -> None:
+    (own,) = space("salun").published({"labels": "agnostic"})
+    configs = play(open_study(tmp_path, method="salun", start=[own]), 4)
+    assert [config["optimizer"] for config in configs] == ["adam", "sgd", "adam", "adam"]
+
+
 @pytest.mark.parametrize(
     ("wishes", "tried"),
     [({"fraction": 0.3}, True), ({"lr": [1e-5, 1e-3]}, False), ({"batch": 64}, False)],

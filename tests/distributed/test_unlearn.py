@@ -331,7 +331,10 @@ BAD: dict[str, tuple[dict[str, str | None], str]] = {
     "a mistyped key": ({"config": "BAD/typo.yaml"}, "epoch = 2: BAD/typo.yaml has an unknown key"),
     "an experiment": ({"config": "BAD/sweep.yaml"}, "--config = 'BAD/sweep.yaml': is an experim"),
     "not YAML": ({"config": "model.pt"}, "--config = 'model.pt': not a text file in UTF-8"),
-    "too large a rate": ({"config": "BAD/large.yaml"}, "hyperparameters.lr = 9: must lie within"),
+    "a rate of 0": (
+        {"config": "BAD/zero.yaml"},
+        "hyperparameters.lr = 0: must be finite and above",
+    ),
     "an infinite rate": ({"config": "BAD/infinite.yaml"}, "hyperparameters.lr = inf: must be a fi"),
     "a rate in words": ({"config": "BAD/words.yaml"}, "hyperparameters.lr = 'fast': must be a n"),
     "rates": ({"config": "BAD/list.yaml"}, "hyperparameters.lr = [0.1, 0.2]: must be a single va"),
@@ -394,7 +397,7 @@ def bad(site: Path) -> Path:
     (folder / "key.yaml").write_text("{method: salun, epochs: 1, epoch: 2}")
     (folder / "typo.yaml").write_text("{method: salun, epoch: 2}")
     (folder / "sweep.yaml").write_text("{method: salun, task: {kind: class}}")
-    values = {"large": 9, "infinite": ".inf", "words": "fast", "list": "[0.1, 0.2]"}
+    values = {"zero": 0, "infinite": ".inf", "words": "fast", "list": "[0.1, 0.2]"}
     for name, value in values.items():
         content = f"{{method: salun, epochs: 1, hyperparameters: {{lr: {value}}}}}"
         (folder / f"{name}.yaml").write_text(content)
