@@ -246,4 +246,5 @@ def _value(space: Space, name: str, text: str) -> Value:
     if isinstance(parameter := space[name], Choice):
         return next(option for option in space.options(name) if str(option) == text)
     # Exact: Python writes a float with enough digits to read the same float again.
-    return int(text) if isinstance(parameter, Int) else float(text)
+    # A default of a `Float` may be written as 1, and 1 and 1.0 would be two configurations.
+    return int(text) if isinstance(parameter, Int) or text.isdecimal() else float(text)

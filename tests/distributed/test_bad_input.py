@@ -648,7 +648,7 @@ def test_the_environment_is_checked_too(
 
 @pytest.mark.parametrize("arguments", [
     ["sweep"], ["swep"], ["sweep", "--colour"], ["sweep", "experiment.yaml", "more"],
-    ["sweep", "experiment.yaml", "--trials", "many"], ["data"], ["doctor", "now"],
+    ["sweep", "experiment.yaml", "--trials", "many"], ["data"], ["doctor", "a", "b"],
 ], ids=" ".join)  # fmt: skip
 def test_usage(
     arguments: list[str],

@@ -305,7 +305,7 @@ USAGE = {
     "evidence": "Missing argument 'FILE|STUDY'", "record": "Missing argument 'verify|list'",
     "references": "Missing argument 'EXPERIMENT'", "report --": "Missing argument 'STUDY'",
     "export a b": "unexpected extra argument", "sync a b": "unexpected extra argument",
-    "doctor now": "unexpected extra argument", "ui now": "unexpected extra argument",
+    "doctor a b": "unexpected extra argument", "ui now": "unexpected extra argument",
     "export a --format": "requires an argument", "export a --output": "requires an argument",
     "nightly a --date": "requires an argument", "compare a --only": "requires an argument",
     "submit --status": "requires an argument", "sweep a --set": "requires an argument",
