@@ -1,10 +1,8 @@
 """What may vary in just-in-time unlearning (Foster et al., arXiv 2402.01401)."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from search_spaces.contest import sgd
-from search_spaces.shared import WEIGHT_DECAY
 from search_spaces.space import Float, Int, Space
 
 CODE = "authors' code of arXiv 2402.01401"
@@ -12,9 +10,6 @@ CODE = "authors' code of arXiv 2402.01401"
 
 def space(stages: Sequence[str], default_stage: str) -> Space:
     """Return the search space; it does not depend on the model's stages."""
-    steps = sgd(batch=128, source=CODE) | {
-        "weight_decay": replace(WEIGHT_DECAY, source=f"{CODE} (0)")
-    }
     return Space(
         lr=Float(
             low=1e-6,
@@ -34,5 +29,5 @@ def space(stages: Sequence[str], default_stage: str) -> Space:
         neighbours=Int(
             low=1, high=100, default=25, source=f"{CODE} (25)", unit="images", fixed=True
         ),
-        **steps,
+        **sgd(batch=128, weight_decay=0, source=CODE),
     )

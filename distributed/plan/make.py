@@ -95,7 +95,6 @@ def make_plan(
     model = _model(experiment, dataset, splits, home, begun, reading=reading, tried=tried)
     search = experiment.search
     space = make_space(experiment.method, model.stages, search.space, search.epochs)
-    require_starts(search.start, space, {"labels": experiment.labels})
     plan = Plan(
         experiment=experiment,
         home=home,
@@ -165,6 +164,7 @@ def _require_places(experiment: Experiment, home: Path) -> None:
 
 def _require_sound(plan: Plan) -> None:
     """Check what only a whole plan shows."""
+    require_starts(plan.experiment.search.start, plan.space, plan.facts)
     require_measurable(plan)
     require_objective(plan)
     require_margins(plan)

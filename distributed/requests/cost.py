@@ -144,17 +144,7 @@ def _retraining(problem: Problem, recipe: Recipe, device: torch.device) -> float
 
 def _part(samples: Samples, count: int) -> Samples:
     """Return at most `count` samples, from all over the set: neighbours are often of one class."""
-    chosen_N = _spread(len(samples), count).to(samples.images_NCHW.device)
-
-    def of(tensor: torch.Tensor | None) -> torch.Tensor | None:
-        return None if tensor is None else tensor[chosen_N]
-
-    return Samples(
-        images_NCHW=samples.images_NCHW[chosen_N],
-        labels_N=of(samples.labels_N),
-        probs_NK=of(samples.probs_NK),
-        features={stage: values[chosen_N] for stage, values in samples.features.items()},
-    )
+    return samples.at(_spread(len(samples), count).to(samples.images_NCHW.device))
 
 
 def _spread(total: int, count: int) -> torch.Tensor:

@@ -37,6 +37,19 @@ class Samples:
         """Return N."""
         return len(self.images_NCHW)
 
+    def at(self, rows: Tensor | slice) -> "Samples":
+        """Return some of the samples, with everything that is known of them.
+
+        Args:
+            rows: indices, int64, on the samples' device; or a slice.
+        """
+        return Samples(
+            images_NCHW=self.images_NCHW[rows],
+            labels_N=None if self.labels_N is None else self.labels_N[rows],
+            probs_NK=None if self.probs_NK is None else self.probs_NK[rows],
+            features={stage: found[rows] for stage, found in self.features.items()},
+        )
+
     def labels(self, indices_B: Tensor) -> Tensor:
         """Return the labels of a batch, int64, shape (B,); `labels_N` must not be `None`."""
         assert self.labels_N is not None

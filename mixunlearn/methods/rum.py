@@ -114,7 +114,7 @@ class RUM(Method):
         return replace(
             context,
             original=self.base,
-            forget=seen_by(self.base, chosen(context.forget, indices_N)),
+            forget=seen_by(self.base, context.forget.at(indices_N)),
             retain=seen_by(self.base, context.retain),
             seed=seed_for("part", context.seed, place),
         )
@@ -186,14 +186,6 @@ def thirds(scores_N: Floats) -> list[Indices]:
     ranked = np.argsort(scores_N, kind="stable")
     # Reversed twice, because the first of these parts are the larger ones.
     return [part[::-1].copy() for part in np.array_split(ranked[::-1], PARTS)][::-1]
-
-
-def chosen(samples: Samples, indices_N: Tensor) -> Samples:
-    """Return some of the images with their labels."""
-    return Samples(
-        images_NCHW=samples.images_NCHW[indices_N],
-        labels_N=None if samples.labels_N is None else samples.labels_N[indices_N],
-    )
 
 
 def seen_by(model: StagedModel, samples: Samples) -> Samples:

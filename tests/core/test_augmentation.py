@@ -152,22 +152,11 @@ WITH_STEPS = [name for name, method in METHODS.items() if not issubclass(method,
 PLAIN = {"gli", "jit", "l2ul", "mu_mis"}
 
 
-def few(samples: Samples, count: int) -> Samples:
-    assert samples.labels_N is not None
-    assert samples.probs_NK is not None
-    return Samples(
-        images_NCHW=samples.images_NCHW[:count],
-        labels_N=samples.labels_N[:count],
-        probs_NK=samples.probs_NK[:count],
-        features={name: found[:count] for name, found in samples.features.items()},
-    )
-
-
 @pytest.fixture(scope="module")
 def small(problem: Problem) -> Context:
     """Two steps per epoch, of an original that was trained with augmentation."""
     whole = replace(problem, augmentation="crop").context(torch.device("cpu"), 0)
-    return replace(whole, forget=few(whole.forget, 40), retain=few(whole.retain, 64))
+    return replace(whole, forget=whole.forget.at(slice(40)), retain=whole.retain.at(slice(64)))
 
 
 @pytest.mark.parametrize("name", WITH_STEPS)

@@ -62,18 +62,7 @@ def test_a_step_follows_the_gradient_where_masks_allow_it() -> None:
 def context(problem: Problem) -> Context:
     """Two steps per epoch."""
     whole = problem.context(CPU, 0)
-    return replace(whole, forget=first(whole.forget, 40), retain=first(whole.retain, 64))
-
-
-def first(samples: Samples, count: int) -> Samples:
-    assert samples.labels_N is not None
-    assert samples.probs_NK is not None
-    return Samples(
-        images_NCHW=samples.images_NCHW[:count],
-        labels_N=samples.labels_N[:count],
-        probs_NK=samples.probs_NK[:count],
-        features={name: found[:count] for name, found in samples.features.items()},
-    )
+    return replace(whole, forget=whole.forget.at(slice(40)), retain=whole.retain.at(slice(64)))
 
 
 @pytest.mark.parametrize("name", WITH_STEPS)
@@ -111,7 +100,7 @@ def test_no_step_changes_the_mode_of_the_model(
     parameters: dict[str, Any] = {"adversary": "original"} if name == "mixunlearn" else {}
     method = METHODS[name](**parameters)
     method.prepare(
-        replace(context, retain=first(context.retain, 12), forget=first(context.forget, 12))
+        replace(context, retain=context.retain.at(slice(12)), forget=context.forget.at(slice(12)))
     )
     method.batch = 2
     modes: list[bool] = []
