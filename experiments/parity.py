@@ -186,7 +186,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--trials", type=int, default=0)
     parser.add_argument("--augmentation", choices=AUGMENTATIONS, default="none")
-    chosen = parser.parse_args()
+    chosen = parser.parse_intermixed_args()
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     dataset = slice_of(chosen.train, chosen.test, chosen.rows, chosen.size)
