@@ -19,6 +19,7 @@ import psutil
 
 from distributed.config.experiment import Experiment
 from distributed.plan.model import Stages, make_space, readable_stages
+from distributed.runtime import interpreter
 from mixunlearn.border import what
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.errors import InputError
@@ -138,7 +139,7 @@ def _apart(sketch: Sketch) -> list[str]:
         # What this process can import, that one can: modules may be found by a changed path.
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         process = subprocess.Popen(
-            [sys.executable, "-m", __name__, json.dumps(asdict(sketch)), str(answer)],
+            [interpreter.python(), "-m", __name__, json.dumps(asdict(sketch)), str(answer)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

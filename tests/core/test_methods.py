@@ -3,8 +3,9 @@
 import json
 import os
 import subprocess
-import sys
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from mixunlearn.generator import MixBlock
 from mixunlearn.methods import METHODS, Method
 from mixunlearn.methods.mixunlearn import MixUnlearn
 from mixunlearn.problem import Problem
+from tests.warm import PARENT
 
 CPU = torch.device("cpu")
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -89,23 +91,37 @@ def test_every_method_is_tested() -> None:
     assert set(STRONG) == set(METHODS)
 
 
+RunsOf = Callable[[str], testing.Runs]
+
+
+@pytest.fixture(scope="module")
+def runs_of(problem: Problem) -> RunsOf:
+    """The runs of a method that its tests share."""
+    return cache(lambda name: testing.Runs(METHODS[name], problem))
+
+
 @pytest.mark.parametrize("name", METHODS)
 class TestContract:
-    def test_scalars_are_finite_and_their_names_stay(self, name: str, problem: Problem) -> None:
-        testing.check_scalars(METHODS[name], problem)
+    def test_scalars_are_finite_and_their_names_stay(
+        self, name: str, problem: Problem, runs_of: RunsOf
+    ) -> None:
+        testing.check_scalars(METHODS[name], problem, runs_of(name))
 
     def test_equal_seeds_give_equal_numbers_and_others_do_not(
-        self, name: str, problem: Problem
+        self, name: str, problem: Problem, runs_of: RunsOf
     ) -> None:
-        testing.check_seeds(METHODS[name], problem, random=name not in DETERMINISTIC)
+        random = name not in DETERMINISTIC
+        testing.check_seeds(METHODS[name], problem, runs_of(name), random=random)
 
     def test_a_restored_state_goes_on_as_if_never_interrupted(
-        self, name: str, problem: Problem
+        self, name: str, problem: Problem, runs_of: RunsOf
     ) -> None:
-        testing.check_resume(METHODS[name], problem)
+        testing.check_resume(METHODS[name], problem, runs_of(name))
 
-    def test_the_original_is_never_changed(self, name: str, problem: Problem) -> None:
-        testing.check_original(METHODS[name], problem)
+    def test_the_original_is_never_changed(
+        self, name: str, problem: Problem, runs_of: RunsOf
+    ) -> None:
+        testing.check_original(METHODS[name], problem, runs_of(name))
 
     def test_it_forgets_more_than_the_original(self, name: str, problem: Problem) -> None:
         drop = 0 if name in UNFORGETTING else 50
@@ -134,14 +150,13 @@ def test_a_problem_without_labels_is_the_one_that_methods_are_checked_on(
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_numbers_are_those_of_the_golden_file(problem: Problem, name: str) -> None:
+def test_numbers_are_those_of_the_golden_file(name: str, runs_of: RunsOf) -> None:
     """A refactoring must not change these; a deliberate change rewrites them and says why.
 
     Rewritten by: WRITE_GOLDEN=1 python -m pytest tests/core/test_methods.py -k golden
     """
     golden = GOLDEN / f"{name}.json"
-    method = prepared(name, problem)
-    found = [method.epoch() for _ in range(EPOCHS)]
+    found = runs_of(name).epochs(EPOCHS)
     if os.environ.get("WRITE_GOLDEN"):
         golden.write_text(json.dumps(found, indent=1) + "\n")
     for scalars, expected in zip(found, json.loads(golden.read_text()), strict=True):
@@ -157,7 +172,7 @@ def test_another_process_finds_the_same_numbers(problem: Problem, problem_file: 
         "method.prepare(problem.context(torch.device('cpu'), 5)); print(json.dumps(method.epoch()))"
     )
     run = subprocess.run(
-        [sys.executable, "-c", script, str(problem_file)],
+        [*PARENT.quick, "-c", script, str(problem_file)],
         check=True,
         capture_output=True,
         text=True,

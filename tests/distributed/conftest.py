@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from distributed.cli import app as cli
+from distributed.runtime import interpreter
 from distributed.tracking import server
 from tests.databases import Copies
 from tests.fixtures import Command, Run
 from tests.mistakes import Judge, old_home
 from tests.postgres import started_postgres
-from tests.warm import COLD
+from tests.warm import COLD, PARENT
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -48,6 +49,12 @@ def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         if not COLD:
             patch.setattr(server, "make_database", Copies(tmp_path_factory.mktemp("databases")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def rehearsals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes in which a user's model is rehearsed are forks, unless TESTS_COLD=1."""
+    monkeypatch.setattr(interpreter, "python", lambda: PARENT.python)
 
 
 @pytest.fixture

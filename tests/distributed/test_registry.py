@@ -24,7 +24,6 @@ from safetensors.numpy import load_file
 from torch import Tensor
 
 from distributed.runtime.addresses import embedded
-from distributed.serve import pages as ui
 from distributed.tracking import model_files
 from distributed.tracking.model_files import save_model
 from distributed.tracking.promotion import promote
@@ -34,6 +33,7 @@ from mixunlearn.inference import predict
 from mixunlearn.models import MODELS, StagedModel
 from mixunlearn.models.chain import Chain
 from mixunlearn.problem import Architecture
+from tests.quick_server import quick_server
 
 # SQLAlchemy warns MLflow about its next release.
 pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*:DeprecationWarning")
@@ -277,7 +277,7 @@ def local(empty_database: Path, tmp_path: Path) -> Place:
 @pytest.fixture
 def server(empty_database: Path, tmp_path: Path) -> Iterator[Place]:
     shutil.copy(empty_database, tmp_path / "mlflow.db")
-    with ui.server(tmp_path, embedded(tmp_path)[0], None, None) as running:
+    with quick_server(tmp_path, embedded(tmp_path)[0], None, None) as running:
         yield place_at(running.link, None, "class")
 
 

@@ -32,11 +32,13 @@ from distributed.study.folder import StudyFolder
 from distributed.study.lock import DatabaseLock, FileLock, StudyLock
 from distributed.study.storage import open_record
 from mixunlearn.errors import MixUnlearnError
+from tests.warm import PARENT
 
 HOLD = """
 import sys
 from pathlib import Path
 from distributed.study.lock import StudyLock
+from tests.warm import PARENT
 folder, database = sys.argv[1:]
 with StudyLock("study", Path(folder), database or None, print, lambda: None):
     print("held", flush=True)
@@ -52,7 +54,7 @@ def lock(folder: Path, database: str | None = None) -> StudyLock:
 def another(folder: Path, database: str = "") -> Iterator[subprocess.Popen[str]]:
     """Run a driver in another process until the block ends."""
     with subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(folder), database],
+        [*PARENT.quick, "-c", HOLD, str(folder), database],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

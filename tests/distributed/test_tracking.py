@@ -17,7 +17,6 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
 from distributed.runtime.text import one_line
-from distributed.serve import pages as ui
 from distributed.tracking import tracker as tracking
 from distributed.tracking.delivery_queue import to_line
 from distributed.tracking.run_buffer import PARAM_LENGTH, TAG_LENGTH, Record, RunBuffer
@@ -27,6 +26,7 @@ from distributed.tracking.tracker import SPOOL_BYTES, Tracker, embedded, resolve
 from distributed.tracking.writer import SHARED
 from mixunlearn.errors import MixUnlearnError
 from tests import databases
+from tests.quick_server import quick_server
 
 ROOT = Path(__file__).parents[2]
 # SQLAlchemy warns MLflow about its next release.
@@ -118,7 +118,7 @@ def local(empty_database: Path, tmp_path: Path) -> Place:
 def server(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     home = tmp_path_factory.mktemp("server")
     shutil.copy(empty_database, home / "mlflow.db")
-    with ui.server(home, embedded(home)[0], None, None) as running:
+    with quick_server(home, embedded(home)[0], None, None) as running:
         yield running.link
 
 
