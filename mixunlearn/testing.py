@@ -232,7 +232,7 @@ def check_few(method: type[Method], problem: Problem) -> None:
     Raises:
         AssertionError: the loss of an epoch is not finite.
     """
-    few = replace(problem, forget=_first(problem.forget, FEW))
+    few = replace(problem, forget=first(problem.forget, FEW))
     loss = _prepared(method, few).epoch()["loss"]
     _require(method, math.isfinite(loss), f"its loss is {loss} on {FEW} forget images")
 
@@ -248,7 +248,8 @@ def _prepared(
     return ready
 
 
-def _first(images: TaughtImages, count: int) -> TaughtImages:
+def first(images: TaughtImages, count: int) -> TaughtImages:
+    """Return the first `count` images."""
     return replace(
         images,
         samples=replace(images.samples, ids_N=images.samples.ids_N[:count]),

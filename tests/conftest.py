@@ -4,8 +4,11 @@ What all folders share is in `tests.fixtures`, which imports nothing heavy. The 
 conftest.py of each folder, so that a test of a pure function does not import Ray, MLflow, Optuna.
 """
 
+import os
+import shutil
 import sys
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +21,14 @@ if TYPE_CHECKING:
 pytest_plugins = ["tests.fixtures"]
 
 PARENT.copying = not COLD
+# Where folders are in memory: thousands of commits of small databases need not wait for a disk.
+MEMORY, ENOUGH = Path("/dev/shm"), 8 * 2**30
+
+
+def pytest_configure() -> None:
+    """Make the temporary folders of tests in memory, if it has room and nobody has chosen."""
+    if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ENOUGH:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -265,10 +265,8 @@ def test_a_killed_request_resumes_to_the_same_weights(site: Path, here: Path) ->
     assert not (here / "out/model.safetensors").exists()
     resumed = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
     assert "resumed after epoch" in resumed.stderr
-    whole = [
-        *command[: -len(given)],
-        *words(here, config=str(here / "long.yaml"), out=str(here / "whole")),
-    ]
+    start = command[: -len(given)]
+    whole = [*start, *words(here, config=str(here / "long.yaml"), out=str(here / "whole"))]
     subprocess.run(whole, capture_output=True, env=environment, check=True)
     weights = [load_file(here / name / "model.safetensors") for name in ("out", "whole")]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
