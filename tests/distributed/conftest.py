@@ -3,11 +3,14 @@
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
+from PIL import Image
 
 from distributed.cli import app as cli
 from distributed.runtime import interpreter
@@ -55,6 +58,19 @@ def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def rehearsals(monkeypatch: pytest.MonkeyPatch) -> None:
     """Processes in which a user's model is rehearsed are forks, unless TESTS_COLD=1."""
     monkeypatch.setattr(interpreter, "python", lambda: PARENT.python)
+
+
+@pytest.fixture(autouse=True)
+def blank_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are made, but drawn blank: to draw one takes a second. Not with `pictures`."""
+    figure = sys.modules.get("matplotlib.figure")  # not imported for tests that need none
+    if figure and not request.node.get_closest_marker("pictures"):
+        monkeypatch.setattr(figure.Figure, "savefig", blank)
+
+
+def blank(figure: object, target: Path | BinaryIO, **options: object) -> None:
+    """Save a white picture in place of a figure; same arguments as Matplotlib's `savefig`."""
+    Image.new("L", (1000, 10), 255).save(target, "PNG")
 
 
 @pytest.fixture

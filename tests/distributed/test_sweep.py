@@ -106,6 +106,7 @@ def plain(row: dict[str, Any]) -> dict[str, Any]:
 class TestOneSweep:
     """In order: a sweep, the same again, more trials."""
 
+    @pytest.mark.pictures
     def test_a_sweep_ends_with_a_verdict(self, command: Command, home: Path) -> None:
         run = command("sweep", home)
         assert run.code == 0, run.err
