@@ -198,6 +198,8 @@ def _run(words: Sequence[str]) -> int:
         return 0
     sys.argv = list(words)
     if words[0] != COMMAND:
+        if "/ray/" not in words[0]:
+            sys.path.insert(0, str(Path(words[0]).resolve().parent))  # as Python does
         runpy.run_path(words[0], run_name="__main__")
         return 0
     from mixunlearn.__main__ import main  # noqa: PLC0415 - in the fork

@@ -5,7 +5,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -42,12 +41,21 @@ def test_the_files_of_a_deletion_request_and_the_commands_of_its_page(tmp_path: 
     (block,) = re.findall(r"```sh\n(.*?)```", (ROOT / "docs/requests.md").read_text(), re.S)
     commands = block.replace("\\\n", "").splitlines()
     assert commands[0] == "cd examples/deletion_request"
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, words in {
+        "python": PARENT.quick,
+        "mixunlearn": [*PARENT.quick, "-m", "mixunlearn"],
+    }.items():
+        program = programs / name
+        program.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
+        program.chmod(0o755)
+    path = os.pathsep.join([str(programs), os.environ["PATH"]])
     for command in commands[1:]:
         subprocess.run(
             shlex.split(command),
             cwd=tmp_path / "site",
-            env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
             check=True,
             capture_output=True,
         )

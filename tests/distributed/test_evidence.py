@@ -32,7 +32,7 @@ from trainables.examine import Examination
 TINY = Profile(originals=3, references=3, forget_sets=2)
 EXPERIMENT: dict[str, Any] = {
     "name": "tiny",
-    "data": {"source": "digits"},
+    "data": {"source": "digits", "limit": {"train": 500}},
     "model": {"name": "cnn", "width": 4},
     "task": {"kind": "class", "classes": [0]},
     "method": "finetune",

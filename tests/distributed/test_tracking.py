@@ -27,6 +27,7 @@ from distributed.tracking.writer import SHARED
 from mixunlearn.errors import MixUnlearnError
 from tests import databases
 from tests.quick_server import quick_server
+from tests.warm import PARENT
 
 ROOT = Path(__file__).parents[2]
 # SQLAlchemy warns MLflow about its next release.
@@ -868,7 +869,7 @@ def test_a_database_whose_making_was_killed_is_made_anew(tmp_path: Path) -> None
     path = tmp_path / "mlflow.db"
     code = "import sys; from pathlib import Path"
     code += "; from distributed.tracking.server import make_database"
-    words = [sys.executable, "-c", f"{code}; make_database(Path(sys.argv[1]), None)", str(path)]
+    words = [*PARENT.quick, "-c", f"{code}; make_database(Path(sys.argv[1]), None)", str(path)]
     with subprocess.Popen(words, env={**os.environ, "PYTHONPATH": str(ROOT)}) as process:
         while not any(each.stat().st_size for each in tmp_path.glob("*.tmp")):
             assert process.poll() is None
