@@ -43,19 +43,16 @@ def test_the_files_of_a_deletion_request_and_the_commands_of_its_page(tmp_path: 
     assert commands[0] == "cd examples/deletion_request"
     programs = tmp_path / "bin"
     programs.mkdir()
-    for name, words in {
-        "python": PARENT.quick,
-        "mixunlearn": [*PARENT.quick, "-m", "mixunlearn"],
-    }.items():
+    for name, more in {"python": [], "mixunlearn": ["-m", "mixunlearn"]}.items():
         program = programs / name
-        program.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
+        program.write_text(f'#!/bin/sh\nexec {shlex.join([*PARENT.quick, *more])} "$@"\n')
         program.chmod(0o755)
     path = os.pathsep.join([str(programs), os.environ["PATH"]])
     for command in commands[1:]:
         subprocess.run(
             shlex.split(command),
             cwd=tmp_path / "site",
-            env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"},
             check=True,
             capture_output=True,
         )
