@@ -9,7 +9,7 @@ import pytest
 from distributed.runtime import interpreter
 from distributed.serve import pages
 from tests.warm import PARENT
-from tests.worker import WARM_SERVERS
+from tests.worker import WARM_MODULES
 
 
 @contextmanager
@@ -19,7 +19,7 @@ def quick_server(
     """Run `pages.server`, which starts in a fifth of the time unless TESTS_COLD=1."""
     with ExitStack() as stack:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv(WARM_SERVERS, "1")
+            patch.setenv(WARM_MODULES, "mlflow uvicorn")
             patch.setattr(interpreter, "python", lambda: PARENT.python)
             running = stack.enter_context(pages.server(home, uri, artifact_location, port))
         yield running

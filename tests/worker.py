@@ -18,9 +18,8 @@ JOB = "01000000"  # the first job of a Ray
 WITH, WITHOUT = "ray", "no-ray"  # sockets for forks with Ray imported, or without
 LIBRARIES = "libraries"  # socket for forks that have imported libraries, but nothing of ours
 WARM = ("-X", "warm")  # option of Python that asks for such a fork; Python itself ignores it
-# With this environment variable, the modules of MLflow's server are such forks as well.
-WARM_SERVERS = "TESTS_WARM_SERVERS"
-SERVERS = ("mlflow", "uvicorn")
+# This environment variable names modules, separated by spaces, that are such forks as well.
+WARM_MODULES = "TESTS_WARM_MODULES"
 REHEARSAL = "distributed.plan.rehearsal"  # of a user's model, in a process of its own
 COMMAND = "mixunlearn"  # the fork runs the command, not a script
 SHARED = "TESTS_PYTHON"  # environment variable with the program that replaces Python
@@ -63,7 +62,7 @@ def warm(words: list[str]) -> list[str]:
     if tuple(words[:2]) == WARM:
         return words[2:]
     words = words[1:] if words[:1] == ["-P"] else words
-    modules = (REHEARSAL, *(SERVERS if WARM_SERVERS in os.environ else ()))
+    modules = (REHEARSAL, *os.environ.get(WARM_MODULES, "").split())
     return words if words[:1] == ["-m"] and words[1] in modules else []
 
 
