@@ -342,6 +342,7 @@ def test_what_a_killed_process_left_is_sent_by_the_next(front: Front, place: Pla
             assert any(line == "kept\n" for line in process.stdout)
         finally:
             process.send_signal(signal.SIGKILL)
+            process.stdout.read()  # until it has ended, also if it is a fork
     now_ms = time.time_ns() // 1_000_000
     with place.spool.open("ab") as file:
         file.write(b'{"run":0,"status":"__import__"}\n')

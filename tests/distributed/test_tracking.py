@@ -870,10 +870,14 @@ def test_a_database_whose_making_was_killed_is_made_anew(tmp_path: Path) -> None
     code = "import sys; from pathlib import Path"
     code += "; from distributed.tracking.server import make_database"
     words = [*PARENT.quick, "-c", f"{code}; make_database(Path(sys.argv[1]), None)", str(path)]
-    with subprocess.Popen(words, env={**os.environ, "PYTHONPATH": str(ROOT)}) as process:
+    with subprocess.Popen(
+        words, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE
+    ) as process:
         while not any(each.stat().st_size for each in tmp_path.glob("*.tmp")):
             assert process.poll() is None
         process.kill()
+        assert process.stdout
+        process.stdout.read()  # until it has ended, also if it is a fork
     assert not path.exists()
     # MLflow's own, also in a fork that copies databases.
     databases.make_database(path, None)
