@@ -20,6 +20,6 @@ def quick_server(
     with ExitStack() as stack:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv(WARM_MODULES, "mlflow uvicorn")
-            patch.setattr(interpreter, "python", lambda: PARENT.python)
+            patch.setattr(interpreter, "python", lambda: PARENT.ready)
             running = stack.enter_context(pages.server(home, uri, artifact_location, port))
         yield running

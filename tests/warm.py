@@ -114,9 +114,14 @@ class Parent:
             return f"{self._folder.name}/python"
 
     @property
+    def ready(self) -> str:
+        """`python` if it runs already, as in `make test`; else Python: it takes seconds to start."""
+        return self.python if SHARED in os.environ or self._folder else sys.executable
+
+    @property
     def quick(self) -> list[str]:
-        """Python that has imported libraries, but nothing of ours: add `-c` or `-m`."""
-        return [self.python, *WARM]
+        """Python that has imported libraries, but nothing of ours, if it is ready: add `-c`."""
+        return [self.ready, *WARM]
 
     @property
     def ray(self) -> list[str]:
@@ -192,6 +197,7 @@ class Plain:
 
     copying = False
     python = sys.executable
+    ready = sys.executable
     quick = (sys.executable,)
     ray = (sys.executable, "-m", "ray.scripts.scripts")
 

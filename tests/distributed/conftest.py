@@ -57,7 +57,7 @@ def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def rehearsals(monkeypatch: pytest.MonkeyPatch) -> None:
     """Processes in which a user's model is rehearsed are forks, unless TESTS_COLD=1."""
-    monkeypatch.setattr(interpreter, "python", lambda: PARENT.python)
+    monkeypatch.setattr(interpreter, "python", lambda: PARENT.ready)
 
 
 @pytest.fixture(autouse=True)
