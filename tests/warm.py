@@ -115,7 +115,7 @@ class Parent:
 
     @property
     def ready(self) -> str:
-        """`python` if it runs already, as in `make test`; else Python: it takes seconds to start."""
+        """`python` where it runs already, as in `make test`; else Python: it starts slowly."""
         return self.python if SHARED in os.environ or self._folder else sys.executable
 
     @property
