@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 pytest_plugins = ["tests.fixtures"]
 
 PARENT.copying = not COLD
-# Where folders are in memory: thousands of commits of small databases need not wait for a disk.
 # Files that compute for longer than 30 s, the longest first; of two with one name, both.
 LONGEST = (
     *("nightly", "sweep", "submit", "evidence", "study", "unlearn", "registry", "tracking"),
     *("methods", "outage", "examples", "ui", "bad_words", "own_model", "bad_input", "scheduler"),
 )
+# Where folders are in memory: thousands of commits of small databases need not wait for a disk.
 MEMORY, ENOUGH = Path("/dev/shm"), 8 * 2**30
 
 
