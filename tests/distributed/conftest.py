@@ -54,6 +54,27 @@ def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def newest_schema() -> Iterator[None]:
+    """Optuna asks only once which schema of a database is its newest, not at each opening.
+
+    To find out it executes all its migrations, in most of the time that an opening takes.
+    """
+    storage = sys.modules.get("optuna.storages._rdb.storage")  # not if it is still to be imported
+    with pytest.MonkeyPatch.context() as patch:
+        if storage and not COLD:
+            found = storage._VersionManager.get_head_version
+            known: list[str] = []
+
+            def newest(manager: object) -> str:
+                if not known:
+                    known.append(found(manager))
+                return known[0]
+
+            patch.setattr(storage._VersionManager, "get_head_version", newest)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def rehearsals(monkeypatch: pytest.MonkeyPatch) -> None:
     """Processes in which a user's model is rehearsed are forks, unless TESTS_COLD=1."""
