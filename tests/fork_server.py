@@ -191,8 +191,11 @@ def _run(words: Sequence[str]) -> int:
         sys.modules["__main__"] = alone = ModuleType("__main__")
         exec(words[1], alone.__dict__)
         return 0
+    if kept_out := words[0] == "-P":
+        words = words[1:]
     if words[0] == "-m":
-        sys.path.insert(0, str(Path.cwd()))
+        if not kept_out:
+            sys.path.insert(0, str(Path.cwd()))
         sys.argv = list(words[1:])
         runpy.run_module(words[1], run_name="__main__", alter_sys=True)
         return 0

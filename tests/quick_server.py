@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from distributed.runtime import interpreter
 from distributed.serve import pages
 from tests.warm import PARENT
 from tests.worker import WARM_MODULES
@@ -19,7 +18,7 @@ def quick_server(
     """Run `pages.server`, which starts in a fifth of the time unless TESTS_COLD=1."""
     with ExitStack() as stack:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv(WARM_MODULES, "mlflow uvicorn")
-            patch.setattr(interpreter, "python", lambda: PARENT.ready)
+            patch.setenv(WARM_MODULES, "uvicorn")  # MLflow starts it
+            patch.setattr(pages, "_python", lambda: PARENT.quick)
             running = stack.enter_context(pages.server(home, uri, artifact_location, port))
         yield running

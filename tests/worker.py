@@ -20,7 +20,6 @@ LIBRARIES = "libraries"  # socket for forks that have imported libraries, but no
 WARM = ("-X", "warm")  # option of Python that asks for such a fork; Python itself ignores it
 # This environment variable names modules, separated by spaces, that are such forks as well.
 WARM_MODULES = "TESTS_WARM_MODULES"
-REHEARSAL = "distributed.plan.rehearsal"  # of a user's model, in a process of its own
 COMMAND = "mixunlearn"  # the fork runs the command, not a script
 SHARED = "TESTS_PYTHON"  # environment variable with the program that replaces Python
 # Agents of a node notice its end through their standard input, because a fork has another parent.
@@ -59,11 +58,10 @@ def main() -> int:
 
 def warm(words: list[str]) -> list[str]:
     """Return what a fork that has imported libraries must run; nothing if none was asked for."""
-    if tuple(words[:2]) == WARM:
-        return words[2:]
-    words = words[1:] if words[:1] == ["-P"] else words
-    modules = (REHEARSAL, *os.environ.get(WARM_MODULES, "").split())
-    return words if words[:1] == ["-m"] and words[1] in modules else []
+    if asked := tuple(words[:2]) == WARM:
+        words = words[2:]
+    asked |= words[:1] == ["-m"] and words[1] in os.environ.get(WARM_MODULES, "").split()
+    return words if asked else []
 
 
 def fork(

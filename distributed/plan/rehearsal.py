@@ -19,7 +19,6 @@ import psutil
 
 from distributed.config.experiment import Experiment
 from distributed.plan.model import Stages, make_space, readable_stages
-from distributed.runtime import interpreter
 from mixunlearn.border import what
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.errors import InputError
@@ -139,7 +138,7 @@ def _apart(sketch: Sketch) -> list[str]:
         # What this process can import, that one can: modules may be found by a changed path.
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         process = subprocess.Popen(
-            [interpreter.python(), "-m", __name__, json.dumps(asdict(sketch)), str(answer)],
+            [*_python(), "-m", __name__, json.dumps(asdict(sketch)), str(answer)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -155,6 +154,11 @@ def _apart(sketch: Sketch) -> list[str]:
     ended = f"ends its process with exit code {process.returncode}"
     remedy = f"{problem or ended} when it is tried with {sketch.method}; correct it"
     raise InputError("model.name", sketch.model, remedy)
+
+
+def _python() -> list[str]:
+    """Return the words that start Python."""
+    return [sys.executable]
 
 
 def _watch(process: subprocess.Popen[bytes]) -> str | None:

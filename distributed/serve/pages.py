@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +16,6 @@ from typing import IO, TypeAlias
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
-from distributed.runtime import interpreter
 from distributed.runtime.addresses import REMOTE, resolve
 from distributed.runtime.signals import terminated_as_interrupted
 from distributed.runtime.text import one_line, redact
@@ -207,7 +207,7 @@ def _running(
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             # -P: a `random.py` in the home must not replace the module of that name.
-            [interpreter.python(), "-P", *words],
+            [*_python(), "-P", *words],
             env=environ,
             cwd=folder,
             stdin=subprocess.DEVNULL,
@@ -221,6 +221,11 @@ def _running(
             yield running
         finally:
             running.stop()
+
+
+def _python() -> list[str]:
+    """Return the words that start Python."""
+    return [sys.executable]
 
 
 def _serve(pages: AbstractContextManager[Server], line: str, announce: Announce) -> int:
