@@ -197,7 +197,6 @@ class Plain:
 
     copying = False
     python = sys.executable
-    ready = sys.executable
     quick = (sys.executable,)
     ray = (sys.executable, "-m", "ray.scripts.scripts")
 
