@@ -30,6 +30,8 @@ ROOT = Path(__file__).parents[2]
 EXPERIMENT = "experiments/digits_class.yaml"
 HOST = "127.0.0.2"  # Ray replaces 127.0.0.1 by the machine's outward address
 SETTINGS = {
+    "data.limit.train": 500,
+    "model.width": 4,
     "references.seeds": 1,
     "references.epochs": 1,
     "search.trials": 1,
