@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from torch import nn
 
 from distributed.plan import make, rehearsal
@@ -217,3 +218,24 @@ def test_images_in_several_parts_are_counted_and_said(mixunlearn: Command, tmp_p
     assert found.code == 0
     for other in ("retain", "val", "test"):
         assert f"warning     forget and {other} share pixels: 18 images of forget are" in found.out
+
+    several = {
+        "name": "several",
+        "experiment": {"search": {"trials": 2, "epochs": 3}},
+        "methods": {"finetune": None, "original": None},
+        "data": {
+            "own": {
+                "data": {"source": "parquet", "train": ["t.parquet"]},
+                "model": {"name": "cnn"},
+                "references": {"seeds": 1, "epochs": 2},
+            }
+        },
+        "tasks": {"class": {"kind": "class", "classes": [0]}},
+    }
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(several))
+    found = mixunlearn("compare", "c.yaml", "--dry-run", "--home", "runs")
+    for other in ("retain", "val", "test"):
+        said = f"warning     own, class: forget and {other} share pixels: 18 images of forget are"
+        assert found.out.count(said) == 1
+    # An original of 36 images, a reference of 18; two trials of `finetune`, one of `original`.
+    assert "images: 108 to train models, at most 126 in trials" in found.out
