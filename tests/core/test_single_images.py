@@ -1,4 +1,4 @@
-"""One image to forget or to retain, and images of one class only: what batch norm or pairing lack."""
+"""One image to forget or to retain, and images of one class: what batch norm or pairing lack."""
 
 import math
 from dataclasses import fields, replace
