@@ -122,7 +122,7 @@ def test_what_a_search_is_sure_to_try_is_tried_first_with_built_in_models_too(
         rehearse(replace(ours, augmentation="crop_flip"))
     assert tried == [("adam", 0.5, "crop_flip"), ("sgd", 0.5, "crop_flip")]
     assert str(raised.value) == (
-        "method = 'salun': does not work with the model cnn with lr = 0.1, new_labels = redrawn, "
+        "method = 'salun': does not work with the model cnn with lr = 0.013, new_labels = redrawn, "
         "optimizer = sgd, weight_decay = 0.0005 (no momentum here); choose another"
     )
     tried.clear()
