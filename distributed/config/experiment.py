@@ -10,6 +10,7 @@ from distributed.config.section import (
     YEAR_SECONDS,
     Epochs,
     Images,
+    Paths,
     Positive,
     Section,
     Seed,
@@ -48,8 +49,8 @@ class Data(Section):
     """Where images come from; each source has some of the options, see `docs/data.md`."""
 
     source: str
-    train: str | None = None
-    test: str | None = None
+    train: Paths | None = None
+    test: Paths | None = None
     image: str | None = None
     label: str | None = None
     root: str | None = None

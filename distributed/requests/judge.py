@@ -145,7 +145,7 @@ def verification_plan(request: Request) -> Plan:
     return replace(
         request.plan,
         experiment=experiment,
-        stages=taught_stages(request.stages, experiment.references),
+        stages=taught_stages(request.stages, experiment.references.augmentation),
     )
 
 

@@ -206,6 +206,7 @@ def test_a_file_may_come_from_windows(tmp_path: Path) -> None:
         "resources.cpu=2",
         "tracking.uri=http://host",
         "data.train=elsewhere.parquet",
+        "data.train=[else.parquet, where.parquet]",
         "data.test=elsewhere.parquet",
         "data.root=elsewhere",
         "data.download=true",

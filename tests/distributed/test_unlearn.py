@@ -275,9 +275,11 @@ def test_a_killed_request_resumes_to_the_same_weights(site: Path, here: Path) ->
 def test_whole_classes_and_copies_of_files_can_be_named(
     site: Path, here: Path, mixunlearn: Command
 ) -> None:
-    run = mixunlearn(*words(here, forget="class:frog"), "--dry-run")
+    same = [*words(here, forget="class:frog")[:-1], "data.test=train.parquet"]
+    run = mixunlearn(*same, "--dry-run")
     assert run.code == 0, run.err
     assert "class frog" in run.out
+    assert "warning     forget and test share pixels: " in run.out
     copies = here / "copies"
     copies.mkdir()
     for name in ("0003.png", "0008.png"):
