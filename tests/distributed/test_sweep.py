@@ -18,6 +18,7 @@ from mlflow.tracking._tracking_service import utils
 from optuna.trial import TrialState
 from PIL import Image
 
+from distributed.cli import search as search_command
 from distributed.config.read import make_experiment
 from distributed.plan.plan import PARTS
 from distributed.runtime.addresses import sqlite_address
@@ -27,6 +28,7 @@ from distributed.search import trial_callback as callback
 from distributed.search import trials as tune_trials
 from distributed.study.trials_table import read_trials
 from mixunlearn.data.sources import SOURCES
+from mixunlearn.errors import MixUnlearnError
 from mixunlearn.evidence.verdict import STATES
 from mixunlearn.files import Files
 from mixunlearn.metrics.accuracy import accuracy
@@ -240,6 +242,7 @@ class TestOneSweep:
         monkeypatch.setattr(
             command_session, "connected", lambda address: pytest.fail("Ray was needed")
         )
+        (study_folder(home) / "finished.json").unlink()  # without it, everything is looked at
         run = command("sweep", home)
         assert run.code == 0, run.err
         assert "0 to train, 6 cached" in run.err
@@ -248,6 +251,25 @@ class TestOneSweep:
         assert files(home) == before
         assert optuna_trials(home) == trials
         assert read_trials(study_folder(home) / "trials.parquet") == rows
+
+    def test_a_finished_study_is_not_even_opened(
+        self, command: Command, home: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder = study_folder(home)
+        known = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+        def opened(*_: object, **__: object) -> dict[str, Any]:
+            raise MixUnlearnError("was opened")
+
+        monkeypatch.setattr(search_command, "_run", opened)
+        run = command("sweep", home)
+        assert run.code == 0, run.err
+        assert "nothing to do" in run.err
+        assert run.result["best"] == json.loads((folder / "summary.json").read_text())["best"]
+        assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == known
+        # Whatever it depends on, it is in doubt when a file has changed.
+        (folder / "report.html").touch()
+        assert "was opened" in command("sweep", home).err
 
     def test_the_best_model_is_promoted_and_is_the_one_that_was_examined(
         self, command: Command, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -1,0 +1,47 @@
+"""Who has a device to itself: work that is timed; other work of this machine waits meanwhile."""
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+
+@contextmanager
+def alone(device: torch.device, folder: Path | None = None) -> Iterator[None]:
+    """Have a device to itself, once all work that is `beside` other work has ended.
+
+    Args:
+        device: of this process. All work on CPUs shares one: a machine's memory and clock are
+            shared by its cores.
+        folder: of the lock; `None`: one that all processes of this user and machine share.
+    """
+    with _locked(device, fcntl.LOCK_EX, folder):
+        yield
+
+
+@contextmanager
+def beside(device: torch.device, folder: Path | None = None) -> Iterator[None]:
+    """Share a device with other work, but not with work that wants it `alone`."""
+    with _locked(device, fcntl.LOCK_SH, folder):
+        yield
+
+
+@contextmanager
+def _locked(device: torch.device, kind: int, folder: Path | None) -> Iterator[None]:
+    path = (folder or Path(tempfile.gettempdir())) / f".mixunlearn-{os.getuid()}-{_name(device)}"
+    # Not followed, and of this user alone: the folder is everybody's.
+    number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(number, kind)
+        yield
+    finally:
+        os.close(number)  # ends the lock, as the end of the process does
+
+
+def _name(device: torch.device) -> str:
+    """Return a name of the hardware, the same in all processes, whatever number they know it by."""
+    return str(torch.cuda.get_device_properties(device).uuid) if device.type == "cuda" else "cpu"
