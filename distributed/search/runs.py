@@ -38,6 +38,8 @@ from report.verdict import state
 # Time limits for emptying the delivery queue: after a sweep, after a stop request, in `sync`.
 # A stop must end within 30 s, and running epochs get 15 of them (`GRACE_S`).
 TRACKING_TIMEOUT_S, HURRIED_S, SYNC_TIMEOUT_S = 60.0, 6.0, 3600.0
+# The first delivery imports MLflow, for seconds in which the start of a sweep would wait for it.
+START_S = 5.0
 
 
 @contextmanager
@@ -116,6 +118,7 @@ def make_tracker(plan: Plan, session: Session, *, recreate: bool = False) -> tup
         spool=plan.study_folder.spool,
         say=lambda line: session.progress.say(f"tracking: {line}"),
         recreate=recreate,
+        first_s=START_S,
     )
     return tracker, uri
 
