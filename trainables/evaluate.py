@@ -112,9 +112,9 @@ def unlearned(
         cpus: number of CPUs in use.
         state: of a checkpoint of this trial, which may save some epochs; `None`: from scratch.
     """
-    alone_here = task.timed is not None and state is None
-    with alone(device) if alone_here else beside(device):
-        count = ALONE if alone_here else at_once(cpus, _gpus(device), task.most)
+    timed = task.timed is not None and state is None
+    with alone(device) if timed else beside(device) as had_it:
+        count = ALONE if had_it else at_once(cpus, _gpus(device), task.most)
         trial = Trial(problem, task.method, task.hyperparameters, task.seed, device, at_once=count)
         # A checkpoint of a later epoch cannot be used: unlearning does not go backwards.
         if state is not None and state["trial"]["epochs_done"] <= task.epochs:
@@ -122,7 +122,7 @@ def unlearned(
         while trial.epochs_done < task.epochs:
             trial.unlearn()
         retraining_s = None
-        if alone_here and isinstance(task.timed, Recipe):
+        if had_it and isinstance(task.timed, Recipe):
             # In the same process and minute, so that nothing but the work differs.
             retraining_s = retraining_seconds(problem, task.timed, device, least_s=TIMED_S)
     return trial, replace(trial.effort, retraining_s=retraining_s)

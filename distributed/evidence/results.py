@@ -53,11 +53,11 @@ class Measured:
         known = [cost[RATIO] for cost in costs if RATIO in cost]
         return float(np.mean(known)) if known else math.nan
 
-    def seconds(self, name: str) -> list[float]:
-        """Return the times of unlearning, those that were measured alone, if there are any."""
+    def seconds(self, name: str) -> list[float | None]:
+        """Return the times of unlearning; if some were measured alone, `None` for the others."""
         models = self.unlearned[name]
-        alone = [each for each in models if each.at_once == ALONE] or models
-        return [each.seconds for each in alone]
+        alone = any(each.at_once == ALONE for each in models)
+        return [None if alone and each.at_once != ALONE else each.seconds for each in models]
 
     def _compared(self, model: Examination) -> Mapping[str, float]:
         if model.at_once is None:  # examined by an earlier version, which did not note it

@@ -129,11 +129,16 @@ def _originals(originals: Sequence[Evaluation]) -> dict[str, Any]:
     return {name: distribution([each.metrics[name] for each in originals]) for name in names}
 
 
-def distribution(values: Sequence[float]) -> dict[str, Any]:
-    """Return mean, sd (divided by n − 1; null for one value), n and the values themselves."""
-    sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    mean = float(np.mean(values)) if len(values) else None
-    return {"mean": mean, "sd": sd, "n": len(values), "values": list(values)}
+def distribution(values: Sequence[float | None]) -> dict[str, Any]:
+    """Return mean, sd (divided by n − 1; null for one value), n and the values themselves.
+
+    Args:
+        values: one for each model, in order; `None`: this model has none, and n does not count it.
+    """
+    known = [value for value in values if value is not None]
+    sd = float(np.std(known, ddof=1)) if len(known) > 1 else None
+    mean = float(np.mean(known)) if known else None
+    return {"mean": mean, "sd": sd, "n": len(known), "values": list(values)}
 
 
 def reference_values(references: ReferenceSet, metric: str) -> dict[str, Any]:
@@ -182,11 +187,18 @@ def _spread(plan: Plan, metrics: Sequence[Mapping[str, float]]) -> dict[str, Any
     }
 
 
-def _by_metric(runs: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
-    """Return the values of each metric; of times only those that were measured alone, if any."""
+def _by_metric(runs: Sequence[Mapping[str, float]]) -> dict[str, list[float | None]]:
+    """Return each metric's values in the order of the runs; of times only those measured alone.
+
+    If none was, all times are there, with their mark.
+    """
     names = dict.fromkeys(name for run in runs for name in run)
-    alone = [run for run in runs if run.get(AT_ONCE) == ALONE] or list(runs)
+    alone = any(run.get(AT_ONCE) == ALONE for run in runs)
     return {
-        name: [run[name] for run in (alone if name.startswith("time/") else runs) if name in run]
+        name: [None if alone and _shared(name, run) else run.get(name) for run in runs]
         for name in names
     }
+
+
+def _shared(name: str, run: Mapping[str, float]) -> bool:
+    return name.startswith("time/") and run.get(AT_ONCE) != ALONE

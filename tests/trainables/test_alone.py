@@ -50,11 +50,17 @@ def test_work_waits_for_what_is_timed_and_the_other_way_round(tmp_path: Path) ->
 
 
 def test_the_lock_is_of_one_user_and_leads_nowhere_else(tmp_path: Path) -> None:
-    with alone(CPU, tmp_path):
+    with alone(CPU, tmp_path) as had_it:
+        assert had_it
         (path,) = tmp_path.iterdir()
         assert path.stat().st_mode & 0o777 == 0o600
     with beside(CPU, tmp_path):  # the file of an earlier process is taken again
         assert list(tmp_path.iterdir()) == [path]
+    path.unlink()
+    path.symlink_to(tmp_path / "elsewhere")  # as another user could
+    with alone(CPU, tmp_path) as had_it:
+        assert not had_it
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_outside_of_ray_a_trial_is_alone() -> None:
