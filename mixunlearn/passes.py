@@ -6,7 +6,7 @@ networks over representations (the VAEs of LAF) are not counted.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -47,13 +47,18 @@ _counted: ContextVar[Passes | None] = ContextVar("passes", default=None)
 
 
 @contextmanager
-def counted(passes: Passes) -> Iterator[None]:
-    """Count the images that pass through models within a `with`."""
+def counted(passes: Passes | None) -> Iterator[None]:
+    """Count the images that pass through models within a `with`; `None`: nobody counts."""
     token = _counted.set(passes)
     try:
         yield
     finally:
         _counted.reset(token)
+
+
+def uncounted() -> AbstractContextManager[None]:
+    """Let images pass that are none of the work, such as those on which a new model is tried."""
+    return counted(None)
 
 
 def passed(images: Tensor, output: Tensor) -> None:

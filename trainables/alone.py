@@ -51,4 +51,6 @@ def _locked(device: torch.device, kind: int, folder: Path | None) -> Iterator[bo
 
 def _name(device: torch.device) -> str:
     """Return a name of the hardware, the same in all processes, whatever number they know it by."""
-    return str(torch.cuda.get_device_properties(device).uuid) if device.type == "cuda" else "cpu"
+    if device.type != "cuda":
+        return device.type
+    return str(torch.cuda.get_device_properties(device).uuid)

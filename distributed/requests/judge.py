@@ -62,13 +62,13 @@ class Verification:
         verdict: on the configuration, over all originals.
         retrained: metric -> one value for each model retrained without the data.
         originals: number of originals that were unlearned, the user's own among them.
-        seconds: mean time of one retraining.
+        seconds: time of one retraining, with the device to itself; `None`: unknown.
     """
 
     verdict: Verdict
     retrained: Mapping[str, Sequence[float]] = field(default_factory=dict)
     originals: int
-    seconds: float
+    seconds: float | None
 
 
 def measure(
@@ -224,16 +224,16 @@ def _judged(
     retrained = references.evaluator("test").references
     originals = [references.evaluation(each, "test").metrics for each in references.all_originals]
     alone_s = [each["time/retrain_s"] for each in others if "time/retrain_s" in each]
-    # Without, the time beside other trainings is the nearest: a user's own cannot be cut in pieces.
-    took = float(np.mean(alone_s or retrained.seconds))
-    fair = alone_s or retrained.at_once == ALONE
+    # A user's own training cannot be cut in pieces: its time counts only if it had no neighbours.
+    known_s = alone_s or (retrained.seconds if retrained.at_once == ALONE else [])
+    took = float(np.mean(known_s)) if len(known_s) else None
     values = {name: retrained.values(name) for name in plan.margins}
     verdict = judge(
         {name: [measured.after[name], *(run[name] for run in others)] for name in plan.margins},
         {name: [each[name] for each in originals] for name in plan.margins},
         values,
         plan.margins,
-        cost=seconds / took if fair else math.nan,
+        cost=seconds / took if took else math.nan,
     )
     return Verification(verdict=verdict, retrained=values, originals=len(originals), seconds=took)
 

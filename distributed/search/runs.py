@@ -193,7 +193,9 @@ def log_references(plan: Plan, tracker: Tracker) -> None:
     shared = (TASK, MODEL, DATA, SPLITS)
     known = {name: value for name, value in tags(plan).items() if name in shared}
     for member in references.members:
-        metrics: dict[str, float] = {"time/train_s": references.seconds(member)}
+        seconds, at_once = references.timing(member)
+        metrics: dict[str, float] = {"time/train_s": seconds}
+        metrics |= {"time/at_once": at_once} if at_once else {}
         for phase in ("val", "test"):
             metrics |= references.evaluation(member, phase).metrics
         tracker.log_reference(

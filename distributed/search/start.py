@@ -1,7 +1,7 @@
 """Starts Ray and its workers while the command goes on with other things."""
 
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from importlib import import_module
 
 import ray
@@ -60,8 +60,9 @@ class Start:
         """Let workers import; they stay, and trials get them. Nobody waits for the answers."""
         if self._resources.gpu:
             return  # not measured with GPUs
-        task = ray.remote(_import_all).options(num_cpus=self._resources.cpu)
-        self._answers = [task.remote() for _ in range(self._most)]
+        with suppress(Exception):  # it only saves time
+            task = ray.remote(_import_all).options(num_cpus=self._resources.cpu)
+            self._answers = [task.remote() for _ in range(self._most)]
 
 
 def _import_all() -> None:

@@ -18,7 +18,7 @@ from mixunlearn.metrics.gap import Evaluation, ReferenceSet
 from mixunlearn.plain import plain
 from mixunlearn.store import Entry
 
-RATIO, AT_ONCE = "time/ratio_to_retrain", "time/at_once"
+RATIO, RETRAIN, AT_ONCE = "time/ratio_to_retrain", "time/retrain_s", "time/at_once"
 
 
 def summarise(
@@ -120,7 +120,7 @@ def cost_alone(runs: Sequence[Mapping[str, float]]) -> float:
     Args:
         runs: metrics of unlearned models; those that were timed alone have a ratio.
     """
-    known = [run[RATIO] for run in runs if RATIO in run]
+    known = [run[RATIO] for run in _timed(runs) if RATIO in run]
     return float(np.mean(known)) if known else math.nan
 
 
@@ -188,17 +188,19 @@ def _spread(plan: Plan, metrics: Sequence[Mapping[str, float]]) -> dict[str, Any
 
 
 def _by_metric(runs: Sequence[Mapping[str, float]]) -> dict[str, list[float | None]]:
-    """Return each metric's values in the order of the runs; of times only those measured alone.
-
-    If none was, all times are there, with their mark.
-    """
+    """Return each metric's values in the order of the runs; of times only those that count."""
     names = dict.fromkeys(name for run in runs for name in run)
-    alone = any(run.get(AT_ONCE) == ALONE for run in runs)
+    timed = list(map(id, _timed(runs)))
     return {
-        name: [None if alone and _shared(name, run) else run.get(name) for run in runs]
+        name: [
+            None if name.startswith("time/") and id(run) not in timed else run.get(name)
+            for run in runs
+        ]
         for name in names
     }
 
 
-def _shared(name: str, run: Mapping[str, float]) -> bool:
-    return name.startswith("time/") and run.get(AT_ONCE) != ALONE
+def _timed(runs: Sequence[Mapping[str, float]]) -> list[Mapping[str, float]]:
+    """Return the runs whose times count: beside a retraining, else alone, else all of them."""
+    beside = [run for run in runs if RETRAIN in run]
+    return beside or [run for run in runs if run.get(AT_ONCE) == ALONE] or list(runs)
