@@ -27,6 +27,8 @@ class Start:
 
     def __init__(self, address: str | None, resources: Resources, most: int) -> None:
         self._address, self._resources, self._most = address, resources, most
+        # First: two threads must not import parts of Ray at once, which import each other.
+        import_module("trainables.unlearn")
         self._stack = ExitStack()
         self._error: BaseException | None = None
         # A daemon: a command that a second signal ends does not wait for it.

@@ -131,6 +131,16 @@ class TestOneSweep:
         assert verdict["metrics"]["mia/asr"]["value"] == pytest.approx(again - retrained)
         # Doing nothing leaves a whole class in the model.
         assert verdict["improvements"]["forgetting"]["mean"] > 10
+        # One run had the device to itself, and so had the retraining that it is compared with.
+        timed = {name: result["spread"][f"time/{name}"] for name in ("at_once", "ratio_to_retrain")}
+        assert [each["n"] for each in timed.values()] == [1, 1]
+        assert timed["at_once"]["mean"] == 1
+        assert (
+            "of retraining" in verdict["reasons"][-1] or "as retraining" in verdict["reasons"][-1]
+        )
+        assert result["spread"]["cost/ratio_to_retrain"]["n"] == 3
+        shared = [each for each in result["best"] if each["time/at_once"] > 1]
+        assert not any("time/ratio_to_retrain" in each for each in shared)
         first = " ".join(run.out.split())
         assert first.startswith(f"Trial {result['best'][0]['trial']} of 4 is {verdict['state']}.")
         assert "references" in run.out
