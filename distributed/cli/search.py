@@ -131,12 +131,9 @@ def _code(summary: dict[str, Any]) -> int:
 def _run(plan: "Plan", address: str | None, *, retry_failed: bool) -> dict[str, Any]:
     """Do what is missing in a study; return its summary."""
     from distributed.plan.proxies import announcement as of_proxies
+    from distributed.search.sweep import run_sweep
 
     with open_session(address) as session:
-        session.expect(plan)
-        # Only now: Ray starts while this is imported.
-        from distributed.search.sweep import run_sweep
-
         for line in (*announcement(plan), *of_proxies(plan), *others(plan)):
             session.progress.say(line)
         return run_sweep(plan, session, retry_failed=retry_failed)

@@ -9,10 +9,8 @@ from distributed.cluster.connection import Shipped, connected, local
 from distributed.plan.plan import Plan
 from distributed.runtime.progress import Progress
 from distributed.runtime.signals import Stop
-from distributed.search.start import Start
 from distributed.study.lock import StudyLock
 from distributed.study.study import Study
-from distributed.study.trials_table import count_trials
 from mixunlearn.leftovers import DAY_S, remove_leftovers
 
 
@@ -32,7 +30,6 @@ class Session:
     stop: Stop
     stack: ExitStack = field(default_factory=ExitStack)
     _connected: bool = False
-    _start: Start | None = None
 
     def __enter__(self) -> "Session":
         return self
@@ -85,14 +82,6 @@ class Session:
         self.stack.callback(study.close)
         return study
 
-    def expect(self, plan: Plan) -> None:
-        """Begin to start Ray on this machine if it will be needed; `connect` waits for it."""
-        missing = plan.trials - count_trials(plan.study_folder.trials)
-        if missing > 0 and local(self.address) and not self._connected:
-            most = min(missing, plan.slots)
-            self._start = Start(self.address, plan.experiment.resources, most)
-            self.stack.callback(self._start.abandon)
-
     def connect(self, plan: Plan, why: str) -> Plan:
         """Start Ray or join the cluster, if not done yet; return the plan for use on its nodes.
 
@@ -105,10 +94,7 @@ class Session:
             # Ray replaces the handler of SIGTERM when it starts, and restores the default one,
             # which kills the process, when it ends. So ours is set again after both.
             self.stack.callback(self.stop.listen)
-            if self._start is None:
-                self.stack.enter_context(connected(self.address))
-            else:
-                self.stack.enter_context(self._start.connection())
+            self.stack.enter_context(connected(self.address))
             self.stop.listen()
             self._connected = True
         if local(self.address) or plan.dataset.origin:
