@@ -1,5 +1,7 @@
 """The hardware that Ray assigned to a trial."""
 
+import os
+
 import ray
 import torch
 from ray.tune import PlacementGroupFactory
@@ -44,8 +46,9 @@ def at_once(cpus: float, gpus: float, most: int | None = None) -> int:
     if not ray.is_initialized():
         return ALONE
     own = ray.get_runtime_context().get_node_id()
-    there = next(node["Resources"] for node in ray.nodes() if node["NodeID"] == own)
-    rooms = [there.get("CPU", ALONE) / cpus] if cpus else []
+    known = [node["Resources"] for node in ray.nodes() if node["NodeID"] == own]
+    all_cpus = known[0].get("CPU", ALONE) if known else os.cpu_count() or ALONE
+    rooms = [all_cpus / cpus] if cpus else []
     rooms += [1 / gpus] if gpus else []
     # Rounding: three times a third of a GPU are one.
     room = int(min(rooms, default=ALONE) + 1e-6)
