@@ -122,6 +122,8 @@ def _note_finished(plan: Plan, evaluated: Mapping[str, Entry]) -> None:
     brought = plan.own or plan.pretrained or plan.own_recipe  # files of the user
     if elsewhere or brought or plan.experiment.references.proxies:
         return
+    if plan.experiment.row_lists:  # a list of images to be forgotten lies nowhere else
+        return
     references = plan.references
     models = [references.store.path("models", references.payload(m)) for m in references.members]
     results = [entry.path for entry in evaluated.values()]
