@@ -56,7 +56,9 @@ def finished_study(experiment: Experiment, home: Path) -> tuple[StudyFolder, dic
             known = note.pop("files")
             same = note == asked and not folder.spool.exists() and not folder.purged.exists()
             if same and _stamps([home / path for path in known], home) == known:
-                return folder, dict(json.loads(folder.summary.read_text()))
+                summary = dict(json.loads(folder.summary.read_text()))
+                # Results name their home: in one that was moved, they are written anew.
+                return (folder, summary) if summary["folder"] == str(folder.path) else None
     return None
 
 
@@ -84,6 +86,6 @@ def _stamps(paths: Iterable[Path], home: Path) -> dict[str, list[int]]:
 
 
 def _name(path: Path, home: Path) -> str:
-    """Return a path as seen from the home, if it is inside: a home may be moved or copied."""
+    """Return a path as seen from the home, if it is inside, whichever way the home is written."""
     whole, root = path.resolve(), home.resolve()
     return str(whole.relative_to(root) if whole.is_relative_to(root) else whole)
