@@ -1,8 +1,12 @@
 """The hardware that Ray assigned to a trial."""
 
+import os
+
 import ray
 import torch
 from ray.tune import PlacementGroupFactory
+
+from mixunlearn.effort import ALONE
 
 
 def select_device(cpus: float) -> torch.device:
@@ -21,3 +25,31 @@ def cpus_of(resources: PlacementGroupFactory | None) -> float:
     """Return the CPUs of a trainable's resources; 1 outside of Tune."""
     cpus: float = resources.bundles[0].get("CPU", 1) if resources else 1
     return cpus
+
+
+def gpus_of(resources: PlacementGroupFactory | None) -> float:
+    """Return the GPUs of a trainable's resources; 0 outside of Tune."""
+    gpus: float = resources.bundles[0].get("GPU", 0) if resources else 0
+    return gpus
+
+
+def at_once(cpus: float, gpus: float, most: int | None = None) -> int:
+    """Return how many trials may share the device of this worker at a time, its own included.
+
+    It is what its node has room for: who is really there changes from second to second.
+
+    Args:
+        cpus: CPUs of a trial.
+        gpus: GPUs of a trial; with a whole one or more, no other trial has its GPU.
+        most: number of trials that there are; `None`: unknown.
+    """
+    if not ray.is_initialized():
+        return ALONE
+    own = ray.get_runtime_context().get_node_id()
+    known = [node["Resources"] for node in ray.nodes() if node["NodeID"] == own]
+    all_cpus = known[0].get("CPU", ALONE) if known else os.cpu_count() or ALONE
+    rooms = [all_cpus / cpus] if cpus else []
+    rooms += [1 / gpus] if gpus else []
+    # Rounding: three times a third of a GPU are one.
+    room = int(min(rooms, default=ALONE) + 1e-6)
+    return max(ALONE, room if most is None else min(room, most))

@@ -13,6 +13,7 @@ from mixunlearn.wording import counted
 if TYPE_CHECKING:
     from distributed.plan.plan import Plan
     from distributed.rerun.rerun import Reproduction
+    from distributed.study.folder import StudyFolder
 
 
 QUICK = 2**30  # bytes of images that are looked through for duplicates in D_r as well
@@ -182,21 +183,28 @@ def print_plan(plan: "Plan") -> Outcome:
     return Outcome(result=result)
 
 
-def print_verdict(plan: "Plan", summary: dict[str, Any]) -> None:
+def print_verdict(files: "StudyFolder", home: Path, summary: dict[str, Any]) -> None:
     """Print the table, the paths of the files, and the command for the MLflow UI."""
-    from report.prediction import prediction_line
     from report.tables import summary_table
 
     out = console()
     out.print(summary_table(summary))
-    if line := prediction_line(summary):
+    if line := _prediction(summary):
         out.print(f"\nnext request: {line}", soft_wrap=True)
-    files = plan.study_folder
     names = f"{files.trials.name}, {files.summary.name}, {files.plots.name}/"
     # Soft wrap: a path that is broken into lines cannot be copied.
     out.print(f"\nfiles   {files.path}: {names}", soft_wrap=True)
-    home = "" if plan.home == Path("runs") else f" --home {plan.home}"
-    out.print(f"MLflow  mixunlearn ui{home}", soft_wrap=True)
+    where = "" if home == Path("runs") else f" --home {home}"
+    out.print(f"MLflow  mixunlearn ui{where}", soft_wrap=True)
+
+
+def _prediction(summary: dict[str, Any]) -> str:
+    """Return what proxies predict, in a sentence; empty without proxies."""
+    if not summary.get("proxies"):
+        return ""
+    from report.prediction import prediction_line  # SciPy takes a while
+
+    return prediction_line(summary)
 
 
 def print_references(plan: "Plan", trained: int) -> Outcome:

@@ -95,7 +95,16 @@ def is_kept(source: str, options: Mapping[str, object], cache: Path) -> bool:
     Raises:
         InputError: as for `open_dataset`, with the same arguments.
     """
-    return _cached_path(source, _check_options(source, options), cache).is_file()
+    return kept_at(source, options, cache).is_file()
+
+
+def kept_at(source: str, options: Mapping[str, object], cache: Path) -> Path:
+    """Return the file of a data set in `cache`; its name is another one if the data are others.
+
+    Raises:
+        InputError: as for `open_dataset`, with the same arguments.
+    """
+    return _cached_path(source, _check_options(source, options), cache)
 
 
 def keep(dataset: Dataset, source: str, options: Mapping[str, object], cache: Path) -> Dataset:

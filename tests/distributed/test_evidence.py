@@ -22,6 +22,7 @@ from distributed.evidence.results import Measured, methods, results
 from distributed.evidence.targets import _file_names
 from distributed.plan.make import make_plan
 from distributed.plan.plan import Plan
+from mixunlearn.effort import Retraining
 from mixunlearn.errors import InputError
 from mixunlearn.evidence.examination import PARTS, Examined
 from mixunlearn.evidence.likelihood import per_example
@@ -128,7 +129,8 @@ def files_are_whole(folder: Path, found: dict[str, Any]) -> None:
     assert all(np.isfinite(each["relearn/retain"]) for each in rows)
     unlearned = [each for each in rows if each["method"] == "finetune"]
     assert sorted(each["original"] for each in unlearned) == [0, 0, 1, 1, 2, 2]
-    assert all(each["time/unlearn_s"] > 0 for each in unlearned)
+    # The first of each forget set is timed, with the device to itself.
+    assert 0 in {each["original"] for each in unlearned if each["time/unlearn_s"]}
     margins = load_file(folder / "margins.safetensors")
     assert len(margins) == 2 * 3 * len(PARTS)
     assert all(each.dtype == np.float16 and len(each) == 3 for each in margins.values())
@@ -254,7 +256,8 @@ def examined(forget: float, seed: int) -> Examination:
     metrics = {name: 95 + rng.normal() for name in (*names, "acc/test_forget", "mia/asr")}
     metrics["acc/train_forget"] = forget + rng.normal()
     margins = {part: rng.normal(size=9).astype(np.float16) for part in PARTS}
-    return Examination(examined=Examined(metrics=metrics, margins=margins), seconds=1.0)
+    found = Examined(metrics=metrics, margins=margins)
+    return Examination(examined=found, seconds=1.0, at_once=1)
 
 
 @pytest.mark.parametrize("names", [("good", "bad"), ("bad",)])
@@ -274,7 +277,7 @@ def test_a_method_that_diverges_on_one_forget_set_has_no_result(
             untouched=[examined(99, 20 + seed) for seed in range(3)],
             unlearned={name: models for name in names if (name, each.name) != ("bad", "C")},
             absent={"bad": "diverged"} if each.name == "C" else {},
-            training_s=[1.0],
+            retraining=Retraining(seconds=[2.0]),
         )
         for each in forget_sets(plan, 2)[0]
     ]
