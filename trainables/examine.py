@@ -45,7 +45,7 @@ def run_examination(
         subject: the unlearning to run, or the weights of a trained model.
         cpus: number of CPUs to use.
     """
-    device = select_device(cpus)
+    device = select_device(cpus, problem.computing)
     examiner = Examiner.of(images, problem.architecture.load(nearness).to(device))
     if not isinstance(subject, TestTask):
         model = problem.architecture.load(subject).to(device)

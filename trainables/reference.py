@@ -61,7 +61,8 @@ class ReferenceTrainable(Stored):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Start other members."""
         self.references, self.members = of_config(self.stores, new_config)
-        self.device = select_device(cpus_of(self.trial_resources))
+        cpus = cpus_of(self.trial_resources)
+        self.device = select_device(cpus, self.references.computing)
         # A driver counts on a GPU; a worker may find that PyTorch cannot use it.
         self.together = self.references.most_together(self.device) > 1
         self.seconds = 0.0

@@ -67,7 +67,7 @@ class UnlearnTrainable(Stored):
             self.method,
             hyperparameters,
             new_config["seed"],
-            select_device(cpus_of(self.trial_resources)),
+            select_device(cpus_of(self.trial_resources), self.problem.computing),
         )
         self.seconds = 0.0
         self.result: dict[str, Any] = {}

@@ -58,6 +58,7 @@ class Laf(Scheduled):
     """
 
     needs_labels = False
+    capturable = True
 
     lr_ue: float = 5e-5
     tau: float = 20.0

@@ -84,6 +84,6 @@ def test_both_rates_fall_over_the_run(problem: Problem) -> None:
     for _ in range(3):
         method.epoch()
         rates.append(method.stepper.param_groups[0]["lr"])
-    last = (method.steps - 1) / method.steps
+    last = (method.steps_of_epoch - 1) / method.steps_of_epoch
     expected = [0.01 * (1 + math.cos(math.pi * (done + last) / 2)) / 2 for done in (0, 1)]
     assert rates == pytest.approx([*expected, 0.0])
