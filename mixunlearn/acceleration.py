@@ -13,7 +13,6 @@ nothing is replayed any more, and the results are those of the usual way.
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any, Protocol
 
 import numpy as np
@@ -64,8 +63,8 @@ class CudaGraphs:
         """Return a graph's replay; nothing is computed yet."""
         graph = torch.cuda.CUDAGraph()
         # Other threads may go on using the device, for example those that load data.
-        modes = {"capture_error_mode": "thread_local"}
-        with torch.cuda.graph(graph, pool=self.pool, stream=self.stream, **modes):
+        mode = "thread_local"
+        with torch.cuda.graph(graph, self.pool, self.stream, capture_error_mode=mode):
             result = step()
         return graph.replay, result
 
@@ -214,8 +213,7 @@ class Steps:
                 scalars = self._replayed(found, inputs)
             why = differs(expected, scalars) or after.differs(before, self.rng)
         except Exception as error:  # whatever it is, the usual way works
-            text = " ".join(str(error).split())
-            why = f"{type(error).__name__}: {text.partition('. ')[0]}"
+            why = in_words(error)
         if why:
             after.restore()
             self.capturer, self.kinds = None, {}
@@ -227,9 +225,7 @@ class Steps:
 
     def _state(self) -> list[Tensor]:
         """Return all tensors that a step may change."""
-        tensors: Iterator[Tensor] = chain(
-            self.weights, *(module.buffers(recurse=False) for module in self.modules)
-        )
+        buffers = (value for module in self.modules for value in module.buffers(recurse=False))
         moments = (
             value
             for part in self.known
@@ -238,7 +234,7 @@ class Steps:
             for value in state.values()
             if isinstance(value, Tensor)
         )
-        return [value.detach() for value in (*tensors, *moments)]
+        return [value.detach() for value in (*self.weights, *buffers, *moments)]
 
 
 class Snapshot:
@@ -279,6 +275,15 @@ class Snapshot:
         if bool(off <= MOVE_TOLERANCE * moved + TINY * whole):
             return ""
         return f"replayed, a step of length {moved:.3g} ends {off:.3g} away"
+
+
+def in_words(error: BaseException) -> str:
+    """Return in one line what made a capture fail."""
+    # The last error only says that the capture ended; the first one says why.
+    while error.__context__ is not None:
+        error = error.__context__
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text.partition('. ')[0]}"
 
 
 def differs(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
