@@ -173,6 +173,7 @@ class Steps:
     ) -> None:
         """Capture a step; afterwards all is in place for its first replay."""
         found.inputs = tuple(value.clone() for value in inputs)
+        found.values.inputs = list(zip(found.inputs, inputs, strict=True))
 
         def whole() -> Tensor:
             scalars = step(*found.inputs)
@@ -184,7 +185,8 @@ class Steps:
         found.values.fill_first()
 
     def _replayed(self, found: Captured, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
-        for place, value in zip(found.inputs, inputs, strict=True):
+        found.values.inputs = list(zip(found.inputs, inputs, strict=True))
+        for place, value in found.values.inputs:
             place.copy_(value)
         found.values.fill()
         return self._replay(found)

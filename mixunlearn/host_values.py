@@ -20,6 +20,7 @@ class HostValues:
     def __init__(self) -> None:
         self.places: list[tuple[Tensor, Make]] = []
         self.first: list[Tensor] = []
+        self.inputs: list[tuple[Tensor, Tensor]] = []  # where an input is found, and the input
 
     def add(self, make: Make, device: torch.device) -> Tensor:
         """Return where a value is found in each replay; the value is not there yet."""
@@ -38,27 +39,50 @@ class HostValues:
 
     def fill(self) -> None:
         """Make new values and put them in their places."""
-        for place, make in self.places:
-            _put(place, make())
+        with _of(self):
+            for place, make in self.places:
+                _put(place, make())
 
 
-_captured: HostValues | None = None
+_present: HostValues | None = None  # of the step that is captured or replayed now
+_captured = False
 
 
 @contextmanager
 def capturing(values: HostValues) -> Iterator[None]:
     """Let `from_host` remember what it is asked for within a block."""
-    global _captured  # noqa: PLW0603 (the functions between here and a step need not know of it)
-    _captured = values
+    global _captured  # noqa: PLW0603 (see `_of`)
+    _captured = True
+    try:
+        with _of(values):
+            yield
+    finally:
+        _captured = False
+
+
+@contextmanager
+def _of(values: HostValues) -> Iterator[None]:
+    global _present  # noqa: PLW0603 (the functions between here and a step need not know of it)
+    _present = values
     try:
         yield
     finally:
-        _captured = None
+        _present = None
 
 
 def is_capturing() -> bool:
     """Return whether the step that is taken now is captured."""
-    return _captured is not None
+    return _captured
+
+
+def actual(value: Tensor) -> Tensor:
+    """Return the input of the present step that a captured step finds in this place.
+
+    Args:
+        value: an input of a step, such as the indices of a batch; it is returned if it is no place.
+    """
+    pairs = [] if _present is None else _present.inputs
+    return next((given for place, given in pairs if place is value), value)
 
 
 def from_host(make: Make, device: torch.device) -> Tensor:
@@ -66,11 +90,12 @@ def from_host(make: Make, device: torch.device) -> Tensor:
 
     Args:
         make: returns a new tensor on the CPU, in each step with the same shape and type. It may
-            draw from a generator of NumPy and read attributes; it is called once in each step.
+            draw from a generator of NumPy and read attributes; it is called once in each step. What
+            depends on inputs of the step gets them by `actual`.
         device: where the step is computed.
     """
-    if _captured is not None:
-        return _captured.add(make, device)
+    if _captured and _present is not None:
+        return _present.add(make, device)
     return make().to(device)
 
 

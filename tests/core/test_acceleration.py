@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mixunlearn import acceleration
 from mixunlearn.data.batches import Samples
-from mixunlearn.host_values import from_host, number_from_host
+from mixunlearn.host_values import actual, from_host, number_from_host
 from mixunlearn.methods import METHODS, Context, Method
 from mixunlearn.methods.base import OneStep
 from mixunlearn.methods.finetune import Finetune
@@ -180,8 +180,10 @@ def test_each_kind_of_step_is_captured_by_itself(taped: None) -> None:
 
     def step(value: Tensor) -> dict[str, Tensor]:
         drawn = from_host(lambda: torch.from_numpy(rng.random(3)), CPU)
+        # As images that are read from a file for the indices of a step.
+        read = number_from_host(lambda: float(actual(value).numpy().sum()), CPU)
         with torch.no_grad():
-            model.weight.add_(number_from_host(lambda: rate[0], CPU) * drawn * value.sum())
+            model.weight.add_(number_from_host(lambda: rate[0], CPU) * drawn * read)
         return {"loss": model.weight.detach().sum()}
 
     def take(count: int, size: int, kind: Hashable = ()) -> int:
