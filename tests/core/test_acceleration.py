@@ -235,7 +235,9 @@ def test_a_captured_training_is_the_training(recipe: Recipe, taped: None) -> Non
 
 
 def test_trainings_together_are_captured_too(taped: None) -> None:
-    usual, replayed = ([training(n, ADAM, capture=capture) for n in (0, 1)] for capture in (0, 1))
+    usual, replayed = (
+        [training(n, ADAM, capture=capture) for n in (0, 1)] for capture in (False, True)
+    )
     for _ in range(ADAM.epochs):
         assert train_epoch(replayed) == pytest.approx(train_epoch(usual), rel=ALIKE)
     assert Tapes.replays > 3
