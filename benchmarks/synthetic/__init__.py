@@ -1,7 +1,7 @@
 """Problems of random images: their values do not affect the time of a step."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -103,7 +103,7 @@ def random_samples(
 
 def prepared(name: str, context: Context, batch: int) -> Method:
     """Return a method with its defaults, except for the batch and the stage."""
-    known = METHODS[name].__dataclass_fields__
+    known = {field.name for field in fields(METHODS[name])}  # type: ignore[arg-type]
     given: dict[str, Any] = {"batch": batch, "stage": context.original.default_stage}
     method = METHODS[name](**{key: value for key, value in given.items() if key in known})
     method.prepare(context)

@@ -187,6 +187,12 @@ class Resources(Section):
     capture: Literal["auto", "off"] = "auto"
     deterministic: bool = False
 
+    @field_validator("capture", mode="before")
+    @classmethod
+    def _as_written(cls, given: object) -> object:
+        # YAML reads the word `off` as false.
+        return "off" if given is False else given
+
     @property
     def steps(self) -> str:
         """Return the precision of the steps of unlearning."""

@@ -34,6 +34,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "random_label": {"new_labels": "redrawn"},
     "scrub": {"rewind": True, "lr_decay": 0.5, "forget_batch": 4},
     "sfr_on": {"forget_every": 2},
+    "unsir": {"share": 1.0},
 }
 BATCH = {"dsmixup": 2, "sisa": 4, "l2ul": 40}  # few images a shard, many adversarial ones
 ALIKE = 1e-5  # relative: SGD's fused kernel rounds in another order
