@@ -103,7 +103,7 @@ def random_samples(
 
 def prepared(name: str, context: Context, batch: int) -> Method:
     """Return a method with its defaults, except for the batch and the stage."""
-    known = {field.name for field in fields(METHODS[name])}  # type: ignore[arg-type]
+    known = {field.name for field in fields(METHODS[name])}
     given: dict[str, Any] = {"batch": batch, "stage": context.original.default_stage}
     method = METHODS[name](**{key: value for key, value in given.items() if key in known})
     method.prepare(context)
