@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 import torch
 
+from mixunlearn.computing import USUAL, Computing
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.batches import Indices, Samples
 from mixunlearn.data.labelled import LabelledImages
@@ -75,6 +76,7 @@ class ReferenceStore:
         margins: declared margins by metric or group; see `mixunlearn.metrics.table.margins`.
         first: seed of the first original and the first reference.
         first_reference: seed of the first reference, if it is another.
+        computing: how models are trained, and unlearned in the problems of this store.
     """
 
     store: Store
@@ -91,6 +93,7 @@ class ReferenceStore:
     margins: Mapping[str, float] = field(default_factory=dict)
     first: int = 0
     first_reference: int | None = None
+    computing: Computing = USUAL
 
     @property
     def original(self) -> Member:
@@ -329,6 +332,7 @@ class ReferenceStore:
             evaluator=self.evaluator("val"),
             pretrained=self.pretrained,
             augmentation=self.recipe.augmentation,
+            computing=self.computing,
         )
 
     def _own_weights(self, own: OwnModel, member: Member) -> Arrays:
@@ -352,7 +356,7 @@ class ReferenceStore:
         model = self.architecture.initial(seed, self.pretrained).to(device)
         if isinstance(self.recipe, OwnRecipe):
             return OwnTraining(model, samples, self.recipe, seed)
-        return Training(model, samples, self.recipe, seed)
+        return Training(model, samples, self.recipe, seed, capture=self.computing.capture)
 
     def _train(self, member: Member, device: torch.device, progress: Progress | None) -> None:
         start = time.perf_counter()

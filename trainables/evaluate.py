@@ -83,7 +83,7 @@ def run_test_task(
     problem: Problem, evaluator: Evaluator, task: TestTask, cpus: float, checkpoints: Files
 ) -> TestResult:
     """Unlearn for the task's epochs, then evaluate the model once."""
-    device = select_device(cpus)
+    device = select_device(cpus, problem.computing)
     state = None
     if task.trial is not None:
         same = identity(task.method, task.hyperparameters, task.seed)

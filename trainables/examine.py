@@ -48,7 +48,7 @@ def run_examination(
         subject: the unlearning to run, or the weights of a trained model.
         cpus: number of CPUs to use.
     """
-    device = select_device(cpus)
+    device = select_device(cpus, problem.computing)
     effort = Effort(seconds=0.0)
     if isinstance(subject, TestTask):
         trial, effort = unlearned(problem, subject, device, cpus)

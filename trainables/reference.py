@@ -75,7 +75,7 @@ class ReferenceTrainable(Stored):
         """Start other members."""
         self.references, self.members = of_config(self.stores, new_config)
         given = self.trial_resources
-        self.device = select_device(cpus_of(given))
+        self.device = select_device(cpus_of(given), self.references.computing)
         self.at_once = at_once(cpus_of(given), gpus_of(given), self.most)
         # A driver counts on a GPU; a worker may find that PyTorch cannot use it.
         self.together = self.references.most_together(self.device) > 1

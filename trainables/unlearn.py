@@ -71,7 +71,7 @@ class UnlearnTrainable(Stored):
             self.method,
             hyperparameters,
             new_config["seed"],
-            select_device(cpus_of(self.trial_resources)),
+            select_device(cpus_of(self.trial_resources), self.problem.computing),
             at_once=self.at_once,
         )
         self.seconds = 0.0

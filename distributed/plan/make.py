@@ -231,7 +231,11 @@ def _differences(experiment: Experiment, other: dict[str, Any]) -> list[str]:
 
 
 # No part of a study's signature, so a difference in them explains nothing.
-APART = ("name", "tracking.", "resources.", "storage.", "search.trials", "references.proxies")
+APART = (
+    *("name", "tracking.", "storage.", "search.trials", "references.proxies"),
+    *("resources.cpu", "resources.gpu", "resources.trial_seconds"),
+    *("resources.capture", "resources.deterministic"),
+)
 
 
 def find_experiment(

@@ -58,7 +58,7 @@ def test_crops_are_those_of_torchvision(channels: int, height: int, width: int) 
     draws, count = rng(), len(given)
     tops, lefts = draws.integers(2 * pad + 1, size=(2, count))
     flips = draws.integers(2, size=count)
-    found = cropped(given, tops, lefts, flips)
+    found = cropped(given, torch.from_numpy(np.stack((tops, lefts, flips))))
     for image, one, top, left, flip in zip(found, given, tops, lefts, flips, strict=True):
         expected = tv.crop(tv.pad(one, [pad]), int(top), int(left), height, width)
         assert torch.equal(image, tv.hflip(expected) if flip else expected)
@@ -71,7 +71,7 @@ def test_resized_crops_are_those_of_torchvision(channels: int, height: int, widt
     draws = rng(1)
     parts = boxes(draws, len(given), height, width)
     flips = draws.integers(2, size=len(given))
-    found = resized(given, parts, flips)
+    found = resized(given, torch.from_numpy(np.stack((*parts, flips))))
     for image, one, part, flip in zip(found, given, parts.T, flips, strict=True):
         top, left, high, wide = map(int, part)
         expected = tv.resized_crop(one, top, left, high, wide, [height, width], antialias=True)
