@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from mixunlearn.host_values import HostValues, capturing
+from mixunlearn.passes import Passes, again, counted
 
 WARM_UP = 3  # steps of a kind before it is captured
 CHECKED = 2  # replays of a kind that are compared; what is drawn differs from the second one on
@@ -84,6 +85,7 @@ class Captured:
         names: of its scalars.
         result: has the scalars after a replay, in this order.
         checks: number of replays still to be compared.
+        passes: images that pass through models in a step.
     """
 
     seen: int = 0
@@ -93,6 +95,7 @@ class Captured:
     names: tuple[str, ...] = ()
     result: Tensor | None = None
     checks: int = CHECKED
+    passes: Passes = field(default_factory=Passes)
 
 
 class Steps:
@@ -139,6 +142,7 @@ class Steps:
             found.seen += 1
             return self.capturer.warm_up(lambda: step(*inputs))
         if not found.checks:
+            again(found.passes)
             return self._replayed(found, inputs)
         return self._checked(self.capturer, found, step, inputs)
 
@@ -180,7 +184,7 @@ class Steps:
             found.names = tuple(scalars)
             return torch.stack([scalar.float() for scalar in scalars.values()])
 
-        with capturing(found.values):
+        with capturing(found.values), counted(found.passes):
             found.replay, found.result = capturer.capture(whole)
         found.values.fill_first()
 

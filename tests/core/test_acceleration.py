@@ -17,6 +17,7 @@ from mixunlearn.methods import METHODS, Context, Method
 from mixunlearn.methods.base import OneStep
 from mixunlearn.methods.finetune import Finetune
 from mixunlearn.models import build_model
+from mixunlearn.passes import Passes, counted
 from mixunlearn.population import train_epoch
 from mixunlearn.problem import Problem
 from mixunlearn.recipes import Recipe
@@ -63,18 +64,23 @@ def context(problem: Problem) -> Context:
     )
 
 
-def run(name: str, context: Context, *, capture: bool) -> tuple[list[dict[str, float]], Method]:
+def run(
+    name: str, context: Context, *, capture: bool
+) -> tuple[list[dict[str, float]], Method, Passes]:
     method = METHODS[name](**SHORT.get(name, {}))
     method.prepare(replace(context, capture=capture))
     method.batch = BATCH.get(name, 8)
-    return [method.epoch() for _ in range(EPOCHS)], method
+    passes = Passes()
+    with counted(passes):
+        return [method.epoch() for _ in range(EPOCHS)], method, passes
 
 
 @pytest.mark.parametrize("name", STEPPING)
 def test_replayed_steps_are_those_taken_as_usual(name: str, context: Context, taped: None) -> None:
-    expected, usual = run(name, context, capture=False)
+    expected, usual, images = run(name, context, capture=False)
     assert Tapes.replays == 0
-    found, replayed = run(name, context, capture=True)
+    found, replayed, replayed_images = run(name, context, capture=True)
+    assert replayed_images == images, "replayed steps count their images"
     assert Tapes.replays > 3, "too few steps were replayed for this to be a test"
     assert replayed.rng.bit_generator.state == usual.rng.bit_generator.state
     for one, other in zip(found, expected, strict=True):
