@@ -10,7 +10,6 @@ from mixunlearn.computing import Computing
 from mixunlearn.effort import ALONE
 
 
-
 def select_device(cpus: float, computing: Computing) -> torch.device:
     """Set the number of threads to `cpus`; return the accelerator Ray assigned, or the CPU.
 
