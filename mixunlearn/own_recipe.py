@@ -135,6 +135,7 @@ class OwnTraining(Training):
         """
         train, samples = self.own.load(), self.samples
         assert samples.labels_N is not None
+        assert isinstance(samples.images_NCHW, Tensor)
 
         def refusal(reason: str) -> InputError:
             return InputError(KEY, self.own.function, f"does not train this model ({reason})")

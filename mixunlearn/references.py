@@ -14,13 +14,14 @@ import torch
 
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.batches import Indices, Samples
-from mixunlearn.data.labelled import LabelledImages
+from mixunlearn.data.labelled import LabelledImages, shared
+from mixunlearn.data.memory import DataMemory
 from mixunlearn.errors import DivergedError, InputError, MixUnlearnError
 from mixunlearn.evaluation import VERSION, Evaluator, Phase, evaluation_set
 from mixunlearn.metrics.gap import Evaluation, ReferenceSet
 from mixunlearn.metrics.table import margins
 from mixunlearn.models import Pretrained, StagedModel
-from mixunlearn.models.finite import require_finite
+from mixunlearn.models.finite import all_finite, require_finite
 from mixunlearn.models.own import OwnModel
 from mixunlearn.own_recipe import OwnRecipe, OwnTraining
 from mixunlearn.population import most_together
@@ -74,6 +75,7 @@ class ReferenceStore:
         margins: declared margins by metric or group; see `mixunlearn.metrics.table.margins`.
         first: seed of the first original and the first reference.
         first_reference: seed of the first reference, if it is another.
+        memory: what the images of a training, or the images and features of a trial, may take.
     """
 
     store: Store
@@ -90,6 +92,7 @@ class ReferenceStore:
     margins: Mapping[str, float] = field(default_factory=dict)
     first: int = 0
     first_reference: int | None = None
+    memory: DataMemory = field(default_factory=DataMemory)
 
     @property
     def original(self) -> Member:
@@ -233,9 +236,8 @@ class ReferenceStore:
             )
         if member.role == "original":
             payload = self._teacher_payload(member)
-            self.store.write(
-                "teachers", payload, tensors=teach(model, self.dataset, self.splits, self.stages)
-            )
+            found = teach(model, self.dataset, self.splits, self.stages, self.memory)
+            self.store.write("teachers", payload, tensors=found)
 
     def seconds(self, member: Member) -> float:
         """Return how long a member's training took, in seconds; 0 for the user's own model."""
@@ -287,9 +289,11 @@ class ReferenceStore:
             MixUnlearnError: the stored features are useless.
         """
         member = self.all_originals[original]
-        entry = self._read("teachers", self._teacher_payload(member))
+        # Mapped: features can be large, and all processes of a machine share the file's pages.
+        payload = self._teacher_payload(member)
+        entry = self.store.read("teachers", payload, command=self.command, mapped=True)
         self.evaluation(member, "val")  # raises if the original is useless
-        if not all(np.isfinite(array).all() for array in entry.tensors.values()):
+        if not all(map(all_finite, entry.tensors.values())):
             # Earlier versions cut everything to float16.
             remedy = "remove this folder and run the same command again"
             raise MixUnlearnError(f"store {entry.path}: features beyond float16's range; {remedy}")
@@ -303,6 +307,8 @@ class ReferenceStore:
             evaluator=self.evaluator("val"),
             pretrained=self.pretrained,
             augmentation=self.recipe.augmentation,
+            stages=tuple(self.stages),
+            memory=self.memory,
         )
 
     def _own_weights(self, own: OwnModel, member: Member) -> Arrays:
@@ -314,15 +320,18 @@ class ReferenceStore:
 
     def _samples(self, member: Member, device: torch.device) -> Samples:
         images = LabelledImages(dataset=self.dataset, ids_N=self._ids(member))
+        # A user's own function gets all of them as a tensor.
+        own = isinstance(self.recipe, OwnRecipe)
+        fits = images.nbytes <= self.memory.of_trial(device)
         return Samples(
-            images_NCHW=torch.from_numpy(images.images_NCHW).to(device),
-            labels_N=torch.from_numpy(images.labels_N).to(device),
+            images_NCHW=images.on(device, resident=own or fits),
+            labels_N=shared(images.labels_N).to(device),
         )
 
     def _training(self, member: Member, samples: Samples) -> Training:
         # With the role, so that the original and reference 0 start from different weights.
         seed = seed_for(member.role, member.seed)
-        device = samples.images_NCHW.device
+        device = samples.device
         model = self.architecture.initial(seed, self.pretrained).to(device)
         if isinstance(self.recipe, OwnRecipe):
             return OwnTraining(model, samples, self.recipe, seed)

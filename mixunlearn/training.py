@@ -50,7 +50,7 @@ class Training:
     @property
     def device(self) -> torch.device:
         """The device of the samples and the model."""
-        return self.samples.images_NCHW.device
+        return self.samples.device
 
     def epoch(self) -> dict[str, float]:
         """Make one pass over the samples; return the mean cross entropy in nats as `loss`.

@@ -26,6 +26,7 @@ from distributed.study.folder import (
 from mixunlearn.atomic import replacing
 from mixunlearn.data import arrow, sources
 from mixunlearn.data.arrow import Dataset
+from mixunlearn.data.memory import DataMemory
 from mixunlearn.evaluation import evaluation_set
 from mixunlearn.files import Files
 from mixunlearn.methods import METHODS
@@ -207,6 +208,16 @@ class Plan:
             own=None if self.first else self.own,
             margins=self.experiment.margins,
             first=self.first,
+            memory=self.memory,
+        )
+
+    @property
+    def memory(self) -> DataMemory:
+        """Return what images and features of a trial may take."""
+        resources = self.experiment.resources
+        given = resources.data_memory
+        return DataMemory(
+            gib=None if given == "auto" else given, cpu=resources.cpu, gpu=resources.gpu
         )
 
     def problem(self, original: int = 0) -> Problem:
