@@ -112,6 +112,10 @@ class Streamed:
         chosen = rows if isinstance(rows, slice) else rows.cpu().numpy()
         return replace(self, rows_N=self.rows_N[chosen])
 
+    def to(self, device: torch.device) -> "Streamed":
+        """Return the same images, to be read for another device."""
+        return replace(self, device=device)
+
     def batch(self, indices_B: Tensor) -> Tensor:
         """Return images as they are stored, uint8, on the device."""
         known = _orders.get(indices_B)
