@@ -1,13 +1,19 @@
 """Images and features that do not fit are read or computed batch by batch, to the same numbers."""
 
+import pickle
+import re
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from mixunlearn.data import arrow, streaming
 from mixunlearn.data.batches import Samples, shuffled
 from mixunlearn.data.memory import GIB, DataMemory, host_memory
 from mixunlearn.data.streaming import AHEAD, Order, Streamed, joined, upload
@@ -124,13 +130,11 @@ def test_the_next_batches_are_read_ahead_and_old_ones_dropped(
 
 
 def test_orders_do_not_outlive_their_batches(images: np.ndarray[Any, Any]) -> None:
-    from mixunlearn.data.streaming import _orders  # noqa: PLC0415
-
-    before = len(_orders)
+    before = len(streaming._orders)
     batches = shuffled(np.random.default_rng(0), 20, 4, CPU)
-    assert len(_orders) == before + 5
+    assert len(streaming._orders) == before + 5
     del batches
-    assert len(_orders) == before
+    assert len(streaming._orders) == before
 
 
 def test_large_images_go_through_a_model_in_small_batches() -> None:
@@ -220,3 +224,45 @@ def test_a_mapped_entry_is_a_view_of_its_file(references: ReferenceStore) -> Non
         assert found[name].dtype == plain[name].dtype
     assert not found["half"].flags.writeable
     assert not found["half"].flags.owndata
+
+
+WORKER = """
+import pickle, sys
+from pathlib import Path
+dataset = pickle.loads(Path(sys.argv[1]).read_bytes())
+assert dataset.images_NCHW.sum()
+print(Path("/proc/self/smaps").read_text())
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux counts pages")
+def test_processes_share_the_pages_of_the_images(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (64, 3, 64, 64), np.uint8)
+    labels_N = np.zeros(64, np.int64)
+    made = arrow.make_dataset(images, labels_N, classes=["a"], n_train=64, source="random")
+    path = (tmp_path / "images.arrow").resolve()
+    mapped = arrow.keep(made, path)
+    assert Streamed.of(mapped.images_NCHW, CPU).whole().any()  # all pages are used here as well
+    pickled = tmp_path / "dataset"
+    pickled.write_bytes(pickle.dumps(mapped))
+    command = [sys.executable, "-c", WORKER, str(pickled)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    for smaps in (done.stdout, Path("/proc/self/smaps").read_text()):
+        pages = pages_of(path, smaps)
+        assert pages["Rss"] >= images.nbytes
+        assert pages["Anonymous"] == pages["Private_Dirty"] == 0  # no copy
+    # Half of each page is its own share, the other half this process's.
+    assert pages_of(path, done.stdout)["Pss"] <= 0.6 * images.nbytes
+
+
+def pages_of(path: Path, smaps: str) -> dict[str, int]:
+    """Return in bytes what a process has of a file in memory, by the kernel's names."""
+    found: dict[str, int] = {}
+    inside = False
+    for line in smaps.splitlines():
+        if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+            inside = line.endswith(str(path))
+        elif inside and line.endswith(" kB"):
+            name, size, _ = line.split()
+            found[name[:-1]] = found.get(name[:-1], 0) + 1024 * int(size)
+    return found
