@@ -191,16 +191,18 @@ class Problem:
         """Return everything that a method needs, on a device or streamed to it."""
         held_out = self.evaluator.images.held_out
         images = (self.forget.samples, self.retain.samples, held_out)
-        left = self.memory.of_trial(device) - sum(each.nbytes for each in images)
+        left, size = self.memory.of_trial(device), sum(each.nbytes for each in images)
         # All of them or none: their sets are read in the same steps.
-        resident = left >= 0
+        resident = size <= left
+        left -= size if resident else 0
         # Frozen, and below in evaluation mode: not even batch norm's statistics may change.
         original = self.architecture.load(self.original).to(device).requires_grad_(False).eval()
 
         def samples(part: TaughtImages) -> Samples:
             found = part.on(device, with_labels=self.with_labels, resident=resident)
-            load = partial(self._features, part, found, original, max(left, 0))
-            return replace(found, features=ByStage({*self.stages, *part.features}, load))
+            load = partial(self._features, part, found, original, left)
+            stages = tuple(dict.fromkeys((*self.stages, *part.features)))
+            return replace(found, features=ByStage(stages, load))
 
         return Context(
             original=original,
@@ -250,7 +252,7 @@ def _taught(parts: Sequence[TaughtImages], rows_N: Indices, known_N: Indices) ->
         samples=LabelledImages(dataset=parts[0].samples.dataset, ids_N=rows_N),
         known_N=np.isin(rows_N, known_N),
         probs_NK=np.concatenate([part.probs_NK for part in parts])[place_N],
-        features=ByStage({*parts[0].features}, partial(_chosen, parts, place_N)),
+        features=ByStage(tuple(parts[0].features), partial(_chosen, parts, place_N)),
     )
 
 
