@@ -1,13 +1,14 @@
-"""How near methods come to retraining on a slice of CIFAR-10: with their defaults, and tuned.
+"""How near methods come to retraining on a slice of images: with their defaults, and tuned.
 
     PYTHONPATH=. python experiments/parity.py TRAIN.parquet TEST.parquet salun ssd --trials 6
 
-One original and three references are trained, in the folder given by `--store`. Each method then
-unlearns with its defaults, under several seeds. With `--trials N`, N configurations are compared on
-`val` as well: the defaults, the authors' own values where they differ, and what TPE proposes. The
-best one is run under further seeds. The gaps are `gap/avg` on `test`, in percentage points: smaller
-is better. Prints one line of JSON for each method. Without methods, all that fit the task run. Other
-values than the defaults follow a name, as in `salun:forget_weight=9`.
+The files are Parquet with the columns `image` and `label`, such as CIFAR-10 or MNIST. One original
+and three references are trained, in the folder given by `--store`. Each method then unlearns with
+its defaults, under several seeds. With `--trials N`, N configurations are compared on `val`, too:
+the defaults, the authors' own values where they differ, and what TPE proposes. The best one is run
+under further seeds. The gaps are `gap/avg` on `test`, in percentage points: smaller is better.
+Prints a line of JSON about the models, and one for each method. Without methods, all that fit the
+task run. Other values than the defaults follow a name, as in `salun:forget_weight=9`.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +31,10 @@ from PIL import Image
 from distributed.study.sampling import make_sampler, suggest
 from mixunlearn import Architecture, Problem, Recipe, ReferenceStore, Store, make_splits
 from mixunlearn.data.arrow import Dataset, make_dataset
-from mixunlearn.errors import DivergedError, InputError
+from mixunlearn.errors import DivergedError
 from mixunlearn.evaluation import Evaluator
+from mixunlearn.methods import METHODS
+from mixunlearn.recipes import AUGMENTATIONS
 from mixunlearn.trial import Trial
 from search_spaces import SPACES, Space
 
@@ -94,56 +98,75 @@ class Bench:
 
 
 def read(path: Path, rows: int, size: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Return the first images of a file, uint8 (N, 3, size, size), and their labels."""
+    """Return the first images of a file, uint8 (N, C, size, size), and their labels."""
     table = pq.read_table(path).slice(0, rows)
     images = [
-        np.asarray(Image.open(BytesIO(cell["bytes"])).convert("RGB").resize((size, size)))
+        np.asarray(Image.open(BytesIO(cell["bytes"])).resize((size, size)))
         for cell in table["image"].to_pylist()
     ]
-    return np.stack(images).transpose(0, 3, 1, 2), np.asarray(table["label"], np.int64)
+    images_NHWC = np.stack(images).reshape(len(images), size, size, -1)
+    return images_NHWC.transpose(0, 3, 1, 2), np.asarray(table["label"], np.int64)
 
 
 def slice_of(train: Path, test: Path, rows: int, size: int) -> Dataset:
-    """Return a slice of CIFAR-10: `rows` training images and half as many test images."""
+    """Return a slice: `rows` training images and half as many test images."""
     parts = read(train, rows, size), read(test, rows // 2, size)
     return make_dataset(
         images_NCHW=np.concatenate([images for images, _ in parts]),
         labels_N=np.concatenate([labels for _, labels in parts]),
         classes=tuple(map(str, range(10))),
         n_train=rows,
-        source=f"cifar10-{size}px",
+        source=f"{train.stem}-{size}px",
     )
 
 
-def bench_of(dataset: Dataset, task: str, store: Path, epochs: int, seeds: int) -> Bench:
-    """Train the original and the references that are missing, and return the bench."""
+def references_of(dataset: Dataset, task: str, store: Path, augmentation: str) -> ReferenceStore:
+    """Train the original and the references that are missing, and return them."""
     references = ReferenceStore(
         store=Store(store),
         dataset=dataset,
         splits=make_splits(dataset, TASKS[task]),
         architecture=Architecture.of(dataset, "convnet", width=16),
-        recipe=Recipe(epochs=12, lr=3e-3),
+        recipe=Recipe(epochs=12, lr=3e-3, augmentation=augmentation),
         references=3,
         stages=(STAGE,),
     )
     references.fill()
-    problem = references.problem(with_labels=True)
-    return Bench(problem, references.evaluator("test"), epochs, seeds)
+    return references
 
 
-def measured(bench: Bench, methods: Sequence[str], trials: int) -> Iterator[dict[str, Any]]:
+def models(references: ReferenceStore) -> dict[str, float]:
+    """Return the accuracies of the original and of the references, in percent.
+
+    `memorised` is how much better the original is on the images of D_f than models that have not
+    seen them.
+    """
+    original = references.evaluation(references.all_originals[0], "test").metrics
+    retrained = [references.evaluation(each, "test").metrics for each in references.all_references]
+    mean = {name: float(np.mean([each[name] for each in retrained])) for name in original}
+    found = {
+        "retrained": mean["acc/test" if "acc/test" in mean else "acc/test_retain"],
+        "retrained_on_train": mean["acc/train_retain"],
+        "original_on_forget": original["acc/train_forget"],
+        "memorised": original["acc/train_forget"] - mean["acc/train_forget"],
+    }
+    return {name: round(value, 2) for name, value in found.items()}
+
+
+def measured(
+    bench: Bench, methods: Sequence[str], task: str, trials: int
+) -> Iterator[dict[str, Any]]:
     """Yield a line for each method: its gap with the defaults, and tuned."""
     for each in methods:
         name, *given = each.split(":")
+        if refused := METHODS[name].incompatible(task, "aware"):
+            yield {"method": each, "refused": refused}
+            continue
         space, start = SPACES[name]([STAGE], STAGE), time.perf_counter()
         values = space.defaults(FACTS) | {
             key: yaml.safe_load(value) for key, value in (pair.split("=") for pair in given)
         }
-        try:
-            line = {"method": each, "default": bench.gaps(name, values, first_seed=0)}
-        except InputError as error:  # a method that does not fit the task
-            yield {"method": each, "refused": str(error)}
-            continue
+        line = {"method": each, "default": bench.gaps(name, values, first_seed=0)}
         if trials:
             best = bench.search(name, space, trials)
             line |= {"tuned": bench.gaps(name, best, first_seed=FRESH), "values": best}
@@ -164,14 +187,18 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--trials", type=int, default=0)
-    chosen = parser.parse_args()
+    parser.add_argument("--augmentation", choices=AUGMENTATIONS, default="none")
+    chosen = parser.parse_intermixed_args()
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     dataset = slice_of(chosen.train, chosen.test, chosen.rows, chosen.size)
-    bench = bench_of(dataset, chosen.task, chosen.store, chosen.epochs, chosen.seeds)
+    references = references_of(dataset, chosen.task, chosen.store, chosen.augmentation)
+    problem = references.problem(with_labels=True)
+    bench = Bench(problem, references.evaluator("test"), chosen.epochs, chosen.seeds)
+    facts = {"task": chosen.task, "augmentation": chosen.augmentation}
     methods = chosen.methods or [name for name in SPACES if name not in MODELS]
-    for line in measured(bench, methods, chosen.trials):
-        print(json.dumps({"task": chosen.task, **line}), flush=True)  # noqa: T201
+    for line in chain([models(references)], measured(bench, methods, chosen.task, chosen.trials)):
+        print(json.dumps(facts | line), flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":
