@@ -50,7 +50,7 @@ COARSE = 14  # pixels of a picture before it is enlarged: enough to tell classes
 PAIRS, STEPS = 8, 2  # of MixUnlearn: 24 images a step
 BATCH = 16  # of a training
 EVALUATED = 8  # images of each kind
-READ = 1_000  # images whose reading is timed
+READ = 1_024  # images whose reading is timed
 IMAGENET = 1_281_167
 MIB, GIGA = 2**20, 1e9
 

@@ -135,14 +135,13 @@ class OwnTraining(Training):
         """
         train, samples = self.own.load(), self.samples
         assert samples.labels_N is not None
-        assert isinstance(samples.images_NCHW, Tensor)
 
         def refusal(reason: str) -> InputError:
             return InputError(KEY, self.own.function, f"does not train this model ({reason})")
 
         with code_of_others(refusal), torch.enable_grad(), own_chance(self.seed):
             # Copies: other models are trained on the same images.
-            images, labels = samples.images_NCHW.clone(), samples.labels_N.clone()
+            images, labels = samples.whole().clone(), samples.labels_N.clone()
             returned: object = train(brought(self.model), images, labels, self.seed)
         if returned is not None:
             remedy = "returns something; it must train the model in place and return nothing"

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mixunlearn.data.features import ByStage, Features, selected
-from mixunlearn.data.streaming import Images, gathered, upload
+from mixunlearn.data.streaming import Images, Streamed, gathered, upload
 
 Indices: TypeAlias = npt.NDArray[np.int64]
 
@@ -75,6 +75,11 @@ class Samples:
                 ),
             ),
         )
+
+    def whole(self) -> Tensor:
+        """Return all images as they are stored, on the device; only for sets that fit there."""
+        images = self.images_NCHW
+        return images.whole() if isinstance(images, Streamed) else images
 
     def labels(self, indices_B: Tensor) -> Tensor:
         """Return the labels of a batch, int64, shape (B,); `labels_N` must not be `None`."""

@@ -118,7 +118,7 @@ class Streamed:
 
     def batch(self, indices_B: Tensor) -> Tensor:
         """Return images as they are stored, uint8, on the device."""
-        known = _orders.get(indices_B)
+        known = _orders.get(indices_B)  # type: ignore[no-untyped-call]
         if known is None:
             pixels = self.read(indices_B.cpu().numpy())
         else:

@@ -85,9 +85,10 @@ def asr_laf(
     rng = np.random.default_rng(seed)
     chosen = rng.permutation(len(retain_NCHW))[: len(forget_NCHW)]
     sample_NCHW = retain_NCHW[torch.from_numpy(chosen).to(retain_NCHW.device)]
-    shown = [_answers(model, part, transform, rng) for part in (sample_NCHW, forget_NCHW)]
+    sample_NK = _answers(model, sample_NCHW, transform, rng)
+    forget_NK = _answers(model, forget_NCHW, transform, rng)
     held_out_NK = predict(model, held_out_NCHW)[0].cpu().numpy()
-    return laf_success(*shown, held_out_NK, seed=seed, learned=learned)
+    return laf_success(sample_NK, forget_NK, held_out_NK, seed=seed, learned=learned)
 
 
 def _answers(
