@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from mixunlearn.data.paging import announce
+
 Rows: TypeAlias = npt.NDArray[np.int64]
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 
@@ -186,6 +188,7 @@ def _take(array: Pixels, rows_B: Rows, target: Pixels) -> None:
     """Copy those rows that an array has into their places in `target`."""
     inside_B = (rows_B >= 0) & (rows_B < len(array))
     if inside_B.all():
+        announce(array, rows_B)
         # "clip", because "raise" would copy all of it once more.
         np.take(array, rows_B, axis=0, out=target, mode="clip")
     elif inside_B.any():
