@@ -28,6 +28,7 @@ from torch import Tensor
 import mixunlearn.evaluation
 from benchmarks import publish, say
 from mixunlearn.data.arrow import Dataset
+from mixunlearn.data.batches import Indices
 from mixunlearn.data.labelled import LabelledImages
 from mixunlearn.data.memory import DataMemory
 from mixunlearn.data.sources import open_dataset
@@ -117,11 +118,11 @@ def measure(folder: Path, name: str) -> dict[str, float]:
     """Return what a trial with a model takes; memory in MiB, times in seconds."""
     torch.set_num_threads(1)
     # Fewer images, because each takes a CPU a tenth of a second; the batches are as large.
-    mixunlearn.evaluation.TUNING_LIMIT = EVALUATED  # type: ignore[misc]
+    mixunlearn.evaluation.TUNING_LIMIT = EVALUATED
     dataset = opened(folder)
     splits = make_splits(dataset, {"kind": "random", "fraction": 0.1})
     architecture = Architecture.of(dataset, name)
-    seconds, memory = {}, {}
+    seconds, memory = dict[str, float](), dict[str, float]()
     with watched(memory):
         for what, work in (("read", read), ("train", train), ("unlearn", unlearn)):
             start = time.perf_counter()
@@ -170,7 +171,7 @@ def problem_of(dataset: Dataset, splits: Splits, architecture: Architecture) -> 
     """Return the problem of an untrained original; the features of its stages are not stored."""
     model, images = architecture.build(0), evaluation_set(dataset, splits, "val")
 
-    def part(rows_N: np.ndarray[tuple[int], np.dtype[np.int64]]) -> TaughtImages:
+    def part(rows_N: Indices) -> TaughtImages:
         return TaughtImages(
             samples=LabelledImages(dataset=dataset, ids_N=rows_N),
             known_N=np.ones(len(rows_N), bool),

@@ -43,4 +43,4 @@ def _advise() -> Advise | None:
         return None
     found.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
     found.restype = ctypes.c_int
-    return found  # type: ignore[no-any-return]
+    return found

@@ -28,7 +28,7 @@ from mixunlearn.trial import Trial
 CPU = torch.device("cpu")
 SMALL = DataMemory(gib=1e-7)  # 107 bytes: one image does not fit
 # All that go over D_f, D_r and held-out images in ways of their own.
-METHODS_READING = {
+METHODS_READING: Mapping[str, Mapping[str, Any]] = {
     "mixunlearn": {"stage": "pool2", "batch": 7},
     "scrub": {"rewind": True},
     "rum": {"schedule_epochs": 2},
@@ -174,9 +174,10 @@ def test_features_that_take_too_much_are_computed_by_batch(
 
 
 def test_unlearning_with_computed_features_is_as_with_stored_ones(problem: Problem) -> None:
-    none = {"features": {}}
     bare = replace(
-        problem, forget=replace(problem.forget, **none), retain=replace(problem.retain, **none)
+        problem,
+        forget=replace(problem.forget, features={}),
+        retain=replace(problem.retain, features={}),
     )
     given = {"stage": "pool2", "batch": 50}
     stored, computed = (Trial(each, "mixunlearn", given, 0, CPU) for each in (problem, bare))
