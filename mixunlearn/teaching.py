@@ -12,7 +12,7 @@ import numpy.typing as npt
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.batches import Indices
 from mixunlearn.data.labelled import LabelledImages
-from mixunlearn.data.memory import DataMemory
+from mixunlearn.data.memory import AUTO, DataMemory
 from mixunlearn.data.streaming import Images
 from mixunlearn.evaluation import Evaluator, evaluation_set
 from mixunlearn.inference import predict
@@ -91,7 +91,7 @@ def problem_without_references(
     with_labels: bool,
     pretrained: Pretrained | None = None,
     augmentation: str = "none",
-    memory: DataMemory | None = None,
+    memory: DataMemory = AUTO,
 ) -> Problem:
     """Return the unlearning problem of a model that nothing retrained is compared with.
 
@@ -106,9 +106,8 @@ def problem_without_references(
         with_labels: whether methods may see labels.
         pretrained: weights that a model which is trained again starts from.
         augmentation: how its training changed its images at random.
-        memory: what images and features may take; `None`: see `DataMemory`.
+        memory: what images and features may take.
     """
-    memory = memory or DataMemory()
     tensors = teach(original, dataset, splits, stages, memory)
     forget, retain = taught(dataset, splits, stages, tensors)
     images = evaluation_set(dataset, splits, "val")

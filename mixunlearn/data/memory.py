@@ -45,6 +45,9 @@ class DataMemory:
         return int((SHARES["cpu"] * host_memory()) if self.gib is None else self.gib * GIB)
 
 
+AUTO = DataMemory()
+
+
 def host_memory() -> int:
     """Return the bytes of memory that this machine, or this container, has."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
