@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from mixunlearn.computing import USUAL, Computing
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.batches import Indices, Samples
 from mixunlearn.data.features import ByStage, Features
@@ -23,6 +24,7 @@ from mixunlearn.evaluation import Evaluator
 from mixunlearn.methods import Context
 from mixunlearn.models import Pretrained, StagedModel, build_model
 from mixunlearn.models.ensemble import Ensemble, split_members
+from mixunlearn.precision import Precision
 from mixunlearn.recomputed import Recomputed
 from mixunlearn.splits import Splits
 
@@ -157,6 +159,7 @@ class Problem:
         augmentation: how the original's training changed its images at random.
         stages: whose features methods may read.
         memory: what images and features of a trial may take.
+        computing: how steps are computed.
     """
 
     architecture: Architecture
@@ -169,6 +172,7 @@ class Problem:
     augmentation: str = "none"
     stages: Sequence[str] = ()
     memory: DataMemory = field(default_factory=DataMemory)
+    computing: Computing = USUAL
 
     def about(self, splits: Splits, evaluator: Evaluator) -> "Problem":
         """Return the problem of another forget set, among the same training images.
@@ -218,6 +222,8 @@ class Problem:
             forgotten=self.evaluator.images.forgotten,
             seed=seed,
             augmentation=self.augmentation,
+            precision=Precision(name=self.computing.precision),
+            capture=self.computing.capture and resident,  # a replay cannot read other images
         )
 
     def _features(

@@ -12,16 +12,18 @@ from typing import Literal, TypeAlias
 import numpy as np
 import torch
 
+from mixunlearn.computing import USUAL, Computing
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.batches import Indices, Samples
-from mixunlearn.data.labelled import LabelledImages, shared
+from mixunlearn.data.labelled import LabelledImages
 from mixunlearn.data.memory import DataMemory
-from mixunlearn.errors import DivergedError, InputError, MixUnlearnError
+from mixunlearn.effort import ALONE, most_at_once
+from mixunlearn.errors import DivergedError, InputError
 from mixunlearn.evaluation import VERSION, Evaluator, Phase, evaluation_set
 from mixunlearn.metrics.gap import Evaluation, ReferenceSet
 from mixunlearn.metrics.table import margins
 from mixunlearn.models import Pretrained, StagedModel
-from mixunlearn.models.finite import all_finite, require_finite
+from mixunlearn.models.finite import require_finite
 from mixunlearn.models.own import OwnModel
 from mixunlearn.own_recipe import OwnRecipe, OwnTraining
 from mixunlearn.population import most_together
@@ -30,7 +32,7 @@ from mixunlearn.recipes import Recipe
 from mixunlearn.signature import seed_for
 from mixunlearn.splits import Splits
 from mixunlearn.store import Entry, Store
-from mixunlearn.teaching import taught, teach
+from mixunlearn.teaching import checked, samples_of, taught, teach
 from mixunlearn.training import Training
 
 Role = Literal["original", "reference"]
@@ -76,6 +78,7 @@ class ReferenceStore:
         first: seed of the first original and the first reference.
         first_reference: seed of the first reference, if it is another.
         memory: what the images of a training, or the images and features of a trial, may take.
+        computing: how models are trained, and unlearned in the problems of this store.
     """
 
     store: Store
@@ -93,6 +96,7 @@ class ReferenceStore:
     first: int = 0
     first_reference: int | None = None
     memory: DataMemory = field(default_factory=DataMemory)
+    computing: Computing = USUAL
 
     @property
     def original(self) -> Member:
@@ -190,7 +194,7 @@ class ReferenceStore:
         trained = 0
         for member in self.missing():
             if self.trained(member):
-                self.keep(member, self.load(member).to(device), self.seconds(member))
+                self.keep(member, self.load(member).to(device), *self.timing(member))
             else:
                 self._train(member, device, progress)
                 trained += 1
@@ -214,8 +218,16 @@ class ReferenceStore:
             return self._own_weights(self.own, member)
         return self._read("models", self.payload(member)).tensors
 
-    def keep(self, member: Member, model: StagedModel, seconds: float) -> None:
+    def keep(
+        self, member: Member, model: StagedModel, seconds: float, at_once: int | None = ALONE
+    ) -> None:
         """Store a trained member and its evaluations; for the original also its outputs.
+
+        Args:
+            member: the member.
+            model: the trained model.
+            seconds: that its training took.
+            at_once: how many trainings may have shared the device; `None`: unknown.
 
         Raises:
             DivergedError: a weight or an output of the model is not finite; nothing is stored then.
@@ -223,9 +235,8 @@ class ReferenceStore:
         require_finite(model)
         # The weights first: if this is interrupted, `fill` continues from them without training.
         weights = {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}
-        self.store.write(
-            "models", self.payload(member), tensors=weights, record={"seconds": seconds}
-        )
+        record = {"seconds": seconds, "at_once": at_once}
+        self.store.write("models", self.payload(member), tensors=weights, record=record)
         for phase in PHASES:
             evaluation = evaluation_set(self.dataset, self.splits, phase).evaluate(model)
             self.store.write(
@@ -241,9 +252,14 @@ class ReferenceStore:
 
     def seconds(self, member: Member) -> float:
         """Return how long a member's training took, in seconds; 0 for the user's own model."""
+        return self.timing(member)[0]
+
+    def timing(self, member: Member) -> tuple[float, int | None]:
+        """Return the seconds, and how many trainings may have shared the device; see `keep`."""
         if self.is_own(member):
-            return 0.0
-        return float(self._read("models", self.payload(member)).record["seconds"])
+            return 0.0, None
+        record = self._read("models", self.payload(member)).record
+        return float(record["seconds"]), record.get("at_once")
 
     def evaluation(self, member: Member, phase: Phase) -> Evaluation:
         """Return the evaluation of a member in a phase.
@@ -265,16 +281,25 @@ class ReferenceStore:
             InputError: a reference is useless.
         """
         images = evaluation_set(self.dataset, self.splits, phase)
+        timings = [self.timing(member) for member in self.all_references]
         return Evaluator(
             images=images,
             references=ReferenceSet(
                 evaluations=[self.evaluation(member, phase) for member in self.all_references],
-                seconds=[self.seconds(member) for member in self.all_references],
+                seconds=[seconds for seconds, _ in timings],
                 gap_metrics=images.gap_metrics,
                 resolution=images.resolution(),
                 margins=margins(images.gap_metrics, self.margins),
+                at_once=most_at_once([number for _, number in timings]),
+                images=self.images,
             ),
         )
+
+    @property
+    def images(self) -> int | None:
+        """Return how many images pass through a reference in its training; `None`: unknown."""
+        known = isinstance(self.recipe, Recipe)  # what a user's own function does is not
+        return self.recipe.epochs * len(self.splits.retain_N) if known else None
 
     def problem(self, *, with_labels: bool, original: int = 0) -> Problem:
         """Return the unlearning problem of an original, evaluated on `val`.
@@ -290,14 +315,9 @@ class ReferenceStore:
         """
         member = self.all_originals[original]
         # Mapped: features can be large, and all processes of a machine share the file's pages.
-        payload = self._teacher_payload(member)
-        entry = self.store.read("teachers", payload, command=self.command, mapped=True)
+        entry = self._read("teachers", self._teacher_payload(member), mapped=True)
         self.evaluation(member, "val")  # raises if the original is useless
-        if not all(map(all_finite, entry.tensors.values())):
-            # Earlier versions cut everything to float16.
-            remedy = "remove this folder and run the same command again"
-            raise MixUnlearnError(f"store {entry.path}: features beyond float16's range; {remedy}")
-        forget, retain = taught(self.dataset, self.splits, self.stages, entry.tensors)
+        forget, retain = taught(self.dataset, self.splits, self.stages, checked(entry))
         return Problem(
             architecture=self.architecture,
             original=self.weights(member),
@@ -309,6 +329,7 @@ class ReferenceStore:
             augmentation=self.recipe.augmentation,
             stages=tuple(self.stages),
             memory=self.memory,
+            computing=self.computing,
         )
 
     def _own_weights(self, own: OwnModel, member: Member) -> Arrays:
@@ -322,20 +343,15 @@ class ReferenceStore:
         images = LabelledImages(dataset=self.dataset, ids_N=self._ids(member))
         # A user's own function gets all of them as a tensor.
         own = isinstance(self.recipe, OwnRecipe)
-        fits = images.nbytes <= self.memory.of_trial(device)
-        return Samples(
-            images_NCHW=images.on(device, resident=own or fits),
-            labels_N=shared(images.labels_N).to(device),
-        )
+        return samples_of(images, device, None if own else self.memory.of_trial(device))
 
     def _training(self, member: Member, samples: Samples) -> Training:
         # With the role, so that the original and reference 0 start from different weights.
         seed = seed_for(member.role, member.seed)
-        device = samples.device
-        model = self.architecture.initial(seed, self.pretrained).to(device)
+        model = self.architecture.initial(seed, self.pretrained).to(samples.device)
         if isinstance(self.recipe, OwnRecipe):
             return OwnTraining(model, samples, self.recipe, seed)
-        return Training(model, samples, self.recipe, seed)
+        return Training(model, samples, self.recipe, seed, capture=self.computing.capture)
 
     def _train(self, member: Member, device: torch.device, progress: Progress | None) -> None:
         start = time.perf_counter()
@@ -378,5 +394,5 @@ class ReferenceStore:
             "stages": list(self.stages),
         }
 
-    def _read(self, kind: str, payload: Mapping[str, object]) -> Entry:
-        return self.store.read(kind, payload, command=self.command)
+    def _read(self, kind: str, payload: Mapping[str, object], *, mapped: bool = False) -> Entry:
+        return self.store.read(kind, payload, command=self.command, mapped=mapped)

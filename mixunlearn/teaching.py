@@ -8,18 +8,22 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from mixunlearn.data.arrow import Dataset
-from mixunlearn.data.batches import Indices
-from mixunlearn.data.labelled import LabelledImages
+from mixunlearn.data.batches import Indices, Samples
+from mixunlearn.data.labelled import LabelledImages, shared
 from mixunlearn.data.memory import AUTO, DataMemory
 from mixunlearn.data.streaming import Images
+from mixunlearn.errors import MixUnlearnError
 from mixunlearn.evaluation import Evaluator, evaluation_set
 from mixunlearn.inference import predict
 from mixunlearn.metrics.gap import ReferenceSet
 from mixunlearn.models import Pretrained, StagedModel
+from mixunlearn.models.finite import all_finite
 from mixunlearn.problem import Architecture, Arrays, Problem, TaughtImages
 from mixunlearn.splits import Splits
+from mixunlearn.store import Entry
 
 
 def teach(
@@ -53,6 +57,32 @@ def teach(
         tensors[f"{name}/probs"] = probs_NK
         tensors |= {f"{name}/features/{stage}": found for stage, found in features.items()}
     return {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
+
+
+def checked(entry: Entry) -> Arrays:
+    """Return what `teach` has found and a store has kept.
+
+    Raises:
+        MixUnlearnError: a number is not finite: earlier versions cut everything to float16.
+    """
+    if not all(map(all_finite, entry.tensors.values())):
+        remedy = "remove this folder and run the same command again"
+        raise MixUnlearnError(f"store {entry.path}: features beyond float16's range; {remedy}")
+    return entry.tensors
+
+
+def samples_of(images: LabelledImages, device: torch.device, memory: int | None) -> Samples:
+    """Return images and labels to train on, streamed if they take more than `memory` bytes.
+
+    Args:
+        images: with labels.
+        device: where to train.
+        memory: `None`: any.
+    """
+    return Samples(
+        images_NCHW=images.on(device, resident=memory is None or images.nbytes <= memory),
+        labels_N=shared(images.labels_N).to(device),
+    )
 
 
 def stage_sizes(original: StagedModel, image: Images, stages: Sequence[str]) -> dict[str, int]:

@@ -2,7 +2,14 @@
 
 from typing import Annotated, Literal, TypeAlias, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+)
 from pydantic_core import PydanticCustomError
 
 Number = TypeVar("Number", int, float)
@@ -47,6 +54,17 @@ def _auto_or_gib(value: object) -> object:
 
 DataMemory: TypeAlias = Annotated[Literal["auto"] | float, BeforeValidator(_auto_or_gib)]
 Images: TypeAlias = Annotated[int, Field(ge=1), up_to(10**9, "no data set has more images")]
+
+
+def _files(value: object) -> object:
+    texts = value if isinstance(value, list) and value else [value]
+    if not all(isinstance(each, str) for each in texts):
+        raise PydanticCustomError("files", "must be text, or a list of texts that is not empty")
+    return value
+
+
+# Not a plain union: its errors would name each of its types as a key.
+Paths: TypeAlias = Annotated[str | list[str], PlainValidator(_files)]
 
 
 class Section(BaseModel):

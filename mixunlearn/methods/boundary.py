@@ -37,6 +37,7 @@ class Boundary(Method):
     """
 
     needs_labels = True
+    capturable = True
     passes_over = "forget"
 
     lr: float = 1e-5
