@@ -9,11 +9,11 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.batches import Indices
 from mixunlearn.data.labelled import LabelledImages
+from mixunlearn.data.streaming import Streamed, joined
 from mixunlearn.effort import Effort
 from mixunlearn.inference import predict
 from mixunlearn.metrics.accuracy import accuracy
@@ -103,11 +103,12 @@ class EvaluationSet:
         """
         require_finite(model)
         parts = (self.retain, self.forget, self.held_out)
-        own = [measure.images_NCHW() for measure in self.measures if measure.images_NCHW]
-        sets = [*(part.images_NCHW for part in parts), *own]
         device = next(model.parameters()).device
-        images = torch.from_numpy(np.concatenate(sets))
-        probs_NK = predict(model, images.to(device))[0].cpu().numpy()
+        own = [measure.images_NCHW() for measure in self.measures if measure.images_NCHW]
+        # Read batch by batch: all at once would be held by each trial of a machine.
+        sets = [part.streamed(device) for part in parts]
+        sets += [Streamed.of(images_NCHW, device) for images_NCHW in own]
+        probs_NK = predict(model, joined(sets))[0].cpu().numpy()
         ends = np.cumsum([len(images_NCHW) for images_NCHW in sets])[:-1]
         retain, forget, held_out, *own_outputs = np.split(probs_NK, ends)
         return Outputs(retain_NK=retain, forget_NK=forget, held_out_NK=held_out, own=own_outputs)

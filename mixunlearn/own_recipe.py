@@ -141,7 +141,7 @@ class OwnTraining(Training):
 
         with code_of_others(refusal), torch.enable_grad(), own_chance(self.seed):
             # Copies: other models are trained on the same images.
-            images, labels = samples.images_NCHW.clone(), samples.labels_N.clone()
+            images, labels = samples.whole().clone(), samples.labels_N.clone()
             returned: object = train(brought(self.model), images, labels, self.seed)
         if returned is not None:
             remedy = "returns something; it must train the model in place and return nothing"

@@ -1,28 +1,31 @@
 """An unlearning problem: everything that a trial needs; pixels stay in the data set's file.
 
+What a trial needs often is on its device if it fits there; see `mixunlearn.data.memory`.
+
 Shape suffixes: N samples, C channels, H W pixels, K classes.
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from mixunlearn.computing import USUAL, Computing
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.batches import Indices, Samples
-from mixunlearn.data.labelled import LabelledImages
+from mixunlearn.data.features import ByStage, Features
+from mixunlearn.data.labelled import LabelledImages, shared
+from mixunlearn.data.memory import DataMemory
 from mixunlearn.evaluation import Evaluator
 from mixunlearn.methods import Context
 from mixunlearn.models import Pretrained, StagedModel, build_model
 from mixunlearn.models.ensemble import Ensemble, split_members
 from mixunlearn.precision import Precision
+from mixunlearn.recomputed import Recomputed
 from mixunlearn.splits import Splits
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -93,7 +96,7 @@ class Architecture:
             return Ensemble([self.load(member) for member in members])
         # Any seed will do, because all weights are replaced.
         model = self.build(0)
-        model.load_state_dict({name: _tensor(array) for name, array in weights.items()})
+        model.load_state_dict({name: shared(array) for name, array in weights.items()})
         return model
 
 
@@ -106,7 +109,8 @@ class TaughtImages:
         known_N: bool, whether methods may see an image's label; if not, they get the original's
             prediction instead.
         probs_NK: the original's softmax outputs, float32.
-        features: stage -> the original's features, (N, C, h, w), float16; see `compact`.
+        features: stage -> the original's features, (N, C, h, w), float16; see `compact`. Without
+            those that would take too much memory.
     """
 
     samples: LabelledImages
@@ -121,15 +125,22 @@ class TaughtImages:
             return self.samples.labels_N
         return np.where(self.known_N, self.samples.labels_N, self.probs_NK.argmax(axis=1))
 
-    def on(self, device: torch.device, *, with_labels: bool) -> Samples:
-        """Return the samples as tensors on a device; on the CPU they share the arrays' memory."""
+    def on(self, device: torch.device, *, with_labels: bool, resident: bool = True) -> Samples:
+        """Return the samples on a device, without features.
+
+        On the CPU, tensors share the arrays' memory.
+
+        Args:
+            device: where they are needed.
+            with_labels: whether methods may see labels.
+            resident: whether the images are there, or read batch by batch.
+        """
         # None makes a method fail that asks for labels it must not see.
-        labels_N = _tensor(self.labels_N).to(device) if with_labels else None
+        labels_N = shared(self.labels_N).to(device) if with_labels else None
         return Samples(
-            images_NCHW=_tensor(self.samples.images_NCHW).to(device),
+            images_NCHW=self.samples.on(device, resident=resident),
             labels_N=labels_N,
-            probs_NK=_tensor(self.probs_NK).to(device),
-            features={name: _tensor(array).to(device) for name, array in self.features.items()},
+            probs_NK=shared(self.probs_NK).to(device),
         )
 
 
@@ -146,6 +157,8 @@ class Problem:
         pretrained: weights that originals and references start from; `None` means from scratch.
         evaluator: measures a trial after each epoch, on `val`, never on `test`.
         augmentation: how the original's training changed its images at random.
+        stages: whose features methods may read.
+        memory: what images and features of a trial may take.
         computing: how steps are computed.
     """
 
@@ -157,6 +170,8 @@ class Problem:
     evaluator: Evaluator
     pretrained: Pretrained | None = None
     augmentation: str = "none"
+    stages: Sequence[str] = ()
+    memory: DataMemory = field(default_factory=DataMemory)
     computing: Computing = USUAL
 
     def about(self, splits: Splits, evaluator: Evaluator) -> "Problem":
@@ -177,27 +192,54 @@ class Problem:
         )
 
     def context(self, device: torch.device, seed: int) -> Context:
-        """Return everything that a method needs, on a device."""
+        """Return everything that a method needs, on a device or streamed to it."""
         held_out = self.evaluator.images.held_out
+        images = (self.forget.samples, self.retain.samples, held_out)
+        left, size = self.memory.of_trial(device), sum(each.nbytes for each in images)
+        # All of them or none: their sets are read in the same steps.
+        resident = size <= left
+        left -= size if resident else 0
         # Frozen, and below in evaluation mode: not even batch norm's statistics may change.
-        original = self.architecture.load(self.original).to(device).requires_grad_(False)
+        original = self.architecture.load(self.original).to(device).requires_grad_(False).eval()
+
+        def samples(part: TaughtImages) -> Samples:
+            found = part.on(device, with_labels=self.with_labels, resident=resident)
+            load = partial(self._features, part, found, original, left)
+            stages = tuple(dict.fromkeys((*self.stages, *part.features)))
+            return replace(found, features=ByStage(stages, load))
+
         return Context(
-            original=original.eval(),
+            original=original,
             fresh=self.architecture.build,
             initial=partial(self.architecture.initial, pretrained=self.pretrained),
-            forget=self.forget.on(device, with_labels=self.with_labels),
-            retain=self.retain.on(device, with_labels=self.with_labels),
+            forget=samples(self.forget),
+            retain=samples(self.retain),
             held_out=Samples(
-                images_NCHW=_tensor(held_out.images_NCHW).to(device),
-                labels_N=_tensor(held_out.labels_N).to(device) if self.with_labels else None,
+                images_NCHW=held_out.on(device, resident=resident),
+                labels_N=shared(held_out.labels_N).to(device) if self.with_labels else None,
             ),
             classes=self.architecture.classes,
             forgotten=self.evaluator.images.forgotten,
             seed=seed,
             augmentation=self.augmentation,
             precision=Precision(name=self.computing.precision),
-            capture=self.computing.capture,
+            capture=self.computing.capture and resident,  # a replay cannot read other images
         )
+
+    def _features(
+        self, part: TaughtImages, samples: Samples, original: StagedModel, left: int, stage: str
+    ) -> Features:
+        """Return the features of a stage: stored ones if they fit, else those of each batch."""
+        sizes = [
+            each.features[stage].nbytes
+            for each in (self.forget, self.retain)
+            if stage in each.features
+        ]
+        # On the CPU they are shared by all trials of a machine.
+        fits = samples.device.type == "cpu" or sum(sizes) <= left
+        if stage in part.features and fits:
+            return shared(part.features[stage]).to(samples.device)
+        return Recomputed(original=original, samples=samples, stage=stage)
 
 
 def _taught(parts: Sequence[TaughtImages], rows_N: Indices, known_N: Indices) -> TaughtImages:
@@ -212,21 +254,14 @@ def _taught(parts: Sequence[TaughtImages], rows_N: Indices, known_N: Indices) ->
     order_N = np.argsort(ids_N)
     place_N = order_N[np.searchsorted(ids_N[order_N], rows_N)]
 
-    def chosen(arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-        return np.concatenate(arrays)[place_N]
-
     return TaughtImages(
         samples=LabelledImages(dataset=parts[0].samples.dataset, ids_N=rows_N),
         known_N=np.isin(rows_N, known_N),
-        probs_NK=chosen([part.probs_NK for part in parts]),
-        features={
-            stage: chosen([part.features[stage] for part in parts]) for stage in parts[0].features
-        },
+        probs_NK=np.concatenate([part.probs_NK for part in parts])[place_N],
+        features=ByStage(tuple(parts[0].features), partial(_chosen, parts, place_N)),
     )
 
 
-def _tensor(array: npt.NDArray[Any]) -> Tensor:
-    """Return a tensor that shares the array's memory; it must not be written to."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(array)
+def _chosen(parts: Sequence[TaughtImages], place_N: Indices, stage: str) -> npt.NDArray[Any]:
+    """Return the features of some of the images of all parts."""
+    return np.concatenate([part.features[stage] for part in parts])[place_N]

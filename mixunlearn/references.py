@@ -16,8 +16,9 @@ from mixunlearn.computing import USUAL, Computing
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.batches import Indices, Samples
 from mixunlearn.data.labelled import LabelledImages
+from mixunlearn.data.memory import DataMemory
 from mixunlearn.effort import ALONE, most_at_once
-from mixunlearn.errors import DivergedError, InputError, MixUnlearnError
+from mixunlearn.errors import DivergedError, InputError
 from mixunlearn.evaluation import VERSION, Evaluator, Phase, evaluation_set
 from mixunlearn.metrics.gap import Evaluation, ReferenceSet
 from mixunlearn.metrics.table import margins
@@ -31,7 +32,7 @@ from mixunlearn.recipes import Recipe
 from mixunlearn.signature import seed_for
 from mixunlearn.splits import Splits
 from mixunlearn.store import Entry, Store
-from mixunlearn.teaching import taught, teach
+from mixunlearn.teaching import checked, samples_of, taught, teach
 from mixunlearn.training import Training
 
 Role = Literal["original", "reference"]
@@ -76,6 +77,7 @@ class ReferenceStore:
         margins: declared margins by metric or group; see `mixunlearn.metrics.table.margins`.
         first: seed of the first original and the first reference.
         first_reference: seed of the first reference, if it is another.
+        memory: what the images of a training, or the images and features of a trial, may take.
         computing: how models are trained, and unlearned in the problems of this store.
     """
 
@@ -93,6 +95,7 @@ class ReferenceStore:
     margins: Mapping[str, float] = field(default_factory=dict)
     first: int = 0
     first_reference: int | None = None
+    memory: DataMemory = field(default_factory=DataMemory)
     computing: Computing = USUAL
 
     @property
@@ -232,12 +235,8 @@ class ReferenceStore:
         require_finite(model)
         # The weights first: if this is interrupted, `fill` continues from them without training.
         weights = {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}
-        self.store.write(
-            "models",
-            self.payload(member),
-            tensors=weights,
-            record={"seconds": seconds, "at_once": at_once},
-        )
+        record = {"seconds": seconds, "at_once": at_once}
+        self.store.write("models", self.payload(member), tensors=weights, record=record)
         for phase in PHASES:
             evaluation = evaluation_set(self.dataset, self.splits, phase).evaluate(model)
             self.store.write(
@@ -248,9 +247,8 @@ class ReferenceStore:
             )
         if member.role == "original":
             payload = self._teacher_payload(member)
-            self.store.write(
-                "teachers", payload, tensors=teach(model, self.dataset, self.splits, self.stages)
-            )
+            found = teach(model, self.dataset, self.splits, self.stages, self.memory)
+            self.store.write("teachers", payload, tensors=found)
 
     def seconds(self, member: Member) -> float:
         """Return how long a member's training took, in seconds; 0 for the user's own model."""
@@ -316,13 +314,10 @@ class ReferenceStore:
             MixUnlearnError: the stored features are useless.
         """
         member = self.all_originals[original]
-        entry = self._read("teachers", self._teacher_payload(member))
+        # Mapped: features can be large, and all processes of a machine share the file's pages.
+        entry = self._read("teachers", self._teacher_payload(member), mapped=True)
         self.evaluation(member, "val")  # raises if the original is useless
-        if not all(np.isfinite(array).all() for array in entry.tensors.values()):
-            # Earlier versions cut everything to float16.
-            remedy = "remove this folder and run the same command again"
-            raise MixUnlearnError(f"store {entry.path}: features beyond float16's range; {remedy}")
-        forget, retain = taught(self.dataset, self.splits, self.stages, entry.tensors)
+        forget, retain = taught(self.dataset, self.splits, self.stages, checked(entry))
         return Problem(
             architecture=self.architecture,
             original=self.weights(member),
@@ -332,6 +327,8 @@ class ReferenceStore:
             evaluator=self.evaluator("val"),
             pretrained=self.pretrained,
             augmentation=self.recipe.augmentation,
+            stages=tuple(self.stages),
+            memory=self.memory,
             computing=self.computing,
         )
 
@@ -344,16 +341,14 @@ class ReferenceStore:
 
     def _samples(self, member: Member, device: torch.device) -> Samples:
         images = LabelledImages(dataset=self.dataset, ids_N=self._ids(member))
-        return Samples(
-            images_NCHW=torch.from_numpy(images.images_NCHW).to(device),
-            labels_N=torch.from_numpy(images.labels_N).to(device),
-        )
+        # A user's own function gets all of them as a tensor.
+        own = isinstance(self.recipe, OwnRecipe)
+        return samples_of(images, device, None if own else self.memory.of_trial(device))
 
     def _training(self, member: Member, samples: Samples) -> Training:
         # With the role, so that the original and reference 0 start from different weights.
         seed = seed_for(member.role, member.seed)
-        device = samples.images_NCHW.device
-        model = self.architecture.initial(seed, self.pretrained).to(device)
+        model = self.architecture.initial(seed, self.pretrained).to(samples.device)
         if isinstance(self.recipe, OwnRecipe):
             return OwnTraining(model, samples, self.recipe, seed)
         return Training(model, samples, self.recipe, seed, capture=self.computing.capture)
@@ -399,5 +394,5 @@ class ReferenceStore:
             "stages": list(self.stages),
         }
 
-    def _read(self, kind: str, payload: Mapping[str, object]) -> Entry:
-        return self.store.read(kind, payload, command=self.command)
+    def _read(self, kind: str, payload: Mapping[str, object], *, mapped: bool = False) -> Entry:
+        return self.store.read(kind, payload, command=self.command, mapped=mapped)

@@ -12,7 +12,6 @@ from mixunlearn.data.batches import Samples
 from mixunlearn.errors import InputError
 from mixunlearn.models import StagedModel
 
-BATCH = 256
 MATRIX = 2  # dimensions of representations and logits
 
 
@@ -27,7 +26,7 @@ def classifier(model: StagedModel, samples: Samples) -> nn.Linear:
     Raises:
         InputError: it is not a linear layer.
     """
-    first = torch.zeros(1, dtype=torch.int64, device=samples.images_NCHW.device)
+    first = torch.zeros(1, dtype=torch.int64, device=samples.device)
     return _last_call(model, samples.batch(first))[0]
 
 
@@ -43,8 +42,7 @@ def representation(model: StagedModel, images: Tensor) -> Tensor:
 @torch.no_grad()
 def representations(model: StagedModel, samples: Samples) -> Tensor:
     """Return the representations of all samples, shape (N, E); the model is in evaluation mode."""
-    order = torch.arange(len(samples), device=samples.images_NCHW.device)
-    parts = torch.split(order, BATCH)
+    parts = samples.in_order()
     return torch.cat([representation(model, samples.batch(indices_B)) for indices_B in parts])
 
 

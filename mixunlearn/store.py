@@ -7,6 +7,8 @@ without a shared disk share entries through a remote folder; each keeps its own 
 
 import json
 import logging
+import math
+import mmap
 import re
 import shutil
 import uuid
@@ -25,6 +27,9 @@ from mixunlearn.files import Files, digest
 from mixunlearn.signature import canonical, signature
 
 TENSORS, RECORD, MANIFEST = "tensors.safetensors", "record.json", "manifest.json"
+LENGTH_BYTES = 8
+# Names of types in safetensors; the numbers are little-endian.
+KINDS = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I64": "<i8", "BOOL": "?"}
 KIND = re.compile(r"[A-Za-z0-9_-]+")
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -133,13 +138,17 @@ class Store:
         self._share(target)
         return target
 
-    def read(self, kind: str, payload: Mapping[str, object], *, command: str) -> Entry:
+    def read(
+        self, kind: str, payload: Mapping[str, object], *, command: str, mapped: bool = False
+    ) -> Entry:
         """Return an entry after checking its digests; a remote entry is downloaded first.
 
         Args:
             kind: kind of the entry.
             payload: describes the entry.
             command: the command that creates it, for the error messages.
+            mapped: whether tensors are views of the file, which must not be written to; otherwise
+                they are in memory.
 
         Raises:
             MissingError: the entry does not exist.
@@ -155,7 +164,8 @@ class Store:
             remedy = f"delete {path} and make it again: {command}"
             raise CorruptError(f"{kind} {path.name}: {flaw}; {remedy}")
         stored = json.loads((path / RECORD).read_text())
-        return Entry(tensors=load_file(path / TENSORS), record=stored["record"], path=path)
+        tensors = map_file(path / TENSORS) if mapped else load_file(path / TENSORS)
+        return Entry(tensors=tensors, record=stored["record"], path=path)
 
     def discard(self, kind: str, unwanted: Callable[[Mapping[str, Any]], bool]) -> None:
         """Delete entries of this machine, here and remotely.
@@ -218,6 +228,24 @@ class Store:
             except OSError as error:
                 raise _unwritable(path, error) from error
         return not flaw
+
+
+def map_file(path: Path) -> Arrays:
+    """Return the tensors of a file as read-only views of it."""
+    with path.open("rb") as file:
+        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    # safetensors: the length of a header in JSON, the header, then the numbers.
+    length = int.from_bytes(content[:LENGTH_BYTES], "little")
+    start = LENGTH_BYTES + length
+    header = json.loads(content[LENGTH_BYTES:start])
+    found: dict[str, npt.NDArray[Any]] = {}
+    for name, entry in header.items():
+        if name != "__metadata__":
+            first, _ = entry["data_offsets"]
+            kind, count = np.dtype(KINDS[entry["dtype"]]), math.prod(entry["shape"])
+            numbers = np.frombuffer(content, kind, count, offset=start + first) if count else ()
+            found[name] = np.asarray(numbers, kind).reshape(entry["shape"])
+    return found
 
 
 def _flaw(path: Path, payload: Mapping[str, object]) -> str | None:

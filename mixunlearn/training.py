@@ -49,8 +49,9 @@ class Training:
         self.optimizer = optimizer_of(model, recipe)
         self.rng = np.random.default_rng(seed_for("training order", seed))
         self.epochs_done = 0
-        self.capture = capture
-        self._steps = Steps("training", self.parts, self.rng, self.device, wanted=capture)
+        # A replayed step cannot read other images from a file.
+        self.capture = capture and samples.resident
+        self._steps = Steps("training", self.parts, self.rng, self.device, wanted=self.capture)
 
     def parts(self) -> dict[str, Any]:
         """Return by name everything that a step changes, except the random generator."""
@@ -59,7 +60,7 @@ class Training:
     @property
     def device(self) -> torch.device:
         """The device of the samples and the model."""
-        return self.samples.images_NCHW.device
+        return self.samples.device
 
     def epoch(self) -> dict[str, float]:
         """Make one pass over the samples; return the mean cross entropy in nats as `loss`.

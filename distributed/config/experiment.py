@@ -8,6 +8,7 @@ from pydantic import Field, field_serializer, field_validator, model_validator
 
 from distributed.config.section import (
     YEAR_SECONDS,
+    DataMemory,
     Epochs,
     Images,
     Paths,
@@ -184,6 +185,7 @@ class Resources(Section):
     cpu: Annotated[Share, Field(ge=0.01)] = 1
     gpu: Annotated[Share, Field(ge=0)] = 0
     trial_seconds: Annotated[Positive, up_to(YEAR_SECONDS, "that is a year")] | None = None
+    data_memory: DataMemory = "auto"  # GiB for images and features
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     capture: Literal["auto", "off"] = "auto"
     deterministic: bool = False

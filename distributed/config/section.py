@@ -1,8 +1,15 @@
 """A mapping in a file that a user writes: typed; an unknown key is an error."""
 
-from typing import Annotated, TypeAlias, TypeVar
+from typing import Annotated, Literal, TypeAlias, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+)
 from pydantic_core import PydanticCustomError
 
 Number = TypeVar("Number", int, float)
@@ -35,6 +42,17 @@ Epochs: TypeAlias = Annotated[int, Field(ge=1), up_to(100_000, "each one takes t
 Trials: TypeAlias = Annotated[
     int, Field(ge=1), up_to(1_000_000, "the record of each one is kept in memory")
 ]
+MOST_GIB = 1e6
+
+
+def _auto_or_gib(value: object) -> object:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value != "auto" and not (number and 0 < float(value) <= MOST_GIB):  # type: ignore[arg-type]
+        raise PydanticCustomError("data_memory", "must be auto, or GiB above 0, for example 2")
+    return value
+
+
+DataMemory: TypeAlias = Annotated[Literal["auto"] | float, BeforeValidator(_auto_or_gib)]
 Images: TypeAlias = Annotated[int, Field(ge=1), up_to(10**9, "no data set has more images")]
 
 

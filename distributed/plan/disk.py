@@ -9,6 +9,7 @@ from distributed.plan.plan import TESTED_TRIALS, Plan
 from distributed.plan.rehearsal import Sketch
 from mixunlearn.inference import predict
 from mixunlearn.models import StagedModel
+from mixunlearn.teaching import stage_sizes
 from trainables.checkpoint import save_state
 
 EPOCH_BYTES = 4096  # measured: one epoch of one trial in the study, the trials table and MLflow
@@ -47,8 +48,11 @@ def estimate(plan: Plan, slots: int) -> dict[str, int]:
 
 def _taught_bytes(plan: Plan, model: StagedModel) -> int:
     """Return the size of the original's outputs for one image in the store, in bytes."""
-    probs, features = predict(model, _image(plan), plan.stages)
-    return probs.nbytes + sum(tensor.nbytes for tensor in features.values())
+    image = _image(plan)
+    taught = len(plan.splits.forget_N) + len(plan.splits.retain_N)
+    sizes = stage_sizes(model, image, plan.stages).values()
+    kept = sum(size for size in sizes if taught * size <= plan.memory.of_stage())
+    return predict(model, image)[0].nbytes + kept
 
 
 def _checkpoint_bytes(plan: Plan) -> int:

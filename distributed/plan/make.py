@@ -234,7 +234,7 @@ def _differences(experiment: Experiment, other: dict[str, Any]) -> list[str]:
 APART = (
     *("name", "tracking.", "storage.", "search.trials", "references.proxies"),
     *("resources.cpu", "resources.gpu", "resources.trial_seconds"),
-    *("resources.capture", "resources.deterministic"),
+    *("resources.capture", "resources.deterministic", "resources.data_memory"),
 )
 
 

@@ -27,6 +27,7 @@ from mixunlearn.atomic import replacing
 from mixunlearn.computing import Computing
 from mixunlearn.data import arrow, sources
 from mixunlearn.data.arrow import Dataset
+from mixunlearn.data.memory import DataMemory
 from mixunlearn.evaluation import evaluation_set
 from mixunlearn.files import Files
 from mixunlearn.methods import METHODS
@@ -213,6 +214,16 @@ class Plan:
                 capture=self.experiment.resources.capture != "off",
                 deterministic=self.experiment.resources.deterministic,
             ),
+            memory=self.memory,
+        )
+
+    @property
+    def memory(self) -> DataMemory:
+        """Return what images and features of a trial may take."""
+        resources = self.experiment.resources
+        given = resources.data_memory
+        return DataMemory(
+            gib=None if given == "auto" else given, cpu=resources.cpu, gpu=resources.gpu
         )
 
     def problem(self, original: int = 0) -> Problem:

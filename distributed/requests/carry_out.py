@@ -92,6 +92,7 @@ class Job:
             with_labels=plan.experiment.labels == "aware",
             pretrained=plan.pretrained,
             augmentation=plan.references.recipe.augmentation,
+            memory=plan.memory,
         )
 
     @cached_property

@@ -42,7 +42,7 @@ MOVABLE = (
     *("data.train=", "data.test=", "task.ids=", "storage.", "tracking."),
     # Not the precision.
     *("resources.cpu=", "resources.gpu=", "resources.trial_seconds="),
-    *("resources.capture=", "resources.deterministic="),
+    *("resources.capture=", "resources.deterministic=", "resources.data_memory="),
 )
 SHOWN = 12  # digits of a digest
 

@@ -1,8 +1,9 @@
-"""Samples as tensors on a device, and the order in which an epoch visits them.
+"""Samples on a device, and the order in which an epoch visits them.
 
 Shape suffixes: N samples, B batch, C channels, H W pixels, K classes.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -12,9 +13,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mixunlearn.data.features import ByStage, Features, selected
+from mixunlearn.data.streaming import Images, Streamed, gathered, upload
+
 Indices: TypeAlias = npt.NDArray[np.int64]
 
 PIXEL_MAX = 255
+BATCH = 256  # images at once in passes over whole sets; limits memory only
+VALUES = 2**23  # pixels times channels at once in such passes: 32 MiB as float32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,33 +28,63 @@ class Samples:
     """Images with their labels and the original model's outputs, all on one device.
 
     Args:
-        images_NCHW: uint8, or floating point: images as a model takes them.
+        images_NCHW: uint8, or floating point: images as a model takes them. A tensor, or
+            `Streamed`, which stands for one: use `batch` and `at`, which know both.
         labels_N: int64, or `None` if labels must not be used (label-agnostic unlearning).
         probs_NK: the original model's softmax outputs, float32; `None` before it exists.
         features: stage -> the original model's features, float16 or float32, (N, C, h, w).
     """
 
-    images_NCHW: Tensor
+    images_NCHW: Images
     labels_N: Tensor | None = None
     probs_NK: Tensor | None = None
-    features: Mapping[str, Tensor] = field(default_factory=dict)
+    features: Mapping[str, Features] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Return N."""
         return len(self.images_NCHW)
 
+    @property
+    def device(self) -> torch.device:
+        """The device of everything that is known of the samples."""
+        return self.images_NCHW.device
+
+    @property
+    def resident(self) -> bool:
+        """Whether all images are on the device, not read batch by batch."""
+        return not isinstance(self.images_NCHW, Streamed)
+
+    def in_order(self, most: int = BATCH) -> list[Tensor]:
+        """Return indices of all samples in order, as many at once as memory allows.
+
+        Args:
+            most: indices in a batch at most; of images above 100 pixels, there are fewer.
+        """
+        count = max(1, min(most, VALUES // max(1, math.prod(self.images_NCHW.shape[1:]))))
+        return upload(torch.split(torch.arange(len(self)), count), self.device)
+
     def at(self, rows: Tensor | slice) -> "Samples":
         """Return some of the samples, with everything that is known of them.
 
         Args:
-            rows: indices, int64, on the samples' device; or a slice.
+            rows: indices, int64, or bool for all; on the samples' device. Or a slice.
         """
         return Samples(
             images_NCHW=self.images_NCHW[rows],
             labels_N=None if self.labels_N is None else self.labels_N[rows],
             probs_NK=None if self.probs_NK is None else self.probs_NK[rows],
-            features={stage: found[rows] for stage, found in self.features.items()},
+            features=ByStage(
+                self.features,
+                lambda stage: selected(
+                    self.features[stage], rows, torch.arange(len(self), device=self.device)
+                ),
+            ),
         )
+
+    def whole(self) -> Tensor:
+        """Return all images as they are stored, on the device; only for sets that fit there."""
+        images = self.images_NCHW
+        return images.whole() if isinstance(images, Streamed) else images
 
     def labels(self, indices_B: Tensor) -> Tensor:
         """Return the labels of a batch, int64, shape (B,); `labels_N` must not be `None`."""
@@ -66,7 +102,7 @@ class Samples:
         uint8 is scaled to [0, 1]; floating-point numbers stay as they are.
         """
         # Converted batch by batch: as float32, all images would take four times the memory.
-        images = self.images_NCHW[indices_B].to(torch.float32)
+        images = gathered(self.images_NCHW, indices_B).to(torch.float32)
         if self.images_NCHW.dtype == torch.uint8:
             images = images.div_(PIXEL_MAX)
         return images.contiguous(memory_format=torch.channels_last)
@@ -77,14 +113,14 @@ def shuffled(
 ) -> list[Tensor]:
     """Return one epoch over `count` samples: index batches in random order; see `cut`."""
     # Drawn on the CPU, so that the order does not depend on the device.
-    return cut(torch.from_numpy(rng.permutation(count)).to(device), batch)
+    return upload(cut(torch.from_numpy(rng.permutation(count)), batch), device)
 
 
 def cut(indices_N: Tensor, batch: int) -> list[Tensor]:
     """Return batches of indices; the last one may be smaller, or larger by one.
 
     A single remaining index joins the batch before it: batch norm cannot compute the variance of
-    one image.
+    one image. Indices on the host should be cut there, and then sent to a device by `upload`.
     """
     parts = list(torch.split(indices_N, batch))
     if len(parts) > 1 and len(parts[-1]) == 1 < batch:
@@ -128,8 +164,8 @@ def pairs(
     if classes is not None:
         forget = _of_other_class(rng, forget, classes[0], classes[1][retain])
     # Both have `n_retain` indices, so they are cut at the same places.
-    forget_batches = cut(torch.from_numpy(forget).to(device), batch)
-    retain_batches = cut(torch.from_numpy(retain).to(device), batch)
+    forget_batches = upload(cut(torch.from_numpy(forget), batch), device)
+    retain_batches = upload(cut(torch.from_numpy(retain), batch), device)
     yield from zip(forget_batches, retain_batches, strict=True)
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from mixunlearn.data.labelled import LabelledImages
 from mixunlearn.errors import InputError
@@ -118,8 +117,7 @@ class Examiner:
         images = self.images
         device = next(model.parameters()).device
         retain, forget, held_out = (
-            torch.tensor(part.images_NCHW, device=device)
-            for part in (images.retain, images.forget, images.held_out)
+            part.streamed(device) for part in (images.retain, images.forget, images.held_out)
         )
         # As in LAF's code: photographs are cropped while training, digits are not.
         transform = plain if retain.shape[1] == 1 else random_crops

@@ -5,6 +5,7 @@ Shape suffix: N samples.
 
 import torch
 
+from mixunlearn.data import streaming
 from mixunlearn.data.batches import Indices, Samples
 from mixunlearn.data.labelled import LabelledImages
 from mixunlearn.inference import predict
@@ -13,17 +14,16 @@ from mixunlearn.models import StagedModel
 
 
 def on_device(images: LabelledImages, device: torch.device) -> Samples:
-    """Return images with their labels as tensors on a device."""
+    """Return images, to be read batch by batch, with their labels on a device."""
     return Samples(
-        images_NCHW=torch.tensor(images.images_NCHW, device=device),
+        images_NCHW=images.streamed(device),
         labels_N=torch.tensor(images.labels_N, device=device),
     )
 
 
 def chosen(samples: Samples, rows_N: Indices) -> Samples:
     """Return some of the samples, with their labels."""
-    rows = torch.from_numpy(rows_N).to(samples.images_NCHW.device)
-    return Samples(images_NCHW=samples.images_NCHW[rows], labels_N=samples.labels(rows))
+    return samples.at(torch.from_numpy(rows_N).to(samples.device))
 
 
 def joined(first: Samples, second: Samples) -> Samples:
@@ -31,7 +31,7 @@ def joined(first: Samples, second: Samples) -> Samples:
     assert first.labels_N is not None
     assert second.labels_N is not None
     return Samples(
-        images_NCHW=torch.cat((first.images_NCHW, second.images_NCHW)),
+        images_NCHW=streaming.joined((first.images_NCHW, second.images_NCHW)),
         labels_N=torch.cat((first.labels_N, second.labels_N)),
     )
 

@@ -7,6 +7,7 @@ retrained models, measured in the same way.
 Shape suffixes: N samples, C channels, H W pixels, K classes.
 """
 
+import math
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mixunlearn.data.streaming import Images, gathered, upload
 from mixunlearn.inference import predict
 from mixunlearn.metrics.membership import Probabilities, attacker_accuracy, labelled
 from mixunlearn.models import StagedModel
@@ -26,6 +28,7 @@ BATCH = 32
 LEFT_OUT = 0.01  # of what the attacker could learn from
 AREAS, RATIOS = (0.08, 1.0), (3 / 4, 4 / 3)  # of the crops, torchvision's defaults
 AT_ONCE = 1024  # images that are cropped at once; limits memory only
+VALUES = 2**25  # pixels times channels at once: 128 MiB as float32
 
 
 def plain(images_NCHW: Tensor, rng: np.random.Generator) -> Tensor:
@@ -51,9 +54,9 @@ def random_crops(images_NCHW: Tensor, rng: np.random.Generator) -> Tensor:
 
 def asr_laf(
     model: StagedModel,
-    retain_NCHW: Tensor,
-    forget_NCHW: Tensor,
-    held_out_NCHW: Tensor,
+    retain_NCHW: Images,
+    forget_NCHW: Images,
+    held_out_NCHW: Images,
     transform: Transform,
     seed: int,
     learned: int = LEARNED,
@@ -66,7 +69,7 @@ def asr_laf(
 
     Args:
         model: the model that is attacked.
-        retain_NCHW: retained training images, uint8, on the model's device.
+        retain_NCHW: retained training images, uint8, on the model's device or streamed to it.
         forget_NCHW: the forget set.
         held_out_NCHW: images never trained on, in the order of their file.
         transform: the training transform, such as `random_crops` or `plain`.
@@ -82,9 +85,24 @@ def asr_laf(
     rng = np.random.default_rng(seed)
     chosen = rng.permutation(len(retain_NCHW))[: len(forget_NCHW)]
     sample_NCHW = retain_NCHW[torch.from_numpy(chosen).to(retain_NCHW.device)]
-    shown = transform(sample_NCHW, rng), transform(forget_NCHW, rng), held_out_NCHW
-    outputs = [predict(model, images_NCHW)[0].cpu().numpy() for images_NCHW in shown]
-    return laf_success(*outputs, seed=seed, learned=learned)
+    sample_NK = _answers(model, sample_NCHW, transform, rng)
+    forget_NK = _answers(model, forget_NCHW, transform, rng)
+    held_out_NK = predict(model, held_out_NCHW)[0].cpu().numpy()
+    return laf_success(sample_NK, forget_NK, held_out_NK, seed=seed, learned=learned)
+
+
+def _answers(
+    model: StagedModel, images_NCHW: Images, transform: Transform, rng: np.random.Generator
+) -> Probabilities:
+    """Return the outputs on transformed images, of which only a part is in memory at a time."""
+    values = math.prod(images_NCHW.shape[1:])
+    parts = torch.split(torch.arange(len(images_NCHW)), max(1, min(AT_ONCE, VALUES // values)))
+    shown = (
+        transform(gathered(images_NCHW, indices_B), rng)
+        for indices_B in upload(parts, images_NCHW.device)
+    )
+    probs = [predict(model, part_NCHW)[0].cpu().numpy() for part_NCHW in shown]
+    return np.concatenate(probs)
 
 
 def laf_success(

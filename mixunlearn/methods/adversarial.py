@@ -14,7 +14,6 @@ from mixunlearn.data.batches import Samples
 from mixunlearn.methods.relabelling import best_wrong
 from mixunlearn.models import StagedModel
 
-BATCH = 256  # limits memory only
 STEPS = 50  # with one radius
 STRIDE = 0.1  # length of a step, as a share of the radius
 TINY = 1e-30  # a gradient of this length or less has no direction
@@ -52,8 +51,7 @@ class Attack:
             N samples: float32 images and their classes.
         """
         found, classes = [], []
-        order_N = torch.arange(len(samples), device=samples.images_NCHW.device)
-        for indices_B in torch.split(order_N, BATCH):
+        for indices_B in samples.in_order():
             labels_B = samples.labels(indices_B)
             found.append(self.nearest(samples.batch(indices_B), labels_B))
             with torch.no_grad():

@@ -44,11 +44,10 @@ class Amun(Proportional, Scheduled):
         examples = attack.find(forget, context.forgotten)
         if not self.with_forget:
             return examples
-        all_N = torch.arange(len(forget), device=context.device)
-        assert examples.labels_N is not None
+        parts = [(each, part) for each in (examples, forget) for part in each.in_order()]
         return Samples(
-            images_NCHW=torch.cat((examples.images_NCHW, forget.batch(all_N))),
-            labels_N=torch.cat((examples.labels_N, forget.labels(all_N))),
+            images_NCHW=torch.cat([each.batch(part) for each, part in parts]),
+            labels_N=torch.cat([each.labels(part) for each, part in parts]),
         )
 
     def epoch(self) -> dict[str, float]:

@@ -60,7 +60,7 @@ class Context:
     @property
     def device(self) -> torch.device:
         """The device of the samples and the models."""
-        return self.forget.images_NCHW.device
+        return self.forget.device
 
     @property
     def pixel_range(self) -> tuple[Tensor, Tensor]:
@@ -73,8 +73,9 @@ class Context:
         if sets[0].dtype == torch.uint8:
             low_C11 = torch.zeros(sets[0].shape[1], 1, 1, device=self.device)
             return low_C11, low_C11 + 1
-        lows = torch.stack([images.amin((0, 2, 3)) for images in sets]).amin(0)
-        highs = torch.stack([images.amax((0, 2, 3)) for images in sets]).amax(0)
+        known = [images for images in sets if isinstance(images, Tensor)]  # only uint8 is streamed
+        lows = torch.stack([images.amin((0, 2, 3)) for images in known]).amin(0)
+        highs = torch.stack([images.amax((0, 2, 3)) for images in known]).amax(0)
         return lows.float()[:, None, None], highs.float()[:, None, None]
 
     def augment(self, images: Tensor, rng: np.random.Generator) -> Tensor:

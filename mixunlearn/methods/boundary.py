@@ -17,8 +17,6 @@ from mixunlearn.models import StagedModel
 from mixunlearn.representation import classifier
 from mixunlearn.signature import seed_for
 
-BATCH = 256
-
 
 @dataclass(kw_only=True)
 class Boundary(Method):
@@ -113,8 +111,7 @@ def nearest(
     """
     found = []
     low, high = pixel_range
-    order_N = torch.arange(len(samples), device=samples.images_NCHW.device)
-    for indices_B in torch.split(order_N, BATCH):
+    for indices_B in samples.in_order():
         images, labels_B = samples.batch(indices_B), samples.labels(indices_B)
         loss = F.cross_entropy(model(images.requires_grad_()), labels_B, reduction="sum")
         (slope,) = torch.autograd.grad(loss, images)

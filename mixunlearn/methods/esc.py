@@ -8,11 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mixunlearn.data.batches import Samples
 from mixunlearn.errors import InputError
 from mixunlearn.methods.base import OneStep
-from mixunlearn.models import StagedModel
-from mixunlearn.representation import BATCH, classifier, representation
+from mixunlearn.representation import classifier, representations
 
 
 @dataclass(kw_only=True)
@@ -53,14 +51,6 @@ class ErasingSpaceConcept(OneStep):
         layer.weight.sub_(layer.weight @ directions_DE.T @ directions_DE)
         removed = (features_NE @ directions_DE.T).square().sum() / features_NE.square().sum()
         return {"loss": 1 - removed, "directions": torch.tensor(float(len(directions_DE)))}
-
-
-@torch.no_grad()
-def representations(model: StagedModel, samples: Samples) -> Tensor:
-    """Return the input of the model's classifier for all samples, shape (N, E)."""
-    order = torch.arange(len(samples), device=samples.images_NCHW.device)
-    parts = torch.split(order, BATCH)
-    return torch.cat([representation(model, samples.batch(part)) for part in parts])
 
 
 def main_directions(features_NE: Tensor, share: float) -> Tensor:

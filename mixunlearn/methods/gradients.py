@@ -80,10 +80,11 @@ def diagonal_fisher(
     # `vmap` holds a gradient of all weights for each image, so the batch depends on the model.
     room = GRADIENT_BYTES // sum(weight.nbytes for weight in weights.values())
     batch = min(max(room, 1), BATCH)
-    ones_N = torch.ones(len(samples), device=samples.images_NCHW.device)
-    factors = torch.split(ones_N if factors_N is None else factors_N, batch)
-    parts = zip(_batches(samples, batch=batch), factors, strict=True)
-    return _mean(len(samples), (summed(*part, factors_B) for part, factors_B in parts))
+    if factors_N is None:
+        factors_N = torch.ones(len(samples), device=samples.device)
+    order = samples.in_order(batch)
+    parts = ((samples.batch(part), samples.labels(part), factors_N[part]) for part in order)
+    return _mean(len(samples), (summed(*each) for each in parts))
 
 
 @torch.enable_grad()
@@ -174,9 +175,8 @@ def _batches(
     samples: Samples, indices_N: Tensor | None = None, batch: int = BATCH
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield images and labels of some samples, or of all, in order."""
-    if indices_N is None:
-        indices_N = torch.arange(len(samples), device=samples.images_NCHW.device)
-    for indices_B in torch.split(indices_N, batch):
+    parts = samples.in_order(batch) if indices_N is None else torch.split(indices_N, batch)
+    for indices_B in parts:
         yield samples.batch(indices_B), samples.labels(indices_B)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mixunlearn.data.batches import Samples, cut, cycled
+from mixunlearn.data.streaming import upload
 from mixunlearn.methods.base import Context, Method, settle
 from mixunlearn.methods.gradients import Weights
 from mixunlearn.methods.relabelling import random_wrong
@@ -71,8 +72,9 @@ class LearningToUnlearn(Method):
         super().prepare(context)
         self.low, self.high = context.pixel_range
         self.adversarial = self.attack()
-        order = torch.arange(len(context.forget), device=context.device)
-        batches = (context.forget.batch(part) for part in torch.split(order, self.forget_batch))
+        order = torch.split(torch.arange(len(context.forget)), self.forget_batch)
+        parts = upload(order, context.device)
+        batches = (context.forget.batch(part) for part in parts)
         self.held = held(importances(context.original, batches))
 
     def attack(self) -> Samples:

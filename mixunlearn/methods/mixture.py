@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from mixunlearn.data.batches import Indices, Samples
 from mixunlearn.host_values import number_from_host
@@ -98,7 +97,9 @@ def targets(samples: Samples, classes: int, temperature: float) -> Tensor:
         Shape (N, K), float32. Source: arXiv 2502.10288, section 3.
     """
     if samples.labels_N is not None:
-        return F.one_hot(samples.labels_N, classes).to(torch.float32)
+        # Not `one_hot`, whose whole numbers would take twice the memory besides.
+        zeros_NK = torch.zeros((len(samples), classes), device=samples.labels_N.device)
+        return zeros_NK.scatter_(1, samples.labels_N[:, None], 1)
     assert samples.probs_NK is not None
     return sharpen(samples.probs_NK, temperature)
 

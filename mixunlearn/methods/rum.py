@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.batches import Indices, Samples
-from mixunlearn.data.hardness import Floats, hardness
+from mixunlearn.data.hardness import Floats, scores
+from mixunlearn.data.streaming import gathered, joined
 from mixunlearn.errors import InputError
 from mixunlearn.inference import predict
 from mixunlearn.methods import METHODS
@@ -166,15 +166,14 @@ def memorised(context: Context, by: str) -> Floats:
         return -own_N.double().cpu().numpy()
     if by != "memorisation":
         raise InputError("search.space.by", by, "must be memorisation or confidence")
-    both = Dataset(
-        images_NCHW=torch.cat((forget.images_NCHW, retain.images_NCHW)).cpu().numpy(),
-        labels_N=torch.cat((forget.labels_N, retain.labels_N)).cpu().numpy(),
-        classes=tuple(map(str, range(context.classes))),
-        n_train=len(forget) + len(retain),
-        source="D",
-        digest="",
-    )
-    return hardness(both, np.arange(both.n_train), by)[: len(forget)]
+    images = joined((forget.images_NCHW, retain.images_NCHW))
+    labels_N = torch.cat((forget.labels_N, retain.labels_N)).cpu().numpy()
+
+    def pixels(rows: Indices) -> Tensor:
+        return gathered(images, torch.from_numpy(rows).to(images.device)).cpu()
+
+    found = scores(pixels, labels_N, context.classes, by)
+    return found[: len(forget)]
 
 
 def thirds(scores_N: Floats) -> list[Indices]:

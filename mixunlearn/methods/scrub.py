@@ -180,7 +180,7 @@ def of_same_classes(held_out: Samples, forget: Samples) -> Samples:
     same_N = torch.isin(held_out.labels_N, forget.labels_N)
     if not same_N.any():
         return held_out
-    return Samples(images_NCHW=held_out.images_NCHW[same_N], labels_N=held_out.labels_N[same_N])
+    return held_out.at(same_N)
 
 
 def error(model: StagedModel, samples: Samples) -> float:

@@ -70,7 +70,7 @@ class BackdoorTask(Task):
 
         # A function, because measures are also read only for their names and numbers of images.
         def baits() -> Images:
-            return triggered(held_out.images_NCHW[other_N], self.size)
+            return triggered(held_out.dataset.images_NCHW[held_out.ids_N[other_N]], self.size)
 
         targets_N = np.full(other_N.sum(), self.target)
         return (Measure(name=SUCCESS, labels_N=targets_N, images_NCHW=baits),)

@@ -51,7 +51,7 @@ def test_an_example_is_just_beyond_the_boundary(scale: float, shift: float) -> N
     found = attack.find(Samples(images_NCHW=given, labels_N=labels_N), ())
     assert found.labels_N is not None
     assert torch.equal(found.labels_N, 1 - labels_N)
-    moved = (found.images_NCHW - given).flatten(1) / scale
+    moved = (found.whole() - given).flatten(1) / scale
     length_N = moved.norm(dim=1)
     # A step is a tenth of the radius, which is at most 0.04 or twice the distance.
     assert (length_N >= distance_N * (1 - 1e-3)).all()
@@ -66,7 +66,7 @@ def test_what_is_wrong_already_stays() -> None:
     wrong_N = 1 - model(images).argmax(dim=1)
     samples = Samples(images_NCHW=images, labels_N=wrong_N)
     found = Attack(model=model, pixel_range=UNIT, radius=0.04).find(samples, ())
-    assert torch.equal(found.images_NCHW, images)
+    assert torch.equal(found.whole(), images)
     assert found.labels_N is not None
     assert torch.equal(found.labels_N, 1 - wrong_N)
 

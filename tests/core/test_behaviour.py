@@ -129,8 +129,8 @@ def test_a_copy_relearns_and_the_model_stays(
 def test_other_seeds_draw_other_images(references: ReferenceStore, original: StagedModel) -> None:
     images = evaluation_set(references.dataset, references.splits, "test")
     first, other = (behaviour_set(images, original, seed) for seed in (0, 1))
-    assert not torch.equal(first.scored.images_NCHW, other.scored.images_NCHW)
-    assert torch.equal(first.near.images_NCHW, other.near.images_NCHW)  # type: ignore[union-attr]
+    assert not torch.equal(first.scored.whole(), other.scored.whole())
+    assert torch.equal(first.near.whole(), other.near.whole())  # type: ignore[union-attr]
 
 
 def test_no_image_is_both_shown_and_scored(
@@ -138,7 +138,7 @@ def test_no_image_is_both_shown_and_scored(
 ) -> None:
     images = evaluation_set(references.dataset, references.splits, "test")
     assert behaviour.shown is not None
-    parts = torch.cat((behaviour.shown.images_NCHW, behaviour.scored.images_NCHW)).flatten(1)
+    parts = torch.cat((behaviour.shown.whole(), behaviour.scored.whole())).flatten(1)
     forget = torch.from_numpy(images.forget.images_NCHW.copy()).flatten(1)
     assert len(behaviour.shown) == SHOWN
     assert sorted(map(tuple, parts.tolist())) == sorted(map(tuple, forget.tolist()))

@@ -4,12 +4,15 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from mixunlearn.computing import Computing
-from mixunlearn.data.batches import Samples
+from mixunlearn.data.batches import Samples, shuffled
+from mixunlearn.data.memory import DataMemory
 from mixunlearn.data.sources import SOURCES
+from mixunlearn.data.streaming import Streamed
 from mixunlearn.methods import METHODS
 from mixunlearn.models import build_model
 from mixunlearn.population import train_epoch
@@ -95,3 +98,14 @@ def training(seed: int) -> Training:
     )
     model = build_model("cnn", image_shape=(1, 8, 8), classes=10, seed=seed, width=8)
     return Training(model.cuda(), samples, Recipe(epochs=3, lr=3e-3), seed)
+
+
+def test_streamed_images_are_those_that_are_resident(problem: Problem) -> None:
+    device = torch.device("cuda")
+    small = replace(problem, memory=DataMemory(gib=1e-7))
+    streamed, resident = (each.context(device, 0).retain for each in (small, problem))
+    assert isinstance(streamed.images_NCHW, Streamed)
+    assert streamed.images_NCHW.read(np.arange(3)).is_pinned()
+    assert torch.equal(streamed.whole(), resident.whole())
+    for indices_B in shuffled(np.random.default_rng(0), len(resident), 32, device):
+        assert torch.equal(streamed.batch(indices_B), resident.batch(indices_B))

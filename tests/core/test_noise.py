@@ -106,8 +106,8 @@ def test_gli_looks_at_no_image(problem: Problem) -> None:
     context = problem.context(CPU, 0)
     corrupted = replace(
         context,
-        forget=replace(context.forget, images_NCHW=torch.zeros_like(context.forget.images_NCHW)),
-        retain=replace(context.retain, images_NCHW=torch.zeros_like(context.retain.images_NCHW)),
+        forget=replace(context.forget, images_NCHW=torch.zeros_like(context.forget.whole())),
+        retain=replace(context.retain, images_NCHW=torch.zeros_like(context.retain.whole())),
     )
     losses = [
         prepared(quick("gli"), some, batch=8).epoch()["loss"] for some in (context, corrupted)

@@ -405,6 +405,10 @@ TASKS = [
     setting("resources.cpu=99999", "resources.cpu", "99999", "ask for less, or name a cluster"),
     setting("resources.cpu=0", "resources.cpu", "0", "must be at least 0.01"),
     setting("resources.trial_seconds=0", "resources.trial_seconds", "0", "must be above 0"),
+    setting("resources.data_memory=0", "resources.data_memory", "0", "must be auto, or GiB above"),
+    setting("resources.data_memory=all", "resources.data_memory", "'all'", "must be auto, or GiB"),
+    setting("resources.data_memory=true", "resources.data_memory", "True", "must be auto, or"),
+    setting("resources.data_memory=.nan", "resources.data_memory", "nan", "must be auto, or GiB"),
 ]
 IMAGES = [
     images("no train", save(), "data.train", "None", "set data.train", "data.train=null"),
