@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-import click
 import typer
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import Files
 from mkdocs.structure.pages import Page
+from typer.core import TyperCommand, TyperGroup
 
 from distributed.cli.app import app
 
@@ -23,13 +23,14 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 def sections() -> Iterator[str]:
     """Yield a section for each command, in the order of `--help`."""
     group = typer.main.get_command(app)
-    assert isinstance(group, click.Group)
+    assert isinstance(group, TyperGroup)
     for name, command in group.commands.items():
+        assert isinstance(command, TyperCommand)
         if not command.hidden:
             yield "\n\n".join(_section(name, command))
 
 
-def _section(name: str, command: click.Command) -> Iterator[str]:
+def _section(name: str, command: TyperCommand) -> Iterator[str]:
     """Yield the parts of a command's section."""
     context = command.make_context(name, [], resilient_parsing=True)
     usage = " ".join(command.collect_usage_pieces(context))

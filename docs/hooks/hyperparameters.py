@@ -3,7 +3,7 @@
 import inspect
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import Files
@@ -43,8 +43,8 @@ def _section(name: str, method: type[Method], space: Space) -> Iterator[str]:
         return
     meanings = _meanings(method)
     rows = [_row(key, meanings[key], parameter) for key, parameter in space.items()]
-    head = "| | meaning | default | range | source |"
-    yield "\n".join([head, "|---|---|---|---|---|", *rows])
+    head = "| | meaning | default | a search tries | allowed | source |"
+    yield "\n".join([head, "|---|---|---|---|---|---|", *rows])
     for values in space.published({}):
         changed = [
             f"`{key}: {_plain(value)}`"
@@ -56,7 +56,10 @@ def _section(name: str, method: type[Method], space: Space) -> Iterator[str]:
 
 def _row(name: str, meaning: str, parameter: AnyParameter) -> str:
     """Return a hyperparameter's row of the table."""
-    cells = (meaning, _plain(parameter.default), _range(parameter), parameter.source)
+    tried = "held" if parameter.fixed else _tried(parameter)
+    when = [f"only if {key} is {_any_of(values)}" for key, values in parameter.when.items()]
+    default = "; ".join([_plain(parameter.default), *when])
+    cells = (meaning, default, tried, _allowed(parameter), parameter.source)
     return " | ".join([f"| `{name}`", *map(_cell, cells)]) + " |"
 
 
@@ -77,32 +80,34 @@ def _text(kind: type) -> str:
 def _facts(method: type[Method]) -> str:
     """Return what a method needs, and its source."""
     facts = [
-        "needs labels" if method.needs_labels else "works with and without labels",
+        "Needs labels" if method.needs_labels else "Works with and without labels",
         *(["forgets whole classes only"] if method.whole_classes else []),
         *(["acts in one step"] if method.ceiling == 1 else []),
         f"an epoch is a pass over D_{'f' if method.passes_over == 'forget' else 'r'}",
     ]
     _, _, source = " ".join(_text(method).split()).partition("Source: ")
-    return f"*{'; '.join(facts).capitalize()}.*" + (f" Source: {source}" if source else "")
+    return f"*{'; '.join(facts)}.*" + (f" Source: {source}" if source else "")
 
 
-def _range(parameter: AnyParameter) -> str:
-    """Return the values that a search may draw, and when the hyperparameter exists."""
-    kind = "held" if parameter.fixed else "searched"
-    when = [
-        f"only if {key} is {' or '.join(map(_plain, values))}"
-        for key, values in parameter.when.items()
-    ]
-    return "; ".join([f"{kind}: {_values(parameter)}", *when])
-
-
-def _values(parameter: AnyParameter) -> str:
+def _tried(parameter: AnyParameter) -> str:
+    """Return the values that a search may draw."""
     if isinstance(parameter, Choice):
-        return ", ".join(map(_plain, parameter.options))
+        return _any_of(parameter.options)
+    return f"{parameter.low:g} to {parameter.high:g}" + (", log" if parameter.log else "")
+
+
+def _allowed(parameter: AnyParameter) -> str:
+    """Return the values that `search.space` may ask for."""
+    if isinstance(parameter, Choice):
+        return _any_of(parameter.options)
     least, most = parameter.limits
-    log = " (log)" if parameter.log else ""
-    within = f"at least {least:g}" if math.isinf(most) else f"up to {least:g} to {most:g}"
-    return f"{parameter.low:g} to {parameter.high:g}{log}; {within}"
+    if math.isinf(most):
+        return f"> {least:g}" if parameter.log and not least else f"≥ {least:g}"
+    return f"{least:g} to {most:g}"
+
+
+def _any_of(values: Sequence[object]) -> str:
+    return " or ".join(map(_plain, values))
 
 
 def _plain(value: object) -> str:
