@@ -11,10 +11,14 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
@@ -22,6 +26,9 @@ import mixunlearn
 from distributed.cli.app import COMMANDS
 from tests.warm import PARENT
 from tests.worker import COMMAND
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -140,6 +147,47 @@ def test_a_question_of_a_newcomer_is_a_heading_of_one_page() -> None:
         lines = (DOCS / page).read_text().splitlines()
         said = [line for line in lines if line.lstrip("# ") == question and line.startswith("#")]
         assert said, f"{page} has no heading {question!r}"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the site, built strictly."""
+    folder = tmp_path_factory.mktemp("site")
+    words = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(
+        words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    handler = partial(Quiet, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("question", "page"), QUESTIONS.items())
+def test_a_search_finds_the_answer_and_asks_no_other_host(
+    question: str, page: str, site: str, browser: "Browser"
+) -> None:
+    view = browser.new_page()
+    asked: list[str] = []
+    view.on("request", lambda request: asked.append(request.url))
+    view.goto(f"{site}/index.html")
+    view.keyboard.press("/")
+    view.locator("input.md-search__input").fill(question)
+    found = view.locator("a.md-search-result__link").first
+    found.wait_for(state="visible")
+    address = found.get_attribute("href") or ""
+    assert page.replace(".md", ".html") in address
+    assert all(url.startswith((site, "data:", "blob:")) for url in asked)
+    view.close()
 
 
 def hook(name: str) -> ModuleType:
