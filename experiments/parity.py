@@ -31,8 +31,9 @@ from PIL import Image
 from distributed.study.sampling import make_sampler, suggest
 from mixunlearn import Architecture, Problem, Recipe, ReferenceStore, Store, make_splits
 from mixunlearn.data.arrow import Dataset, make_dataset
-from mixunlearn.errors import DivergedError, InputError
+from mixunlearn.errors import DivergedError
 from mixunlearn.evaluation import Evaluator
+from mixunlearn.methods import METHODS
 from mixunlearn.recipes import AUGMENTATIONS
 from mixunlearn.trial import Trial
 from search_spaces import SPACES, Space
@@ -152,19 +153,20 @@ def models(references: ReferenceStore) -> dict[str, float]:
     return {name: round(value, 2) for name, value in found.items()}
 
 
-def measured(bench: Bench, methods: Sequence[str], trials: int) -> Iterator[dict[str, Any]]:
+def measured(
+    bench: Bench, methods: Sequence[str], task: str, trials: int
+) -> Iterator[dict[str, Any]]:
     """Yield a line for each method: its gap with the defaults, and tuned."""
     for each in methods:
         name, *given = each.split(":")
+        if refused := METHODS[name].incompatible(task, "aware"):
+            yield {"method": each, "refused": refused}
+            continue
         space, start = SPACES[name]([STAGE], STAGE), time.perf_counter()
         values = space.defaults(FACTS) | {
             key: yaml.safe_load(value) for key, value in (pair.split("=") for pair in given)
         }
-        try:
-            line = {"method": each, "default": bench.gaps(name, values, first_seed=0)}
-        except InputError as error:  # a method that does not fit the task
-            yield {"method": each, "refused": str(error)}
-            continue
+        line = {"method": each, "default": bench.gaps(name, values, first_seed=0)}
         if trials:
             best = bench.search(name, space, trials)
             line |= {"tuned": bench.gaps(name, best, first_seed=FRESH), "values": best}
@@ -186,7 +188,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--trials", type=int, default=0)
     parser.add_argument("--augmentation", choices=AUGMENTATIONS, default="none")
-    chosen = parser.parse_args()
+    chosen = parser.parse_intermixed_args()
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     dataset = slice_of(chosen.train, chosen.test, chosen.rows, chosen.size)
@@ -195,7 +197,7 @@ def main() -> None:
     bench = Bench(problem, references.evaluator("test"), chosen.epochs, chosen.seeds)
     facts = {"task": chosen.task, "augmentation": chosen.augmentation}
     methods = chosen.methods or [name for name in SPACES if name not in MODELS]
-    for line in chain([models(references)], measured(bench, methods, chosen.trials)):
+    for line in chain([models(references)], measured(bench, methods, chosen.task, chosen.trials)):
         print(json.dumps(facts | line), flush=True)  # noqa: T201
 
 
