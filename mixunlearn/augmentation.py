@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mixunlearn.host_values import from_host
+
 Numbers: TypeAlias = npt.NDArray[np.int64]
 
 PADDED = 8  # the image's size in units of the padding: 4 pixels for 32, as is usual for CIFAR
@@ -48,9 +50,13 @@ def crop(images: Tensor, rng: np.random.Generator, *, flip: bool = False) -> Ten
         flip: whether half of the images are mirrored, left to right.
     """
     pad, count = padding(images.shape[2:]), len(images)
-    tops_B, lefts_B = rng.integers(2 * pad + 1, size=(2, count))
-    flips_B = flips(rng, count) if flip else np.zeros(count, np.int64)
-    return cropped(images, tops_B, lefts_B, flips_B)
+
+    def drawn() -> Tensor:
+        places_2B = rng.integers(2 * pad + 1, size=(2, count))
+        flips_B = flips(rng, count) if flip else np.zeros(count, np.int64)
+        return torch.from_numpy(np.concatenate((places_2B, flips_B[None])))
+
+    return cropped(images, from_host(drawn, images.device))
 
 
 def crop_flip(images: Tensor, rng: np.random.Generator) -> Tensor:
@@ -63,9 +69,13 @@ def random_resized_crop(images: Tensor, rng: np.random.Generator) -> Tensor:
 
     As torchvision's RandomResizedCrop with its defaults, followed by RandomHorizontalFlip.
     """
-    height, width = images.shape[2:]
-    boxes_4B = boxes(rng, len(images), height, width)
-    return resized(images, boxes_4B, flips(rng, len(images)))
+    (height, width), count = images.shape[2:], len(images)
+
+    def drawn() -> Tensor:
+        boxes_4B = boxes(rng, count, height, width)
+        return torch.from_numpy(np.concatenate((boxes_4B, flips(rng, count)[None])))
+
+    return resized(images, from_host(drawn, images.device))
 
 
 def padding(size: torch.Size) -> int:
@@ -78,17 +88,16 @@ def flips(rng: np.random.Generator, count: int) -> Numbers:
     return rng.integers(2, size=count)
 
 
-def cropped(images: Tensor, tops_B: Numbers, lefts_B: Numbers, flips_B: Numbers) -> Tensor:
+def cropped(images: Tensor, crops_3B: Tensor) -> Tensor:
     """Return images that are padded with zeros and cropped.
 
     Args:
         images: (B, C, H, W).
-        tops_B: first row of each crop in the padded image.
-        lefts_B: first column of each crop in the padded image.
-        flips_B: 1 for images to mirror, else 0.
+        crops_3B: first row and first column of each crop in the padded image; 1 for images to
+            mirror, else 0. Whole numbers, on the images' device.
     """
     (height, width), pad = images.shape[2:], padding(images.shape[2:])
-    tops, lefts, mirrored = _on(images.device, tops_B, lefts_B, flips_B)
+    tops, lefts, mirrored = crops_3B.unbind()
     rows_BH = tops[:, None] + torch.arange(height, device=images.device)
     columns_BW = torch.arange(width, device=images.device).expand(len(images), -1)
     columns_BW = torch.where(mirrored[:, None] == 1, columns_BW.flip(1), columns_BW)
@@ -123,15 +132,15 @@ def boxes(rng: np.random.Generator, count: int, height: int, width: int) -> Numb
     return np.stack((tops_B, lefts_B, heights_B, widths_B))
 
 
-def resized(images: Tensor, boxes_4B: Numbers, flips_B: Numbers) -> Tensor:
+def resized(images: Tensor, parts_5B: Tensor) -> Tensor:
     """Return parts of images, resized to the images' size, bilinearly.
 
     Args:
         images: (B, C, H, W).
-        boxes_4B: top, left, height and width of each part, in pixels.
-        flips_B: 1 for images to mirror, else 0.
+        parts_5B: top, left, height and width of each part, in pixels; 1 for images to mirror, else
+            0. Whole numbers, on the images' device.
     """
-    tops, lefts, heights, widths, mirrored = _on(images.device, *boxes_4B, flips_B)
+    tops, lefts, heights, widths, mirrored = parts_5B.unbind()
     y_BH = _places(tops, heights, images.shape[2])
     x_BW = _places(lefts, widths, images.shape[3])
     x_BW = torch.where(mirrored[:, None] == 1, x_BW.flip(1), x_BW)
@@ -151,11 +160,6 @@ def _places(starts_B: Tensor, sizes_B: Tensor, pixels: int) -> Tensor:
     places = starts_B[:, None] + middles * sizes_B[:, None]
     first, last = starts_B[:, None] + 0.5, (starts_B + sizes_B)[:, None] - 0.5
     return 2 * places.clamp(first, last) / pixels - 1
-
-
-def _on(device: torch.device, *numbers_B: Numbers) -> tuple[Tensor, ...]:
-    """Return whole numbers as tensors on a device, in one transfer."""
-    return torch.from_numpy(np.stack(numbers_B)).to(device).unbind()
 
 
 AUGMENTATIONS: Mapping[str, Callable[[Tensor, np.random.Generator], Tensor]] = {

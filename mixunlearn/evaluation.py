@@ -3,7 +3,7 @@
 Shape suffixes: N samples, C channels, H W pixels, K classes.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +14,7 @@ import torch
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.batches import Indices
 from mixunlearn.data.labelled import LabelledImages
+from mixunlearn.effort import Effort
 from mixunlearn.inference import predict
 from mixunlearn.metrics.accuracy import accuracy
 from mixunlearn.metrics.gap import Evaluation, ReferenceSet
@@ -222,14 +223,15 @@ class Evaluator:
     images: EvaluationSet
     references: ReferenceSet
 
-    def evaluate(self, model: StagedModel, seconds: float) -> dict[str, float]:
-        """Return metrics, gaps and z of a model whose unlearning took `seconds`."""
+    def evaluate(self, model: StagedModel, seconds: float | Effort) -> dict[str, float]:
+        """Return metrics, gaps, z and cost of an unlearned model.
+
+        Args:
+            model: the model.
+            seconds: what its unlearning has cost; a number: the seconds that it took, alone.
+        """
+        effort = seconds if isinstance(seconds, Effort) else Effort(seconds=seconds)
         return {
             **self.references.compare(self.images.evaluate(model)),
-            **self.times(seconds),
+            **self.references.retraining.compare(effort),
         }
-
-    def times(self, seconds: float) -> Mapping[str, float]:
-        """Return the time to unlearn, and as a ratio to the mean time of retraining."""
-        retraining = float(np.mean(self.references.seconds))
-        return {"time/unlearn_s": seconds, "time/ratio_to_retrain": seconds / retraining}

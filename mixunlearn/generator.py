@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mixunlearn.passes import passed
+
 INIT_STD = 0.01  # the authors' value; masks are then close to 0.5 everywhere at the start
 
 
@@ -61,6 +63,7 @@ class MixBlock(nn.Module):
         # The forget mask is channel 0: `mix` and the penalty on the mask rely on this order.
         logits = torch.cat((self._attend(forget, retain), self._attend(retain, forget)), dim=1)
         logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+        passed(h_forget, logits)
         return torch.softmax(logits, dim=1)
 
     def _attend(self, own: Tensor, other: Tensor) -> Tensor:

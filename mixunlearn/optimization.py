@@ -1,11 +1,13 @@
 """Optimizers, and the function that takes every optimizer step."""
 
-from collections.abc import Iterable
-from typing import TypeVar
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from mixunlearn.host_values import is_capturing, number_from_host
 from mixunlearn.precision import Precision
 
 AnyOptimizer = TypeVar("AnyOptimizer", bound=torch.optim.Optimizer)
@@ -58,4 +60,35 @@ def take_step(
     for weight, mask in gradient_masks:
         if weight.grad is not None:
             weight.grad.mul_(mask)
-    optimizer.step()
+    with _rates_from_host(optimizer):
+        optimizer.step()
+
+
+@contextmanager
+def _rates_from_host(optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """While a step is captured, let the optimizer read its learning rates from the device.
+
+    Afterwards they are numbers again, as checkpoints have them. Only the fused kernels can read a
+    rate from the device.
+    """
+    if not is_capturing():
+        yield
+        return
+    asked = [dict(group) for group in optimizer.param_groups]
+    for group in optimizer.param_groups:
+        group |= {"lr": _rate_from_host(group), "foreach": False, "fused": True}
+        if "capturable" in group:
+            group["capturable"] = True
+    try:
+        yield
+    finally:
+        for group, before in zip(optimizer.param_groups, asked, strict=True):
+            group.update(before)
+
+
+def _rate_from_host(group: dict[str, Any]) -> Tensor:
+    """Return the learning rate that a group of weights will have in each replay."""
+    weight: Tensor = group["params"][0]
+    # The fused kernels take float32 on a GPU; on a CPU nothing need be rounded.
+    dtype = torch.float32 if weight.is_cuda else torch.float64
+    return number_from_host(lambda: float(group["lr"]), weight.device, dtype)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mixunlearn.acceleration import Steps
 from mixunlearn.errors import DivergedError
 from mixunlearn.models.chain import Chain, centred
 from mixunlearn.optimization import Adam, take_step
@@ -168,6 +169,14 @@ class _Stack:
         for index, stacked in enumerate(self.weights.values()):
             if group[0].epochs_done:
                 self.optimizer.state[stacked] = self.moments(index)
+        parts = {"weights": nn.ParameterList(self.weights.values()), "optimizer": self.optimizer}
+        self.steps = Steps(
+            f"training of {len(group)} models",
+            lambda: parts,
+            group[0].rng,
+            group[0].device,
+            wanted=group[0].capture,
+        )
 
     def moments(self, index: int) -> dict[str, Tensor]:
         """Return Adam's state of a weight in all models."""
@@ -181,15 +190,18 @@ class _Stack:
     def epoch(self) -> list[float]:
         """Make one epoch of all; see `train_epoch`."""
         with self.group[0].precision.forward(self.group[0].device):
-            losses = [self.step(batches) for batches in zip(*self.orders, strict=True)]
+            found = [
+                self.steps.take(self.step, *batches) for batches in zip(*self.orders, strict=True)
+            ]
         self.unstack()
         for training in self.group:
             training.epochs_done += 1
+        losses = [torch.stack([*scalars.values()]) for scalars in found]
         means: list[float] = torch.stack(losses).mean(dim=0).tolist()
         return means
 
-    def step(self, batches: Sequence[Tensor]) -> Tensor:
-        """Take one step of each; return the losses in nats, detached, shape (M,)."""
+    def step(self, *batches: Tensor) -> dict[str, Tensor]:
+        """Take one step of each; return their losses in nats, detached, by their numbers."""
         pairs = [*zip(self.group, batches, strict=True)]
         images_MBCHW = torch.stack([each.samples.batch(indices_B) for each, indices_B in pairs])
         labels_MB = torch.stack([each.samples.labels(indices_B) for each, indices_B in pairs])
@@ -198,7 +210,7 @@ class _Stack:
         # The sum, because each mean depends on the weights of its own model only.
         losses_M = losses_MB.mean(dim=1)
         take_step(losses_M.sum(), self.optimizer, precision=self.group[0].precision)
-        return losses_M.detach()
+        return {str(number): loss for number, loss in enumerate(losses_M.detach().unbind())}
 
     @torch.no_grad()
     def unstack(self) -> None:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mixunlearn.computing import USUAL, Computing
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.batches import Indices, Samples
 from mixunlearn.data.labelled import LabelledImages
@@ -21,6 +22,7 @@ from mixunlearn.evaluation import Evaluator
 from mixunlearn.methods import Context
 from mixunlearn.models import Pretrained, StagedModel, build_model
 from mixunlearn.models.ensemble import Ensemble, split_members
+from mixunlearn.precision import Precision
 from mixunlearn.splits import Splits
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -144,6 +146,7 @@ class Problem:
         pretrained: weights that originals and references start from; `None` means from scratch.
         evaluator: measures a trial after each epoch, on `val`, never on `test`.
         augmentation: how the original's training changed its images at random.
+        computing: how steps are computed.
     """
 
     architecture: Architecture
@@ -154,6 +157,7 @@ class Problem:
     evaluator: Evaluator
     pretrained: Pretrained | None = None
     augmentation: str = "none"
+    computing: Computing = USUAL
 
     def about(self, splits: Splits, evaluator: Evaluator) -> "Problem":
         """Return the problem of another forget set, among the same training images.
@@ -191,6 +195,8 @@ class Problem:
             forgotten=self.evaluator.images.forgotten,
             seed=seed,
             augmentation=self.augmentation,
+            precision=Precision(name=self.computing.precision),
+            capture=self.computing.capture,
         )
 
 

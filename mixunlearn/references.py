@@ -12,9 +12,11 @@ from typing import Literal, TypeAlias
 import numpy as np
 import torch
 
+from mixunlearn.computing import USUAL, Computing
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.batches import Indices, Samples
 from mixunlearn.data.labelled import LabelledImages
+from mixunlearn.effort import ALONE, most_at_once
 from mixunlearn.errors import DivergedError, InputError, MixUnlearnError
 from mixunlearn.evaluation import VERSION, Evaluator, Phase, evaluation_set
 from mixunlearn.metrics.gap import Evaluation, ReferenceSet
@@ -74,6 +76,7 @@ class ReferenceStore:
         margins: declared margins by metric or group; see `mixunlearn.metrics.table.margins`.
         first: seed of the first original and the first reference.
         first_reference: seed of the first reference, if it is another.
+        computing: how models are trained, and unlearned in the problems of this store.
     """
 
     store: Store
@@ -90,6 +93,7 @@ class ReferenceStore:
     margins: Mapping[str, float] = field(default_factory=dict)
     first: int = 0
     first_reference: int | None = None
+    computing: Computing = USUAL
 
     @property
     def original(self) -> Member:
@@ -187,7 +191,7 @@ class ReferenceStore:
         trained = 0
         for member in self.missing():
             if self.trained(member):
-                self.keep(member, self.load(member).to(device), self.seconds(member))
+                self.keep(member, self.load(member).to(device), *self.timing(member))
             else:
                 self._train(member, device, progress)
                 trained += 1
@@ -211,8 +215,16 @@ class ReferenceStore:
             return self._own_weights(self.own, member)
         return self._read("models", self.payload(member)).tensors
 
-    def keep(self, member: Member, model: StagedModel, seconds: float) -> None:
+    def keep(
+        self, member: Member, model: StagedModel, seconds: float, at_once: int | None = ALONE
+    ) -> None:
         """Store a trained member and its evaluations; for the original also its outputs.
+
+        Args:
+            member: the member.
+            model: the trained model.
+            seconds: that its training took.
+            at_once: how many trainings may have shared the device; `None`: unknown.
 
         Raises:
             DivergedError: a weight or an output of the model is not finite; nothing is stored then.
@@ -221,7 +233,10 @@ class ReferenceStore:
         # The weights first: if this is interrupted, `fill` continues from them without training.
         weights = {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}
         self.store.write(
-            "models", self.payload(member), tensors=weights, record={"seconds": seconds}
+            "models",
+            self.payload(member),
+            tensors=weights,
+            record={"seconds": seconds, "at_once": at_once},
         )
         for phase in PHASES:
             evaluation = evaluation_set(self.dataset, self.splits, phase).evaluate(model)
@@ -239,9 +254,14 @@ class ReferenceStore:
 
     def seconds(self, member: Member) -> float:
         """Return how long a member's training took, in seconds; 0 for the user's own model."""
+        return self.timing(member)[0]
+
+    def timing(self, member: Member) -> tuple[float, int | None]:
+        """Return the seconds, and how many trainings may have shared the device; see `keep`."""
         if self.is_own(member):
-            return 0.0
-        return float(self._read("models", self.payload(member)).record["seconds"])
+            return 0.0, None
+        record = self._read("models", self.payload(member)).record
+        return float(record["seconds"]), record.get("at_once")
 
     def evaluation(self, member: Member, phase: Phase) -> Evaluation:
         """Return the evaluation of a member in a phase.
@@ -263,16 +283,25 @@ class ReferenceStore:
             InputError: a reference is useless.
         """
         images = evaluation_set(self.dataset, self.splits, phase)
+        timings = [self.timing(member) for member in self.all_references]
         return Evaluator(
             images=images,
             references=ReferenceSet(
                 evaluations=[self.evaluation(member, phase) for member in self.all_references],
-                seconds=[self.seconds(member) for member in self.all_references],
+                seconds=[seconds for seconds, _ in timings],
                 gap_metrics=images.gap_metrics,
                 resolution=images.resolution(),
                 margins=margins(images.gap_metrics, self.margins),
+                at_once=most_at_once([number for _, number in timings]),
+                images=self.images,
             ),
         )
+
+    @property
+    def images(self) -> int | None:
+        """Return how many images pass through a reference in its training; `None`: unknown."""
+        known = isinstance(self.recipe, Recipe)  # what a user's own function does is not
+        return self.recipe.epochs * len(self.splits.retain_N) if known else None
 
     def problem(self, *, with_labels: bool, original: int = 0) -> Problem:
         """Return the unlearning problem of an original, evaluated on `val`.
@@ -303,6 +332,7 @@ class ReferenceStore:
             evaluator=self.evaluator("val"),
             pretrained=self.pretrained,
             augmentation=self.recipe.augmentation,
+            computing=self.computing,
         )
 
     def _own_weights(self, own: OwnModel, member: Member) -> Arrays:
@@ -326,7 +356,7 @@ class ReferenceStore:
         model = self.architecture.initial(seed, self.pretrained).to(device)
         if isinstance(self.recipe, OwnRecipe):
             return OwnTraining(model, samples, self.recipe, seed)
-        return Training(model, samples, self.recipe, seed)
+        return Training(model, samples, self.recipe, seed, capture=self.computing.capture)
 
     def _train(self, member: Member, device: torch.device, progress: Progress | None) -> None:
         start = time.perf_counter()

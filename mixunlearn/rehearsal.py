@@ -6,7 +6,7 @@ that would be found only after all originals and references are trained.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,8 @@ from mixunlearn.recipes import Recipe
 from mixunlearn.training import Training
 
 FEW, MORE = 4, 8  # images to forget at most, images to retain
-SMALL = {"batch": 4, "noise_steps": 2}  # hyperparameters that cost time but change no code path
+# Hyperparameters that cost time but change no code path.
+SMALL = {"batch": 4, "noise_steps": 2, "noise_images": 4, "attack_steps": 2, "adversaries": 2}
 PROBABLE = 1e-4  # how far the sum of probabilities may be from 1
 
 
@@ -44,6 +45,9 @@ class Rehearsal:
         forgotten: the classes that are forgotten completely.
         forgets: number of images to forget, at least 1.
         recipe: the user's own training of originals and references, if there is one.
+        further: other configurations of the method that a search is sure to try, each complete.
+        chosen: words for the error message if it is such another configuration.
+        augmentation: how training changes images; a key of `AUGMENTATIONS`.
     """
 
     architecture: Architecture
@@ -54,16 +58,22 @@ class Rehearsal:
     forgotten: Sequence[int]
     forgets: int
     recipe: OwnRecipe | None = None
+    further: Sequence[Mapping[str, Any]] = ()
+    chosen: str = ""
+    augmentation: str = "none"
 
     def run(self) -> list[str]:
-        """Train the model for a step, then unlearn for an epoch; return warnings about the model.
+        """Train the model for a step, then unlearn for an epoch in each configuration.
+
+        Returns:
+            Warnings about the model.
 
         Raises:
             InputError: the model cannot be trained, or the method does not work with it.
         """
         model = self.architecture.build(0)
         warnings = self.train(model)
-        self.unlearn(model)
+        self.unlearn_all(model)
         if self.recipe is not None:
             self.train_as_user(self.recipe)
         return warnings
@@ -97,23 +107,41 @@ class Rehearsal:
             OwnTraining(model, self._samples(range(MORE)), recipe, seed=0).epoch()
             require_finite(model)
 
+    def unlearn_all(self, model: StagedModel) -> None:
+        """Unlearn for an epoch in each configuration that is sure to be tried.
+
+        Raises:
+            InputError: the method does not work with the model.
+        """
+        for one in self._configurations():
+            one.unlearn(model)
+
     def unlearn(self, model: StagedModel) -> Method:
         """Unlearn for an epoch and evaluate the result; return the method.
 
         Raises:
             InputError: the method does not work with the model.
         """
-        problem = f"does not work with the model {self.architecture.name}"
+        problem = f"does not work with the model {self.architecture.name}{self.chosen}"
         with _refused("method", self.method, problem):
-            method = METHODS[self.method](**self._hyperparameters())
+            method = METHODS[self.method](**_quick(self.hyperparameters))
             method.prepare(self._context(model))
             method.epoch()
             method.model.eval()(self._samples((0,)).batch(torch.zeros(1, dtype=torch.int64)))
         return method
 
-    def _hyperparameters(self) -> dict[str, Any]:
-        given = dict(self.hyperparameters)
-        return given | {name: least for name, least in SMALL.items() if name in given}
+    def _configurations(self) -> Iterator["Rehearsal"]:
+        """Yield this rehearsal, then one for each other configuration that differs from it."""
+        tried = [_quick(self.hyperparameters)]
+        yield self
+        for values in self.further:
+            if (quick := _quick(values)) not in tried:
+                tried.append(quick)
+                others = {
+                    name: value for name, value in quick.items() if tried[0].get(name) != value
+                }
+                words = ", ".join(f"{name} = {value}" for name, value in others.items())
+                yield replace(self, hyperparameters=values, chosen=f" with {words}")
 
     def _context(self, original: StagedModel) -> Context:
         classes = range(self.architecture.classes)
@@ -131,6 +159,7 @@ class Rehearsal:
             classes=len(classes),
             forgotten=tuple(self.forgotten),
             seed=0,
+            augmentation=self.augmentation,
         )
 
     def _taught(self, original: StagedModel, labels: Sequence[int]) -> Samples:
@@ -149,6 +178,11 @@ class Rehearsal:
         images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
         labels_N = torch.tensor(labels) % self.architecture.classes
         return Samples(images_NCHW=torch.from_numpy(images), labels_N=labels_N)
+
+
+def _quick(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration that takes the same code path in less time."""
+    return {name: SMALL.get(name, value) for name, value in hyperparameters.items()}
 
 
 @torch.no_grad()

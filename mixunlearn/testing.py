@@ -7,13 +7,15 @@
 
 `check_method` checks every clause; each clause is also a function that can be called alone. They
 raise `AssertionError` with a message that names the method and says what is wrong. Use a small
-problem: methods are prepared a dozen times and run for a few epochs.
+problem: methods are prepared seven times and run for a few epochs. Whoever calls several clauses
+alone gives them the same `Runs`, and each run that they share is made once.
 """
 
 import json
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -28,6 +30,41 @@ from mixunlearn.problem import Problem, TaughtImages
 CPU = torch.device("cpu")
 EPOCHS = 3
 FEW = 3  # forget images, fewer than in any batch
+
+
+class Runs:
+    """The runs of a method that several clauses look at, each made when it is first needed.
+
+    Args:
+        method: the class.
+        problem: the problem to run it on.
+    """
+
+    def __init__(self, method: type[Method], problem: Problem) -> None:
+        self.method, self.problem = method, problem
+        self.scalars: list[dict[str, float]] = []
+        self.weights: list[dict[str, torch.Tensor]] = []
+        self.original: dict[str, torch.Tensor] = {}  # the original's weights before `whole` ran
+
+    @cached_property
+    def whole(self) -> Method:
+        """A run with the default hyperparameters and the first seed, never interrupted."""
+        ready = _prepared(self.method, self.problem)
+        self.original = _weights(ready.context.original)
+        return ready
+
+    @cached_property
+    def same(self) -> tuple[Method, dict[str, float]]:
+        """One epoch with the same seed as `whole`."""
+        again = _prepared(self.method, self.problem)
+        return again, again.epoch()
+
+    def epochs(self, count: int) -> list[dict[str, float]]:
+        """Return what the first `count` epochs of `whole` return."""
+        while len(self.scalars) < count:
+            self.scalars.append(self.whole.epoch())
+            self.weights.append(_weights(self.whole.model))
+        return self.scalars[:count]
 
 
 def check_method(
@@ -51,23 +88,23 @@ def check_method(
     Raises:
         AssertionError: the method breaks a clause of the contract.
     """
-    check_scalars(method, problem)
-    check_seeds(method, problem, random=random)
-    check_resume(method, problem)
-    check_original(method, problem)
+    runs = Runs(method, problem)
+    check_scalars(method, problem, runs)
+    check_seeds(method, problem, runs, random=random)
+    check_resume(method, problem, runs)
+    check_original(method, problem, runs)
     check_forgets(method, problem, strong, drop=drop)
     check_labels(method, problem)
     check_few(method, problem)
 
 
-def check_scalars(method: type[Method], problem: Problem) -> None:
+def check_scalars(method: type[Method], problem: Problem, runs: Runs | None = None) -> None:
     """Check that each epoch returns finite numbers with the same names, including `loss`.
 
     Raises:
         AssertionError: it does not.
     """
-    ready = _prepared(method, problem)
-    first, second = ready.epoch(), ready.epoch()
+    first, second = (runs or Runs(method, problem)).epochs(2)
     _require(method, "loss" in first, f"an epoch returns no `loss`, but {_names(first)}")
     changed = f"the first epoch returns {_names(first)}, the second {_names(second)}"
     _require(method, first.keys() == second.keys(), changed)
@@ -76,22 +113,27 @@ def check_scalars(method: type[Method], problem: Problem) -> None:
             _require(method, math.isfinite(value), f"{name} = {value} is not finite")
 
 
-def check_seeds(method: type[Method], problem: Problem, *, random: bool = True) -> None:
+def check_seeds(
+    method: type[Method], problem: Problem, runs: Runs | None = None, *, random: bool = True
+) -> None:
     """Check that equal seeds give equal numbers and weights, and different seeds different ones.
 
     Args:
         method: the class.
         problem: the problem to run it on.
+        runs: runs of this method on this problem that other clauses share.
         random: whether the method makes any random choice.
 
     Raises:
         AssertionError: numbers differ that must be equal, or are equal that must differ.
     """
-    runs = [_prepared(method, problem, seed=seed) for seed in (1, 1, 2)]
-    first, same, other = (run.epoch() for run in runs)
+    runs = runs or Runs(method, problem)
+    (first,) = runs.epochs(1)
+    again, same = runs.same
+    other = _prepared(method, problem, seed=1).epoch()
     drawn = "the same seed gives different {}: draw from self.rng, never from a global generator"
     _require(method, first == same, drawn.format("scalars"))
-    _require(method, _equal(runs[0].model, runs[1].model), drawn.format("weights"))
+    _require(method, _same(runs.weights[0], _weights(again.model)), drawn.format("weights"))
     if random:
         fixed = "another seed gives the same scalars: draw from self.rng, or pass random=False"
         _require(method, first != other, fixed)
@@ -99,34 +141,36 @@ def check_seeds(method: type[Method], problem: Problem, *, random: bool = True) 
         _require(method, first == other, "another seed gives different scalars: pass random=True")
 
 
-def check_resume(method: type[Method], problem: Problem) -> None:
+def check_resume(method: type[Method], problem: Problem, runs: Runs | None = None) -> None:
     """Check that a method continues unchanged after its state was saved and loaded.
 
     Raises:
         AssertionError: its next epoch gives different numbers or weights.
         TypeError: the random state is not plain data.
     """
-    whole, before, after = (_prepared(method, problem) for _ in range(3))
-    whole.epoch()
-    before.epoch()
+    runs = runs or Runs(method, problem)
+    before, _ = runs.same
     # Prepared separately, as in a new worker: nothing but the state is carried over.
+    after = _prepared(method, problem)
     after.load_state_dict(_through_json(before.state_dict()))
+    _, second = runs.epochs(2)
     lost = "a restored state gives different {}: an epoch changes what parts() or state_dict() lack"
-    _require(method, after.epoch() == whole.epoch(), lost.format("scalars in the next epoch"))
-    _require(method, _equal(after.model, whole.model), lost.format("weights after the next epoch"))
+    _require(method, after.epoch() == second, lost.format("scalars in the next epoch"))
+    same = _same(runs.weights[1], _weights(after.model))
+    _require(method, same, lost.format("weights after the next epoch"))
 
 
-def check_original(method: type[Method], problem: Problem) -> None:
+def check_original(method: type[Method], problem: Problem, runs: Runs | None = None) -> None:
     """Check that the original model is never changed, and stays frozen.
 
     Raises:
         AssertionError: it is changed, or requires gradients.
     """
-    ready = _prepared(method, problem)
-    original = ready.context.original
-    before = _weights(original)
-    ready.epoch()
-    _require(method, _same(before, _weights(original)), "context.original is changed: copy it")
+    runs = runs or Runs(method, problem)
+    runs.epochs(1)
+    original = runs.whole.context.original
+    same = _same(runs.original, _weights(original))
+    _require(method, same, "context.original is changed: copy it")
     thawed = any(parameter.requires_grad for parameter in original.parameters())
     _require(method, not thawed, "context.original requires gradients: copy it")
 
@@ -188,7 +232,7 @@ def check_few(method: type[Method], problem: Problem) -> None:
     Raises:
         AssertionError: the loss of an epoch is not finite.
     """
-    few = replace(problem, forget=_first(problem.forget, FEW))
+    few = replace(problem, forget=first(problem.forget, FEW))
     loss = _prepared(method, few).epoch()["loss"]
     _require(method, math.isfinite(loss), f"its loss is {loss} on {FEW} forget images")
 
@@ -204,7 +248,8 @@ def _prepared(
     return ready
 
 
-def _first(images: TaughtImages, count: int) -> TaughtImages:
+def first(images: TaughtImages, count: int) -> TaughtImages:
+    """Return the first `count` images."""
     return replace(
         images,
         samples=replace(images.samples, ids_N=images.samples.ids_N[:count]),
@@ -226,10 +271,6 @@ def _weights(module: nn.Module) -> dict[str, torch.Tensor]:
 
 def _same(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor]) -> bool:
     return all(torch.equal(first[name], second[name]) for name in first)
-
-
-def _equal(first: nn.Module, second: nn.Module) -> bool:
-    return _same(first.state_dict(), second.state_dict())
 
 
 def _through_json(state: dict[str, Any]) -> dict[str, Any]:

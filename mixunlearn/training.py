@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mixunlearn.acceleration import Steps
 from mixunlearn.augmentation import augmented
 from mixunlearn.chance import own_chance
 from mixunlearn.data.batches import Samples, shuffled
@@ -29,6 +30,7 @@ class Training:
         recipe: hyperparameters of the training.
         seed: determines the order of the samples, and what their augmentation and the model draw.
         precision: of each step; `None` is that of the recipe.
+        capture: whether steps may be captured and replayed; see `mixunlearn.acceleration`.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class Training:
         seed: int,
         *,
         precision: Precision | None = None,
+        capture: bool = True,
     ) -> None:
         self.model, self.samples, self.recipe = model, samples, recipe
         self.precision = precision or Precision(name=recipe.precision)
@@ -46,6 +49,12 @@ class Training:
         self.optimizer = optimizer_of(model, recipe)
         self.rng = np.random.default_rng(seed_for("training order", seed))
         self.epochs_done = 0
+        self.capture = capture
+        self._steps = Steps("training", self.parts, self.rng, self.device, wanted=capture)
+
+    def parts(self) -> dict[str, Any]:
+        """Return by name everything that a step changes, except the random generator."""
+        return {"model": self.model, "optimizer": self.optimizer}
 
     @property
     def device(self) -> torch.device:
@@ -68,7 +77,7 @@ class Training:
             for number, indices_B in enumerate(order):
                 if self.recipe.by_step:
                     self.set_rate(self.recipe.rate(self.epochs_done, number, len(order)))
-                losses.append(self.step(indices_B))
+                losses.append(self._steps.take(self.step, indices_B)["loss"])
         self.epochs_done += 1
         # Read once per epoch: reading a number in each step would stall a GPU.
         loss = torch.stack(losses).mean().item()
@@ -87,14 +96,14 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
 
-    def step(self, indices_B: Tensor) -> Tensor:
+    def step(self, indices_B: Tensor) -> dict[str, Tensor]:
         """Take one step of cross entropy on a batch; return the loss in nats, detached."""
         plain = self.samples.batch(indices_B)
         logits = self.model(augmented(plain, self.recipe.augmentation, self.rng))
         labels_B, smoothing = self.samples.labels(indices_B), self.recipe.label_smoothing
         loss = F.cross_entropy(logits, labels_B, label_smoothing=smoothing)
         take_step(loss, self.optimizer, precision=self.precision)
-        return loss.detach()
+        return {"loss": loss.detach()}
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything the next epoch depends on."""
@@ -109,6 +118,7 @@ class Training:
         """Continue from a state."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self._steps.forget()
         self.rng.bit_generator.state = state["rng"]
         self.epochs_done = state["epochs_done"]
 

@@ -5,15 +5,20 @@ import time
 import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from typing import Any
 
 import torch
 
 from mixunlearn.chance import own_chance
+from mixunlearn.effort import ALONE, Effort
 from mixunlearn.errors import DivergedError
 from mixunlearn.methods import METHODS, Context, Method
+from mixunlearn.passes import Passes, counted
 from mixunlearn.problem import Problem
 from mixunlearn.signature import seed_for
+
+SHARED = 2  # at least so many trials may have shared the device
 
 
 class Unlearning:
@@ -25,14 +30,16 @@ class Unlearning:
 
     Attributes:
         seconds: that it has taken until now.
+        passes: images that have passed through models until now; `None`: unknown.
         epochs_done: number of epochs.
     """
 
     def __init__(self, method: Method, context: Context) -> None:
         self.method, self.context = method, context
         self.epochs_done = 0
+        self.passes: Passes | None = Passes()
         start = time.perf_counter()
-        with self._chance("prepare"):
+        with self._chance("prepare"), counted(self.passes):
             self.method.prepare(context)
         _adopt(self.method)
         self.seconds = time.perf_counter() - start  # preparation counts as unlearning time
@@ -44,7 +51,7 @@ class Unlearning:
             DivergedError: a loss is not finite.
         """
         start = time.perf_counter()
-        with self._chance("epoch"):
+        with self._chance("epoch"), counted(self.passes):
             scalars = self.method.epoch()
         # Scalars are numbers, so they were read from the device: its work is in this time.
         self.seconds += time.perf_counter() - start
@@ -63,6 +70,7 @@ class Unlearning:
         return {
             "method": self.method.state_dict(),
             "seconds": self.seconds,
+            **({"passes": asdict(self.passes)} if self.passes else {}),
             "epochs_done": self.epochs_done,
         }
 
@@ -70,6 +78,8 @@ class Unlearning:
         """Continue from a state of a trial with the same arguments."""
         self.method.load_state_dict(state["method"])
         self.seconds, self.epochs_done = state["seconds"], state["epochs_done"]
+        # Nothing is counted in a state of an earlier version, so nothing is known from then on.
+        self.passes = Passes(**state["passes"]) if "passes" in state else None
 
 
 def _adopt(method: Method) -> None:
@@ -90,6 +100,7 @@ class Trial(Unlearning):
         hyperparameters: the method's hyperparameters, flat.
         seed: determines all random choices.
         device: where to compute.
+        at_once: how many trials may share the device, this one included.
     """
 
     def __init__(
@@ -99,9 +110,16 @@ class Trial(Unlearning):
         hyperparameters: Mapping[str, Any],
         seed: int,
         device: torch.device,
+        *,
+        at_once: int = ALONE,
     ) -> None:
         super().__init__(METHODS[method](**hyperparameters), problem.context(device, seed))
-        self.problem = problem
+        self.problem, self.at_once = problem, at_once
+
+    @property
+    def effort(self) -> Effort:
+        """What unlearning has cost until now."""
+        return Effort(seconds=self.seconds, passes=self.passes, at_once=self.at_once)
 
     def epoch(self) -> dict[str, float]:
         """Unlearn for one epoch; return the losses as `train/…`, metrics, gaps, z and times.
@@ -110,4 +128,14 @@ class Trial(Unlearning):
             DivergedError: a loss, a weight or an output is not finite.
         """
         losses = self.unlearn()
-        return losses | self.problem.evaluator.evaluate(self.method.model, self.seconds)
+        return losses | self.problem.evaluator.evaluate(self.method.model, self.effort)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything the next epoch depends on, and with how many others it was timed."""
+        return {**super().state_dict(), "at_once": self.at_once}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a state of a trial with the same arguments."""
+        super().load_state_dict(state)
+        # Its seconds are in the sum now. An earlier version did not note who shared the device.
+        self.at_once = max(self.at_once, state.get("at_once", SHARED))

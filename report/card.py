@@ -106,7 +106,8 @@ def _own(summary: Mapping[str, Any]) -> str:
 
 
 def _metrics(summary: Mapping[str, Any]) -> list[str]:
-    return [*summary["gap_metrics"], *(name for name in BESIDE if name in summary["best"][0])]
+    known = {*summary["best"][0], *summary["spread"]}
+    return [*summary["gap_metrics"], *(name for name in BESIDE if name in known)]
 
 
 def _metric(name: str, summary: Mapping[str, Any], best: Mapping[str, Any]) -> tuple[str, ...]:

@@ -54,6 +54,8 @@ LEGEND = (
     "and the bias. gap/avg: what the search minimises; it also grows with the noise of single "
     "runs, so it is no verdict. Default: gap/avg of the published or first-guess configuration. "
     "Verdict: of each search on its own, by equivalence within margins. "
+    "Times: of the run of each search that had the device to itself; without one, there is no "
+    "share of a retraining. "
     "All this holds for the configurations that these searches found."
 )
 

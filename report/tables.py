@@ -23,7 +23,7 @@ from report.notation import (
 )
 from report.own import CAPTION, HEADING
 from report.own import rows as own_rows
-from report.verdict import BESIDE, has_scores, headline, original_detail
+from report.verdict import BESIDE, has_scores, headline, original_detail, timing
 
 Summary = Mapping[str, Any]
 Layout = Sequence[Sequence[int]]
@@ -35,6 +35,7 @@ HEADINGS = {
     "gap/avg": "gap\navg",
     "time/unlearn_s": "unlearn\ntime",
     "time/ratio_to_retrain": "time /\nretrain",
+    "cost/ratio_to_retrain": "images /\nretrain",
 }
 # Which parts of a cell share a line: one layout each for wide, medium and narrow terminals.
 LAYOUTS = (((0, 1, 2),), ((0,), (1, 2)), ((0,), (1,), (2,)))
@@ -81,6 +82,7 @@ def summary_table(summary: Summary) -> Group:
         Text(_study(summary)),
         FirstThatFits(tables=[_metrics_table(summary, rows, layout) for layout in LAYOUTS]),
         Text(LEGEND, style="dim"),
+        *(Text(line, style="dim") for line in [timing(summary)] if line),
         *_parameters({row.name[1]: row.params for row in rows if row.params}),
         Text(f"\n{_fresh_seeds(summary)}", style="bold"),
         *_own(summary),

@@ -12,7 +12,9 @@ FAR = 3.0  # a metric that is farther from the references' mean, in their sd, is
 SHOWN = 3  # earlier looks at `test` in the headline; summary.json has all
 ENOUGH = 5  # models; the sd of fewer is too uncertain to be a unit
 # Shown after the metrics that make up the average gap, if a summary has them.
-BESIDE = ("div/js", "gap/avg", "time/unlearn_s", "time/ratio_to_retrain")
+TIME, RATIO, AT_ONCE = "time/unlearn_s", "time/ratio_to_retrain", "time/at_once"
+IMAGES = "cost/ratio_to_retrain"
+BESIDE = ("div/js", "gap/avg", TIME, RATIO, IMAGES)
 NONE_SUCCEEDED = "No trial has a result."
 NOT_YET = "There is no verdict yet: the sweep writes one when its last trial has ended."
 EARLIER = "This study was judged by an earlier version: run its sweep again for a verdict."
@@ -135,6 +137,21 @@ def _looks(verdict: Mapping[str, Any]) -> Sequence[str]:
     )
     dots = "…; " * (len(earlier) > SHOWN)
     return (f"This is look {verdict['looks']} at test; the earlier ones: {dots}{before}.",)
+
+
+def timing(summary: Mapping[str, Any]) -> str:
+    """Return how the times to unlearn were measured, if not with the device to itself; else ""."""
+    tested = [*(summary.get("best") or ()), summary.get("default") or {}]
+    marks = [_number(each.get(AT_ONCE)) for each in (*tested, summary.get("references") or {})]
+    most = max((mark for mark in marks if mark is not None), default=1)
+    if most <= 1:
+        return ""
+    shared = f"Times were measured with up to {most:.0f} trials at once"
+    again = (summary.get("spread") or {}).get(RATIO)
+    if not again:
+        return f"{shared}, so they are not compared with that of retraining."
+    alone = "of the fresh seeds had the device to itself, as a retraining beside it"
+    return f"{shared}; {again['n']} {alone}: only these two times are compared."
 
 
 def state(summary: Mapping[str, Any]) -> str:

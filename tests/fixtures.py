@@ -3,13 +3,14 @@
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from pyarrow.fs import S3FileSystem
+
+from tests.warm import PARENT
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -75,7 +76,7 @@ def s3() -> Iterator[S3]:
         }.items():
             patch.setenv(name, value)
         with subprocess.Popen(
-            [sys.executable, "-c", MOTO],
+            [*PARENT.quick, "-c", MOTO],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # one line per request

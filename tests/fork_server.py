@@ -18,9 +18,9 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 
-from mixunlearn.lazy import load
-from tests.worker import COMMAND, CONTEXT, JOB, LIMIT, PIPE, SHARED
+from tests.worker import COMMAND, CONTEXT, JOB, LIMIT, PIPE, SHARED, XDIST
 
 # What forks use. Much of it is imported late by the program itself, for a quick start: without
 # these names each fork would import it anew.
@@ -28,10 +28,6 @@ LIBRARIES = (
     "aiohttp.web",
     "fsspec",
     "jsonschema",
-    "mixunlearn.references",
-    "mixunlearn.data.sources",
-    "mixunlearn.plugins",
-    "mixunlearn.trial",
     "mlflow.pyfunc",
     "mlflow.pytorch",
     "mlflow.store.model_registry.sqlalchemy_store",
@@ -44,12 +40,8 @@ LIBRARIES = (
     "pyarrow.dataset",
     "pyarrow.json",
     "pydantic.v1",
-    "report.card",
-    "report.leaderboard",
-    "report.page",
     "rich.progress",
     "scipy.special",
-    "search_spaces",
     "sklearn.compose",
     "sklearn.datasets",
     "sklearn.linear_model",
@@ -58,6 +50,16 @@ LIBRARIES = (
     "torchvision",
     "typer",
     "xgboost",
+)
+OURS = (
+    "mixunlearn.references",
+    "mixunlearn.data.sources",
+    "mixunlearn.plugins",
+    "mixunlearn.trial",
+    "report.card",
+    "report.leaderboard",
+    "report.page",
+    "search_spaces",
 )
 REGISTRIES = "mixunlearn.methods:METHODS", "mixunlearn.models:MODELS"
 WITH_RAY = (
@@ -179,12 +181,28 @@ class Server:
 
 def _run(words: Sequence[str]) -> int:
     """Do what the process was forked for."""
-    if words[0] == "-c":  # a process of xdist, which runs tests
+    if words == XDIST[1:]:  # a process that runs tests
         exec(words[1], {"__name__": "__main__"})
         return 0
     sys.executable = os.environ[SHARED]
+    if words[0] == "-c":
+        sys.path.insert(0, "")
+        sys.argv = ["-c", *words[2:]]
+        sys.modules["__main__"] = alone = ModuleType("__main__")
+        exec(words[1], alone.__dict__)
+        return 0
+    if kept_out := words[0] == "-P":
+        words = words[1:]
+    if words[0] == "-m":
+        if not kept_out:
+            sys.path.insert(0, str(Path.cwd()))
+        sys.argv = list(words[1:])
+        runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+        return 0
     sys.argv = list(words)
     if words[0] != COMMAND:
+        if "/ray/" not in words[0]:
+            sys.path.insert(0, str(Path(words[0]).resolve().parent))  # as Python does
         runpy.run_path(words[0], run_name="__main__")
         return 0
     from mixunlearn.__main__ import main  # noqa: PLC0415 - in the fork
@@ -231,19 +249,34 @@ def _leave() -> None:
     os._exit(code if isinstance(code, int) else bool(code))
 
 
-def main(python: str, with_ray: socket.socket, without: socket.socket, *, copying: bool) -> int:
+def main(
+    python: str,
+    with_ray: socket.socket,
+    without: socket.socket,
+    libraries: socket.socket,
+    *,
+    copying: bool,
+) -> int:
     """Import everything, fork on each request, and do the work of the fork in each fork.
 
     Args:
         python: the program that Ray uses as Python in the forks.
         with_ray: socket for requests of forks that have Ray imported.
         without: socket for requests of other forks.
+        libraries: socket for requests of forks that have imported nothing of ours.
         copying: see `tests.warm.Parent`.
     """
     # If MLflow is imported while no handler is set, it hides all messages except errors.
     logging.root.addHandler(handler := logging.NullHandler())
     for name in LIBRARIES:
         importlib.import_module(name)
+    assert not {"mixunlearn", "distributed"} & sys.modules.keys()
+    if os.fork() == 0:
+        return Server(python, libraries).serve()()
+    for name in OURS:
+        importlib.import_module(name)
+    from mixunlearn.lazy import load  # noqa: PLC0415 - the forks above must not have it
+
     for place in REGISTRIES:
         list(load(place).values())
     logging.root.removeHandler(handler)
@@ -264,10 +297,10 @@ def main(python: str, with_ray: socket.socket, without: socket.socket, *, copyin
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
     python, *numbers, copying = sys.argv[1:]
-    first, second = (socket.socket(fileno=int(number)) for number in numbers)
+    sockets = [socket.socket(fileno=int(number)) for number in numbers]
     atexit.register(_leave)  # registered first, so it is called last
     try:
-        CODE.append(main(python, first, second, copying=copying == "1"))
+        CODE.append(main(python, *sockets, copying=copying == "1"))
     except SystemExit as error:
         CODE.append(error.code)
         raise

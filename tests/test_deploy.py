@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from distributed.cluster import checkout
+from tests.warm import PARENT
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
@@ -286,7 +286,7 @@ def test_the_command_line_takes_the_command(words: list[str]) -> None:
     wrong = [*words, "--set", "nonsense=1"]
     script = "from distributed.cli.app import main; raise SystemExit(main())"
     run = subprocess.run(
-        [sys.executable, "-c", script, *wrong],
+        [*PARENT.quick, "-c", script, *wrong],
         check=False,
         cwd=ROOT,
         capture_output=True,

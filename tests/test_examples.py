@@ -5,7 +5,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -42,7 +41,13 @@ def test_the_files_of_a_deletion_request_and_the_commands_of_its_page(tmp_path: 
     (block,) = re.findall(r"```sh\n(.*?)```", (ROOT / "docs/requests.md").read_text(), re.S)
     commands = block.replace("\\\n", "").splitlines()
     assert commands[0] == "cd examples/deletion_request"
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, more in {"python": [], "mixunlearn": ["-m", "mixunlearn"]}.items():
+        program = programs / name
+        program.write_text(f'#!/bin/sh\nexec {shlex.join([*PARENT.quick, *more])} "$@"\n')
+        program.chmod(0o755)
+    path = os.pathsep.join([str(programs), os.environ["PATH"]])
     for command in commands[1:]:
         subprocess.run(
             shlex.split(command),

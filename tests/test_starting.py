@@ -15,7 +15,12 @@ ROOT = Path(__file__).parents[1]
 COLLECT = """
 import sys
 import pytest
-code = pytest.main(["-q", "-n", "0", "-p", "no:cacheprovider", *sys.argv[1:]])
+
+class OneOfEach:
+    def pytest_collection_modifyitems(self, items):
+        items[:] = {item.path: item for item in items}.values()
+
+code = pytest.main(["-q", "-n", "0", "-p", "no:cacheprovider", *sys.argv[1:]], [OneOfEach()])
 heavy = {"ray", "mlflow", "optuna", "distributed", "trainables"}
 print("imported:", *sorted(heavy & set(sys.modules)))
 sys.exit(code)
@@ -38,10 +43,9 @@ def python(
 
 
 def test_pure_functions_are_tested_without_ray_mlflow_and_optuna() -> None:
-    # Files with no fixture, with a problem and its references, and with a summary.
-    done = python(
-        COLLECT, "tests/core/test_losses.py", "tests/core/test_ct.py", "tests/report/test_tables.py"
-    )
+    # Files with no fixture, with a problem and its references, and with a summary: a test of each.
+    tests = ("core/test_losses.py", "core/test_ct.py", "report/test_tables.py")
+    done = python(COLLECT, *(f"tests/{each}" for each in tests))
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == "imported:"
 

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.worker import COMMAND, LIMIT, PIPE, SHARED, WITH, WITHOUT
+from tests.worker import COMMAND, LIBRARIES, LIMIT, PIPE, SHARED, WARM, WITH, WITHOUT
 
 HERE = Path(__file__).resolve()
 ROOT = HERE.parents[1]
@@ -114,6 +114,16 @@ class Parent:
             return f"{self._folder.name}/python"
 
     @property
+    def ready(self) -> str:
+        """`python` where it runs already, as in `make test`; else Python: it starts slowly."""
+        return self.python if SHARED in os.environ or self._folder else sys.executable
+
+    @property
+    def quick(self) -> list[str]:
+        """Python that has imported libraries, but nothing of ours, if it is ready: add `-c`."""
+        return [self.ready, *WARM]
+
+    @property
     def ray(self) -> list[str]:
         """Ray's command, whose workers are forks; wants `BY_PIPE` in its environment."""
         return [sys.executable, "-c", RAY, self.python]
@@ -163,7 +173,7 @@ class Parent:
         script.chmod(0o755)
         with ExitStack() as stack:
             numbers = []
-            for name in (WITH, WITHOUT):
+            for name in (WITH, WITHOUT, LIBRARIES):
                 listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
                 stack.enter_context(listener)
                 listener.bind(
@@ -187,6 +197,7 @@ class Plain:
 
     copying = False
     python = sys.executable
+    quick = (sys.executable,)
     ray = (sys.executable, "-m", "ray.scripts.scripts")
 
     def fork(

@@ -1,22 +1,29 @@
 """Evaluation on `test` of one configuration, from its checkpoint or from scratch."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy.typing as npt
 import ray
 import torch
 
+from mixunlearn.effort import ALONE, Effort
 from mixunlearn.errors import DivergedError
 from mixunlearn.evaluation import Evaluator, Phase
 from mixunlearn.files import Files
+from mixunlearn.own_recipe import OwnRecipe
 from mixunlearn.problem import Problem
+from mixunlearn.recipes import Recipe
 from mixunlearn.splits import Splits
+from mixunlearn.timing import retraining_seconds
 from mixunlearn.trial import Trial
 from mixunlearn.trial_names import trial_name
+from trainables.alone import alone, beside
 from trainables.checkpoint import identity, latest
-from trainables.hardware import select_device
+from trainables.hardware import at_once, select_device
+
+TIMED_S = 1.0  # steps of a retraining are timed for so long
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +38,9 @@ class TestTask:
         trial: number of the trial, whose checkpoints may save some epochs; `None` starts from
             scratch.
         original: number of the original that is unlearned.
+        timed: the recipe of a retraining that the unlearning is timed beside, both with the device
+            to itself; `None`: it shares the device.
+        most: number of tasks that are to run; `None`: unknown.
     """
 
     method: str
@@ -39,6 +49,8 @@ class TestTask:
     epochs: int
     trial: int | None
     original: int = 0
+    timed: Recipe | OwnRecipe | None = None
+    most: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,20 +83,56 @@ def run_test_task(
     problem: Problem, evaluator: Evaluator, task: TestTask, cpus: float, checkpoints: Files
 ) -> TestResult:
     """Unlearn for the task's epochs, then evaluate the model once."""
-    device = select_device(cpus)
-    trial = Trial(problem, task.method, task.hyperparameters, task.seed, device)
+    device = select_device(cpus, problem.computing)
+    state = None
     if task.trial is not None:
         same = identity(task.method, task.hyperparameters, task.seed)
         state = latest(checkpoints, trial_name(task.trial), same)
-        # A checkpoint of a later epoch cannot be used: unlearning does not go backwards.
-        if state is not None and state["trial"]["epochs_done"] <= task.epochs:
-            trial.load_state_dict(state["trial"])
-    while trial.epochs_done < task.epochs:
-        trial.unlearn()
-    metrics = evaluator.evaluate(trial.method.model, trial.seconds)
+    trial, effort = unlearned(problem, task, device, cpus, state)
+    with beside(device):
+        metrics = evaluator.evaluate(trial.method.model, effort)
     # As arrays: the driver, which unpacks them, may have no GPU.
     weights = {name: _array(tensor) for name, tensor in trial.method.model.state_dict().items()}
     return TestResult(metrics=metrics, weights=weights)
+
+
+def unlearned(
+    problem: Problem,
+    task: TestTask,
+    device: torch.device,
+    cpus: float,
+    state: Mapping[str, Any] | None = None,
+) -> tuple[Trial, Effort]:
+    """Unlearn for the task's epochs; return the trial and what it has cost.
+
+    Args:
+        problem: what is to be unlearned.
+        task: the configuration.
+        device: where to compute.
+        cpus: number of CPUs in use.
+        state: of a checkpoint of this trial, which may save some epochs; `None`: from scratch.
+    """
+    timed = task.timed is not None and state is None
+    with alone(device) if timed else beside(device) as had_it:
+        count = ALONE if had_it else at_once(cpus, _gpus(device), task.most)
+        trial = Trial(problem, task.method, task.hyperparameters, task.seed, device, at_once=count)
+        # A checkpoint of a later epoch cannot be used: unlearning does not go backwards.
+        if state is not None and state["trial"]["epochs_done"] <= task.epochs:
+            trial.load_state_dict(state["trial"])
+        while trial.epochs_done < task.epochs:
+            trial.unlearn()
+        retraining_s = None
+        if had_it and isinstance(task.timed, Recipe):
+            # In the same process and minute, so that nothing but the work differs.
+            retraining_s = retraining_seconds(problem, task.timed, device, least_s=TIMED_S)
+    return trial, replace(trial.effort, retraining_s=retraining_s)
+
+
+def _gpus(device: torch.device) -> float:
+    """Return the share of a GPU that this task was given."""
+    if device.type != "cuda":
+        return 0.0
+    return float(ray.get_runtime_context().get_assigned_resources().get("GPU", 1.0))
 
 
 def _array(tensor: torch.Tensor) -> npt.NDArray[Any]:

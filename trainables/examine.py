@@ -5,28 +5,31 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-import torch
 
+from mixunlearn.effort import Effort
 from mixunlearn.evaluation import EvaluationSet
 from mixunlearn.evidence.examination import Examined, Examiner
-from mixunlearn.models import StagedModel
 from mixunlearn.problem import Arrays, Problem
-from mixunlearn.trial import Trial
-from trainables.evaluate import TestTask
+from trainables.alone import beside
+from trainables.evaluate import TestTask, unlearned
 from trainables.hardware import select_device
 
 
 @dataclass(frozen=True, kw_only=True)
 class Examination:
-    """An examined model, and how long its unlearning took.
+    """An examined model, and what its unlearning has cost.
 
     Args:
         examined: what was measured.
         seconds: time to unlearn; 0 for a trained model.
+        at_once: how many examinations may have shared the device; `None`: unknown.
+        retraining_s: seconds of a retraining, timed beside it; `None`: not timed.
     """
 
     examined: Examined
     seconds: float
+    at_once: int | None = None
+    retraining_s: float | None = None
 
 
 def run_examination(
@@ -45,20 +48,21 @@ def run_examination(
         subject: the unlearning to run, or the weights of a trained model.
         cpus: number of CPUs to use.
     """
-    device = select_device(cpus)
-    examiner = Examiner.of(images, problem.architecture.load(nearness).to(device))
-    if not isinstance(subject, TestTask):
+    device = select_device(cpus, problem.computing)
+    effort = Effort(seconds=0.0)
+    if isinstance(subject, TestTask):
+        trial, effort = unlearned(problem, subject, device, cpus)
+        model = trial.method.model
+    else:
         model = problem.architecture.load(subject).to(device)
-        return Examination(examined=examiner.examine(model), seconds=0.0)
-    model, seconds = _unlearned(problem, subject, device)
-    return Examination(examined=examiner.examine(model), seconds=seconds)
-
-
-def _unlearned(problem: Problem, task: TestTask, device: torch.device) -> tuple[StagedModel, float]:
-    trial = Trial(problem, task.method, task.hyperparameters, task.seed, device)
-    while trial.epochs_done < task.epochs:
-        trial.unlearn()
-    return trial.method.model, trial.seconds
+    with beside(device):
+        examiner = Examiner.of(images, problem.architecture.load(nearness).to(device))
+        return Examination(
+            examined=examiner.examine(model),
+            seconds=effort.seconds,
+            at_once=effort.at_once,
+            retraining_s=effort.retraining_s,
+        )
 
 
 examine_remotely = ray.remote(run_examination)

@@ -12,8 +12,9 @@ from mixunlearn.files import Files
 from mixunlearn.population import train_epoch
 from mixunlearn.references import Member, ReferenceStore
 from mixunlearn.signature import signature
+from mixunlearn.trial import SHARED
 from trainables.checkpoint import latest, save_state
-from trainables.hardware import cpus_of, select_device
+from trainables.hardware import at_once, cpus_of, gpus_of, select_device
 from trainables.stored import Stored
 
 DIVERGED = "diverged"  # key in a result: the first member that is not finite, and `what` of it
@@ -51,17 +52,31 @@ class ReferenceTrainable(Stored):
     """
 
     def setup(
-        self, config: dict[str, Any], stores: Sequence[ReferenceStore], checkpoints: Files
+        self,
+        config: dict[str, Any],
+        stores: Sequence[ReferenceStore],
+        checkpoints: Files,
+        most: int | None = None,
     ) -> None:
-        """Receive the reference stores, once for all members that this actor will train."""
+        """Receive the reference stores, once for all members that this actor will train.
+
+        Args:
+            config: what is trained first; see `of_config`.
+            stores: all that are filled together.
+            checkpoints: folder of Tune's runs.
+            most: number of trainings that are to run; `None`: unknown.
+        """
         self.stores, self.checkpoints = stores, checkpoints
+        self.most = most
         # Tune calls `reset_config` only when it reuses the actor.
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Start other members."""
         self.references, self.members = of_config(self.stores, new_config)
-        self.device = select_device(cpus_of(self.trial_resources))
+        given = self.trial_resources
+        self.device = select_device(cpus_of(given), self.references.computing)
+        self.at_once = at_once(cpus_of(given), gpus_of(given), self.most)
         # A driver counts on a GPU; a worker may find that PyTorch cannot use it.
         self.together = self.references.most_together(self.device) > 1
         self.seconds = 0.0
@@ -126,10 +141,11 @@ class ReferenceTrainable(Stored):
         if member in self.diverged:
             return
         if member in self.trainings:
-            self.references.keep(member, self.trainings[member].model, self.seconds)
+            model = self.trainings[member].model
+            self.references.keep(member, model, self.seconds, self.at_once)
         else:
             model = self.references.load(member).to(self.device)
-            self.references.keep(member, model, self.references.seconds(member))
+            self.references.keep(member, model, *self.references.timing(member))
 
     def _first_diverged(self) -> dict[str, Any]:
         for member in self.members:
@@ -145,6 +161,7 @@ class ReferenceTrainable(Stored):
             "trainings": {key(each): done.state_dict() for each, done in self.trainings.items()},
             "diverged": {key(each): what for each, what in self.diverged.items()},
             "seconds": self.seconds,
+            "at_once": self.at_once,
         }
         save_state(state, Path(checkpoint_dir))
 
@@ -158,3 +175,5 @@ class ReferenceTrainable(Stored):
             if key in state["diverged"]:
                 self.diverged[member] = state["diverged"][key]
         self.seconds = state["seconds"]
+        # Its seconds are in the sum now. An earlier version did not note who shared the device.
+        self.at_once = max(self.at_once, state.get("at_once", SHARED))

@@ -17,7 +17,7 @@ from mixunlearn.resume import FAILURE, continues
 from mixunlearn.trial import Trial
 from mixunlearn.trial_names import trial_name
 from trainables.checkpoint import identity, latest, save_state
-from trainables.hardware import cpus_of, select_device
+from trainables.hardware import at_once, cpus_of, gpus_of, select_device
 from trainables.stored import Stored
 
 RECORDED = "recorded"  # key of the configuration: how many epochs the record has
@@ -41,6 +41,7 @@ class UnlearnTrainable(Stored):
         objective: str,
         checkpoints: Files,
         limit: float | None,
+        most: int | None = None,
     ) -> None:
         """Receive the problem, once for all trials that this actor will run.
 
@@ -52,9 +53,12 @@ class UnlearnTrainable(Stored):
             checkpoints: folder with the checkpoints of earlier sweeps of the study.
             limit: seconds that a trial may take; its last epoch may end later. `None` means no
                 limit.
+            most: number of trials that are to run; `None`: unknown.
         """
         self.problem, self.method, self.objective = problem, method, objective
         self.checkpoints, self.limit = checkpoints, limit
+        given = self.trial_resources
+        self.at_once = at_once(cpus_of(given), gpus_of(given), most)
         # Tune calls `reset_config` only when it reuses the actor.
         self.reset_config(config)
 
@@ -67,7 +71,8 @@ class UnlearnTrainable(Stored):
             self.method,
             hyperparameters,
             new_config["seed"],
-            select_device(cpus_of(self.trial_resources)),
+            select_device(cpus_of(self.trial_resources), self.problem.computing),
+            at_once=self.at_once,
         )
         self.seconds = 0.0
         self.result: dict[str, Any] = {}

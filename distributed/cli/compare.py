@@ -20,7 +20,7 @@ from distributed.cli.options import (
     open_session,
     run_command,
 )
-from distributed.cli.show import console
+from distributed.cli.show import console, duplicates, images_of_work, in_words
 
 if TYPE_CHECKING:
     from distributed.compare.cells import Cell, Plans
@@ -66,6 +66,8 @@ def compare(
         if missing(some, plans):
             require_answer(address)
         with open_session(address) as session:
+            for line in _shared_pixels(some, plans):
+                session.progress.say(line)
             # The tables show all cells, also those that `--only` leaves out.
             failures = run_comparison(wanted, some, found, plans, session)
         return _compared(wanted, found, plans, failures)
@@ -74,8 +76,8 @@ def compare(
 
 
 def _dry_comparison(comparison: "Comparison", cells: Sequence["Cell"], plans: "Plans") -> Outcome:
-    """Print which cells of a comparison are done and which would run."""
-    from distributed.compare.run import done
+    """Print which cells of a comparison are done and which would run, and how much work that is."""
+    from distributed.compare.run import done, missing
 
     states = {
         cell.title: (cell.incompatible and f"n/a: {cell.incompatible}")
@@ -84,7 +86,21 @@ def _dry_comparison(comparison: "Comparison", cells: Sequence["Cell"], plans: "P
     }
     for title, state in states.items():
         console().print(f"{title}: {state}", soft_wrap=True, markup=False)
-    return Outcome(result={"name": comparison.name, "cells": states})
+    work = images_of_work(*(plans.of(cell) for cell in missing(cells, plans)))
+    for line in (*_shared_pixels(cells, plans), in_words(work)):
+        console().print(line, soft_wrap=True, markup=False)
+    found = {"name": comparison.name, "cells": states, "images_of_work": work}
+    return Outcome(result=found)
+
+
+def _shared_pixels(cells: Sequence["Cell"], plans: "Plans") -> list[str]:
+    """Return which parts have images with the same pixels, once for each split of the images."""
+    splits = {plans.of(cell).splits.key: cell for cell in cells if cell.experiment}
+    return [
+        f"warning     {cell.data}, {cell.task}: {line}"
+        for cell in splits.values()
+        for line in duplicates(plans.of(cell))
+    ]
 
 
 def _compared(

@@ -1,5 +1,6 @@
 """`sweep` and `references`."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -62,19 +63,18 @@ def sweep(
 
     def command() -> Outcome:
         total = [] if trials is None else [f"search.trials={trials}"]
-        plan = _plan(experiment, [*(settings or []), *total], home, address, planning=dry_run)
+        changes = [*(settings or []), *total]
+        if not (dry_run or promote or retry_failed) and (
+            known := _known(experiment, changes, home)
+        ):
+            return known
+        plan = _plan(experiment, changes, home, address, planning=dry_run)
         if dry_run:
             return print_plan(plan)
-        from distributed.plan.proxies import announcement as of_proxies
-        from distributed.search.sweep import run_sweep
-
-        with open_session(address) as session:
-            for line in (*announcement(plan), *of_proxies(plan), *others(plan)):
-                session.progress.say(line)
-            summary = run_sweep(plan, session, retry_failed=retry_failed)
+        summary = _run(plan, address, retry_failed=retry_failed)
         # Before the promotion, which may fail: the result must not be lost with it.
-        print_verdict(plan, summary)
-        code = TRIALS_FAILED if summary["trials"]["failed"] else DONE
+        print_verdict(plan.study_folder, plan.home, summary)
+        code = _code(summary)
         promoted = _promote(plan, summary, verbose=verbose) if promote else None
         if promoted and not promoted["done"]:
             code = FAILED
@@ -107,6 +107,36 @@ def references(
         return print_references(plan, trained)
 
     run_command(command, as_json=as_json, verbose=verbose)
+
+
+def _known(file: Path, settings: list[str], home: Path | None) -> Outcome | None:
+    """Print the result of a study of which nothing is left to do, without opening it."""
+    from distributed.config.read import glance
+    from distributed.study.finished import finished_study
+
+    experiment, root = glance(file, settings), home_folder(home)
+    found = finished_study(experiment, root) if experiment else None
+    if found is None:
+        return None
+    folder, summary = found
+    print(f"study       {folder.path.name} in {folder.path}: nothing to do", file=sys.stderr)
+    print_verdict(folder, root, summary)
+    return Outcome(result={**summary, "promoted": None}, code=_code(summary))
+
+
+def _code(summary: dict[str, Any]) -> int:
+    return TRIALS_FAILED if summary["trials"]["failed"] else DONE
+
+
+def _run(plan: "Plan", address: str | None, *, retry_failed: bool) -> dict[str, Any]:
+    """Do what is missing in a study; return its summary."""
+    from distributed.plan.proxies import announcement as of_proxies
+    from distributed.search.sweep import run_sweep
+
+    with open_session(address) as session:
+        for line in (*announcement(plan), *of_proxies(plan), *others(plan)):
+            session.progress.say(line)
+        return run_sweep(plan, session, retry_failed=retry_failed)
 
 
 def _plan(

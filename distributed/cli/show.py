@@ -13,6 +13,7 @@ from mixunlearn.wording import counted
 if TYPE_CHECKING:
     from distributed.plan.plan import Plan
     from distributed.rerun.rerun import Reproduction
+    from distributed.study.folder import StudyFolder
 
 
 QUICK = 2**30  # bytes of images that are looked through for duplicates in D_r as well
@@ -47,22 +48,22 @@ def announcement(plan: "Plan") -> list[str]:
         f"{experiment.model.name}: "
         f"{missing} to train, {trained - missing} cached",
         *(f"warning     {caution}" for caution in cautions(plan)),
-        *_duplicates(plan),
+        *(f"warning     {line}" for line in duplicates(plan)),
         f"trials      {plan.trials} of {experiment.method} (label-{experiment.labels}), at "
         f"most {counted(search.epochs, 'epoch')}, {search.sampler} + {search.scheduler}, "
         f"minimising {search.objective} on val; {plan.workers}{_repeated(plan)}",
     ]
 
 
-def _duplicates(plan: "Plan") -> list[str]:
-    """Return one line for each two parts that have images with the same pixels."""
+def duplicates(plan: "Plan") -> list[str]:
+    """Return one sentence for each two parts that have images with the same pixels."""
     from mixunlearn.data.duplicates import shared
 
     parts = {part: getattr(plan.splits, f"{part}_N") for part in ("forget", "val", "test")}
     if plan.dataset.images_NCHW.nbytes <= QUICK:
         parts = {"forget": parts.pop("forget"), "retain": plan.splits.retain_N, **parts}
     return [
-        f"warning     {one} and {other} share pixels: {counted(count, 'image')} of {one} "
+        f"{one} and {other} share pixels: {counted(count, 'image')} of {one} "
         f"{'is' if count == 1 else 'are'} in {other} as well"
         for (one, other), count in shared(plan.dataset, parts).items()
     ]
@@ -102,31 +103,51 @@ def _disk(plan: "Plan") -> dict[str, int]:
     return estimate(plan, plan.slots)
 
 
-def _work(work: Mapping[str, int | None]) -> str:
-    """Return how many images pass through models, in words."""
+def in_words(work: Mapping[str, int | None]) -> str:
+    """Return how many images pass through models, as a line of a plan."""
     training, trials = work["training"], work["trials"]
     unlearned = f"at most {trials:,} in trials"
     if training is None:
-        return f"images: {unlearned}; your own training is not counted"
-    return f"images: {training:,} to train models, {unlearned}"
+        return f"work        images: {unlearned}; your own training is not counted"
+    return f"work        images: {training:,} to train models, {unlearned}"
 
 
-def images_of_work(plan: "Plan") -> dict[str, int | None]:
+def images_of_work(*plans: "Plan") -> dict[str, int | None]:
     """Return how many images are trained on: by missing models (`None`: unknown), and by trials.
 
-    Each image counts once an epoch. With a measured rate (images/s), that is the time of a sweep.
+    Each image counts once an epoch, and a model that several plans share counts once. With a
+    measured rate (images/s), that is the time of a sweep or of a comparison.
     """
+    trained: dict[str, int] = {}
+    for plan in plans:
+        trained |= _images_of_models(plan)
+    unknown = any(plan.own_recipe for plan in plans)
+    return {
+        "training": None if unknown else sum(trained.values()),
+        "trials": sum(_images_of_trials(plan) for plan in plans),
+    }
+
+
+def _images_of_models(plan: "Plan") -> dict[str, int]:
+    """Return how many images train each missing model, by its key in the store."""
+    references, splits = plan.references, plan.splits
+    if plan.own_recipe:
+        return {}
+    forget, retain = len(splits.forget_N), len(splits.retain_N)
+    epochs = references.recipe.epochs
+    return {
+        references.key(each): epochs * (retain + forget * (each.role == "original"))
+        for each in references.missing()
+        if not references.is_own(each)
+    }
+
+
+def _images_of_trials(plan: "Plan") -> int:
     from mixunlearn.methods import METHODS
 
-    references, splits = plan.references, plan.splits
-    forget, retain = len(splits.forget_N), len(splits.retain_N)
-    missing = [each for each in references.missing() if not references.is_own(each)]
-    a_pass = sum(retain + forget * (each.role == "original") for each in missing)
-    passed = forget if METHODS[plan.experiment.method].passes_over == "forget" else retain
-    return {
-        "training": None if plan.own_recipe else a_pass * references.recipe.epochs,
-        "trials": plan.trials * plan.epochs * passed,
-    }
+    passes_over = METHODS[plan.experiment.method].passes_over
+    forget, retain = len(plan.splits.forget_N), len(plan.splits.retain_N)
+    return plan.trials * plan.epochs * (forget if passes_over == "forget" else retain)
 
 
 def print_plan(plan: "Plan") -> Outcome:
@@ -141,7 +162,7 @@ def print_plan(plan: "Plan") -> Outcome:
     for line in (*announcement(plan), *of_proxies(plan), *others(plan)):
         console().print(line, soft_wrap=True)
     work = images_of_work(plan)
-    console().print(f"work        {_work(work)}", soft_wrap=True)
+    console().print(in_words(work), soft_wrap=True)
     console().print(f"disk        at most {total:.0f} MiB: {parts}", soft_wrap=True)
     console().print(f"\n{as_yaml(plan.published)}", soft_wrap=True)
     missing = [
@@ -162,21 +183,28 @@ def print_plan(plan: "Plan") -> Outcome:
     return Outcome(result=result)
 
 
-def print_verdict(plan: "Plan", summary: dict[str, Any]) -> None:
+def print_verdict(files: "StudyFolder", home: Path, summary: dict[str, Any]) -> None:
     """Print the table, the paths of the files, and the command for the MLflow UI."""
-    from report.prediction import prediction_line
     from report.tables import summary_table
 
     out = console()
     out.print(summary_table(summary))
-    if line := prediction_line(summary):
+    if line := _prediction(summary):
         out.print(f"\nnext request: {line}", soft_wrap=True)
-    files = plan.study_folder
     names = f"{files.trials.name}, {files.summary.name}, {files.plots.name}/"
     # Soft wrap: a path that is broken into lines cannot be copied.
     out.print(f"\nfiles   {files.path}: {names}", soft_wrap=True)
-    home = "" if plan.home == Path("runs") else f" --home {plan.home}"
-    out.print(f"MLflow  mixunlearn ui{home}", soft_wrap=True)
+    where = "" if home == Path("runs") else f" --home {home}"
+    out.print(f"MLflow  mixunlearn ui{where}", soft_wrap=True)
+
+
+def _prediction(summary: dict[str, Any]) -> str:
+    """Return what proxies predict, in a sentence; empty without proxies."""
+    if not summary.get("proxies"):
+        return ""
+    from report.prediction import prediction_line  # SciPy takes a while
+
+    return prediction_line(summary)
 
 
 def print_references(plan: "Plan", trained: int) -> Outcome:

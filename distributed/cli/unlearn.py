@@ -23,7 +23,7 @@ from distributed.cli.options import (
     open_session,
     run_command,
 )
-from distributed.cli.show import console
+from distributed.cli.show import console, duplicates
 from mixunlearn.data.names import printable
 from mixunlearn.errors import InputError
 from mixunlearn.wording import counted
@@ -292,6 +292,7 @@ def _announcement(job: "Job") -> list[str]:
         f"model       {plan.experiment.model.name}, weights from {request.own.source}",
         f"data        {plan.experiment.data.source}: {sizes}",
         f"forget      {plan.forget_set}",
+        *(f"warning     {line}" for line in duplicates(plan)),
         f"method      {configuration.method}, {counted(configuration.epochs, 'epoch')}, from "
         f"{configuration.source}",
         *chosen,

@@ -69,6 +69,7 @@ def _gpus() -> list[str]:
     return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
 
 
+@cache  # a second of a processor, for hundreds of files that do not change meanwhile
 def _packages() -> dict[str, str]:
     """Return the version of each package, by name; of several, the first is what is imported."""
     found = dict[str, str]()

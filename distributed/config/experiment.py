@@ -10,6 +10,7 @@ from distributed.config.section import (
     YEAR_SECONDS,
     Epochs,
     Images,
+    Paths,
     Positive,
     Section,
     Seed,
@@ -48,8 +49,8 @@ class Data(Section):
     """Where images come from; each source has some of the options, see `docs/data.md`."""
 
     source: str
-    train: str | None = None
-    test: str | None = None
+    train: Paths | None = None
+    test: Paths | None = None
     image: str | None = None
     label: str | None = None
     root: str | None = None
@@ -174,11 +175,30 @@ class Search(Section):
 
 
 class Resources(Section):
-    """What one trial gets; fractions of a GPU share it."""
+    """What one trial gets, and how it computes; fractions of a GPU share it.
+
+    `precision` is that of the steps of unlearning; auto: float32. `capture` off: a GPU gets each
+    operation of a step by itself. `deterministic`: a GPU gives equal numbers for equal seeds, too.
+    """
 
     cpu: Annotated[Share, Field(ge=0.01)] = 1
     gpu: Annotated[Share, Field(ge=0)] = 0
     trial_seconds: Annotated[Positive, up_to(YEAR_SECONDS, "that is a year")] | None = None
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    capture: Literal["auto", "off"] = "auto"
+    deterministic: bool = False
+
+    @field_validator("capture", mode="before")
+    @classmethod
+    def _as_written(cls, given: object) -> object:
+        # YAML reads the word `off` as false.
+        return "off" if given is False else given
+
+    @property
+    def steps(self) -> str:
+        """Return the precision of the steps of unlearning."""
+        # Not what is fastest on a device: the same experiment must mean the same numbers.
+        return "float32" if self.precision == "auto" else self.precision
 
 
 class Tracking(Section):
@@ -293,6 +313,9 @@ class Experiment(Section):
         content["references"] = {"seeds": self.references.seeds, **self.references.training}
         if recipe:
             content["references"]["digest"] = recipe
+        # Nothing else of the resources changes numbers beyond rounding.
+        if self.resources.steps != "float32":
+            content["precision"] = self.resources.steps
         # Asking for more trials, originals or proxies continues the same study.
         del content["search"]["trials"]
         if not self.search.start:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,22 @@ def read_experiment(
     content = read_file(path)
     put(content, settings)
     return make_experiment(content, reading=reading)
+
+
+def glance(path: Path, settings: Iterable[str] = ()) -> Experiment | None:
+    """Return the experiment in a file without the checks that import PyTorch; `None`: none.
+
+    It is for questions that another command has answered about an equal, checked experiment.
+
+    Args:
+        path: the file.
+        settings: each replaces or adds a value.
+    """
+    with suppress(InputError, ValidationError):
+        content = read_file(path)
+        put(content, settings)
+        return Experiment.model_validate(content)
+    return None
 
 
 def make_experiment(content: dict[str, Any], *, reading: bool = False) -> Experiment:

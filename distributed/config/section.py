@@ -2,7 +2,7 @@
 
 from typing import Annotated, TypeAlias, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator
 from pydantic_core import PydanticCustomError
 
 Number = TypeVar("Number", int, float)
@@ -36,6 +36,17 @@ Trials: TypeAlias = Annotated[
     int, Field(ge=1), up_to(1_000_000, "the record of each one is kept in memory")
 ]
 Images: TypeAlias = Annotated[int, Field(ge=1), up_to(10**9, "no data set has more images")]
+
+
+def _files(value: object) -> object:
+    texts = value if isinstance(value, list) and value else [value]
+    if not all(isinstance(each, str) for each in texts):
+        raise PydanticCustomError("files", "must be text, or a list of texts that is not empty")
+    return value
+
+
+# Not a plain union: its errors would name each of its types as a key.
+Paths: TypeAlias = Annotated[str | list[str], PlainValidator(_files)]
 
 
 class Section(BaseModel):

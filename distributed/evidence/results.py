@@ -1,5 +1,6 @@
 """The examinations as plain data: the leaderboard, the rows of the table, the margins."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,8 @@ import numpy.typing as npt
 
 from distributed.evidence.contenders import Contender
 from distributed.evidence.forget_sets import ForgetSet
-from distributed.search.summary import distribution
+from distributed.search.summary import RATIO, distribution
+from mixunlearn.effort import ALONE, Effort, Retraining
 from mixunlearn.evidence.examination import PARTS, Examined
 from mixunlearn.evidence.findings import findings
 from mixunlearn.evidence.verdict import BETTER, EQUIVALENT, HARMFUL, NO_BETTER, UNDECIDED
@@ -34,7 +36,7 @@ class Measured:
         untouched: the originals.
         unlearned: name of a contender -> one model for each original, in their order.
         absent: name of a contender without models -> why.
-        training_s: seconds that each reference took to train.
+        retraining: what training one reference has cost.
     """
 
     forget_set: ForgetSet
@@ -43,12 +45,27 @@ class Measured:
     untouched: Sequence[Examination]
     unlearned: Mapping[str, Sequence[Examination]]
     absent: Mapping[str, str]
-    training_s: Sequence[float]
+    retraining: Retraining
 
     def cost(self, name: str) -> float:
-        """Return the mean time of unlearning, in times of retraining."""
-        seconds = [each.seconds for each in self.unlearned[name]]
-        return float(np.mean(seconds) / np.mean(self.training_s))
+        """Return the mean time of unlearning in times of retraining, both alone; NaN: unknown."""
+        costs = map(self._compared, self.unlearned[name])
+        known = [cost[RATIO] for cost in costs if RATIO in cost]
+        return float(np.mean(known)) if known else math.nan
+
+    def seconds(self, name: str) -> list[float | None]:
+        """Return the times of unlearning; if some were measured alone, `None` for the others."""
+        models = self.unlearned[name]
+        alone = any(each.at_once == ALONE for each in models)
+        return [None if alone and each.at_once != ALONE else each.seconds for each in models]
+
+    def _compared(self, model: Examination) -> Mapping[str, float]:
+        if model.at_once is None:  # examined by an earlier version, which did not note it
+            return {}
+        effort = Effort(
+            seconds=model.seconds, at_once=model.at_once, retraining_s=model.retraining_s
+        )
+        return self.retraining.compare(effort)
 
     def findings(self, name: str) -> dict[str, Any]:
         """Return what is found out about a contender, or about doing nothing; see `findings`."""
@@ -157,8 +174,8 @@ def _summary(
             "trial": contender.trial,
             "originals": list(range(len(unlearned))),
             **_distributions(unlearned),
-            "time/unlearn_s": distribution([each.seconds for each in unlearned]),
-            "time/ratio_to_retrain": distribution([cost] * len(unlearned)),
+            "time/unlearn_s": distribution(part.seconds(contender.name)),
+            **({} if math.isnan(cost) else {RATIO: distribution([cost] * len(unlearned))}),
         },
     }
 

@@ -42,7 +42,8 @@ def _source(plan: Plan) -> dict[str, str]:
     """Return where the data came from, in the format of MLflow's own sources."""
     data = plan.experiment.data
     if place := data.train or data.root:
-        return {"source_type": "local", "source": json.dumps({"uri": place})}
+        uri = place if isinstance(place, str) else ", ".join(place)
+        return {"source_type": "local", "source": json.dumps({"uri": uri})}
     name = f"mixunlearn.data.sources:{data.source}"
     return {"source_type": "code", "source": json.dumps({"tags": {"mlflow.source.name": name}})}
 

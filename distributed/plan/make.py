@@ -103,7 +103,9 @@ def make_plan(
         splits=splits,
         space=space,
         model_stages=model.stages,
-        stages=taught_stages(readable_stages(space, experiment.model.name), experiment.references),
+        stages=taught_stages(
+            readable_stages(space, experiment.model.name), experiment.references.augmentation
+        ),
         **vars(model.brought),
         command=command,
         local=local,
@@ -128,7 +130,7 @@ def _model(
     reading: bool,
     tried: bool,
 ) -> _Model:
-    """Return the weights and the stages of the model; a model or method of others is tried first.
+    """Return the weights and the stages of the model; it is tried with the method first.
 
     Raises:
         InputError: the model cannot be trained, the method does not work with it, or weights do
@@ -136,16 +138,14 @@ def _model(
     """
     brought = Brought.read(experiment, home, kept)
     shape = architecture(experiment, dataset, brought.pretrained)
-    sketch = Sketch.of(experiment, dataset, splits)
-    if reading or not sketch.ours:
-        begun = study_folder(home, study_name(experiment, dataset, splits, brought))
-        # What is only read needs no model: its module may not be installed here.
-        if reading and (known := Stages.read(begun.stages)):
-            return _Model(stages=known, brought=brought)
-        if not tried and not begun.path.exists():  # otherwise, it was tried then
-            # Before this process builds the model.
-            for warning in rehearse(sketch):
-                log.warning("%s", warning)
+    begun = study_folder(home, study_name(experiment, dataset, splits, brought))
+    # What is only read needs no model: its module may not be installed here.
+    if reading and (known := Stages.read(begun.stages)):
+        return _Model(stages=known, brought=brought)
+    if not tried and not begun.path.exists():  # otherwise, it was tried then
+        # Before this process builds the model.
+        for warning in rehearse(Sketch.of(experiment, dataset, splits)):
+            log.warning("%s", warning)
     stages = Stages.of(shape.initial(0, brought.pretrained), experiment.search.space)
     return _Model(stages=stages, brought=brought.fitted(shape))
 
@@ -231,7 +231,11 @@ def _differences(experiment: Experiment, other: dict[str, Any]) -> list[str]:
 
 
 # No part of a study's signature, so a difference in them explains nothing.
-APART = ("name", "tracking.", "resources.", "storage.", "search.trials", "references.proxies")
+APART = (
+    *("name", "tracking.", "storage.", "search.trials", "references.proxies"),
+    *("resources.cpu", "resources.gpu", "resources.trial_seconds"),
+    *("resources.capture", "resources.deterministic"),
+)
 
 
 def find_experiment(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from distributed.config.experiment import Experiment, References
+from distributed.config.experiment import Experiment
 from distributed.runtime.addresses import resolve
 from distributed.study.folder import StudyFolder
 from distributed.tracking.weights import fetched_weights, is_address
@@ -174,9 +174,9 @@ def _require_rates(space: Space, narrowing: Mapping[str, Any]) -> None:
         raise InputError("search.space.optimizer", wish, remedy)
 
 
-def taught_stages(readable: tuple[str, ...], references: References) -> tuple[str, ...]:
+def taught_stages(readable: tuple[str, ...], augmentation: str) -> tuple[str, ...]:
     """Return the stages whose features are computed once and stored: none of augmented images."""
-    return readable if references.augmentation == "none" else ()
+    return readable if augmentation == "none" else ()
 
 
 def _wished_stages(narrowing: Mapping[str, Any]) -> list[str]:

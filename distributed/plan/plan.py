@@ -24,6 +24,7 @@ from distributed.study.folder import (
     study_folder,
 )
 from mixunlearn.atomic import replacing
+from mixunlearn.computing import Computing
 from mixunlearn.data import arrow, sources
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.evaluation import evaluation_set
@@ -207,6 +208,11 @@ class Plan:
             own=None if self.first else self.own,
             margins=self.experiment.margins,
             first=self.first,
+            computing=Computing(
+                precision=self.experiment.resources.steps,
+                capture=self.experiment.resources.capture != "off",
+                deterministic=self.experiment.resources.deterministic,
+            ),
         )
 
     def problem(self, original: int = 0) -> Problem:

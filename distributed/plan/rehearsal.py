@@ -1,6 +1,7 @@
 """Rehearses a plan's model and method; code of others is tried in a process of its own.
 
-There it can exit, crash, hang or close files without harm to the command.
+There it can exit, crash, hang or close files without harm to the command. Built-in models and
+methods are tried in this process, at a small width: that takes a tenth of a second.
 """
 
 import json
@@ -8,8 +9,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +20,7 @@ from typing import Any
 import psutil
 
 from distributed.config.experiment import Experiment
-from distributed.plan.model import Stages, make_space, readable_stages
+from distributed.plan.model import Stages, make_space, readable_stages, taught_stages
 from mixunlearn.border import what
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.errors import InputError
@@ -30,10 +32,12 @@ from mixunlearn.plugins import is_ours
 from mixunlearn.problem import Architecture
 from mixunlearn.rehearsal import FEW, Rehearsal
 from mixunlearn.splits import Splits
+from search_spaces import Space
 
 IDLE_S, LONGEST_S = 15.0, 180.0  # a process that computes nothing is ended sooner
 ASK_S = 0.05
 STANDARD_OUTPUT = 1
+NARROW = 8  # width at which a built-in model is tried: the same layers, in less time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +56,8 @@ class Sketch:
         forgotten: the classes that are forgotten completely.
         forgets: number of images to forget; large numbers are all alike.
         recipe: the user's own training; `None`: a recipe of the project.
+        start: `search.start` as JSON.
+        augmentation: how training changes images.
     """
 
     model: str
@@ -65,6 +71,8 @@ class Sketch:
     forgets: int
     recipe: str | None = None
     size: int | None = None
+    start: str = "[]"
+    augmentation: str = "none"
 
     @classmethod
     def of(cls, experiment: Experiment, dataset: Dataset, splits: Splits) -> "Sketch":
@@ -81,7 +89,14 @@ class Sketch:
             forgets=min(len(splits.forget_N), FEW),
             recipe=experiment.references.function,
             size=experiment.model.size,
+            start=json.dumps(experiment.search.start, default=str),
+            augmentation=experiment.references.augmentation,
         )
+
+    @property
+    def narrow(self) -> "Sketch":
+        """The same with a built-in model of few channels: its code does not depend on them."""
+        return replace(self, width=min(self.width or NARROW, NARROW))
 
     @property
     def ours(self) -> bool:
@@ -95,7 +110,7 @@ class Sketch:
         return harmless and not self.recipe
 
     def rehearsal(self) -> Rehearsal:
-        """Return the rehearsal with the method's default hyperparameters."""
+        """Return the rehearsal of what is sure to be tried: the default, the authors', starts."""
         channels, height, width = self.image_shape
         architecture = Architecture(
             name=self.model,
@@ -107,16 +122,28 @@ class Sketch:
         narrowing = json.loads(self.space)
         stages = Stages.of(architecture.build(0), narrowing)
         space = make_space(self.method, stages, narrowing, epochs=1)
+        facts = {"labels": self.labels}
         return Rehearsal(
             architecture=architecture,
             method=self.method,
-            hyperparameters=space.defaults({"labels": self.labels}),
-            stages=readable_stages(space, self.model),
+            hyperparameters=space.defaults(facts),
+            stages=taught_stages(readable_stages(space, self.model), self.augmentation),
             with_labels=self.labels == "aware",
             forgotten=self.forgotten,
             forgets=self.forgets,
             recipe=OwnRecipe.of(self.recipe) if self.recipe else None,
+            augmentation=self.augmentation,
+            further=[*space.published(facts), *_starts(space, json.loads(self.start), facts)],
         )
+
+
+def _starts(
+    space: Space, starts: Sequence[Mapping[str, Any]], facts: Mapping[str, str]
+) -> Iterator[dict[str, Any]]:
+    """Yield the configurations of `search.start`, complete; what the plan refuses is left out."""
+    for start in starts:
+        with suppress(InputError):
+            yield space.narrowed(start).defaults(facts)
 
 
 @cache
@@ -127,6 +154,8 @@ def rehearse(sketch: Sketch) -> tuple[str, ...]:
         InputError: the model cannot be trained, or the method does not work with it.
     """
     if sketch.ours:
+        ours = sketch.narrow.rehearsal()
+        ours.unlearn_all(ours.architecture.build(0))  # that these can be trained is known
         return ()
     return tuple(sketch.rehearsal().run() if sketch.harmless else _apart(sketch))
 
@@ -138,7 +167,7 @@ def _apart(sketch: Sketch) -> list[str]:
         # What this process can import, that one can: modules may be found by a changed path.
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         process = subprocess.Popen(
-            [sys.executable, "-m", __name__, json.dumps(asdict(sketch)), str(answer)],
+            [*_python(), "-m", __name__, json.dumps(asdict(sketch)), str(answer)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -154,6 +183,11 @@ def _apart(sketch: Sketch) -> list[str]:
     ended = f"ends its process with exit code {process.returncode}"
     remedy = f"{problem or ended} when it is tried with {sketch.method}; correct it"
     raise InputError("model.name", sketch.model, remedy)
+
+
+def _python() -> list[str]:
+    """Return the words that start Python."""
+    return [sys.executable]
 
 
 def _watch(process: subprocess.Popen[bytes]) -> str | None:

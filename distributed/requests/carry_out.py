@@ -88,7 +88,7 @@ class Job:
             architecture,
             plan.dataset,
             plan.splits,
-            stages=taught_stages(request.stages, plan.experiment.references),
+            stages=taught_stages(request.stages, plan.experiment.references.augmentation),
             with_labels=plan.experiment.labels == "aware",
             pretrained=plan.pretrained,
             augmentation=plan.references.recipe.augmentation,

@@ -1,23 +1,20 @@
 """What unlearning a request costs, beside simply retraining: said before anything runs."""
 
 import math
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from mixunlearn.data.batches import Samples
-from mixunlearn.data.labelled import LabelledImages
 from mixunlearn.methods import METHODS
 from mixunlearn.own_recipe import OwnRecipe
 from mixunlearn.problem import Problem
 from mixunlearn.recipes import Recipe
-from mixunlearn.training import Training
+from mixunlearn.timing import BATCHES, retraining_seconds, seconds_of, spread
 from mixunlearn.wording import counted
 
-BATCHES = 8  # steps that are timed; as many run before, because the first ones are slower
 BATCH = 32  # images in what counts as a step of a method that has none
 MINUTES = 120  # seconds from which a time is told in minutes
 
@@ -103,7 +100,9 @@ def time_cost(
         DivergedError: the loss of the training is not finite.
     """
     unlearning_s = _unlearning(problem, method, hyperparameters, epochs, device)
-    retraining_s = _retraining(problem, recipe, device) if isinstance(recipe, Recipe) else math.nan
+    retraining_s = (
+        retraining_seconds(problem, recipe, device) if isinstance(recipe, Recipe) else math.nan
+    )
     known_from = f"timed: {BATCHES} steps{'' if math.isnan(retraining_s) else ' of each'}"
     return Cost(unlearning_s=unlearning_s, retraining_s=retraining_s, known_from=known_from)
 
@@ -119,44 +118,17 @@ def _unlearning(
     context = problem.context(device, 0)
     few = BATCHES * (method.batch or BATCH)
     small = replace(context, forget=_part(context.forget, few), retain=_part(context.retain, few))
-    preparing = _seconds(lambda: method.prepare(small))
+    preparing = seconds_of(lambda: method.prepare(small))
     method.epoch()
-    epoch = _seconds(method.epoch)
+    epoch = seconds_of(method.epoch)
     passed = "forget" if method.passes_over == "forget" else "retain"
     scale = len(getattr(context, passed)) / len(getattr(small, passed))
     return (preparing + epochs * epoch) * scale
 
 
-def _retraining(problem: Problem, recipe: Recipe, device: torch.device) -> float:
-    images = problem.retain.samples
-    chosen_N = _spread(len(images.ids_N), BATCHES * recipe.batch).numpy()
-    part = LabelledImages(dataset=images.dataset, ids_N=images.ids_N[chosen_N])
-    samples = Samples(
-        images_NCHW=torch.from_numpy(part.images_NCHW).to(device),
-        labels_N=torch.from_numpy(part.labels_N).to(device),
-    )
-    model = problem.architecture.initial(0, problem.pretrained).to(device)
-    # With one more epoch than are run, for a rate above 0 in the one that is timed.
-    training = Training(model, samples, replace(recipe, epochs=max(recipe.epochs, 3)), 0)
-    training.epoch()
-    return _seconds(training.epoch) * recipe.epochs * len(images.ids_N) / len(samples)
-
-
 def _part(samples: Samples, count: int) -> Samples:
     """Return at most `count` samples, from all over the set: neighbours are often of one class."""
-    return samples.at(_spread(len(samples), count).to(samples.images_NCHW.device))
-
-
-def _spread(total: int, count: int) -> torch.Tensor:
-    """Return at most `count` indices below `total`, evenly spread, int64."""
-    count = min(total, count)
-    return torch.arange(count) * total // count
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()  # it ends with numbers, so a GPU has done its work by then
-    return time.perf_counter() - start
+    return samples.at(spread(len(samples), count).to(samples.images_NCHW.device))
 
 
 def spoken(seconds: float) -> str:

@@ -1,6 +1,7 @@
 """Judges a request: before and after, and with `--verify` against retrained models."""
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,7 @@ from distributed.search.test_evaluation import TestEvaluator
 from distributed.search.trials import fill_references
 from mixunlearn.atomic import replacing
 from mixunlearn.data import arrow
+from mixunlearn.effort import ALONE
 from mixunlearn.errors import InputError, MixUnlearnError
 from mixunlearn.evaluation import EvaluationSet, evaluation_set
 from mixunlearn.evidence.behaviour import behaviour_set
@@ -60,13 +62,13 @@ class Verification:
         verdict: on the configuration, over all originals.
         retrained: metric -> one value for each model retrained without the data.
         originals: number of originals that were unlearned, the user's own among them.
-        seconds: mean time of one retraining.
+        seconds: time of one retraining, with the device to itself; `None`: unknown.
     """
 
     verdict: Verdict
     retrained: Mapping[str, Sequence[float]] = field(default_factory=dict)
     originals: int
-    seconds: float
+    seconds: float | None
 
 
 def measure(
@@ -145,7 +147,7 @@ def verification_plan(request: Request) -> Plan:
     return replace(
         request.plan,
         experiment=experiment,
-        stages=taught_stages(request.stages, experiment.references),
+        stages=taught_stages(request.stages, experiment.references.augmentation),
     )
 
 
@@ -189,6 +191,7 @@ def _mapped(plan: Plan, work: Path) -> Plan:
 
 def _unlearned(request: Request, plan: Plan, session: Session) -> Sequence[Mapping[str, float]]:
     """Return the metrics of the other originals after they have unlearned."""
+    timed = plan.references.recipe
     tasks = {
         f"original {n}": TestTask(
             method=request.configuration.method,
@@ -197,6 +200,8 @@ def _unlearned(request: Request, plan: Plan, session: Session) -> Sequence[Mappi
             epochs=request.configuration.epochs,
             trial=None,
             original=n,
+            # One is timed beside a retraining, each with the device to itself.
+            timed=timed if n == 1 else None,
         )
         for n in range(1, plan.originals)
     }
@@ -218,15 +223,17 @@ def _judged(
     references = plan.references
     retrained = references.evaluator("test").references
     originals = [references.evaluation(each, "test").metrics for each in references.all_originals]
-    took = float(np.mean(retrained.seconds))
-    costs = [seconds / took, *(each["time/ratio_to_retrain"] for each in others)]
+    alone_s = [each["time/retrain_s"] for each in others if "time/retrain_s" in each]
+    # A user's own training cannot be cut in pieces: its time counts only if it had no neighbours.
+    known_s = alone_s or (retrained.seconds if retrained.at_once == ALONE else [])
+    took = float(np.mean(known_s)) if len(known_s) else None
     values = {name: retrained.values(name) for name in plan.margins}
     verdict = judge(
         {name: [measured.after[name], *(run[name] for run in others)] for name in plan.margins},
         {name: [each[name] for each in originals] for name in plan.margins},
         values,
         plan.margins,
-        cost=float(np.mean(costs)),
+        cost=seconds / took if took else math.nan,
     )
     return Verification(verdict=verdict, retrained=values, originals=len(originals), seconds=took)
 

@@ -67,12 +67,14 @@ class Reproduction:
         pairs: its metrics then and now, without times.
         failure: why it fails now; `None` if it does not.
         code: version of the present code.
+        deterministic: whether equal seeds give equal numbers now; on a CPU they always do.
     """
 
     recorded: RecordedTrial
     pairs: Mapping[str, Pair]
     failure: str | None
     code: str
+    deterministic: bool = True
 
     @property
     def differing(self) -> dict[str, Pair]:
@@ -113,7 +115,8 @@ class Reproduction:
             return f"identical: {len(self.pairs)} metrics" if self.pairs else ""
         beyond = f"{len(self.beyond)} of them by more than" if self.beyond else "all within"
         differ = f"{len(self.differing)} of {len(self.pairs)} metrics differ"
-        return f"{differ}, {beyond} the references' spread"
+        why = "" if self.deterministic else "; resources.deterministic was off on a GPU"
+        return f"{differ}, {beyond} the references' spread{why}"
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data for `--json`."""
@@ -128,6 +131,7 @@ class Reproduction:
             },
             "failure": {"then": self.recorded.failure, "now": self.failure},
             "code": {"then": self.recorded.code, "now": self.code},
+            "deterministic": self.deterministic,
         }
 
 
@@ -158,7 +162,14 @@ def repeat(target: str, settings: Sequence[str], home: Path, session: Session) -
     pairs = _pairs(recorded.metrics, metrics, plan.references.evaluator("val").references)
     if metrics and not pairs:
         raise MixUnlearnError(f"{target} has no metrics of the trial: there is nothing to compare")
-    return Reproduction(recorded=recorded, pairs=pairs, failure=failure, code=code)
+    resources = plan.experiment.resources
+    return Reproduction(
+        recorded=recorded,
+        pairs=pairs,
+        failure=failure,
+        code=code,
+        deterministic=resources.deterministic or not resources.gpu,
+    )
 
 
 def run_again(
@@ -171,6 +182,7 @@ def run_again(
     """
     search, problem = plan.experiment.search, plan.problem()
     device = select_device(plan.experiment.resources)
+    problem.computing.apply(device)
     # A failed trial fails in the epoch after the last recorded one.
     last = min(recorded.epochs + (recorded.failure is not None), plan.epochs)
     metrics: Metrics = {}

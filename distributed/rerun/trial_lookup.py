@@ -38,7 +38,12 @@ from search_spaces.space import Value
 from trainables.unlearn import IDENTITY
 
 # Settings that another machine may need; changing any other would make it another trial.
-MOVABLE = ("data.train=", "data.test=", "task.ids=", "resources.", "storage.", "tracking.")
+MOVABLE = (
+    *("data.train=", "data.test=", "task.ids=", "storage.", "tracking."),
+    # Not the precision.
+    *("resources.cpu=", "resources.gpu=", "resources.trial_seconds="),
+    *("resources.capture=", "resources.deterministic="),
+)
 SHOWN = 12  # digits of a digest
 
 

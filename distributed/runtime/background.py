@@ -50,9 +50,10 @@ class Background:
     Args:
         work: what the thread does.
         name: name of the thread.
+        first_s: seconds until the first delivery, unless somebody waits for it or `close` comes.
     """
 
-    def __init__(self, work: Work, name: str) -> None:
+    def __init__(self, work: Work, name: str, first_s: float = 0.0) -> None:
         self.failure: Exception | None = None  # error of the last delivery
         self.problems: list[Exception] = []  # errors of messages and actions
         self.hurried = threading.Event()  # set when `close` has given up: stop delivering
@@ -61,7 +62,8 @@ class Background:
         self._actions: list[Message] = []
         self._closing = False
         self._more = False  # whether the next delivery follows at once
-        self._retry_s, self._next_at, self._took_s = FIRST_RETRY_S, 0.0, 0.0
+        self._retry_s, self._took_s = FIRST_RETRY_S, 0.0
+        self._next_at = time.monotonic() + first_s
         self._thread = threading.Thread(target=self._run, name=name)
 
     def start(self) -> None:

@@ -1,7 +1,7 @@
 """Examines models for the evidence on the cluster, each once; results are cached in the store."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import ray
 
@@ -18,6 +18,7 @@ from trainables.evaluate import TestTask
 from trainables.examine import Examination, examine_remotely
 
 KIND = "examined"  # in the store
+TIMED = ("at_once", "retraining_s")  # how the seconds were measured
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +91,12 @@ class Examinations:
         """
         entry = self.store.read(KIND, self._payload(subject), command=self.plan.command)
         examined = Examined(metrics=entry.record["metrics"], margins=entry.tensors)
-        return Examination(examined=examined, seconds=float(entry.record["seconds"]))
+        return Examination(
+            examined=examined,
+            seconds=float(entry.record["seconds"]),
+            # Earlier versions did not note them.
+            **{name: entry.record.get(name) for name in TIMED},
+        )
 
     def _keep(self, subject: Subject, result: Examination) -> None:
         examined = result.examined
@@ -98,7 +104,11 @@ class Examinations:
             KIND,
             self._payload(subject),
             tensors=dict(examined.margins),
-            record={"metrics": dict(examined.metrics), "seconds": result.seconds},
+            record={
+                "metrics": dict(examined.metrics),
+                "seconds": result.seconds,
+                **{name: getattr(result, name) for name in TIMED},
+            },
         )
 
     def _payload(self, subject: Subject) -> dict[str, object]:
@@ -136,7 +146,9 @@ def _started(plan: Plan, subjects: Sequence[Subject]) -> dict[object, Subject]:
         remote.remote(
             problems[each.task.original if each.task else 0],
             *shared,
-            each.task or references.weights(each.member),
+            replace(each.task, most=len(subjects))
+            if each.task
+            else references.weights(each.member),
             resources.cpu,
         ): each
         for each in subjects

@@ -10,9 +10,6 @@ from distributed.runtime.text import one_line
 from mixunlearn.atomic import replacing
 from mixunlearn.errors import CorruptError
 from report.leaderboard import leaderboard
-from report.page import write_page
-from report.plots.by_trial import gap_by_trial
-from report.plots.strips import metrics_against_references
 from report.report_data import ReportData
 
 
@@ -28,6 +25,11 @@ def publish(plan: Plan) -> None:
 
 def write_report(plan: Plan, report_data: ReportData) -> None:
     """Write summary, leaderboard, pictures and report.html into the study's folder."""
+    # Not above: Matplotlib takes seconds, which every start of a sweep would wait for.
+    from report.page import write_page  # noqa: PLC0415
+    from report.plots.by_trial import gap_by_trial  # noqa: PLC0415
+    from report.plots.strips import metrics_against_references  # noqa: PLC0415
+
     folder = plan.study_folder
     gap_by_trial(
         report_data.rows,

@@ -50,15 +50,13 @@ def fill(
     total = sum(map(len, missing))
     if not total:
         return 0
-    trainable = tune.with_resources(
-        tune.with_parameters(
-            ReferenceTrainable, stores=stores, checkpoints=checkpoints.patiently()
-        ),
-        {"cpu": resources.cpu, "gpu": resources.gpu},
+    wanted = _wanted(stores, missing, resources, slots)
+    trainable = tune.with_parameters(
+        ReferenceTrainable, stores=stores, checkpoints=checkpoints.patiently(), most=len(wanted)
     )
     tuner = tune.Tuner(
-        trainable,
-        param_space={"wanted": tune.grid_search(_wanted(stores, missing, resources, slots))},
+        tune.with_resources(trainable, {"cpu": resources.cpu, "gpu": resources.gpu}),
+        param_space={"wanted": tune.grid_search(wanted)},
         tune_config=tune.TuneConfig(
             max_concurrent_trials=slots,
             # A new worker for each would cost seconds of start and imports.

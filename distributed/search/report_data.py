@@ -30,7 +30,7 @@ from mixunlearn.trial import Trial
 from mixunlearn.trial_names import trial_name
 from mixunlearn.wording import counted
 from report.report_data import Axis, Importance, Mixtures, ReportData, Share
-from report.verdict import ENOUGH, FAR, has_scores
+from report.verdict import ENOUGH, FAR, has_scores, timing
 from search_spaces import Choice
 from search_spaces.space import AnyParameter
 from trainables.checkpoint import identity, latest
@@ -297,7 +297,14 @@ def _warnings(plan: Plan, summary: Mapping[str, Any]) -> Iterator[str]:
     far = [name for name in summary["metrics"] if abs(best.get(f"z/{name}") or 0.0) > FAR]
     if far and has_scores(summary):
         yield f"The winner is more than {FAR:g} sd from the references in {', '.join(far)}."
-    if (best.get("time/ratio_to_retrain") or 0.0) > 1:
+    yield from _timing(summary)
+
+
+def _timing(summary: Mapping[str, Any]) -> Iterator[str]:
+    if how := timing(summary):
+        yield how
+    alone = (summary.get("spread") or {}).get("time/ratio_to_retrain") or {}
+    if (alone.get("mean") or 0.0) > 1:
         yield "Unlearning took longer than retraining: a model this small can just be retrained."
 
 

@@ -38,6 +38,8 @@ from report.verdict import state
 # Time limits for emptying the delivery queue: after a sweep, after a stop request, in `sync`.
 # A stop must end within 30 s, and running epochs get 15 of them (`GRACE_S`).
 TRACKING_TIMEOUT_S, HURRIED_S, SYNC_TIMEOUT_S = 60.0, 6.0, 3600.0
+# The first delivery imports MLflow, for seconds in which the start of a sweep would wait for it.
+START_S = 5.0
 
 
 @contextmanager
@@ -116,6 +118,7 @@ def make_tracker(plan: Plan, session: Session, *, recreate: bool = False) -> tup
         spool=plan.study_folder.spool,
         say=lambda line: session.progress.say(f"tracking: {line}"),
         recreate=recreate,
+        first_s=START_S,
     )
     return tracker, uri
 
@@ -190,7 +193,9 @@ def log_references(plan: Plan, tracker: Tracker) -> None:
     shared = (TASK, MODEL, DATA, SPLITS)
     known = {name: value for name, value in tags(plan).items() if name in shared}
     for member in references.members:
-        metrics: dict[str, float] = {"time/train_s": references.seconds(member)}
+        seconds, at_once = references.timing(member)
+        metrics: dict[str, float] = {"time/train_s": seconds}
+        metrics |= {"time/at_once": at_once} if at_once else {}
         for phase in ("val", "test"):
             metrics |= references.evaluation(member, phase).metrics
         tracker.log_reference(

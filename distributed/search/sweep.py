@@ -7,6 +7,7 @@ from typing import Any
 
 from distributed.cluster.version import environment
 from distributed.plan.plan import Plan
+from distributed.runtime.addresses import sqlite_path
 from distributed.runtime.text import redact
 from distributed.search.best import log_best
 from distributed.search.checkpoints import Checkpoints
@@ -33,6 +34,7 @@ from distributed.search.summary import summarise
 from distributed.search.test_evaluation import TestEvaluator, test_tasks
 from distributed.search.trial_callback import TrialCallback
 from distributed.search.trials import fill_references, search
+from distributed.study.finished import note_finished
 from distributed.study.refill import refill
 from distributed.study.study import Study
 from distributed.study.trials_table import Row
@@ -79,7 +81,8 @@ def run_sweep(
     plan = plan.keep()
     # Before anything is trained, and before MLflow is told: the record may be lost.
     study = session.open(plan, lock)
-    with tracked(plan, session, part_of=part_of) as (tracker, uri):
+    problems = list[str]()
+    with tracked(plan, session, problems, part_of=part_of) as (tracker, uri):
         plan = _train_missing(plan, session)
         # Before the trials: a sweep that is stopped early shows what they are compared with.
         log_references(plan, tracker)
@@ -107,7 +110,26 @@ def run_sweep(
         callback.write_table()  # again, now that all runs have their ids
     if plan.shared:
         publish(plan)
+    if not problems and part_of is None:
+        _note_finished(plan, evaluated)
     return summary
+
+
+def _note_finished(plan: Plan, evaluated: Mapping[str, Entry]) -> None:
+    """Note that the same command has nothing to do, unless files alone cannot tell that."""
+    runs = sqlite_path(plan.tracking_uri)
+    elsewhere = plan.database or plan.shared or runs is None
+    brought = plan.own or plan.pretrained or plan.own_recipe  # files of the user
+    if elsewhere or brought or plan.experiment.references.proxies:
+        return
+    if plan.experiment.row_lists:  # a list of images to be forgotten lies nowhere else
+        return
+    references = plan.references
+    models = [references.store.path("models", references.payload(m)) for m in references.members]
+    results = [entry.path for entry in evaluated.values()]
+    files = [runs, plan.dataset.path, plan.source.path, *models, *results]
+    known = [path for path in files if path is not None]
+    note_finished(plan.study_folder, plan.home, plan.experiment, known)
 
 
 def _summary(

@@ -1,6 +1,7 @@
 """The final test evaluation: the best trials on `test`, the winner also under fresh seeds."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import ray
@@ -66,7 +67,11 @@ class TestEvaluator:
         # All at once: waiting tasks make an autoscaler rent nodes, and Ray keeps to the resources.
         running = {
             remote.remote(
-                problems[task.original], shared, task, resources.cpu, self.plan.checkpoints
+                problems[task.original],
+                shared,
+                replace(task, most=len(tasks)),
+                resources.cpu,
+                self.plan.checkpoints,
             ): task
             for task in tasks.values()
         }
@@ -151,7 +156,11 @@ def test_tasks(plan: Plan, study: Study, rows: Sequence[Row]) -> dict[str, TestT
         tasks["default"] = trial_task(study, default, plan.epochs)
     if best:
         for index in range(plan.fresh_runs):
-            tasks[f"{FRESH}{index}"] = _fresh(study, best[0], index, plan.original_of(index))
+            fresh = _fresh(study, best[0], index, plan.original_of(index))
+            # One has the device to itself, which is the time to unlearn; all would take too long.
+            tasks[f"{FRESH}{index}"] = (
+                fresh if index else replace(fresh, timed=plan.references.recipe)
+            )
     return tasks
 
 

@@ -35,14 +35,15 @@ def search(
         Interrupted: a stop was requested; running trials have checkpoints.
     """
     resources, stop = plan.experiment.resources, session.stop
+    missing = callback.count.total - callback.count.done
     tuner = tune.Tuner(
         tune.with_resources(
-            _trainable(plan, problem), {"cpu": resources.cpu, "gpu": resources.gpu}
+            _trainable(plan, problem, missing), {"cpu": resources.cpu, "gpu": resources.gpu}
         ),
         tune_config=tune.TuneConfig(
             search_alg=StudySearcher(study, callback.may_start),
             scheduler=make_scheduler(plan.experiment.search, plan.epochs, study, stop),
-            num_samples=callback.count.total - callback.count.done,
+            num_samples=missing,
             max_concurrent_trials=_at_once(plan, session),
             # A new worker takes seconds, which is longer than an epoch of a small model.
             reuse_actors=True,
@@ -65,8 +66,8 @@ def search(
         raise MixUnlearnError(f"Ray ended after {done}; run the same command again")
 
 
-def _trainable(plan: Plan, problem: Problem) -> Any:  # noqa: ANN401 - Ray has no types
-    """Return the trainable with everything that all trials share."""
+def _trainable(plan: Plan, problem: Problem, missing: int) -> Any:  # noqa: ANN401 - no types
+    """Return the trainable with everything that all trials share; `missing` is their number."""
     return tune.with_parameters(
         UnlearnTrainable,
         problem=problem,
@@ -74,6 +75,7 @@ def _trainable(plan: Plan, problem: Problem) -> Any:  # noqa: ANN401 - Ray has n
         objective=plan.experiment.search.objective,
         checkpoints=plan.checkpoints.patiently(),
         limit=plan.experiment.resources.trial_seconds,
+        most=missing,
     )
 
 

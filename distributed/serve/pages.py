@@ -207,7 +207,7 @@ def _running(
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             # -P: a `random.py` in the home must not replace the module of that name.
-            [sys.executable, "-P", *words],
+            [*_python(), "-P", *words],
             env=environ,
             cwd=folder,
             stdin=subprocess.DEVNULL,
@@ -221,6 +221,11 @@ def _running(
             yield running
         finally:
             running.stop()
+
+
+def _python() -> list[str]:
+    """Return the words that start Python."""
+    return [sys.executable]
 
 
 def _serve(pages: AbstractContextManager[Server], line: str, announce: Announce) -> int:

@@ -89,6 +89,11 @@ class StudyFolder:
         return self.path / "summary.json"
 
     @property
+    def finished(self) -> Path:
+        """The note that nothing is left to do, and of which files that depends."""
+        return self.path / "finished.json"
+
+    @property
     def leaderboard(self) -> Path:
         """The best trials, with the references for comparison."""
         return self.path / "leaderboard.json"

@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Sequence
 
 import optuna
-from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import create_trial
 
 from distributed.study.attempt import Attempt, objective_value
@@ -16,6 +15,12 @@ FEWEST_BEST = 5  # minimal number of trials that count as the best
 
 def explained_shares(attempts: Sequence[Attempt], objective: str) -> dict[str, float]:
     """Return PED-ANOVA's importances of the hyperparameters, normalised."""
+    # Not above: it imports scikit-learn, which every start of a sweep would wait for.
+    from optuna.importance import (  # noqa: PLC0415
+        PedAnovaImportanceEvaluator,
+        get_param_importances,
+    )
+
     study = optuna.create_study(direction="minimize")
     # As complete ones: Optuna's evaluators ignore pruned trials, which are most of a study.
     study.add_trials(
@@ -32,4 +37,4 @@ def explained_shares(attempts: Sequence[Attempt], objective: str) -> dict[str, f
             # A tenth of few trials would be one point, which has no density.
             target_quantile=max(0.1, FEWEST_BEST / len(attempts))
         )
-        return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
+        return dict(get_param_importances(study, evaluator=evaluator))

@@ -74,6 +74,7 @@ class Tracker:
             when the spool is nearly full.
         spool_bytes: maximal size of the spool; records beyond it are dropped.
         recreate: whether runs that somebody has deleted in MLflow are made again.
+        first_s: seconds until the first delivery, unless the caller waits for an answer.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Tracker:
         say: Callable[[str], None],
         spool_bytes: int = SPOOL_BYTES,
         recreate: bool = False,
+        first_s: float = 0.0,
     ) -> None:
         set_defaults()
         self._name, self._study, self._say = f"MLflow at {uri}", study, say
@@ -107,7 +109,7 @@ class Tracker:
             say=say,
             name=self._name,
         )
-        self._background = Background(self._queue, name="mixunlearn-tracking")
+        self._background = Background(self._queue, "mixunlearn-tracking", first_s)
         # The first message: what an earlier process left goes before everything new.
         self._background.put(self._spool.open)
         self._background.start()

@@ -1,14 +1,17 @@
-"""Parquet files that a user names: a file, a folder or a pattern, here or at an address.
+"""Parquet files that a user names: a file, a folder, a pattern or a list, here or at an address.
 
 Addresses are read through pyarrow's file systems: `s3://`, `gs://`, `abfs://`, `hdfs://`, and
 `hf://` with the package huggingface_hub.
 """
 
 import glob
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import TypeAlias
 from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
@@ -18,6 +21,10 @@ from mixunlearn.data.names import typed_path
 from mixunlearn.errors import InputError, MixUnlearnError
 from mixunlearn.files import Files
 from mixunlearn.redaction import redact, redact_address
+
+Named: TypeAlias = (
+    str | Sequence[str]
+)  # what a user writes: a file, a folder, a pattern, or several
 
 SCHEMES = ("s3", "gs", "gcs", "hf", "abfs", "abfss", "hdfs", "file")
 SUFFIX = ".parquet"
@@ -56,18 +63,36 @@ class Place:
         return self.path.parent if self.filesystem is None else None
 
 
-def find(key: str, text: str) -> list[Place]:
+def find(key: str, text: Named) -> list[Place]:
     """Return the files that `text` names, in sorted order.
 
     Args:
         key: the setting it belongs to, for error messages.
         text: a file, a folder or a pattern; on this machine, or an address of `SCHEMES`. In an
-            address, only `*` and `**` are special.
+            address, only `*` and `**` are special. Or several of these: the order in which they
+            are listed does not matter.
 
     Raises:
-        InputError: there is no such file, or the address cannot be used.
+        InputError: there is no such file, a file is named twice, or an address cannot be used.
         MixUnlearnError: the address does not answer.
     """
+    if isinstance(text, str):
+        return _find(key, text)
+    found = sorted((place for each in text for place in _find(key, each)), key=_order)
+    for one, other in pairwise(found):
+        if _order(one) == _order(other):
+            raise InputError(key, str(other.path), "is named twice in the list: name it once")
+    return found
+
+
+def _order(place: Place) -> tuple[str, str, str]:
+    """Return what files are sorted by, as a pattern would: those of this machine come first."""
+    if place.filesystem is None:
+        return "", os.path.abspath(place.path), ""  # noqa: PTH100 (links are kept, `..` is not)
+    return place.filesystem.type_name, str(place.path), place.version
+
+
+def _find(key: str, text: str) -> list[Place]:
     scheme, mark, _ = text.partition("://")
     if mark and scheme.lower() not in SCHEMES:
         known = ", ".join(f"{name}://" for name in SCHEMES)

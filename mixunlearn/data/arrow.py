@@ -53,6 +53,7 @@ class Dataset:
         digest: 64 hex digits that identify the content.
         skipped: files that the source could not decode and left out, each with the reason.
         gaps: their places among all files of the source; empty in caches of version 0.1.
+        said: what the user should know about how the source was read, each in one line.
         path: the file that the rows are mapped from; `None` if they are in memory, then pickling
             copies them.
         origin: returns the bytes of that file, for machines that do not have it; picklable.
@@ -69,6 +70,7 @@ class Dataset:
     digest: str
     skipped: tuple[str, ...] = ()
     gaps: tuple[int, ...] = ()
+    said: tuple[str, ...] = ()
     path: Path | None = None
     origin: Origin | None = None
     row_names: RowNames | None = None
@@ -111,6 +113,7 @@ def make_dataset(
     source: str,
     skipped: Sequence[str] = (),
     gaps: Sequence[int] = (),
+    said: Sequence[str] = (),
 ) -> Dataset:
     """Return the data set of these rows, with its digest; the arrays are not copied.
 
@@ -129,6 +132,7 @@ def make_dataset(
         digest=_digest(images_NCHW, labels, classes, n_train),
         skipped=tuple(skipped),
         gaps=tuple(gaps),
+        said=tuple(said),
     )
 
 
@@ -248,6 +252,7 @@ def write_batch(dataset: Dataset, sink: object) -> None:
         "digest": dataset.digest,
         "skipped": dataset.skipped,
         "gaps": dataset.gaps,
+        "said": dataset.said,
     }
     pixels = pa.array(images.reshape(-1))
     columns = {
@@ -292,6 +297,7 @@ def view(file: pa.NativeFile) -> Dataset:
         digest=header["digest"],
         skipped=tuple(header.get("skipped", ())),
         gaps=tuple(header.get("gaps", ())),
+        said=tuple(header.get("said", ())),
     )
 
 

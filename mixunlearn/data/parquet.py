@@ -3,7 +3,6 @@
 Shapes: N images, C channels, H W pixels.
 """
 
-import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -16,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from mixunlearn.data.addresses import Named
 from mixunlearn.data.arrow import Dataset, make_dataset
 from mixunlearn.data.pixels import (
     PixelError,
@@ -42,12 +42,10 @@ T = TypeVar("T")
 # Makes images of a column, given the folder of links and the shape that is expected.
 Decoder = Callable[[pa.Array, Path | None, Shape | None], NDArray[np.uint8]]
 
-logger = logging.getLogger(__name__)
-
 
 def load(
-    train: str,
-    test: str | None = None,
+    train: Named,
+    test: Named | None = None,
     image: str | None = None,
     label: str | None = None,
     size: int | None = None,
@@ -55,7 +53,8 @@ def load(
     """Return the data set in Parquet files, decoded in memory.
 
     Args:
-        train: a file, a folder, a glob or an address; files are read in sorted order.
+        train: a file, a folder, a glob or an address, or a list of them; files are read in sorted
+            order.
         test: the same for the data set's own test part.
         image: column of images; layouts as in `mixunlearn.data.pixels.decode`. `None`: the column
             with a usual name.
@@ -69,8 +68,6 @@ def load(
         MixUnlearnError: an address does not answer.
     """
     columns = columns_of("data.train", train, image, label)
-    for said in columns.said:
-        logger.warning("parquet: %s", said)
     train_shards = open_part("data.train", train, columns)
     test_shards = open_part("data.test", test, columns) if test is not None else []
     labels = _read_labels(train_shards, columns.label)
@@ -81,18 +78,20 @@ def load(
         _refuse_mixed_kinds([labels, test_labels], columns.label)
         _refuse_other_names(test_shards, test, classes)
         indexes.append(_indexes("data.test", test, test_labels, classes))
+    images_NCHW, changes = _read_images(train_shards, test_shards, columns.image, size)
     return make_dataset(
-        _read_images(train_shards, test_shards, columns.image, size),
+        images_NCHW,
         np.concatenate(indexes),
         classes=classes,
         n_train=len(labels),
         source="parquet",
+        said=[*columns.said, *changes],
     )
 
 
 def contents(
-    train: str,
-    test: str | None = None,
+    train: Named,
+    test: Named | None = None,
     image: str | None = None,
     label: str | None = None,
     **_: object,
@@ -114,7 +113,7 @@ def contents(
 
 
 def row_names(
-    dataset: Dataset, train: str, image: str | None = None, label: str | None = None, **_: object
+    dataset: Dataset, train: Named, image: str | None = None, label: str | None = None, **_: object
 ) -> Mapping[str, Callable[[], pa.Array]]:
     """Return the columns of text or whole numbers that the training rows have; see `Dataset`.
 
@@ -219,14 +218,14 @@ def _classes(shards: Sequence[Shard], labels: Labels, label: str) -> tuple[str, 
     return tuple(map(str, distinct))
 
 
-def _refuse_other_names(shards: Sequence[Shard], test: str, classes: tuple[str, ...]) -> None:
+def _refuse_other_names(shards: Sequence[Shard], test: Named, classes: tuple[str, ...]) -> None:
     for shard in shards:
         if shard.names is not None and shard.names != classes:
             reason = f"classes are {_shown(shard.names)}, those of data.train {_shown(classes)}"
             raise InputError("data.test", test, f"{reason}: use parts of one data set")
 
 
-def _indexes(key: str, value: str, labels: Labels, classes: tuple[str, ...]) -> NDArray[np.int64]:
+def _indexes(key: str, value: Named, labels: Labels, classes: tuple[str, ...]) -> NDArray[np.int64]:
     """Return labels as indexes into `classes`; integer labels already are indexes."""
     distinct, inverse = np.unique(labels, return_inverse=True)
     if distinct.dtype.kind == "i":
@@ -249,17 +248,17 @@ def _shown(labels: Sequence[str] | NDArray[Any]) -> str:
 
 def _read_images(
     train: Sequence[Shard], test: Sequence[Shard], image: str, size: int | None
-) -> NDArray[np.uint8]:
+) -> tuple[NDArray[np.uint8], list[str]]:
+    """Return all images, and in words how many of them were changed."""
     if size is None:
-        return _collected([*train, *test], image, _common_shape(train, test, image), decode)
+        return _collected([*train, *test], image, _common_shape(train, test, image), decode), []
     changes = Counter[str]()
     squares = partial(decode_squares, size=size, changes=changes)
     images_NCHW = _collected([*train, *test], image, (COLOURS, size, size), squares)
-    if changes.total():
-        each = [f"{counted(number, 'image')} {what}" for what, number in sorted(changes.items())]
-        words = "parquet: data.size = %d: of %d images, %s"
-        logger.warning(words, size, len(images_NCHW), ", ".join(each))
-    return images_NCHW
+    if not changes.total():
+        return images_NCHW, []
+    each = [f"{counted(number, 'image')} {what}" for what, number in sorted(changes.items())]
+    return images_NCHW, [f"data.size = {size}: of {len(images_NCHW)} images, {', '.join(each)}"]
 
 
 def _collected(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mixunlearn.data.addresses import Place, find, unanswered
+from mixunlearn.data.addresses import Named, Place, find, unanswered
 from mixunlearn.data.columns import Columns, choose
 from mixunlearn.data.names import known_names
 from mixunlearn.errors import InputError
@@ -28,12 +28,12 @@ class Shard(Place):
     names: tuple[str, ...] | None
 
 
-def open_part(key: str, text: str, columns: Columns) -> list[Shard]:
-    """Return the files that `text` names: a file, a folder or a pattern; in sorted order.
+def open_part(key: str, text: Named, columns: Columns) -> list[Shard]:
+    """Return the files that `text` names, in sorted order; see `find`.
 
     Args:
         key: the setting that names them, for error messages.
-        text: the path, pattern or address.
+        text: the paths, patterns or addresses.
         columns: that each file must have.
 
     Raises:
@@ -47,12 +47,12 @@ def open_part(key: str, text: str, columns: Columns) -> list[Shard]:
     return shards
 
 
-def columns_of(key: str, text: str, image: str | None, label: str | None) -> Columns:
+def columns_of(key: str, text: Named, image: str | None, label: str | None) -> Columns:
     """Return the columns of images and labels of a part, chosen by its first file.
 
     Args:
         key: the setting that names the files, for error messages.
-        text: the path, pattern or address.
+        text: the paths, patterns or addresses.
         image: the column that the user gave, if any.
         label: the same for labels.
 

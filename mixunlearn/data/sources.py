@@ -28,6 +28,8 @@ VERSION = 1  # increase it when decoding changes: cached files are then built ag
 DIGITS_WHITE = 16  # brightest value of scikit-learn's digits
 SHOWN = 3  # files listed in a warning
 
+LISTED = "must be text, or a list of texts that is not empty"
+
 logger = logging.getLogger(__name__)
 
 
@@ -52,6 +54,7 @@ def load_mnist5k() -> Dataset:
     return _ten_digits(pixels.astype(np.uint8).reshape(-1, 28, 28), labels_N, "mnist5k")
 
 
+LISTS = {"train", "test"}  # options that may be a list of texts
 PLACES = {"root", "download"}  # options that cannot change the content, only where it is
 
 
@@ -74,6 +77,8 @@ def open_dataset(source: str, options: Mapping[str, object], cache: Path) -> Dat
     checked = _check_options(source, options)
     path = _cached_path(source, checked, cache)
     dataset = _read(path) or _load(source, checked, path)
+    for line in dataset.said:
+        logger.warning("%s: %s", source, line)
     if dataset.skipped:
         first = "; ".join(dataset.skipped[:SHOWN])
         words = "%s: %s cannot be decoded, left out (%s%s); all: mixunlearn data %s"
@@ -90,7 +95,16 @@ def is_kept(source: str, options: Mapping[str, object], cache: Path) -> bool:
     Raises:
         InputError: as for `open_dataset`, with the same arguments.
     """
-    return _cached_path(source, _check_options(source, options), cache).is_file()
+    return kept_at(source, options, cache).is_file()
+
+
+def kept_at(source: str, options: Mapping[str, object], cache: Path) -> Path:
+    """Return the file of a data set in `cache`; its name is another one if the data are others.
+
+    Raises:
+        InputError: as for `open_dataset`, with the same arguments.
+    """
+    return _cached_path(source, _check_options(source, options), cache)
 
 
 def keep(dataset: Dataset, source: str, options: Mapping[str, object], cache: Path) -> Dataset:
@@ -162,8 +176,14 @@ def _check_options(source: str, options: Mapping[str, object]) -> dict[str, obje
     for name, parameter in known.items():
         if parameter.default is parameter.empty and name not in given:
             raise InputError(f"data.{name}", None, f"source {source!r} needs it: set data.{name}")
-    paths = {name: str(value) for name, value in given.items() if isinstance(value, os.PathLike)}
-    return given | paths
+    return {name: _plain(value) for name, value in given.items()}
+
+
+def _plain(value: object) -> object:
+    """Return an option's value with text for paths."""
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return str(value) if isinstance(value, os.PathLike) else value
 
 
 def _wrong(name: str, value: object) -> str | None:
@@ -175,7 +195,11 @@ def _wrong(name: str, value: object) -> str | None:
             # Not isinstance: True is an int too.
             fits = type(value) is int and 1 <= value <= LARGEST_SIZE
             return None if fits else f"must be a whole number in 1..{LARGEST_SIZE}"
-    return None if isinstance(value, str | os.PathLike) else "must be text: put it in quotes"
+    several = name in LISTS and isinstance(value, list | tuple)
+    texts = value if several and value else [value]
+    if all(isinstance(each, str | os.PathLike) for each in texts):
+        return None
+    return LISTED if several else "must be text: put it in quotes"
 
 
 def _cached_path(source: str, options: Mapping[str, object], cache: Path) -> Path:

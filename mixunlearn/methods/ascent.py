@@ -19,6 +19,7 @@ class Ascent(Method):
     """
 
     needs_labels = True
+    capturable = True
     passes_over = "forget"
 
     lr: float = 1e-5

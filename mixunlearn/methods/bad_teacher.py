@@ -26,6 +26,7 @@ class BadTeacher(Method):
     """
 
     needs_labels = False
+    capturable = True
 
     temperature: float = 1.0
     forget_weight: float = 1 / 0.3

@@ -1,7 +1,7 @@
 """The interface of all unlearning methods, and their common epoch loop."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mixunlearn.acceleration import Step, Steps
 from mixunlearn.augmentation import augmented
 from mixunlearn.data.batches import Indices, Samples, pairs
 from mixunlearn.errors import InputError
@@ -40,6 +41,7 @@ class Context:
         precision: of each step.
         augmentation: how the original's training changed its images at random; a key of
             `mixunlearn.augmentation.AUGMENTATIONS`.
+        capture: whether steps may be captured and replayed; see `mixunlearn.acceleration`.
     """
 
     original: StagedModel
@@ -53,6 +55,7 @@ class Context:
     seed: int
     precision: Precision = FLOAT32
     augmentation: str = "none"
+    capture: bool = True
 
     @property
     def device(self) -> torch.device:
@@ -105,6 +108,9 @@ class Method(ABC):
         whole_classes: whether it can only forget whole classes.
         passes_over: the set that one epoch passes over once; the other set is repeated as needed.
         ceiling: number of epochs after which nothing changes any more; `None` if there is no limit.
+        capturable: whether the operations of a step depend on nothing but tensors, the models'
+            modes and `step_kind`, so that steps can be captured and replayed
+            (`mixunlearn.acceleration`). Classes of other packages do not inherit it.
         course: the hyperparameter that is the number of epochs of the run unless it is given;
             empty if the method does not depend on it.
 
@@ -120,6 +126,7 @@ class Method(ABC):
     passes_over: ClassVar[Literal["retain", "forget"]] = "retain"
     ceiling: ClassVar[int | None] = None
     course: ClassVar[str] = ""
+    capturable: ClassVar[bool] = False
 
     lr: float = 1e-4
     batch: int = 32
@@ -153,6 +160,45 @@ class Method(ABC):
         self.rng = np.random.default_rng(context.seed)
         self.model = self.start(context)
         self.stepper = self.stepper_for(self.model, self.lr)
+        self._steps = Steps(
+            type(self).__name__,
+            self.parts,
+            self.rng,
+            context.device,
+            wanted=context.capture and self.can_capture(),
+        )
+
+    @classmethod
+    def can_capture(cls) -> bool:
+        """Return whether steps can be captured; a class from elsewhere must say so itself."""
+        for kind in cls.__mro__:
+            if "capturable" in vars(kind):
+                return bool(vars(kind)["capturable"])
+            if not kind.__module__.startswith("mixunlearn."):
+                break
+        return False
+
+    def run_step(self, step: Step, *indices: Tensor, kind: Hashable = ()) -> Mapping[str, Tensor]:
+        """Take a step, captured where that is possible; return its scalars.
+
+        Args:
+            step: a method that changes nothing but `parts`; see `update`.
+            indices: what it is called with.
+            kind: what its operations depend on beside tensors and the models' modes.
+        """
+        return self._steps.take(step, *indices, kind=kind)
+
+    @property
+    def captured_kinds(self) -> int:
+        """Return how many kinds of steps are replayed; see `mixunlearn.acceleration`."""
+        return self._steps.captured_kinds
+
+    def step_kind(self) -> Hashable:
+        """Return what the operations of the next `update` depend on, beside tensors and modes."""
+        return ()
+
+    def before_step(self) -> None:  # noqa: B027 (by default, nothing does)
+        """Change what differs from step to step on the CPU, such as a learning rate."""
 
     def stepper_for(self, module: nn.Module, lr: float) -> torch.optim.Optimizer:
         """Return the optimizer of a module's weights that the hyperparameters ask for.
@@ -182,7 +228,9 @@ class Method(ABC):
         with self.context.precision.forward(self.context.device):
             for number, (forget_B, retain_B) in enumerate(self.pairs()):
                 self.step_number = number
-                for name, scalar in self.update(forget_B, retain_B).items():
+                self.before_step()
+                found = self.run_step(self.update, forget_B, retain_B, kind=self.step_kind())
+                for name, scalar in found.items():
                     scalars.setdefault(name, []).append(scalar)
         # Read once per epoch: reading a number in each step would stall a GPU.
         return {name: torch.stack(values).mean().item() for name, values in scalars.items()}
@@ -219,7 +267,11 @@ class Method(ABC):
 
     @abstractmethod
     def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
-        """Take one step on a batch of pairs and return detached scalars, at least `loss`."""
+        """Take one step on a batch of pairs and return detached scalars, at least `loss`.
+
+        If the method is `capturable`, what it draws, and other numbers that differ from step to
+        step, come from `mixunlearn.host_values.from_host`; it reads no number from a tensor.
+        """
 
     def images(self, samples: Samples, indices_B: Tensor) -> Tensor:
         """Return a batch of images to learn from, (B, C, H, W); see `Context.augment`."""
@@ -280,6 +332,7 @@ class Method(ABC):
         """Continue from a state; `prepare` must have been called before."""
         for name, part in self.parts().items():
             part.load_state_dict(state[name])
+        self._steps.forget()
         self.rng.bit_generator.state = state["rng"]
 
 

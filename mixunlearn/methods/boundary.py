@@ -39,6 +39,7 @@ class Boundary(Method):
     """
 
     needs_labels = True
+    capturable = True
     passes_over = "forget"
 
     lr: float = 1e-5

@@ -38,6 +38,7 @@ class ConfuseFinetuneWeaken(Scheduled):
     """
 
     needs_labels = True
+    capturable = True
     course = "schedule_epochs"
 
     lr: float = 7e-4

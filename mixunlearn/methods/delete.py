@@ -29,6 +29,7 @@ class Delete(Method):
     """
 
     needs_labels = False
+    capturable = True
     passes_over = "forget"
 
     norms: str = "batch"

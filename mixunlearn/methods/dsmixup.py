@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -49,12 +50,17 @@ class DSMixup(ShardedMethod):
 
     def retrain(self, members: Sequence[StagedModel]) -> list[Tensor]:
         """Train the new model for one pass over mixtures."""
-        return [
-            torch.stack([self.step_on_mixtures(member, *pair) for pair in self.mixtures()])
-            for member in members
-        ]
+        return [self.fit_mixtures(member) for member in members]
 
-    def step_on_mixtures(self, member: StagedModel, first_B: Tensor, second_B: Tensor) -> Tensor:
+    def fit_mixtures(self, member: StagedModel) -> Tensor:
+        """Train a model for one pass over mixtures; return each step's loss."""
+        step, kind = partial(self.step_on_mixtures, member), self.members.index(member)
+        found = [self.run_step(step, *pair, kind=kind) for pair in self.mixtures()]
+        return torch.stack([scalars["loss"] for scalars in found])
+
+    def step_on_mixtures(
+        self, member: StagedModel, first_B: Tensor, second_B: Tensor
+    ) -> dict[str, Tensor]:
         """Take one step on mixtures of retained images; return the loss."""
         if len(first_B) == 1:
             settle(member)
@@ -65,7 +71,7 @@ class DSMixup(ShardedMethod):
         losses = torch.stack(list(parts))
         loss = losses @ torch.stack((lam, 1 - lam)).to(losses.dtype)
         self.step(loss)
-        return loss.detach()
+        return {"loss": loss.detach()}
 
     def mixtures(self) -> list[tuple[Tensor, Tensor]]:
         """Return the batches of a pass: for each mixture, its two images as indices into D_r."""

@@ -45,6 +45,7 @@ class ForgetContrastStrengthen(Scheduled):
     """
 
     needs_labels = True
+    capturable = True
     course = "schedule_epochs"
 
     lr: float = 4e-3
@@ -95,14 +96,19 @@ class ForgetContrastStrengthen(Scheduled):
                 done = self.epochs_done + number / steps
                 rate = cosine(self.lr_contrast, done, self.schedule_epochs, LEAST_RATE)
                 set_rate(self.contrast_stepper, rate)
-                # Two passes, as in the authors' code: each half has its own batch statistics.
-                forget_BK = self.model(self.images(forget, forget_batches[number]))
-                with torch.no_grad():
-                    retain_RK = self.model(self.images(retain, retain_batches[number]))
-                loss = repulsion(forget_BK, retain_RK, self.temperature)
-                self.step(loss, optimizer=self.contrast_stepper)
-                losses.append(loss.detach())
+                batches = forget_batches[number], retain_batches[number]
+                losses.append(self.run_step(self.repel, *batches)["loss"])
         return torch.stack(losses).mean().item()
+
+    def repel(self, forget_B: Tensor, retain_R: Tensor) -> dict[str, Tensor]:
+        """Take one step that pushes images of D_f away from images of D_r."""
+        # Two passes, as in the authors' code: each half has its own batch statistics.
+        forget_BK = self.model(self.images(self.context.forget, forget_B))
+        with torch.no_grad():
+            retain_RK = self.model(self.images(self.context.retain, retain_R))
+        loss = repulsion(forget_BK, retain_RK, self.temperature)
+        self.step(loss, optimizer=self.contrast_stepper)
+        return {"loss": loss.detach()}
 
     def set_mode_of_both(self) -> None:
         """Put the unlearner into training mode for batches of D_f and of D_r."""

@@ -15,6 +15,7 @@ class Finetune(Method):
     """
 
     needs_labels = True
+    capturable = True
 
     def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
         """Take one step of cross entropy on the retain half of the batch."""

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mixunlearn.host_values import from_host
 from mixunlearn.methods.base import Context, Method
 
 
@@ -34,6 +35,7 @@ class JustInTime(Method):
     """
 
     needs_labels = False
+    capturable = True
     passes_over = "forget"
 
     lr: float = 8e-5
@@ -71,8 +73,12 @@ class JustInTime(Method):
 
     def slope(self, images: Tensor, logits_BK: Tensor) -> Tensor:
         """Return `‖f(x) − f(x + ξ)‖ / ‖ξ‖` for one neighbour of each image, shape (B,)."""
-        noise = torch.from_numpy(self.rng.standard_normal(images.shape, dtype=np.float32))
-        moved = images + self.sigma * (self.high - self.low) * noise.to(images.device)
+
+        def drawn() -> Tensor:
+            return torch.from_numpy(self.rng.standard_normal(images.shape, dtype=np.float32))
+
+        noise = from_host(drawn, images.device)
+        moved = images + self.sigma * (self.high - self.low) * noise
         near = moved.clamp(self.low, self.high).contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
             near_BK = self.model(near)

@@ -1,5 +1,6 @@
 """Knowledge distillation with entropy: reset both ends of the network, then distil the original."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -43,6 +44,7 @@ class KnowledgeDistillationEntropy(Scheduled):
     """
 
     needs_labels = True
+    capturable = True
     course = "schedule_epochs"
 
     lr: float = 1e-3
@@ -69,6 +71,10 @@ class KnowledgeDistillationEntropy(Scheduled):
         set_rate(self.stepper, self.lr_warmup if done < 0 else cosine(self.lr, done, course))
         return super().epoch()
 
+    def step_kind(self) -> Hashable:
+        """Return whether the epoch only distils."""
+        return self.epochs_done < self.warmup_epochs
+
     def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
         """Take one step on the retain half of the batch."""
         retain, t = self.context.retain, self.temperature
@@ -76,6 +82,6 @@ class KnowledgeDistillationEntropy(Scheduled):
         # Without the factor T² of the shared loss, as in the authors' code.
         kl = distillation_kl(logits, retain.probs(retain_B), t) / t**2
         labels = F.cross_entropy(logits, retain.labels(retain_B))
-        loss = kl if self.epochs_done < self.warmup_epochs else labels + TERMS * kl
+        loss = kl if self.step_kind() else labels + TERMS * kl
         self.step(loss)
         return {"loss": loss.detach(), "kl": kl.detach(), "cross_entropy": labels.detach()}

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mixunlearn.host_values import number_from_host
 from mixunlearn.methods.scheduled import Scheduled
 
 
@@ -24,6 +25,7 @@ class L1Sparse(Scheduled):
     """
 
     needs_labels = True
+    capturable = True
     course = "decay_epochs"
 
     gamma: float = 1e-4
@@ -33,7 +35,10 @@ class L1Sparse(Scheduled):
         """Take one step on the retain half of the batch."""
         loss_retain = self.cross_entropy(self.context.retain, retain_B)
         norm = torch.stack([weight.abs().sum() for _, weight in self.model.trained()]).sum()
-        gamma = self.gamma * max(0.0, 1 - self.epochs_done / self.decay_epochs)
-        loss = loss_retain + gamma * norm
+        loss = loss_retain + number_from_host(self.factor, self.context.device) * norm
         self.step(loss)
         return {"loss": loss.detach(), "loss_retain": loss_retain.detach(), "l1": norm.detach()}
+
+    def factor(self) -> float:
+        """Return γ_t of the present epoch."""
+        return self.gamma * max(0.0, 1 - self.epochs_done / self.decay_epochs)

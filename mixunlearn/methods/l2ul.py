@@ -54,6 +54,7 @@ class LearningToUnlearn(Method):
     """
 
     needs_labels = True
+    capturable = True
 
     lr: float = 1e-3
     batch: int = 256

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mixunlearn.acceleration import Steps
 from mixunlearn.data.batches import shuffled
 from mixunlearn.inference import compact
 from mixunlearn.losses import contrastive_ratio
@@ -58,6 +59,7 @@ class Laf(Scheduled):
     """
 
     needs_labels = False
+    capturable = True
 
     lr_ue: float = 5e-5
     tau: float = 20.0
@@ -80,10 +82,13 @@ class Laf(Scheduled):
         """Make one pass over D_r; train the autoencoders before the first one."""
         # Not in `prepare`: a resumed trial loads its autoencoders instead of training them.
         if self.epochs_done == 0:
-            precision = self.context.precision
-            fit(self.vae, torch.cat((self.forget_NE, self.retain_NE)), self.rng, precision)
-            fit(self.forget_vae, self.forget_NE, self.rng, precision)
+            self.fit(self.vae, torch.cat((self.forget_NE, self.retain_NE)))
+            self.fit(self.forget_vae, self.forget_NE)
         return super().epoch()
+
+    def fit(self, vae: VAE, x_NE: Tensor) -> None:
+        """Train an autoencoder on representations, and freeze it again."""
+        fit(vae, x_NE, self.rng, self.context.precision, capture=self.context.capture)
 
     def set_mode(self) -> None:
         """Put the unlearner into training mode, or into evaluation mode if norms are fixed."""
@@ -141,14 +146,28 @@ def untrained(x_NE: Tensor, latent: int, seed: int) -> VAE:
         return VAE(x_NE.shape[1], latent).to(x_NE.device).requires_grad_(False)
 
 
-def fit(vae: VAE, x_NE: Tensor, rng: np.random.Generator, precision: Precision) -> None:
+def fit(
+    vae: VAE,
+    x_NE: Tensor,
+    rng: np.random.Generator,
+    precision: Precision,
+    *,
+    capture: bool = True,
+) -> None:
     """Train an autoencoder on representations, and freeze it again."""
     optimizer = adam(vae.requires_grad_(True), VAE_LR)
+    parts = {"vae": vae, "optimizer": optimizer}
+    steps = Steps("autoencoder", lambda: parts, rng, x_NE.device, wanted=capture)
+
+    def step(x_BE: Tensor, noise_BL: Tensor) -> dict[str, Tensor]:
+        loss = vae.loss(x_BE.float(), noise_BL)
+        take_step(loss, optimizer, precision=precision)
+        return {"loss": loss.detach()}
+
     for _ in range(VAE_EPOCHS):
         noise = rng.standard_normal((len(x_NE), vae.latent), dtype=np.float32)
         noise_NL = torch.from_numpy(noise).to(x_NE.device)
         with precision.forward(x_NE.device):
             for indices_B in shuffled(rng, len(x_NE), VAE_BATCH, x_NE.device):
-                loss = vae.loss(x_NE[indices_B].float(), noise_NL[indices_B])
-                take_step(loss, optimizer, precision=precision)
+                steps.take(step, x_NE[indices_B], noise_NL[indices_B])
     vae.requires_grad_(False)

@@ -4,14 +4,15 @@ Shape suffixes: N samples, B batch, K classes.
 """
 
 import math
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from mixunlearn.data.batches import Samples
 from mixunlearn.errors import InputError
+from mixunlearn.host_values import from_host, number_from_host
 from mixunlearn.methods.base import Context
 from mixunlearn.methods.proportional import Proportional
 from mixunlearn.methods.scrub import error
@@ -83,28 +84,34 @@ class Lotus(Proportional):
         if self.enough:
             self.model.eval()
 
+    def step_kind(self) -> Hashable:
+        """Return whether nothing is trained any more."""
+        return self.enough
+
     def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
         """Take one step, if there is still something to forget."""
         logs_BK = torch.log_softmax(torch.cat(self.logits(forget_B, retain_B)), dim=1)
-        retain = self.context.retain
+        retain, tau = self.context.retain, number_from_host(lambda: self.tau, self.context.device)
         targets_BK = torch.cat(
             (
-                torch.softmax(self.noisy(self.taught.probs(forget_B)) / self.tau, dim=1),
+                torch.softmax(self.noisy(self.taught.probs(forget_B)) / tau, dim=1),
                 one_hot(self.noisy(retain.probs(retain_B))),
             )
         )
         loss = -(targets_BK * logs_BK).sum(dim=1).mean()
         if not self.enough:
             self.step(loss)
-        return {"loss": loss.detach(), "tau": torch.tensor(self.tau)}
+        return {"loss": loss.detach(), "tau": tau}
 
     def noisy(self, probs_BK: Tensor) -> Tensor:
         """Return `log p + g` with standard Gumbel noise g."""
-        noise_BK = torch.from_numpy(self.rng.gumbel(size=tuple(probs_BK.shape)))
+        shape = tuple(probs_BK.shape)
+        noise_BK = from_host(lambda: torch.from_numpy(self.rng.gumbel(size=shape)), probs_BK.device)
         tiny = torch.finfo(probs_BK.dtype).tiny
         return probs_BK.clamp_min(tiny).log() + noise_BK.to(probs_BK)
 
 
 def one_hot(scores_BK: Tensor) -> Tensor:
     """Return 1 for the highest score of each row, else 0, as floating-point numbers."""
-    return F.one_hot(scores_BK.argmax(dim=1), scores_BK.shape[1]).to(scores_BK)
+    # Not `F.one_hot`, which reads the largest class from its tensor.
+    return torch.zeros_like(scores_BK).scatter_(1, scores_BK.argmax(dim=1, keepdim=True), 1)

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mixunlearn.data.batches import Indices, Samples
+from mixunlearn.host_values import number_from_host
 from mixunlearn.losses import contrastive_ratio, sharpen
 from mixunlearn.methods.base import Context, Method
 
@@ -26,6 +27,7 @@ class MixtureMethod(Method, ABC):
     """
 
     needs_labels = False
+    capturable = True
 
     alpha: float = 0.75
     sharpen_T: float = 0.3
@@ -74,15 +76,14 @@ def draw_lambda(rng: np.random.Generator, alpha: float, device: torch.device) ->
     """Return λ ~ Beta(α, α) in [0, 1], a scalar tensor.
 
     It is float64, so that λ and 1 − λ are each rounded only once, when they are combined with
-    float32. It is on the device, so that a step that was compiled or recorded with one λ can run
-    with another.
+    float32. It is on the device, so that a step that was captured with one λ can run with another.
 
     Args:
         rng: the generator.
         alpha: α > 0.
         device: the device of the images.
     """
-    return torch.tensor(rng.beta(alpha, alpha), dtype=torch.float64, device=device)
+    return number_from_host(lambda: rng.beta(alpha, alpha), device, torch.float64)
 
 
 def targets(samples: Samples, classes: int, temperature: float) -> Tensor:

@@ -1,6 +1,6 @@
 """Adversarial Mixup Unlearning: a generator mixes images that the unlearner must forget."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -94,13 +94,17 @@ class MixUnlearn(MixtureMethod):
             remedy = "the generator needs features of this stage; choose another, or mixing=mixup"
             raise InputError("search.space.stage", self.stage, remedy) from error
 
+    def step_kind(self) -> Hashable:
+        """Return whether the generator is due."""
+        # Step 0 is always due, so every epoch has the generator's scalars, as the contract demands.
+        return self.mixing == "mixblock" and self.step_number % self.gen_interval == 0
+
     def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
         """Take one step of the unlearner, and of the generator when it is due."""
         forget = self.images(self.context.forget, forget_B)
         retain = self.images(self.context.retain, retain_B)
         scalars: dict[str, Tensor] = {}
-        # Step 0 is always due, so every epoch has the generator's scalars, as the contract demands.
-        if self.mixing == "mixblock" and self.step_number % self.gen_interval == 0:
+        if self.step_kind():
             scalars = self.update_generator(forget, retain, forget_B, retain_B)
         return scalars | self.update_unlearner(forget, retain, forget_B, retain_B)
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from mixunlearn.host_values import from_host
 from mixunlearn.methods.base import Context, Method
 
 
@@ -24,6 +25,7 @@ class MuMis(Method):
     """
 
     needs_labels = False
+    capturable = True
     passes_over = "forget"
 
     def prepare(self, context: Context) -> None:
@@ -58,10 +60,12 @@ class MuMis(Method):
 
     def others(self, classes_B: Tensor) -> Tensor:
         """Return a random class for each image, different from its own."""
-        classes = self.context.classes
+        classes, count = self.context.classes, len(classes_B)
         # A shift of 1 to K - 1 never leads back to the image's own class.
-        steps = self.rng.integers(1, classes, size=len(classes_B))
-        return (classes_B + torch.from_numpy(steps).to(classes_B.device)) % classes
+        steps_B = from_host(
+            lambda: torch.from_numpy(self.rng.integers(1, classes, size=count)), classes_B.device
+        )
+        return (classes_B + steps_B) % classes
 
 
 def sensitivity(logits_BK: Tensor, classes_B: Tensor, images: Tensor) -> Tensor:

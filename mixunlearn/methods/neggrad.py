@@ -25,6 +25,7 @@ class NegGrad(Method):
     """
 
     needs_labels = True
+    capturable = True
 
     beta: float = 0.05
 

@@ -4,13 +4,14 @@ Shape suffixes: N noise images, B batch, C channels, H W pixels.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mixunlearn.host_values import from_host
 from mixunlearn.methods.base import Context
 from mixunlearn.methods.scheduled import Scheduled
 from mixunlearn.optimization import Adam
@@ -37,6 +38,7 @@ class NoiseMethod(Scheduled, ABC):
     """
 
     whole_classes = True
+    capturable = True
 
     lr: float = 1e-3
     lr_impair: float = 2e-3
@@ -62,10 +64,14 @@ class NoiseMethod(Scheduled, ABC):
     def kept(self, retain_B: Tensor) -> Labelled:
         """Return B images of the kept classes."""
 
+    def step_kind(self) -> Hashable:
+        """Return whether the epoch impairs."""
+        return self.epochs_done == 0
+
     def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
         """Take one step; noise and images of kept classes go through the model in one pass."""
         images, classes_B = self.kept(retain_B)
-        if self.epochs_done == 0:
+        if self.step_kind():
             noise, noise_classes_B = self.draw(self.forgotten, len(retain_B))
             images, classes_B = torch.cat((noise, images)), torch.cat((noise_classes_B, classes_B))
         loss = F.cross_entropy(self.model(images), classes_B)
@@ -101,5 +107,9 @@ class NoiseMethod(Scheduled, ABC):
     def draw(self, noise: Labelled, count: int) -> Labelled:
         """Return `count` of the noise images, drawn with replacement."""
         images, classes_N = noise
-        drawn_B = torch.from_numpy(self.rng.integers(len(images), size=count)).to(images.device)
+
+        def drawn() -> Tensor:
+            return torch.from_numpy(self.rng.integers(len(images), size=count))
+
+        drawn_B = from_host(drawn, images.device)
         return images[drawn_B], classes_N[drawn_B]

@@ -41,6 +41,7 @@ class PruneReinitializeMatchQuantize(Method):
     """
 
     needs_labels = True
+    capturable = True
 
     lr: float = 5e-4
     batch: int = 64

@@ -4,7 +4,7 @@ Shape suffixes: N samples, B batch, K classes.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +27,7 @@ class Proportional(Method, ABC):
     """
 
     needs_labels = True
+    capturable = True
 
     def prepare(self, context: Context) -> None:
         """Compute what takes the place of D_f."""
@@ -47,13 +48,14 @@ class Proportional(Method, ABC):
         return len(self.taught) + len(self.kept_N)
 
     def pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the epoch's batches: indices of what is taught, and of D_r; one may be empty."""
+        """Return the epoch's batches: indices of what is taught, and of D_r; one may be empty."""
         count, device = len(self.taught), self.context.device
         order_N = torch.from_numpy(self.rng.permutation(self.passed_over()))
         # Divided on the CPU: a GPU would have to wait for the size of each half.
-        for places_B in cut(order_N, self.batch):
-            retain_B = self.kept_N[places_B[places_B >= count] - count]
-            yield places_B[places_B < count].to(device), retain_B.to(device)
+        batches = cut(order_N, self.batch)
+        taught = [places_B[places_B < count] for places_B in batches]
+        kept = [self.kept_N[places_B[places_B >= count] - count] for places_B in batches]
+        return zip(sent(taught, device), sent(kept, device), strict=True)
 
     def logits(self, forget_B: Tensor, retain_B: Tensor) -> tuple[Tensor, Tensor]:
         """Return the unlearner's logits for each part of a batch, (B, K), from one pass."""
@@ -78,3 +80,8 @@ class Proportional(Method, ABC):
             "loss_retain": loss_retain.detach(),
             "loss_forget": loss_forget.detach(),
         }
+
+
+def sent(parts: Sequence[Tensor], device: torch.device) -> tuple[Tensor, ...]:
+    """Return tensors on a device, in one transfer."""
+    return torch.cat(tuple(parts)).to(device).split([len(part) for part in parts])

@@ -30,19 +30,23 @@ class Relabelling(Method, ABC):
             among all classes, the image's own included, again for each epoch, as most authors do.
     """
 
+    capturable = True
+
     forget_weight: float = 1.0
     new_labels: str = "fixed"
 
     def prepare(self, context: Context) -> None:
         """Compute the targets of all samples."""
         super().prepare(context)
-        self.forget_targets_N, self.retain_targets_N = self.targets(context)
+        forget_N, self.retain_targets_N = self.targets(context)
+        self.forget_targets_N = forget_N.clone()
 
     def epoch(self) -> dict[str, float]:
         """Make one pass over D_r, if asked for with other labels of D_f than before."""
         if self.new_labels == "redrawn":
             drawn_N = self.rng.integers(self.context.classes, size=len(self.context.forget))
-            self.forget_targets_N = torch.from_numpy(drawn_N).to(self.context.device)
+            # In place, because a captured step reads them where they are.
+            self.forget_targets_N.copy_(torch.from_numpy(drawn_N))
         return super().epoch()
 
     @abstractmethod

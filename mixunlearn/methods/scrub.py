@@ -53,6 +53,7 @@ class Scrub(Scheduled):
     """
 
     needs_labels = True
+    capturable = True
 
     lr: float = 5e-4
     alpha: float = 0.5
@@ -106,7 +107,13 @@ class Scrub(Scheduled):
             settle(self.model)
         with self.context.precision.forward(device):
             for forget_B in shuffled(self.rng, len(forget), self.forget_batch, device):
-                self.step(-self.disagreement(forget, forget_B)[0])
+                self.run_step(self.push, forget_B)
+
+    def push(self, forget_B: Tensor) -> dict[str, Tensor]:
+        """Take one step away from the original."""
+        loss = -self.disagreement(self.context.forget, forget_B)[0]
+        self.step(loss)
+        return {"loss": loss.detach()}
 
     def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
         """Take one step towards the original and the labels on the retain half of the batch."""

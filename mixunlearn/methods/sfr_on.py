@@ -13,9 +13,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mixunlearn.data.batches import Samples, cycled, shuffled
+from mixunlearn.host_values import number_from_host
 from mixunlearn.methods.base import Context, settle
 from mixunlearn.methods.gradients import Weights, batch_fisher
 from mixunlearn.methods.scheduled import Scheduled
+from mixunlearn.methods.schedules import set_rate
 from mixunlearn.optimization import take_step
 from mixunlearn.signature import seed_for
 
@@ -52,6 +54,7 @@ class SfrOn(Scheduled):
     """
 
     needs_labels = True
+    capturable = True
     course = "decay_epochs"
 
     lr: float = 0.01
@@ -93,38 +96,40 @@ class SfrOn(Scheduled):
         """Yield the epoch's batches; those of D_f are empty except before every k-th step."""
         context, size = self.context, self.forget_batch()
         retain = shuffled(self.rng, len(context.retain), self.batch, context.device)
-        self.steps = len(retain)
-        times = -(-self.steps // self.forget_every)
+        self.steps_of_epoch = len(retain)
+        times = -(-len(retain) // self.forget_every)
         order_N = torch.from_numpy(cycled(self.rng, len(context.forget), times * size))
         forget = torch.split(order_N.to(context.device), size)
         for number, retain_B in enumerate(retain):
             turn, rest = divmod(number, self.forget_every)
             yield forget[turn] if not rest else retain_B[:0], retain_B
 
+    def before_step(self) -> None:
+        """Let the learning rate fall."""
+        set_rate(self.stepper, self.lr * self.fall())
+
     def update(self, forget_B: Tensor, retain_B: Tensor) -> dict[str, Tensor]:
         """Take a step of forgetting, if it is time for one, and a step on D_r."""
-        fall = self.fall()
-        for group in self.stepper.param_groups:
-            group["lr"] = self.lr * fall
-        scalars = self.forget(forget_B, self.alpha * fall) if len(forget_B) else {}
+        scalars = self.forget(forget_B) if len(forget_B) else {}
         loss = self.cross_entropy(self.context.retain, retain_B)
         self.step(loss)
         return {"loss": loss.detach(), **scalars}
 
     def fall(self) -> float:
         """Return the factor of both rates in this step, in [0, 1]."""
-        passed = (self.epochs_done + self.step_number / self.steps) / self.decay_epochs
+        passed = (self.epochs_done + self.step_number / self.steps_of_epoch) / self.decay_epochs
         return (1 + math.cos(math.pi * min(passed, 1))) / 2
 
-    def forget(self, forget_B: Tensor, alpha: float) -> dict[str, Tensor]:
+    def forget(self, forget_B: Tensor) -> dict[str, Tensor]:
         """Take a step on D_f."""
         forget = self.context.forget
         logits_BK = self.model(self.images(forget, forget_B))
         losses_B = F.cross_entropy(logits_BK, forget.labels(forget_B), reduction="none")
         loss = (adaptive(losses_B.detach(), self.lam) * losses_B).sum()
+        ascent = number_from_host(lambda: -self.alpha * self.fall(), self.context.device)
         # Not `self.step`: the gradient is cut as well.
         take_step(
-            -alpha * loss,
+            ascent * loss,
             self.stepper,
             precision=self.context.precision,
             gradient_masks=self.factors(),

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -65,6 +66,7 @@ class ShardedMethod(Method, ABC):
     """
 
     needs_labels = True
+    capturable = True
 
     lr: float = 1e-3
     shards: int = 5
@@ -127,16 +129,19 @@ class ShardedMethod(Method, ABC):
         device = self.context.device
         indices_N = torch.from_numpy(shard).to(device)
         order = shuffled(self.rng, len(shard), self.batch, device)
-        return torch.stack([self.step_on(member, indices_N[places_B]) for places_B in order])
+        number = self.members.index(member)
+        step = partial(self.step_on, member)
+        found = [self.run_step(step, indices_N[places_B], kind=number) for places_B in order]
+        return torch.stack([scalars["loss"] for scalars in found])
 
-    def step_on(self, member: StagedModel, retain_B: Tensor) -> Tensor:
+    def step_on(self, member: StagedModel, retain_B: Tensor) -> dict[str, Tensor]:
         """Take one step of cross entropy on retained images; return the loss."""
         if len(retain_B) == 1:
             settle(member)
         retain = self.context.retain
         loss = F.cross_entropy(member(self.images(retain, retain_B)), retain.labels(retain_B))
         self.step(loss)
-        return loss.detach()
+        return {"loss": loss.detach()}
 
     @property
     @abstractmethod

@@ -1,11 +1,12 @@
 """Gaps: how far an unlearned model is from models retrained without the data."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from mixunlearn.effort import ALONE, Retraining
 from mixunlearn.metrics.divergence import js_divergence
 
 DECIMALS = 9  # a mean of equal numbers can differ from them in the last bit, which is not a gap
@@ -34,6 +35,8 @@ class ReferenceSet:
         gap_metrics: the metrics whose mean gap is `gap/avg`: those of the task's table.
         resolution: metric -> its smallest step: 100 / n for a share of n samples.
         margins: metric of the task's table -> its margin; `gap/worst` is in units of it.
+        at_once: how many trainings may have shared the device; see `Retraining`.
+        images: images that passed through each reference in its training; `None`: unknown.
     """
 
     evaluations: Sequence[Evaluation]
@@ -41,6 +44,13 @@ class ReferenceSet:
     gap_metrics: Sequence[str]
     resolution: Mapping[str, float]
     margins: Mapping[str, float] = field(default_factory=dict)
+    at_once: int | None = ALONE
+    images: int | None = None
+
+    @property
+    def retraining(self) -> Retraining:
+        """What one retraining costs."""
+        return Retraining(seconds=self.seconds, at_once=self.at_once, images=self.images)
 
     def values(self, metric: str) -> list[float]:
         """Return each reference's value of a metric; `div/js` compares it with the others."""
@@ -56,12 +66,10 @@ class ReferenceSet:
     def without(self, index: int) -> "ReferenceSet":
         """Return the set without one reference, to compare that one with the others."""
         kept = [i for i in range(len(self.evaluations)) if i != index]
-        return ReferenceSet(
+        return replace(
+            self,
             evaluations=[self.evaluations[i] for i in kept],
             seconds=[self.seconds[i] for i in kept],
-            gap_metrics=self.gap_metrics,
-            resolution=self.resolution,
-            margins=self.margins,
         )
 
     def divergence(self, evaluation: Evaluation) -> float:

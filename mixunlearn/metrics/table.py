@@ -57,6 +57,9 @@ METRICS: Mapping[str, Metric] = {
     "tow/": Metric(better="nearer"),
     "time/": Metric(unit="s", better="lower"),
     "time/ratio_to_retrain": Metric(unit="×", better="lower"),
+    "time/at_once": Metric(),  # a mark: how many trials may have shared the device
+    "cost/": Metric(unit="images", better="lower"),
+    "cost/ratio_to_retrain": Metric(unit="×", better="lower"),
     "train/": Metric(),
     "gap/": Metric(better="lower", relative=True),  # in the unit of the other metric
     AVERAGE: Metric(unit="pp", better="lower", relative=True),

@@ -9,6 +9,7 @@ from mixunlearn.models.chain import Chain
 from mixunlearn.models.factories import find_factory
 from mixunlearn.models.staged import StagedModel, scaled_shape
 from mixunlearn.models.wrapped import Wrapped
+from mixunlearn.passes import uncounted
 from mixunlearn.wording import counted
 
 LOGITS_DIM = 2
@@ -52,7 +53,7 @@ def build_model(
         return InputError("model.name", name, remedy)
 
     # PyTorch's layers draw weights from the global generator; fork_rng restores it afterwards.
-    with code_of_others(refusal), torch.random.fork_rng(devices=[]):
+    with code_of_others(refusal), uncounted(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         built = factory(channels=image_shape[0], size=shape, classes=classes, **options)
         model, outputs = as_staged(built, (image_shape[0], *shape))

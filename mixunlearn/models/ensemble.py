@@ -12,7 +12,7 @@ from mixunlearn.models.staged import StagedModel
 Weight = TypeVar("Weight")
 
 
-class Ensemble(StagedModel):
+class Ensemble(StagedModel, counts=False):
     """Classifies with the mean of its members' softmax outputs; it has no feature stages.
 
     Args:

@@ -1,10 +1,16 @@
 """The interface of all models: a classifier with stages whose features can be read by name."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import wraps
+from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from mixunlearn.passes import passed
+
+Outputs: TypeAlias = tuple[Tensor, dict[str, Tensor]]
 
 SMALL = 64  # pixels of an image's shorter side; up to this size, models are built as for CIFAR
 
@@ -23,6 +29,18 @@ class StagedModel(nn.Module, ABC):
     default_stage: str
     frozen: frozenset[str] = frozenset()
     size: int | None = None
+
+    def __init_subclass__(cls, *, counts: bool = True, **options: Any) -> None:  # noqa: ANN401
+        """Let every model count its images; see `mixunlearn.passes`.
+
+        Args:
+            counts: not for a model whose images pass through other models, which count them.
+            options: of other base classes.
+        """
+        super().__init_subclass__(**options)
+        if counts and "forward_with_features" in vars(cls):
+            # Around the one function through which all images pass, whoever calls it.
+            cls.forward_with_features = _counting(cls.forward_with_features)  # type: ignore[method-assign]
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits, shape (B, K), of images in [0, 1], shape (B, channels, H, W)."""
@@ -64,6 +82,16 @@ class StagedModel(nn.Module, ABC):
         """
         del wished  # most models have no additional stages
         return self.stage_names
+
+
+def _counting(forward: Callable[..., Outputs]) -> Callable[..., Outputs]:
+    @wraps(forward)
+    def counting(self: StagedModel, images: Tensor, names: Iterable[str]) -> Outputs:
+        outputs = forward(self, images, names)
+        passed(images, outputs[0])
+        return outputs
+
+    return counting
 
 
 def scaled_shape(shape: tuple[int, int], size: int | None) -> tuple[int, int]:

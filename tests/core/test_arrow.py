@@ -4,7 +4,6 @@ import json
 import os
 import pickle
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 from mixunlearn.data.around import pixels_start, surround
 from mixunlearn.data.arrow import Dataset, make_dataset, read, write
 from mixunlearn.errors import CorruptError, MissingError, MixUnlearnError
+from tests.warm import PARENT
 
 CLASSES = ("cat", "dog", "emu")
 
@@ -399,7 +399,7 @@ def loaders(pickled: Path, count: int) -> Sequence[subprocess.Popen[str]]:
     )
     started = [
         subprocess.Popen(
-            [sys.executable, "-c", script, str(pickled)],
+            [*PARENT.quick, "-c", script, str(pickled)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

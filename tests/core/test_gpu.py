@@ -1,10 +1,13 @@
 """On a GPU, everything learns what it learns on a CPU; skipped where there is no GPU."""
 
+import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
 
+from mixunlearn.computing import Computing
 from mixunlearn.data.batches import Samples
 from mixunlearn.data.sources import SOURCES
 from mixunlearn.methods import METHODS
@@ -37,6 +40,41 @@ def test_a_method_learns_what_it_learns_on_a_cpu(name: str, problem: Problem) ->
     losses = {key: value for key, value in expected.items() if key.startswith("train/")}
     assert {key: found[key] for key in losses} == pytest.approx(losses, rel=ALIKE, abs=ALIKE)
     assert found.keys() == expected.keys()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_steps_are_captured_and_agree_with_eager_ones(name: str, problem: Problem) -> None:
+    if not METHODS[name].can_capture():
+        pytest.skip("it has no steps of its own")
+    eager = replace(problem, computing=Computing(capture=False))
+    losses = []
+    for each in (eager, problem):
+        # Small batches: enough steps of one kind.
+        parameters = {"batch": 16} if name != "jit" else {"batch": 16, "neighbours": 2}
+        trial = Trial(each, name, parameters, 0, torch.device("cuda"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # says why steps are not captured
+            losses.append([trial.unlearn() for _ in range(2)])
+    for one, other in zip(*losses, strict=True):
+        assert one == pytest.approx(other, rel=0.02, abs=0.02)
+    assert trial.method.captured_kinds > 0
+
+
+def test_deterministic_runs_are_equal_to_the_last_digit(batch_norm_problem: Problem) -> None:
+    computing = Computing(deterministic=True)
+    computing.apply(torch.device("cuda"))
+    try:
+        found = []
+        for _ in range(2):
+            exact = replace(batch_norm_problem, computing=computing)
+            given = {"stage": "block2"}
+            trial = Trial(exact, "mixunlearn", given, 0, torch.device("cuda"))
+            found.append(([trial.unlearn() for _ in range(2)], trial.method.model.state_dict()))
+    finally:
+        Computing().apply(torch.device("cuda"))
+    assert found[0][0] == found[1][0]
+    for one, other in zip(found[0][1].values(), found[1][1].values(), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_together_they_learn_what_they_learn_alone() -> None:

@@ -3,8 +3,9 @@
 import json
 import os
 import subprocess
-import sys
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from mixunlearn.generator import MixBlock
 from mixunlearn.methods import METHODS, Method
 from mixunlearn.methods.mixunlearn import MixUnlearn
 from mixunlearn.problem import Problem
+from tests.quick_methods import quick
+from tests.warm import PARENT
 
 CPU = torch.device("cpu")
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -89,39 +92,60 @@ def test_every_method_is_tested() -> None:
     assert set(STRONG) == set(METHODS)
 
 
+RunsOf = Callable[[str], testing.Runs]
+
+
+@pytest.fixture(scope="module")
+def small(problem: Problem) -> Problem:
+    """Five steps per epoch: enough for all clauses but that of forgetting."""
+    forget, retain = testing.first(problem.forget, 40), testing.first(problem.retain, 160)
+    return replace(problem, forget=forget, retain=retain)
+
+
+@pytest.fixture(scope="module")
+def runs_of(small: Problem) -> RunsOf:
+    """The runs of a method that its tests share."""
+    return cache(lambda name: testing.Runs(quick(name), small))
+
+
 @pytest.mark.parametrize("name", METHODS)
 class TestContract:
-    def test_scalars_are_finite_and_their_names_stay(self, name: str, problem: Problem) -> None:
-        testing.check_scalars(METHODS[name], problem)
+    def test_scalars_are_finite_and_their_names_stay(
+        self, name: str, small: Problem, runs_of: RunsOf
+    ) -> None:
+        testing.check_scalars(quick(name), small, runs_of(name))
 
     def test_equal_seeds_give_equal_numbers_and_others_do_not(
-        self, name: str, problem: Problem
+        self, name: str, small: Problem, runs_of: RunsOf
     ) -> None:
-        testing.check_seeds(METHODS[name], problem, random=name not in DETERMINISTIC)
+        random = name not in DETERMINISTIC
+        testing.check_seeds(quick(name), small, runs_of(name), random=random)
 
     def test_a_restored_state_goes_on_as_if_never_interrupted(
-        self, name: str, problem: Problem
+        self, name: str, small: Problem, runs_of: RunsOf
     ) -> None:
-        testing.check_resume(METHODS[name], problem)
+        testing.check_resume(quick(name), small, runs_of(name))
 
-    def test_the_original_is_never_changed(self, name: str, problem: Problem) -> None:
-        testing.check_original(METHODS[name], problem)
+    def test_the_original_is_never_changed(
+        self, name: str, small: Problem, runs_of: RunsOf
+    ) -> None:
+        testing.check_original(quick(name), small, runs_of(name))
 
     def test_it_forgets_more_than_the_original(self, name: str, problem: Problem) -> None:
         drop = 0 if name in UNFORGETTING else 50
         testing.check_forgets(METHODS[name], problem, STRONG[name], drop=drop)
 
     def test_it_works_without_labels_or_says_that_it_needs_them(
-        self, name: str, problem: Problem
+        self, name: str, small: Problem
     ) -> None:
-        testing.check_labels(METHODS[name], problem)
+        testing.check_labels(quick(name), small)
 
     def test_a_forget_set_smaller_than_a_batch_is_enough(
         self, name: str, tiny_forget_problem: Problem
     ) -> None:
         if METHODS[name].whole_classes:
             pytest.skip("a random task has no whole class to forget")
-        testing.check_few(METHODS[name], tiny_forget_problem)
+        testing.check_few(quick(name), tiny_forget_problem)
 
 
 def test_a_problem_without_labels_is_the_one_that_methods_are_checked_on(
@@ -157,7 +181,7 @@ def test_another_process_finds_the_same_numbers(problem: Problem, problem_file: 
         "method.prepare(problem.context(torch.device('cpu'), 5)); print(json.dumps(method.epoch()))"
     )
     run = subprocess.run(
-        [sys.executable, "-c", script, str(problem_file)],
+        [*PARENT.quick, "-c", script, str(problem_file)],
         check=True,
         capture_output=True,
         text=True,

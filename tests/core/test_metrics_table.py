@@ -74,7 +74,7 @@ def test_what_is_no_metric_is_not_in_the_table(name: str) -> None:
 
 def test_prefixes_and_relative_metrics_follow_from_the_table() -> None:
     """They decide what is recorded and how the columns of trials.parquet are ordered."""
-    recorded = {"acc/", "mia/", "div/", "time/", "train/", "gap/", "z/"}
+    recorded = {"acc/", "mia/", "div/", "time/", "cost/", "train/", "gap/", "z/"}
     evidence = {"pe/", "klom/", "contest/", "tow/", "relearn/", "probe/", "near/"}
     assert set(PREFIXES) == recorded | evidence
     assert RELATIVE == ("gap/", "z/")
@@ -106,6 +106,9 @@ def test_prefixes_and_relative_metrics_follow_from_the_table() -> None:
         ("tow/acc", "", "nearer"),
         ("time/unlearn_s", "s", "lower"),
         ("time/ratio_to_retrain", "×", "lower"),
+        ("time/at_once", "", None),
+        ("cost/images_forward", "images", "lower"),
+        ("cost/ratio_to_retrain", "×", "lower"),
         ("train/loss", "", None),
         ("gap/acc/val", "pp", "lower"),
         ("gap/div/js", "nats", "lower"),

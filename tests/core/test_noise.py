@@ -13,6 +13,7 @@ from mixunlearn.methods.gli import GLI
 from mixunlearn.methods.noise import NoiseMethod
 from mixunlearn.methods.unsir import UNSIR
 from mixunlearn.problem import Problem
+from tests.quick_methods import quick
 
 CPU = torch.device("cpu")
 
@@ -62,7 +63,7 @@ class TestNoise:
     def test_it_is_part_of_the_first_epoch_alone(
         self, name: str, problem: Problem, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        method = prepared(METHODS[name], problem.context(CPU, 0), batch=8)
+        method = prepared(METHODS[name], problem.context(CPU, 0), batch=8, noise_images=16)
         sizes = []
         forward = method.model.forward
 
@@ -77,7 +78,7 @@ class TestNoise:
             assert sizes[0] == expected
 
     def test_each_phase_has_its_own_rate(self, name: str, problem: Problem) -> None:
-        method = prepared(METHODS[name], problem.context(CPU, 0), lr=1e-3, lr_impair=1e-2, batch=8)
+        method = prepared(quick(name), problem.context(CPU, 0), lr=1e-3, lr_impair=1e-2, batch=8)
         rates, optimizers = [], []
         for _ in range(3):
             method.epoch()
@@ -108,12 +109,14 @@ def test_gli_looks_at_no_image(problem: Problem) -> None:
         forget=replace(context.forget, images_NCHW=torch.zeros_like(context.forget.images_NCHW)),
         retain=replace(context.retain, images_NCHW=torch.zeros_like(context.retain.images_NCHW)),
     )
-    losses = [prepared(GLI, some, batch=8).epoch()["loss"] for some in (context, corrupted)]
+    losses = [
+        prepared(quick("gli"), some, batch=8).epoch()["loss"] for some in (context, corrupted)
+    ]
     assert losses[0] == losses[1]
 
 
 def test_the_original_is_right_about_glis_noise_of_kept_classes(problem: Problem) -> None:
-    method: GLI = prepared(GLI, problem.context(CPU, 0), batch=8)
+    method: GLI = prepared(GLI, problem.context(CPU, 0), noise_images=16)
     images, classes_N = method.remembered
     assert set(classes_N.tolist()) == set(range(1, 10))
     predicted = method.context.original(images).argmax(dim=1)
@@ -121,7 +124,7 @@ def test_the_original_is_right_about_glis_noise_of_kept_classes(problem: Problem
 
 
 def test_gli_leaves_the_statistics_of_batch_norm_alone(batch_norm_problem: Problem) -> None:
-    method: GLI = prepared(GLI, batch_norm_problem.context(CPU, 0), batch=8)
+    method: GLI = prepared(quick("gli"), batch_norm_problem.context(CPU, 0), batch=8)
     method.epoch()
     original = dict(method.context.original.named_buffers())
     assert all(torch.equal(value, original[name]) for name, value in method.model.named_buffers())

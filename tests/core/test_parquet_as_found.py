@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pyarrow.fs import FileSystem
 
+from mixunlearn.data import sources
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.sources import open_dataset
 from mixunlearn.errors import InputError, MixUnlearnError
@@ -68,6 +69,42 @@ def test_a_folder_of_several_parts(tmp_path: Path, load: Callable[..., Dataset])
         load(folder)
     assert raised.value.key == "data.train"
     assert f"several parts (test, train): name one part, {folder}/train-*" in str(raised.value)
+
+
+# Lists
+
+
+def test_a_list_of_files_is_what_a_pattern_finds(
+    tmp_path: Path, load: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    parts = [PNGS, PNGS[::-1], PNGS[1:].take([0, 0, 1, 2, 3, 4])]
+    one, two, three = (save(Path(f"{n}/t.parquet"), part) for n, part in enumerate(parts))
+    cache = tmp_path / "cache"
+    found = load("*/t.parquet", test="0")
+    for listed in ([three, "0", f"file://{tmp_path}/1/*.parquet"], [str(one), three, two]):
+        dataset = open_dataset("parquet", {"train": listed, "test": ["0/t.parquet"]}, cache)
+        assert dataset.digest == found.digest
+
+
+@pytest.mark.parametrize(
+    ("listed", "value", "message"),
+    [
+        ([], "[]", "must be text, or a list of texts that is not empty"),
+        (["a.parquet", 3], "['a.parquet', 3]", "must be text, or a list of texts"),
+        (["a.parquet", "."], "'a.parquet'", "is named twice in the list: name it once"),
+        (["a.parquet", "b.parquet"], "'b.parquet'", "no such file: correct the path"),
+        (["a.parquet", ""], "''", "is empty: give a path"),
+    ],
+)
+def test_what_a_list_cannot_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listed: object, value: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save(Path("a.parquet"))
+    with pytest.raises(InputError) as raised:
+        open_dataset("parquet", {"train": listed}, tmp_path / "cache")
+    assert str(raised.value).startswith(f"data.train = {value}: {message}")
 
 
 # Columns
@@ -148,6 +185,19 @@ def test_images_of_any_size_and_mode_are_fitted_and_counted(
     assert said == (
         "parquet: data.size = 4: of 6 images, 2 images converted to RGB, 2 images resized"
     )
+
+
+def test_what_was_said_of_a_source_is_said_again_when_it_comes_from_the_cache(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pq.write_table(pa.table({"img": PNGS, "label": LABELS}), tmp_path / "t.parquet")
+    options, cache = {"train": str(tmp_path / "t.parquet"), "size": 4}, tmp_path / "cache"
+    sources.keep(open_dataset("parquet", options, cache), "parquet", options, cache)
+    first = [record.message for record in caplog.records]
+    assert len(first) == 2
+    caplog.clear()
+    assert open_dataset("parquet", options, cache).path
+    assert [record.message for record in caplog.records] == first
 
 
 def test_lists_of_any_size_are_fitted(tmp_path: Path, load: Callable[..., Dataset]) -> None:

@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +17,7 @@ from mixunlearn.data import arrow, pictures
 from mixunlearn.data.pictures import Pictures, collect
 from mixunlearn.data.pixels import PixelError
 from mixunlearn.errors import MixUnlearnError
+from tests.warm import PARENT
 
 COUNT, N_TRAIN = 11, 8
 BROKEN = (2, 9)
@@ -138,7 +138,7 @@ pictures.collect(gallery(deadly), Path(sys.argv[1]))
 
 
 def test_a_killed_import_goes_on(path: Path, parts_of_two: None, whole: bytes) -> None:
-    killed = subprocess.run([sys.executable, "-c", SCRIPT, str(path)], check=False)
+    killed = subprocess.run([*PARENT.quick, "-c", SCRIPT, str(path)], check=False)
     assert killed.returncode == -signal.SIGKILL
     counted = Counted()
     collect(gallery(counted), path)

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from textwrap import dedent
@@ -14,6 +13,7 @@ from mixunlearn import plugins
 from mixunlearn.errors import MixUnlearnError
 from mixunlearn.methods import METHODS
 from mixunlearn.plugins import extended
+from tests.warm import PARENT
 
 ROOT = Path(__file__).parents[2]
 GROUPS = ("mixunlearn.methods", "mixunlearn.search_spaces")
@@ -161,7 +161,7 @@ def install(folder: Path, points: Mapping[str, str], code: str = OUTSIDER) -> Pa
 def python(code: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run code in a process that has the package in `folder` installed."""
     environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
-    command = [sys.executable, "-c", dedent(code), *arguments]
+    command = [*PARENT.quick, "-c", dedent(code), *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 

@@ -20,6 +20,7 @@ from mixunlearn.precision import FLOAT32, Precision
 from mixunlearn.problem import Problem
 from mixunlearn.recipes import Recipe
 from mixunlearn.training import Training
+from tests.quick_methods import quick
 
 CPU = torch.device("cpu")
 CORE = Path(__file__).parents[2] / "mixunlearn"
@@ -69,7 +70,7 @@ def context(problem: Problem) -> Context:
 def test_each_method_computes_in_the_precision_of_its_context(name: str, context: Context) -> None:
     losses = []
     for precision in (FLOAT32, BFLOAT16):
-        method = METHODS[name]()
+        method = quick(name)()
         method.prepare(replace(context, precision=precision))
         losses.append(method.epoch()["loss"])
         assert all(weight.dtype == torch.float32 for weight in method.model.parameters())
@@ -98,7 +99,7 @@ def test_no_step_changes_the_mode_of_the_model(
 ) -> None:
     # The generator of MixUnlearn needs the unlearner frozen, if that is its adversary.
     parameters: dict[str, Any] = {"adversary": "original"} if name == "mixunlearn" else {}
-    method = METHODS[name](**parameters)
+    method = quick(name)(**parameters)
     method.prepare(
         replace(context, retain=context.retain.at(slice(12)), forget=context.forget.at(slice(12)))
     )

@@ -30,7 +30,8 @@ def test_images_with_a_larger_loss_count_less(lam: float, expected: list[float])
 
 @pytest.mark.parametrize(("max_norm", "cut"), [(1e-3, True), (1e6, False)])
 def test_a_step_of_forgetting(problem: Problem, max_norm: float, cut: bool) -> None:
-    method = prepared(problem, max_norm=max_norm, lam=1.0, weight_decay=0.01)
+    method = prepared(problem, alpha=3.0, max_norm=max_norm, lam=1.0, weight_decay=0.01)
+    method.step_number, method.steps_of_epoch = 0, 1
     reference = method.start(method.context)
     forget_B = torch.arange(6)
     images, labels_B = method.context.forget.batch(forget_B), method.context.forget.labels(forget_B)
@@ -43,7 +44,7 @@ def test_a_step_of_forgetting(problem: Problem, max_norm: float, cut: bool) -> N
         weight.grad *= method.masks[name]
     length = torch.nn.utils.clip_grad_norm_(reference.parameters(), max_norm).item()
     assert (length > max_norm) == cut
-    method.forget(forget_B, 3.0)
+    method.forget(forget_B)
     for name, weight in reference.named_parameters():
         assert weight.grad is not None
         expected = weight - 0.01 * (weight.grad + 0.01 * weight)
@@ -84,6 +85,6 @@ def test_both_rates_fall_over_the_run(problem: Problem) -> None:
     for _ in range(3):
         method.epoch()
         rates.append(method.stepper.param_groups[0]["lr"])
-    last = (method.steps - 1) / method.steps
+    last = (method.steps_of_epoch - 1) / method.steps_of_epoch
     expected = [0.01 * (1 + math.cos(math.pi * (done + last) / 2)) / 2 for done in (0, 1)]
     assert rates == pytest.approx([*expected, 0.0])

@@ -1,7 +1,7 @@
-"""One image to forget, or one to retain: batch norm cannot compute the variance of one image."""
+"""One image to forget or to retain, and images of one class: what batch norm or pairing lack."""
 
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -76,3 +76,35 @@ def test_every_method_works_with_a_single_image(
         assert math.isfinite(method.epoch()["loss"])
     probs_NK, _ = predict(method.model, method.context.retain.images_NCHW)
     assert probs_NK.isfinite().all()
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_works_when_all_images_are_of_one_class(name: str, labelled: bool) -> None:
+    method_class = METHODS[name]
+    level = "class" if method_class.whole_classes else "data"
+    if method_class.incompatible(level, "aware" if labelled else "agnostic"):
+        pytest.skip("does not fit")
+    known = {field.name for field in fields(method_class)}
+    wanted = {"stage": "1", "pairing": "different_class", "batch": 4}
+    given: dict[str, Any] = {key: value for key, value in wanted.items() if key in known}
+    method = method_class(**given)
+    method.prepare(of_one_class(kept=int(method_class.whole_classes), labelled=labelled))
+    for _ in range(2):
+        assert math.isfinite(method.epoch()["loss"])
+    probs_NK, _ = predict(method.model, method.context.retain.images_NCHW)
+    assert probs_NK.isfinite().all()
+
+
+def of_one_class(*, kept: int, labelled: bool) -> Context:
+    """Return a context with D_f of class 0 and D_r of one class, where 0 is always predicted."""
+    found = context(9, 9)
+    with torch.no_grad():
+        found.original.get_parameter("network.6.bias")[0] = 9
+    sets = {}
+    for part, label in (("forget", 0), ("retain", kept)):
+        samples: Samples = getattr(found, part)
+        probs_NK, _ = predict(found.original, samples.images_NCHW)
+        labels_N = torch.full((len(samples),), label) if labelled else None
+        sets[part] = replace(samples, labels_N=labels_N, probs_NK=probs_NK)
+    return replace(found, forgotten=(0,) if kept else (), **sets)

@@ -20,6 +20,7 @@ from mixunlearn.data import arrow, parquet
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.data.sources import SOURCES, keep, open_dataset
 from mixunlearn.errors import CorruptError, InputError
+from tests.warm import PARENT
 
 COUNT = 6
 LABELS = [0, 1, 2, 0, 1, 2]
@@ -255,7 +256,7 @@ def test_another_package_adds_sources(tmp_path: Path) -> None:
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: dotted\nVersion: 1\n")
     points = "".join(f"{name} = dotted:{name}\n" for name in ("dots", "lazy", "wrong"))
     (about / "entry_points.txt").write_text(f"[mixunlearn.sources]\n{points}")
-    command = [sys.executable, "-c", SCRIPT, str(tmp_path / "cache")]
+    command = [*PARENT.quick, "-c", SCRIPT, str(tmp_path / "cache")]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     eager, lazy, wrong, misspelt = done.stdout.splitlines()

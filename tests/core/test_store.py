@@ -4,7 +4,6 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from mixunlearn.files import Files
 from mixunlearn.signature import seed_for, signature
 from mixunlearn.store import MANIFEST, RECORD, TENSORS, Store
 from tests.fixtures import S3
+from tests.warm import PARENT
 
 PAYLOAD = {"seed": 1, "model": {"name": "cnn"}}
 COMMAND = "mixunlearn references X"
@@ -104,7 +104,7 @@ def test_a_process_killed_while_writing_leaves_no_entry(store: Store) -> None:
         "s.publish = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)\n"
         f"s.Store(Path(sys.argv[1])).write('models', {PAYLOAD!r})"
     )
-    run = subprocess.run([sys.executable, "-c", script, str(store.root)], check=False)
+    run = subprocess.run([*PARENT.quick, "-c", script, str(store.root)], check=False)
     assert run.returncode == -signal.SIGKILL
     assert not store.has("models", PAYLOAD)
     write(store)
@@ -119,7 +119,7 @@ def test_two_writers_at_once_leave_one_whole_entry(store: Store) -> None:
     )
     writers = [
         subprocess.Popen(
-            [sys.executable, "-c", script, str(store.root)],
+            [*PARENT.quick, "-c", script, str(store.root)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -3,11 +3,14 @@
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
+from PIL import Image
 
 from distributed.cli import app as cli
 from distributed.tracking import server
@@ -15,7 +18,7 @@ from tests.databases import Copies
 from tests.fixtures import Command, Run
 from tests.mistakes import Judge, old_home
 from tests.postgres import started_postgres
-from tests.warm import COLD
+from tests.warm import COLD, PARENT
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -48,6 +51,48 @@ def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         if not COLD:
             patch.setattr(server, "make_database", Copies(tmp_path_factory.mktemp("databases")))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def newest_schema() -> Iterator[None]:
+    """Optuna asks only once which schema of a database is its newest, not at each opening.
+
+    To find out it executes all its migrations, in most of the time that an opening takes.
+    """
+    storage = sys.modules.get("optuna.storages._rdb.storage")  # not if it is still to be imported
+    with pytest.MonkeyPatch.context() as patch:
+        if storage and not COLD:
+            found = storage._VersionManager.get_head_version
+            known: list[str] = []
+
+            def newest(manager: object) -> str:
+                if not known:
+                    known.append(found(manager))
+                return known[0]
+
+            patch.setattr(storage._VersionManager, "get_head_version", newest)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def rehearsals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes in which a user's model is rehearsed are forks, unless TESTS_COLD=1."""
+    if module := sys.modules.get("distributed.plan.rehearsal"):  # not for tests that need none
+        monkeypatch.setattr(module, "_python", lambda: PARENT.quick)
+        monkeypatch.setattr(module, "IDLE_S", 120.0)  # the work of a fork is not seen
+
+
+@pytest.fixture(autouse=True)
+def blank_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are made, but drawn blank: to draw one takes a second. Not with `pictures`."""
+    figure = sys.modules.get("matplotlib.figure")  # not imported for tests that need none
+    if figure and not request.node.get_closest_marker("pictures"):
+        monkeypatch.setattr(figure.Figure, "savefig", blank)
+
+
+def blank(figure: object, target: Path | BinaryIO, **options: object) -> None:
+    """Save a white picture in place of a figure; same arguments as Matplotlib's `savefig`."""
+    Image.new("L", (1000, 10), 255).save(target, "PNG")
 
 
 @pytest.fixture

@@ -31,7 +31,12 @@ COMPARISON: dict[str, Any] = {
             "space": {"mixing": "mixup", "pairing": "any"},
         },
     },
-    "data": {"digits": {"data": {"source": "digits"}, "model": {"name": "cnn", "width": 4}}},
+    "data": {
+        "digits": {
+            "data": {"source": "digits", "limit": {"train": 500}},
+            "model": {"name": "cnn", "width": 4},
+        }
+    },
     "tasks": {"class": {"kind": "class", "classes": [0]}},
     "labels": ["aware", "agnostic"],
 }

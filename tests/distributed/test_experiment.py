@@ -204,8 +204,12 @@ def test_a_file_may_come_from_windows(tmp_path: Path) -> None:
         "search.trials=99",
         "references.proxies=5",
         "resources.cpu=2",
+        "resources.precision=float32",
+        "resources.capture=off",
+        "resources.deterministic=true",
         "tracking.uri=http://host",
         "data.train=elsewhere.parquet",
+        "data.train=[else.parquet, where.parquet]",
         "data.test=elsewhere.parquet",
         "data.root=elsewhere",
         "data.download=true",
@@ -236,6 +240,7 @@ def test_what_cannot_change_a_number_does_not_change_the_signature(setting: str)
         "search.report_seeds=4",
         "search.space.lr=1.0e-4",
         "search.start=[{lr: 1.0e-4}]",
+        "resources.precision=bfloat16",
     ],
 )
 def test_what_can_change_a_number_changes_the_signature(setting: str) -> None:

@@ -13,12 +13,12 @@ from mlflow import MlflowClient
 from mlflow.tracking._tracking_service import utils
 
 from distributed.runtime.addresses import embedded, sqlite_address, sqlite_path
-from distributed.serve import pages
 from distributed.study.storage import open_record
 from distributed.tracking import server
 from distributed.tracking.deletion import delete_old_versions
 from distributed.tracking.locations import settle
 from distributed.tracking.tracker import Tracker
+from tests.quick_server import quick_server
 
 # SQLAlchemy warns MLflow about its next release.
 pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*:DeprecationWarning")
@@ -152,7 +152,7 @@ def test_the_pages_of_a_read_only_home_that_was_moved(
         (run_id,) = database.execute("SELECT run_uuid FROM runs WHERE name = '0000'").fetchone()
     before, view = contents(moved), read_only(moved)
     uri, artifacts = embedded(view)
-    with pages.server(view, uri, artifacts, None) as running:
+    with quick_server(view, uri, artifacts, None) as running:
         link = f"{running.link}/get-artifact?path=sub/summary.json&run_uuid={run_id}"
         assert build_opener(ProxyHandler({})).open(link, timeout=PATIENCE_S).read() == b"{}"
     assert server.read_run(uri, run_id).metrics == {"gap/avg": 1.0}

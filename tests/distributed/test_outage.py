@@ -7,8 +7,8 @@ import math
 import os
 import queue
 import signal
+import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +25,8 @@ from distributed.tracking.delivery_queue import Spool, from_line, to_line
 from distributed.tracking.run_buffer import Record
 from distributed.tracking.tracker import Tracker, embedded
 from tests.distributed.test_tracking import INPUT, PATIENCE_S, REMEDY, ROOT, Gate, Place
+from tests.quick_server import quick_server
+from tests.warm import PARENT
 
 # SQLAlchemy warns MLflow about its next release.
 pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*:DeprecationWarning")
@@ -98,17 +100,25 @@ class Real:
         self._home, self._stack = home, stack
         self._running = self._start(None)
         self.link = self._running.link
+        self._port = int(self.link.rpartition(":")[2])
 
     def _start(self, port: int | None) -> ui.Server:
-        server = ui.server(self._home, embedded(self._home)[0], None, port)
+        server = quick_server(self._home, embedded(self._home)[0], None, port)
         return self._stack.enter_context(server)
 
     def kill(self) -> None:
         os.killpg(self._running.process.pid, signal.SIGKILL)
         self._running.process.wait()
+        # Its last process may be a fork, which is killed by another one.
+        while self._answers():
+            pass
+
+    def _answers(self) -> bool:
+        with socket.socket() as line:
+            return line.connect_ex((ui.HOST, self._port)) == 0
 
     def restart(self) -> None:
-        self._running = self._start(urlsplit(self.link).port)
+        self._running = self._start(self._port)
 
 
 @pytest.fixture(scope="module")
@@ -322,7 +332,7 @@ def test_what_a_killed_process_left_is_sent_by_the_next(front: Front, place: Pla
     front.answer = fails
     arguments = [place.uri, place.experiment, str(place.spool)]
     with subprocess.Popen(
-        [sys.executable, "-c", KILLED, *arguments],
+        [*PARENT.quick, "-c", KILLED, *arguments],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         text=True,
@@ -332,6 +342,7 @@ def test_what_a_killed_process_left_is_sent_by_the_next(front: Front, place: Pla
             assert any(line == "kept\n" for line in process.stdout)
         finally:
             process.send_signal(signal.SIGKILL)
+            process.stdout.read()  # until it has ended, also if it is a fork
     now_ms = time.time_ns() // 1_000_000
     with place.spool.open("ab") as file:
         file.write(b'{"run":0,"status":"__import__"}\n')

@@ -10,8 +10,8 @@ import yaml
 from mlflow import MlflowClient
 
 from distributed.cli import app as cli
-from distributed.serve import pages as ui
 from distributed.tracking.tracker import embedded
+from tests.quick_server import quick_server
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -63,7 +63,7 @@ def pages(browser: "Browser", tmp_path_factory: pytest.TempPathFactory) -> Itera
     (parent,) = [run for run in runs if "mixunlearn.trial" not in run.data.tags]
     trials = [run for run in runs if run is not parent]
     trials.sort(key=lambda run: run.data.metrics["gap/avg"])
-    with ui.server(home, uri, location, None) as server:
+    with quick_server(home, uri, location, None) as server:
         yield Pages(
             link=server.link,
             experiment=found.experiment_id,

@@ -23,6 +23,7 @@ from mixunlearn.data.sources import SOURCES
 from tests.fixtures import Command, Run
 
 pytestmark = [
+    pytest.mark.pictures,
     pytest.mark.ray,
     pytest.mark.slow,
     pytest.mark.usefixtures("shared_ray"),

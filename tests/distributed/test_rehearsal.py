@@ -3,13 +3,17 @@
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import yaml
+from torch import nn
 
 from distributed.plan import make, rehearsal
-from distributed.plan.rehearsal import Sketch, rehearse
+from distributed.plan.rehearsal import NARROW, Sketch, rehearse
 from mixunlearn.errors import InputError
+from mixunlearn.methods import METHODS, Context
 from tests.fixtures import Command
 from tests.parquet import write_images
 
@@ -74,6 +78,11 @@ def own_odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+class Plain(nn.Module):
+    def forward(self, images: Any) -> Any:
+        return images
+
+
 def sketch(model: str) -> Sketch:
     return Sketch(
         model=f"own_odd:{model}",
@@ -95,6 +104,32 @@ def test_a_method_that_a_model_of_torchvision_cannot_do_is_refused_in_this_proce
     assert rehearse(replace(hard, model="cnn", method="mu_mis")) == ()
 
 
+def test_what_a_search_is_sure_to_try_is_tried_first_with_built_in_models_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ours = replace(sketch(""), model="cnn", method="salun", start='[{"fraction": 0.25}, {"no": 1}]')
+    tried = []
+
+    def prepare(method: Any, context: Context) -> None:
+        assert context.original.get_parameter("stages.pool1.0.weight").shape[0] == NARROW
+        tried.append((method.optimizer, method.fraction, context.augmentation))
+        if method.optimizer == "sgd":
+            raise ValueError("no momentum here")
+
+    monkeypatch.setattr(METHODS["salun"], "prepare", prepare)
+    monkeypatch.setattr(METHODS["salun"], "epoch", lambda method: setattr(method, "model", Plain()))
+    with pytest.raises(InputError) as raised:
+        rehearse(replace(ours, augmentation="crop_flip"))
+    assert tried == [("adam", 0.5, "crop_flip"), ("sgd", 0.5, "crop_flip")]
+    assert str(raised.value) == (
+        "method = 'salun': does not work with the model cnn with lr = 0.013, new_labels = redrawn, "
+        "optimizer = sgd, weight_decay = 0.0005 (no momentum here); choose another"
+    )
+    tried.clear()
+    rehearse(replace(ours, space='{"optimizer": "adam", "lr": 0.001}'))
+    assert tried == [("adam", 0.5, "none"), ("adam", 0.25, "none")]
+
+
 @pytest.mark.parametrize(
     ("model", "message"),
     [
@@ -107,7 +142,8 @@ def test_a_method_that_a_model_of_torchvision_cannot_do_is_refused_in_this_proce
 def test_what_ends_its_process_ends_no_command(
     model: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rehearsal, "IDLE_S", 3.0)
+    if model == "Sleep":
+        monkeypatch.setattr(rehearsal, "IDLE_S", 3.0)
     with pytest.raises(InputError) as raised:
         rehearse(sketch(model))
     assert str(raised.value) == f"model.name = 'own_odd:{model}': {message}"
@@ -183,3 +219,24 @@ def test_images_in_several_parts_are_counted_and_said(mixunlearn: Command, tmp_p
     assert found.code == 0
     for other in ("retain", "val", "test"):
         assert f"warning     forget and {other} share pixels: 18 images of forget are" in found.out
+
+    several = {
+        "name": "several",
+        "experiment": {"search": {"trials": 2, "epochs": 3}},
+        "methods": {"finetune": None, "original": None},
+        "data": {
+            "own": {
+                "data": {"source": "parquet", "train": ["t.parquet"]},
+                "model": {"name": "cnn"},
+                "references": {"seeds": 1, "epochs": 2},
+            }
+        },
+        "tasks": {"class": {"kind": "class", "classes": [0]}},
+    }
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(several))
+    found = mixunlearn("compare", "c.yaml", "--dry-run", "--home", "runs")
+    for other in ("retain", "val", "test"):
+        said = f"warning     own, class: forget and {other} share pixels: 18 images of forget are"
+        assert found.out.count(said) == 1
+    # An original of 36 images, a reference of 18; two trials of `finetune`, one of `original`.
+    assert "images: 108 to train models, at most 126 in trials" in found.out

@@ -21,7 +21,7 @@ CONTROLLER = SimpleNamespace(get_live_trials=list)
 def open_study(folder: Path) -> Study:
     return Study(
         name="study",
-        storage=f"sqlite:///{folder / 'study.db'}",
+        storage=f"journal:///{folder / 'study.journal'}",  # opened in no time
         method="neggrad",
         space=SPACES["neggrad"]((), ""),
         facts={"labels": "aware"},

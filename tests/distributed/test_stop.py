@@ -2,7 +2,6 @@
 
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 
@@ -11,6 +10,7 @@ import pytest
 from distributed.cluster.checkout import ROOT
 from distributed.nightly.time_limit import limited
 from distributed.runtime.signals import Interrupted, Stop, ignored
+from tests.warm import PARENT
 
 BUSY = """
 from distributed.runtime.signals import Stop
@@ -80,7 +80,7 @@ def test_a_stop_that_nobody_asked_for_is_none() -> None:
 
 def test_the_second_signal_ends_the_process_at_once() -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", BUSY],
+        [*PARENT.quick, "-c", BUSY],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -99,7 +99,7 @@ def test_the_second_signal_ends_the_process_at_once() -> None:
 @pytest.mark.ray
 def test_ray_that_has_ended_leaves_the_signals_to_us() -> None:
     """At its end Ray resets SIGTERM to kill the process, without Python noticing."""
-    words = [sys.executable, "-c", WITH_RAY]
+    words = [*PARENT.quick, "-c", WITH_RAY]
     ended = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (0, "in order\n"), ended.stderr
 

@@ -105,7 +105,7 @@ def test_the_authors_own_configuration_is_trial_1(tmp_path: Path, sampler: str) 
     configs += play(open_study(tmp_path, sampler, method="salun"), 1)
     # Another process goes on, and its sampler was not told of a rate for another optimizer.
     configs += play(open_study(tmp_path, sampler, method="salun"), 8)
-    authors = {"optimizer": "sgd", "lr": 0.1, "weight_decay": 5e-4, "batch": 256}
+    authors = {"optimizer": "sgd", "lr": 0.013, "weight_decay": 5e-4, "batch": 256}
     default = space("salun").defaults({"labels": "agnostic"})
     assert hyperparameters(configs[0]) == default
     assert hyperparameters(configs[1]) == default | authors | {"new_labels": "redrawn"}

@@ -21,6 +21,7 @@ NAMES = {
     "driver.lock": FOLDER.lock,
     "trials.parquet": FOLDER.trials,
     "summary.json": FOLDER.summary,
+    "finished.json": FOLDER.finished,
     "leaderboard.json": FOLDER.leaderboard,
     "report.html": FOLDER.report,
     "plots": FOLDER.plots,

@@ -22,7 +22,6 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
-from distributed.cluster.checkout import ROOT
 from distributed.runtime.progress import Progress
 from distributed.runtime.signals import Stop
 from distributed.search import session
@@ -32,15 +31,17 @@ from distributed.study.folder import StudyFolder
 from distributed.study.lock import DatabaseLock, FileLock, StudyLock
 from distributed.study.storage import open_record
 from mixunlearn.errors import MixUnlearnError
+from tests.warm import PARENT, Process
 
 HOLD = """
+import signal
 import sys
 from pathlib import Path
 from distributed.study.lock import StudyLock
 folder, database = sys.argv[1:]
 with StudyLock("study", Path(folder), database or None, print, lambda: None):
     print("held", flush=True)
-    sys.stdin.read()
+    signal.pause()
 """
 
 
@@ -49,19 +50,19 @@ def lock(folder: Path, database: str | None = None) -> StudyLock:
 
 
 @contextmanager
-def another(folder: Path, database: str = "") -> Iterator[subprocess.Popen[str]]:
+def another(folder: Path, database: str = "") -> Iterator[Process | subprocess.Popen[bytes]]:
     """Run a driver in another process until the block ends."""
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(folder), database],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-    ) as process:
-        assert process.stdout
-        assert process.stdout.readline() == "held\n"
-        yield process
-        process.kill()
+    reading, writing = os.pipe()
+    with os.fdopen(reading) as said:
+        words = ["-c", HOLD, str(folder), database]
+        process = PARENT.fork(words, writing, writing, os.environ)
+        os.close(writing)
+        try:
+            assert said.readline() == "held\n"
+            yield process
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
 
 
 def test_a_lock_that_cannot_be_written_is_not_held(tmp_path: Path) -> None:

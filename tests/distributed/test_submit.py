@@ -20,6 +20,7 @@ from distributed.cluster.jobs import Jobs, JobState
 from mixunlearn.errors import InputError, MixUnlearnError
 from tests.fixtures import Command, Run
 from tests.warm import BY_PIPE, PARENT
+from tests.worker import WARM_MODULES
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:ssl=None:DeprecationWarning"
@@ -29,6 +30,8 @@ ROOT = Path(__file__).parents[2]
 EXPERIMENT = "experiments/digits_class.yaml"
 HOST = "127.0.0.2"  # Ray replaces 127.0.0.1 by the machine's outward address
 SETTINGS = {
+    "data.limit.train": 500,
+    "model.width": 4,
     "references.seeds": 1,
     "references.epochs": 1,
     "search.trials": 1,
@@ -55,8 +58,9 @@ def free_ports(number: int) -> list[int]:
 
 def clean_environment(token: Path) -> dict[str, str]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-    binaries = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
-    return kept | {"RAY_AUTH_TOKEN_PATH": str(token), "PATH": binaries}
+    programs = (Path(PARENT.python).parent, Path(sys.executable).parent, kept["PATH"])
+    path = os.pathsep.join(map(str, programs))  # `python -m mixunlearn` is a fork
+    return kept | {"RAY_AUTH_TOKEN_PATH": str(token), "PATH": path, WARM_MODULES: "mixunlearn"}
 
 
 def end(head: subprocess.Popen[bytes], folder: str) -> None:

@@ -18,6 +18,7 @@ from mlflow.tracking._tracking_service import utils
 from optuna.trial import TrialState
 from PIL import Image
 
+from distributed.cli import search as search_command
 from distributed.config.read import make_experiment
 from distributed.plan.plan import PARTS
 from distributed.runtime.addresses import sqlite_address
@@ -27,6 +28,7 @@ from distributed.search import trial_callback as callback
 from distributed.search import trials as tune_trials
 from distributed.study.trials_table import read_trials
 from mixunlearn.data.sources import SOURCES
+from mixunlearn.errors import MixUnlearnError
 from mixunlearn.evidence.verdict import STATES
 from mixunlearn.files import Files
 from mixunlearn.metrics.accuracy import accuracy
@@ -106,6 +108,7 @@ def plain(row: dict[str, Any]) -> dict[str, Any]:
 class TestOneSweep:
     """In order: a sweep, the same again, more trials."""
 
+    @pytest.mark.pictures
     def test_a_sweep_ends_with_a_verdict(self, command: Command, home: Path) -> None:
         run = command("sweep", home)
         assert run.code == 0, run.err
@@ -129,6 +132,16 @@ class TestOneSweep:
         assert verdict["metrics"]["mia/asr"]["value"] == pytest.approx(again - retrained)
         # Doing nothing leaves a whole class in the model.
         assert verdict["improvements"]["forgetting"]["mean"] > 10
+        # One run had the device to itself, and so had the retraining that it is compared with.
+        timed = {name: result["spread"][f"time/{name}"] for name in ("at_once", "ratio_to_retrain")}
+        assert [each["n"] for each in timed.values()] == [1, 1]
+        assert timed["at_once"]["mean"] == 1
+        assert (
+            "of retraining" in verdict["reasons"][-1] or "as retraining" in verdict["reasons"][-1]
+        )
+        assert result["spread"]["cost/ratio_to_retrain"]["n"] == 3
+        shared = [each for each in result["best"] if each["time/at_once"] > 1]
+        assert not any("time/ratio_to_retrain" in each for each in shared)
         first = " ".join(run.out.split())
         assert first.startswith(f"Trial {result['best'][0]['trial']} of 4 is {verdict['state']}.")
         assert "references" in run.out
@@ -240,6 +253,7 @@ class TestOneSweep:
         monkeypatch.setattr(
             command_session, "connected", lambda address: pytest.fail("Ray was needed")
         )
+        (study_folder(home) / "finished.json").unlink()  # without it, everything is looked at
         run = command("sweep", home)
         assert run.code == 0, run.err
         assert "0 to train, 6 cached" in run.err
@@ -248,6 +262,25 @@ class TestOneSweep:
         assert files(home) == before
         assert optuna_trials(home) == trials
         assert read_trials(study_folder(home) / "trials.parquet") == rows
+
+    def test_a_finished_study_is_not_even_opened(
+        self, command: Command, home: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder = study_folder(home)
+        known = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+        def opened(*_: object, **__: object) -> dict[str, Any]:
+            raise MixUnlearnError("was opened")
+
+        monkeypatch.setattr(search_command, "_run", opened)
+        run = command("sweep", home)
+        assert run.code == 0, run.err
+        assert "nothing to do" in run.err
+        assert run.result["best"] == json.loads((folder / "summary.json").read_text())["best"]
+        assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == known
+        # Whatever it depends on, it is in doubt when a file has changed.
+        (folder / "report.html").touch()
+        assert "was opened" in command("sweep", home).err
 
     def test_the_best_model_is_promoted_and_is_the_one_that_was_examined(
         self, command: Command, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

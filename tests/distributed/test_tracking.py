@@ -17,7 +17,6 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
 from distributed.runtime.text import one_line
-from distributed.serve import pages as ui
 from distributed.tracking import tracker as tracking
 from distributed.tracking.delivery_queue import to_line
 from distributed.tracking.run_buffer import PARAM_LENGTH, TAG_LENGTH, Record, RunBuffer
@@ -27,6 +26,8 @@ from distributed.tracking.tracker import SPOOL_BYTES, Tracker, embedded, resolve
 from distributed.tracking.writer import SHARED
 from mixunlearn.errors import MixUnlearnError
 from tests import databases
+from tests.quick_server import quick_server
+from tests.warm import PARENT
 
 ROOT = Path(__file__).parents[2]
 # SQLAlchemy warns MLflow about its next release.
@@ -118,7 +119,7 @@ def local(empty_database: Path, tmp_path: Path) -> Place:
 def server(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     home = tmp_path_factory.mktemp("server")
     shutil.copy(empty_database, home / "mlflow.db")
-    with ui.server(home, embedded(home)[0], None, None) as running:
+    with quick_server(home, embedded(home)[0], None, None) as running:
         yield running.link
 
 
@@ -868,11 +869,15 @@ def test_a_database_whose_making_was_killed_is_made_anew(tmp_path: Path) -> None
     path = tmp_path / "mlflow.db"
     code = "import sys; from pathlib import Path"
     code += "; from distributed.tracking.server import make_database"
-    words = [sys.executable, "-c", f"{code}; make_database(Path(sys.argv[1]), None)", str(path)]
-    with subprocess.Popen(words, env={**os.environ, "PYTHONPATH": str(ROOT)}) as process:
+    words = [*PARENT.quick, "-c", f"{code}; make_database(Path(sys.argv[1]), None)", str(path)]
+    with subprocess.Popen(
+        words, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE
+    ) as process:
         while not any(each.stat().st_size for each in tmp_path.glob("*.tmp")):
             assert process.poll() is None
         process.kill()
+        assert process.stdout
+        process.stdout.read()  # until it has ended, also if it is a fork
     assert not path.exists()
     # MLflow's own, also in a fork that copies databases.
     databases.make_database(path, None)

@@ -36,6 +36,7 @@ from mixunlearn.errors import DivergedError, InputError
 from mixunlearn.evidence.verdict import STATES
 from tests.fixtures import Command
 from tests.parquet import write_images
+from tests.warm import PARENT
 
 NAMES = ("cat", "dog", "frog", "owl")
 SIZE, TRAIN, TEST = 12, 240, 60
@@ -253,18 +254,19 @@ def test_two_commands_at_once_on_one_folder_are_refused(
 def test_a_killed_request_resumes_to_the_same_weights(site: Path, here: Path) -> None:
     (here / "long.yaml").write_text("{method: finetune, epochs: 40, hyperparameters: {lr: 1.0e-3}}")
     given = words(here, config=str(here / "long.yaml"))
-    command = [sys.executable, "-m", "mixunlearn", *given]
+    command = [*PARENT.quick, "-m", "mixunlearn", *given]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), *sys.path])}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if "epoch 3 of 40" in line:
                 process.send_signal(signal.SIGKILL)
-                break
+        # The end of its output is the end of the process, also of a fork.
     assert not (here / "out/model.safetensors").exists()
     resumed = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
     assert "resumed after epoch" in resumed.stderr
-    whole = [*command[:3], *words(here, config=str(here / "long.yaml"), out=str(here / "whole"))]
+    start = command[: -len(given)]
+    whole = [*start, *words(here, config=str(here / "long.yaml"), out=str(here / "whole"))]
     subprocess.run(whole, capture_output=True, env=environment, check=True)
     weights = [load_file(here / name / "model.safetensors") for name in ("out", "whole")]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
@@ -273,9 +275,11 @@ def test_a_killed_request_resumes_to_the_same_weights(site: Path, here: Path) ->
 def test_whole_classes_and_copies_of_files_can_be_named(
     site: Path, here: Path, mixunlearn: Command
 ) -> None:
-    run = mixunlearn(*words(here, forget="class:frog"), "--dry-run")
+    same = [*words(here, forget="class:frog")[:-1], "data.test=train.parquet"]
+    run = mixunlearn(*same, "--dry-run")
     assert run.code == 0, run.err
     assert "class frog" in run.out
+    assert "warning     forget and test share pixels: " in run.out
     copies = here / "copies"
     copies.mkdir()
     for name in ("0003.png", "0008.png"):

@@ -85,6 +85,20 @@ def test_columns_without_a_value_are_left_out(summary: dict[str, Any]) -> None:
     assert line_with(printed(summary), "on test").split()[-2:] == ["nats", "pp"]
 
 
+def test_times_that_were_shared_are_marked_and_not_divided(summary: dict[str, Any]) -> None:
+    assert "at once" not in printed(summary)
+    for values in (summary["default"], *summary["best"]):
+        values |= {"time/at_once": 4.0, "cost/ratio_to_retrain": 0.25}
+        del values["time/ratio_to_retrain"]
+    text = " ".join(printed(summary).split())
+    assert "measured with up to 4 trials at once, so they are not compared" in text
+    assert line_with(printed(summary), "best 1").split()[-1] == "0.25"
+    summary["spread"]["time/ratio_to_retrain"] = {"mean": 0.5, "sd": None, "n": 1}
+    assert "4 trials at once; 1 of the fresh seeds had the device to itself" in " ".join(
+        printed(summary).split()
+    )
+
+
 def test_what_is_absent_is_a_dash(summary: dict[str, Any]) -> None:
     summary["best"][0]["mia/asr"] = None
     del summary["best"][0]["acc/test_retain"], summary["best"][0]["gap/acc/test_retain"]

@@ -1,10 +1,12 @@
 """The trainables as Tune drives them: in their own process, reused, killed, resumed."""
 
+import json
 import os
 import shutil
 import signal
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -150,10 +152,15 @@ def numbers(result: dict[str, Any]) -> dict[str, float]:
 
 def alone(problem: Problem, config: dict[str, Any]) -> dict[str, float]:
     """Return the last epoch's numbers of a trial without Ray."""
-    hyperparameters = {
-        name: value for name, value in config.items() if name not in ("trial", "seed")
-    }
-    trial = Trial(problem, "mixunlearn", hyperparameters, config["seed"], torch.device("cpu"))
+    content = json.dumps(
+        {name: value for name, value in config.items() if name not in ("trial", "seed")}
+    )
+    return _alone(problem, content, config["seed"])
+
+
+@cache  # several tests compare with the same trial
+def _alone(problem: Problem, content: str, seed: int) -> dict[str, float]:
+    trial = Trial(problem, "mixunlearn", json.loads(content), seed, torch.device("cpu"))
     return numbers([trial.epoch() for _ in range(EPOCHS)][-1])
 
 
