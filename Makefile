@@ -6,14 +6,14 @@ INSTALLED := .venv/installed
 BENCHMARKS := $(filter-out %/__init__.py,$(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := environment
-.PHONY: environment sweep test test-drills test-cold check drills month bench docs clean
+.PHONY: environment sweep test test-drills test-cold check drills month bench docs docs-serve clean
 
 environment: $(INSTALLED)
 
 # A stamp file, because the date of the folder .venv does not show when something was installed.
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet -c constraints.txt -e ".[tune,report,attack,data,cluster,dev]"
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[tune,report,attack,data,cluster,docs,dev]"
 	touch $@
 
 # make sweep ARGS="--trials 4"
@@ -57,11 +57,18 @@ bench: $(INSTALLED)
 	    echo "$$script" >&2; PYTHONPATH=. $(BIN)/python "$$script" $(ARGS) || exit 1; \
 	done
 
-# Lists the documentation. It is plain Markdown; nothing is built.
-docs:
-	@ls -1 README.md CONTRIBUTING.md $(wildcard docs/*.md)
+# The site, in site/: dead links, missing references and pages outside of the navigation end it.
+# The variable silences an announcement of the theme's authors.
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: $(INSTALLED)
+	$(BIN)/python -m mkdocs build --strict --clean $(ARGS)
+
+# Builds it again after each change of a page: http://127.0.0.1:8000
+docs-serve: export NO_MKDOCS_2_WARNING = 1
+docs-serve: $(INSTALLED)
+	$(BIN)/python -m mkdocs serve --dev-addr 127.0.0.1:8000 $(ARGS)
 
 # Removes files made from the sources; .venv and the results in runs/ stay.
 clean:
-	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .benchmarks dist build
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .benchmarks dist build site
 	find . -name .venv -prune -o -name runs -prune -o -name __pycache__ -exec rm -rf {} +

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mixunlearn.data.arrow import Dataset, make_dataset
     from mixunlearn.data.batches import Samples
     from mixunlearn.data.sources import SOURCES, open_dataset
-    from mixunlearn.errors import InputError, MissingError, MixUnlearnError
+    from mixunlearn.errors import DivergedError, InputError, MissingError, MixUnlearnError
     from mixunlearn.generator import MixBlock
     from mixunlearn.losses import contrastive_ratio, sharpen, sim_loss
     from mixunlearn.methods import METHODS
