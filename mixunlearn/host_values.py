@@ -96,7 +96,8 @@ def from_host(make: Make, device: torch.device) -> Tensor:
     """
     if _captured and _present is not None:
         return _present.add(make, device)
-    return make().to(device)
+    # A pinned buffer is used again only after its copy has ended: PyTorch sees to that.
+    return make().to(device, non_blocking=True)
 
 
 def number_from_host(

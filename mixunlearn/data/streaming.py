@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from mixunlearn.data.paging import announce
+from mixunlearn.host_values import actual, from_host
 
 Rows: TypeAlias = npt.NDArray[np.int64]
 Pixels: TypeAlias = npt.NDArray[np.uint8]
@@ -120,14 +121,16 @@ class Streamed:
 
     def batch(self, indices_B: Tensor) -> Tensor:
         """Return images as they are stored, uint8, on the device."""
+        # A captured step reads the images of each replay's own indices.
+        return from_host(lambda: self._pixels(actual(indices_B)), self.device)
+
+    def _pixels(self, indices_B: Tensor) -> Tensor:
+        """Return images as they are stored, on the host; read ahead if the order is known."""
         known = _orders.get(indices_B)  # type: ignore[no-untyped-call]
         if known is None:
-            pixels = self.read(indices_B.cpu().numpy())
-        else:
-            order, place = known
-            pixels = order.read(self, place)
-        # A pinned buffer is used again only after its copy has ended: PyTorch sees to that.
-        return pixels.to(self.device, non_blocking=True)
+            return self.read(indices_B.cpu().numpy())
+        order, place = known
+        return order.read(self, place)
 
     def read(self, indices_B: Rows) -> Tensor:
         """Return images as they are stored, on the host; pinned if they go on to a GPU."""

@@ -4,7 +4,7 @@ Shape suffixes: N samples, B batch, K classes.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mixunlearn.data.batches import Samples, cut
+from mixunlearn.data.streaming import upload
 from mixunlearn.methods.base import Context, Method
 
 
@@ -55,7 +56,7 @@ class Proportional(Method, ABC):
         batches = cut(order_N, self.batch)
         taught = [places_B[places_B < count] for places_B in batches]
         kept = [self.kept_N[places_B[places_B >= count] - count] for places_B in batches]
-        return zip(sent(taught, device), sent(kept, device), strict=True)
+        return zip(upload(taught, device), upload(kept, device), strict=True)
 
     def logits(self, forget_B: Tensor, retain_B: Tensor) -> tuple[Tensor, Tensor]:
         """Return the unlearner's logits for each part of a batch, (B, K), from one pass."""
@@ -80,8 +81,3 @@ class Proportional(Method, ABC):
             "loss_retain": loss_retain.detach(),
             "loss_forget": loss_forget.detach(),
         }
-
-
-def sent(parts: Sequence[Tensor], device: torch.device) -> tuple[Tensor, ...]:
-    """Return tensors on a device, in one transfer."""
-    return torch.cat(tuple(parts)).to(device).split([len(part) for part in parts])

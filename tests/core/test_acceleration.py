@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mixunlearn import acceleration
 from mixunlearn.data.batches import Samples
+from mixunlearn.data.streaming import Streamed
 from mixunlearn.host_values import actual, from_host, number_from_host
 from mixunlearn.methods import METHODS, Context, Method
 from mixunlearn.methods.base import OneStep
@@ -89,6 +90,21 @@ def test_replayed_steps_are_those_taken_as_usual(name: str, context: Context, ta
         replayed.model.state_dict().values(), usual.model.state_dict().values(), strict=True
     ):
         torch.testing.assert_close(value, other_value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["finetune", "mixunlearn", "amnesiac"])
+def test_replayed_steps_read_their_own_images_where_these_are_streamed(
+    name: str, context: Context, taped: None
+) -> None:
+    expected = run(name, context, capture=False)[0]
+    streams = {
+        part: replace(samples, images_NCHW=Streamed.of(samples.whole().numpy(), CPU))
+        for part, samples in (("forget", context.forget), ("retain", context.retain))
+    }
+    found = run(name, replace(context, **streams), capture=True)[0]
+    assert Tapes.replays > 3
+    for one, other in zip(found, expected, strict=True):
+        assert one == pytest.approx(other, rel=ALIKE, abs=ALIKE)
 
 
 def test_a_checkpoint_has_the_same_types_and_goes_on_in_either_way(
