@@ -113,7 +113,7 @@ def floor_ms(size: Size, count: int, device: torch.device) -> float:
 
 
 def _graph(step: Callable[[], None]) -> Callable[[], None]:
-    stream = torch.cuda.Stream()
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
     with warnings.catch_warnings(), torch.cuda.stream(stream):
         # PyTorch warns of optimizers that are prepared for a graph and take steps without one.

@@ -49,7 +49,7 @@ class CudaGraphs:
     """Captures steps as CUDA graphs, which share their memory."""
 
     def __init__(self) -> None:
-        self.stream = torch.cuda.Stream()
+        self.stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self.pool = torch.cuda.graph_pool_handle()
 
     def warm_up(self, step: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
@@ -210,6 +210,7 @@ class Steps:
         expected = capturer.warm_up(lambda: step(*inputs))
         after = Snapshot(before.tensors, self.rng)
         before.restore()
+        scalars: Mapping[str, Tensor] = {}
         try:
             if found.replay is None:
                 self._capture(capturer, found, step, inputs)

@@ -37,7 +37,7 @@ class Computing:
         torch.use_deterministic_algorithms(self.deterministic, warn_only=True)
         torch.backends.cudnn.deterministic = self.deterministic
         # Only a help for finding mistakes, and it takes time.
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 USUAL = Computing()

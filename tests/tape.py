@@ -20,11 +20,11 @@ class Waits(RuntimeError):
     """An operation that cannot be captured."""
 
 
-class Tape(TorchDispatchMode):
+class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Captures all operations within a block."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[tuple[Any, Any, Any, list[int]]] = []
         self.kept: list[Tensor] = []  # so that no other tensor gets the identity of one of them
 

@@ -195,11 +195,10 @@ def _wrong(name: str, value: object) -> str | None:
             # Not isinstance: True is an int too.
             fits = type(value) is int and 1 <= value <= LARGEST_SIZE
             return None if fits else f"must be a whole number in 1..{LARGEST_SIZE}"
-    several = name in LISTS and isinstance(value, list | tuple)
-    texts = value if several and value else [value]
-    if all(isinstance(each, str | os.PathLike) for each in texts):
-        return None
-    return LISTED if several else "must be text: put it in quotes"
+    if name in LISTS and isinstance(value, list | tuple):
+        named = value and all(isinstance(each, str | os.PathLike) for each in value)
+        return None if named else LISTED
+    return None if isinstance(value, str | os.PathLike) else "must be text: put it in quotes"
 
 
 def _cached_path(source: str, options: Mapping[str, object], cache: Path) -> Path:

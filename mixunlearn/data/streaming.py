@@ -126,7 +126,7 @@ class Streamed:
 
     def _pixels(self, indices_B: Tensor) -> Tensor:
         """Return images as they are stored, on the host; read ahead if the order is known."""
-        known = _orders.get(indices_B)  # type: ignore[no-untyped-call]
+        known: tuple[Order, int] | None = _orders.get(indices_B)  # type: ignore[no-untyped-call]
         if known is None:
             return self.read(indices_B.cpu().numpy())
         order, place = known

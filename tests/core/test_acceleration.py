@@ -97,11 +97,11 @@ def test_replayed_steps_read_their_own_images_where_these_are_streamed(
     name: str, context: Context, taped: None
 ) -> None:
     expected = run(name, context, capture=False)[0]
-    streams = {
-        part: replace(samples, images_NCHW=Streamed.of(samples.whole().numpy(), CPU))
-        for part, samples in (("forget", context.forget), ("retain", context.retain))
-    }
-    found = run(name, replace(context, **streams), capture=True)[0]
+    forget, retain = (
+        replace(samples, images_NCHW=Streamed.of(samples.whole().numpy(), CPU))
+        for samples in (context.forget, context.retain)
+    )
+    found = run(name, replace(context, forget=forget, retain=retain), capture=True)[0]
     assert Tapes.replays > 3
     for one, other in zip(found, expected, strict=True):
         assert one == pytest.approx(other, rel=ALIKE, abs=ALIKE)

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from mixunlearn.errors import InputError
-from mixunlearn.methods.esc import ErasingSpaceConcept, main_directions, representations
+from mixunlearn.methods.esc import ErasingSpaceConcept, main_directions
 from mixunlearn.problem import Problem
-from mixunlearn.representation import classifier
+from mixunlearn.representation import classifier, representations
 
 CPU = torch.device("cpu")
 

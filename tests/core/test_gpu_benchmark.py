@@ -1,5 +1,6 @@
 """The benchmark for a GPU runs here too, on a CPU and with a few small steps."""
 
+import importlib.util
 import json
 import queue
 import threading
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from benchmarks import gpu
 from benchmarks.synthetic import QUICK
@@ -54,6 +56,6 @@ def test_processes_report_their_steps_in_their_rounds() -> None:
 
 
 def test_what_is_not_installed_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu.importlib.util, "find_spec", lambda name: None)
-    found = gpu.sweep(gpu.torch.device("cpu"), quick=False)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    found = gpu.sweep(torch.device("cpu"), quick=False)
     assert found["left_out"][:2] == ["ray", "optuna"]

@@ -26,10 +26,10 @@ def test_adversarial_images_are_near_and_seen_as_another_class(problem: Problem)
     assert made.labels_N is not None
     assert forget.labels_N is not None
     images = forget.batch(torch.arange(len(forget)))
-    distances = torch.cdist(made.images_NCHW.flatten(1), images.flatten(1))
+    distances = torch.cdist(made.whole().flatten(1), images.flatten(1))
     nearest = distances.min(dim=1)
     assert nearest.values.max() <= 3.0 + 1e-4
-    assert 0 <= made.images_NCHW.min() <= made.images_NCHW.max() <= 1
+    assert 0 <= made.whole().min() <= made.whole().max() <= 1
     assert (made.labels_N != forget.labels_N[0]).all()  # the task forgets a single class
     predicted = method.context.original(made.images_NCHW).argmax(dim=1)
     assert (predicted == made.labels_N).float().mean() > 0.5

@@ -58,7 +58,7 @@ def context() -> Context:
 def gradients(model: nn.Module, samples: Samples) -> Array:
     """Return `(p − y) ⊗ (x, 1)` of each sample: weights row by row, then biases."""
     assert samples.labels_N is not None
-    pixels = samples.images_NCHW.flatten(1).numpy() / PIXEL_MAX
+    pixels = samples.whole().flatten(1).numpy() / PIXEL_MAX
     x = (pixels - 0.5) * 2
     weight, bias = (value.detach().numpy().astype(np.float64) for value in model.parameters())
     logits = x @ weight.T + bias
@@ -206,7 +206,7 @@ def test_fisher_noise_is_the_same_each_time_and_another_for_another_seed(context
 def test_fisher_noise_of_the_authors_code(context: Context) -> None:
     """Their variances, one parameter at a time; class 1 is forgotten."""
     context = replace(context, forgotten=(1,))
-    pixels = (context.retain.images_NCHW.flatten(1).double().numpy() / PIXEL_MAX - 0.5) * 2
+    pixels = (context.retain.whole().flatten(1).double().numpy() / PIXEL_MAX - 0.5) * 2
     weight, bias = (value.detach().double().numpy() for value in context.original.parameters())
     logits = pixels @ weight.T + bias
     p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)

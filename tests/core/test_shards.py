@@ -61,7 +61,7 @@ def same(first: StagedModel, second: StagedModel) -> bool:
 
 
 def blackened(samples: Samples, indices: np.ndarray) -> Samples:
-    images_NCHW = samples.images_NCHW.clone()
+    images_NCHW = samples.whole().clone()
     images_NCHW[torch.from_numpy(indices)] = 0
     return replace(samples, images_NCHW=images_NCHW)
 

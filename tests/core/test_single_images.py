@@ -101,10 +101,15 @@ def of_one_class(*, kept: int, labelled: bool) -> Context:
     found = context(9, 9)
     with torch.no_grad():
         found.original.get_parameter("network.6.bias")[0] = 9
-    sets = {}
-    for part, label in (("forget", 0), ("retain", kept)):
-        samples: Samples = getattr(found, part)
+
+    def of_class(samples: Samples, label: int) -> Samples:
         probs_NK, _ = predict(found.original, samples.images_NCHW)
         labels_N = torch.full((len(samples),), label) if labelled else None
-        sets[part] = replace(samples, labels_N=labels_N, probs_NK=probs_NK)
-    return replace(found, forgotten=(0,) if kept else (), **sets)
+        return replace(samples, labels_N=labels_N, probs_NK=probs_NK)
+
+    return replace(
+        found,
+        forget=of_class(found.forget, 0),
+        retain=of_class(found.retain, kept),
+        forgotten=(0,) if kept else (),
+    )

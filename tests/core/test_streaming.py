@@ -211,7 +211,7 @@ def test_predictions_are_the_same_from_every_source(
 
 def test_a_mapped_entry_is_a_view_of_its_file(references: ReferenceStore) -> None:
     payload = {"model": 1}
-    tensors = {
+    tensors: dict[str, np.ndarray[Any, Any]] = {
         "half": np.arange(6, dtype=np.float16).reshape(2, 3),
         "none": np.zeros((0, 3), np.float32),
         "one": np.array(7),

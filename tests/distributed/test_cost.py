@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from distributed.requests.cost import BATCHES, Cost, spoken, time_cost
+from distributed.requests.cost import Cost, spoken, time_cost
 from mixunlearn.methods.finetune import Finetune
 from mixunlearn.problem import Problem
 from mixunlearn.recipes import Recipe
+from mixunlearn.timing import BATCHES
 from mixunlearn.training import Training
 from mixunlearn.trial import Trial
 from tests.problems import make_reference_store

@@ -47,6 +47,7 @@ EXPERIMENT: dict[str, Any] = {
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PROFILES, "quick", TINY)
     # Whether intervals are right is tested where they are computed.
+    assert per_example.__kwdefaults__ is not None
     monkeypatch.setitem(per_example.__kwdefaults__, "draws", 20)
 
 
