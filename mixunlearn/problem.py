@@ -223,7 +223,7 @@ class Problem:
             seed=seed,
             augmentation=self.augmentation,
             precision=Precision(name=self.computing.precision),
-            capture=self.computing.capture and resident,  # a replay cannot read other images
+            capture=self.computing.capture,
         )
 
     def _features(

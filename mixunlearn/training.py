@@ -50,7 +50,7 @@ class Training:
         self.rng = np.random.default_rng(seed_for("training order", seed))
         self.epochs_done = 0
         # A replayed step cannot read other images from a file.
-        self.capture = capture and samples.resident
+        self.capture = capture
         self._steps = Steps("training", self.parts, self.rng, self.device, wanted=self.capture)
 
     def parts(self) -> dict[str, Any]:
