@@ -185,7 +185,11 @@ def ui(
 
 def submit(
     experiment: Annotated[
-        Path | None, typer.Argument(metavar="[EXPERIMENT]", help="YAML file in the checkout.")
+        Path | None,
+        typer.Argument(
+            metavar="[EXPERIMENT]",
+            help="YAML file in the checkout or the current folder, or a preset.",
+        ),
     ] = None,
     trials: Trials = None,
     settings: Settings = None,

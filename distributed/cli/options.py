@@ -27,7 +27,8 @@ DONE, FAILED, BAD_INPUT, REGRESSED, TRIALS_FAILED = 0, 1, 2, 3, 4
 LONGEST_REASON, LONGEST_LINE = 500, 2000
 
 ExperimentFile: TypeAlias = Annotated[
-    Path, typer.Argument(metavar="EXPERIMENT", help="YAML file; presets are in experiments/.")
+    Path,
+    typer.Argument(metavar="EXPERIMENT", help="YAML file, or a preset's name; `init` lists them."),
 ]
 Settings: TypeAlias = Annotated[
     list[str] | None,
