@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from distributed.cli.completion import study_names
 from distributed.cli.options import (
     DONE,
     FAILED,
@@ -150,7 +151,12 @@ def ui(
     ] = None,
     dashboard: Annotated[
         str | None,
-        typer.Option("--dashboard", metavar="STUDY", help="Serve Optuna's dashboard of a study."),
+        typer.Option(
+            "--dashboard",
+            metavar="STUDY",
+            help="Serve Optuna's dashboard of a study.",
+            autocompletion=study_names,
+        ),
     ] = None,
     settings: Settings = None,
     home: Home = None,
@@ -171,9 +177,11 @@ def ui(
 
         if dashboard is not None:
             from distributed.plan.make import record_of
+            from distributed.study.folder import full_name
 
-            uri = record_of(dashboard, settings or [], home_folder(home))
-            code = serve_dashboard(dashboard, uri, port, announce)
+            study = full_name(home_folder(home), dashboard)
+            uri = record_of(study, settings or [], home_folder(home))
+            code = serve_dashboard(study, uri, port, announce)
         else:
             tracking = read_tracking(settings or [])
             uri, artifacts = resolve(tracking.uri, tracking.storage, home_folder(home))

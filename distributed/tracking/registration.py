@@ -12,6 +12,7 @@ from distributed.tracking.model_files import CARD
 from distributed.tracking.server import make_client, reachable
 from distributed.tracking.tags import DESCRIPTION, TRIAL_ID, VERSIONS
 from mixunlearn.errors import MixUnlearnError
+from mixunlearn.plain import finite
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -139,6 +140,47 @@ class Alias:
     version: str
     trial_id: str
     run_id: str
+
+
+def champions(uri: str) -> list[dict[str, str | float | None]]:
+    """Return the champion of each registered model: `model`, `version`, `trial`, `gap/avg`.
+
+    `gap/avg` is the mean under fresh seeds in percentage points, `None` if it is unknown. Nothing
+    is created.
+
+    Raises:
+        MixUnlearnError: MLflow does not answer.
+    """
+    path = sqlite_path(uri)
+    if path is not None and not path.exists():
+        return []
+    if reason := reachable(uri, reading=True):
+        raise MixUnlearnError(f"MLflow at {redact(uri)} does not answer: {reason}")
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
+    client = make_client(uri)
+    try:
+        models = [each for each in client.search_registered_models() if CHAMPION in each.aliases]
+        found = [client.get_model_version_by_alias(each.name, CHAMPION) for each in models]
+    except MlflowException as error:
+        raise MixUnlearnError(f"MLflow at {redact(uri)}: {one_line(error)}") from error
+    return [
+        {
+            "model": each.name,
+            "version": str(each.version),
+            "trial": each.tags.get(TRIAL_ID),
+            "gap/avg": _number(each.tags.get(GAP)),
+        }
+        for each in found
+    ]
+
+
+def _number(text: str | None) -> float | None:
+    """Return the finite number that a tag holds; `None` if it holds none."""
+    try:
+        return finite(float(text or ""))
+    except ValueError:
+        return None
 
 
 def find_alias(uri: str, name: str, alias: str = CHAMPION) -> Alias | None:
