@@ -66,11 +66,15 @@ def list_home(
 
 def _champions(home: Path, settings: Sequence[str], *, verbose: bool) -> list[dict[str, Any]]:
     """Return the champions; a server that does not answer costs only this part of the list."""
+    from distributed.config.checks import check_tracking_variable
     from distributed.config.read import read_tracking
     from distributed.runtime.addresses import resolve
-    from distributed.tracking.registration import champions
+    from distributed.tracking.champions import champions
 
-    uri, _ = resolve(read_tracking(settings).uri, None, home)
+    # Only if need be: to read settings is to check a whole experiment, which imports torch.
+    chosen = read_tracking(settings).uri if settings else None
+    check_tracking_variable(chosen)
+    uri, _ = resolve(chosen, None, home)
     try:
         return champions(uri)
     except MixUnlearnError as error:

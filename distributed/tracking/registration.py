@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from distributed.runtime.addresses import sqlite_path
 from distributed.runtime.text import one_line, redact
 from distributed.tracking.model_files import CARD
+from distributed.tracking.names import CANDIDATE, CHAMPION
 from distributed.tracking.server import make_client, reachable
 from distributed.tracking.tags import DESCRIPTION, TRIAL_ID, VERSIONS
 from mixunlearn.errors import MixUnlearnError
-from mixunlearn.plain import finite
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 
-CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
-GAP = "gap/avg"  # with _sd and _n: mean over fresh seeds, on `test`
 DESCRIPTION_LENGTH = 5000  # maximal length of a version's description; databases refuse longer ones
 MORE = f"\n\nThe rest is in {CARD}, among the model's files."
 ABOUT = (
@@ -140,47 +138,6 @@ class Alias:
     version: str
     trial_id: str
     run_id: str
-
-
-def champions(uri: str) -> list[dict[str, str | float | None]]:
-    """Return the champion of each registered model: `model`, `version`, `trial`, `gap/avg`.
-
-    `gap/avg` is the mean under fresh seeds in percentage points, `None` if it is unknown. Nothing
-    is created.
-
-    Raises:
-        MixUnlearnError: MLflow does not answer.
-    """
-    path = sqlite_path(uri)
-    if path is not None and not path.exists():
-        return []
-    if reason := reachable(uri, reading=True):
-        raise MixUnlearnError(f"MLflow at {redact(uri)} does not answer: {reason}")
-    from mlflow.exceptions import MlflowException  # noqa: PLC0415
-
-    client = make_client(uri)
-    try:
-        models = [each for each in client.search_registered_models() if CHAMPION in each.aliases]
-        found = [client.get_model_version_by_alias(each.name, CHAMPION) for each in models]
-    except MlflowException as error:
-        raise MixUnlearnError(f"MLflow at {redact(uri)}: {one_line(error)}") from error
-    return [
-        {
-            "model": each.name,
-            "version": str(each.version),
-            "trial": each.tags.get(TRIAL_ID),
-            "gap/avg": _number(each.tags.get(GAP)),
-        }
-        for each in found
-    ]
-
-
-def _number(text: str | None) -> float | None:
-    """Return the finite number that a tag holds; `None` if it holds none."""
-    try:
-        return finite(float(text or ""))
-    except ValueError:
-        return None
 
 
 def find_alias(uri: str, name: str, alias: str = CHAMPION) -> Alias | None:
