@@ -35,7 +35,7 @@ def main() -> int:
     if program is None:
         print(
             "mixunlearn: the commands are missing, only the library is here; "
-            "install the wheel again: pip install --force-reinstall 'mixunlearn[all]'",
+            "install the wheel again, with pip's option --force-reinstall",
             file=sys.stderr,
         )
         return 2
@@ -50,6 +50,10 @@ def main() -> int:
         from distributed.cli.app import main as run  # noqa: PLC0415
 
         code = run()
+    except ModuleNotFoundError as error:  # only the library's own packages were installed
+        whole = "install the extra `all` as well: pip install 'mixunlearn[all]'"
+        print(f"mixunlearn: {error.name} is not installed; {whole}", file=sys.stderr)
+        code = 2
     except KeyboardInterrupt:  # before the command began, which explains how it was stopped
         print("mixunlearn: stopped; run the same command again", file=sys.stderr)
         code = 1
