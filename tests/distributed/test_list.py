@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from typer.main import get_command
 
 from distributed.cli import home as home_commands
 from distributed.cli.completion import preset_names, study_names
@@ -79,7 +80,9 @@ def test_mlflow_that_does_not_answer_costs_only_the_champions(
     assert "does not answer" in listed.err
 
 
-def test_tables_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def test_tables_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
     monkeypatch.setenv("COLUMNS", "80")
     home_commands._show("studies", [{"study": "a[b]", "gap/avg": 1.234, "state": None}])
@@ -119,7 +122,7 @@ def test_a_beginning_of_several_studies_is_refused(named: Path) -> None:
 
 
 def test_a_shell_completes_names(named: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    context = typer.Context(typer.main.get_command(typer.Typer(callback=lambda: None)))
+    context = typer.Context(get_command(typer.Typer(callback=lambda: None)))
     context.params = {"home": str(named)}
     assert study_names(context, "mnist-c") == ["mnist-class-12", "mnist-class-34"]
     monkeypatch.setenv("MIXUNLEARN_HOME", str(named))
