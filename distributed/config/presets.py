@@ -44,7 +44,8 @@ def no_such(path: Path, key: str) -> str:
     missing = "no such file or directory"
     if key not in FOLDERS:
         return missing
-    return f"{missing}, and no preset; {known_names(path.stem, presets(*FOLDERS[key]))}"
+    known = known_names(path.stem, presets(*FOLDERS[key]))
+    return f"{missing}, and no preset has this name; {known}"
 
 
 def names_file(words: str) -> bool:
