@@ -3,13 +3,13 @@
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from distributed.cli.completion import study_names
+from distributed.cli.completion import preset_names, study_names
 from distributed.cli.options import (
     DONE,
     FAILED,
@@ -33,6 +33,16 @@ from mixunlearn.errors import MixUnlearnError
 if TYPE_CHECKING:
     from distributed.config.experiment import Experiment
     from distributed.doctor import Check
+
+
+Submitted: TypeAlias = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[EXPERIMENT]",
+        help="YAML file in the checkout or the current folder, or a preset.",
+        autocompletion=preset_names,
+    ),
+]
 
 
 def data(
@@ -192,13 +202,7 @@ def ui(
 
 
 def submit(
-    experiment: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="[EXPERIMENT]",
-            help="YAML file in the checkout or the current folder, or a preset.",
-        ),
-    ] = None,
+    experiment: Submitted = None,
     trials: Trials = None,
     settings: Settings = None,
     retry_failed: RetryFailed = False,

@@ -1,6 +1,5 @@
 """`list`, names of studies, and the words that a shell completes."""
 
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -10,19 +9,16 @@ from typer.main import get_command
 from distributed.cli import home as home_commands
 from distributed.cli.completion import preset_names, study_names
 from distributed.study.folder import full_name, study_folder
-from distributed.tracking.locations import settle
 from mixunlearn.errors import InputError
 from mixunlearn.release import __version__
 from tests.fixtures import Command
-from tests.mistakes import GOLDEN, STUDY
+from tests.mistakes import STUDY, old_home
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """The home of an earlier version."""
-    with tarfile.open(GOLDEN) as archive:
-        archive.extractall(tmp_path / "home", filter="data")
-    return tmp_path / "home"
+    return old_home(tmp_path)
 
 
 def test_the_version(mixunlearn: Command) -> None:
@@ -30,7 +26,6 @@ def test_the_version(mixunlearn: Command) -> None:
 
 
 def test_what_a_home_has(mixunlearn: Command, home: Path) -> None:
-    settle(home / "mlflow.db")
     before = sorted(home.rglob("*"))
     listed = mixunlearn("list", "--home", str(home), "--json")
     assert listed.code == 0, listed.err
@@ -132,7 +127,6 @@ def test_a_shell_completes_names(named: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_commands_take_the_beginning_of_a_name(mixunlearn: Command, home: Path) -> None:
-    settle(home / "mlflow.db")
     begin = STUDY[:7]
     done = mixunlearn("export", begin, "--home", str(home), "--json")
     assert (done.code, done.result["study"]) == (0, STUDY), done.err
