@@ -14,6 +14,8 @@ from mixunlearn.release import __version__
 from tests.fixtures import Command
 from tests.mistakes import STUDY, old_home
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*:DeprecationWarning")
+
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
