@@ -1,5 +1,6 @@
 """The wheel, installed into an empty virtual environment with Dask's `distributed` in it."""
 
+import json
 import os
 import random
 import subprocess
@@ -19,12 +20,23 @@ from tests.drills.process import FOREIGN
 ROOT = Path(__file__).parents[1]
 TINY = ("--trials=2", "--set=search.epochs=1", "--set=references.seeds=2")
 TINY += ("--set=references.epochs=1", "--set=references.originals=1")
-SEEN = """
-import os, ray
-from pathlib import Path
-if ray._private.worker.global_worker.mode == ray.WORKER_MODE:
-    node = ray.get_runtime_context().get_node_id()
-    Path({folder!r}, f"{{node}}-{{os.getpid()}}").write_text(__file__)
+WHERE = """
+import json, sys
+from mixunlearn.__main__ import program_folder
+sys.path.insert(0, str(program_folder()))
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
+from distributed.cluster.connection import connected
+
+@ray.remote(num_cpus=1)
+def where():
+    import distributed, mixunlearn, trainables
+    return [each.__file__ for each in (distributed, mixunlearn, trainables)]
+
+with connected(sys.argv[1]):
+    nodes = [node["NodeID"] for node in ray.nodes()]
+    asked = [where.options(scheduling_strategy=On(node, soft=False)).remote() for node in nodes]
+    print(json.dumps(ray.get(asked)))
 """
 
 
@@ -118,19 +130,11 @@ def test_a_sweep_runs_from_the_wheel(installed: Installed, tmp_path: Path) -> No
 
 
 @pytest.mark.drill
-def test_a_cluster_gets_the_program_of_the_wheel(installed: Installed, tmp_path: Path) -> None:
-    """The nodes have another environment; each worker says which file it has imported."""
-    (tmp_path / "seen").mkdir()
-    module = installed.packages / "mixunlearn/_program/trainables/__init__.py"
-    original = module.read_text()
-    module.write_text(original + SEEN.format(folder=str(tmp_path / "seen")))
-    try:
-        with nodes(random.Random(7), [sys.executable, "-m", "ray.scripts.scripts"]) as two:
-            words = ("digits_class", *TINY, "--home", str(tmp_path / "home"))
-            address = ("--address", two.address)
-            installed.run("mixunlearn", "sweep", *words, *address, environment=two.environment)
-    finally:
-        module.write_text(original)
-    seen = {path.name.partition("-")[0]: path.read_text() for path in (tmp_path / "seen").iterdir()}
-    assert len(seen) == 2  # nodes
-    assert all("working_dir_files" in path for path in seen.values())
+def test_each_node_of_a_cluster_gets_the_program_of_the_wheel(installed: Installed) -> None:
+    """The nodes have another environment; each says which files it has imported."""
+    with nodes(random.Random(7), [sys.executable, "-m", "ray.scripts.scripts"]) as two:
+        words = ("python", "-c", WHERE, two.address)
+        found = json.loads(installed.run(*words, environment=two.environment).splitlines()[-1])
+    assert len(found) == 2
+    for path in (path for node in found for path in node):
+        assert "working_dir_files" in path
