@@ -18,8 +18,13 @@ from tests.drills.cluster import nodes
 from tests.drills.process import FOREIGN
 
 ROOT = Path(__file__).parents[1]
-TINY = ("--trials=2", "--set=search.epochs=1", "--set=references.seeds=2")
-TINY += ("--set=references.epochs=1", "--set=references.originals=1")
+TINY = (
+    "--trials=2",
+    "--set=search.epochs=1",
+    "--set=references.seeds=2",
+    "--set=references.epochs=1",
+    "--set=references.originals=1",
+)
 WHERE = """
 import json, sys
 from mixunlearn.__main__ import program_folder

@@ -21,7 +21,7 @@ def overview(home: Path) -> Iterator[dict[str, Any]]:
     for folder in begun_studies(home):
         experiment, summary = _mapping(folder.experiment), _mapping(folder.summary)
         task = experiment.get("task")
-        best = next(iter(summary.get("best") or ()), {})
+        best: Mapping[str, Any] = next(iter(summary.get("best") or ()), {})
         yield {
             "study": folder.path.name,
             "method": experiment.get("method"),
