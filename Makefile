@@ -6,7 +6,7 @@ INSTALLED := .venv/installed
 BENCHMARKS := $(filter-out %/__init__.py,$(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := environment
-.PHONY: environment sweep test test-drills test-cold check drills month bench docs docs-serve clean
+.PHONY: environment sweep test test-drills test-cold check drills month bench dist docs docs-serve clean
 
 environment: $(INSTALLED)
 
@@ -56,6 +56,17 @@ bench: $(INSTALLED)
 	@for script in $(BENCHMARKS); do \
 	    echo "$$script" >&2; PYTHONPATH=. $(BIN)/python "$$script" $(ARGS) || exit 1; \
 	done
+
+# Source archive and wheel in dist/, checked; then the wheel in an empty environment, from which a
+# sweep is planned. That environment gets all packages anew: some minutes.
+dist: $(INSTALLED)
+	rm -rf dist build
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/python -m twine check --strict dist/*
+	$(PYTHON) -m venv build/empty
+	build/empty/bin/pip install --quiet -c constraints.txt "$$(ls dist/*.whl)[all]"
+	build/empty/bin/mixunlearn --version
+	cd build && empty/bin/mixunlearn sweep digits_class --dry-run --home home
 
 # The site, in site/: dead links, missing references and pages outside of the navigation end it.
 # The variable silences an announcement of the theme's authors.

@@ -24,8 +24,8 @@ from mixunlearn.files import Files
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
-PROJECT = Path(__file__).parents[1] / "pyproject.toml"  # this layer runs from a checkout
-TOOLS_ONLY = {"cluster", "dev", "docs"}  # extras that a sweep can do without
+PROJECT = Path(__file__).parents[1] / "pyproject.toml"  # a wheel has it there as well
+TOOLS_ONLY = {"all", "cluster", "dev", "docs"}  # extras that a sweep can do without
 TWINS = {"xgboost-cpu": "xgboost"}  # another distribution that has the same module
 FREE_GB = 2.0
 CONNECT_S = 3.0
@@ -95,11 +95,11 @@ def _python() -> Check:
 
 
 def _packages() -> list[Check]:
-    """Check the packages that the checkout declares, in the versions it declares."""
+    """Check the packages that the program declares, in the versions it declares."""
     try:
         from packaging.requirements import Requirement  # noqa: PLC0415 (comes with Ray and MLflow)
     except ImportError:
-        remedy = "in the checkout: make"
+        remedy = "pip install 'mixunlearn[all]'; in a checkout: make"
         return [Check(name="packages", ok=False, detail="not installed", remedy=remedy)]
     needed = {requirement.name: requirement for requirement in map(Requirement, _declared())}
     return [_package(needed[name]) for name in sorted(needed)]

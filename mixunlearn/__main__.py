@@ -1,4 +1,4 @@
-"""The console script: runs the command line of the checkout it was installed from."""
+"""The console script: finds the rest of the program and runs its command line."""
 
 import codecs
 import contextlib
@@ -8,11 +8,22 @@ import signal
 import sys
 from pathlib import Path
 
-CHECKOUT = Path(__file__).resolve().parent.parent
+LIBRARY = Path(__file__).resolve().parent
+
+
+def program_folder(library: Path = LIBRARY) -> Path | None:
+    """Return the folder with the rest of the program; `None` if there is only the library.
+
+    Args:
+        library: the folder of this package. A wheel has the program in it, a checkout beside it.
+    """
+    # Not tried by an import: that could find Dask's package named `distributed`.
+    places = (library / "_program", library.parent)
+    return next((each for each in places if (each / "distributed/cli/app.py").is_file()), None)
 
 
 def main() -> int:
-    """Run the command line of the checkout; print an error if there is no checkout.
+    """Run the command line of the program; print an error if it is not there.
 
     Returns:
         The exit code.
@@ -20,18 +31,18 @@ def main() -> int:
     if os.name == "posix":
         _use_utf8()
         _name_user()
-    # Not tried by an import: that could find Dask's package of the same name.
-    if not (CHECKOUT / "distributed" / "cli").is_dir():
+    program = program_folder()
+    if program is None:
         print(
-            "mixunlearn: sweeps run from a checkout of the repository; "
-            "this installation is only the library, for `import mixunlearn`",
+            "mixunlearn: the commands are missing, only the library is here; "
+            "install the wheel again, with pip's option --force-reinstall",
             file=sys.stderr,
         )
         return 2
     # Set before Ray is imported: other users of this machine or network must not run code in it.
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     # At the front of the path, because Dask installs a top-level package named `distributed` too.
-    sys.path.insert(0, str(CHECKOUT))
+    sys.path.insert(0, str(program))
     # At its end: a file of the current folder must not hide a module of Python or of a package.
     with contextlib.suppress(OSError):  # the folder may have been removed
         sys.path.append(str(Path.cwd()))
@@ -39,6 +50,10 @@ def main() -> int:
         from distributed.cli.app import main as run  # noqa: PLC0415
 
         code = run()
+    except ModuleNotFoundError as error:  # only the library's own packages were installed
+        whole = "install the extra `all` as well: pip install 'mixunlearn[all]'"
+        print(f"mixunlearn: {error.name} is not installed; {whole}", file=sys.stderr)
+        code = 2
     except KeyboardInterrupt:  # before the command began, which explains how it was stopped
         print("mixunlearn: stopped; run the same command again", file=sys.stderr)
         code = 1

@@ -1,11 +1,13 @@
 """The program: all commands in one table, in the order in which `--help` lists them."""
 
 from collections.abc import Callable, Mapping
+from typing import Annotated
 
 import typer
 
 from distributed.cli.compare import compare
 from distributed.cli.evidence import evidence
+from distributed.cli.home import init, list_home
 from distributed.cli.machine import data, doctor, submit, ui
 from distributed.cli.nightly import nightly
 from distributed.cli.options import DONE, FAILED
@@ -17,6 +19,7 @@ from distributed.cli.unlearn import unlearn
 from distributed.runtime.terminal import show_any_text
 
 COMMANDS: Mapping[str, Callable[..., None]] = {
+    "init": init,
     "unlearn": unlearn,
     "sweep": sweep,
     "references": references,
@@ -27,6 +30,7 @@ COMMANDS: Mapping[str, Callable[..., None]] = {
     "rerun": rerun,
     "report": write_report,
     "export": write_export,
+    "list": list_home,
     "record": record,
     "purge": purge,
     "data": data,
@@ -38,7 +42,6 @@ COMMANDS: Mapping[str, Callable[..., None]] = {
 app = typer.Typer(
     help="Tune machine unlearning and measure how close the result is to retraining.",
     no_args_is_help=True,
-    add_completion=False,
     # Brackets in a help text are brackets: Rich would drop them as unknown styles.
     rich_markup_mode=None,
     # `run_command` prints errors, in one line and without passwords.
@@ -48,6 +51,24 @@ app = typer.Typer(
 
 for name, command in COMMANDS.items():
     app.command(name)(command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from mixunlearn.release import __version__
+
+        print(f"mixunlearn {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> int:

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 def compare(
     comparison: Annotated[
-        Path, typer.Argument(metavar="COMPARISON", help="YAML file; see experiments/small/.")
+        Path,
+        typer.Argument(metavar="COMPARISON", help="YAML file, or a preset such as small/digits."),
     ],
     only: Annotated[
         str | None,

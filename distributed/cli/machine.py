@@ -3,12 +3,13 @@
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
+from distributed.cli.completion import preset_names, study_names
 from distributed.cli.options import (
     DONE,
     FAILED,
@@ -32,6 +33,16 @@ from mixunlearn.errors import MixUnlearnError
 if TYPE_CHECKING:
     from distributed.config.experiment import Experiment
     from distributed.doctor import Check
+
+
+Submitted: TypeAlias = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[EXPERIMENT]",
+        help="YAML file in the checkout or the current folder, or a preset.",
+        autocompletion=preset_names,
+    ),
+]
 
 
 def data(
@@ -150,7 +161,12 @@ def ui(
     ] = None,
     dashboard: Annotated[
         str | None,
-        typer.Option("--dashboard", metavar="STUDY", help="Serve Optuna's dashboard of a study."),
+        typer.Option(
+            "--dashboard",
+            metavar="STUDY",
+            help="Serve Optuna's dashboard of a study.",
+            autocompletion=study_names,
+        ),
     ] = None,
     settings: Settings = None,
     home: Home = None,
@@ -171,9 +187,11 @@ def ui(
 
         if dashboard is not None:
             from distributed.plan.make import record_of
+            from distributed.study.folder import full_name
 
-            uri = record_of(dashboard, settings or [], home_folder(home))
-            code = serve_dashboard(dashboard, uri, port, announce)
+            study = full_name(home_folder(home), dashboard)
+            uri = record_of(study, settings or [], home_folder(home))
+            code = serve_dashboard(study, uri, port, announce)
         else:
             tracking = read_tracking(settings or [])
             uri, artifacts = resolve(tracking.uri, tracking.storage, home_folder(home))
@@ -184,9 +202,7 @@ def ui(
 
 
 def submit(
-    experiment: Annotated[
-        Path | None, typer.Argument(metavar="[EXPERIMENT]", help="YAML file in the checkout.")
-    ] = None,
+    experiment: Submitted = None,
     trials: Trials = None,
     settings: Settings = None,
     retry_failed: RetryFailed = False,

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 def nightly(
     plan: Annotated[
-        Path, typer.Argument(metavar="PLAN", help="YAML file; see experiments/nightly/.")
+        Path, typer.Argument(metavar="PLAN", help="YAML file, or a preset such as nightly/mnist.")
     ],
     date: Annotated[
         str | None,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
+from distributed.cli.completion import preset_names
 from distributed.runtime.signals import ignored, terminated_as_interrupted
 from distributed.runtime.text import OneLine, cut, redact, shortened, warnings_in_one_line
 from mixunlearn.errors import InputError, MixUnlearnError
@@ -27,7 +28,12 @@ DONE, FAILED, BAD_INPUT, REGRESSED, TRIALS_FAILED = 0, 1, 2, 3, 4
 LONGEST_REASON, LONGEST_LINE = 500, 2000
 
 ExperimentFile: TypeAlias = Annotated[
-    Path, typer.Argument(metavar="EXPERIMENT", help="YAML file; presets are in experiments/.")
+    Path,
+    typer.Argument(
+        metavar="EXPERIMENT",
+        help="YAML file, or a preset's name; `init` lists them.",
+        autocompletion=preset_names,
+    ),
 ]
 Settings: TypeAlias = Annotated[
     list[str] | None,

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from distributed.cli.completion import study_names
 from distributed.cli.options import Home, Json, Outcome, Settings, Verbose, home_folder, run_command
 from distributed.cli.show import console
 
@@ -19,7 +20,11 @@ NOTES = (
 def purge(
     studies: Annotated[
         list[str] | None,
-        typer.Argument(metavar="STUDY", help="Names: folders in HOME/studies [all of them]."),
+        typer.Argument(
+            metavar="STUDY",
+            help="Names, or how they begin [all studies].",
+            autocompletion=study_names,
+        ),
     ] = None,
     settings: Settings = None,
     dry_run: Annotated[

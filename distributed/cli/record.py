@@ -105,16 +105,7 @@ def _since(chain: "Chain", head: str) -> int:
 
 
 def _listed(chain: "Chain") -> Outcome:
-    rows = [
-        {
-            "number": each.number,
-            "finished": each.finished,
-            "request": each.request,
-            "images": each.forget.images,
-            "state": each.verdict.state,
-        }
-        for each in chain.records
-    ]
+    rows = chain.rows()
     for row in rows:
         line = "  ".join(str(value) for value in row.values())
         console().print(line, soft_wrap=True, markup=False)

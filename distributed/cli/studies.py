@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from distributed.cli.completion import study_names
 from distributed.cli.options import (
     DONE,
     FAILED,
@@ -40,7 +41,12 @@ UNSUITABLE = {
 
 def sync(
     study: Annotated[
-        str, typer.Argument(metavar="STUDY", help="A study's name: a folder in HOME/studies.")
+        str,
+        typer.Argument(
+            metavar="STUDY",
+            help="A study's name, or how it begins; `list` shows them.",
+            autocompletion=study_names,
+        ),
     ],
     from_table: Annotated[
         bool,
@@ -74,8 +80,10 @@ def sync(
             return _foreseen(plan)
         with open_session(None) as session:  # starts no Ray
             trials, problems = write(plan, session, from_table=from_table, recreate=recreate)
-        console().print(f"{study}: {counted(trials, 'trial')} written to trials.parquet and MLflow")
-        result = {"study": study, "trials": trials, "problems": problems}
+        console().print(
+            f"{plan.study}: {counted(trials, 'trial')} written to trials.parquet and MLflow"
+        )
+        result = {"study": plan.study, "trials": trials, "problems": problems}
         return Outcome(result=result, code=FAILED if problems else DONE)
 
     run_command(command, as_json=as_json, verbose=verbose)
@@ -125,7 +133,12 @@ def rerun(
 
 def write_report(
     studies: Annotated[
-        list[str], typer.Argument(metavar="STUDY", help="Names: folders in HOME/studies.")
+        list[str],
+        typer.Argument(
+            metavar="STUDY",
+            help="Names, or how they begin; `list` shows them.",
+            autocompletion=study_names,
+        ),
     ],
     output: Annotated[
         Path | None,
@@ -148,11 +161,12 @@ def write_report(
     def command() -> Outcome:
         from distributed.plan.make import find_study
         from distributed.search.sweep import report_data_of
-        from distributed.study.folder import REPORT, REPORT_WITH_IMAGES
+        from distributed.study.folder import REPORT, REPORT_WITH_IMAGES, full_name
         from report.page import write_page
 
-        names = list(dict.fromkeys(studies))  # each once, in the given order
         where = home_folder(home)
+        # Each once, in the given order.
+        names = list(dict.fromkeys(full_name(where, each) for each in studies))
         plans = [find_study(name, settings or [], where, reading=True) for name in names]
         # Another file: a study's report.html is sent to MLflow.
         usual = REPORT_WITH_IMAGES if show_images else REPORT
@@ -170,7 +184,12 @@ def write_report(
 
 def write_export(
     study: Annotated[
-        str, typer.Argument(metavar="STUDY", help="A study's name: a folder in HOME/studies.")
+        str,
+        typer.Argument(
+            metavar="STUDY",
+            help="A study's name, or how it begins; `list` shows them.",
+            autocompletion=study_names,
+        ),
     ],
     form: Annotated[
         str, typer.Option("--format", metavar="FORMAT", help="csv, json, latex or parquet.")
@@ -198,7 +217,7 @@ def write_export(
             _replace(output, content)
             console().print(str(output), soft_wrap=True)
         path = output and str(output)
-        result = {"study": study, "format": form, "trials": trials, "path": path}
+        result = {"study": plan.study, "format": form, "trials": trials, "path": path}
         return Outcome(result={**result, "bytes": len(content)})
 
     run_command(command, as_json=as_json, verbose=verbose)

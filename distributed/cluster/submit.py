@@ -5,9 +5,10 @@ import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from distributed.cluster.checkout import ROOT
+from distributed.cluster.checkout import name_there, users_folder
 from distributed.cluster.jobs import STOP_WAIT_S, Jobs, JobState, going_on
 from distributed.cluster.version import code_version
+from distributed.config.presets import named_file
 from distributed.config.read import read_experiment
 from distributed.runtime.addresses import sqlite_path
 from distributed.runtime.text import redact
@@ -59,7 +60,7 @@ def run(
     assert experiment is not None
     name, command = entrypoint(experiment, settings, home, options)
     jobs = Jobs(address)
-    job = jobs.send(name, command, environment(), [experiment.resolve(), *ship])
+    job = jobs.send(name, command, environment(), [named_file(experiment).resolve(), *ship])
     show(f"job {job} was submitted to {jobs.address}\n")
     if not follow:
         return jobs.state(job)
@@ -78,7 +79,7 @@ def entrypoint(
     """Check an experiment and return its name and the command of its sweep on a cluster.
 
     Args:
-        file: path of the experiment, in the checkout.
+        file: path of the experiment, in the checkout or the current folder; or a preset's name.
         settings: `key=value` settings, as for a sweep.
         home: a folder on the cluster's head.
         options: options that are passed on to the sweep.
@@ -88,15 +89,15 @@ def entrypoint(
     """
     # Here first: on the cluster, a typing error would cost the start of a job.
     experiment = read_experiment(file, settings)
-    path = file.resolve()
-    if not path.is_relative_to(ROOT):
-        remedy = f"only files in the checkout are submitted; copy it to {ROOT / 'experiments'}"
+    name = name_there(named_file(file).resolve())
+    if name is None:
+        remedy = f"only files in {users_folder()} are submitted; copy it there"
         raise InputError("EXPERIMENT", str(file), remedy)
     for setting in settings:
         if redact(setting) != setting:
             remedy = "others can see a job's command; keep passwords on the nodes"
             raise InputError("--set", redact(setting), remedy)
-    words = ["python", "-m", "mixunlearn", "sweep", path.relative_to(ROOT).as_posix()]
+    words = ["python", "-m", "mixunlearn", "sweep", name]
     words += ["--home", _remote_home(home), *options]
     words += [word for setting in settings for word in ("--set", setting)]
     # exec, because the signal that stops the job must reach the sweep, not a shell around it.

@@ -72,7 +72,7 @@ def read_comparison(path: Path, settings: Sequence[str] = ()) -> Comparison:
     try:
         comparison = Comparison.model_validate(content)
     except ValidationError as error:
-        example = "experiments/small/ shows it"
+        example = "a preset shows it: mixunlearn init small/digits"
         raise translated(error.errors()[0], unknown=_unknown, missing=example) from error
     for axis in ("labels", "seeds"):
         values = getattr(comparison, axis)

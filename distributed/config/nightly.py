@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 from distributed.config.errors import translated
 from distributed.config.experiment import Experiment
 from distributed.config.notices import Mail, Notices
+from distributed.config.presets import named_file
 from distributed.config.read import read_experiment
 from distributed.config.section import YEAR_HOURS, Positive, Section, Trials, up_to
 from distributed.config.yaml_file import put, read_file
@@ -97,12 +98,13 @@ def read_nightly(path: Path, settings: Sequence[str] = ()) -> tuple[Nightly, lis
     Raises:
         InputError: no such file, not YAML, or an unknown key or impossible value.
     """
+    path = named_file(path)
     content = read_file(path, "PLAN")
     put(content, settings)
     try:
         nightly = Nightly.model_validate(content)
     except ValidationError as error:
-        example = "experiments/nightly/ shows it"
+        example = "a preset shows it: mixunlearn init nightly/mnist"
         raise translated(error.errors()[0], unknown=_unknown, missing=example) from error
     _check_time_zone(nightly.time_zone)
     # Without the settings: those are keys of the plan.

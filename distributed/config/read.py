@@ -152,7 +152,9 @@ def _first_error(errors: Sequence[ErrorDetails], task: Any) -> InputError:  # no
             return _no_task_key(place[1], task["kind"])
         return _nearest(".".join(place))
 
-    return translated(error, unknown=unknown, missing="presets in experiments/ show it")
+    return translated(
+        error, unknown=unknown, missing="presets show it: mixunlearn init mnist_class"
+    )
 
 
 def _no_task_key(name: str, kind: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from distributed.config.presets import FOLDERS, named_file, no_such
 from distributed.runtime.text import cut
 from mixunlearn.errors import InputError
 from mixunlearn.regular import MIB, read_regular
@@ -107,13 +108,19 @@ _Loader.add_implicit_resolver(
 
 
 def read_file(path: Path, key: str = "EXPERIMENT") -> dict[str, Any]:
-    """Return the mapping in a YAML file; `key` is what messages call the file.
+    """Return the mapping in a YAML file, or in the preset of this name.
+
+    Args:
+        path: the file, or the name of a preset where there is no such file.
+        key: what messages call the file.
 
     Raises:
         InputError: no such file, not a text file, not YAML, or not a mapping.
     """
     try:
-        content = _load(read_regular(path, LARGEST).decode("utf-8-sig"))
+        content = _load(read_regular(named_file(path), LARGEST).decode("utf-8-sig"))
+    except FileNotFoundError as error:
+        raise InputError(key, str(path), no_such(path, key)) from error
     # Before ValueError, of which it is a subclass.
     except UnicodeDecodeError as error:
         raise _unreadable(key, path, "not a text file in UTF-8") from error
@@ -177,5 +184,5 @@ def _load(text: str) -> Any:  # noqa: ANN401 (YAML holds anything)
 
 
 def _unreadable(key: str, path: Path, reason: str) -> InputError:
-    presets = "; presets are in experiments/" if key != "--config" else ""  # of these are none
+    presets = "; `mixunlearn init` lists the presets" if key in FOLDERS else ""
     return InputError(key, str(path), f"{reason}{presets}")

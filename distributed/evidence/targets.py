@@ -8,6 +8,7 @@ from pathlib import Path
 from distributed.compare.cells import Plans, cells, groups
 from distributed.compare.run import done, run_comparison
 from distributed.config.comparison import read_comparison
+from distributed.config.presets import names_file
 from distributed.config.read import read_experiment
 from distributed.config.yaml_file import read_file
 from distributed.plan.make import find_study, make_plan
@@ -15,8 +16,6 @@ from distributed.plan.plan import Plan
 from distributed.search.session import Session
 from distributed.search.sweep import run_sweep
 from mixunlearn.errors import InputError
-
-FILES = (".yaml", ".yml")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +37,7 @@ def find_target(
     """Return what a user names by a file or by a study.
 
     Args:
-        words: a YAML file, or the name of a study.
+        words: a YAML file, a preset's name, or the name of a study.
         settings: `key=value` settings on top of it.
         home: where results are kept.
         command: the command to name in error messages.
@@ -48,7 +47,7 @@ def find_target(
         InputError: there is no such file or study, or it cannot run as written.
     """
     path = Path(words)
-    if path.suffix not in FILES:
+    if not names_file(words):
         plan = find_study(words, settings, home, tracks=True)
         return Target(problems={plan.study: {plan.experiment.method: plan}}, tune=_tuned_already)
     if "methods" in read_file(path, "FILE"):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from distributed.config.experiment import Data
+from distributed.config.presets import names_file
 from distributed.config.read import read_data, read_experiment
 from distributed.plan.requirements import require_home
 from mixunlearn.atomic import replacing
@@ -21,7 +22,7 @@ def inspect_data(
     """Import a source into the cache; return its shape, classes, counts, digest, skipped files.
 
     Args:
-        name: path of an experiment file, or name of a source.
+        name: path of an experiment file, or name of a preset or a source.
         settings: `key=value` settings, applied on top.
         home: the home; it contains the cache.
         rows: a CSV file to write: which row of the training part is which file.
@@ -32,7 +33,7 @@ def inspect_data(
     """
     task: dict[str, object]
     trained = False
-    if name.endswith((".yaml", ".yml")):
+    if names_file(name):
         experiment = read_experiment(Path(name), settings)
         data, task = experiment.data, experiment.task.model_dump(exclude_none=True)
         trained = experiment.model.original is not None

@@ -35,7 +35,13 @@ from distributed.plan.requirements import (
 )
 from distributed.plan.splits import splits_of
 from distributed.runtime.text import require_whole
-from distributed.study.folder import STUDIES, StudyFolder, begun_studies, study_folder
+from distributed.study.folder import (
+    STUDIES,
+    StudyFolder,
+    begun_studies,
+    full_name,
+    study_folder,
+)
 from distributed.tracking.weights import is_address
 from mixunlearn.data import sources
 from mixunlearn.data.arrow import Dataset
@@ -244,7 +250,7 @@ def find_experiment(
     """Return the experiment of an existing study.
 
     Args:
-        study: name of the study.
+        study: name of the study, or its beginning if no other study begins so.
         settings: `key=value` settings on top of its experiment.
         home: where results are kept.
         reading: whether the study is only read: its model's module may be missing.
@@ -253,6 +259,7 @@ def find_experiment(
         InputError: there is no study of this name.
         MixUnlearnError: something else has the name of one of its files.
     """
+    study = full_name(home, study)
     known = [folder.path.name for folder in begun_studies(home)]
     if study not in known:
         remedy = f"no such study in {home / STUDIES}; {known_names(study, known)}"
@@ -264,6 +271,7 @@ def find_experiment(
 
 def record_of(study: str, settings: Sequence[str], home: Path) -> str:
     """Return the address of the record of an existing study; see `record_address`."""
+    study = full_name(home, study)
     experiment = find_experiment(study, settings, home, reading=True)
     return record_address(experiment.storage.study, study_folder(home, study).path)
 
@@ -279,7 +287,7 @@ def find_study(
     """Return the plan of an existing study.
 
     Args:
-        study: name of the study.
+        study: name of the study, or its beginning if no other study begins so.
         settings: `key=value` settings on top of its experiment.
         home: where results are kept.
         tracks: whether anything is sent to MLflow, so that its address must be usable.
@@ -288,6 +296,7 @@ def find_study(
     Raises:
         InputError: there is no study of this name, or its data or settings have changed.
     """
+    study = full_name(home, study)
     experiment = find_experiment(study, settings, home, reading=reading)
     # First: its list of images is gone, so that its data can no longer be split.
     _require_kept(study_folder(home, study))

@@ -17,7 +17,7 @@ from distributed.config.section import Epochs, Section
 from distributed.config.yaml_file import read_file
 from distributed.rerun.trial_lookup import find_trial
 from distributed.runtime.text import one_line
-from distributed.study.folder import begun_studies, study_folder
+from distributed.study.folder import begun_studies, full_name, study_folder
 from mixunlearn.data.names import known_names, printable, typed_path
 from mixunlearn.errors import CorruptError, InputError, MissingError
 from mixunlearn.methods import METHODS
@@ -82,8 +82,12 @@ def find_configuration(target: str, home: Path) -> Configuration:
     path = typed_path(KEY, target)
     if path.is_file():
         return _of_file(path)
-    if RUN_ID.fullmatch(target) or target.rpartition("/")[0] in known:
+    study, slash, trial = target.rpartition("/")
+    if RUN_ID.fullmatch(target) or study in known:
         return _of_trial(target, home)
+    study = full_name(home, study if slash else trial, KEY)
+    if study in known:
+        return _of_trial(f"{study}/{trial}", home) if slash else of_study(study, home)
     remedy = f"no study in {home}, no run id and no file; {known_names(target, known)}"
     raise InputError(KEY, target, remedy)
 

@@ -27,6 +27,7 @@ from distributed.study.folder import (
     STUDIES,
     StudyFolder,
     begun_studies,
+    full_name,
     study_folder,
 )
 from distributed.study.lock import DatabaseLock, FileLock
@@ -146,7 +147,8 @@ def purge(
         MixUnlearnError: a study or an evidence of the home is in use, or something cannot be
             removed; the same command goes on.
     """
-    names = list(dict.fromkeys(studies)) or [each.path.name for each in begun_studies(home)]
+    named = dict.fromkeys(full_name(home, each) for each in studies)
+    names = list(named) or [each.path.name for each in begun_studies(home)]
     # All are read before anything is removed: a mistake in the last name changes nothing.
     found = {
         name: (find_experiment(name, settings, home, reading=True), Purge.of(name, settings, home))

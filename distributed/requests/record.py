@@ -45,6 +45,19 @@ class Chain:
         """Return the digest of the last record, which stands for the whole chain."""
         return self.records[-1].digest if self.records else None
 
+    def rows(self) -> list[dict[str, Any]]:
+        """Return what a list of the records shows of each."""
+        return [
+            {
+                "number": each.number,
+                "finished": each.finished,
+                "request": each.request,
+                "images": each.forget.images,
+                "state": each.verdict.state,
+            }
+            for each in self.records
+        ]
+
     def require(self) -> None:
         """Check that the chain holds.
 

@@ -108,12 +108,12 @@ def _from_study(
         rows = {str(row["trial"]): row for row in record.rows()}
         if number not in rows:
             last = f", the last is {max(map(int, rows))}" if rows else ""
-            remedy = f"not a finished trial of {study}; {len(rows)} are finished{last}"
+            remedy = f"not a finished trial of {plan.study}; {len(rows)} are finished{last}"
             raise InputError("TRIAL", number, remedy)
         row, config = rows[number], record.config(int(number))
         code = record.code(int(number))
     return plan, RecordedTrial(
-        study=study,
+        study=plan.study,
         trial=row["trial"],
         hyperparameters={name: config[name] for name in config if name not in IDENTITY},
         seed=int(config["seed"]),

@@ -8,8 +8,8 @@ from distributed.runtime.progress import Progress
 from distributed.search.runs import TRACKING_TIMEOUT_S, tags
 from distributed.study.trials_table import read_trials
 from distributed.tracking.model_files import MLMODEL, discard, save_model
+from distributed.tracking.names import GAP
 from distributed.tracking.promotion import promote
-from distributed.tracking.registration import GAP
 from distributed.tracking.tags import STUDY, TRIAL, TRIAL_ID
 from distributed.tracking.tracker import Tracker
 from mixunlearn.errors import MissingError

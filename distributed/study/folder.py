@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from mixunlearn.errors import MixUnlearnError
+from mixunlearn.errors import InputError, MixUnlearnError
 from mixunlearn.trial_names import trial_name
 
 STUDIES = "studies"  # folder in the home and in `storage.files`; it has a folder for each study
@@ -169,3 +169,24 @@ def begun_studies(home: Path, names: str = "*") -> list[StudyFolder]:
     """
     found = sorted((home / STUDIES).glob(f"{names}/experiment.yaml"))
     return [StudyFolder(path=path.parent) for path in found]
+
+
+def full_name(home: Path, words: str, key: str = "STUDY") -> str:
+    """Return the name of the only study that begins so; the words as they are if none does.
+
+    Args:
+        home: where results are kept.
+        words: a study's name, or its beginning.
+        key: what messages call the word.
+
+    Raises:
+        InputError: several studies begin so.
+    """
+    known = [folder.path.name for folder in begun_studies(home)]
+    found = [name for name in known if words and name.startswith(words)]
+    if words in known or not found:
+        return words
+    if len(found) > 1:
+        remedy = f"{len(found)} studies begin so: {', '.join(found)}; write more of the name"
+        raise InputError(key, words, remedy)
+    return found[0]

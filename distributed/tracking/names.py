@@ -1,10 +1,12 @@
-"""Names of metrics, parameters and tags that MLflow accepts."""
+"""Names of metrics, parameters and tags that MLflow accepts, and of what is registered."""
 
 import posixpath
 import re
 from functools import lru_cache
 
 NAME_LENGTH = 250  # MLflow refuses longer ones
+CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
+GAP = "gap/avg"  # of a version; with _sd and _n: mean over fresh seeds, on `test`
 
 
 @lru_cache(maxsize=1024)  # the same few names come with every epoch

@@ -4,7 +4,8 @@ import math
 from typing import TYPE_CHECKING
 
 from distributed.runtime.text import one_line, redact
-from distributed.tracking.registration import CHAMPION, GAP, PREVIOUS, version_of
+from distributed.tracking.names import CHAMPION, GAP, PREVIOUS
+from distributed.tracking.registration import version_of
 from distributed.tracking.server import make_client, reachable
 from distributed.tracking.tags import DATA, SPLITS
 from mixunlearn.errors import MissingError, MixUnlearnError

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from distributed.runtime.addresses import sqlite_path
 from distributed.runtime.text import one_line, redact
 from distributed.tracking.model_files import CARD
+from distributed.tracking.names import CANDIDATE, CHAMPION
 from distributed.tracking.server import make_client, reachable
 from distributed.tracking.tags import DESCRIPTION, TRIAL_ID, VERSIONS
 from mixunlearn.errors import MixUnlearnError
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 
-CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
-GAP = "gap/avg"  # with _sd and _n: mean over fresh seeds, on `test`
 DESCRIPTION_LENGTH = 5000  # maximal length of a version's description; databases refuse longer ones
 MORE = f"\n\nThe rest is in {CARD}, among the model's files."
 ABOUT = (

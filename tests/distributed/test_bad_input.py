@@ -27,7 +27,7 @@ from tests.mistakes import EXPERIMENT as BASE
 PARQUET = BASE.replace("digits, limit: {train: 300}", "parquet, train: train.parquet")
 ADDRESS = "must be an address like http://"
 TEXT = "must be text; put it in quotes"
-PRESETS = "presets are in experiments/"
+PRESETS = "`mixunlearn init` lists the presets"
 WHOLE = "must be a whole number, for example 8"
 NUMBER = "must be a number, for example 0.5"
 GPUS = torch.cuda.device_count()
@@ -155,7 +155,7 @@ def irregular(command: str, make: Callable[[Path], None], key: str) -> object:
 
 # fmt: off
 FILES = [
-    typed("sweep gone.yaml", "EXPERIMENT", "'gone.yaml'", f"no such file or directory; {PRESETS}"),
+    typed("sweep gone.yaml", "EXPERIMENT", "'gone.yaml'", "no such file or directory, and no pre"),
     typed("sweep .", "EXPERIMENT", "'.'", f"is a directory; {PRESETS}"),
     file("empty file", "", "'experiment.yaml'", f"empty; {PRESETS}"),
     file("only a comment", "# later\n", "'experiment.yaml'", f"empty; {PRESETS}"),

@@ -118,3 +118,47 @@ def test_a_git_that_fails_is_one_line(root: Path) -> None:
     with pytest.raises(MixUnlearnError, match=r"git fails: .*must work here") as caught:
         names()
     assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program that was installed from a wheel, and the user's folder; both below one of git."""
+    git(tmp_path, "init", "-q", ".")
+    library = tmp_path / ".venv" / "mixunlearn"
+    write(library, "losses.py", "_program/distributed/plan.py", "_program/pyproject.toml")
+    write(library, "_program/experiments/a.yaml", "_program/report/__pycache__/page.pyc")
+    (tmp_path / "elsewhere.py").write_text("some installers make links to their cache")
+    (library / "linked.py").symlink_to(tmp_path / "elsewhere.py")
+    write(tmp_path / "work", "mine.yaml", "secret.env", "distributed/plan.py", "experiments/a.yaml")
+    monkeypatch.setattr(checkout, "ROOT", library / "_program")
+    monkeypatch.chdir(tmp_path / "work")
+    return library
+
+
+OF_WHEEL = ["distributed/plan.py", "experiments/a.yaml", "mixunlearn/linked.py"]
+OF_WHEEL += ["mixunlearn/losses.py", "pyproject.toml"]
+
+
+def test_a_wheel_is_shipped_as_a_checkout(wheel: Path) -> None:
+    assert names() == OF_WHEEL
+    assert names("mine.yaml") == sorted([*OF_WHEEL, "mine.yaml"])
+    assert names(str(wheel / "_program" / "experiments" / "a.yaml")) == OF_WHEEL
+    with checkout.archive([Path("experiments/a.yaml")]) as path, zipfile.ZipFile(path) as made:
+        assert made.namelist() == OF_WHEEL  # the user's own, in place of the preset
+    for outside in ("..", "../elsewhere.py", "."):
+        with pytest.raises(InputError, match=r"--ship.*can be shipped"):
+            names(outside)
+    with pytest.raises(InputError, match="the program has a file of this name"):
+        names("distributed")
+
+
+def test_names_on_a_cluster(wheel: Path) -> None:
+    assert checkout.name_there(Path.cwd() / "mine.yaml") == "mine.yaml"
+    assert checkout.name_there(wheel / "_program/experiments/a.yaml") == "experiments/a.yaml"
+    assert checkout.name_there(wheel / "losses.py") is None
+
+
+def test_a_wheel_is_of_no_commit(wheel: Path) -> None:
+    """Its virtual environment is often in a repository of something else."""
+    with pytest.raises(FileNotFoundError):
+        checkout.git("status")

@@ -74,3 +74,27 @@ def test_ctrl_c_before_a_command_begins_is_one_line(
     monkeypatch.setattr(signal, "signal", lambda *_: None)  # it ignores signals at its end
     assert program.main() == 1
     assert capfd.readouterr().err == "mixunlearn: stopped; run the same command again\n"
+
+
+def test_a_package_that_was_not_installed_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "distributed.cli.app", None)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    assert program.main() == 2
+    said = capfd.readouterr().err
+    assert "is not installed; install the extra `all` as well" in said
+
+
+def test_the_program_is_in_the_wheel_or_beside_the_library(tmp_path: Path) -> None:
+    library = tmp_path / "mixunlearn"
+    # Where Dask is installed, there is such a folder beside the library.
+    for folder in (tmp_path / "distributed" / "cli", library / "_program" / "distributed" / "cli"):
+        folder.mkdir(parents=True)
+    assert program.program_folder(library) is None
+    beside = tmp_path / "distributed" / "cli" / "app.py"
+    beside.touch()
+    assert program.program_folder(library) == tmp_path
+    (library / "_program" / "distributed" / "cli" / "app.py").touch()
+    assert program.program_folder(library) == library / "_program"

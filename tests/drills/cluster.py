@@ -5,7 +5,7 @@ import secrets
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,17 +65,24 @@ class Nodes:
 
 
 @contextmanager
-def nodes(rng: random.Random) -> Iterator[Nodes]:
-    """Run a cluster of two nodes with one processor each."""
+def nodes(rng: random.Random, command: Sequence[str] = ()) -> Iterator[Nodes]:
+    """Run a cluster of two nodes with one processor each.
+
+    Args:
+        rng: draws the network's address.
+        command: Ray's command, for workers that start normally [workers are forks of a process
+            that has imported everything].
+    """
     # Short, because it contains sockets, and the length of their paths is limited.
     folder = Path(tempfile.mkdtemp(prefix="drc-"))
     network = f"127.{rng.randint(10, 250)}.{rng.randint(0, 250)}"
     port = free_port(f"{network}.2")
     address = f"{network}.2:{port}"
-    environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), **BY_PIPE}
+    environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    environment |= {} if command else BY_PIPE
     common = [f"--object-store-memory={MEMORY}", "--num-cpus=1", "--disable-usage-stats"]
     common += ["--min-worker-port=0", "--max-worker-port=0", "--block"]
-    ray = [*PARENT.ray, "start", *common]
+    ray = [*(command or PARENT.ray), "start", *common]
     head = [*ray, "--head", f"--node-ip-address={network}.2", f"--port={port}"]
     head += ["--include-dashboard=false", f"--temp-dir={folder / 'a'}"]
     head += [f"--ray-client-server-port={free_port()}"]
