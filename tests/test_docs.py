@@ -5,6 +5,7 @@ A block of `sh` or `python` runs in the order of its page, in a folder that has 
 block leaves it out.
 """
 
+import dataclasses
 import importlib.util
 import os
 import re
@@ -205,8 +206,8 @@ def test_each_hyperparameter_has_a_meaning_on_the_page() -> None:
     for name, method in mixunlearn.METHODS.items():
         _, _, after = text.partition(f"## `{name}`\n")
         section = after.partition("\n## ")[0]
-        for field in getattr(method, "__dataclass_fields__", {}):
-            assert re.search(rf"^\| `{field}` \| \S+", section, re.M), f"{name}: {field}"
+        for field in dataclasses.fields(method):
+            assert re.search(rf"^\| `{field.name}` \| \S+", section, re.M), f"{name}: {field}"
 
 
 def test_each_command_is_on_the_page_of_commands() -> None:

@@ -48,9 +48,10 @@ def finished_study(experiment: Experiment, home: Path) -> tuple[StudyFolder, dic
     """
     try:
         asked = _asked(experiment, home)
-    except MixUnlearnError:  # data that cannot be read: the command will say so
+        folders = list(begun_studies(home, f"{experiment.name}-*"))
+    except (MixUnlearnError, OSError):  # what cannot be read: the command will say so
         return None
-    for folder in begun_studies(home, f"{experiment.name}-*"):
+    for folder in folders:
         with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
             note = json.loads(folder.finished.read_text())
             known = note.pop("files")

@@ -45,12 +45,12 @@ def setting(given: str, said: str) -> Mistake:
 
 # fmt: off
 STUDIES = [
-    *no_study("report", "tiny-c5aac3d4", "tiny", "Tiny-c5aac3d3", "", "..", "*",
+    *no_study("report", "tiny-c5aac3d4", "tinny", "Tiny-c5aac3d3", "", "..", "*",
               "tiny-c5aac3d3/", " tiny-c5aac3d3", "x"),
     *no_study("export", "tiny\u2010c5aac3d3", "[!]", "%s%n", "a\nb", "[red]x",
               "runs/studies/tiny-c5aac3d3"),
     *no_study("sync", "../studies/tiny-c5aac3d3", "$(cat)", '\udcff', "tiny-c5aac3d3."),
-    *no_study("ui --dashboard", ".", "tiny-", "tiny-c5aac3d3 ", ""),
+    *no_study("ui --dashboard", ".", "tinny-", "tiny-c5aac3d3 ", ""),
     *no_study("rerun", "tiny-c5aac3d4", "", "tiny-c5aac3d3/", "tiny-c5aac3d3/1",
               "../tiny-c5aac3d3"),
     case("export tiny-c5aac3d3 --home gone", "STUDY = 'tiny-c5aac3d3': no such study in gone/st…"),

@@ -353,9 +353,9 @@ class TestOneSweep:
         assert "MLmodel" in files
         assert "evil.pkl" not in files
         table.write_bytes(whole)
-        unknown = command("sync", home, study="smal")
+        unknown = command("sync", home, study="smoll")
         assert unknown.code == 2
-        assert f"STUDY = 'smal': no such study in {home}/studies; did you mean" in unknown.err
+        assert f"STUDY = 'smoll': no such study in {home}/studies; did you mean" in unknown.err
 
     def test_a_lost_record_is_never_replaced_by_an_empty_one(
         self, command: Command, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -48,6 +48,7 @@ def shown(plan: Plan) -> list[object]:
         "margins": True,
         "model": {"original", "size"},
         "references": {"originals", "proxies", "recipe"},
+        "resources": {"data_memory", "precision", "capture", "deterministic"},
     }
     content = plan.experiment.model_dump(exclude=later)
     return [

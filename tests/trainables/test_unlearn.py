@@ -6,7 +6,6 @@ import shutil
 import signal
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -150,18 +149,17 @@ def numbers(result: dict[str, Any]) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if not name.startswith("time/")}
 
 
+_known: dict[tuple[int, str], dict[str, float]] = {}  # several tests compare with the same trial
+
+
 def alone(problem: Problem, config: dict[str, Any]) -> dict[str, float]:
     """Return the last epoch's numbers of a trial without Ray."""
-    content = json.dumps(
-        {name: value for name, value in config.items() if name not in ("trial", "seed")}
-    )
-    return _alone(problem, content, config["seed"])
-
-
-@cache  # several tests compare with the same trial
-def _alone(problem: Problem, content: str, seed: int) -> dict[str, float]:
-    trial = Trial(problem, "mixunlearn", json.loads(content), seed, torch.device("cpu"))
-    return numbers([trial.epoch() for _ in range(EPOCHS)][-1])
+    content = {name: value for name, value in config.items() if name not in ("trial", "seed")}
+    key = id(problem), json.dumps([content, config["seed"]])
+    if key not in _known:
+        trial = Trial(problem, "mixunlearn", content, config["seed"], torch.device("cpu"))
+        _known[key] = numbers([trial.epoch() for _ in range(EPOCHS)][-1])
+    return _known[key]
 
 
 def test_a_trial_after_another_on_one_actor_is_the_trial_alone(
