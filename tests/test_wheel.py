@@ -65,7 +65,7 @@ class Installed:
     def run(self, *words: str, environment: Mapping[str, str] | None = None) -> str:
         """Return what a command prints."""
         command, *others = words
-        kept = {name: text for name, text in os.environ.items() if name not in FOREIGN}
+        kept = {n: text for n, text in os.environ.items() if n not in (*FOREIGN, "PYTHONPATH")}
         done = subprocess.run(
             [str(Path(self.python).with_name(command)), *others],
             cwd=self.folder,

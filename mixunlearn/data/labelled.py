@@ -3,18 +3,24 @@
 Shape suffixes: N samples, C channels, H W pixels.
 """
 
+from __future__ import annotations
+
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
-from mixunlearn.data import streaming
 from mixunlearn.data.arrow import Dataset
+
+# PyTorch is imported late: experiments are checked without it, and tasks need this module for that.
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from mixunlearn.data import streaming
 
 Images = npt.NDArray[np.uint8]  # on the host
 Rows = npt.NDArray[np.int64]
@@ -22,6 +28,8 @@ Rows = npt.NDArray[np.int64]
 
 def shared(array: npt.NDArray[Any]) -> Tensor:
     """Return a tensor that shares the array's memory; it must not be written to."""
+    import torch  # noqa: PLC0415 (see above)
+
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(array)
@@ -51,6 +59,8 @@ class LabelledImages:
 
     def streamed(self, device: torch.device) -> streaming.Streamed:
         """Return the images, to be read batch by batch."""
+        from mixunlearn.data import streaming  # noqa: PLC0415 (see above)
+
         arrays = (self.dataset.images_NCHW,)
         return streaming.Streamed(arrays=arrays, rows_N=self.ids_N, device=device)
 

@@ -128,7 +128,7 @@ class TestWeight:
         before, drawn = fixed.forget_targets_N.clone(), []
         for _ in range(20):
             method.epoch()
-            drawn.append(method.forget_targets_N)
+            drawn.append(method.forget_targets_N.clone())
         fixed.epoch()
         assert torch.equal(fixed.forget_targets_N, before)
         counts = torch.bincount(torch.cat(drawn), minlength=10)

@@ -226,8 +226,8 @@ def test_what_cannot_be_measured_or_is_searched_as_well_is_left_out(tmp_path: Pa
     assert len(found) == 2
     assert any("no images are left to measure" in reason for reason in left_out)
 
-    first = planned(tmp_path, {"kind": "class", "classes": [0]})
-    second = planned(tmp_path, {"kind": "class", "classes": [1]}, seed=1)
+    first = planned(tmp_path, {"kind": "class", "classes": [0]}, limit=None)
+    second = planned(tmp_path, {"kind": "class", "classes": [1]}, seed=1, limit=None)
     # A comparison of both tasks searches on class 1 before the evidence is collected.
     found, left_out = forget_sets(first, 1, [first, second])
     assert [each.splits.forgotten for each in found] == [(2,)]

@@ -292,7 +292,7 @@ class TestAlteredRuns:
             "TRIAL = '7': not a finished trial of {study}; 4 are finished, the last is 3",
         ),
         ("{study}/x", "TRIAL = 'x': not a finished trial of {study}"),
-        ("smal/0", "STUDY = 'smal': no such study in {home}/studies; did you mean '{study}'"),
+        ("smol/0", "STUDY = 'smol': no such study in {home}/studies; did you mean '{study}'"),
     ],
 )
 def test_no_such_trial(command: Command, place: Place, target: str, words: str) -> None:

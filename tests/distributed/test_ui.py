@@ -259,10 +259,10 @@ def test_no_such_study(
     folder.mkdir(parents=True)
     (folder / "experiment.yaml").write_text(EXPERIMENT)
     monkeypatch.setattr(
-        "sys.argv", ["mixunlearn", "ui", "--home", str(tmp_path), "--dashboard", "smal"]
+        "sys.argv", ["mixunlearn", "ui", "--home", str(tmp_path), "--dashboard", "smol"]
     )
     assert cli.main() == 2
-    assert f"STUDY = 'smal': no such study in {tmp_path}/studies; did you mean '{STUDY}'" in (
+    assert f"STUDY = 'smol': no such study in {tmp_path}/studies; did you mean '{STUDY}'" in (
         capsys.readouterr().err
     )
     assert record_of(STUDY, [], tmp_path) == f"sqlite:///{folder}/study.db"
