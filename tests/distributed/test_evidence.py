@@ -214,8 +214,12 @@ def test_what_cannot_be_measured_is_refused_before_anything_runs(
     assert not home.exists()
 
 
-def planned(home: Path, task: dict[str, Any], **data: Any) -> Plan:
-    content = merged(EXPERIMENT, {"task": task, "data": data})
+def planned(home: Path, task: dict[str, Any], **changed: Any) -> Plan:
+    # None: without this key, such as all images in place of a limit.
+    data = {
+        key: value for key, value in (EXPERIMENT["data"] | changed).items() if value is not None
+    }
+    content = {**EXPERIMENT, "task": task, "data": data}
     return make_plan(make_experiment(content), home, command="x", local=False)
 
 
