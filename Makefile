@@ -26,7 +26,7 @@ sweep: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-# Sweeps that are disturbed on purpose, once each and with few trials; four minutes.
+# Sweeps that are disturbed on purpose, once each and with few trials; seven minutes.
 test-drills: $(INSTALLED)
 	$(BIN)/python -m pytest -m drill $(ARGS)
 

@@ -167,6 +167,7 @@ def in_mlflow(home: Path, found: dict[str, Any]) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("shared_ray")
 @pytest.mark.filterwarnings("ignore:.*noload.*:DeprecationWarning")
+@UNCLOSED  # the dashboard that Ray started for the stopped command of the test before
 def test_evidence_about_a_comparison_ranks_its_methods(
     mixunlearn: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
