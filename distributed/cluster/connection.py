@@ -136,6 +136,8 @@ def _start(folder: Path) -> None:
     # Workers inherit it, so that they find the checkout from any working folder.
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    # Ray waits 20 s for its own server, which is too short on a machine that is busy.
+    os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "60")
     make_token()
     _init("local", include_dashboard=False, _temp_dir=str(folder / INNER))
 
