@@ -51,6 +51,34 @@ def publish(
     print(json.dumps({**result, **spread(ratios), **measured, "machine": machine()}), flush=True)
 
 
+def publish_cases(
+    name: str,
+    found: Mapping[str, Sequence[tuple[float, float]]],
+    *,
+    at_most: float,
+    words: tuple[str, str],
+    **measured: object,
+) -> None:
+    """Print the result of several cases; that of the worst one counts.
+
+    Args:
+        name: of the benchmark.
+        found: case -> pairs of the measured and the plain way, in seconds.
+        at_most: the target of measured / plain.
+        words: names of both ways in the result.
+        measured: additional values of the result.
+    """
+    ratios = {case: [own / plain for own, plain in pairs] for case, pairs in found.items()}
+    worst = max(ratios, key=lambda case: median(ratios[case]))
+    seconds = {
+        case: dict(zip(words, map(spread, zip(*pairs, strict=True)), strict=True))
+        for case, pairs in found.items()
+    }
+    cases = {case: {"ratio": spread(ratios[case]), **seconds[case]} for case in found}
+    result = {"of": worst, "cases": cases, **measured}
+    publish(name, ratios[worst], at_most=at_most, at_least=None, **result)
+
+
 def timed(call: Callable[[], object], device: torch.device) -> float:
     """Return the seconds that a call takes, including the work of a GPU."""
     start = time.perf_counter()

@@ -11,7 +11,7 @@ from statistics import median
 
 import torch
 
-from benchmarks import publish, say, spread, timed
+from benchmarks import publish_cases, say, timed
 from mixunlearn.data.batches import Samples
 from mixunlearn.population import train_epoch
 from mixunlearn.problem import Architecture
@@ -59,21 +59,11 @@ def main() -> None:
         for count in (MODELS if device.type == "cpu" else (*MODELS, MANY))
         for thread in threads
     }
-    ratios = {name: [own / alone for own, alone in pairs] for name, pairs in found.items()}
-    worst = max(ratios, key=lambda name: median(ratios[name]))
-    publish(
+    publish_cases(
         "population",
-        ratios[worst],
+        found,
         at_most=TARGET,
-        of=worst,
-        cases={
-            name: {
-                "ratio": spread(ratios[name]),
-                "together_step_s": spread([own for own, _ in pairs]),
-                "one_by_one_step_s": spread([alone for _, alone in pairs]),
-            }
-            for name, pairs in found.items()
-        },
+        words=("together_step_s", "one_by_one_step_s"),
         device=torch.cuda.get_device_name() if device.type == "cuda" else str(device),
         batch=BATCH,
     )

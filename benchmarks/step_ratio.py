@@ -13,7 +13,7 @@ from statistics import median
 
 import torch
 
-from benchmarks import publish, say, spread
+from benchmarks import publish_cases, say
 from mixunlearn.data.batches import Samples
 from mixunlearn.methods import Context
 from mixunlearn.methods.mixunlearn import MixUnlearn
@@ -62,21 +62,11 @@ def main() -> None:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU, one thread"
     say(f"step_ratio on {name}: {PAIRS} pairs against {IMAGES} images a step")
     seconds = {case.model: measure(case, device) for case in CASES}
-    ratios = {model: [own / plain for own, plain in pairs] for model, pairs in seconds.items()}
-    worst = max(ratios, key=lambda model: median(ratios[model]))
-    publish(
+    publish_cases(
         "step_ratio",
-        ratios[worst],
+        seconds,
         at_most=TARGET,
-        of=worst,
-        cases={
-            model: {
-                "ratio": spread(ratios[model]),
-                "mixunlearn_step_s": spread([own for own, _ in pairs]),
-                "supervised_step_s": spread([plain for _, plain in pairs]),
-            }
-            for model, pairs in seconds.items()
-        },
+        words=("mixunlearn_step_s", "supervised_step_s"),
         device=name,
         synchronised=device.type == "cuda",
         pairs=PAIRS,

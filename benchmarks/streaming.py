@@ -17,7 +17,7 @@ from statistics import median
 import numpy as np
 import torch
 
-from benchmarks import publish, say, spread, timed
+from benchmarks import publish_cases, say, timed
 from mixunlearn.data import arrow
 from mixunlearn.data.batches import Samples
 from mixunlearn.data.labelled import LabelledImages
@@ -68,23 +68,8 @@ def main() -> None:
             name: measure(name, case, Path(folder) / f"{case.model}.arrow", device, repetitions)
             for name, case in CASES.items()
         }
-    ratios = {name: [own / plain for own, plain in pairs] for name, pairs in seconds.items()}
-    worst = max(ratios, key=lambda name: median(ratios[name]))
-    publish(
-        "streaming",
-        ratios[worst],
-        at_most=TARGET,
-        of=worst,
-        cases={
-            name: {
-                "ratio": spread(ratios[name]),
-                "streamed_s": spread([own for own, _ in pairs]),
-                "resident_s": spread([plain for _, plain in pairs]),
-            }
-            for name, pairs in seconds.items()
-        },
-        device=str(device),
-    )
+    words = "streamed_s", "resident_s"
+    publish_cases("streaming", seconds, at_most=TARGET, words=words, device=str(device))
 
 
 def measure(

@@ -203,6 +203,10 @@ class Resources(Section):
         return "float32" if self.precision == "auto" else self.precision
 
 
+# Keys that change no number beyond rounding, so that a study and a trial stay the same.
+SAME_NUMBERS = tuple(f"resources.{name}" for name in Resources.model_fields if name != "precision")
+
+
 class Tracking(Section):
     """Where MLflow keeps runs and artifacts; null: in files under the home."""
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from distributed.config.experiment import Data, Experiment
+from distributed.config.experiment import SAME_NUMBERS, Data, Experiment
 from distributed.config.read import read_experiment
 from distributed.plan.location import record_address
 from distributed.plan.model import (
@@ -237,11 +237,7 @@ def _differences(experiment: Experiment, other: dict[str, Any]) -> list[str]:
 
 
 # No part of a study's signature, so a difference in them explains nothing.
-APART = (
-    *("name", "tracking.", "storage.", "search.trials", "references.proxies"),
-    *("resources.cpu", "resources.gpu", "resources.trial_seconds"),
-    *("resources.capture", "resources.deterministic", "resources.data_memory"),
-)
+APART = ("name", "tracking.", "storage.", "search.trials", "references.proxies", *SAME_NUMBERS)
 
 
 def find_experiment(

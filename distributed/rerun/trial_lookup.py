@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from distributed.config.checks import check_model
-from distributed.config.experiment import UNLISTED, Experiment
+from distributed.config.experiment import SAME_NUMBERS, UNLISTED, Experiment
 from distributed.config.read import make_experiment, read_tracking
 from distributed.config.yaml_file import put
 from distributed.plan.make import find_study, make_plan
@@ -40,9 +40,7 @@ from trainables.unlearn import IDENTITY
 # Settings that another machine may need; changing any other would make it another trial.
 MOVABLE = (
     *("data.train=", "data.test=", "task.ids=", "storage.", "tracking."),
-    # Not the precision.
-    *("resources.cpu=", "resources.gpu=", "resources.trial_seconds="),
-    *("resources.capture=", "resources.deterministic=", "resources.data_memory="),
+    *(f"{key}=" for key in SAME_NUMBERS),
 )
 SHOWN = 12  # digits of a digest
 

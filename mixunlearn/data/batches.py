@@ -49,11 +49,6 @@ class Samples:
         """The device of everything that is known of the samples."""
         return self.images_NCHW.device
 
-    @property
-    def resident(self) -> bool:
-        """Whether all images are on the device, not read batch by batch."""
-        return not isinstance(self.images_NCHW, Streamed)
-
     def in_order(self, most: int = BATCH) -> list[Tensor]:
         """Return indices of all samples in order, as many at once as memory allows.
 
