@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import ray
+from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
 from distributed.cluster.access import make_token, token
 from distributed.cluster.checkout import ROOT, archive
@@ -139,6 +140,8 @@ def _start(folder: Path) -> None:
     # Ray waits 20 s for its own server, which is too short on a machine that is busy.
     os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "60")
     make_token()
+    # Ray keeps the first token that this process used, for example for a cluster it asked before.
+    AuthenticationTokenLoader.instance().reset_cache()
     _init("local", include_dashboard=False, _temp_dir=str(folder / INNER))
 
 

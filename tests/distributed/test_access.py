@@ -17,8 +17,10 @@ import pytest
 
 from distributed.cli.options import home_folder
 from distributed.cluster import access
+from distributed.cluster.checkout import ROOT
 from mixunlearn.atomic import replacing
 from mixunlearn.errors import InputError
+from tests.warm import PARENT
 
 STRANGER = 54321  # no account has this number
 # What a stranger sees of processes, whose command lines anybody may read, and of their folders.
@@ -49,6 +51,18 @@ try:
     print(open(sys.argv[1], errors="replace").read(), end="")
 except OSError as error:
     print(type(error).__name__)
+"""
+# A process that has talked to a cluster, and then starts a Ray of its own.
+AFTER_A_CLUSTER = """
+import os
+os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "1" * 32}
+import ray
+from ray._raylet import AuthenticationTokenLoader
+AuthenticationTokenLoader.instance().get_raw_token(ignore_auth_mode=True)
+del os.environ["RAY_AUTH_TOKEN"]
+from distributed.cluster.connection import connected
+with connected(None):
+    print(ray.is_initialized())
 """
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can act as another user")
 
@@ -87,6 +101,15 @@ def test_another_user_finds_no_way_into_ray(shared_ray: None) -> None:
     seen = json.loads(as_stranger(SPY, *pids))
     assert seen["environments"] == seen["readable"] == seen["writable"] == []
     assert token not in " ".join(seen["arguments"])
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_cluster_s_token_is_not_kept_for_a_local_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_gcs_server_port_wait_time_s", "30")
+    words = [PARENT.python, "-c", AFTER_A_CLUSTER]
+    run = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.stdout.splitlines()[-1:] == ["True"], run.stderr
 
 
 @as_root
