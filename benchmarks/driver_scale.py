@@ -3,7 +3,7 @@
 The record of a study gets so many finished trials; then 50 more run through the sweep's own search
 on Ray: sampler, study, scheduler, checkpoints, trials table, tracking in a fresh database. Their
 epochs compute nothing and return made-up metrics. What is left of a trial's time is what the driver
-and Ray do for it.
+and Ray do for it. Proposals are measured alone, too: what Optuna's samplers need grows.
 
     PYTHONPATH=. .venv/bin/python benchmarks/driver_scale.py [TRIALS]
 """
@@ -17,20 +17,26 @@ from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from multiprocessing import get_context
 from pathlib import Path
+from statistics import median
 from typing import Any
 from unittest import mock
 
 import psutil
 import torch
+from optuna.trial import FixedTrial, Trial
 
 from benchmarks import publish, say
 from benchmarks.ray_efficiency import Watch, fill, plan_in, run_search
 from distributed.plan.plan import Plan
 from distributed.search import trials as trials_of_a_sweep
+from distributed.study.attempt import Attempt
+from distributed.study.sampling import Sampling
 from distributed.study.study import Study
 from mixunlearn.metrics.table import AVERAGE
+from mixunlearn.resume import State
 from trainables import unlearn
 from trainables.unlearn import UnlearnTrainable
 
@@ -42,6 +48,8 @@ LAST, FIRST = (
 )  # trials that run; those that are not measured, as MLflow is imported meanwhile
 EPOCHS = 4
 METRICS = 20
+QUICK = ("random", "tpe", "cmaes")  # samplers; a Gaussian process takes a second, and then more
+PROPOSALS = 7
 SETTINGS = {"epochs": EPOCHS, "scheduler": "asha", "sampler": "tpe"}
 
 
@@ -69,12 +77,15 @@ def main(many: int) -> None:
     os.environ.pop("RAY_ADDRESS", None)  # this machine is measured, not a cluster
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        fill(plan_after(Path(folder), FEW))
+        plan = plan_after(Path(folder), FEW)
+        asked = {name: [proposal_ms(plan, name, n) for n in (FEW, many)] for name in QUICK}
+        say(f"CPU milliseconds of a proposal after {FEW} and {many} trials: {asked}")
+        fill(plan)
         few, long = (run_alone(Path(folder), before) for before in (FEW, many))
-    report(few, long, many)
+    report(few, long, many, asked)
 
 
-def report(few: list[Mark], long: list[Mark], many: int) -> None:
+def report(few: list[Mark], long: list[Mark], many: int, asked: Mapping[str, list[float]]) -> None:
     """Print the result: CPU seconds of the driver, which other work disturbs least."""
     one, other = cost(few), cost(long)
     ratios = {name: round(other[name] / one[name], 3) for name in one}
@@ -84,11 +95,12 @@ def report(few: list[Mark], long: list[Mark], many: int) -> None:
         [ratios["driver_cpu_ms"]],
         at_most=TARGET,
         of=f"the driver's CPU seconds of a trial after {many} others, compared with after {FEW}",
-        ratios=ratios,
+        each=ratios,
         few=one,
         many=other,
         driver_mib=[round(marks[-1].memory / 2**20) for marks in (few, long)],
         earlier_trial_kib=round(held / 1024, 1),
+        proposal_ms=asked,
     )
 
 
@@ -104,6 +116,39 @@ def cost(marks: list[Mark]) -> dict[str, float]:
             ("all_cpu_ms", "all_cpu_s"),
         )
     }
+
+
+def proposal_ms(plan: Plan, sampler: str, before: int) -> float:
+    """Return the CPU milliseconds of a proposal after so many trials, without the record."""
+    drawing = Sampling(plan.space, plan.facts, "random", 0)
+    asking = Sampling(plan.space, plan.facts, sampler, 0)
+    earlier = [finished(number, *drawing.propose(number)) for number in range(before)]
+    # As trials of an earlier sweep, except that CMA-ES would propose all of them again.
+    asking.sampler = "random"
+    asking.resume(earlier, AVERAGE)
+    asking.sampler = sampler
+    taken = []
+    for number in range(before, before + PROPOSALS):
+        start = time.thread_time()
+        asking.propose(number)
+        taken.append(1000 * (time.thread_time() - start))
+    return round(median(taken), 1)
+
+
+def finished(number: int, config: Mapping[str, Any], trial: Trial | FixedTrial) -> Attempt:
+    """Return a proposed trial as one that has ended, with a random value."""
+    value = random.Random(number).uniform(0, 5)
+    return Attempt(
+        key=number,
+        config={**config, "trial": number},
+        hyperparameters=trial.params,
+        distributions=trial.distributions,
+        began=datetime.now(),
+        ended=datetime.now(),
+        history={1: {AVERAGE: value}},
+        row={"state": "complete", AVERAGE: value},
+        state=State.COMPLETE,
+    )
 
 
 def run_alone(folder: Path, before: int) -> list[Mark]:
@@ -190,10 +235,10 @@ def _cpu(process: psutil.Process) -> float:
 class Trivial(UnlearnTrainable):
     """The sweep's trainable with trials that compute nothing."""
 
-    def setup(self, config: dict[str, Any], **shared: Any) -> None:  # noqa: ANN401 - handed on
+    def setup(self, *given: Any, **shared: Any) -> None:  # noqa: ANN401 - handed on
         """Put trials that compute nothing in place of the others, in this worker."""
         mock.patch.object(unlearn, "Trial", Nothing).start()
-        super().setup(config, **shared)
+        super().setup(*given, **shared)
 
 
 @dataclass
