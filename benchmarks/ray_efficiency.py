@@ -177,16 +177,17 @@ def _plain_trials(home: Path, settings: Mapping[str, object]) -> list[float]:
     return result
 
 
-def run_search(plan: Plan, *, tracked: bool = True) -> Run:
+def run_search(plan: Plan, *, tracked: bool = True, watch: "Watch | None" = None) -> Run:
     """Run a sweep's search, as `run_sweep` does.
 
     Args:
         plan: its reference store must be full.
         tracked: whether the search is logged to MLflow.
+        watch: is told of each epoch and each end of a trial.
     """
+    watch = watch or Watch()
     problem = plan.references.problem(with_labels=plan.experiment.labels == "aware")
     start, cpu_start = time.perf_counter(), time.process_time()
-    watch = Watch()
     problems: list[str] = []
     with ExitStack() as stack:
         session = stack.enter_context(Session(address=None, progress=watch, stop=Stop()))

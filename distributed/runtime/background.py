@@ -43,9 +43,10 @@ class Background:
 
     A message only records something and is quick. A delivery sends it; if it fails, it is retried
     later, together with everything recorded since. Deliveries take at most a hundredth of the
-    time: everything recorded within 2 to 30 seconds is delivered together. An action runs once,
-    after the next try to deliver, whether that succeeds or not. The thread is not a daemon, so
-    that nothing is lost if a program ends without `close`.
+    time, and so do actions: everything recorded within 2 to 30 seconds is delivered together. An
+    action runs once, after the next try to deliver, whether that succeeds or not; of several with
+    one name, only the last. The thread is not a daemon, so that nothing is lost if a program ends
+    without `close`.
 
     Args:
         work: what the thread does.
@@ -59,7 +60,7 @@ class Background:
         self.hurried = threading.Event()  # set when `close` has given up: stop delivering
         self._work = work
         self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
-        self._actions: list[Message] = []
+        self._actions: dict[object, Message] = {}  # by name
         self._closing = False
         self._more = False  # whether the next delivery follows at once
         self._retry_s, self._took_s = FIRST_RETRY_S, 0.0
@@ -74,14 +75,15 @@ class Background:
         """Enqueue a message; returns at once."""
         self._inbox.put(message)
 
-    def put_action(self, action: Message, *, at_once: bool = False) -> None:
+    def put_action(self, action: Message, *, at_once: bool = False, name: str = "") -> None:
         """Run `action` in the thread, after a try to deliver all earlier messages.
 
         Args:
             action: what to run.
             at_once: whether the caller waits for it: then the next delivery is not delayed.
+            name: an earlier action of this name that still waits does not run; empty: all run.
         """
-        self._inbox.put(lambda: self._note(action, at_once))
+        self._inbox.put(lambda: self._note(action, at_once, name or object()))
 
     def close(self, timeout_s: float) -> bool:
         """Deliver what waits and stop; return False if that takes longer than `timeout_s`.
@@ -98,8 +100,9 @@ class Background:
                 self.hurried.set()
         return not self._thread.is_alive()
 
-    def _note(self, action: Message, at_once: bool) -> None:
-        self._actions.append(action)
+    def _note(self, action: Message, at_once: bool, name: object) -> None:
+        self._actions.pop(name, None)  # so that the new one is the last of all
+        self._actions[name] = action
         if at_once:
             self._next_at = 0.0
 
@@ -149,9 +152,13 @@ class Background:
             self._retry_s = min(2 * self._retry_s, LAST_RETRY_S)
 
     def _act(self) -> None:
-        actions, self._actions = self._actions, []
-        for action in actions:
+        actions, self._actions = self._actions, {}
+        start = time.thread_time()  # waiting for a disk takes no CPU from trials
+        for action in actions.values():
             self._attempt(action)
+        pause_s = min((time.thread_time() - start) / SHARE, LONGEST_S)
+        if not self.failure:  # else the next delivery is a retry, which has its own pause
+            self._next_at = max(self._next_at, time.monotonic() + pause_s)
 
     def _attempt(self, message: Message) -> None:
         try:

@@ -2,6 +2,7 @@
 
 import time
 from bisect import insort
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
@@ -19,7 +20,7 @@ from distributed.search.unsaved import Unsaved
 from distributed.study.folder import StudyFolder
 from distributed.study.sampling import constant
 from distributed.study.study import Study
-from distributed.study.trials_table import known_run_ids, ranked, write_trials
+from distributed.study.trials_table import known_run_ids, write_trials
 from distributed.tracking.tags import CODE, TRIAL_ID
 from distributed.tracking.tracker import Tracker
 from mixunlearn.atomic import replacing
@@ -76,6 +77,8 @@ class TrialCallback(Unsaved, tune.Callback):
         self.epochs, self.scheduler, self.trial_seconds = epochs, scheduler, trial_seconds
         self.tags, self.progress = dict(tags), progress
         self.rows = study.rows()
+        # Counted here, not for each epoch that shows them: there may be thousands of rows.
+        self._states = Counter(row["state"] for row in self.rows)
         # While MLflow is away, the new table still has the ids of the old one.
         self.run_ids = known_run_ids(folder.trials)
         self.count = Count(total, len(self.rows))
@@ -180,15 +183,16 @@ class TrialCallback(Unsaved, tune.Callback):
 
     def write_table(self) -> None:
         """Write trials.parquet on the tracker's thread, not in Tune's event loop."""
-        # A copy: the event loop adds rows while the thread writes.
-        rows = sorted(self.rows, key=lambda row: int(row["trial"]))
         known, path = self.run_ids, self.folder.trials
 
         def write(run_ids: Mapping[int, str]) -> None:
             ids = {**known, **run_ids}
+            # A copy: the event loop adds rows while the thread writes.
+            rows = sorted(self.rows.copy(), key=lambda row: int(row["trial"]))
             write_trials([{**row, "mlflow_run_id": ids.get(row["trial"])} for row in rows], path)
 
-        self.tracker.call(write)
+        # Once for all trials that end meanwhile: it takes longer, the more there are.
+        self.tracker.call(write, "table")
 
     def _outcome(self, result: Mapping[str, Any]) -> tuple[str, str | None]:
         """Return the state of a trial that ended without an exception, and the reason."""
@@ -210,6 +214,7 @@ class TrialCallback(Unsaved, tune.Callback):
         self._close(row)
         self._tell_progress()
         self.rows.append(row)
+        self._states[row["state"]] += 1
         self.count.done += 1
         self.write_table()
         self._tidy()
@@ -253,20 +258,17 @@ class TrialCallback(Unsaved, tune.Callback):
 
     def _tidy(self) -> None:
         """Remove checkpoints that are no longer needed, on the tracker's thread."""
-        # A copy for the thread; deleting on a remote file system would delay Tune's loop.
-        rows = list(self.rows)
-        self.tracker.call(lambda run_ids: self.checkpoints.tidy(rows))
+        # Deleting on a remote file system would delay Tune's loop.
+        self.tracker.call(lambda run_ids: self.checkpoints.tidy(self.rows.copy()), "checkpoints")
 
     def _show(self, trials: list[Any], *, event: bool) -> None:
-        states = [row["state"] for row in self.rows]
         running = sum(trial.status == "RUNNING" for trial in trials)
-        objective = self.study.objective
-        best = [f", best {objective} {row[objective]:.2f}" for row in ranked(self.rows, objective)]
+        best = self._so_far.best
+        named = "" if best is None else f", best {self.study.objective} {best:.2f}"
         line = (
             f"trials: {self.count.done} of {self.count.total} done "
-            f"({states.count('pruned')} pruned, {states.count('failed')} failed), "
-            f"{running} running, {counted(self.epochs_done, 'epoch')}"
-            f"{''.join(best[:1])}{self.count.left()}"
+            f"({self._states['pruned']} pruned, {self._states['failed']} failed), "
+            f"{running} running, {counted(self.epochs_done, 'epoch')}{named}{self.count.left()}"
         )
         self.progress.show(line, event=event)
 
@@ -277,6 +279,11 @@ class SoFar:
     def __init__(self) -> None:
         self.ended = 0
         self._values: list[float] = []  # sorted
+
+    @property
+    def best(self) -> float | None:
+        """The best objective; `None` if no trial has a value yet."""
+        return self._values[0] if self._values else None
 
     def add(self, value: float | None) -> dict[str, float]:
         """Add an ended trial and return both metrics; empty if no trial has a value yet.

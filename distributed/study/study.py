@@ -305,14 +305,14 @@ class Study:
             user_attrs={CONFIG: dict(config), CODE: code_version()},
         )
 
+        tries = count()
+
         def write() -> FrozenTrial:
             # If the connection broke during the write, the database may have the attempt already.
-            kept = self._unknown(template)
-            if kept is None:
+            kept = self._unknown(template) if next(tries) else None
+            return kept or self._storage.get_trial(
                 self._storage.create_new_trial(self._key, template)
-                kept = self._unknown(template)
-            assert kept, "what was written is there"
-            return kept
+            )
 
         attempt = attempt_of(self._write(write))
         self._attempts[attempt.number] = attempt

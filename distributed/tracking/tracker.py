@@ -262,12 +262,16 @@ class Tracker:
         """
         self._upload(Upload(run=trial, path=path.absolute(), folder=folder))
 
-    def call(self, action: Callable[[Mapping[int, str]], None]) -> None:
+    def call(self, action: Callable[[Mapping[int, str]], None], name: str = "") -> None:
         """Run `action(run ids by trial)` in the thread, also if MLflow does not answer.
 
         It runs after a try to send everything that was logged before.
+
+        Args:
+            action: what to run.
+            name: an earlier action of this name that still waits does not run; empty: all run.
         """
-        self._background.put_action(lambda: action(self._buffer.run_ids()))
+        self._background.put_action(lambda: action(self._buffer.run_ids()), name=name)
 
     def run_ids(self, timeout_s: float) -> dict[int, str]:
         """Return the ids of the trials' runs that MLflow has, after sending what waits.

@@ -506,6 +506,18 @@ def test_actions_see_the_runs_of_what_was_logged_before(place: Place) -> None:
     assert seen == [{4: place.run("trial 4").info.run_id}]
 
 
+def test_of_waiting_actions_with_one_name_only_the_last_runs(local: Place) -> None:
+    seen: list[str] = []
+    tracker = local.tracker()
+    gate = Gate(tracker)
+    for number in range(3):
+        tracker.call(lambda _, number=number: seen.append(f"table {number}"), "table")  # type: ignore[misc]
+        tracker.call(lambda _, number=number: seen.append(f"nameless {number}"))  # type: ignore[misc]
+    gate.open()
+    assert tracker.close(PATIENCE_S) == []
+    assert seen == ["nameless 0", "nameless 1", "table 2", "nameless 2"]
+
+
 def test_a_failing_action_is_a_problem(local: Place) -> None:
     def fail(_: Mapping[int, str]) -> None:
         raise OSError(28, "No space left on device", "trials.parquet")

@@ -17,6 +17,7 @@ from distributed.search.storage_news import StorageNews
 from distributed.search.trial_callback import NAME_LENGTH, TrialCallback, run_name
 from distributed.study.folder import StudyFolder
 from distributed.study.study import Study
+from distributed.study.trials_table import read_trials
 from distributed.tracking.tracker import Tracker
 from mixunlearn.data.arrow import make_dataset
 from mixunlearn.files import Files
@@ -119,6 +120,26 @@ def test_what_became_of_trials_is_in_their_runs(local: Place, tmp_path: Path) ->
         assert history["median"] == [(1, 5.0), (2, 5.5), (3, 5.5), (4, 5.0), (5, 5.0)]
     rows = open_study(tmp_path).rows()
     assert [row["error"] for row in rows] == [None, None, "ValueError: odd", None, "OSError: gone"]
+
+
+def test_each_end_is_shown_and_in_the_table(
+    local: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr(Progress, "show", lambda _, line, *, event: shown.append(line))
+    told(tmp_path, local, five_trials)
+    first, last = shown[0], shown[-1]
+    assert first.startswith("trials: 0 of 5 done (0 pruned, 0 failed), 0 running, 1 epoch")
+    assert "best" not in first
+    what = "5 of 5 done (1 pruned, 2 failed), 0 running, 9 epochs, best gap/avg 3.00"
+    assert last.startswith(f"trials: {what}")
+    table = read_trials(StudyFolder(path=tmp_path).trials)
+    assert [row["trial"] for row in table] == [0, 1, 2, 3, 4]
+    assert all(row["mlflow_run_id"] for row in table)
+    # A driver that starts again counts what ended before.
+    shown.clear()
+    told(tmp_path, local, lambda callback: callback._show([], event=True))
+    assert shown[0].startswith(f"trials: {what.replace('9 epochs', '0 epochs')}")
 
 
 def test_progress_told_before_a_driver_died_is_not_doubled(local: Place, tmp_path: Path) -> None:
