@@ -158,9 +158,12 @@ def _join(address: str) -> None:
 def _init(address: str, **options: Any) -> None:  # noqa: ANN401 - handed on
     try:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **options)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+    except Exception as error:  # Ray has no class of its own for a start that took too long
         # Ray adds long advice below the first line.
-        reason = str(error).partition("\n")[0]
+        reason = str(error).partition("\n")[0].rstrip(".:")
+        if address == "local":
+            remedy = "run the same command again, with less other work on this machine"
+            raise MixUnlearnError(f"Ray did not start: {reason}; {remedy}") from error
         remedy = "check the address with `ray status --address …`, or leave --address out"
         raise MixUnlearnError(f"--address = {address!r}: {reason}; {remedy}") from error
 
