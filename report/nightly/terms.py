@@ -4,7 +4,7 @@ TERMS = {
     "unchanged": "the champion's gap is shown to be within the margin of its earlier nights.",
     "improved": "a candidate has won its duel.",
     "regressed": "the champion's gap has drifted above its earlier nights: CUSUM gives an alarm.",
-    "inconclusive": "none of these is shown: there are too few nights or seeds, or no champion.",
+    "inconclusive": "nothing of this is shown: there are too few nights or seeds, or no champion.",
     "failed": "the night, or the part about an experiment, ended with an error.",
     "champion": "the configuration in use. Each night measures it again, under fresh seeds.",
     "candidate": "the best other trial that has not lost a duel against this champion.",
