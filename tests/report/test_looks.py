@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 from PIL import Image
@@ -132,15 +132,18 @@ def test_the_contents_stay(page: "Page") -> None:
     contents = page.locator(".contents").first
     page.evaluate("scrollTo(0, document.body.scrollHeight)")
     assert page.evaluate("scrollY") > 0
-    assert contents.bounding_box()["y"] == pytest.approx(0, abs=1)  # type: ignore[index]
+    box = contents.bounding_box()
+    assert box
+    assert box["y"] == pytest.approx(0, abs=1)
     for link in contents.get_by_role("link").all():
         assert page.locator(str(link.get_attribute("href"))).count() == 1
 
 
 @pytest.mark.parametrize("page", ["comparison", "evidence", "night"], indirect=True)
 def test_figures_have_the_ink_of_the_page(page: "Page") -> None:
-    for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    schemes: tuple[Literal["light"], Literal["dark"]] = ("light", "dark")
+    for scheme in schemes:
+        page.emulate_media(color_scheme=scheme)
         text = page.locator("body").evaluate("body => getComputedStyle(body).color")
         inks = page.evaluate(INKS)
         assert text in inks

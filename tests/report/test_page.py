@@ -447,8 +447,8 @@ def check_filter(page: "Page") -> None:
         some = f"1–{len(trials)} of {len(trials)} trials"
         assert count.startswith(some if trials else "no trial matches")
         assert count.endswith("16 in all")
+    field = page.get_by_label("Show only trials that match")
     for typed, reason in REFUSED.items():
-        field = page.get_by_label("Show only trials that match")
         field.fill(typed)
         assert page.get_by_role("alert").inner_text() == reason
         assert field.get_attribute("aria-invalid") == "true"
