@@ -1,14 +1,11 @@
 """A comparison as one HTML file, as LaTeX and as Markdown, with the same tables in each."""
 
-import base64
-import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -39,13 +36,15 @@ from report.notation import (
     three_digits,
     unit,
 )
-from report.plots.drawing import DPI, GREEN, PALE, new_figure
+from report.plots.drawing import GREEN, INK, PALE, drawing, new_figure
 from report.runs import NOTHING, RETRAINED, CellResult
+from report.template import render
+from report.verdict import style
 
-HERE = Path(__file__).parent
-LINES = ("solid", "dashed", "dotted", "dashdot")
-# With four kinds of lines, 28 methods can be distinguished.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222")
+# As Matplotlib and SVG write them. With four kinds of lines, 28 methods can be distinguished.
+LINES = {"solid": "none", "dashed": "6 3", "dotted": "2 3", "dashdot": "8 3 2 3"}
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", INK)
+CURVES = "Best gap so far on val by trial, one line per method; the key is below"
 LEGEND = (
     "Winners under fresh seeds, on test. Distance: the size of the mean bias against retrained "
     "references, averaged over the metrics, with its 95 % interval. Methods that share a letter "
@@ -169,7 +168,11 @@ def latex(name: str, made: Sequence[Table]) -> str:
 
 
 def write_comparison(
-    name: str, made: Sequence[Table], results: Sequence[CellResult], path: Path
+    name: str,
+    made: Sequence[Table],
+    results: Sequence[CellResult],
+    path: Path,
+    pages: Mapping[str, str],
 ) -> None:
     """Write the page: the tables and the course of each search.
 
@@ -178,36 +181,57 @@ def write_comparison(
         made: its tables.
         results: results of its studies.
         path: the file to write.
+        pages: address of each study, as seen from the page.
 
     Raises:
         OSError: the file cannot be written.
     """
-    environment = Environment(
-        loader=FileSystemLoader(HERE),
-        autoescape=True,
-        # A misspelt name in the template is an error, not an empty place.
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )
     problems = [
         {
+            "anchor": f"problem-{number}",
+            "entry": (f"problem-{number}", table.title),
             "title": table.title,
-            "verdict": verdict(table),
+            **_verdict(table),
             "headings": headings(table),
             "lines": lines(table),
-            "picture": _picture(table, [each for each in results if each.problem == table.problem]),
+            "looks": {each.method: _look(each) for each in table.standings},
+            **_drawn(table, own),
+            "studies": _studies(own, pages),
         }
-        for table in made
+        for number, table in enumerate(made, start=1)
+        for own in [[each for each in results if each.problem == table.problem]]
     ]
     path.write_text(
-        environment.get_template("comparison.html.j2").render(
-            name=name,
-            problems=problems,
-            legend=LEGEND,
-            parts=parts,
-            style=Markup((HERE / "page.css").read_text("utf-8")),
-        )
+        render("comparison.html.j2", name=name, problems=problems, legend=LEGEND, parts=parts)
     )
+
+
+def _verdict(table: Table) -> dict[str, Any]:
+    """Return the verdict on the nearest method: its look, its state, and what the table says."""
+    best = next(iter(table.known), None)
+    states = "; ".join(best.states) if best else ""
+    return {
+        "look": _look(best) if best else "",
+        "state": f"{best.method}: {states}" if best and states else "",
+        "verdict": verdict(table),
+    }
+
+
+def _look(standing: Standing) -> str:
+    """Return the look of a method's verdict; searches that disagree have none."""
+    return style(standing.states[0]) if len(standing.states) == 1 else ""
+
+
+def _studies(
+    results: Sequence[CellResult], pages: Mapping[str, str]
+) -> dict[str, list[tuple[str, str]]]:
+    """Return the studies of each method: the seed of the search in words, and the address."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for each in results:
+        if each.study in pages:
+            known = found.setdefault(each.method, [])
+            known.append((f"seed {each.seed}", pages[each.study]))
+    return found
 
 
 def parts(cell: str) -> tuple[str, str]:
@@ -224,7 +248,7 @@ def parts(cell: str) -> tuple[str, str]:
 
 def curves_figure(table: Table, results: Sequence[CellResult]) -> Figure:
     """Return the best gap on `val` after each trial: the mean over a method's searches."""
-    figure = new_figure(width=8.0, height=4.6)
+    figure = new_figure(width=5.6, height=3.8)  # inches: narrow, to be read on a phone
     axes = figure.add_subplot()
     for number, (method, curve) in enumerate(_curves(table, results)):
         axes.step(
@@ -232,18 +256,16 @@ def curves_figure(table: Table, results: Sequence[CellResult]) -> Figure:
             curve,
             where="post",
             label=method,
-            color=COLOURS[number % len(COLOURS)],
-            linestyle=LINES[number // len(COLOURS) % len(LINES)],
+            color=_colour(number),
+            linestyle=_line_of(number),
         )
     _draw_levels(axes, table)
     axes.set_yscale("log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel("trials")
     axes.set_ylabel(f"best {GAP} so far on val (pp)")
-    axes.set_title(table.title, loc="left", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color=PALE, alpha=0.2)
-    figure.legend(loc="outside right upper", frameon=False, fontsize=8)
     return figure
 
 
@@ -269,13 +291,24 @@ def _draw_levels(axes: Axes, table: Table) -> None:
         axes.axhline(nothing.gap, color=PALE, linestyle="--", linewidth=1)
 
 
-def _picture(table: Table, results: Sequence[CellResult]) -> str:
-    """Return the curves as a `data:` URL; "" if there are none yet."""
-    if next(_curves(table, results), None) is None:
-        return ""
-    stream = io.BytesIO()
-    curves_figure(table, results).savefig(stream, format="png", dpi=DPI)
-    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
+def _colour(number: int) -> str:
+    return COLOURS[number % len(COLOURS)]
+
+
+def _line_of(number: int) -> str:
+    return list(LINES)[number // len(COLOURS) % len(LINES)]
+
+
+def _drawn(table: Table, results: Sequence[CellResult]) -> dict[str, Any]:
+    """Return the curves as a picture, "" if there are none yet, and their key: a line for each."""
+    known = [method for method, _ in _curves(table, results)]
+    return {
+        "picture": drawing(curves_figure(table, results), CURVES) if known else "",
+        "key": [
+            (method, _colour(number).replace(INK, "currentColor"), LINES[_line_of(number)])
+            for number, method in enumerate(known)
+        ],
+    }
 
 
 def _references(table: Table) -> Line:

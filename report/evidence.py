@@ -4,14 +4,10 @@ It needs no script and no network: its content security policy forbids both. The
 all text.
 """
 
-import base64
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from mixunlearn.atomic import replacing
@@ -30,10 +26,12 @@ from report.evidence_table import (
     state_on,
 )
 from report.notation import ABSENT, hundredths, probability, signed, three_digits, unit
-from report.plots.drawing import DPI
+from report.places import documentation
+from report.plots.drawing import drawing
 from report.runs import NOTHING, mapping
+from report.template import render
+from report.verdict import capitalised, style
 
-HERE = Path(__file__).parent
 # The best first. Undecided comes before what is known to be no better than doing nothing.
 BEST_FIRST = (EQUIVALENT, BETTER, UNDECIDED, NO_BETTER, HARMFUL)
 WORDS = {
@@ -43,6 +41,8 @@ WORDS = {
     HARMFUL: "harmful: utility is lost",
     UNDECIDED: "undecided",
 }
+BIASES = "bias of each metric, one row per method"
+BY_EXAMPLE = "Excess area under the curve of the attack by example, one row per method"
 LEGEND = (
     "Each cell shows the forget set that speaks most against the method. Group: methods that share "
     "a letter are not told apart. Distance: mean size of the biases against retrained models. "
@@ -81,34 +81,36 @@ def write_evidence(evidence: Plain, path: Path) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    content = page(evidence).encode()
+    content = page(evidence, path.parent).encode()
     with replacing(path) as temporary:
         temporary.write_bytes(content)
 
 
-def page(evidence: Plain) -> str:
-    """Return the page as HTML."""
-    environment = Environment(
-        loader=FileSystemLoader(HERE),
-        autoescape=True,
-        # A misspelt name in the template is an error, not an empty place.
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )
-    return environment.get_template("evidence.html.j2").render(
+def page(evidence: Plain, folder: Path) -> str:
+    """Return the page as HTML.
+
+    Args:
+        evidence: the content of leaderboard.json.
+        folder: where the page will be; links to files are relative to it.
+    """
+    state = best_state(evidence) or ""
+    return render(
+        "evidence.html.j2",
         evidence=evidence,
         headline=headline(evidence),
-        judgement=_judgement(evidence),
+        state=capitalised(WORDS.get(state, "")),
+        look=style(state),
         warnings=warnings(evidence),
+        costs=_costs(evidence),
         headings=HEADINGS,
         rows=rows(evidence),
         legend=LEGEND,
         pictures=list(_pictures(evidence)),
-        by_example=_picture(by_example_figure(evidence)),
+        by_example=_picture(by_example_figure(evidence), BY_EXAMPLE),
         details=[each for method in methods(evidence) for each in _details(evidence, method)],
         forget_sets=_forget_sets(evidence),
         limits=limits(evidence),
-        style=Markup((HERE / "page.css").read_text("utf-8")),
+        places=[("What the verdicts mean", documentation("evidence", folder), "docs/evidence.md")],
     )
 
 
@@ -137,12 +139,16 @@ def best_state(evidence: Plain) -> str | None:
     return next((state for state in BEST_FIRST if state in states), None)
 
 
-def _judgement(evidence: Plain) -> str:
-    """Return the class of the first line: the colour of success only for equivalence."""
+def _costs(evidence: Plain) -> list[tuple[str, str]]:
+    """Return what the best methods cost, as a reason; empty if it is unknown."""
     state = best_state(evidence)
-    if state in (None, UNDECIDED):
-        return ""
-    return "within" if state == EQUIVALENT else "beyond"
+    known = {
+        str(each.get("method")): each.get("cost")
+        for each in methods(evidence)
+        if state and each.get("state") == state and finite(each.get("cost")) is not None
+    }
+    said = ", ".join(f"{name} {three_digits(cost)}" for name, cost in known.items())
+    return [("Cost", f"Time of unlearning, in times of retraining: {said}.")] if known else []
 
 
 def _said(names: Sequence[str], state: str, the: str = "the") -> str:
@@ -185,17 +191,13 @@ def _pictures(evidence: Plain) -> Iterator[dict[str, str]]:
     """Yield the figure of the biases on each forget set."""
     for each in evidence.get("forget_sets") or ():
         title = f"Forget set {each['name']}: {each.get('words') or ABSENT}"
-        yield {"title": title, "picture": _picture(biases_figure(evidence, str(each["name"])))}
+        figure = biases_figure(evidence, str(each["name"]))
+        yield {"title": title, "picture": _picture(figure, f"{title}: {BIASES}")}
 
 
-def _picture(figure: Figure | None) -> str:
-    """Return a figure as a `data:` URL; empty without a figure."""
-    if figure is None:
-        return ""
-    stream = io.BytesIO()
-    # Without Matplotlib's version in it, equal figures give equal files.
-    figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
-    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
+def _picture(figure: Figure | None, words: str) -> str:
+    """Return a figure as an element of the page; empty without a figure."""
+    return "" if figure is None else drawing(figure, words)
 
 
 # --- all measures ----------------------------------------------------------------------------

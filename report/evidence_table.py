@@ -15,6 +15,7 @@ from mixunlearn.evidence.verdict import EQUIVALENT
 from mixunlearn.plain import finite
 from report.notation import ABSENT, hundredths, score, signed, three_digits
 from report.runs import NOTHING, mapping
+from report.verdict import style
 
 HEADINGS = (
     "state",
@@ -64,11 +65,12 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A method: its name, a cell for each heading, and the class of the row in the page."""
+    """A method: its name, a cell for each heading, the classes of row and state in the page."""
 
     name: str
     cells: Sequence[Cell]
     style: str = ""
+    look: str = ""
 
 
 def rows(evidence: Plain) -> list[Row]:
@@ -146,8 +148,13 @@ def _row(method: Plain, margins: Plain) -> Row:
         _difference(method, PROBE),
         _cost(method),
     ]
-    style = "original" if name == NOTHING else ""
-    return Row(name=name, cells=cells, style="winner" if is_equivalent(method) else style)
+    role = "original" if name == NOTHING else ""
+    return Row(
+        name=name,
+        cells=cells,
+        style="winner" if is_equivalent(method) else role,
+        look=style(str(method.get("state") or "")),
+    )
 
 
 def is_equivalent(method: Plain) -> bool:

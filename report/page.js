@@ -1,15 +1,5 @@
-"use strict";
-
-// Large parts of the page are gzipped; they are decompressed when they are needed.
-async function inflated(id) {
-  const text = atob(document.getElementById(id).textContent);
-  const bytes = new Uint8Array(text.length);
-  for (let at = 0; at < text.length; at++) bytes[at] = text.charCodeAt(at);
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-  return new Response(stream).text();
-}
-
-const unpacked = async (id) => JSON.parse(await inflated(id));
+// page.py puts inflate.js before this file: large parts of the page are gzipped until they are needed.
+const unpacked = (id) => JSON.parse(inflated(id));
 
 function element(name, attributes = {}, ...children) {
   const made = document.createElement(name);
@@ -22,37 +12,31 @@ function element(name, attributes = {}, ...children) {
 
 const NEAR = "600px"; // charts that are this close to the visible part are drawn
 const FEW = 4; // charts with WebGL; each needs three contexts, and browsers have 16 or fewer
+const PAPER = 850; // pixels; page.css makes them fit on A4 and on US Letter
 const CONFIG = { displaylogo: false, responsive: true, showSendToCloud: false };
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const drawn = new Set();
-let plotly = null; // a promise, once a chart is near
 let themes = null;
-const idle = (then) => (window.requestIdleCallback ?? setTimeout)(then);
 
-function loaded() {
-  plotly ??= Promise.all([inflated("plotly"), unpacked("themes")]).then(([source, both]) => {
-    themes = both;
-    document.head.append(element("script", {}, source));
-  });
-  return plotly;
+function load() {
+  if (themes) return;
+  themes = unpacked("themes");
+  document.head.append(element("script", {}, inflated("plotly"))); // runs at once
 }
 
-const theme = () => (dark.matches && !matchMedia("print").matches ? themes.dark : themes.light);
+const theme = () => (dark.matches ? themes.dark : themes.light);
 
-async function draw(box) {
-  if (box.dataset.wanted) return;
-  box.dataset.wanted = "yes";
-  const [figure] = await Promise.all([unpacked(box.dataset.figure), loaded()]);
-  if (!box.dataset.wanted) return; // it left the visible part while it was loading
+function draw(box) {
+  if (drawn.has(box)) return;
+  load();
+  const figure = unpacked(box.dataset.figure);
   const layout = { ...figure.layout, template: theme(), height: box.clientHeight };
-  await Plotly.newPlot(box, figure.data, layout, CONFIG);
+  Plotly.newPlot(box, figure.data, layout, CONFIG);
   drawn.add(box);
-  if (!box.dataset.wanted) release(box);
 }
 
 // A browser has few WebGL contexts: if the charts need more, those out of sight release theirs.
 function release(box) {
-  delete box.dataset.wanted;
   if (drawn.delete(box)) Plotly.purge(box);
 }
 
@@ -60,38 +44,54 @@ function retheme() {
   for (const box of drawn) Plotly.relayout(box, { template: theme() });
 }
 
-// One by one while the browser is idle, so that a printed page has all charts.
-async function drawAll(boxes) {
-  for (const box of boxes) {
-    await draw(box);
-    await new Promise(idle);
-  }
+// Puts a copy for paper beside a chart: as wide as a page, with dark ink, and without WebGL.
+function copyForPaper(box) {
+  load();
+  const figure = unpacked(box.dataset.figure);
+  const size = { width: PAPER, height: box.clientHeight };
+  const sheet = element("div", { class: "paper" });
+  box.after(sheet);
+  const layout = { ...figure.layout, ...size, template: themes.light };
+  // All is drawn when it returns; what it does later must still find its data.
+  const done = Plotly.newPlot(sheet, figure.data, layout, { staticPlot: true });
+  const copy = sheet.cloneNode(true);
+  const canvases = copy.querySelectorAll("canvas");
+  sheet.querySelectorAll("canvas").forEach((canvas, place) => {
+    canvases[place].getContext("2d").drawImage(canvas, 0, 0); // a clone is empty
+  });
+  done.then(() => Plotly.purge(sheet));
+  sheet.replaceWith(copy);
 }
 
 function watchCharts() {
+  const boxes = [...document.querySelectorAll(".chart")];
+  const few = boxes.filter((box) => box.dataset.webgl).length <= FEW;
   const watcher = new IntersectionObserver(
     (entries) => {
       for (const { target, isIntersecting } of entries) {
         if (isIntersecting) draw(target);
-        else if (!kept.includes(target)) release(target);
+        else if (!few && target.dataset.webgl) release(target);
       }
     },
     { rootMargin: NEAR },
   );
-  const boxes = [...document.querySelectorAll(".chart")];
-  const few = boxes.filter((box) => box.dataset.webgl).length <= FEW;
-  const kept = boxes.filter((box) => few || !box.dataset.webgl);
   for (const box of boxes) watcher.observe(box);
-  idle(() => drawAll(kept));
   dark.addEventListener("change", retheme);
-  addEventListener("beforeprint", retheme);
-  addEventListener("afterprint", retheme);
+  addEventListener("beforeprint", () => boxes.forEach(copyForPaper));
+  addEventListener("afterprint", () => {
+    for (const copy of document.querySelectorAll(".paper")) copy.remove();
+    // The copies may have taken the contexts of charts that are on the screen.
+    for (const box of [...drawn].filter((each) => each.dataset.webgl)) {
+      release(box);
+      draw(box);
+    }
+  });
 }
 
 // --- the table of trials -------------------------------------------------------------------
 
 const PAGE = 100; // rows
-const CONDITION = /^([^<>=]+)(<=|>=|=|<|>)(.+)$/;
+const CONDITION = /^([^<>=]+)(<=|>=|=|<|>)(.*)$/;
 const collator = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" });
 const TESTS = {
   "<": (a, b) => a < b,
@@ -156,8 +156,12 @@ class Trials {
   }
 
   filter() {
-    const conditions = this.find("input").value.trim().toLowerCase().split(/\s+/);
-    const tests = conditions.filter(Boolean).map((condition) => this.test(condition));
+    const conditions = this.find("input").value.trim().toLowerCase().split(/\s+/).filter(Boolean);
+    const refused = conditions.map((condition) => this.refusal(condition)).filter(Boolean);
+    this.find(".refused").textContent = refused.join(" ");
+    this.find("input").setAttribute("aria-invalid", refused.length > 0);
+    const usable = conditions.filter((condition) => !this.refusal(condition));
+    const tests = usable.map((condition) => this.test(condition));
     const { values, sign } = this.order;
     this.rows = [...this.texts.keys()].filter((row) => tests.every((test) => test(row)));
     this.rows.sort((a, b) => compared(values[a], values[b], sign));
@@ -165,11 +169,25 @@ class Trials {
     this.draw();
   }
 
+  column(name) {
+    return this.columns.find((each) => each.name.toLowerCase() === name);
+  }
+
+  // Why a condition is left out, in a sentence; empty if it can be tested.
+  refusal(condition) {
+    const [, name, sign, wanted] = CONDITION.exec(condition) ?? [];
+    if (!name) return "";
+    if (!this.column(name)) return `Left out: ${condition}. There is no column “${name}”.`;
+    if (!wanted) return `Left out: ${condition}. A value is missing after “${sign}”.`;
+    const numeric = sign === "=" || Number.isFinite(Number(wanted));
+    return numeric ? "" : `Left out: ${condition}. “${wanted}” is not a number.`;
+  }
+
   // `lr<1e-3` and `state=failed` compare a column; any other word is searched for in the row.
   test(condition) {
     const [, name, sign, wanted] = CONDITION.exec(condition) ?? [];
-    const column = this.columns.find((each) => each.name.toLowerCase() === name);
-    if (!column) return (row) => this.texts[row].includes(condition);
+    if (!name) return (row) => this.texts[row].includes(condition);
+    const column = this.column(name);
     const number = Number(wanted);
     const equal = (value) => `${value ?? ""}`.toLowerCase() === wanted || value === number;
     if (sign === "=") return (row) => equal(column.values[row]);
@@ -214,9 +232,9 @@ class Trials {
   }
 }
 
-async function watchTables() {
+function watchTables() {
   for (const box of document.querySelectorAll(".trials")) {
-    new Trials(box, await unpacked(box.dataset.table));
+    new Trials(box, unpacked(box.dataset.table));
     box.hidden = false;
   }
 }
@@ -246,8 +264,5 @@ document.addEventListener("click", ({ target }) => {
 
 // --- start -----------------------------------------------------------------------------------
 
-if ("DecompressionStream" in window) {
-  watchTables().finally(watchCharts); // tables first: Plotly keeps the browser busy for a while
-} else {
-  document.getElementById("unsupported").hidden = false;
-}
+watchTables();
+watchCharts();

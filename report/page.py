@@ -1,6 +1,6 @@
 """A study, or several side by side, as one HTML file that needs no network: `report.html`.
 
-Large parts (Plotly, figures, tables of trials) are gzipped; the browser decompresses them when it
+Large parts (Plotly, figures, tables of trials) are gzipped; the page decompresses them when it
 needs them. The template escapes text. Data are in base64, which cannot close an element. The page's
 content security policy lets a browser run only the scripts of this module, whatever a name or an
 error message contains.
@@ -19,11 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import plotly
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from mixunlearn.atomic import replacing
-from mixunlearn.evidence.verdict import EQUIVALENT, UNDECIDED
 from mixunlearn.metrics.table import RELATIVE
 from mixunlearn.plain import finite
 from mixunlearn.wording import counted
@@ -31,13 +29,24 @@ from report.interactive import DARK, LIGHT, Panel, figures
 from report.notation import ABSENT, mean_and_sd, three_digits, unit
 from report.own import CAPTION, HEADING
 from report.own import rows as own_rows
+from report.places import documentation, relative
 from report.plots.drawing import DPI
 from report.plots.generator import generator_figure
 from report.prediction import predicted_rows, prediction_line
 from report.report_data import PARAMS, Mixtures, ReportData, rerun_command
-from report.verdict import configurations, headline, metrics, sample, state, with_unit
+from report.template import HERE, render
+from report.verdict import (
+    REASONS,
+    capitalised,
+    configurations,
+    metrics,
+    sample,
+    statement,
+    style,
+    with_unit,
+)
 
-HERE = Path(__file__).parent
+SCRIPTS = ("inflate.js", "page.js")
 HEIGHT = 450  # pixels; of a figure without a height of its own
 DIGITS = 6  # significant digits in the table of trials; an export has all digits
 LEADING = ("trial", "state", "epochs", "seconds")  # columns, before the objective
@@ -49,7 +58,6 @@ ATTACK = (
     "crops members at random, so its numbers, and those of other attacks, cannot be compared."
 )
 PHASES = "The search used only val. The verdict is on test, which shares no image with val."
-STYLES = {EQUIVALENT: "within", UNDECIDED: ""}  # of a verdict; any other is "beyond"
 # The question that each figure answers; the figures not named here show how the search went.
 QUESTIONS = {
     "won": ("against_references",),
@@ -87,29 +95,29 @@ def write_page(studies: Sequence[ReportData], path: Path) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    content = page(studies).encode()
+    content = page(studies, path.parent).encode()
     with replacing(path) as temporary:
         temporary.write_bytes(content)
 
 
-def page(studies: Sequence[ReportData]) -> str:
-    """Return the page as HTML."""
-    environment = Environment(
-        loader=FileSystemLoader(HERE),
-        autoescape=True,
-        # A misspelt name in the template is an error, not an empty place.
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )
-    script = (HERE / "page.js").read_text("utf-8")
-    sections = [_study(each, f"study-{number}") for number, each in enumerate(studies, start=1)]
+def page(studies: Sequence[ReportData], folder: Path) -> str:
+    """Return the page as HTML.
+
+    Args:
+        studies: report data of at least one study.
+        folder: where the page will be; links to files are relative to it.
+    """
+    script = "".join((HERE / name).read_text("utf-8") for name in SCRIPTS)
+    sections = [
+        _study(each, f"study-{number}", folder) for number, each in enumerate(studies, start=1)
+    ]
     title, subtitle = _title(sections)
-    return environment.get_template("page.html.j2").render(
+    return render(
+        "page.html.j2",
         title=title,
         subtitle=subtitle,
         studies=sections,
         policy=_policy(_plotly()[0], script),
-        style=Markup((HERE / "page.css").read_text("utf-8")),
         script=Markup(script),
         plotly=_plotly()[1],
         themes=_packed(json.dumps({"light": LIGHT, "dark": DARK})),
@@ -154,17 +162,19 @@ def _title(studies: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
 # --- a study --------------------------------------------------------------------------------
 
 
-def _study(report_data: ReportData, anchor: str) -> dict[str, Any]:
-    """Return what the template shows of a study."""
+def _study(report_data: ReportData, anchor: str, folder: Path) -> dict[str, Any]:
+    """Return what the template shows of a study, in a page in this folder."""
     summary = report_data.summary
     columns = _columns(report_data)
     return {
         "id": anchor,
         "name": report_data.study,
+        "entry": (anchor, report_data.study),
         "title": summary.get("name") or report_data.study,
         "method": next((str(row.get("method") or ABSENT) for row in report_data.rows), ABSENT),
         "beside": _beside(report_data),
         **_verdict(report_data),
+        "places": _places(report_data, folder),
         "warnings": [*report_data.warnings, *filter(None, [report_data.importance.warning])],
         "notes": _notes(report_data),
         "samples": _samples(summary),
@@ -209,11 +219,13 @@ def _beside(report_data: ReportData) -> list[str]:
 
 def _verdict(report_data: ReportData) -> dict[str, Any]:
     summary = report_data.summary
-    shown = metrics(summary)
-    judged = state(summary)
+    shown, said = metrics(summary), statement(summary)
     return {
-        "headline": headline(summary),
-        "judgement": STYLES.get(judged, "beyond") if judged else "",
+        "look": style(said.state),
+        "state": capitalised(said.state),
+        "said": [f"{said.about.removesuffix('.')}.", *said.looks],
+        "reasons": list(zip(REASONS, said.reasons, strict=False)),
+        "cautions": said.cautions,
         "metrics": [_heading(metric) for metric in shown],
         "configurations": [
             {
@@ -225,6 +237,20 @@ def _verdict(report_data: ReportData) -> dict[str, Any]:
             for each in (configurations(summary) if shown else ())
         ],
     }
+
+
+def _places(report_data: ReportData, folder: Path) -> list[tuple[str, str, str]]:
+    """Return what else there is: what it is, its address, and what to say without an address."""
+    found = []
+    best = next(iter(report_data.summary.get("best") or []), None)
+    if best and report_data.model:
+        words = f"Folder of the model of trial {best['trial']}"
+        found.append((words, relative(report_data.model, folder), ""))
+    run = report_data.run if report_data.run.startswith(PAGES) else ""
+    if ui := report_data.commands.get("MLflow's pages", run):
+        found.append(("The study in MLflow", run, ui))
+    guide = documentation("review", folder)
+    return [*found, ("How to read this page", guide, "docs/review.md")]
 
 
 def _heading(metric: str) -> dict[str, Any]:

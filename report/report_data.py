@@ -5,6 +5,7 @@ Shape suffixes: B pairs, K classes, H W pixels, C channels.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -117,6 +118,8 @@ class ReportData:
         home: option that commands need to find the study, ` --home DIR`; empty for the default.
         warnings: cautions about the result, one sentence each.
         links: MLflow page of a trial's run, by number; empty if MLflow has no pages.
+        run: MLflow page of the study's run; empty if MLflow has no pages.
+        model: folder of the best trial's model.
         citations: citations of methods and attacks that were used.
     """
 
@@ -136,6 +139,8 @@ class ReportData:
     home: str = ""
     warnings: Sequence[str] = ()
     links: Mapping[int, str] = field(default_factory=dict)
+    run: str = ""
+    model: Path | None = None
     citations: Sequence[str] = ()
 
     @property

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mixunlearn.evidence.verdict import BETTER, EQUIVALENT, HARMFUL, NO_BETTER
 from mixunlearn.plain import finite
 from mixunlearn.wording import counted
 from report.notation import difference, mean_and_sd, score, three_digits, unit
@@ -15,6 +16,9 @@ ENOUGH = 5  # models; the sd of fewer is too uncertain to be a unit
 TIME, RATIO, AT_ONCE = "time/unlearn_s", "time/ratio_to_retrain", "time/at_once"
 IMAGES = "cost/ratio_to_retrain"
 BESIDE = ("div/js", "gap/avg", TIME, RATIO, IMAGES)
+# The look of a verdict in a page; undecided, or none, has the look "".
+STYLES = {EQUIVALENT: "within", BETTER: "partly", NO_BETTER: "beyond", HARMFUL: "beyond"}
+REASONS = ("Metrics", "Doing nothing", "Cost")  # what the reasons of a verdict are about, in order
 NONE_SUCCEEDED = "No trial has a result."
 NOT_YET = "There is no verdict yet: the sweep writes one when its last trial has ended."
 EARLIER = "This study was judged by an earlier version: run its sweep again for a verdict."
@@ -63,7 +67,10 @@ class TestedModel:
 
 
 def configurations(summary: Mapping[str, Any]) -> list[TestedModel]:
-    """Return references, original, default, the best trials and the winner's fresh seeds."""
+    """Return references, original, default, the best trials and the winner's fresh seeds.
+
+    The default is listed once: if it is among the best, there.
+    """
     references, default = summary.get("references") or {}, summary.get("default") or {}
     spread = summary.get("spread") or {}
     found = [
@@ -74,12 +81,16 @@ def configurations(summary: Mapping[str, Any]) -> list[TestedModel]:
             values=summary.get("original") or {},
         ),
     ]
-    if default:
-        trial = f"trial {default.get('trial', 0)}"
-        found.append(TestedModel(name="default", detail=trial, values=default))
+    ranked, first = summary.get("best") or [], default.get("trial", 0)
+    if default and first not in [best["trial"] for best in ranked]:
+        found.append(TestedModel(name="default", detail=f"trial {first}", values=default))
     found.extend(
-        TestedModel(name=f"best {rank}", detail=f"trial {best['trial']}", values=best)
-        for rank, best in enumerate(summary.get("best") or [], start=1)
+        TestedModel(
+            name=f"best {rank}",
+            detail=f"trial {best['trial']}" + (", the default" if best["trial"] == first else ""),
+            values=best,
+        )
+        for rank, best in enumerate(ranked, start=1)
     )
     if spread:
         detail = f"trial {spread['trial']} again"
@@ -111,18 +122,59 @@ def with_unit(metric: str) -> str:
     return f"{metric} ({unit(metric)})" if unit(metric) else metric
 
 
-def headline(summary: Mapping[str, Any]) -> str:
-    """Return the verdict in words, with its reasons."""
+@dataclass(frozen=True, kw_only=True)
+class Statement:
+    """A study's verdict in its parts.
+
+    Args:
+        state: the verdict; empty without one.
+        about: which trial was judged, or, without a verdict, why there is none.
+        cautions: why not to rely on it, one sentence each.
+        reasons: in the order of `REASONS`, one or more sentences each.
+        looks: how often the study was judged, unless this is the first time.
+    """
+
+    state: str
+    about: str
+    cautions: Sequence[str] = ()
+    reasons: Sequence[str] = ()
+    looks: Sequence[str] = ()
+
+
+def statement(summary: Mapping[str, Any]) -> Statement:
+    """Return the verdict of a study's summary."""
     if not summary.get("best"):
-        return NONE_SUCCEEDED if summary.get("trials") else NOT_YET
+        return Statement(state="", about=NONE_SUCCEEDED if summary.get("trials") else NOT_YET)
     verdict = summary.get("verdict")
     if not verdict:
-        return EARLIER
+        return Statement(state="", about=EARLIER)
     trials = sum((summary.get("trials") or {}).values())
-    trial = f"Trial {summary['best'][0]['trial']} of {trials}"
-    reasons = (f"{reason[:1].upper()}{reason[1:]}." for reason in verdict["reasons"])
-    doubts = (f"Warning: {caution}" for caution in summary.get("cautions") or ())
-    return " ".join((f"{trial} is {verdict['state']}.", *doubts, *reasons, *_looks(verdict)))
+    return Statement(
+        state=str(verdict["state"]),
+        about=f"Trial {summary['best'][0]['trial']} of {trials}",
+        cautions=list(summary.get("cautions") or ()),
+        reasons=[f"{capitalised(reason)}." for reason in verdict["reasons"]],
+        looks=_looks(verdict),
+    )
+
+
+def headline(summary: Mapping[str, Any]) -> str:
+    """Return the verdict in words, with its reasons."""
+    said = statement(summary)
+    if not said.state:
+        return said.about
+    doubts = (f"Warning: {caution}" for caution in said.cautions)
+    return " ".join((f"{said.about} is {said.state}.", *doubts, *said.reasons, *said.looks))
+
+
+def style(state: str) -> str:
+    """Return the look of a verdict in a page: "within", "partly", "beyond", or "" if undecided."""
+    return STYLES.get(state, "")
+
+
+def capitalised(text: str) -> str:
+    """Return a text that begins with a capital letter."""
+    return f"{text[:1].upper()}{text[1:]}"
 
 
 def _looks(verdict: Mapping[str, Any]) -> Sequence[str]:

@@ -18,6 +18,7 @@ from distributed.search.outputs import read_summary
 from distributed.search.runs import own_run
 from distributed.search.session import Session
 from distributed.search.sweep import run_sweep
+from distributed.study.folder import study_folder
 from distributed.study.trials_table import read_trials
 from distributed.tracking.tags import COMPARISON, PARENT
 from distributed.tracking.tracker import Tracker
@@ -25,6 +26,7 @@ from mixunlearn.atomic import replacing
 from mixunlearn.errors import MixUnlearnError
 from report.comparison import Table, tables
 from report.comparison_page import latex, write_comparison
+from report.places import relative
 from report.runs import CellResult, run_rows
 
 COMPARISON_PAGE, TABLE, LATEX = "comparison.html", "comparison.parquet", "comparison.tex"
@@ -145,7 +147,19 @@ def write_results(name: str, found: Sequence[CellResult], folder: Path) -> None:
     with replacing(folder / LATEX) as temporary:
         temporary.write_text(latex(name, made))
     with replacing(folder / COMPARISON_PAGE) as temporary:
-        write_comparison(name, made, found, temporary)
+        write_comparison(name, made, found, temporary, _pages(found, folder))
+
+
+def _pages(found: Sequence[CellResult], folder: Path) -> dict[str, str]:
+    """Return the address of each study's page, or of its folder, seen from a comparison's page."""
+    home = folder.parents[1]
+    studies = [study_folder(home, each.study) for each in found if each.study]
+    return {
+        each.path.name: relative(each.report, folder)
+        if each.report.is_file()
+        else f"{relative(each.path, folder)}/"
+        for each in studies
+    }
 
 
 def row(result: CellResult) -> dict[str, Any]:

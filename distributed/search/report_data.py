@@ -20,6 +20,8 @@ from distributed.runtime.text import redact
 from distributed.study.sampling import constant
 from distributed.study.study import Study
 from distributed.study.trials_table import Row, hyperparameters, known_run_ids, ranked
+from distributed.tracking.run_finder import RunIds
+from distributed.tracking.tags import STUDY
 from mixunlearn.data.batches import PIXEL_MAX
 from mixunlearn.errors import InputError, MissingError
 from mixunlearn.methods import METHODS
@@ -85,7 +87,7 @@ def make_report_data(
 
 
 def linked(plan: Plan, report_data: ReportData, runs: Mapping[int, str]) -> ReportData:
-    """Return report data with the ids of MLflow's runs, and links to them if MLflow is a server.
+    """Return report data with MLflow's runs and the model, with links if MLflow is a server.
 
     Args:
         plan: plan of the study.
@@ -95,10 +97,14 @@ def linked(plan: Plan, report_data: ReportData, runs: Mapping[int, str]) -> Repo
     tracking = plan.experiment.tracking
     uri = redact(resolve(tracking.uri, tracking.storage, plan.home)[0])
     pages = f"{uri.rstrip('/')}/#/runs/" if uri.startswith(REMOTE) else ""
+    own = RunIds(plan.study_folder.run_ids).get({STUDY: plan.study}) or ""
+    best = next(iter(report_data.summary.get("best") or []), None)
     return replace(
         report_data,
         rows=[{**row, "mlflow_run_id": runs.get(row["trial"])} for row in report_data.rows],
         links={trial: pages + run for trial, run in runs.items() if pages},
+        run=pages and own and pages + own,
+        model=plan.study_folder.model(best["trial"]) if best else None,
     )
 
 

@@ -67,14 +67,19 @@ def _any_value(samples: Sequence[Sample]) -> bool:
 
 
 def samples_of(summary: Mapping[str, Any], metric: str) -> list[Sample]:
-    """Return the scores of references, original, default, best, and best under fresh seeds."""
+    """Return the scores of references, original, default, best, and best under fresh seeds.
+
+    There is no default if it is the best.
+    """
     best: Mapping[str, object] = next(iter(summary.get("best") or []), {})
     default = summary.get("default") or {}
+    number, first = best.get("trial", ABSENT), default.get("trial", 0)
+    same = bool(default) and number == first
     return [
         _many("references", (summary.get("references") or {}).get(metric), GREEN, ""),
         _one("original", summary.get("original"), metric, PALE, "D"),
-        _one(f"default (trial {default.get('trial', 0)})", default, metric, ORANGE, "s"),
-        _one(f"best (trial {best.get('trial', ABSENT)})", best, metric, BLUE, "o"),
+        *([] if same else [_one(f"default (trial {first})", default, metric, ORANGE, "s")]),
+        _one("best = default" if same else f"best (trial {number})", best, metric, BLUE, "o"),
         _many("best, fresh seeds", (summary.get("spread") or {}).get(metric), BLUE, "o"),
     ]
 
@@ -127,10 +132,10 @@ def _draw_strip(axes: Axes, metric: str, samples: Sequence[Sample], *, labelled:
 
 def range_of(samples: Sequence[Sample]) -> tuple[float, float]:
     """Return the range to show: all values, unless original or default would hide the others."""
-    references, original, default, best, again = samples
+    references, *others, best, again = samples
     near = [bound for sample in (references, best, again) for bound in _extent(sample)]
     # The default first: it may fit where the original, which is usually farther, does not.
-    for sample in (default, original):
+    for sample in reversed(others):
         stretched = [*near, *_extent(sample)]
         span = max(near, default=0.0) - min(near, default=0.0)
         if span < NO_SPAN or max(stretched) - min(stretched) <= FAR * span:

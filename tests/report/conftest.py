@@ -46,6 +46,10 @@ def configuration(trial: int, asr: float, **params: object) -> dict[str, Any]:
 
 @pytest.fixture
 def summary() -> dict[str, Any]:
+    return invented_summary()
+
+
+def invented_summary() -> dict[str, Any]:
     asr = {11: 38.4, 7: 39.3, 14: 40.2, 3: 41.1, 9: 42.0}
     return {
         "study": "3f2a91bc",

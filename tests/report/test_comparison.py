@@ -1,8 +1,10 @@
 """Groups, tables and pages of a comparison, on invented results with known answers."""
 
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +78,10 @@ def result(method: str, seed: int = 0, **more: Any) -> CellResult:
 
 @pytest.fixture
 def results() -> list[CellResult]:
+    return invented_results()
+
+
+def invented_results() -> list[CellResult]:
     return [
         result("none", absent="n/a: needs labels", rows=[], study=""),
         result("far", summary=summary(70.0)),
@@ -197,8 +203,57 @@ def test_all_writings_hold_the_same_rows(results: list[CellResult], tmp_path: Pa
     assert r"like near & a &" in source
     assert not set("–±−") & set(source)
     assert drawn(table)
-    write_comparison("a<b", made, results, tmp_path / "page.html")
+
+
+def test_the_page_links_to_the_studies_and_colours_their_verdicts(
+    results: list[CellResult], tmp_path: Path
+) -> None:
+    found = [
+        replace(each, summary=judged(each, "equivalent to retraining" if each.seed else "harmful"))
+        for each in results
+    ]
+    pages = {"s-near": "../../studies/s-near/report.html", "s-far": "../../studies/s-far/"}
+    write_comparison("a<b", tables(found), found, tmp_path / "page.html", pages)
     page = (tmp_path / "page.html").read_text()
     assert "a&lt;b" in page
     assert "<script" not in page
-    assert page.count("data:image/png;base64,") == 1
+    assert '<a href="../../studies/s-far/">far</a>' in page
+    assert page.count('<a href="../../studies/s-near/report.html">seed ') == 2
+    assert "like near</th>" in page  # a study that is not there has no link
+
+
+@pytest.mark.parametrize(
+    ("state", "look"),
+    [
+        ("equivalent to retraining", "within"),
+        ("better than doing nothing, not equivalent", "partly"),
+        ("harmful (utility lost)", "beyond"),
+        ("undecided", ""),
+    ],
+)
+def test_the_nearest_methods_verdict_has_its_colour(
+    state: str, look: str, results: list[CellResult], tmp_path: Path
+) -> None:
+    found = [replace(each, summary=judged(each, state)) for each in results]
+    write_comparison("c", tables(found), found, tmp_path / "page.html", {})
+    page = (tmp_path / "page.html").read_text()
+    assert f'<div class="verdict {look}">\n<p class="state">near: {state}</p>' in page
+    assert f'<td class="number {look}">{state.partition(" (")[0]}<' in page
+
+
+def judged(found: CellResult, state: str) -> dict[str, Any]:
+    """The summary of a study, with this verdict."""
+    verdict = {"state": state, "reasons": []}
+    return {**found.summary, "verdict": verdict} if found.summary else {}
+
+
+def test_the_curves_are_drawn_in_the_colours_of_the_page(
+    results: list[CellResult], tmp_path: Path
+) -> None:
+    write_comparison("c", tables(results), results, tmp_path / "page.html", {})
+    page = (tmp_path / "page.html").read_text()
+    key = page.partition('<ul class="key">')[2].partition("</ul>")[0]
+    assert re.findall("</svg>([^<]+)", key) == ["near", "like near", "like the original", "far"]
+    (curves,) = re.findall('<svg role="img".*?</svg>', page, flags=re.DOTALL)
+    assert "currentColor" in curves
+    assert not re.search("#000000|#222222|#ffffff|<!--", curves)

@@ -140,9 +140,9 @@ def test_the_verdict_comes_first_in_both_forms(tmp_path: Path) -> None:
     worse = night(0, experiment(verdict="regressed", why="worse for 3 nights"))
     page, text = written([worse], tmp_path), (tmp_path / NIGHT_MARKDOWN).read_text()
     assert text.startswith("# digits, 2026-11-01: regressed (digits-class)\n")
-    body = page.partition("<main>")[2].lstrip()
+    body = page.partition("<body>")[2].lstrip()
     assert body.startswith('<h1 class="verdict regressed">digits, 2026-11-01: regressed')
-    assert body.index("worse for 3 nights") < body.index("<img")
+    assert body.index("worse for 3 nights") < body.index("<svg")
     assert text.index("worse for 3 nights") < text.index("###")
 
 
@@ -272,7 +272,7 @@ def test_what_is_absent_is_no_none(
     last: dict[str, Any], earlier: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     page = written([*earlier, last], tmp_path)
-    visible = re.sub(r"<style>.*?</style>|<meta[^>]*>|data:image[^\"]*", "", page, flags=re.S)
+    visible = re.sub(r"<style>.*?</style>|<meta[^>]*>|<svg.*?</svg>", "", page, flags=re.S)
     for form in (visible, markdown([*earlier, last]), printed([*earlier, last])):
         assert not re.search(r"\b(none|nan|null)\b", form.replace("none yet", ""), re.I)
         assert "2026-11-0" in form
@@ -281,7 +281,7 @@ def test_what_is_absent_is_no_none(
 def test_a_first_night(tmp_path: Path) -> None:
     page = written([nothing()], tmp_path)
     assert "There are no gaps to draw yet." in page
-    assert "<img" not in page
+    assert "<svg" not in page
     assert "no night to compare with yet" in page
     assert "There is no night before." in page
     assert "No known change" not in page
@@ -329,7 +329,9 @@ def test_the_page_is_small_and_loads_nothing(tmp_path: Path) -> None:
     page = written([night(day) for day in range(60)], tmp_path)
     assert len(page) < 200_000
     loaded = re.findall(r'(?:src|href)="([^"]*)"', page)
-    assert [address[:5] for address in loaded] == ["data:", "data:", "http:"]
+    elsewhere = [address for address in loaded if not address.startswith("#")]
+    assert [address.partition(":")[0] for address in elsewhere[:2]] == ["data", "http"]
+    assert all(address.endswith(("/nightly.md", "/nightly.html")) for address in elsewhere[2:])
     assert "prefers-color-scheme: dark" in page
 
 

@@ -4,6 +4,7 @@ import base64
 import gzip
 import json
 import math
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from report.interactive import figures
 from report.page import page, write_page
 from report.report_data import PARAMS, Axis, Importance, Mixtures, ReportData, Share
 
@@ -37,7 +39,11 @@ FILTERS = {
     "different steps>=0": set[str](),
     "epochs=2 pairing=different": {"1", "7", "13"},
     "loss is nan": {"9"},
-    "nothing<3": set[str](),
+}
+REFUSED = {
+    "nothing<3 epochs=2 pairing=different": "Left out: nothing<3. There is no column “nothing”.",
+    "epochs=2 pairing=different lr<abc": "Left out: lr<abc. “abc” is not a number.",
+    "epochs=2 lr< pairing=different": "Left out: lr<. A value is missing after “<”.",
 }
 
 
@@ -153,32 +159,43 @@ def unpacked(html: str, name: str) -> Any:
 
 
 def test_its_sections_are_the_reviewers_questions(summary: dict[str, Any]) -> None:
-    headings = Elements(page([report_data(summary)])).headings
+    headings = Elements(page([report_data(summary)], Path())).headings
     assert [text for level, text in headings if level == 2] == QUESTIONS
     assert all(below - above <= 1 for (above, _), (below, _) in pairwise(headings))
 
 
-def test_the_verdict_is_a_sentence_and_a_table(summary: dict[str, Any]) -> None:
-    html = page([report_data(summary)])
-    assert "Trial 11 of 16 is better than doing nothing, not equivalent." in html
-    assert "2 of 4 metrics within the margins. Smaller. It took long." in html
-    assert "nearest" not in html
-    assert 'class="verdict beyond"' in html
+def test_the_verdict_is_a_word_with_reasons_and_a_table(summary: dict[str, Any]) -> None:
+    html = page([report_data(summary)], Path())
+    assert said(html) == ["Better than doing nothing, not equivalent", "Trial 11 of 16."]
+    reasons = re.findall("<dt>([^<]*)</dt><dd>([^<]*)</dd></div>", html)
+    assert reasons == [
+        ("Metrics", "2 of 4 metrics within the margins."),
+        ("Doing nothing", "Smaller."),
+        ("Cost", "It took long."),
+    ]
+    assert 'class="verdict partly"' in html
     for shown in ("98.03 ± 0.15 (3)", "Δ 51.9", "trial 11 again", "fresh seeds"):
         assert shown in html
+
+
+def said(html: str) -> list[str]:
+    """The paragraphs of the verdict."""
+    box = html.partition('<div class="verdict')[2].partition("</div>")[0]
+    return re.findall("<p[^>]*>([^<]*)</p>", box)
 
 
 def test_z_is_shown_only_with_enough_references(
     summary: dict[str, Any], five_references: dict[str, Any]
 ) -> None:
-    assert "z +26.2" not in page([report_data(summary)])
-    assert "Δ 51.9, z +26.2" in page([report_data(five_references)])
+    assert "z +26.2" not in page([report_data(summary)], Path())
+    assert "Δ 51.9, z +26.2" in page([report_data(five_references)], Path())
 
 
 @pytest.mark.parametrize(
     ("state", "style"),
     [
         ("equivalent to retraining", "within"),
+        ("better than doing nothing, not equivalent", "partly"),
         ("no better than doing nothing", "beyond"),
         ("harmful (utility lost)", "beyond"),
         ("undecided", ""),
@@ -186,20 +203,54 @@ def test_z_is_shown_only_with_enough_references(
 )
 def test_only_equivalence_is_green(summary: dict[str, Any], state: str, style: str) -> None:
     summary["verdict"]["state"] = state
-    html = page([report_data(summary)])
-    assert f"Trial 11 of 16 is {state}." in html
+    html = page([report_data(summary)], Path())
+    assert said(html) == [state[0].upper() + state[1:], "Trial 11 of 16."]
     assert f'class="verdict {style}"' in html
 
 
 def test_a_study_of_an_earlier_version_has_no_verdict(summary: dict[str, Any]) -> None:
     del summary["verdict"]
-    html = page([report_data(summary)])
+    html = page([report_data(summary)], Path())
     assert "judged by an earlier version: run its sweep again" in html
     assert 'class="verdict "' in html
 
 
+def test_the_default_is_listed_once(summary: dict[str, Any]) -> None:
+    names = '<th scope="row">(default|best 1)<small>([^<]*)</small>'
+    html = page([report_data(summary)], Path())
+    assert re.findall(names, html) == [("default", "trial 0"), ("best 1", "trial 11")]
+    summary["default"] = {**summary["best"][0]}
+    html = page([report_data(summary)], Path())
+    assert re.findall(names, html) == [("best 1", "trial 11, the default")]
+    figure = figures(report_data(summary))["against_references"].figure
+    assert figure
+    assert "best = default" in figure.layout.yaxis.ticktext
+    assert not any(text.startswith("default") for text in figure.layout.yaxis.ticktext)
+
+
+def test_it_links_to_the_model_to_mlflow_and_to_the_documentation(
+    summary: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = tmp_path / "studies" / "small"
+    run = "http://127.0.0.1:5000/#/runs/1"
+    commands = {"MLflow's pages": "mixunlearn ui"}
+    one = replace(
+        report_data(summary), model=folder / "model" / "trial-11", run=run, commands=commands
+    )
+    links = Elements(page([one], folder)).named("a")
+    addresses = [str(link["href"]) for link in links if not str(link["href"]).startswith("#")]
+    assert addresses[:2] == ["model/trial-11", run]
+    assert (folder / addresses[2]).resolve().name in {"review.md", "review.html"}
+    assert Path(os.path.normpath(folder / addresses[2])).is_file()
+    one = replace(one, run="sqlite:///runs/mlflow.db")
+    html = page([one], tmp_path)
+    assert '<a href="studies/small/model/trial-11"' in html
+    assert "The study in MLflow: <code>mixunlearn ui</code>" in html
+
+
 def test_no_text_becomes_markup(summary: dict[str, Any]) -> None:
-    html, harmless = page([report_data(summary, evil=EVIL)]), page([report_data(summary)])
+    both = report_data(summary, evil=EVIL), report_data(summary)
+    html, harmless = (page([each], Path()) for each in both)
     assert "<img src=x" not in html
     assert "{{ 7*7 }}" in html
     counted = [[tag for tag, _ in Elements(each).found] for each in (html, harmless)]
@@ -207,7 +258,7 @@ def test_no_text_becomes_markup(summary: dict[str, Any]) -> None:
 
 
 def test_a_browser_may_run_its_own_scripts_alone(summary: dict[str, Any]) -> None:
-    elements = Elements(page([report_data(summary)]))
+    elements = Elements(page([report_data(summary)], Path()))
     (policy,) = (meta["content"] for meta in elements.named("meta") if "http-equiv" in meta)
     assert policy
     assert policy.startswith("default-src 'none'; script-src 'sha256-")
@@ -221,7 +272,7 @@ def test_a_browser_may_run_its_own_scripts_alone(summary: dict[str, Any]) -> Non
 
 def test_every_anchor_is_there_once(summary: dict[str, Any]) -> None:
     one = report_data(summary)
-    elements = Elements(page([one, one]))
+    elements = Elements(page([one, one], Path()))
     ids = [attributes["id"] for _, attributes in elements.found if "id" in attributes]
     assert len(ids) == len(set(ids))
     wanted = {str(link["href"]) for link in elements.named("a")}
@@ -231,18 +282,20 @@ def test_every_anchor_is_there_once(summary: dict[str, Any]) -> None:
 
 def test_several_studies_stand_side_by_side(summary: dict[str, Any]) -> None:
     other = report_data({**summary, "spread": None, "default": None, "seconds": 12.0}, trials=5)
-    html = page([report_data(summary), other])
+    html = page([report_data(summary), other], Path())
     headings = Elements(html).headings
     assert [text for level, text in headings if level == 3] == [*QUESTIONS, *QUESTIONS]
     table = html.partition("Studies side by side</h2>")[2].partition("</table>")[0]
-    first, second = (re.findall(r"<td[^>]*>([^<]*)", line) for line in table.split("<tr>")[2:])
+    lines = (re.findall(r"<td[^>]*>([^<]*)", line) for line in table.split("<tr>")[2:])
+    (state, *first), (_, *second) = lines
+    assert state == "Better than doing nothing, not equivalent"
     measured = ["0.46 ± 0.18 (3)", "62.8"]
     assert first == ["mixunlearn", "16", "0.30", "1.07 ± 0.25 (3)", *measured, "1.24", "260"]
     assert second == ["mixunlearn", "5", "0.30", "–", *measured, "–", "12.0"]
 
 
 def test_what_proxies_predict_is_a_sentence_and_a_table(summary: dict[str, Any]) -> None:
-    assert "The next request" not in page([report_data(summary)])
+    assert "The next request" not in page([report_data(summary)], Path())
     names = summary["gap_metrics"]
     summary["verdict"]["metrics"] = {name: {"margin": 2.0} for name in names}
     same = {"differences": [0.1, -0.2, 0.1], "resolution": 0.1}
@@ -252,7 +305,7 @@ def test_what_proxies_predict_is_a_sentence_and_a_table(summary: dict[str, Any])
         "kind": "ids",
         "metrics": {name: far if name == "mia/asr" else same for name in names},
     }
-    html = page([report_data(summary)])
+    html = page([report_data(summary)], Path())
     said = "The next request: a random one of the same kind and size (ids, 37 images): no"
     assert said in html
     assert "3 proxies; 3 of 4 metrics predicted within the margins; predicted outside" in html
@@ -271,7 +324,7 @@ def test_without_a_verdict_it_says_so(trials: int) -> None:
         axes={},
         objective="gap/avg",
     )
-    html = page([empty])
+    html = page([empty], Path())
     assert "There is no verdict yet" in html
     assert "No images are shown: they may have to be forgotten" in html
     assert len(unpacked(html, "study-1-rows")["commands"]) == trials
@@ -280,13 +333,13 @@ def test_without_a_verdict_it_says_so(trials: int) -> None:
 def test_if_all_trials_failed_it_says_so(summary: dict[str, Any]) -> None:
     failed = [{**row(9), "trial": number} for number in range(3)]
     none = report_data({**summary, "best": [], "spread": [], "default": None})
-    html = page([replace(none, rows=failed, curves={}, mixtures=None)])
+    html = page([replace(none, rows=failed, curves={}, mixtures=None)], Path())
     assert "No trial has a result." in html
 
 
 def test_the_table_of_trials_holds_plain_values(summary: dict[str, Any]) -> None:
     rows = [{**row(number), "gap/avg": math.inf, PARAMS + "real": True} for number in range(6)]
-    table = unpacked(page([replace(report_data(summary), rows=rows)]), "study-1-rows")
+    table = unpacked(page([replace(report_data(summary), rows=rows)], Path()), "study-1-rows")
     columns = {column["name"]: column for column in table["columns"]}
     assert columns["gap/avg"]["values"] == [None] * 6
     assert columns["real"]["values"] == ["True"] * 6
@@ -327,7 +380,7 @@ class Reader:
         return page
 
     def _hear(self, message: "ConsoleMessage") -> None:
-        if message.type in {"error", "warning"} and "GL StudyLock Message" not in message.text:
+        if message.type in {"error", "warning"} and "GL Driver Message" not in message.text:
             self.complaints.append(message.text)
 
 
@@ -394,7 +447,15 @@ def check_filter(page: "Page") -> None:
         some = f"1–{len(trials)} of {len(trials)} trials"
         assert count.startswith(some if trials else "no trial matches")
         assert count.endswith("16 in all")
-    page.get_by_label("Show only trials that match").fill("")
+    field = page.get_by_label("Show only trials that match")
+    for typed, reason in REFUSED.items():
+        field.fill(typed)
+        assert page.get_by_role("alert").inner_text() == reason
+        assert field.get_attribute("aria-invalid") == "true"
+        assert set(shown(page, 1)) == {"1", "7", "13"}
+    field.fill("")
+    assert page.locator(".refused").inner_text() == ""
+    assert field.get_attribute("aria-invalid") == "false"
 
 
 def check_copying(page: "Page") -> None:
@@ -496,5 +557,5 @@ def test_without_scripts_the_rest_is_there(browser: "Browser", file: Path) -> No
     page = browser.new_page(java_script_enabled=False)
     page.goto(file.as_uri())
     assert "need JavaScript" in page.locator("noscript").inner_text()
-    assert page.get_by_text("is nearest to retraining").is_visible()
+    assert page.get_by_text("Better than doing nothing, not equivalent").is_visible()
     page.close()
