@@ -160,14 +160,14 @@ def divided(module: nn.Module, compute: Compute, images: Tensor) -> Sequence[Ten
         return compute(images)
     rows, whole = team().rows(len(images)), len(images)
     if torch.is_grad_enabled() and images.requires_grad:
-        (images,) = _Used.apply(images)  # type: ignore[no-untyped-call]
+        (images,) = _used(images)
     part, passes = images[rows], Passes()
     with dividing(really=False), counted(passes), _JointNorms(whole, len(part)):
         found = _with_used_weights(module, compute, part)
     again(passes.scaled(whole, len(part)))
     padding = rows.start, whole - rows.stop
     padded = [F.pad(value, (0, 0) * (value.dim() - 1) + padding) for value in found]
-    return _Summed.apply(*padded)  # type: ignore[no-untyped-call, no-any-return]
+    return _summed(*padded)
 
 
 def _with_used_weights(module: nn.Module, compute: Compute, part: Tensor) -> Sequence[Tensor]:
@@ -175,7 +175,7 @@ def _with_used_weights(module: nn.Module, compute: Compute, part: Tensor) -> Seq
     named = {name: each for name, each in module.named_parameters() if each.requires_grad}
     if not torch.is_grad_enabled() or not named:
         return compute(part)
-    used = _Used.apply(*named.values())  # type: ignore[no-untyped-call]
+    used = _used(*named.values())
     weights = {f"module.{name}": each for name, each in zip(named, used, strict=True)}
     found: Sequence[Tensor] = torch.func.functional_call(_Call(module, compute), weights, (part,))
     return found
@@ -207,7 +207,7 @@ class _Used(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor | None) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         known = [slope for slope in slopes if slope is not None]
-        summed = iter(_Summed.apply(*known) if known else ())  # type: ignore[no-untyped-call]
+        summed = iter(_summed(*known) if known else ())
         return tuple(None if slope is None else next(summed) for slope in slopes)
 
 
@@ -220,7 +220,17 @@ class _Summed(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, ...]:  # noqa: ANN401
-        return _Used.apply(*slopes)  # type: ignore[no-untyped-call, no-any-return]
+        return _used(*slopes)
+
+
+def _used(*values: Tensor) -> tuple[Tensor, ...]:
+    found: tuple[Tensor, ...] = _Used.apply(*values)
+    return found
+
+
+def _summed(*values: Tensor) -> tuple[Tensor, ...]:
+    found: tuple[Tensor, ...] = _Summed.apply(*values)
+    return found
 
 
 def _sums(values: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -232,7 +242,7 @@ def _sums(values: Sequence[Tensor]) -> tuple[Tensor, ...]:
         # A sum of many numbers would lose digits in half precision.
         flat = flat.float() if dtype in HALF else flat
         distributed.all_reduce(flat)
-        pieces = flat.split([values[place].numel() for place in places])
+        pieces = torch.split(flat, [values[place].numel() for place in places])
         for place, piece in zip(places, pieces, strict=True):
             sums[place].copy_(piece.view(values[place].shape))
     return tuple(sums)
@@ -291,8 +301,7 @@ class _JointNorms(TorchFunctionMode):
         return (y if bias is None else y + bias.view(shape)).to(x.dtype)
 
     @staticmethod
-    def _sum(x: Tensor, axes: Sequence[int]) -> Tensor:
+    def _sum(x: Tensor, axes: list[int]) -> Tensor:
         """Return the sums over the whole batch, one for each channel, as each process uses them."""
-        (summed,) = _Summed.apply(x.sum(axes, keepdim=True))  # type: ignore[no-untyped-call]
-        (used,) = _Used.apply(summed)  # type: ignore[no-untyped-call]
-        return used  # type: ignore[no-any-return]
+        (summed,) = _summed(x.sum(axes, keepdim=True))
+        return _used(summed)[0]

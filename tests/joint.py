@@ -65,9 +65,8 @@ def trained(context: Context) -> tuple[dict[str, Tensor], dict[str, float]]:
     """Train with augmented images."""
     recipe = Recipe(epochs=EPOCHS, lr=0.01, batch=16, augmentation="crop_flip", optimizer="sgd")
     training = Training(context.fresh(1), context.retain, recipe, 3)
-    for _ in range(EPOCHS):
-        with jointly():
-            scalars = training.epoch()
+    with jointly():
+        *_, scalars = [training.epoch() for _ in range(EPOCHS)]
     return training.model.state_dict(), scalars
 
 
@@ -94,7 +93,8 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     if size != "1":
         join(Team(rank=int(rank), size=int(size)), Path(meeting), CPU)
-        print("joined", flush=True)
+        sys.stdout.write("joined\n")
+        sys.stdout.flush()
     found = main(pickle.loads(Path(file).read_bytes()), stage)
     if rank == "0":
         torch.save(found, output)

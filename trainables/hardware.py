@@ -45,8 +45,8 @@ def gpus_of(resources: PlacementGroupFactory | None) -> float:
 
 
 def gpus_of_task() -> float:
-    """Return the GPUs that Ray gave to the task that this process runs; 0 outside of Ray."""
-    if not ray.is_initialized():
+    """Return the GPUs that Ray gave to the task that this process runs; 0 outside of tasks."""
+    if not ray.is_initialized() or not ray.get_gpu_ids():
         return 0.0
     return float(ray.get_runtime_context().get_assigned_resources().get("GPU", 0.0))
 

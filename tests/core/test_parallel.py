@@ -30,7 +30,9 @@ def together(problem: Problem, folder: Path, stage: str) -> Found:
     processes = [
         started(folder / "problem", Team(rank=rank, size=2), folder, stage) for rank in range(2)
     ]
-    assert [process.wait(LIMIT_S) for process in processes] == [0, 0]
+    for process in processes:
+        process.communicate(timeout=LIMIT_S)
+    assert [process.returncode for process in processes] == [0, 0]
     found: Found = torch.load(folder / "found")
     return found
 
@@ -46,9 +48,8 @@ def test_two_processes_find_what_one_finds(
     assert alone.keys() == found.keys()
     for name, (weights, scalars) in alone.items():
         for key, value in weights.items():
-            torch.testing.assert_close(
-                found[name][0][key], value, atol=1e-5, rtol=1e-5, msg=lambda m, n=name: f"{n}: {m}"
-            )
+            close = torch.allclose(found[name][0][key], value, atol=1e-5, rtol=1e-5)
+            assert close, f"{name}: {key}"
         assert found[name][1] == pytest.approx(scalars, rel=1e-4, abs=1e-5), name
 
 
@@ -58,10 +59,11 @@ def test_a_process_ends_when_another_one_has_died(problem: Problem, tmp_path: Pa
         started(tmp_path / "problem", Team(rank=rank, size=2), tmp_path, "pool2")
         for rank in range(2)
     )
-    assert second.stdout is not None
-    assert second.stdout.readline() == b"joined\n"
-    second.kill()
-    assert first.wait(PATIENT_S) != 0
+    with first, second:
+        assert second.stdout is not None
+        assert second.stdout.readline() == b"joined\n"
+        second.kill()
+        assert first.wait(PATIENT_S) != 0
 
 
 @pytest.mark.parametrize("count", [2, 3, 32, 33])

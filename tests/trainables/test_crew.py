@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import torch
 from ray import get, tune
 from ray.tune import PlacementGroupFactory
 
+import trainables.crew
 from mixunlearn.files import Files
 from mixunlearn.parallel import joined
 from mixunlearn.problem import Problem
@@ -153,12 +154,15 @@ def test_tests_are_unlearned_by_a_crew(problem: Problem, monkeypatch: pytest.Mon
     assert effort.passes == alone.passes
 
 
-def test_what_fails_in_all_processes_fails_as_it_does_in_one(problem: Problem) -> None:
+def test_what_fails_in_all_processes_fails_as_it_does_in_one(
+    problem: Problem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainables.crew, "GRACE_S", 1.0)
     crew = crew_of_trial(problem, "neggrad", 2, CPU)
-    given: Sequence[Any] = ("neggrad", {**SGD, "lr": float("nan")}, 1)
+    hyperparameters = {**SGD, "lr": float("nan")}
     with crew:
-        crew.start(*given)
-        trial = Trial(problem, *given[:2], 1, CPU)
+        crew.start("neggrad", hyperparameters, 1)
+        trial = Trial(problem, "neggrad", hyperparameters, 1, CPU)
         with pytest.raises(Exception, match="nan"), crew.epoch():
             trial.unlearn()
         with pytest.raises(ZeroDivisionError), crew.epoch():
