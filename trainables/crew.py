@@ -65,6 +65,7 @@ class Helper:
         self, team: Team, meeting: Path, threads: int, computing: Computing, gpus: str | None
     ) -> None:
         self.team, self.meeting = team, meeting
+        self.work: Work | None = None
         torch.set_num_threads(threads)
         self.device = torch.device("cpu")
         if gpus is not None:
@@ -80,16 +81,19 @@ class Helper:
 
     def start(self, make: Make, shared: object, *given: Any) -> None:  # noqa: ANN401
         """Prepare the work."""
+        self.work = None  # a GPU may have no room for two
         self.work = make(self.device, shared, *given)
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Continue from a state."""
+        assert self.work is not None
         self.work.load_state_dict(state)
 
     def advance(self, advance: Advance) -> None:
         """Do the next epoch, with all others."""
         # The leader says so.
         with suppress(DivergedError), jointly():
+            assert self.work is not None
             advance(self.work)
 
 

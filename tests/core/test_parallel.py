@@ -14,7 +14,7 @@ from tests.warm import PARENT
 
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 300.0
-PATIENT_S = 60.0
+PATIENT_S = 200.0
 
 
 def started(problem: Path, team: Team, folder: Path, stage: str) -> subprocess.Popen[bytes]:
