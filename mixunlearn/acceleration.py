@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from mixunlearn.host_values import HostValues, capturing
+from mixunlearn.parallel import dividing, joined
 from mixunlearn.passes import Passes, again, counted
 
 WARM_UP = 3  # steps of a kind before it is captured
@@ -119,7 +120,8 @@ class Steps:
         wanted: bool = True,
     ) -> None:
         self.name, self.parts, self.rng = name, parts, rng
-        make = CAPTURERS.get(device.type) if wanted else None
+        # What several processes send to one another is not captured.
+        make = CAPTURERS.get(device.type) if wanted and joined().size == 1 else None
         self.capturer = None if make is None else make()
         self.kinds: dict[Hashable, Captured] = {}
         self.known: tuple[object, ...] = ()
@@ -135,7 +137,8 @@ class Steps:
             kind: what else its operations depend on.
         """
         if self.capturer is None:
-            return step(*inputs)
+            with dividing():
+                return step(*inputs)
         shapes = tuple((value.shape, value.dtype) for value in inputs)
         found = self._find((getattr(step, "__name__", ""), kind, shapes, *self._modes()))
         if found.replay is None and (found.seen < WARM_UP or self.captured_kinds >= MOST):

@@ -7,7 +7,10 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+from mixunlearn.parallel import team
+
 SEED_NUMPY = 2**32  # NumPy's global generator takes no larger seed
+SEEDS_TORCH = 2**63
 
 
 @contextmanager
@@ -25,9 +28,11 @@ def own_chance(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=gpus):
         random.seed(seed)
         np.random.seed(seed % SEED_NUMPY)  # noqa: NPY002
-        torch.default_generator.manual_seed(seed)
+        # Dropout must not be the same in all parts of a batch.
+        of_part = (seed + team().rank) % SEEDS_TORCH
+        torch.default_generator.manual_seed(of_part)
         if gpus:
-            torch.cuda.manual_seed_all(seed)
+            torch.cuda.manual_seed_all(of_part)
         try:
             yield
         finally:

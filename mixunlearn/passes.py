@@ -37,6 +37,10 @@ class Passes:
         self.forward += images
         self.backward += images * graded
 
+    def scaled(self, whole: int, part: int) -> "Passes":
+        """Return those of a whole batch, if these are those of a part of it."""
+        return Passes(forward=self.forward * whole // part, backward=self.backward * whole // part)
+
     @property
     def in_training(self) -> float:
         """How many images of a training cost as much: one pass back costs two forward."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mixunlearn.data.batches import Samples
 from mixunlearn.errors import InputError
 from mixunlearn.models import StagedModel
+from mixunlearn.parallel import divided
 
 MATRIX = 2  # dimensions of representations and logits
 
@@ -36,7 +37,9 @@ def representation(model: StagedModel, images: Tensor) -> Tensor:
     Raises:
         InputError: the classifier is not a linear layer.
     """
-    return _last_call(model, images)[1]
+    # Divided here: inside of a model that several processes compute, there is only a part.
+    (found_BE,) = divided(model, lambda part: (_last_call(model, part)[1],), images)
+    return found_BE
 
 
 @torch.no_grad()

@@ -16,6 +16,7 @@ from mixunlearn.data.batches import Samples, shuffled
 from mixunlearn.errors import DivergedError
 from mixunlearn.models import StagedModel
 from mixunlearn.optimization import SGD, adam, take_step
+from mixunlearn.parallel import agree
 from mixunlearn.precision import Precision
 from mixunlearn.recipes import Recipe
 from mixunlearn.signature import seed_for
@@ -70,6 +71,7 @@ class Training:
         Raises:
             DivergedError: the loss is not finite.
         """
+        agree(self.parts().values())
         order = self.start_epoch()
         losses = []
         # What a model draws, such as dropout, must be the same again in a repeated epoch.

@@ -14,6 +14,7 @@ from mixunlearn.chance import own_chance
 from mixunlearn.effort import ALONE, Effort
 from mixunlearn.errors import DivergedError
 from mixunlearn.methods import METHODS, Context, Method
+from mixunlearn.parallel import agree
 from mixunlearn.passes import Passes, counted
 from mixunlearn.problem import Problem
 from mixunlearn.signature import seed_for
@@ -52,6 +53,7 @@ class Unlearning:
         """
         start = time.perf_counter()
         with self._chance("epoch"), counted(self.passes):
+            agree(self.method.parts().values())
             scalars = self.method.epoch()
         # Scalars are numbers, so they were read from the device: its work is in this time.
         self.seconds += time.perf_counter() - start
@@ -127,8 +129,15 @@ class Trial(Unlearning):
         Raises:
             DivergedError: a loss, a weight or an output is not finite.
         """
-        losses = self.unlearn()
-        return losses | self.problem.evaluator.evaluate(self.method.model, self.effort)
+        return self.unlearn() | self.evaluate()
+
+    def evaluate(self) -> dict[str, float]:
+        """Return metrics, gaps, z and times of the model as it is now.
+
+        Raises:
+            DivergedError: a weight or an output is not finite.
+        """
+        return self.problem.evaluator.evaluate(self.method.model, self.effort)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything the next epoch depends on, and with how many others it was timed."""

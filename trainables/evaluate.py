@@ -21,7 +21,8 @@ from mixunlearn.trial import Trial
 from mixunlearn.trial_names import trial_name
 from trainables.alone import alone, beside
 from trainables.checkpoint import identity, latest
-from trainables.hardware import at_once, select_device
+from trainables.crew import crew_of_trial
+from trainables.hardware import at_once, gpus_of_task, select_device
 
 TIMED_S = 1.0  # steps of a retraining are timed for so long
 
@@ -83,7 +84,7 @@ def run_test_task(
     problem: Problem, evaluator: Evaluator, task: TestTask, cpus: float, checkpoints: Files
 ) -> TestResult:
     """Unlearn for the task's epochs, then evaluate the model once."""
-    device = select_device(cpus, problem.computing)
+    device = select_device(cpus, problem.computing, gpus_of_task())
     state = None
     if task.trial is not None:
         same = identity(task.method, task.hyperparameters, task.seed)
@@ -112,27 +113,26 @@ def unlearned(
         cpus: number of CPUs in use.
         state: of a checkpoint of this trial, which may save some epochs; `None`: from scratch.
     """
-    timed = task.timed is not None and state is None
-    with alone(device) if timed else beside(device) as had_it:
-        count = ALONE if had_it else at_once(cpus, _gpus(device), task.most)
+    gpus = gpus_of_task()
+    crew = crew_of_trial(problem, task.method, gpus, device)
+    # A retraining beside it would have only one of several GPUs.
+    timed = task.timed is not None and state is None and crew.size == ALONE
+    with alone(device) if timed else beside(device) as had_it, crew:
+        count = ALONE if had_it else at_once(cpus, gpus, task.most)
+        crew.start(task.method, task.hyperparameters, task.seed)
         trial = Trial(problem, task.method, task.hyperparameters, task.seed, device, at_once=count)
         # A checkpoint of a later epoch cannot be used: unlearning does not go backwards.
         if state is not None and state["trial"]["epochs_done"] <= task.epochs:
+            crew.load(state["trial"])
             trial.load_state_dict(state["trial"])
         while trial.epochs_done < task.epochs:
-            trial.unlearn()
+            with crew.epoch():
+                trial.unlearn()
         retraining_s = None
         if had_it and isinstance(task.timed, Recipe):
             # In the same process and minute, so that nothing but the work differs.
             retraining_s = retraining_seconds(problem, task.timed, device, least_s=TIMED_S)
     return trial, replace(trial.effort, retraining_s=retraining_s)
-
-
-def _gpus(device: torch.device) -> float:
-    """Return the share of a GPU that this task was given."""
-    if device.type != "cuda":
-        return 0.0
-    return float(ray.get_runtime_context().get_assigned_resources().get("GPU", 1.0))
 
 
 def _array(tensor: torch.Tensor) -> npt.NDArray[Any]:

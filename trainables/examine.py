@@ -12,7 +12,7 @@ from mixunlearn.evidence.examination import Examined, Examiner
 from mixunlearn.problem import Arrays, Problem
 from trainables.alone import beside
 from trainables.evaluate import TestTask, unlearned
-from trainables.hardware import select_device
+from trainables.hardware import gpus_of_task, select_device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ def run_examination(
         subject: the unlearning to run, or the weights of a trained model.
         cpus: number of CPUs to use.
     """
-    device = select_device(cpus, problem.computing)
+    device = select_device(cpus, problem.computing, gpus_of_task())
     effort = Effort(seconds=0.0)
     if isinstance(subject, TestTask):
         trial, effort = unlearned(problem, subject, device, cpus)

@@ -10,15 +10,21 @@ from mixunlearn.computing import Computing
 from mixunlearn.effort import ALONE
 
 
-def select_device(cpus: float, computing: Computing) -> torch.device:
+def processes(gpus: float) -> int:
+    """Return how many processes compute a trial together: one for each whole GPU."""
+    return max(ALONE, int(gpus))
+
+
+def select_device(cpus: float, computing: Computing, gpus: float = 0) -> torch.device:
     """Set the number of threads to `cpus`; return the accelerator Ray assigned, or the CPU.
 
-    From now on this process computes as `computing` says.
+    From now on this process computes as `computing` says. With several `gpus` it is the first one,
+    and this process has its share of the threads.
 
     The number of threads decides the order of sums. So a trial's numbers depend on its resources,
     not on the size of the machine. A fraction of a CPU counts as one thread.
     """
-    torch.set_num_threads(max(1, int(cpus)))
+    torch.set_num_threads(max(1, int(cpus / processes(gpus))))
     # CUDA alone does not tell: Ray does not hide GPUs from workers that were given none.
     given = ray.get_gpu_ids() if ray.is_initialized() else []
     device = torch.device("cuda" if given and torch.cuda.is_available() else "cpu")
@@ -36,6 +42,13 @@ def gpus_of(resources: PlacementGroupFactory | None) -> float:
     """Return the GPUs of a trainable's resources; 0 outside of Tune."""
     gpus: float = resources.bundles[0].get("GPU", 0) if resources else 0
     return gpus
+
+
+def gpus_of_task() -> float:
+    """Return the GPUs that Ray gave to the task that this process runs; 0 outside of tasks."""
+    if not ray.is_initialized() or not ray.get_gpu_ids():
+        return 0.0
+    return float(ray.get_runtime_context().get_assigned_resources().get("GPU", 0.0))
 
 
 def at_once(cpus: float, gpus: float, most: int | None = None) -> int:

@@ -14,6 +14,7 @@ from mixunlearn.references import Member, ReferenceStore
 from mixunlearn.signature import signature
 from mixunlearn.trial import SHARED
 from trainables.checkpoint import latest, save_state
+from trainables.crew import crew_of_training
 from trainables.hardware import at_once, cpus_of, gpus_of, select_device
 from trainables.stored import Stored
 
@@ -67,22 +68,28 @@ class ReferenceTrainable(Stored):
             most: number of trainings that are to run; `None`: unknown.
         """
         self.stores, self.checkpoints = stores, checkpoints
-        self.most = most
+        given = self.trial_resources
+        cpus, gpus = cpus_of(given), gpus_of(given)
+        self.device = select_device(cpus, stores[0].computing, gpus)
+        self.crew = crew_of_training(stores, gpus, self.device)
+        self.own_at_once = at_once(cpus, gpus, most)
         # Tune calls `reset_config` only when it reuses the actor.
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Start other members."""
         self.references, self.members = of_config(self.stores, new_config)
-        given = self.trial_resources
-        self.device = select_device(cpus_of(given), self.references.computing)
-        self.at_once = at_once(cpus_of(given), gpus_of(given), self.most)
+        self.at_once = self.own_at_once
         # A driver counts on a GPU; a worker may find that PyTorch cannot use it.
-        self.together = self.references.most_together(self.device) > 1
+        self.together = self.crew.size == 1 and self.references.most_together(self.device) > 1
         self.seconds = 0.0
         self.diverged: dict[Member, str] = {}  # what of each is not finite
         # The weights may be stored already, so that only entries computed from them are missing.
         missing = [each for each in self.members if not self.references.trained(each)]
+        if len(missing) == 1:
+            self.crew.start(new_config["wanted"]["store"], *missing)
+        else:  # a training with several GPUs is of one member
+            self.crew.end()
         trainings = self.references.trainings(missing, self.device)
         self.trainings = dict(zip(missing, trainings, strict=True))
         self.name = name_of(self.references, self.members)
@@ -117,7 +124,8 @@ class ReferenceTrainable(Stored):
         turn = self.trainings[members[0]].epochs_done % len(members)
         alone, *others = ordered = [*members[turn:], *members[:turn]]
         start = time.perf_counter()
-        losses = self._train([alone])
+        with self.crew.epoch():
+            losses = self._train([alone])
         # Training alone: unlearning is compared with this time.
         self.seconds += time.perf_counter() - start
         for group in [others] if self.together else [[each] for each in others]:
@@ -153,6 +161,10 @@ class ReferenceTrainable(Stored):
                 return {DIVERGED: {"member": asdict(member), "what": self.diverged[member]}}
         return {}
 
+    def cleanup(self) -> None:
+        """End the processes of this worker's trainings."""
+        self.crew.end()
+
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write everything that the next epoch depends on."""
         key = self.references.key
@@ -171,6 +183,7 @@ class ReferenceTrainable(Stored):
         if not {*keys.values()} <= {*state["trainings"]}:
             return
         for member, key in keys.items():
+            self.crew.load(state["trainings"][key])
             self.trainings[member].load_state_dict(state["trainings"][key])
             if key in state["diverged"]:
                 self.diverged[member] = state["diverged"][key]

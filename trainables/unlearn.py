@@ -17,6 +17,7 @@ from mixunlearn.resume import FAILURE, continues
 from mixunlearn.trial import Trial
 from mixunlearn.trial_names import trial_name
 from trainables.checkpoint import identity, latest, save_state
+from trainables.crew import crew_of_trial
 from trainables.hardware import at_once, cpus_of, gpus_of, select_device
 from trainables.stored import Stored
 
@@ -58,21 +59,21 @@ class UnlearnTrainable(Stored):
         self.problem, self.method, self.objective = problem, method, objective
         self.checkpoints, self.limit = checkpoints, limit
         given = self.trial_resources
-        self.at_once = at_once(cpus_of(given), gpus_of(given), most)
+        cpus, gpus = cpus_of(given), gpus_of(given)
+        self.at_once = at_once(cpus, gpus, most)
+        self.device = select_device(cpus, problem.computing, gpus)
+        self.crew = crew_of_trial(problem, method, gpus, self.device)
         # Tune calls `reset_config` only when it reuses the actor.
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Start another trial; no state of the previous one remains."""
         hyperparameters = {key: new_config[key] for key in new_config if key not in IDENTITY}
-        self.identity = identity(self.method, hyperparameters, new_config["seed"])
+        seed = new_config["seed"]
+        self.identity = identity(self.method, hyperparameters, seed)
+        self.crew.start(self.method, hyperparameters, seed)
         self.trial = Trial(
-            self.problem,
-            self.method,
-            hyperparameters,
-            new_config["seed"],
-            select_device(cpus_of(self.trial_resources), self.problem.computing),
-            at_once=self.at_once,
+            self.problem, self.method, hyperparameters, seed, self.device, at_once=self.at_once
         )
         self.seconds = 0.0
         self.result: dict[str, Any] = {}
@@ -115,11 +116,17 @@ class UnlearnTrainable(Stored):
         workers are retried.
         """
         try:
-            return self.trial.epoch()
+            with self.crew.epoch():
+                losses = self.trial.unlearn()
+            return losses | self.trial.evaluate()
         except Exception as error:
             # NaN instead of no value: Tune insists on the metric in every result.
             failed = {FAILURE: reason(error), TRACE: traceback.format_exc()}
             return {self.objective: float("nan"), **failed, "done": True}
+
+    def cleanup(self) -> None:
+        """End the processes of this worker's trials."""
+        self.crew.end()
 
     @contextmanager
     def _limited(self) -> Iterator[None]:
@@ -139,6 +146,7 @@ class UnlearnTrainable(Stored):
             timer.cancel()
 
     def _restore(self, state: Mapping[str, Any]) -> None:
+        self.crew.load(state["trial"])
         self.trial.load_state_dict(state["trial"])
         self.result, self.seconds = dict(state["result"]), state["seconds"]
 

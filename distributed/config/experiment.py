@@ -178,6 +178,7 @@ class Search(Section):
 class Resources(Section):
     """What one trial gets, and how it computes; fractions of a GPU share it.
 
+    With several GPUs, each computes a part of every batch.
     `precision` is that of the steps of unlearning; auto: float32. `capture` off: a GPU gets each
     operation of a step by itself. `deterministic`: a GPU gives equal numbers for equal seeds, too.
     """

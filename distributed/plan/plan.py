@@ -248,9 +248,11 @@ class Plan:
     @property
     def workers(self) -> str:
         """Return how many trials run at once, in words."""
+        gpus = self.experiment.resources.gpu
+        several = f", each on {gpus:g} GPUs, without captured steps" if gpus > 1 else ""
         if not self.local:
-            return "as many at once as the cluster has room for"
-        return f"{self.slots} at once" if self.slots else "none on this machine"
+            return f"as many at once as the cluster has room for{several}"
+        return f"{self.slots} at once{several}" if self.slots else "none on this machine"
 
     @property
     def slots(self) -> int:

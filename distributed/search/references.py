@@ -92,10 +92,11 @@ def _wanted(
 ) -> list[dict[str, Any]]:
     """Return what each run of Tune trains: members of one store, in most cases one member."""
     device = torch.device("cuda" if resources.gpu else "cpu")
+    several = resources.gpu > 1  # for one model, which is large then
     return [
         {"store": number, "members": [asdict(member) for member in group]}
         for number, (store, members) in enumerate(zip(stores, missing, strict=True))
-        for group in groups(members, store.most_together(device), slots)
+        for group in groups(members, 1 if several else store.most_together(device), slots)
     ]
 
 

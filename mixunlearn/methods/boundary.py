@@ -14,6 +14,7 @@ from mixunlearn.errors import InputError
 from mixunlearn.methods.base import Context, Method, Stateful
 from mixunlearn.methods.relabelling import best_wrong
 from mixunlearn.models import StagedModel
+from mixunlearn.parallel import divided
 from mixunlearn.representation import classifier
 from mixunlearn.signature import seed_for
 
@@ -81,10 +82,12 @@ class Boundary(Method):
         def widen(_: nn.Module, features: tuple[Tensor], logits_BK: Tensor) -> Tensor:
             return torch.cat((logits_BK, self.shadow(features[0])), dim=1)
 
-        # The hook exists only during a step: evaluation must see K classes.
-        with self.last.register_forward_hook(widen):
-            logits: Tensor = self.model(images)
-        return logits
+        def compute(part: Tensor) -> tuple[Tensor]:
+            # The hook exists only during a step: evaluation must see K classes.
+            with self.last.register_forward_hook(widen):
+                return (self.model(part),)
+
+        return divided(nn.ModuleList((self.model, self.shadow)), compute, images)[0]
 
     def parts(self) -> dict[str, Stateful]:
         """Return by name everything that training changes."""

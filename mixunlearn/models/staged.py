@@ -1,13 +1,14 @@
 """The interface of all models: a classifier with stages whose features can be read by name."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import wraps
 from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mixunlearn.parallel import divided, divides, dividing
 from mixunlearn.passes import passed
 
 Outputs: TypeAlias = tuple[Tensor, dict[str, Tensor]]
@@ -31,10 +32,10 @@ class StagedModel(nn.Module, ABC):
     size: int | None = None
 
     def __init_subclass__(cls, *, counts: bool = True, **options: Any) -> None:  # noqa: ANN401
-        """Let every model count its images; see `mixunlearn.passes`.
+        """Let every model count its images, and compute with others; see `mixunlearn.parallel`.
 
         Args:
-            counts: not for a model whose images pass through other models, which count them.
+            counts: not for a model whose images pass through other models, which do so.
             options: of other base classes.
         """
         super().__init_subclass__(**options)
@@ -87,11 +88,28 @@ class StagedModel(nn.Module, ABC):
 def _counting(forward: Callable[..., Outputs]) -> Callable[..., Outputs]:
     @wraps(forward)
     def counting(self: StagedModel, images: Tensor, names: Iterable[str]) -> Outputs:
+        if divides():
+            return _together(counting, self, images, tuple(names))
         outputs = forward(self, images, names)
         passed(images, outputs[0])
         return outputs
 
     return counting
+
+
+def _together(
+    forward: Callable[..., Outputs], model: StagedModel, images: Tensor, names: tuple[str, ...]
+) -> Outputs:
+    """Return a model's outputs for a batch that several processes compute together."""
+
+    def compute(part: Tensor) -> Sequence[Tensor]:
+        with dividing(really=False):
+            logits, found = forward(model, part, names)
+        return logits, *(found[name] for name in wanted)
+
+    wanted = tuple(dict.fromkeys(names))
+    logits, *features = divided(model, compute, images)
+    return logits, dict(zip(wanted, features, strict=True))
 
 
 def scaled_shape(shape: tuple[int, int], size: int | None) -> tuple[int, int]:

@@ -419,6 +419,8 @@ def test_a_plan_needs_no_gpu_where_nothing_runs(
         make_plan(wanted, tmp_path, command="test")
     plan = make_plan(wanted, tmp_path, command="test", planning=True)
     assert plan.workers == "none on this machine"
+    elsewhere = replace(plan, local=False).workers
+    assert elsewhere.endswith("room for, each on 64 GPUs, without captured steps")
     assert "resources.gpu = 64: this machine has" in caplog.text
     images, splits = images_of_work(plan), plan.splits
     forget, retain = len(splits.forget_N), len(splits.retain_N)
