@@ -111,18 +111,25 @@ def with_unit(metric: str) -> str:
     return f"{metric} ({unit(metric)})" if unit(metric) else metric
 
 
-def headline(summary: Mapping[str, Any]) -> str:
-    """Return the verdict in words, with its reasons."""
+def sentence(summary: Mapping[str, Any]) -> str:
+    """Return the verdict in one sentence."""
     if not summary.get("best"):
         return NONE_SUCCEEDED if summary.get("trials") else NOT_YET
     verdict = summary.get("verdict")
     if not verdict:
         return EARLIER
     trials = sum((summary.get("trials") or {}).values())
-    trial = f"Trial {summary['best'][0]['trial']} of {trials}"
+    return f"Trial {summary['best'][0]['trial']} of {trials} is {verdict['state']}."
+
+
+def headline(summary: Mapping[str, Any]) -> str:
+    """Return the verdict in words, with its reasons."""
+    verdict = summary.get("verdict")
+    if not summary.get("best") or not verdict:
+        return sentence(summary)
     reasons = (f"{reason[:1].upper()}{reason[1:]}." for reason in verdict["reasons"])
     doubts = (f"Warning: {caution}" for caution in summary.get("cautions") or ())
-    return " ".join((f"{trial} is {verdict['state']}.", *doubts, *reasons, *_looks(verdict)))
+    return " ".join((sentence(summary), *doubts, *reasons, *_looks(verdict)))
 
 
 def _looks(verdict: Mapping[str, Any]) -> Sequence[str]:

@@ -1,11 +1,13 @@
 """`compare`."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from distributed.cli.last_lines import at_home, print_last
 from distributed.cli.options import (
     DONE,
     TRIALS_FAILED,
@@ -19,8 +21,10 @@ from distributed.cli.options import (
     home_folder,
     open_session,
     run_command,
+    showing,
 )
 from distributed.cli.show import console, duplicates, images_of_work, in_words
+from mixunlearn.redaction import redact
 
 if TYPE_CHECKING:
     from distributed.compare.cells import Cell, Plans
@@ -49,19 +53,20 @@ def compare(
     """
 
     def command() -> Outcome:
-        from distributed.cluster.connection import local, require_answer
-        from distributed.compare.cells import Plans, cells, chosen
-        from distributed.compare.run import missing, run_comparison
-        from distributed.config.comparison import read_comparison
+        with showing("checking all cells"):
+            from distributed.cluster.connection import local, require_answer
+            from distributed.compare.cells import Plans, cells, chosen
+            from distributed.compare.run import missing, run_comparison
+            from distributed.config.comparison import read_comparison
 
-        wanted = read_comparison(comparison, settings or [])
-        found = cells(wanted)
-        some = chosen(found, only)
-        again = f"mixunlearn compare {comparison}"
-        plans = Plans(home_folder(home), command=again, local=local(address), planning=dry_run)
-        for cell in some:
-            if cell.experiment:
-                plans.of(cell)  # raises on any error in the cell, before the first study runs
+            wanted = read_comparison(comparison, settings or [])
+            found = cells(wanted)
+            some = chosen(found, only)
+            again = f"mixunlearn compare {shlex.quote(str(comparison))}"
+            plans = Plans(home_folder(home), command=again, local=local(address), planning=dry_run)
+            for cell in some:
+                if cell.experiment:
+                    plans.of(cell)  # raises on any error in the cell, before the first study runs
         if dry_run:
             return _dry_comparison(wanted, some, plans)
         if missing(some, plans):
@@ -71,7 +76,13 @@ def compare(
                 session.progress.say(line)
             # The tables show all cells, also those that `--only` leaves out.
             failures = run_comparison(wanted, some, found, plans, session)
-        return _compared(wanted, found, plans, failures)
+        outcome = _compared(wanted, found, plans, failures)
+        # An error of one study is retried by the same command.
+        first = again if failures else f"mixunlearn evidence {shlex.quote(str(comparison))}"
+        given = shlex.join(word for each in settings or [] for word in ("--set", each))
+        options = f"{f' {given}' if given else ''}{at_home(plans.home)}"
+        print_last({"report": outcome.result["page"], "next": redact(first + options)})
+        return outcome
 
     run_command(command, as_json=as_json, verbose=verbose)
 
@@ -119,7 +130,6 @@ def _compared(
     for table in made:
         console().print(drawn(table))
     page = folder_of(comparison, plans.home) / COMPARISON_PAGE
-    console().print(str(page), soft_wrap=True)
     result = {
         "name": comparison.name,
         "page": str(page),

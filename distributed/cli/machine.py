@@ -25,6 +25,7 @@ from distributed.cli.options import (
     Verbose,
     home_folder,
     run_command,
+    showing,
 )
 from distributed.cli.show import console, data_title
 from distributed.runtime.text import redact
@@ -62,9 +63,10 @@ def data(
     """Import a data source into the cache and show what is in it."""
 
     def command() -> Outcome:
-        from distributed.plan.inspection import inspect_data
+        with showing("reading the images"):
+            from distributed.plan.inspection import inspect_data
 
-        result = inspect_data(source, settings or [], home_folder(home), rows)
+            result = inspect_data(source, settings or [], home_folder(home), rows)
         parts = result["parts"]
         table = Table("class", *parts, title=data_title(result))
         table.add_row("all", *(str(sum(counts)) for counts in parts.values()), end_section=True)

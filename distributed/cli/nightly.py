@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from distributed.cli.last_lines import print_last
 from distributed.cli.options import (
     DONE,
     FAILED,
@@ -113,8 +114,8 @@ def _of_night(record: "NightRecord", nights: "Nights") -> Outcome:
 
     plain = record.as_json()
     console().print(trend([plain]))
-    console().print(headline(plain))
-    console().print(f"page: {nights.of(record.date) / NIGHT_PAGE}", soft_wrap=True)
+    page = nights.of(record.date) / NIGHT_PAGE
+    print_last({"verdict": headline(plain), "report": str(page)})
     failed = any(part.trials and part.trials.failed for part in record.experiments)
     # A regression is what a scheduler must see, even if an error or failed trials came with it.
     if record.verdict == "regressed":

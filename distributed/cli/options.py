@@ -118,15 +118,24 @@ def open_session(address: str | None) -> Iterator["Session"]:
     """Open the session of a command that changes a study: Ray, progress, stop requests."""
     from distributed.runtime.progress import Progress
     from distributed.runtime.signals import Stop
-    from distributed.search.session import Session
 
-    with (
-        # In this order: a stop is announced through the progress, while the session still closes.
-        Progress() as progress,
-        Stop(progress.say) as stop,
-        Session(address=address, progress=progress, stop=stop) as session,
-    ):
-        yield session
+    # In this order: a stop is announced through the progress, while the session still closes.
+    with Progress() as progress, Stop(progress.say) as stop:
+        progress.show("loading the program")
+        from distributed.search.session import Session  # Ray, Optuna and MLflow: seconds
+
+        with Session(address=address, progress=progress, stop=stop) as session:
+            yield session
+
+
+@contextmanager
+def showing(what: str) -> Iterator[None]:
+    """Show what a command is doing while it has no session, if that takes a while."""
+    from distributed.runtime.progress import Progress
+
+    with Progress() as progress:
+        progress.show(what)
+        yield
 
 
 def complain(reason: str, *, verbose: bool) -> None:

@@ -24,6 +24,7 @@ from distributed.cli.options import (
     home_folder,
     open_session,
     run_command,
+    showing,
 )
 from distributed.cli.show import console, print_comparison
 from mixunlearn.errors import InputError
@@ -159,22 +160,23 @@ def write_report(
     """Write a page about one study, or several side by side: one file that needs no network."""
 
     def command() -> Outcome:
-        from distributed.plan.make import find_study
-        from distributed.search.sweep import report_data_of
-        from distributed.study.folder import REPORT, REPORT_WITH_IMAGES, full_name
-        from report.page import write_page
-
         where = home_folder(home)
-        # Each once, in the given order.
-        names = list(dict.fromkeys(full_name(where, each) for each in studies))
-        plans = [find_study(name, settings or [], where, reading=True) for name in names]
-        # Another file: a study's report.html is sent to MLflow.
-        usual = REPORT_WITH_IMAGES if show_images else REPORT
-        path = output or (plans[0].folder if len(plans) == 1 else where) / usual
-        file = _file(path)
-        found = [report_data_of(plan, show_images=show_images) for plan in plans]
-        with _writing(path):
-            write_page(found, file)
+        with showing("writing the report"):
+            from distributed.plan.make import find_study
+            from distributed.search.sweep import report_data_of
+            from distributed.study.folder import REPORT, REPORT_WITH_IMAGES, full_name
+            from report.page import write_page
+
+            # Each once, in the given order.
+            names = list(dict.fromkeys(full_name(where, each) for each in studies))
+            plans = [find_study(name, settings or [], where, reading=True) for name in names]
+            # Another file: a study's report.html is sent to MLflow.
+            usual = REPORT_WITH_IMAGES if show_images else REPORT
+            path = output or (plans[0].folder if len(plans) == 1 else where) / usual
+            file = _file(path)
+            found = [report_data_of(plan, show_images=show_images) for plan in plans]
+            with _writing(path):
+                write_page(found, file)
         console().print(str(path), soft_wrap=True)
         size = file.stat().st_size
         return Outcome(result={"path": str(path), "bytes": size, "studies": names})

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
 import typer
 from rich.table import Column, Table
 
+from distributed.cli.last_lines import at_home, print_last
 from distributed.cli.options import (
     DONE,
     Address,
@@ -22,10 +23,12 @@ from distributed.cli.options import (
     home_folder,
     open_session,
     run_command,
+    showing,
 )
 from distributed.cli.show import console, duplicates
 from mixunlearn.data.names import printable
 from mixunlearn.errors import InputError
+from mixunlearn.redaction import redact
 from mixunlearn.wording import counted
 
 if TYPE_CHECKING:
@@ -177,19 +180,20 @@ class Asked:
 
     def job(self, name: str, output: "Output") -> "Job":
         """Return the checked request, and how it is carried out; nothing is written."""
-        from distributed.requests.carry_out import Job
-        from distributed.requests.run import require_own
+        with showing("checking the request"):
+            from distributed.requests.carry_out import Job
+            from distributed.requests.run import require_own
 
-        # A record there is one of this request, which works then, or it is refused below.
-        tried = output.record.is_file()
-        found = Job(
-            request=_checked(self, tried=tried),
-            name=name,
-            output=output,
-            device=self.device,
-            verified=self.verified,
-        )
-        require_own(found.request, output)
+            # A record there is one of this request, which works then, or it is refused below.
+            tried = output.record.is_file()
+            found = Job(
+                request=_checked(self, tried=tried),
+                name=name,
+                output=output,
+                device=self.device,
+                verified=self.verified,
+            )
+            require_own(found.request, output)
         return found
 
     def carried_out(self, job: "Job") -> dict[str, Any]:
@@ -300,6 +304,13 @@ def _announcement(job: "Job") -> list[str]:
     ]
 
 
+def _next(job: "Job") -> str:
+    """Return the command that measures a result by retraining, or that checks its record."""
+    if not job.verified:
+        return redact(printable(shlex.join(["mixunlearn", *sys.argv[1:], "--verify"])))
+    return f"mixunlearn record verify{at_home(job.request.plan.home)}"
+
+
 def _shown(job: "Job", record: Mapping[str, Any]) -> Outcome:
     """Print what is known of the result, and where the files are."""
     from distributed.requests.judge import CODES
@@ -313,10 +324,12 @@ def _shown(job: "Job", record: Mapping[str, Any]) -> Outcome:
         table.add_row(*row)
     console().print(table)
     verdict = record["verdict"]
-    for line in (headline(record), *verdict["reasons"], costs(record)):
+    for line in (*verdict["reasons"], costs(record)):
         console().print(line, soft_wrap=True, markup=False)
-    console().print(f"files       {job.output.folder}", soft_wrap=True, markup=False)
-    console().print(
-        f"record      number {record['number']}, digest {record['digest']}", soft_wrap=True
-    )
+    print_last({
+        "record": f"number {record['number']}, digest {record['digest']}",
+        "verdict": headline(record),
+        "model": str(job.output.folder),
+        "next": _next(job),
+    })  # fmt: skip
     return Outcome(result=dict(record), code=CODES.get(verdict["state"], DONE))

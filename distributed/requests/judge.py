@@ -31,7 +31,6 @@ from mixunlearn.evidence.estimate import LEVEL
 from mixunlearn.evidence.verdict import STATES, Verdict, judge
 from mixunlearn.models import StagedModel
 from mixunlearn.signature import seed_for
-from mixunlearn.wording import counted
 from trainables.evaluate import TestTask
 
 UNVERIFIED = "unverified"
@@ -207,12 +206,12 @@ def _unlearned(request: Request, plan: Plan, session: Session) -> Sequence[Mappi
     }
     evaluator = TestEvaluator(plan, weights=False)
     if missing := evaluator.missing(tasks):
-        what = counted(len(missing), "original")
-        session.progress.show(f"verifying: unlearning {what} of the recipe", event=True)
         connected = session.connect(plan, "starting Ray")
         images = connected.references.evaluator("test")
         stop = session.stop
-        evaluator.run(missing, connected.problem, images, lambda: stop.asked is not None)
+        title = "verifying by originals of the recipe"
+        ended = session.progress.stage(title, "unlearned", len(missing))
+        evaluator.run(missing, connected.problem, images, lambda: stop.asked is not None, ended)
         stop.check()
     return [entry.record["metrics"] for entry in evaluator.results(tasks).values()]
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from ray import tune
 
-from distributed.runtime.progress import Count, Progress
+from distributed.runtime.count import Count
+from distributed.runtime.progress import Progress
 from distributed.runtime.signals import Stop
 from distributed.runtime.text import redact
 from distributed.search.checkpoints import Checkpoints
@@ -78,8 +79,9 @@ class TrialCallback(Unsaved, tune.Callback):
         self.rows = study.rows()
         # While MLflow is away, the new table still has the ids of the old one.
         self.run_ids = known_run_ids(folder.trials)
-        self.count = Count(total, len(self.rows))
+        self.count = Count(total, len(self.rows), unit="trials")
         self.epochs_done = 0
+        self._running: dict[int, int] = {}  # trial -> epochs it has done
         self._heard: dict[int, float] = {}  # trial -> when, on this machine's clock
         self._hung: set[int] = set()
         self._so_far = SoFar()
@@ -118,6 +120,7 @@ class TrialCallback(Unsaved, tune.Callback):
         number = trial.config["trial"]
         self._heard[number] = time.monotonic()
         self._open(number, self.study.config(number), running=True)
+        self._show(trials, event=False)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -132,6 +135,8 @@ class TrialCallback(Unsaved, tune.Callback):
         self.study.report(number, epoch, metrics)
         self.tracker.log_epoch(number, epoch, metrics, self.study.time_ms(number, epoch))
         self.epochs_done += 1
+        self._running[number] = min(epoch, self.epochs)
+        self.count.reach(self.count.done + sum(self._running.values()) / self.epochs)
         self._show(trials, event=False)
 
     def on_checkpoint(self, **info: Any) -> None:
@@ -210,7 +215,8 @@ class TrialCallback(Unsaved, tune.Callback):
         self._close(row)
         self._tell_progress()
         self.rows.append(row)
-        self.count.done += 1
+        self._running.pop(number, None)
+        self.count.finish()
         self.write_table()
         self._tidy()
 
@@ -266,9 +272,9 @@ class TrialCallback(Unsaved, tune.Callback):
             f"trials: {self.count.done} of {self.count.total} done "
             f"({states.count('pruned')} pruned, {states.count('failed')} failed), "
             f"{running} running, {counted(self.epochs_done, 'epoch')}"
-            f"{''.join(best[:1])}{self.count.left()}"
+            f"{''.join(best[:1])}"
         )
-        self.progress.show(line, event=event)
+        self.progress.show(line, event=event, count=self.count)
 
 
 class SoFar:
