@@ -12,11 +12,9 @@ from distributed.cli.options import (
     DONE,
     TRIALS_FAILED,
     Address,
-    DryRun,
     Home,
     Json,
     Outcome,
-    Settings,
     Verbose,
     home_folder,
     open_session,
@@ -40,8 +38,15 @@ def compare(
         str | None,
         typer.Option(metavar="AXIS=NAME,…", help="Cells to run, e.g. method=finetune,task=class."),
     ] = None,
-    settings: Settings = None,
-    dry_run: DryRun = False,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change a key, e.g. experiment.search.trials=8."
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print which cells would run; run nothing.")
+    ] = False,
     home: Home = None,
     address: Address = None,
     as_json: Json = False,

@@ -42,7 +42,7 @@ def evidence(
         ),
     ],
     profile: Annotated[
-        str, typer.Option(help="How much evidence: quick, standard or full.")
+        str, typer.Option(metavar="quick|standard|full", help="How much evidence to collect.")
     ] = "quick",
     settings: Settings = None,
     dry_run: Annotated[

@@ -17,6 +17,7 @@ from distributed.cli.options import (
     Home,
     Json,
     Outcome,
+    Places,
     RetryFailed,
     Settings,
     Ship,
@@ -30,6 +31,7 @@ from distributed.cli.options import (
 from distributed.cli.show import console, data_title
 from distributed.runtime.text import redact
 from mixunlearn.errors import MixUnlearnError
+from mixunlearn.wording import counted
 
 if TYPE_CHECKING:
     from distributed.config.experiment import Experiment
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 Submitted: TypeAlias = Annotated[
     Path | None,
     typer.Argument(
-        metavar="[EXPERIMENT]",
+        metavar="EXPERIMENT",
         help="YAML file in the checkout or the current folder, or a preset.",
         autocompletion=preset_names,
     ),
@@ -54,7 +56,10 @@ def data(
         Path | None,
         typer.Option("--rows", metavar="FILE", help="Write which row is which file, as CSV."),
     ] = None,
-    settings: Settings = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. data.size=32."),
+    ] = None,
     home: Home = None,
     address: Unused = None,
     as_json: Json = False,
@@ -85,7 +90,8 @@ def data(
 
 def doctor(
     experiment: Annotated[
-        Path | None, typer.Argument(help="An experiment that must be able to start.")
+        Path | None,
+        typer.Argument(metavar="EXPERIMENT", help="An experiment that must be able to start."),
     ] = None,
     settings: Settings = None,
     home: Home = None,
@@ -153,13 +159,14 @@ def _check_experiment(
     except MixUnlearnError as error:
         return Check(name="experiment", ok=False, detail=redact(str(error))), error.exit_code
     forget, retain = len(plan.splits.forget_N), len(plan.splits.retain_N)
-    detail = f"{plan.study} can start: {forget} images to forget, {retain} to retain"
+    detail = f"{plan.study} can start: {counted(forget, 'image')} to forget, {retain} to retain"
     return Check(name="experiment", ok=True, detail=detail), 0
 
 
 def ui(
     port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="Port on 127.0.0.1 [a free one].")
+        int | None,
+        typer.Option(min=1, max=65535, metavar="PORT", help="Port on 127.0.0.1 [a free one]."),
     ] = None,
     dashboard: Annotated[
         str | None,
@@ -170,7 +177,7 @@ def ui(
             autocompletion=study_names,
         ),
     ] = None,
-    settings: Settings = None,
+    settings: Places = None,
     home: Home = None,
     address: Unused = None,
     as_json: Json = False,
@@ -219,10 +226,12 @@ def submit(
     ship: Ship = None,
     home: Annotated[
         # Not a Path: `~` is the home of the cluster's user, not ours.
-        str | None, typer.Option(help="Folder on the cluster's head ['~/mixunlearn-runs'].")
+        str | None,
+        typer.Option(metavar="FOLDER", help="Folder on the cluster's head ['~/mixunlearn-runs']."),
     ] = None,
     address: Annotated[
-        str | None, typer.Option(help="The cluster's dashboard [http://127.0.0.1:8265].")
+        str | None,
+        typer.Option(metavar="ADDRESS", help="The cluster's dashboard [http://127.0.0.1:8265]."),
     ] = None,
     as_json: Json = False,
     verbose: Verbose = False,

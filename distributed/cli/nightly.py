@@ -17,7 +17,6 @@ from distributed.cli.options import (
     Home,
     Json,
     Outcome,
-    Settings,
     Verbose,
     home_folder,
     open_session,
@@ -45,7 +44,10 @@ def nightly(
     force: Annotated[
         bool, typer.Option("--force", help="Run a finished night again, with other seeds.")
     ] = False,
-    settings: Settings = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. budget.trials=4."),
+    ] = None,
     home: Home = None,
     address: Address = None,
     as_json: Json = False,

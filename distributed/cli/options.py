@@ -39,11 +39,21 @@ Settings: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. search.epochs=4."),
 ]
+Places: TypeAlias = Annotated[  # of a study that exists: other keys would make it another study
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Say where things are, e.g. tracking.uri=http://HOST:5000.",
+    ),
+]
 Home: TypeAlias = Annotated[
-    Path | None, typer.Option(help="Where results are kept [MIXUNLEARN_HOME, else ./runs].")
+    Path | None,
+    typer.Option(metavar="FOLDER", help="Where results are kept [MIXUNLEARN_HOME, else ./runs]."),
 ]
 Address: TypeAlias = Annotated[
-    str | None, typer.Option(help="A Ray cluster [RAY_ADDRESS, else this machine].")
+    str | None,
+    typer.Option(metavar="ADDRESS", help="A Ray cluster [RAY_ADDRESS, else this machine]."),
 ]
 Unused: TypeAlias = Annotated[
     str | None, typer.Option("--address", hidden=True, help="Accepted, but not used here.")
@@ -52,7 +62,9 @@ Json: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print the result as JSON in the last line of the output.")
 ]
 Verbose: TypeAlias = Annotated[bool, typer.Option("-v", "--verbose", help="Show tracebacks.")]
-Trials: TypeAlias = Annotated[int | None, typer.Option(help="Total number of the study's trials.")]
+Trials: TypeAlias = Annotated[
+    int | None, typer.Option(metavar="N", help="Total number of the study's trials.")
+]
 RetryFailed: TypeAlias = Annotated[
     bool, typer.Option("--retry-failed", help="Run the failed trials again.")
 ]
@@ -91,6 +103,8 @@ def run_command(command: Callable[[], Outcome], *, as_json: bool, verbose: bool)
             outcome = command()
     except MixUnlearnError as error:
         complain(str(error), verbose=verbose)
+        for other in error.others if isinstance(error, InputError) else ():
+            complain(str(other), verbose=False)
         raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt as error:
         with ignored():  # a second signal would print a traceback over the message

@@ -18,7 +18,7 @@ from distributed.cli.options import (
     Home,
     Json,
     Outcome,
-    Settings,
+    Places,
     Unused,
     Verbose,
     home_folder,
@@ -56,7 +56,7 @@ def sync(
     recreate: Annotated[
         bool, typer.Option("--recreate", help="Make runs again that were deleted in MLflow.")
     ] = False,
-    settings: Settings = None,
+    settings: Places = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be rebuilt; write nothing.")
     ] = False,
@@ -110,7 +110,7 @@ def rerun(
         str,
         typer.Argument(metavar="RUN_ID|STUDY/TRIAL", help="An MLflow run, or a study and a trial."),
     ],
-    settings: Settings = None,
+    settings: Places = None,
     home: Home = None,
     address: Address = None,
     as_json: Json = False,
@@ -143,7 +143,10 @@ def write_report(
     ],
     output: Annotated[
         Path | None,
-        typer.Option(help="The file [report.html in the study's folder; for several, in HOME]."),
+        typer.Option(
+            metavar="FILE",
+            help="The file [report.html in the study's folder; for several, in HOME].",
+        ),
     ] = None,
     show_images: Annotated[
         bool,
@@ -151,7 +154,7 @@ def write_report(
             "--show-images", help="Show images, also some to be forgotten [in report-images.html]."
         ),
     ] = False,
-    settings: Settings = None,
+    settings: Places = None,
     home: Home = None,
     address: Unused = None,
     as_json: Json = False,
@@ -196,8 +199,10 @@ def write_export(
     form: Annotated[
         str, typer.Option("--format", metavar="FORMAT", help="csv, json, latex or parquet.")
     ] = "csv",
-    output: Annotated[Path | None, typer.Option(help="The file [standard output].")] = None,
-    settings: Settings = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The file [standard output].")
+    ] = None,
+    settings: Places = None,
     home: Home = None,
     address: Unused = None,
     as_json: Json = False,

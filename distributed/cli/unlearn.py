@@ -13,11 +13,9 @@ from rich.table import Column, Table
 from distributed.cli.last_lines import at_home, print_last
 from distributed.cli.options import (
     DONE,
-    Address,
     Home,
     Json,
     Outcome,
-    Settings,
     Verbose,
     complain,
     home_folder,
@@ -40,7 +38,9 @@ if TYPE_CHECKING:
     from mixunlearn.data.arrow import Dataset
 
 
-Out: TypeAlias = Annotated[str, typer.Option(help="Folder for the new model and its record.")]
+Out: TypeAlias = Annotated[
+    str, typer.Option(metavar="FOLDER", help="Folder for the new model and its record.")
+]
 Forget: TypeAlias = Annotated[
     str | None,
     typer.Option(
@@ -66,25 +66,41 @@ Config: TypeAlias = Annotated[
     ),
 ]
 Model: TypeAlias = Annotated[
-    str | None, typer.Option(help="Name of the model, e.g. my_pkg.net:build [the study's].")
+    str | None,
+    typer.Option(metavar="NAME", help="Name of the model, e.g. my_pkg.net:build [the study's]."),
 ]
 Weights: TypeAlias = Annotated[
     str | None,
-    typer.Option(help="The trained model's weights: a file, or an MLflow address [the study's]."),
+    typer.Option(
+        metavar="FILE|ADDRESS",
+        help="The trained model's weights: a file, or an MLflow address [the study's].",
+    ),
 ]
 Data: TypeAlias = Annotated[
-    str | None, typer.Option(help="A source, a Parquet file or a folder of images [the study's].")
+    str | None,
+    typer.Option(
+        metavar="SOURCE|PATH", help="A source, a Parquet file or a folder of images [the study's]."
+    ),
 ]
 Name: TypeAlias = Annotated[
-    str | None, typer.Option(help="Name of the request in its record [that of --out].")
+    str | None,
+    typer.Option(metavar="NAME", help="Name of the request in its record [that of --out]."),
 ]
 Verify: TypeAlias = Annotated[
     bool, typer.Option("--verify", help="Retrain models without the data, and compare.")
 ]
 OfWeights: TypeAlias = Annotated[
-    str, typer.Option("--format", help="Of the weights: safetensors or pt.")
+    str, typer.Option("--format", metavar="safetensors|pt", help="Format of the new weights.")
 ]
-Device: TypeAlias = Annotated[str, typer.Option(help="cpu, cuda, mps, or auto: cuda or cpu.")]
+Device: TypeAlias = Annotated[
+    str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where to compute; auto: cuda, else cpu.")
+]
+Address: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS", help="For --verify: a Ray cluster [RAY_ADDRESS, else this machine]."
+    ),
+]
 DryRun: TypeAlias = Annotated[
     bool, typer.Option("--dry-run", help="Check everything, say what it costs; write nothing.")
 ]
@@ -102,7 +118,12 @@ def unlearn(
     verify: Verify = False,
     as_format: OfWeights = "safetensors",
     device: Device = "auto",
-    settings: Settings = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change a key, e.g. data.test=test.parquet."
+        ),
+    ] = None,
     dry_run: DryRun = False,
     home: Home = None,
     address: Address = None,

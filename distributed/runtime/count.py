@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 SETTLED_S, SETTLED = 5.0, 0.1  # before a pace is measured: seconds, and share of the time to start
-COARSE = 0.05  # share of the work from which a pace counts that includes the time to start
+COARSE = 0.05  # share of the work in a first report from which it counts on its own
 CHANGE = 0.3  # by how much a new estimate of the end moves the shown one
 HOUR_S, MINUTE_S = 3600, 60
 SECONDS = {"s": 1, "min": MINUTE_S, "h": HOUR_S}
@@ -89,9 +89,9 @@ class Count:
         settled = max(SETTLED_S, SETTLED * (started - self._start))
         if now - started >= settled and self._work > at_start:
             return (now - started) / (self._work - at_start)
-        own = self._work - self._before
-        if own and own >= COARSE * (self.total - self._before):
-            return (now - self._start) / own
+        # Parts so large that the first one says something; the time to start is small beside them.
+        if at_start - self._before >= COARSE * (self.total - self._before) > 0:
+            return (now - self._start) / (self._work - self._before)
         return None
 
 

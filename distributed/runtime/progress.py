@@ -16,6 +16,7 @@ from distributed.runtime.count import Count, clock
 from distributed.runtime.terminal import plain
 
 FIRST_S, EVERY_S = 10.0, 30.0  # until the first line of a silent stage, and between later lines
+LOOK_S = 1.0  # interval at which is checked whether a line is due
 BAR, SHORTEST_BAR = 40, 8  # columns
 GAP = 2  # columns between the parts of a line
 
@@ -30,17 +31,23 @@ class Progress:
 
     Args:
         console: where to print; by default standard error.
-        first_s: seconds of a stage without a line, after which its state is printed.
+        first_s: seconds of a stage without a line, after which its state is printed; by default
+            FIRST_S.
         every_s: seconds without any line, after which the state is printed again.
     """
 
     def __init__(
-        self, console: Console | None = None, *, first_s: float = FIRST_S, every_s: float = EVERY_S
+        self,
+        console: Console | None = None,
+        *,
+        first_s: float | None = None,
+        every_s: float = EVERY_S,
     ) -> None:
         self.console = console or Console(stderr=True, highlight=False)
         # `isatty` as well: with FORCE_COLOR, Rich takes every file for a terminal.
         self.moving = self.console.is_interactive and self.console.file.isatty()
-        self._first_s, self._every_s = first_s, every_s
+        self._first_s = FIRST_S if first_s is None else first_s
+        self._every_s = every_s
         self._state: _State | None = None
         self._heading = ""
         self._printed = time.monotonic()
@@ -131,10 +138,10 @@ class Progress:
         return self._printed + self._every_s
 
     def _beat(self) -> None:
-        while not self._over.wait(max(0.0, self._due() - time.monotonic())):
-            # Something may have been printed while this waited.
-            if time.monotonic() >= self._due():
-                self.say(self._state.text(so_far=True) if self._state else "starting")
+        # A shorter wait than until the next line: that moment changes with each line and stage.
+        while not self._over.wait(min(LOOK_S, self._first_s)):
+            if self._state and time.monotonic() >= self._due():
+                self.say(self._state.text(so_far=True))
 
 
 @dataclass(frozen=True, kw_only=True)
