@@ -23,7 +23,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from mixunlearn.atomic import replacing
-from mixunlearn.evidence.verdict import EQUIVALENT, UNDECIDED
+from mixunlearn.evidence.states import EQUIVALENT, UNDECIDED
 from mixunlearn.metrics.table import RELATIVE
 from mixunlearn.plain import finite
 from mixunlearn.wording import counted

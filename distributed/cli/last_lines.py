@@ -39,7 +39,7 @@ def next_command(files: "StudyFolder", home: Path, summary: Mapping[str, Any]) -
 
     docs/faq.md has the same advice in words.
     """
-    from mixunlearn.evidence.verdict import EQUIVALENT, UNDECIDED
+    from mixunlearn.evidence.states import EQUIVALENT, UNDECIDED
 
     # The study's own file: it has all settings that were given on the command line.
     sweep = f"mixunlearn sweep {shlex.quote(str(files.experiment))}"

@@ -28,7 +28,8 @@ from mixunlearn.evaluation import EvaluationSet, evaluation_set
 from mixunlearn.evidence.behaviour import behaviour_set
 from mixunlearn.evidence.equivalence import LEAST
 from mixunlearn.evidence.estimate import LEVEL
-from mixunlearn.evidence.verdict import STATES, Verdict, judge
+from mixunlearn.evidence.states import STATES
+from mixunlearn.evidence.verdict import Verdict, judge
 from mixunlearn.models import StagedModel
 from mixunlearn.signature import seed_for
 from trainables.evaluate import TestTask

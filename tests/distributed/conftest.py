@@ -27,7 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True)
 def no_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Print the same on a slow machine: no line for a command that takes long to check its input."""
+    """Let a command print the same on a slow machine, which takes long to check its input."""
     monkeypatch.setattr("distributed.runtime.progress.FIRST_S", 600.0)
 
 
