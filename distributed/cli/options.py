@@ -17,7 +17,7 @@ import typer
 
 from distributed.cli.completion import preset_names
 from distributed.runtime.signals import ignored, terminated_as_interrupted
-from distributed.runtime.text import OneLine, cut, redact, shortened, warnings_in_one_line
+from distributed.runtime.text import Logs, OneLine, cut, redact, shortened, warnings_in_one_line
 from mixunlearn.errors import InputError, MixUnlearnError
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Outcome:
 
 def run_command(command: Callable[[], Outcome], *, as_json: bool, verbose: bool) -> None:
     """Run a command; turn each error into one line and an exit code."""
-    logs = logging.StreamHandler()
+    logs = Logs()
     logs.setFormatter(OneLine("%(message)s"))
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[logs])
     try:

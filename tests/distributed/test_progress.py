@@ -1,9 +1,11 @@
 """What is shown of work: the time left without jumps, a heartbeat, a display in any terminal."""
 
 import io
+import logging
 import os
 import re
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +17,7 @@ from distributed.runtime import terminal
 from distributed.runtime.count import Count, clock
 from distributed.runtime.progress import Progress
 from distributed.runtime.signals import Interrupted, Stop
+from distributed.runtime.text import Logs
 
 COLOURS, MOVES = re.compile(r"\x1b\[[0-9;]*m"), re.compile(r"\x1b\[[?0-9;]*[A-Za-z]|\r|\n")
 
@@ -218,3 +221,18 @@ def test_ctrl_c_leaves_the_cursor_and_the_line_that_says_so(
         raw = all_of(file, shown).decode()
     assert "SIGINT: waiting up to" in raw
     assert raw.rindex("\x1b[?25h") > raw.rindex("\x1b[?25l")  # the cursor is shown again
+
+
+def test_a_log_message_does_not_break_the_display(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    logger, logs = logging.getLogger("mixunlearn.tests.display"), Logs()
+    logger.addHandler(logs)
+    with pseudo_terminal() as (file, shown):
+        monkeypatch.setattr(sys, "stderr", file)
+        with Progress(Console(file=file, width=80)) as progress:  # type: ignore[arg-type]
+            progress.show("starting Ray")
+            logger.warning("a node has left")
+        raw = all_of(file, shown).decode()
+    logger.removeHandler(logs)
+    lines = [line.strip() for line in MOVES.split(COLOURS.sub("", raw))]
+    assert "a node has left" in lines
