@@ -82,8 +82,10 @@ class Progress:
     def say(self, line: str) -> None:
         """Print a line that stays."""
         self._printed = time.monotonic()
+        # Between words on a terminal; but a path that is broken into lines cannot be copied.
+        whole = not self.moving or max(map(len, line.split()), default=0) >= self.console.width
         # As `Text`: in a string, rich would take `[...]`, as in a list of values, for markup.
-        self.console.print(Text(line), soft_wrap=True)
+        self.console.print(Text(line), soft_wrap=whole)
 
     def head(self, line: str) -> None:
         """Show what the following stages belong to; a terminal keeps it above their states."""

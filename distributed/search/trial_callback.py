@@ -269,10 +269,10 @@ class TrialCallback(Unsaved, tune.Callback):
         objective = self.study.objective
         best = [f", best {objective} {row[objective]:.2f}" for row in ranked(self.rows, objective)]
         line = (
-            f"trials: {self.count.done} of {self.count.total} done "
-            f"({states.count('pruned')} pruned, {states.count('failed')} failed), "
+            # The best first: a narrow terminal cuts the end off.
+            f"trials: {self.count.done} of {self.count.total} done{''.join(best[:1])}, "
+            f"{states.count('pruned')} pruned, {states.count('failed')} failed, "
             f"{running} running, {counted(self.epochs_done, 'epoch')}"
-            f"{''.join(best[:1])}"
         )
         self.progress.show(line, event=event, count=self.count)
 

@@ -236,3 +236,17 @@ def test_a_log_message_does_not_break_the_display(monkeypatch: pytest.MonkeyPatc
     logger.removeHandler(logs)
     lines = [line.strip() for line in MOVES.split(COLOURS.sub("", raw))]
     assert "a node has left" in lines
+
+
+def test_lines_that_stay_are_broken_between_words_and_paths_never() -> None:
+    with pseudo_terminal() as (file, shown):
+        progress = Progress(Console(file=file, width=40, force_terminal=True))  # type: ignore[arg-type]
+        progress.moving = True
+        progress.say("forget      all 106 training images of class 0")
+        progress.say(f"study       digits in /{'x' * 60}")
+        raw = all_of(file, shown).decode()
+    assert [line.rstrip() for line in raw.splitlines()] == [
+        "forget      all 106 training images of",
+        "class 0",
+        f"study       digits in /{'x' * 60}",
+    ]
