@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
@@ -28,6 +28,13 @@ if TYPE_CHECKING:
     from distributed.compare.cells import Cell, Plans
     from distributed.config.comparison import Comparison
 
+Keys: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change a key, e.g. experiment.search.trials=8."
+    ),
+]
+
 
 def compare(
     comparison: Annotated[
@@ -38,12 +45,7 @@ def compare(
         str | None,
         typer.Option(metavar="AXIS=NAME,…", help="Cells to run, e.g. method=finetune,task=class."),
     ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Change a key, e.g. experiment.search.trials=8."
-        ),
-    ] = None,
+    settings: Keys = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print which cells would run; run nothing.")
     ] = False,
@@ -82,14 +84,18 @@ def compare(
             # The tables show all cells, also those that `--only` leaves out.
             failures = run_comparison(wanted, some, found, plans, session)
         outcome = _compared(wanted, found, plans, failures)
-        # An error of one study is retried by the same command.
-        first = again if failures else f"mixunlearn evidence {shlex.quote(str(comparison))}"
-        given = shlex.join(word for each in settings or [] for word in ("--set", each))
-        options = f"{f' {given}' if given else ''}{at_home(plans.home)}"
-        print_last({"report": outcome.result["page"], "next": redact(first + options)})
+        following = _next(comparison, settings or [], plans.home, failed=bool(failures))
+        print_last({"report": outcome.result["page"], "next": following})
         return outcome
 
     run_command(command, as_json=as_json, verbose=verbose)
+
+
+def _next(file: Path, settings: Sequence[str], home: Path, *, failed: bool) -> str:
+    """Return the command that tries again what failed, or else measures all winners further."""
+    words = ["mixunlearn", "compare" if failed else "evidence", str(file)]
+    words += [word for each in settings for word in ("--set", each)]
+    return redact(f"{shlex.join(words)}{at_home(home)}")
 
 
 def _dry_comparison(comparison: "Comparison", cells: Sequence["Cell"], plans: "Plans") -> Outcome:

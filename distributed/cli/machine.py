@@ -47,6 +47,11 @@ Submitted: TypeAlias = Annotated[
     ),
 ]
 
+Keys: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. data.size=32."),
+]
+
 
 def data(
     source: Annotated[
@@ -56,10 +61,7 @@ def data(
         Path | None,
         typer.Option("--rows", metavar="FILE", help="Write which row is which file, as CSV."),
     ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. data.size=32."),
-    ] = None,
+    settings: Keys = None,
     home: Home = None,
     address: Unused = None,
     as_json: Json = False,

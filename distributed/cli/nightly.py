@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -29,6 +29,11 @@ if TYPE_CHECKING:
     from distributed.nightly.nights import Nights
     from distributed.nightly.records import NightRecord
 
+Keys: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. budget.trials=4."),
+]
+
 
 def nightly(
     plan: Annotated[
@@ -44,10 +49,7 @@ def nightly(
     force: Annotated[
         bool, typer.Option("--force", help="Run a finished night again, with other seeds.")
     ] = False,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. budget.trials=4."),
-    ] = None,
+    settings: Keys = None,
     home: Home = None,
     address: Address = None,
     as_json: Json = False,

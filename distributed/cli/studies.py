@@ -3,7 +3,7 @@
 import errno
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -163,28 +163,43 @@ def write_report(
     """Write a page about one study, or several side by side: one file that needs no network."""
 
     def command() -> Outcome:
-        where = home_folder(home)
         with showing("writing the report"):
-            from distributed.plan.make import find_study
-            from distributed.search.sweep import report_data_of
-            from distributed.study.folder import REPORT, REPORT_WITH_IMAGES, full_name
-            from report.page import write_page
-
-            # Each once, in the given order.
-            names = list(dict.fromkeys(full_name(where, each) for each in studies))
-            plans = [find_study(name, settings or [], where, reading=True) for name in names]
-            # Another file: a study's report.html is sent to MLflow.
-            usual = REPORT_WITH_IMAGES if show_images else REPORT
-            path = output or (plans[0].folder if len(plans) == 1 else where) / usual
-            file = _file(path)
-            found = [report_data_of(plan, show_images=show_images) for plan in plans]
-            with _writing(path):
-                write_page(found, file)
+            where = home_folder(home)
+            path, file, names = _page_of(
+                studies, settings or [], where, output, show_images=show_images
+            )
         console().print(str(path), soft_wrap=True)
         size = file.stat().st_size
         return Outcome(result={"path": str(path), "bytes": size, "studies": names})
 
     run_command(command, as_json=as_json, verbose=verbose)
+
+
+def _page_of(
+    studies: Sequence[str],
+    settings: Sequence[str],
+    home: Path,
+    output: Path | None,
+    *,
+    show_images: bool,
+) -> tuple[Path, Path, list[str]]:
+    """Write the page about studies; return its path as it is said, the file, and the studies."""
+    from distributed.plan.make import find_study
+    from distributed.search.sweep import report_data_of
+    from distributed.study.folder import REPORT, REPORT_WITH_IMAGES, full_name
+    from report.page import write_page
+
+    # Each once, in the given order.
+    names = list(dict.fromkeys(full_name(home, each) for each in studies))
+    plans = [find_study(name, settings, home, reading=True) for name in names]
+    # Another file: a study's report.html is sent to MLflow.
+    usual = REPORT_WITH_IMAGES if show_images else REPORT
+    path = output or (plans[0].folder if len(plans) == 1 else home) / usual
+    file = _file(path)
+    found = [report_data_of(plan, show_images=show_images) for plan in plans]
+    with _writing(path):
+        write_page(found, file)
+    return path, file, names
 
 
 def write_export(

@@ -105,6 +105,11 @@ DryRun: TypeAlias = Annotated[
     bool, typer.Option("--dry-run", help="Check everything, say what it costs; write nothing.")
 ]
 
+Keys: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. data.test=test.parquet."),
+]
+
 
 def unlearn(
     out: Out,
@@ -118,12 +123,7 @@ def unlearn(
     verify: Verify = False,
     as_format: OfWeights = "safetensors",
     device: Device = "auto",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Change a key, e.g. data.test=test.parquet."
-        ),
-    ] = None,
+    settings: Keys = None,
     dry_run: DryRun = False,
     home: Home = None,
     address: Address = None,
