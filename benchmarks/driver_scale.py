@@ -31,6 +31,7 @@ from optuna.trial import FixedTrial, Trial
 from benchmarks import publish, say
 from benchmarks.ray_efficiency import Watch, fill, plan_in, run_search
 from distributed.plan.plan import Plan
+from distributed.runtime.count import Count
 from distributed.search import trials as trials_of_a_sweep
 from distributed.study.attempt import Attempt
 from distributed.study.sampling import Sampling
@@ -210,9 +211,9 @@ class Marking(Watch):
         self.marks: list[Mark] = []
         self._process = psutil.Process()
 
-    def show(self, line: str, *, event: bool = False) -> None:
+    def show(self, line: str, *, event: bool = False, count: Count | None = None) -> None:
         """Count a trial's end, which is an event."""
-        super().show(line, event=event)
+        super().show(line, event=event, count=count)
         if event and line.startswith("trials:"):
             self.marks.append(self._mark())
 

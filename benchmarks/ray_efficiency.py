@@ -29,6 +29,7 @@ from distributed.config.read import make_experiment
 from distributed.plan.make import make_plan
 from distributed.plan.plan import Plan
 from distributed.runtime.addresses import embedded
+from distributed.runtime.count import Count
 from distributed.runtime.progress import Progress
 from distributed.runtime.signals import Stop
 from distributed.search.runs import tracked as tracking
@@ -229,9 +230,10 @@ class Watch(Progress):
         super().__init__(Console(quiet=True))
         self.first = math.inf
 
-    def show(self, line: str, *, event: bool = False) -> None:
-        """Record the time of the first call."""
-        self.first = min(self.first, time.perf_counter())
+    def show(self, line: str, *, event: bool = False, count: Count | None = None) -> None:
+        """Record when work was counted first."""
+        if count and count.share:
+            self.first = min(self.first, time.perf_counter())
 
 
 class NoTracker:

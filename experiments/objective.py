@@ -30,7 +30,8 @@ from distributed.study.sampling import Sampling
 from experiments.pool import append, arguments, fill, opened, parallel, read
 from mixunlearn.errors import DivergedError
 from mixunlearn.evaluation import evaluation_set
-from mixunlearn.evidence.verdict import EQUIVALENT, judge
+from mixunlearn.evidence.states import EQUIVALENT
+from mixunlearn.evidence.verdict import judge
 from mixunlearn.metrics.table import AVERAGE, WORST
 from mixunlearn.problem import Problem
 from mixunlearn.references import Member

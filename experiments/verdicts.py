@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from experiments.pool import arguments, opened
-from mixunlearn.evidence.verdict import STATES, judge
+from mixunlearn.evidence.states import STATES
+from mixunlearn.evidence.verdict import judge
 
 FILE = Path(__file__).parent / "mnist_class.yaml"
 POOL = ["references.originals=16", "references.seeds=56"]

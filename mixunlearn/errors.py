@@ -21,6 +21,7 @@ class InputError(MixUnlearnError):
     def __init__(self, key: str, value: object, remedy: str) -> None:
         super().__init__(f"{key} = {value!r}: {remedy}")
         self.key, self.value, self.remedy = key, value, remedy
+        self.others: tuple[InputError, ...] = ()  # further mistakes of the same file
 
 
 class DivergedError(MixUnlearnError):

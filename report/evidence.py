@@ -11,7 +11,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from mixunlearn.atomic import replacing
-from mixunlearn.evidence.verdict import BETTER, EQUIVALENT, HARMFUL, NO_BETTER, UNDECIDED
+from mixunlearn.evidence.states import BETTER, EQUIVALENT, HARMFUL, NO_BETTER, UNDECIDED
 from mixunlearn.plain import finite
 from mixunlearn.wording import counted
 from report.evidence_figures import biases_figure, by_example_figure

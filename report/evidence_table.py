@@ -11,7 +11,7 @@ from rich import box
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from mixunlearn.evidence.verdict import EQUIVALENT
+from mixunlearn.evidence.states import EQUIVALENT
 from mixunlearn.plain import finite
 from report.notation import ABSENT, hundredths, score, signed, three_digits
 from report.runs import NOTHING, mapping

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from mixunlearn.wording import counted
 from report.notation import ABSENT, markdown_table, markdown_text, three_digits
 from report.request_card import headline
 
@@ -27,9 +28,9 @@ def sequence_page(records: Sequence[Mapping[str, Any]], new: Sequence[int]) -> s
     """
     total = records[-1]["forget"]["images"] if records else 0
     about = (
-        f"{len(records)} requests were handled, each from the model that the one before has "
-        f"released; {total} images are forgotten. Each request is measured on the images of all "
-        "requests so far. The last folder holds the model to use."
+        f"Handled: {counted(len(records), 'request')}, each from the model that the one before has "
+        f"released; {counted(total, 'image')} forgotten. Each request is measured on the images "
+        "of all requests so far. The last folder holds the model to use."
     )
     return "\n\n".join(
         ("# Deletion requests", about, markdown_table(HEADING, _rows(records, new)), "")

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mixunlearn.evidence.verdict import BETTER, EQUIVALENT, HARMFUL, NO_BETTER
+from mixunlearn.evidence.states import BETTER, EQUIVALENT, HARMFUL, NO_BETTER
 from mixunlearn.plain import finite
 from mixunlearn.wording import counted
 from report.notation import difference, mean_and_sd, score, three_digits, unit
@@ -165,6 +165,12 @@ def headline(summary: Mapping[str, Any]) -> str:
         return said.about
     doubts = (f"Warning: {caution}" for caution in said.cautions)
     return " ".join((f"{said.about} is {said.state}.", *doubts, *said.reasons, *said.looks))
+
+
+def sentence(summary: Mapping[str, Any]) -> str:
+    """Return the verdict in one sentence, without its reasons."""
+    said = statement(summary)
+    return f"{said.about} is {said.state}." if said.state else said.about
 
 
 def style(state: str) -> str:

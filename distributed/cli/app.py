@@ -1,6 +1,7 @@
 """The program: all commands in one table, in the order in which `--help` lists them."""
 
 from collections.abc import Callable, Mapping
+from inspect import cleandoc
 from typing import Annotated
 
 import typer
@@ -50,7 +51,9 @@ app = typer.Typer(
 )
 
 for name, command in COMMANDS.items():
-    app.command(name)(command)
+    # The first sentence, as a whole: else the list of commands would cut it off.
+    about, _, _ = " ".join(cleandoc(command.__doc__ or "").split("\n\n")[0].split()).partition(". ")
+    app.command(name, short_help=about)(command)
 
 
 def _show_version(wanted: bool) -> None:

@@ -1,30 +1,39 @@
 """`compare`."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from distributed.cli.last_lines import at_home, print_last
 from distributed.cli.options import (
     DONE,
     TRIALS_FAILED,
     Address,
-    DryRun,
     Home,
     Json,
     Outcome,
-    Settings,
     Verbose,
     home_folder,
     open_session,
     run_command,
+    showing,
 )
 from distributed.cli.show import console, duplicates, images_of_work, in_words
+from mixunlearn.redaction import redact
 
 if TYPE_CHECKING:
     from distributed.compare.cells import Cell, Plans
     from distributed.config.comparison import Comparison
+
+Keys: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change a key, e.g. experiment.search.trials=8."
+    ),
+]
 
 
 def compare(
@@ -36,8 +45,10 @@ def compare(
         str | None,
         typer.Option(metavar="AXIS=NAME,…", help="Cells to run, e.g. method=finetune,task=class."),
     ] = None,
-    settings: Settings = None,
-    dry_run: DryRun = False,
+    settings: Keys = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print which cells would run; run nothing.")
+    ] = False,
     home: Home = None,
     address: Address = None,
     as_json: Json = False,
@@ -49,19 +60,20 @@ def compare(
     """
 
     def command() -> Outcome:
-        from distributed.cluster.connection import local, require_answer
-        from distributed.compare.cells import Plans, cells, chosen
-        from distributed.compare.run import missing, run_comparison
-        from distributed.config.comparison import read_comparison
+        with showing("checking all cells"):
+            from distributed.cluster.connection import local, require_answer
+            from distributed.compare.cells import Plans, cells, chosen
+            from distributed.compare.run import missing, run_comparison
+            from distributed.config.comparison import read_comparison
 
-        wanted = read_comparison(comparison, settings or [])
-        found = cells(wanted)
-        some = chosen(found, only)
-        again = f"mixunlearn compare {comparison}"
-        plans = Plans(home_folder(home), command=again, local=local(address), planning=dry_run)
-        for cell in some:
-            if cell.experiment:
-                plans.of(cell)  # raises on any error in the cell, before the first study runs
+            wanted = read_comparison(comparison, settings or [])
+            found = cells(wanted)
+            some = chosen(found, only)
+            again = f"mixunlearn compare {shlex.quote(str(comparison))}"
+            plans = Plans(home_folder(home), command=again, local=local(address), planning=dry_run)
+            for cell in some:
+                if cell.experiment:
+                    plans.of(cell)  # raises on any error in the cell, before the first study runs
         if dry_run:
             return _dry_comparison(wanted, some, plans)
         if missing(some, plans):
@@ -71,9 +83,19 @@ def compare(
                 session.progress.say(line)
             # The tables show all cells, also those that `--only` leaves out.
             failures = run_comparison(wanted, some, found, plans, session)
-        return _compared(wanted, found, plans, failures)
+        outcome = _compared(wanted, found, plans, failures)
+        following = _next(comparison, settings or [], plans.home, failed=bool(failures))
+        print_last({"report": outcome.result["page"], "next": following})
+        return outcome
 
     run_command(command, as_json=as_json, verbose=verbose)
+
+
+def _next(file: Path, settings: Sequence[str], home: Path, *, failed: bool) -> str:
+    """Return the command that tries again what failed, or else measures all winners further."""
+    words = ["mixunlearn", "compare" if failed else "evidence", str(file)]
+    words += [word for each in settings for word in ("--set", each)]
+    return redact(f"{shlex.join(words)}{at_home(home)}")
 
 
 def _dry_comparison(comparison: "Comparison", cells: Sequence["Cell"], plans: "Plans") -> Outcome:
@@ -119,7 +141,6 @@ def _compared(
     for table in made:
         console().print(drawn(table))
     page = folder_of(comparison, plans.home) / COMPARISON_PAGE
-    console().print(str(page), soft_wrap=True)
     result = {
         "name": comparison.name,
         "page": str(page),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from distributed.cli.last_lines import print_last
 from distributed.cli.options import (
     DONE,
     TRIALS_FAILED,
@@ -19,6 +20,7 @@ from distributed.cli.options import (
     home_folder,
     open_session,
     run_command,
+    showing,
 )
 from distributed.cli.show import console
 from mixunlearn.errors import InputError, MissingError
@@ -40,7 +42,7 @@ def evidence(
         ),
     ],
     profile: Annotated[
-        str, typer.Option(help="How much evidence: quick, standard or full.")
+        str, typer.Option(metavar="quick|standard|full", help="How much evidence to collect.")
     ] = "quick",
     settings: Settings = None,
     dry_run: Annotated[
@@ -60,22 +62,24 @@ def evidence(
     """
 
     def command() -> Outcome:
-        from distributed.cluster.connection import local, require_answer
         from distributed.evidence.profiles import PROFILES
-        from distributed.evidence.protocol import announcement
-        from distributed.evidence.targets import find_target
         from mixunlearn.data.names import known_names
 
         if profile not in PROFILES:
             raise InputError("--profile", profile, f"unknown; {known_names(profile, PROFILES)}")
         again = _again(target, profile, settings or [], home)
-        here = local(address)
-        found = find_target(target, settings or [], home_folder(home), command=again, local=here)
-        beside = [plan for plans in found.problems.values() for plan in plans.values()]
-        lines = {
-            name: list(announcement(plans, PROFILES[profile], beside))
-            for name, plans in found.problems.items()
-        }
+        with showing("checking what there is to measure"):
+            from distributed.cluster.connection import local, require_answer
+            from distributed.evidence.protocol import announcement
+            from distributed.evidence.targets import find_target
+
+            where, here = home_folder(home), local(address)
+            found = find_target(target, settings or [], where, command=again, local=here)
+            beside = [plan for plans in found.problems.values() for plan in plans.values()]
+            lines = {
+                name: list(announcement(plans, PROFILES[profile], beside))
+                for name, plans in found.problems.items()
+            }
         if dry_run:
             return _planned(lines)
         require_answer(address)
@@ -167,13 +171,13 @@ def _protocol(
 
 def _shown(results: list[dict[str, Any]], failures: dict[str, str]) -> Outcome:
     """Print the verdicts, and where the files are."""
+    from distributed.evidence.run import PAGE
     from report.evidence import headline
     from report.evidence_table import terminal_table
 
     for each in results:
-        console().print(headline(each), soft_wrap=True, markup=False)
         console().print(terminal_table(each))
-        console().print(each["folder"], soft_wrap=True, markup=False)
+        print_last({"verdict": headline(each), "report": str(Path(each["folder"]) / PAGE)})
     absent = {
         method["method"]: method["absent"]
         for each in results

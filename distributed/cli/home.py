@@ -15,7 +15,7 @@ from distributed.cli.options import (
     Home,
     Json,
     Outcome,
-    Settings,
+    Places,
     Verbose,
     complain,
     home_folder,
@@ -27,7 +27,7 @@ from mixunlearn.plain import plain
 
 
 def list_home(
-    settings: Settings = None,
+    settings: Places = None,
     home: Home = None,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -85,7 +85,7 @@ def _champions(home: Path, settings: Sequence[str], *, verbose: bool) -> list[di
 def init(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME]", help="A preset, e.g. mnist_class [list all of them]."),
+        typer.Argument(metavar="NAME", help="A preset, e.g. mnist_class [list all of them]."),
     ] = None,
     as_json: Json = False,
     verbose: Verbose = False,

@@ -17,6 +17,7 @@ from distributed.cli.options import (
     Home,
     Json,
     Outcome,
+    Places,
     RetryFailed,
     Settings,
     Ship,
@@ -25,10 +26,12 @@ from distributed.cli.options import (
     Verbose,
     home_folder,
     run_command,
+    showing,
 )
 from distributed.cli.show import console, data_title
 from distributed.runtime.text import redact
 from mixunlearn.errors import MixUnlearnError
+from mixunlearn.wording import counted
 
 if TYPE_CHECKING:
     from distributed.config.experiment import Experiment
@@ -38,10 +41,15 @@ if TYPE_CHECKING:
 Submitted: TypeAlias = Annotated[
     Path | None,
     typer.Argument(
-        metavar="[EXPERIMENT]",
+        metavar="EXPERIMENT",
         help="YAML file in the checkout or the current folder, or a preset.",
         autocompletion=preset_names,
     ),
+]
+
+Keys: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. data.size=32."),
 ]
 
 
@@ -53,7 +61,7 @@ def data(
         Path | None,
         typer.Option("--rows", metavar="FILE", help="Write which row is which file, as CSV."),
     ] = None,
-    settings: Settings = None,
+    settings: Keys = None,
     home: Home = None,
     address: Unused = None,
     as_json: Json = False,
@@ -62,9 +70,10 @@ def data(
     """Import a data source into the cache and show what is in it."""
 
     def command() -> Outcome:
-        from distributed.plan.inspection import inspect_data
+        with showing("reading the images"):
+            from distributed.plan.inspection import inspect_data
 
-        result = inspect_data(source, settings or [], home_folder(home), rows)
+            result = inspect_data(source, settings or [], home_folder(home), rows)
         parts = result["parts"]
         table = Table("class", *parts, title=data_title(result))
         table.add_row("all", *(str(sum(counts)) for counts in parts.values()), end_section=True)
@@ -83,7 +92,8 @@ def data(
 
 def doctor(
     experiment: Annotated[
-        Path | None, typer.Argument(help="An experiment that must be able to start.")
+        Path | None,
+        typer.Argument(metavar="EXPERIMENT", help="An experiment that must be able to start."),
     ] = None,
     settings: Settings = None,
     home: Home = None,
@@ -151,13 +161,14 @@ def _check_experiment(
     except MixUnlearnError as error:
         return Check(name="experiment", ok=False, detail=redact(str(error))), error.exit_code
     forget, retain = len(plan.splits.forget_N), len(plan.splits.retain_N)
-    detail = f"{plan.study} can start: {forget} images to forget, {retain} to retain"
+    detail = f"{plan.study} can start: {counted(forget, 'image')} to forget, {retain} to retain"
     return Check(name="experiment", ok=True, detail=detail), 0
 
 
 def ui(
     port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="Port on 127.0.0.1 [a free one].")
+        int | None,
+        typer.Option(min=1, max=65535, metavar="PORT", help="Port on 127.0.0.1 [a free one]."),
     ] = None,
     dashboard: Annotated[
         str | None,
@@ -168,7 +179,7 @@ def ui(
             autocompletion=study_names,
         ),
     ] = None,
-    settings: Settings = None,
+    settings: Places = None,
     home: Home = None,
     address: Unused = None,
     as_json: Json = False,
@@ -217,10 +228,12 @@ def submit(
     ship: Ship = None,
     home: Annotated[
         # Not a Path: `~` is the home of the cluster's user, not ours.
-        str | None, typer.Option(help="Folder on the cluster's head ['~/mixunlearn-runs'].")
+        str | None,
+        typer.Option(metavar="FOLDER", help="Folder on the cluster's head ['~/mixunlearn-runs']."),
     ] = None,
     address: Annotated[
-        str | None, typer.Option(help="The cluster's dashboard [http://127.0.0.1:8265].")
+        str | None,
+        typer.Option(metavar="ADDRESS", help="The cluster's dashboard [http://127.0.0.1:8265]."),
     ] = None,
     as_json: Json = False,
     verbose: Verbose = False,

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
+from distributed.cli.last_lines import print_last
 from distributed.cli.options import (
     DONE,
     FAILED,
@@ -16,7 +17,6 @@ from distributed.cli.options import (
     Home,
     Json,
     Outcome,
-    Settings,
     Verbose,
     home_folder,
     open_session,
@@ -28,6 +28,11 @@ from mixunlearn.errors import InputError, MissingError
 if TYPE_CHECKING:
     from distributed.nightly.nights import Nights
     from distributed.nightly.records import NightRecord
+
+Keys: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. budget.trials=4."),
+]
 
 
 def nightly(
@@ -44,7 +49,7 @@ def nightly(
     force: Annotated[
         bool, typer.Option("--force", help="Run a finished night again, with other seeds.")
     ] = False,
-    settings: Settings = None,
+    settings: Keys = None,
     home: Home = None,
     address: Address = None,
     as_json: Json = False,
@@ -113,8 +118,8 @@ def _of_night(record: "NightRecord", nights: "Nights") -> Outcome:
 
     plain = record.as_json()
     console().print(trend([plain]))
-    console().print(headline(plain))
-    console().print(f"page: {nights.of(record.date) / NIGHT_PAGE}", soft_wrap=True)
+    page = nights.of(record.date) / NIGHT_PAGE
+    print_last({"verdict": headline(plain), "report": str(page)})
     failed = any(part.trials and part.trials.failed for part in record.experiments)
     # A regression is what a scheduler must see, even if an error or failed trials came with it.
     if record.verdict == "regressed":

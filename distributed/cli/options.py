@@ -17,7 +17,7 @@ import typer
 
 from distributed.cli.completion import preset_names
 from distributed.runtime.signals import ignored, terminated_as_interrupted
-from distributed.runtime.text import OneLine, cut, redact, shortened, warnings_in_one_line
+from distributed.runtime.text import Logs, OneLine, cut, redact, shortened, warnings_in_one_line
 from mixunlearn.errors import InputError, MixUnlearnError
 
 if TYPE_CHECKING:
@@ -39,11 +39,21 @@ Settings: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. search.epochs=4."),
 ]
+Places: TypeAlias = Annotated[  # of a study that exists: other keys would make it another study
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Say where things are, e.g. tracking.uri=http://HOST:5000.",
+    ),
+]
 Home: TypeAlias = Annotated[
-    Path | None, typer.Option(help="Where results are kept [MIXUNLEARN_HOME, else ./runs].")
+    Path | None,
+    typer.Option(metavar="FOLDER", help="Where results are kept [MIXUNLEARN_HOME, else ./runs]."),
 ]
 Address: TypeAlias = Annotated[
-    str | None, typer.Option(help="A Ray cluster [RAY_ADDRESS, else this machine].")
+    str | None,
+    typer.Option(metavar="ADDRESS", help="A Ray cluster [RAY_ADDRESS, else this machine]."),
 ]
 Unused: TypeAlias = Annotated[
     str | None, typer.Option("--address", hidden=True, help="Accepted, but not used here.")
@@ -52,7 +62,9 @@ Json: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print the result as JSON in the last line of the output.")
 ]
 Verbose: TypeAlias = Annotated[bool, typer.Option("-v", "--verbose", help="Show tracebacks.")]
-Trials: TypeAlias = Annotated[int | None, typer.Option(help="Total number of the study's trials.")]
+Trials: TypeAlias = Annotated[
+    int | None, typer.Option(metavar="N", help="Total number of the study's trials.")
+]
 RetryFailed: TypeAlias = Annotated[
     bool, typer.Option("--retry-failed", help="Run the failed trials again.")
 ]
@@ -82,7 +94,7 @@ class Outcome:
 
 def run_command(command: Callable[[], Outcome], *, as_json: bool, verbose: bool) -> None:
     """Run a command; turn each error into one line and an exit code."""
-    logs = logging.StreamHandler()
+    logs = Logs()
     logs.setFormatter(OneLine("%(message)s"))
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[logs])
     try:
@@ -91,6 +103,8 @@ def run_command(command: Callable[[], Outcome], *, as_json: bool, verbose: bool)
             outcome = command()
     except MixUnlearnError as error:
         complain(str(error), verbose=verbose)
+        for other in error.others if isinstance(error, InputError) else ():
+            complain(str(other), verbose=False)
         raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt as error:
         with ignored():  # a second signal would print a traceback over the message
@@ -118,15 +132,24 @@ def open_session(address: str | None) -> Iterator["Session"]:
     """Open the session of a command that changes a study: Ray, progress, stop requests."""
     from distributed.runtime.progress import Progress
     from distributed.runtime.signals import Stop
-    from distributed.search.session import Session
 
-    with (
-        # In this order: a stop is announced through the progress, while the session still closes.
-        Progress() as progress,
-        Stop(progress.say) as stop,
-        Session(address=address, progress=progress, stop=stop) as session,
-    ):
-        yield session
+    # In this order: a stop is announced through the progress, while the session still closes.
+    with Progress() as progress, Stop(progress.say) as stop:
+        progress.show("loading the program")
+        from distributed.search.session import Session  # Ray, Optuna and MLflow: seconds
+
+        with Session(address=address, progress=progress, stop=stop) as session:
+            yield session
+
+
+@contextmanager
+def showing(what: str) -> Iterator[None]:
+    """Show what a command is doing while it has no session, if that takes a while."""
+    from distributed.runtime.progress import Progress
+
+    with Progress() as progress:
+        progress.show(what)
+        yield
 
 
 def complain(reason: str, *, verbose: bool) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from distributed.cli.completion import study_names
-from distributed.cli.options import Home, Json, Outcome, Settings, Verbose, home_folder, run_command
+from distributed.cli.options import Home, Json, Outcome, Places, Verbose, home_folder, run_command
 from distributed.cli.show import console
 
 NOTES = (
@@ -26,7 +26,7 @@ def purge(
             autocompletion=study_names,
         ),
     ] = None,
-    settings: Settings = None,
+    settings: Places = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be removed; remove nothing.")
     ] = False,

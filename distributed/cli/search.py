@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from distributed.cli.last_lines import print_last, print_result
 from distributed.cli.options import (
     DONE,
     FAILED,
@@ -24,14 +25,14 @@ from distributed.cli.options import (
     home_folder,
     open_session,
     run_command,
+    showing,
 )
 from distributed.cli.show import (
     announcement,
-    console,
     others,
     print_plan,
     print_references,
-    print_verdict,
+    print_tables,
 )
 from distributed.runtime.text import redact
 from mixunlearn.errors import MixUnlearnError
@@ -73,9 +74,10 @@ def sweep(
             return print_plan(plan)
         summary = _run(plan, address, retry_failed=retry_failed)
         # Before the promotion, which may fail: the result must not be lost with it.
-        print_verdict(plan.study_folder, plan.home, summary)
+        print_tables(summary)
         code = _code(summary)
         promoted = _promote(plan, summary, verbose=verbose) if promote else None
+        print_result(plan.study_folder, plan.home, summary)
         if promoted and not promoted["done"]:
             code = FAILED
         return Outcome(result={**summary, "promoted": promoted}, code=code)
@@ -120,7 +122,8 @@ def _known(file: Path, settings: list[str], home: Path | None) -> Outcome | None
         return None
     folder, summary = found
     print(f"study       {folder.path.name} in {folder.path}: nothing to do", file=sys.stderr)
-    print_verdict(folder, root, summary)
+    print_tables(summary)
+    print_result(folder, root, summary)
     return Outcome(result={**summary, "promoted": None}, code=_code(summary))
 
 
@@ -143,17 +146,18 @@ def _plan(
     file: Path, settings: list[str], home: Path | None, address: str | None, *, planning: bool
 ) -> "Plan":
     """Return the checked plan of an experiment file; see `make_plan`."""
-    from distributed.cluster.connection import local, require_answer
-    from distributed.config.read import read_experiment
-    from distributed.plan.make import make_plan
-
     command = f"mixunlearn references {file}"
-    experiment = read_experiment(file, settings)
-    plan = make_plan(
-        experiment, home_folder(home), command=command, local=local(address), planning=planning
-    )
-    if plan.references.missing():
-        require_answer(address)
+    with showing("checking the experiment and its images"):
+        from distributed.cluster.connection import local, require_answer
+        from distributed.config.read import read_experiment
+        from distributed.plan.make import make_plan
+
+        experiment = read_experiment(file, settings)
+        plan = make_plan(
+            experiment, home_folder(home), command=command, local=local(address), planning=planning
+        )
+        if plan.references.missing():
+            require_answer(address)
     return plan
 
 
@@ -166,5 +170,5 @@ def _promote(plan: "Plan", summary: dict[str, Any], *, verbose: bool) -> dict[st
     except MixUnlearnError as error:  # the sweep itself succeeded: its result is printed
         complain(str(error), verbose=verbose)
         return {"done": False, "reason": redact(str(error))}
-    console().print(f"model   {reason}", soft_wrap=True)
+    print_last({"champion": reason})
     return {"done": True, "reason": reason}

@@ -1,7 +1,6 @@
 """What commands print."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -13,7 +12,6 @@ from mixunlearn.wording import counted
 if TYPE_CHECKING:
     from distributed.plan.plan import Plan
     from distributed.rerun.rerun import Reproduction
-    from distributed.study.folder import StudyFolder
 
 
 QUICK = 2**30  # bytes of images that are looked through for duplicates in D_r as well
@@ -183,19 +181,15 @@ def print_plan(plan: "Plan") -> Outcome:
     return Outcome(result=result)
 
 
-def print_verdict(files: "StudyFolder", home: Path, summary: dict[str, Any]) -> None:
-    """Print the table, the paths of the files, and the command for the MLflow UI."""
+def print_tables(summary: dict[str, Any]) -> None:
+    """Print the tables of a study, and what its proxies predict."""
     from report.tables import summary_table
 
     out = console()
     out.print(summary_table(summary))
     if line := _prediction(summary):
         out.print(f"\nnext request: {line}", soft_wrap=True)
-    names = f"{files.trials.name}, {files.summary.name}, {files.plots.name}/"
-    # Soft wrap: a path that is broken into lines cannot be copied.
-    out.print(f"\nfiles   {files.path}: {names}", soft_wrap=True)
-    where = "" if home == Path("runs") else f" --home {home}"
-    out.print(f"MLflow  mixunlearn ui{where}", soft_wrap=True)
+    out.print()
 
 
 def _prediction(summary: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 import errno
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,12 +18,13 @@ from distributed.cli.options import (
     Home,
     Json,
     Outcome,
-    Settings,
+    Places,
     Unused,
     Verbose,
     home_folder,
     open_session,
     run_command,
+    showing,
 )
 from distributed.cli.show import console, print_comparison
 from mixunlearn.errors import InputError
@@ -55,7 +56,7 @@ def sync(
     recreate: Annotated[
         bool, typer.Option("--recreate", help="Make runs again that were deleted in MLflow.")
     ] = False,
-    settings: Settings = None,
+    settings: Places = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be rebuilt; write nothing.")
     ] = False,
@@ -109,7 +110,7 @@ def rerun(
         str,
         typer.Argument(metavar="RUN_ID|STUDY/TRIAL", help="An MLflow run, or a study and a trial."),
     ],
-    settings: Settings = None,
+    settings: Places = None,
     home: Home = None,
     address: Address = None,
     as_json: Json = False,
@@ -142,7 +143,10 @@ def write_report(
     ],
     output: Annotated[
         Path | None,
-        typer.Option(help="The file [report.html in the study's folder; for several, in HOME]."),
+        typer.Option(
+            metavar="FILE",
+            help="The file [report.html in the study's folder; for several, in HOME].",
+        ),
     ] = None,
     show_images: Annotated[
         bool,
@@ -150,7 +154,7 @@ def write_report(
             "--show-images", help="Show images, also some to be forgotten [in report-images.html]."
         ),
     ] = False,
-    settings: Settings = None,
+    settings: Places = None,
     home: Home = None,
     address: Unused = None,
     as_json: Json = False,
@@ -159,27 +163,43 @@ def write_report(
     """Write a page about one study, or several side by side: one file that needs no network."""
 
     def command() -> Outcome:
-        from distributed.plan.make import find_study
-        from distributed.search.sweep import report_data_of
-        from distributed.study.folder import REPORT, REPORT_WITH_IMAGES, full_name
-        from report.page import write_page
-
-        where = home_folder(home)
-        # Each once, in the given order.
-        names = list(dict.fromkeys(full_name(where, each) for each in studies))
-        plans = [find_study(name, settings or [], where, reading=True) for name in names]
-        # Another file: a study's report.html is sent to MLflow.
-        usual = REPORT_WITH_IMAGES if show_images else REPORT
-        path = output or (plans[0].folder if len(plans) == 1 else where) / usual
-        file = _file(path)
-        found = [report_data_of(plan, show_images=show_images) for plan in plans]
-        with _writing(path):
-            write_page(found, file)
+        with showing("writing the report"):
+            where = home_folder(home)
+            path, file, names = _page_of(
+                studies, settings or [], where, output, show_images=show_images
+            )
         console().print(str(path), soft_wrap=True)
         size = file.stat().st_size
         return Outcome(result={"path": str(path), "bytes": size, "studies": names})
 
     run_command(command, as_json=as_json, verbose=verbose)
+
+
+def _page_of(
+    studies: Sequence[str],
+    settings: Sequence[str],
+    home: Path,
+    output: Path | None,
+    *,
+    show_images: bool,
+) -> tuple[Path, Path, list[str]]:
+    """Write the page about studies; return its path as it is said, the file, and the studies."""
+    from distributed.plan.make import find_study
+    from distributed.search.sweep import report_data_of
+    from distributed.study.folder import REPORT, REPORT_WITH_IMAGES, full_name
+    from report.page import write_page
+
+    # Each once, in the given order.
+    names = list(dict.fromkeys(full_name(home, each) for each in studies))
+    plans = [find_study(name, settings, home, reading=True) for name in names]
+    # Another file: a study's report.html is sent to MLflow.
+    usual = REPORT_WITH_IMAGES if show_images else REPORT
+    path = output or (plans[0].folder if len(plans) == 1 else home) / usual
+    file = _file(path)
+    found = [report_data_of(plan, show_images=show_images) for plan in plans]
+    with _writing(path):
+        write_page(found, file)
+    return path, file, names
 
 
 def write_export(
@@ -194,8 +214,10 @@ def write_export(
     form: Annotated[
         str, typer.Option("--format", metavar="FORMAT", help="csv, json, latex or parquet.")
     ] = "csv",
-    output: Annotated[Path | None, typer.Option(help="The file [standard output].")] = None,
-    settings: Settings = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The file [standard output].")
+    ] = None,
+    settings: Places = None,
     home: Home = None,
     address: Unused = None,
     as_json: Json = False,

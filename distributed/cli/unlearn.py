@@ -10,22 +10,23 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
 import typer
 from rich.table import Column, Table
 
+from distributed.cli.last_lines import at_home, print_last
 from distributed.cli.options import (
     DONE,
-    Address,
     Home,
     Json,
     Outcome,
-    Settings,
     Verbose,
     complain,
     home_folder,
     open_session,
     run_command,
+    showing,
 )
 from distributed.cli.show import console, duplicates
 from mixunlearn.data.names import printable
 from mixunlearn.errors import InputError
+from mixunlearn.redaction import redact
 from mixunlearn.wording import counted
 
 if TYPE_CHECKING:
@@ -37,7 +38,9 @@ if TYPE_CHECKING:
     from mixunlearn.data.arrow import Dataset
 
 
-Out: TypeAlias = Annotated[str, typer.Option(help="Folder for the new model and its record.")]
+Out: TypeAlias = Annotated[
+    str, typer.Option(metavar="FOLDER", help="Folder for the new model and its record.")
+]
 Forget: TypeAlias = Annotated[
     str | None,
     typer.Option(
@@ -63,27 +66,48 @@ Config: TypeAlias = Annotated[
     ),
 ]
 Model: TypeAlias = Annotated[
-    str | None, typer.Option(help="Name of the model, e.g. my_pkg.net:build [the study's].")
+    str | None,
+    typer.Option(metavar="NAME", help="Name of the model, e.g. my_pkg.net:build [the study's]."),
 ]
 Weights: TypeAlias = Annotated[
     str | None,
-    typer.Option(help="The trained model's weights: a file, or an MLflow address [the study's]."),
+    typer.Option(
+        metavar="FILE|ADDRESS",
+        help="The trained model's weights: a file, or an MLflow address [the study's].",
+    ),
 ]
 Data: TypeAlias = Annotated[
-    str | None, typer.Option(help="A source, a Parquet file or a folder of images [the study's].")
+    str | None,
+    typer.Option(
+        metavar="SOURCE|PATH", help="A source, a Parquet file or a folder of images [the study's]."
+    ),
 ]
 Name: TypeAlias = Annotated[
-    str | None, typer.Option(help="Name of the request in its record [that of --out].")
+    str | None,
+    typer.Option(metavar="NAME", help="Name of the request in its record [that of --out]."),
 ]
 Verify: TypeAlias = Annotated[
     bool, typer.Option("--verify", help="Retrain models without the data, and compare.")
 ]
 OfWeights: TypeAlias = Annotated[
-    str, typer.Option("--format", help="Of the weights: safetensors or pt.")
+    str, typer.Option("--format", metavar="safetensors|pt", help="Format of the new weights.")
 ]
-Device: TypeAlias = Annotated[str, typer.Option(help="cpu, cuda, mps, or auto: cuda or cpu.")]
+Device: TypeAlias = Annotated[
+    str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where to compute; auto: cuda, else cpu.")
+]
+Address: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS", help="For --verify: a Ray cluster [RAY_ADDRESS, else this machine]."
+    ),
+]
 DryRun: TypeAlias = Annotated[
     bool, typer.Option("--dry-run", help="Check everything, say what it costs; write nothing.")
+]
+
+Keys: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. data.test=test.parquet."),
 ]
 
 
@@ -99,7 +123,7 @@ def unlearn(
     verify: Verify = False,
     as_format: OfWeights = "safetensors",
     device: Device = "auto",
-    settings: Settings = None,
+    settings: Keys = None,
     dry_run: DryRun = False,
     home: Home = None,
     address: Address = None,
@@ -177,19 +201,20 @@ class Asked:
 
     def job(self, name: str, output: "Output") -> "Job":
         """Return the checked request, and how it is carried out; nothing is written."""
-        from distributed.requests.carry_out import Job
-        from distributed.requests.run import require_own
+        with showing("checking the request"):
+            from distributed.requests.carry_out import Job
+            from distributed.requests.run import require_own
 
-        # A record there is one of this request, which works then, or it is refused below.
-        tried = output.record.is_file()
-        found = Job(
-            request=_checked(self, tried=tried),
-            name=name,
-            output=output,
-            device=self.device,
-            verified=self.verified,
-        )
-        require_own(found.request, output)
+            # A record there is one of this request, which works then, or it is refused below.
+            tried = output.record.is_file()
+            found = Job(
+                request=_checked(self, tried=tried),
+                name=name,
+                output=output,
+                device=self.device,
+                verified=self.verified,
+            )
+            require_own(found.request, output)
         return found
 
     def carried_out(self, job: "Job") -> dict[str, Any]:
@@ -300,6 +325,13 @@ def _announcement(job: "Job") -> list[str]:
     ]
 
 
+def _next(job: "Job") -> str:
+    """Return the command that measures a result by retraining, or that checks its record."""
+    if not job.verified:
+        return redact(printable(shlex.join(["mixunlearn", *sys.argv[1:], "--verify"])))
+    return f"mixunlearn record verify{at_home(job.request.plan.home)}"
+
+
 def _shown(job: "Job", record: Mapping[str, Any]) -> Outcome:
     """Print what is known of the result, and where the files are."""
     from distributed.requests.judge import CODES
@@ -313,10 +345,12 @@ def _shown(job: "Job", record: Mapping[str, Any]) -> Outcome:
         table.add_row(*row)
     console().print(table)
     verdict = record["verdict"]
-    for line in (headline(record), *verdict["reasons"], costs(record)):
+    for line in (*verdict["reasons"], costs(record)):
         console().print(line, soft_wrap=True, markup=False)
-    console().print(f"files       {job.output.folder}", soft_wrap=True, markup=False)
-    console().print(
-        f"record      number {record['number']}, digest {record['digest']}", soft_wrap=True
-    )
+    print_last({
+        "record": f"number {record['number']}, digest {record['digest']}",
+        "verdict": headline(record),
+        "model": str(job.output.folder),
+        "next": _next(job),
+    })  # fmt: skip
     return Outcome(result=dict(record), code=CODES.get(verdict["state"], DONE))

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from distributed.compare.cells import Cell, Plans
 from distributed.config.comparison import Comparison
 from distributed.plan.plan import Plan
-from distributed.runtime.progress import Count
+from distributed.runtime.count import Count
 from distributed.runtime.signals import Interrupted
 from distributed.search.outputs import read_summary
 from distributed.search.runs import own_run
@@ -75,8 +75,7 @@ def run_comparison(
         try:
             for cell in to_run:
                 session.stop.check()
-                said = f"cell {count.done + 1} of {count.total}: {cell.title}{count.left()}"
-                session.progress.show(said, event=True)
+                session.progress.head(_announced(cell, count))
                 # Ray starts only once: `part` closes the study and its lock, but not Ray.
                 plan = session.connect(plans.of(cell), "starting Ray")
                 try:
@@ -87,7 +86,7 @@ def run_comparison(
                     # An error of one study must not stop the others; the same command retries it.
                     failures[cell.title] = str(error)
                     session.progress.say(f"{cell.title}: {error}")
-                count.done += 1
+                count.finish()
         # Written here, because closing the tracker may take a minute, and a second signal ends all.
         except Interrupted:
             write_results(comparison.name, results(shown, plans, failures), folder)
@@ -98,6 +97,12 @@ def run_comparison(
             tracker.log_artifact(None, folder / name)
         tracker.finish_study("failed" if failures else "complete", distances(tables(found)))
     return failures
+
+
+def _announced(cell: Cell, count: Count) -> str:
+    """Return which cell is next, and how long all that are left are going to take."""
+    left = f", about {count.left()}" if count.left() else ""
+    return f"cell {count.done + 1} of {count.total}: {cell.title}{left}"
 
 
 @contextmanager

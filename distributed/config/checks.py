@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Iterable
+from functools import partial
 
+from distributed.config.errors import require_all
 from distributed.config.experiment import OVERRIDING, Experiment, Model, References
 from distributed.runtime.text import redact_address
 from mixunlearn.data import SOURCES
@@ -55,13 +57,15 @@ def check_tracking_variable(uri: str | None) -> None:
 
 def check_names(experiment: Experiment) -> None:
     """Check that the registries know the data source and the method."""
-    names: list[tuple[str, str, Iterable[str]]] = [
-        ("data.source", experiment.data.source, SOURCES),
-        ("method", experiment.method, METHODS),
-    ]
-    for key, name, known in names:
-        if name not in known:
-            raise InputError(key, name, f"unknown; {known_names(name, known)}")
+    require_all(
+        partial(_check_name, "data.source", experiment.data.source, SOURCES),
+        partial(_check_name, "method", experiment.method, METHODS),
+    )
+
+
+def _check_name(key: str, name: str, known: Iterable[str]) -> None:
+    if name not in known:
+        raise InputError(key, name, f"unknown; {known_names(name, known)}")
 
 
 def check_model(model: Model) -> None:

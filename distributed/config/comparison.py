@@ -1,13 +1,14 @@
 """A comparison, as a user writes it."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
-from distributed.config.errors import translated
+from distributed.config.errors import all_translated, translated
 from distributed.config.section import Section, Seed
 from distributed.config.yaml_file import put, read_file
 from mixunlearn.data.names import known_names
@@ -73,7 +74,8 @@ def read_comparison(path: Path, settings: Sequence[str] = ()) -> Comparison:
         comparison = Comparison.model_validate(content)
     except ValidationError as error:
         example = "a preset shows it: mixunlearn init small/digits"
-        raise translated(error.errors()[0], unknown=_unknown, missing=example) from error
+        translate = partial(translated, unknown=_unknown, missing=example)
+        raise all_translated(error, translate) from error
     for axis in ("labels", "seeds"):
         values = getattr(comparison, axis)
         # Two equal cells are one study, which the means would count twice.

@@ -1,7 +1,8 @@
-"""Translates pydantic's errors into one line: key, value and remedy."""
+"""Translates pydantic's errors into one line each: key, value and remedy."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from mixunlearn.errors import InputError
@@ -29,6 +30,7 @@ REMEDIES = {  # format strings, by the type of pydantic's error
 }
 
 
+UNKNOWN = "extra_forbidden"  # pydantic's name for a key that a section does not have
 OF_A_NAME = "[key]"  # how pydantic marks that a name in a mapping is wrong, not what it stands for
 
 
@@ -46,9 +48,56 @@ def translated(
     if place[-1:] == [OF_A_NAME]:  # the name itself is the value
         place = place[:-2]
     key, value = ".".join(place), error["input"]
-    if error["type"] == "extra_forbidden":
+    if error["type"] == UNKNOWN:
         return InputError(key, value, unknown(place))
     if error["type"] == "missing":
         return InputError(key, None, f"missing; {missing}")
     remedy = REMEDIES.get(error["type"], error["msg"]).format(**error.get("ctx", {}))
     return InputError(key, value, remedy)
+
+
+def all_translated(
+    error: ValidationError, translate: Callable[[ErrorDetails], InputError]
+) -> InputError:
+    """Return the mistakes that pydantic found in a file: the first one, with the others.
+
+    Unknown keys go first, then the others in the order of the keys. A key is named once. A missing
+    key is left out where another one is unknown, which most probably is the missing one, misspelt.
+
+    Args:
+        error: what pydantic found.
+        translate: returns one of its errors as ours.
+    """
+    unknown = {each["loc"][:-1] for each in error.errors() if each["type"] == UNKNOWN}
+    found = [
+        each
+        for each in sorted(error.errors(), key=lambda each: each["type"] != UNKNOWN)
+        if each["type"] != "missing" or each["loc"][:-1] not in unknown
+    ]
+    return together(map(translate, found))
+
+
+def together(errors: Iterable[InputError]) -> InputError:
+    """Return the first of several mistakes, with the others; of one key, only the first."""
+    by_key: dict[str, InputError] = {}
+    for error in errors:
+        by_key.setdefault(error.key, error)
+    first, *others = by_key.values()
+    first.others = tuple(others)
+    return first
+
+
+def require_all(*checks: Callable[[], None]) -> None:
+    """Make several checks that do not depend on each other.
+
+    Raises:
+        InputError: one of them did; with the mistakes that the others found.
+    """
+    found = []
+    for check in checks:
+        try:
+            check()
+        except InputError as error:
+            found += [error, *error.others]
+    if found:
+        raise together(found)

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, ValidationError
 
-from distributed.config.errors import translated
+from distributed.config.errors import all_translated, translated
 from distributed.config.experiment import Experiment
 from distributed.config.notices import Mail, Notices
 from distributed.config.presets import named_file
@@ -105,7 +106,8 @@ def read_nightly(path: Path, settings: Sequence[str] = ()) -> tuple[Nightly, lis
         nightly = Nightly.model_validate(content)
     except ValidationError as error:
         example = "a preset shows it: mixunlearn init nightly/mnist"
-        raise translated(error.errors()[0], unknown=_unknown, missing=example) from error
+        translate = partial(translated, unknown=_unknown, missing=example)
+        raise all_translated(error, translate) from error
     _check_time_zone(nightly.time_zone)
     # Without the settings: those are keys of the plan.
     experiments = [_watched(read_experiment(path.parent / name)) for name in nightly.experiments]

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from distributed.config.checks import (
     check_tracking,
     check_tracking_variable,
 )
-from distributed.config.errors import translated
+from distributed.config.errors import all_translated, require_all, translated
 from distributed.config.experiment import Data, Experiment, Limit, Storage, Tracking
 from distributed.config.section import Section
 from distributed.config.yaml_file import put, read_file
@@ -76,25 +77,29 @@ def make_experiment(content: dict[str, Any], *, reading: bool = False) -> Experi
         reading: whether its study is only read: the module of its model may be missing.
 
     Raises:
-        InputError: an unknown key or invalid value; only the first one is named.
+        InputError: unknown keys or invalid values.
     """
     try:
         experiment = Experiment.model_validate(content)
     except ValidationError as error:
-        raise _first_error(error.errors(), content.get("task")) from error
+        raise all_translated(error, partial(_translated, task=content.get("task"))) from error
     _require_finite(content)  # also where any value is allowed; none could be written down
     # First: the checks below look up the names in the registries.
     check_names(experiment)
+    uri, record = experiment.tracking.uri, experiment.storage.study
+    checks = [
+        partial(check_method, experiment),
+        partial(check_gpu, experiment.resources.gpu),
+        partial(check_storage, experiment.tracking.storage),
+        partial(check_record, record),
+    ]
     if not reading:
-        check_model(experiment.model)
-        check_recipe(experiment.references)
-    check_method(experiment)
-    check_gpu(experiment.resources.gpu)
-    if experiment.tracking.uri is not None:
-        check_tracking("tracking.uri", experiment.tracking.uri)
-    check_storage(experiment.tracking.storage)
-    check_record(experiment.storage.study)
-    check_apart(experiment.storage.study, experiment.tracking.uri)
+        checks.append(partial(check_model, experiment.model))
+        checks.append(partial(check_recipe, experiment.references))
+    if uri is not None:
+        checks.append(partial(check_tracking, "tracking.uri", uri))
+    require_all(*checks)
+    check_apart(record, uri)
     return experiment
 
 
@@ -139,10 +144,8 @@ def _alone(settings: Iterable[str], content: dict[str, Any]) -> Experiment:
     return make_experiment(whole)
 
 
-def _first_error(errors: Sequence[ErrorDetails], task: Any) -> InputError:  # noqa: ANN401
-    """Return the most helpful of pydantic's errors; `task` is what the user wrote for that key."""
-    # An unknown key goes first: it is often the missing key, misspelt.
-    error = next((error for error in errors if error["type"] == "extra_forbidden"), errors[0])
+def _translated(error: ErrorDetails, task: Any) -> InputError:  # noqa: ANN401
+    """Return one of pydantic's errors as ours; `task` is what the user wrote for that key."""
     if error["type"] == "enum":
         kind = error["input"].get("kind")
         return InputError("task.kind", kind, f"must be one of {', '.join(TASKS)}")

@@ -14,7 +14,7 @@ from distributed.search.summary import RATIO, distribution
 from mixunlearn.effort import ALONE, Effort, Retraining
 from mixunlearn.evidence.examination import PARTS, Examined
 from mixunlearn.evidence.findings import findings
-from mixunlearn.evidence.verdict import BETTER, EQUIVALENT, HARMFUL, NO_BETTER, UNDECIDED
+from mixunlearn.evidence.states import BETTER, EQUIVALENT, HARMFUL, NO_BETTER, UNDECIDED
 from mixunlearn.plain import plain
 from mixunlearn.signature import seed_for
 from report.comparison import Table, tables

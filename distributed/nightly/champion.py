@@ -22,7 +22,8 @@ from distributed.tracking.registration import Alias, find_alias
 from distributed.tracking.server import read_run
 from distributed.tracking.tags import STEP, STUDY, TRIAL
 from mixunlearn.errors import InputError, MixUnlearnError
-from mixunlearn.evidence.verdict import UNDECIDED, Verdict
+from mixunlearn.evidence.states import UNDECIDED
+from mixunlearn.evidence.verdict import Verdict
 from report.nightly.content import ONE_ORIGINAL
 from report.verdict import verdict_of
 

@@ -9,7 +9,6 @@ from distributed.nightly.records import Configuration
 from distributed.plan.plan import Plan
 from distributed.search.summary import distribution
 from distributed.search.test_evaluation import TestEvaluator
-from mixunlearn.wording import counted
 from trainables.evaluate import TestTask
 
 
@@ -90,11 +89,13 @@ def _evaluate(
     context: NightContext, drawn: Plan, missing: Mapping[str, TestTask], who: str
 ) -> None:
     session = context.session
-    line = f"{drawn.experiment.name}: {who}, {counted(len(missing), 'seed')}"
-    session.progress.show(line, event=True)
     drawn = session.connect(drawn, "starting Ray")
     evaluator = drawn.references.evaluator("test")
+    title = f"{drawn.experiment.name}: {who}"
+    ended = session.progress.stage(title, "seeds measured", len(missing))
     # Numbers only: the weights of all seeds of all nights would fill the disk.
-    TestEvaluator(drawn, weights=False).run(missing, drawn.problem, evaluator, context.enough)
+    TestEvaluator(drawn, weights=False).run(
+        missing, drawn.problem, evaluator, context.enough, ended
+    )
     # `run` also returns early on a stop request: half a measurement must not be judged.
     session.stop.check()

@@ -5,12 +5,13 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from distributed.config.errors import translated
+from distributed.config.errors import all_translated, translated
 from distributed.config.experiment import Experiment
 from distributed.config.read import read_experiment
 from distributed.config.section import Epochs, Section
@@ -151,13 +152,12 @@ def _of_file(path: Path) -> Configuration:
     try:
         found = ConfigurationFile.model_validate(content)
     except ValidationError as error:
-        # An unknown key first: it is often a mistyped one, which is then missing as well.
-        first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
-        raise translated(
-            first,
+        translate = partial(
+            translated,
             unknown=lambda place: f"{path} has an unknown key; there are {KEYS}",
             missing=f"{path} needs method and epochs",
-        ) from error
+        )
+        raise all_translated(error, translate) from error
     if found.method not in METHODS:
         raise InputError("method", found.method, f"unknown; {known_names(found.method, METHODS)}")
     _require_values(found.method, found.hyperparameters)

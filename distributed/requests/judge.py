@@ -28,10 +28,10 @@ from mixunlearn.evaluation import EvaluationSet, evaluation_set
 from mixunlearn.evidence.behaviour import behaviour_set
 from mixunlearn.evidence.equivalence import LEAST
 from mixunlearn.evidence.estimate import LEVEL
-from mixunlearn.evidence.verdict import STATES, Verdict, judge
+from mixunlearn.evidence.states import STATES
+from mixunlearn.evidence.verdict import Verdict, judge
 from mixunlearn.models import StagedModel
 from mixunlearn.signature import seed_for
-from mixunlearn.wording import counted
 from trainables.evaluate import TestTask
 
 UNVERIFIED = "unverified"
@@ -207,12 +207,12 @@ def _unlearned(request: Request, plan: Plan, session: Session) -> Sequence[Mappi
     }
     evaluator = TestEvaluator(plan, weights=False)
     if missing := evaluator.missing(tasks):
-        what = counted(len(missing), "original")
-        session.progress.show(f"verifying: unlearning {what} of the recipe", event=True)
         connected = session.connect(plan, "starting Ray")
         images = connected.references.evaluator("test")
         stop = session.stop
-        evaluator.run(missing, connected.problem, images, lambda: stop.asked is not None)
+        title = "verifying by originals of the recipe"
+        ended = session.progress.stage(title, "unlearned", len(missing))
+        evaluator.run(missing, connected.problem, images, lambda: stop.asked is not None, ended)
         stop.check()
     return [entry.record["metrics"] for entry in evaluator.results(tasks).values()]
 

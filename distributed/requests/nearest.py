@@ -22,7 +22,7 @@ from distributed.study.folder import StudyFolder, begun_studies
 from mixunlearn.data import sources
 from mixunlearn.data.arrow import Dataset
 from mixunlearn.errors import InputError, MixUnlearnError
-from mixunlearn.evidence.verdict import EQUIVALENT, HARMFUL, NO_BETTER
+from mixunlearn.evidence.states import EQUIVALENT, HARMFUL, NO_BETTER
 from mixunlearn.methods import METHODS
 from mixunlearn.methods.shards import ShardedMethod
 from mixunlearn.tasks.written import level

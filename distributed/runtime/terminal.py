@@ -5,7 +5,7 @@ import io
 import sys
 
 PLAIN = {"–": "-", "−": "-", "·": "-", "≈": "~", "±": "+-", "×": "x", "Δ": "d", "²": "2"}
-PLAIN |= {"→": "->", "←": "<-", "…": "...", "≤": "<=", "≥": ">="}
+PLAIN |= {"→": "->", "←": "<-", "…": "...", "≤": "<=", "≥": ">=", "λ": "lambda", "━": "-"}
 
 
 def show_any_text() -> None:
@@ -13,14 +13,18 @@ def show_any_text() -> None:
 
     Python itself would raise an error, and a finished sweep would fail at its last line.
     """
-    codecs.register_error("mixunlearn.plain", _plain)
+    codecs.register_error("mixunlearn.plain", _replaced)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="mixunlearn.plain")
 
 
-def _plain(error: UnicodeError) -> tuple[str, int]:
+def plain(text: str) -> str:
+    """Return a text in ASCII, with a similar character, or `?`, for each other one."""
+    return "".join(each if each.isascii() else PLAIN.get(each, "?") for each in text)
+
+
+def _replaced(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    unknown = error.object[error.start : error.end]
-    return "".join(PLAIN.get(character, "?") for character in unknown), error.end
+    return plain(error.object[error.start : error.end]), error.end

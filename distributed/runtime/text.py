@@ -2,6 +2,7 @@
 
 import logging
 import re
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,17 @@ class OneLine(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:
         """Return the message without line breaks."""
         return _joined(super().formatMessage(record))
+
+
+class Logs(logging.Handler):
+    """Writes log messages to the present standard error: above a progress display, not into it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a message."""
+        try:
+            sys.stderr.write(f"{self.format(record)}\n")
+        except Exception:  # as every handler: a log must not end a program
+            self.handleError(record)
 
 
 @contextmanager

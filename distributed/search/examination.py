@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, replace
 import ray
 
 from distributed.plan.plan import Plan
-from distributed.runtime.progress import Count
 from distributed.search.session import Session
 from distributed.search.test_evaluation import collect
 from mixunlearn import evaluation
@@ -65,14 +64,14 @@ class Examinations:
         if not missing:
             return
         plan = self.session.connect(self.plan, "starting Ray")
-        count = Count(len(subjects), len(subjects) - len(missing))
-        stop, progress = self.session.stop, self.session.progress
+        done, stop = len(subjects) - len(missing), self.session.stop
+        ended = self.session.progress.stage(
+            f"forget set {title}", "models examined", len(subjects), done
+        )
 
         def keep(subject: Subject, result: Examination) -> None:
             self._keep(subject, result)
-            count.done += 1
-            done = f"{count.done} of {count.total} models examined"
-            progress.show(f"forget set {title}: {done}{count.left()}", event=True)
+            ended()
 
         try:
             collect(_started(plan, missing), keep, lambda: stop.asked is not None)

@@ -12,7 +12,6 @@ import ray
 
 from distributed.plan.plan import Plan
 from distributed.plan.proxies import Proxy, proxies
-from distributed.runtime.progress import Count
 from distributed.search.session import Session
 from distributed.search.test_evaluation import collect
 from distributed.search.trials import fill_stores
@@ -82,13 +81,12 @@ class Unlearned:
         plan = session.connect(self.plan, "starting Ray")
         # Anew: on a cluster, the connected plan has images that nodes fetch.
         chosen = [each for each in proxies(plan) if each.number in missing]
-        count = Count(len(wanted), len(wanted) - len(missing))
+        done = len(wanted) - len(missing)
+        ended = session.progress.stage("proxies", "unlearned", len(wanted), done)
 
         def keep(proxy: Proxy, result: ProxyResult) -> None:
             self._keep(proxy, result)
-            count.done += 1
-            done = f"proxies: {count.done} of {count.total} unlearned"
-            session.progress.show(f"{done}{count.left()}", event=True)
+            ended()
 
         collect(_started(plan, chosen, self.task), keep, lambda: session.stop.asked is not None)
         # `collect` also returns at a stop, with results missing.

@@ -11,7 +11,8 @@ import torch
 from ray import tune
 
 from distributed.config.experiment import Resources
-from distributed.runtime.progress import Count, Progress
+from distributed.runtime.count import Count
+from distributed.runtime.progress import Progress
 from distributed.search.storage_news import StorageNews
 from distributed.search.unsaved import Unsaved
 from mixunlearn.errors import MixUnlearnError
@@ -68,7 +69,7 @@ def fill(
             name=run_name(),
             storage_path=checkpoints.path,
             storage_filesystem=checkpoints.filesystem,
-            callbacks=[_Announcer(stores[0], total, checkpoints, progress)],
+            callbacks=[_Announcer(stores, total, checkpoints, progress)],
             failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
             checkpoint_config=tune.CheckpointConfig(num_to_keep=1, checkpoint_frequency=1),
             verbose=0,
@@ -131,25 +132,39 @@ def run_name() -> str:
     return datetime.now(tz=UTC).strftime("%Y%m%d-%H%M%S-%f")
 
 
+def _images(references: ReferenceStore, member: Member) -> int:
+    """Return how many images a model learns from in an epoch."""
+    splits = references.splits
+    return len(splits.retain_N) + len(splits.forget_N) * (member.role == "original")
+
+
 class _Announcer(Unsaved, tune.Callback):
     """Shows the progress of the references while they are trained."""
 
     def __init__(
-        self, references: ReferenceStore, total: int, checkpoints: Files, progress: Progress
+        self,
+        stores: Sequence[ReferenceStore],
+        total: int,
+        checkpoints: Files,
+        progress: Progress,
     ) -> None:
-        self.dataset, self.epochs = references.dataset, references.recipe.epochs
-        self.count, self.progress = Count(total), progress
+        self.stores, self.epochs = stores, stores[0].recipe.epochs
+        self.count, self.progress = Count(total, unit="images"), progress
         self.epochs_done = 0
         self.news = StorageNews(checkpoints, progress.say)
+        self._show(event=False)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.dataset.restore()  # its new worker maps the file
+        self.stores[0].dataset.restore()  # its new worker maps the file
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         self.news.result(trial, result)
-        self.epochs_done += len(trial.config["wanted"]["members"])
+        store, members = of_config(self.stores, trial.config)
+        self.epochs_done += len(members)
+        images = sum(_images(store, member) for member in members)
+        self.count.reach(self.epochs_done / self.epochs, images)
         self._show(event=False)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
@@ -159,11 +174,11 @@ class _Announcer(Unsaved, tune.Callback):
         self.news.checkpoint()
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.count.done += len(trial.config["wanted"]["members"])
+        self.count.finish(len(trial.config["wanted"]["members"]))
         self._show(event=True)
 
     def _show(self, *, event: bool) -> None:
         total = self.count.total
         done = f"models: {self.count.done} of {total} trained"
         epochs = f"epoch {self.epochs_done} of {total * self.epochs}"
-        self.progress.show(f"{done}, {epochs}{self.count.left()}", event=event)
+        self.progress.show(f"{done}, {epochs}", event=event, count=self.count)

@@ -88,6 +88,7 @@ def tracked(
             tracker.finish_study("stopped", {})
         raise
     finally:
+        session.progress.show("sending results to MLflow")
         for line in tracker.close(HURRIED_S if session.stop.asked else timeout_s):
             say(f"tracking: {line}")
             if problems is not None:

@@ -183,6 +183,7 @@ def _report(
 ) -> None:
     """Write the study's results as files, and send them to MLflow with the best model."""
     if draw:
+        session.progress.show("drawing the report")
         write_report(plan, report_data)
     log_best(tracker, plan, report_data, evaluated, session.progress)
     track_summary(tracker, plan, report_data, evaluated)
@@ -198,10 +199,10 @@ def evaluate_on_test(
     """
     test_evaluator = TestEvaluator(plan)
     if missing := test_evaluator.missing(tasks):
-        session.progress.show(f"test: evaluating {counted(len(missing), 'model')}", event=True)
         plan, stop = session.connect(plan, "starting Ray"), session.stop
         evaluator = plan.references.evaluator("test")
-        test_evaluator.run(missing, plan.problem, evaluator, lambda: stop.asked is not None)
+        ended = session.progress.stage("test", "models evaluated", len(missing))
+        test_evaluator.run(missing, plan.problem, evaluator, lambda: stop.asked is not None, ended)
         # `run` also returns at a stop, with results missing.
         stop.check()
     return test_evaluator.results(tasks)

@@ -50,6 +50,7 @@ class TestEvaluator:
         problem: Callable[[int], Problem],
         evaluator: Evaluator,
         enough: Callable[[], bool] = lambda: False,
+        ended: Callable[[], None] = lambda: None,
     ) -> None:
         """Run evaluations on the cluster in parallel; store each result when it arrives.
 
@@ -58,6 +59,7 @@ class TestEvaluator:
             problem: returns the problem that they unlearn, by the number of the original.
             evaluator: the evaluator of the phase `test`.
             enough: called every second; returns whether to cancel the rest.
+            ended: called after each evaluation.
         """
         resources = self.plan.experiment.resources
         remote = evaluate_remotely.options(num_cpus=resources.cpu, num_gpus=resources.gpu)
@@ -75,7 +77,12 @@ class TestEvaluator:
             ): task
             for task in tasks.values()
         }
-        collect(running, self._keep, enough)
+
+        def keep(task: TestTask, result: TestResult) -> None:
+            self._keep(task, result)
+            ended()
+
+        collect(running, keep, enough)
 
     def keep_only(self, tasks: Mapping[str, TestTask]) -> None:
         """Remove the results of all other tasks of the study from the store.

@@ -10,7 +10,8 @@ from typing import Any
 
 from ray import tune
 
-from distributed.runtime.progress import Count, Progress
+from distributed.runtime.count import Count
+from distributed.runtime.progress import Progress
 from distributed.runtime.signals import Stop
 from distributed.runtime.text import redact
 from distributed.search.checkpoints import Checkpoints
@@ -81,8 +82,9 @@ class TrialCallback(Unsaved, tune.Callback):
         self._states = Counter(row["state"] for row in self.rows)
         # While MLflow is away, the new table still has the ids of the old one.
         self.run_ids = known_run_ids(folder.trials)
-        self.count = Count(total, len(self.rows))
+        self.count = Count(total, len(self.rows), unit="trials")
         self.epochs_done = 0
+        self._running: dict[int, int] = {}  # trial -> epochs it has done
         self._heard: dict[int, float] = {}  # trial -> when, on this machine's clock
         self._hung: set[int] = set()
         self._so_far = SoFar()
@@ -121,6 +123,7 @@ class TrialCallback(Unsaved, tune.Callback):
         number = trial.config["trial"]
         self._heard[number] = time.monotonic()
         self._open(number, self.study.config(number), running=True)
+        self._show(trials, event=False)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -135,6 +138,8 @@ class TrialCallback(Unsaved, tune.Callback):
         self.study.report(number, epoch, metrics)
         self.tracker.log_epoch(number, epoch, metrics, self.study.time_ms(number, epoch))
         self.epochs_done += 1
+        self._running[number] = min(epoch, self.epochs)
+        self.count.reach(self.count.done + sum(self._running.values()) / self.epochs)
         self._show(trials, event=False)
 
     def on_checkpoint(self, **info: Any) -> None:
@@ -215,7 +220,8 @@ class TrialCallback(Unsaved, tune.Callback):
         self._tell_progress()
         self.rows.append(row)
         self._states[row["state"]] += 1
-        self.count.done += 1
+        self._running.pop(number, None)
+        self.count.finish()
         self.write_table()
         self._tidy()
 
@@ -266,11 +272,12 @@ class TrialCallback(Unsaved, tune.Callback):
         best = self._so_far.best
         named = "" if best is None else f", best {self.study.objective} {best:.2f}"
         line = (
-            f"trials: {self.count.done} of {self.count.total} done "
-            f"({self._states['pruned']} pruned, {self._states['failed']} failed), "
-            f"{running} running, {counted(self.epochs_done, 'epoch')}{named}{self.count.left()}"
+            # The best first: a narrow terminal cuts the end off.
+            f"trials: {self.count.done} of {self.count.total} done{named}, "
+            f"{self._states['pruned']} pruned, {self._states['failed']} failed, "
+            f"{running} running, {counted(self.epochs_done, 'epoch')}"
         )
-        self.progress.show(line, event=event)
+        self.progress.show(line, event=event, count=self.count)
 
 
 class SoFar:

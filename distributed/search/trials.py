@@ -35,6 +35,7 @@ def search(
         Interrupted: a stop was requested; running trials have checkpoints.
     """
     resources, stop = plan.experiment.resources, session.stop
+    session.progress.show("trials: starting workers")
     missing = callback.count.total - callback.count.done
     tuner = tune.Tuner(
         tune.with_resources(

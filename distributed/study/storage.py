@@ -12,6 +12,7 @@ from distributed.runtime.addresses import sqlite_path
 from distributed.runtime.text import one_line
 from distributed.study.trials_table import count_trials
 from mixunlearn.errors import CorruptError, MissingError, MixUnlearnError
+from mixunlearn.wording import counted
 
 JOURNAL = "journal:///"
 ERRORS = (StorageInternalError, SQLAlchemyError, OSError)  # of a record that does not answer
@@ -83,7 +84,7 @@ def lost_record(name: str, file: Path | None, table: Path | None) -> CorruptErro
     if not trials:
         return CorruptError(f"{what}, and no table of it is left; the same command starts anew")
     command = f"`mixunlearn sync {name} --from-table` makes it anew from them"
-    return CorruptError(f"{what}; {table} still has {trials} trials: {command}")
+    return CorruptError(f"{what}; {table} still has {counted(trials, 'trial')}: {command}")
 
 
 def record_file(address: str) -> Path | None:

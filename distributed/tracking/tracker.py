@@ -32,6 +32,7 @@ from distributed.tracking.run_finder import RunIds
 from distributed.tracking.server import DEFAULTS, reachable, set_defaults
 from distributed.tracking.tags import DESCRIPTION, ERROR, REASON, STATE, TABLES
 from distributed.tracking.writer import SHARED, Writer
+from mixunlearn.wording import counted
 
 __all__ = [
     "DEFAULTS",
@@ -318,7 +319,9 @@ class Tracker:
         if not done:
             lacking.append(f"{self._name} did not get everything within {timeout_s:g} s{reason}")
         elif failure or self._queue.missing:
-            lacking.append(f"{self._name} lacks parts of {self._queue.missing} run(s){reason}")
+            lacking.append(
+                f"{self._name} lacks parts of {counted(self._queue.missing, 'run')}{reason}"
+            )
         remedy = f"; once MLflow answers again: mixunlearn sync {self._study}"
         lines = [*self._writer.refused, *map(one_line, self._background.problems)]
         lines += [line + remedy for line in lacking]

@@ -9,16 +9,10 @@ from mixunlearn.errors import InputError
 from mixunlearn.evidence.equivalence import LEAST, Bias, Values, biases, require_values
 from mixunlearn.evidence.estimate import LEVEL
 from mixunlearn.evidence.originals import Change, Improvement, changes, improvements
+from mixunlearn.evidence.states import BETTER, EQUIVALENT, HARMFUL, NO_BETTER, UNDECIDED
 from mixunlearn.metrics.table import metric_named
 from mixunlearn.plain import plain
 from mixunlearn.wording import counted
-
-EQUIVALENT = "equivalent to retraining"
-BETTER = "better than doing nothing, not equivalent"
-NO_BETTER = "no better than doing nothing"
-HARMFUL = "harmful (utility lost)"
-UNDECIDED = "undecided"
-STATES = (EQUIVALENT, BETTER, NO_BETTER, HARMFUL, UNDECIDED)
 
 
 @dataclass(frozen=True, kw_only=True)

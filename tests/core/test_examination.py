@@ -11,7 +11,7 @@ from mixunlearn.evaluation import EvaluationSet, evaluation_set
 from mixunlearn.evidence.examination import PARTS, Examined, Examiner
 from mixunlearn.evidence.findings import findings, measures
 from mixunlearn.evidence.logit_margins import logit_margins, packed
-from mixunlearn.evidence.verdict import BETTER, EQUIVALENT, NO_BETTER
+from mixunlearn.evidence.states import BETTER, EQUIVALENT, NO_BETTER
 from mixunlearn.models.ensemble import Ensemble
 from mixunlearn.references import ReferenceStore
 

@@ -12,7 +12,8 @@ from mixunlearn.data import arrow
 from mixunlearn.data.arrow import make_dataset
 from mixunlearn.errors import DivergedError, InputError, MissingError
 from mixunlearn.evaluation import evaluation_set
-from mixunlearn.evidence.verdict import NO_BETTER, judge
+from mixunlearn.evidence.states import NO_BETTER
+from mixunlearn.evidence.verdict import judge
 from mixunlearn.inference import predict
 from mixunlearn.metrics.table import margins
 from mixunlearn.problem import Architecture, Problem

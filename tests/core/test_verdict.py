@@ -7,16 +7,8 @@ import pytest
 
 from mixunlearn.errors import InputError
 from mixunlearn.evidence.originals import improvements, kind_of
-from mixunlearn.evidence.verdict import (
-    BETTER,
-    EQUIVALENT,
-    HARMFUL,
-    NO_BETTER,
-    STATES,
-    UNDECIDED,
-    Verdict,
-    judge,
-)
+from mixunlearn.evidence.states import BETTER, EQUIVALENT, HARMFUL, NO_BETTER, STATES, UNDECIDED
+from mixunlearn.evidence.verdict import Verdict, judge
 
 MARGINS = {"acc/train_forget": 2.0, "acc/test_retain": 2.0, "mia/asr": 5.0}
 COUNT = 5

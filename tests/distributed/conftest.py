@@ -25,6 +25,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.import_plugin("tests.local_ray")
 
 
+@pytest.fixture(autouse=True)
+def no_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a command print the same on a slow machine, which takes long to check its input."""
+    monkeypatch.setattr("distributed.runtime.progress.FIRST_S", 600.0)
+
+
 @pytest.fixture
 def mixunlearn(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
     """Run the console script's command in this process."""

@@ -1,6 +1,7 @@
 """Mistakes of users: one line with key, value and remedy, and nothing was changed."""
 
 import io
+import re
 import shutil
 import socket
 import subprocess
@@ -193,7 +194,7 @@ FILES = [
          "'experiment.yaml'", "line 6: 'trials' is given twice"),
     file("number as key", BASE + "1: 2\n", "'experiment.yaml'", "line 7: every key must be text"),
     file("no name", BASE.replace("name: tiny\n", ""), "None", "missing; presets", "name"),
-    file("no data", "name: tiny", "None", "missing; presets", "data"),
+    file("no data", re.sub("data:.*\n", "", BASE), "None", "missing; presets", "data"),
     file("misspelt name", BASE.replace("name: tiny", "nmae: tiny"), "'tiny'",
          "unknown key; did you mean name?", "nmae"),
     file("null name", BASE.replace("tiny", "null"), "None", TEXT, "name"),
@@ -268,7 +269,6 @@ VALUES = [
     setting("search.sampler=tqe", "search.sampler", "'tqe'", "must be 'tpe', 'random', 'cmaes' or"),
     setting("search.scheduler=hyperband", "search.scheduler", "'hyperband'", "must be 'asha'"),
     setting("labels=unaware", "labels", "'unaware'", "must be 'aware' or 'agnostic'"),
-    setting("name=a b", "name", "'a b'", "must be letters", "search.trials=0"),
 ]
 NAMES = [
     setting("method=mixunlern", "method", "'mixunlern'", "unknown; did you mean 'mixunlearn'?"),
@@ -578,6 +578,29 @@ def test_a_mistake_costs_one_line(
     assert mistake.remedy in said.partition(mistake.value)[2]
     assert content(workplace) == before
     assert ray.is_initialized() == running
+
+
+def test_several_mistakes_of_one_file_are_said_at_once(
+    experiment: str, workplace: Path, run: Callable[..., int], capfd: pytest.CaptureFixture[str]
+) -> None:
+    wrong = "search.trials=0", "name=a b", "search.trails=3", "task.clases=[1]", "search.epochs=x"
+    assert run("sweep", experiment, *settings(*wrong)) == 2
+    unknown = ["task.clases = [1]", "search.trails = 3"]
+    assert [line.split(": ")[1] for line in capfd.readouterr().err.splitlines()] == [
+        *unknown,
+        *("name = 'a b'", "search.trials = 0", "search.epochs = 'x'"),
+    ]
+    names = "data.source=digts", "method=mixunlern"
+    assert run("sweep", experiment, *settings(*names)) == 2
+    assert len(capfd.readouterr().err.splitlines()) == 2
+    others = "tracking.uri=mlruns", "storage.study=runs", "model.name=cn"
+    assert run("sweep", experiment, *settings(*others), "--json") == 2
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert [line.split()[1] for line in said.err.splitlines()] == [
+        *("storage.study", "model.name", "tracking.uri")
+    ]
+    assert content(workplace).keys() == {experiment}
 
 
 @pytest.fixture

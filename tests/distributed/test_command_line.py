@@ -1,6 +1,7 @@
 """What every command does with warnings, lack of memory, long values and help texts."""
 
 import logging
+import re
 import sys
 import warnings
 
@@ -69,3 +70,23 @@ def test_help_texts_keep_their_brackets(
         "sweep": "[MIXUNLEARN_HOME, else ./runs]",
     }
     assert defaults[command] in said
+
+
+@pytest.mark.parametrize("columns", [80, 60])
+@pytest.mark.parametrize("command", ["", *app.COMMANDS])
+def test_help_texts_are_whole_in_any_terminal(
+    command: str,
+    columns: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(sys, "argv", ["mixunlearn", *command.split(), "--help"])
+    assert app.main() == 0
+    said = capsys.readouterr().out
+    assert not re.search(r"<bool>|<str>$|\[\[|\w\.\.\.$", said, re.MULTILINE), said
+    # A word alone may be longer, such as the names of formats of an option.
+    wide = [line for line in said.splitlines() if len(line) > columns]
+    assert not [line for line in wide if " " in line.strip().removeprefix("--")], wide
+    about = (app.COMMANDS[command].__doc__ or "") if command else "Tune machine unlearning"
+    assert " ".join(about.split())[:60] in " ".join(said.split())

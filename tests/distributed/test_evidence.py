@@ -26,7 +26,7 @@ from mixunlearn.effort import Retraining
 from mixunlearn.errors import InputError
 from mixunlearn.evidence.examination import PARTS, Examined
 from mixunlearn.evidence.likelihood import per_example
-from mixunlearn.evidence.verdict import STATES
+from mixunlearn.evidence.states import STATES
 from tests.distributed.test_compare import COMPARISON, UNCLOSED, stopped_when
 from tests.fixtures import Command
 from trainables.examine import Examination

@@ -16,7 +16,7 @@ from distributed.plan.plan import resolved
 from distributed.requests.nearest import Candidate, Described, candidates, choose, nearest
 from mixunlearn.data.sources import SOURCES
 from mixunlearn.errors import InputError
-from mixunlearn.evidence.verdict import BETTER, EQUIVALENT, HARMFUL, NO_BETTER, UNDECIDED
+from mixunlearn.evidence.states import BETTER, EQUIVALENT, HARMFUL, NO_BETTER, UNDECIDED
 
 REQUEST = Described(
     level="ids",

@@ -29,7 +29,7 @@ from distributed.nightly.records import (
 )
 from distributed.plan.plan import TESTED_TRIALS
 from mixunlearn.errors import CorruptError, InputError
-from mixunlearn.evidence.verdict import STATES
+from mixunlearn.evidence.states import STATES
 from tests.drills.process import Command as Process
 from tests.drills.process import members, name_of
 from tests.fixtures import Command, Run

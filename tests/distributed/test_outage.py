@@ -270,7 +270,7 @@ def test_a_server_that_never_answers(
     front.answer = fails
     front.released.set()
     (problem,) = tracker.close(PATIENCE_S)  # the thread ends with the call that hung
-    assert "lacks parts of 2 run(s): " in problem
+    assert "lacks parts of 2 runs: " in problem
     assert place.spool.exists()
     front.answer = works
     assert place.tracker().close(PATIENCE_S) == []
@@ -403,7 +403,7 @@ def test_runs_that_always_fail_do_not_keep_the_others(
     went_by(tracker)
     tracker.finish_study("complete", {})
     (problem,) = tracker.close(PATIENCE_S)
-    assert "lacks parts of 2 run(s): " in problem
+    assert "lacks parts of 2 runs: " in problem
     assert place.run("study").info.status == "FINISHED"
     assert [logged(place, f"trial {trial}") for trial in (2, 3, 4)] == 3 * [[1, 2, 3]]
     assert said.empty()  # MLflow was there

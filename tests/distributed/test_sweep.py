@@ -29,7 +29,7 @@ from distributed.search import trials as tune_trials
 from distributed.study.trials_table import read_trials
 from mixunlearn.data.sources import SOURCES
 from mixunlearn.errors import MixUnlearnError
-from mixunlearn.evidence.verdict import STATES
+from mixunlearn.evidence.states import STATES
 from mixunlearn.files import Files
 from mixunlearn.metrics.accuracy import accuracy
 from mixunlearn.splits import make_splits

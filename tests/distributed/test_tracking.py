@@ -543,7 +543,7 @@ def test_an_unreachable_server_stops_nothing(dead_uri: str, tmp_path: Path) -> N
     gate.open()
     (problem,) = tracker.close(PATIENCE_S)
     assert seen == [{}]
-    assert "lacks parts of 51 run(s): Connection refused" in problem
+    assert "lacks parts of 51 runs: Connection refused" in problem
     assert problem.endswith(REMEDY)
     assert "\n" not in problem
     assert "http://***@127.0.0.1" in problem
@@ -604,7 +604,7 @@ def test_one_failing_run_does_not_keep_the_others(
 
     monkeypatch.setattr(MlflowClient, "create_run", not_this_one)
     (problem,) = sweep(local.tracker())
-    assert problem.endswith(f"lacks parts of 1 run(s): no{REMEDY}")
+    assert problem.endswith(f"lacks parts of 1 run: no{REMEDY}")
     assert local.run("trial 2").info.status == "FAILED"
 
 
@@ -832,7 +832,7 @@ def test_close_waits_no_longer_than_it_may(local: Place) -> None:
     assert problem.endswith(f"did not get everything within 0 s{REMEDY}")
     gate.open()
     (problem,) = tracker.close(PATIENCE_S)
-    assert problem.endswith(f"lacks parts of 1 run(s){REMEDY}")
+    assert problem.endswith(f"lacks parts of 1 run{REMEDY}")
     assert local.runs() == []  # no call waited any longer
     assert local.tracker().close(PATIENCE_S) == []
     assert local.run("study")  # but it was kept for the next process

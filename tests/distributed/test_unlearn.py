@@ -33,7 +33,7 @@ from distributed.requests.sequence import request_lists
 from mixunlearn.data import sources
 from mixunlearn.data.sources import open_dataset
 from mixunlearn.errors import DivergedError, InputError
-from mixunlearn.evidence.verdict import STATES
+from mixunlearn.evidence.states import STATES
 from tests.fixtures import Command
 from tests.parquet import write_images
 from tests.warm import PARENT

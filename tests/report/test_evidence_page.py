@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from mixunlearn.evidence.verdict import BETTER, EQUIVALENT, HARMFUL, NO_BETTER, STATES, UNDECIDED
+from mixunlearn.evidence.states import BETTER, EQUIVALENT, HARMFUL, NO_BETTER, STATES, UNDECIDED
 from report.evidence import headline, limits, page, warnings, write_evidence
 from report.evidence_figures import biases_figure, by_example_figure
 from report.evidence_table import HEADINGS, rows, terminal_table
