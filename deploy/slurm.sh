@@ -3,6 +3,8 @@
 # From the root of the checkout, which all nodes share, after `make`:
 #
 #   (umask 077; .venv/bin/ray get-auth-token --generate)         once: creates ~/.ray/auth_token
+#   bash -n deploy/slurm.sh; shellcheck deploy/slurm.sh          checks it after your changes
+#   sbatch --test-only deploy/slurm.sh x.yaml                    whether SLURM would take the job
 #   sbatch deploy/slurm.sh experiments/mnist_class.yaml          options of a sweep may follow
 #   sbatch --nodes=8 --gpus-per-node=4 deploy/slurm.sh …         SLURM's options come first
 #

@@ -1,4 +1,4 @@
-"""Serves web pages on this machine alone: MLflow's UI, or Optuna's dashboard of one study."""
+"""Serves web pages: MLflow's UI, or Optuna's dashboard of one study. On 127.0.0.1 unless told."""
 
 import contextlib
 import http
@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, TypeAlias
 from urllib.error import URLError
+from urllib.parse import urlsplit
 from urllib.request import ProxyHandler, build_opener
 
 from distributed.runtime.addresses import REMOTE, resolve
@@ -21,9 +22,11 @@ from distributed.runtime.signals import terminated_as_interrupted
 from distributed.runtime.text import one_line, redact
 from distributed.tracking.locations import settled
 from distributed.tracking.server import DEFAULTS, reachable, require_runs
+from distributed.tracking.study_page import study_page
 from mixunlearn.errors import InputError, MixUnlearnError
 
 HOST = "127.0.0.1"  # makes MLflow refuse other host names, and frames in other sites
+EVERYWHERE = "0.0.0.0"  # all addresses of this machine
 START_S, GRACE_S, POLL_S = 120.0, 10.0, 0.1
 LAST_PORT = 65535
 RECORD_VARIABLE = (
@@ -40,29 +43,36 @@ def serve(
     artifact_location: str | None,
     port: int | None,
     announce: Announce,
+    *,
+    study: str | None = None,
+    host: str = HOST,
+    base_path: str = "",
 ) -> int:
-    """Serve MLflow's UI until Ctrl-C or SIGTERM; for a tracking server, only print its address.
+    """Serve MLflow's UI until Ctrl-C or SIGTERM; for a tracking server, only give its address.
 
     Args:
         home: the home.
         uri: the tracking address.
         artifact_location: where the artifacts are; None: under the home.
         port: port on this machine; None: a free one.
-        announce: called with one line with the link, once the server answers.
+        announce: called with the address of the study's page, once the server answers.
+        study: name of the study to show; None: the one that was last active.
+        host: address to listen on.
+        base_path: first part of all paths, for a proxy that passes on only these.
 
     Returns:
         The exit code, 0.
 
     Raises:
-        InputError: the port is not available.
+        InputError: the port or the base path is not usable, or there is no such study.
         MissingError: nothing has been tracked yet.
         MixUnlearnError: MLflow did not start, or ended unexpectedly.
     """
     if uri.startswith(REMOTE):
-        announce(f"MLflow's pages are at {redact(uri)}")
+        announce(f"{redact(uri).rstrip('/')}{study_page(uri, study)}")
         return 0
-    line = "MLflow's pages are at {} (Ctrl-C ends them)"
-    return _serve(server(home, uri, artifact_location, port), line, announce)
+    pages = server(home, uri, artifact_location, port, host=host, base_path=base_path)
+    return _serve(pages, announce, lambda running: study_page(running.origin, study))
 
 
 def serve_dashboard(study: str, record: str, port: int | None, announce: Announce) -> int:
@@ -72,7 +82,7 @@ def serve_dashboard(study: str, record: str, port: int | None, announce: Announc
         study: name of the study.
         record: address of its record.
         port: port on this machine; None: a free one.
-        announce: called with one line with the link, once the server answers.
+        announce: called with the link, once the server answers.
 
     Returns:
         The exit code, 0.
@@ -81,8 +91,7 @@ def serve_dashboard(study: str, record: str, port: int | None, announce: Announc
         InputError: the port is not available.
         MixUnlearnError: the record does not answer, or the dashboard ended unexpectedly.
     """
-    line = "Optuna's dashboard is at {} (Ctrl-C ends it)"
-    return _serve(dashboard(study, record, port), line, announce)
+    return _serve(dashboard(study, record, port), announce)
 
 
 class Server:
@@ -105,6 +114,8 @@ class Server:
         output: IO[bytes],
     ) -> None:
         self.name, self.process, self.link = name, process, link
+        # Without a base path: MLflow's programming interface is not under it.
+        self.origin = "{0.scheme}://{0.netloc}".format(urlsplit(link))
         self._health, self._output = health, output
 
     def last_line(self) -> str:
@@ -143,20 +154,29 @@ class Server:
 
 @contextlib.contextmanager
 def server(
-    home: Path, uri: str, artifact_location: str | None, port: int | None
+    home: Path,
+    uri: str,
+    artifact_location: str | None,
+    port: int | None,
+    *,
+    host: str = HOST,
+    base_path: str = "",
 ) -> Iterator[Server]:
     """Run `mlflow server` on this machine for the length of a `with` block; see `serve`."""
     uri, location = resolve(uri, artifact_location, home)
     require_runs(uri)
-    port = _usable(port)
+    port = _usable(port, host)
+    if base_path and (not base_path.startswith("/") or base_path.endswith("/")):
+        raise InputError("base-path", base_path, "begin it with a slash and end it without one")
     # One user: each further worker takes the memory of a whole MLflow.
-    words = ("--workers", "1", "--host", HOST, "--port", str(port))
+    words = ["--workers", "1", "--host", host, "--port", str(port)]
+    words += ["--static-prefix", base_path] if base_path else []
     with (
         settled(uri) as database,
         _running(
             "MLflow's server",
             ["-m", "mlflow", "server", *words, "--artifacts-destination", str(location)],
-            port=port,
+            link=f"http://{HOST if host == EVERYWHERE else host}:{port}{base_path}",
             health="/health",
             environ=environment(database),
             folder=home if home.is_dir() else None,
@@ -177,7 +197,7 @@ def dashboard(study: str, record: str, port: int | None) -> Iterator[Server]:
     with _running(
         "Optuna's dashboard",
         ["-m", "distributed.serve.optuna_dashboard", study, HOST, str(port)],
-        port=port,
+        link=f"http://{HOST}:{port}",
         health="/api/meta",
         environ={
             **os.environ,
@@ -194,7 +214,7 @@ def _running(
     name: str,
     words: Sequence[str],
     *,
-    port: int,
+    link: str,
     health: str,
     environ: Mapping[str, str],
     folder: Path | None,
@@ -215,7 +235,7 @@ def _running(
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C reaches us, and we end the whole group
         )
-        running = Server(name, process, f"http://{HOST}:{port}", health, output)
+        running = Server(name, process, link, health, output)
         try:
             running.wait_until_ready()
             yield running
@@ -228,13 +248,17 @@ def _python() -> list[str]:
     return [sys.executable]
 
 
-def _serve(pages: AbstractContextManager[Server], line: str, announce: Announce) -> int:
+def _serve(
+    pages: AbstractContextManager[Server],
+    announce: Announce,
+    path: Callable[[Server], str] = lambda _: "",
+) -> int:
     """Serve pages until Ctrl-C or SIGTERM; return the exit code.
 
     Args:
         pages: the server.
-        line: the line to announce, with a placeholder for the link.
-        announce: called with that line once the server answers.
+        announce: called with the page's address once the server answers.
+        path: gives the path of the page to announce.
 
     Raises:
         MixUnlearnError: the server ended unexpectedly.
@@ -245,7 +269,7 @@ def _serve(pages: AbstractContextManager[Server], line: str, announce: Announce)
         contextlib.suppress(KeyboardInterrupt),
         pages as running,
     ):
-        announce(line.format(running.link))
+        announce(f"{running.link}{path(running)}")
         running.process.wait()
         # Reached only if the server ends by itself: Ctrl-C raises in `wait`.
         raise MixUnlearnError(f"{running.name} ended: {running.last_line()}")
@@ -262,11 +286,11 @@ def environment(uri: str) -> dict[str, str]:
     return {**DEFAULTS, **lean, **os.environ, "MLFLOW_BACKEND_STORE_URI": uri}
 
 
-def _usable(port: int | None) -> int:
+def _usable(port: int | None, host: str = HOST) -> int:
     """Return `port`, or a free one.
 
     Raises:
-        InputError: it is in use, reserved, or not a port number.
+        InputError: it is in use, reserved or not a port number, or the machine has no such host.
     """
     if port is not None and not 0 < port <= LAST_PORT:
         raise InputError("port", port, f"choose one from 1 to {LAST_PORT}, or leave it out")
@@ -274,7 +298,10 @@ def _usable(port: int | None) -> int:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
         try:
-            probe.bind((HOST, port or 0))
+            probe.bind((host, port or 0))
+        except socket.gaierror as error:
+            remedy = "no address of this machine; leave it out for 127.0.0.1"
+            raise InputError("host", host, remedy) from error
         except OSError as error:
             remedy = f"{one_line(error)}; choose another one, or leave it out for a free one"
             raise InputError("port", port, remedy) from error
