@@ -59,12 +59,12 @@ address=$ip:$port
 steps=()
 sweep=
 asked=
-# shellcheck disable=SC2329 # called by the trap
+# shellcheck disable=SC2317,SC2329 # called by the trap
 stop() {
     asked=yes
     [[ -z $sweep ]] || kill -TERM "$sweep" 2>/dev/null || true
 }
-# shellcheck disable=SC2329 # called by the trap
+# shellcheck disable=SC2317,SC2329 # called by the trap
 cleanup() {
     for step in "${steps[@]}"; do kill -TERM "$step" 2>/dev/null || true; done
     wait

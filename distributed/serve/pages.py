@@ -1,6 +1,7 @@
 """Serves web pages: MLflow's UI, or Optuna's dashboard of one study. On 127.0.0.1 unless told."""
 
 import contextlib
+import errno
 import http
 import os
 import signal
@@ -299,10 +300,10 @@ def _usable(port: int | None, host: str = HOST) -> int:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
         try:
             probe.bind((host, port or 0))
-        except socket.gaierror as error:
-            remedy = "no address of this machine; leave it out for 127.0.0.1"
-            raise InputError("host", host, remedy) from error
         except OSError as error:
+            if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+                remedy = "no address of this machine; leave it out for 127.0.0.1"
+                raise InputError("host", host, remedy) from error
             remedy = f"{one_line(error)}; choose another one, or leave it out for a free one"
             raise InputError("port", port, remedy) from error
         free: int = probe.getsockname()[1]

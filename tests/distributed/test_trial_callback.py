@@ -108,6 +108,14 @@ def test_what_became_of_trials_is_in_their_runs(local: Place, tmp_path: Path) ->
             None,
             "OSError: gone",
         ]
+        # A trial that was only interrupted is KILLED, too, but nothing says that it was pruned.
+        assert [run.data.tags.get("mlflow.note.content") for run in children] == [
+            None,
+            "pruned: stopped early by asha after epoch 2 of 3",
+            "failed: ValueError: odd",
+            None,
+            "failed: OSError: gone",
+        ]
         assert [run.data.metrics["time/trial_s"] for run in children] == [4.5, 3.0, 0.0, 4.5, 1.5]
         assert [artifact(local, run, tmp_path) for run in children] == [
             *("", "", "Traceback: http://***@c", ""),
@@ -142,6 +150,9 @@ def test_a_trial_that_is_run_again_ends_once_more(local: Place, tmp_path: Path) 
 
     told(tmp_path, local, again)
     told(tmp_path, local, lambda _: None)
+    _, *children = local.runs()
+    assert children[2].data.tags["mixunlearn.state"] == "complete"
+    assert not children[2].data.tags.get("mlflow.note.content")  # it failed at first
     best = local.history(local.runs()[0], "so_far/best")
     assert best == [(1, 5.0), (2, 5.0), (3, 5.0), (4, 3.0), (5, 3.0), (6, 0.5)]
 
