@@ -219,9 +219,10 @@ def ui(
             print(EXPOSED.format(host), file=sys.stderr, flush=True)
         tracking = read_tracking(settings or [])
         uri, artifacts = resolve(tracking.uri, tracking.storage, folder)
-        name = study and full_name(folder, study)
-        place = {"study": name, "host": host, "base_path": base_path}
-        code = serve(folder, uri, artifacts, port, _ready, **place)
+        shown = study and full_name(folder, study)
+        code = serve(
+            folder, uri, artifacts, port, _ready, study=shown, host=host, base_path=base_path
+        )
         return Outcome(result={"uri": redact(uri)}, code=code)
 
     # At once: what follows imports much before it can say more.

@@ -15,7 +15,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, TypeAlias
 from urllib.error import URLError
-from urllib.parse import urlsplit
 from urllib.request import ProxyHandler, build_opener
 
 from distributed.runtime.addresses import REMOTE, resolve
@@ -73,7 +72,7 @@ def serve(
         announce(f"{redact(uri).rstrip('/')}{study_page(uri, study)}")
         return 0
     pages = server(home, uri, artifact_location, port, host=host, base_path=base_path)
-    return _serve(pages, announce, lambda running: study_page(running.origin, study))
+    return _serve(pages, announce, lambda running: study_page(running.link, study))
 
 
 def serve_dashboard(study: str, record: str, port: int | None, announce: Announce) -> int:
@@ -115,8 +114,6 @@ class Server:
         output: IO[bytes],
     ) -> None:
         self.name, self.process, self.link = name, process, link
-        # Without a base path: MLflow's programming interface is not under it.
-        self.origin = "{0.scheme}://{0.netloc}".format(urlsplit(link))
         self._health, self._output = health, output
 
     def last_line(self) -> str:

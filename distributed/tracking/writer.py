@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from distributed.runtime.addresses import ask_database, sqlite_path
 from distributed.runtime.text import cut, one_line, redact
 from distributed.tracking import server
-from distributed.tracking.names import NAME_LENGTH
+from distributed.tracking.names import NAME_LENGTH, importance
 from distributed.tracking.run_buffer import (
     RUNNING,
     PendingRun,
@@ -286,6 +286,7 @@ def _log_batch(client: "MlflowClient", pending: PendingRun, run_id: str) -> None
     from mlflow.entities import Metric, Param, RunTag  # noqa: PLC0415
 
     points, params, tags = pending.batch()
+    points.sort(key=lambda point: importance(point.name))  # values of one metric stay in order
 
     def metrics(some: list[Point]) -> list[Metric]:
         return [Metric(p.name, p.value, p.time_ms, pending.step_of(p)) for p in some]

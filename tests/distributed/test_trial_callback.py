@@ -68,7 +68,8 @@ def five_trials(callback: TrialCallback) -> None:
         callback.on_trial_start(0, [], trial)
         trial.last_result = {"epoch": 0, "seconds": 0.0}
         for epoch, gap in enumerate(gaps, start=1):
-            trial.last_result = {"epoch": epoch, "gap/avg": gap, "seconds": 1.5 * epoch}
+            measured = {"acc/val": 90.0, "gap/acc/val": gap, "gap/avg": gap}
+            trial.last_result = {"epoch": epoch, **measured, "seconds": 1.5 * epoch}
             callback.on_trial_result(0, [], trial, trial.last_result)
         end(callback, trial)
 
@@ -108,6 +109,8 @@ def test_what_became_of_trials_is_in_their_runs(local: Place, tmp_path: Path) ->
             None,
             "OSError: gone",
         ]
+        # MLflow compares runs by the first of their metrics.
+        assert list(children[0].data.metrics)[:3] == ["gap/avg", "gap/acc/val", "acc/val"]
         # A trial that was only interrupted is KILLED, too, but nothing says that it was pruned.
         assert [run.data.tags.get("mlflow.note.content") for run in children] == [
             None,

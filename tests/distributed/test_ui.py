@@ -89,7 +89,7 @@ def visit(home: Path) -> Visit:
 
     def look(page: str) -> None:
         link = page.partition("/#/")[0]
-        links.extend([link, page])
+        links.append(page)
         seen.extend(processes(link))
         client = MlflowClient(tracking_uri=link)
         (run,) = client.search_runs([item.experiment_id for item in client.search_experiments()])
@@ -101,7 +101,8 @@ def visit(home: Path) -> Visit:
         signal.raise_signal(signal.SIGTERM)
 
     code = ui.serve(home, uri, None, None, look)
-    return Visit(code, *links, answers, seen)
+    (page,) = links
+    return Visit(code, page.partition("/#/")[0], page, answers, seen)
 
 
 def test_pages_and_artifacts_are_served(home: Path, visit: Visit) -> None:
@@ -176,7 +177,7 @@ def test_the_command_speaks_at_once_and_warns_of_other_hosts(
 ) -> None:
     words = ["ui", "--home", str(tmp_path), "--host", "0.0.0.0"]
     monkeypatch.setattr("sys.argv", ["mixunlearn", *words])
-    assert cli.main() == 2  # nothing was tracked
+    assert cli.main() == 1  # nothing was tracked
     first, second, *_ = capsys.readouterr().err.splitlines()
     assert first == "starting the pages; this takes some seconds"
     assert second.startswith("warning: MLflow listens on 0.0.0.0: whoever can reach")
