@@ -3,6 +3,7 @@
 import os
 import sys
 import webbrowser
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -203,7 +204,6 @@ def ui(
 
     def command() -> Outcome:
         from distributed.config.read import read_tracking
-        from distributed.plan.make import record_of
         from distributed.runtime.addresses import resolve
         from distributed.runtime.text import redact
         from distributed.serve.pages import HOST, serve, serve_dashboard
@@ -211,23 +211,26 @@ def ui(
 
         folder = home_folder(home)
         if dashboard is not None:
+            from distributed.plan.make import record_of
+
             name = full_name(folder, dashboard)
             record = record_of(name, settings or [], folder)
-            code = serve_dashboard(name, record, port, _ready)
+            code = serve_dashboard(name, record, port, _ready, say=_say)
             return Outcome(result={"uri": redact(record)}, code=code)
         if host != HOST:
-            print(EXPOSED.format(host), file=sys.stderr, flush=True)
+            _say(EXPOSED.format(host))
         tracking = read_tracking(settings or [])
         uri, artifacts = resolve(tracking.uri, tracking.storage, folder)
         shown = study and full_name(folder, study)
-        code = serve(
-            folder, uri, artifacts, port, _ready, study=shown, host=host, base_path=base_path
-        )
+        serve_it = partial(serve, study=shown, host=host, base_path=base_path)
+        code = serve_it(folder, uri, artifacts, port, _ready, say=_say)
         return Outcome(result={"uri": redact(uri)}, code=code)
 
-    # At once: what follows imports much before it can say more.
-    print("starting the pages; this takes some seconds", file=sys.stderr, flush=True)
     run_command(command, as_json=as_json, verbose=verbose)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _ready(link: str) -> None:

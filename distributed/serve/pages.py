@@ -47,6 +47,7 @@ def serve(
     study: str | None = None,
     host: str = HOST,
     base_path: str = "",
+    say: Announce = lambda _: None,
 ) -> int:
     """Serve MLflow's UI until Ctrl-C or SIGTERM; for a tracking server, only give its address.
 
@@ -59,6 +60,7 @@ def serve(
         study: name of the study to show; None: the one that was last active.
         host: address to listen on.
         base_path: first part of all paths, for a proxy that passes on only these.
+        say: called with one line once all is checked, seconds before the server answers.
 
     Returns:
         The exit code, 0.
@@ -71,11 +73,18 @@ def serve(
     if uri.startswith(REMOTE):
         announce(f"{redact(uri).rstrip('/')}{study_page(uri, study)}")
         return 0
-    pages = server(home, uri, artifact_location, port, host=host, base_path=base_path)
+    pages = server(home, uri, artifact_location, port, host=host, base_path=base_path, say=say)
     return _serve(pages, announce, lambda running: study_page(running.link, study))
 
 
-def serve_dashboard(study: str, record: str, port: int | None, announce: Announce) -> int:
+def serve_dashboard(
+    study: str,
+    record: str,
+    port: int | None,
+    announce: Announce,
+    *,
+    say: Announce = lambda _: None,
+) -> int:
     """Serve Optuna's dashboard of a study, read-only, until Ctrl-C or SIGTERM.
 
     Args:
@@ -83,6 +92,7 @@ def serve_dashboard(study: str, record: str, port: int | None, announce: Announc
         record: address of its record.
         port: port on this machine; None: a free one.
         announce: called with the link, once the server answers.
+        say: called with one line once all is checked, seconds before the server answers.
 
     Returns:
         The exit code, 0.
@@ -91,7 +101,7 @@ def serve_dashboard(study: str, record: str, port: int | None, announce: Announc
         InputError: the port is not available.
         MixUnlearnError: the record does not answer, or the dashboard ended unexpectedly.
     """
-    return _serve(dashboard(study, record, port), announce)
+    return _serve(dashboard(study, record, port, say=say), announce)
 
 
 class Server:
@@ -159,6 +169,7 @@ def server(
     *,
     host: str = HOST,
     base_path: str = "",
+    say: Announce = lambda _: None,
 ) -> Iterator[Server]:
     """Run `mlflow server` on this machine for the length of a `with` block; see `serve`."""
     uri, location = resolve(uri, artifact_location, home)
@@ -178,13 +189,16 @@ def server(
             health="/health",
             environ=environment(database),
             folder=home if home.is_dir() else None,
+            say=say,
         ) as running,
     ):
         yield running
 
 
 @contextlib.contextmanager
-def dashboard(study: str, record: str, port: int | None) -> Iterator[Server]:
+def dashboard(
+    study: str, record: str, port: int | None, *, say: Announce = lambda _: None
+) -> Iterator[Server]:
     """Run Optuna's dashboard on this machine for the length of a `with` block."""
     # A journal is a plain file: there is no database that could answer.
     if not record.startswith("journal:") and (reason := reachable(record, reading=True)):
@@ -203,6 +217,7 @@ def dashboard(study: str, record: str, port: int | None) -> Iterator[Server]:
             "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         },
         folder=None,
+        say=say,
     ) as running:
         yield running
 
@@ -216,11 +231,13 @@ def _running(
     health: str,
     environ: Mapping[str, str],
     folder: Path | None,
+    say: Announce,
 ) -> Iterator[Server]:
     """Run a Python server for the length of a `with` block, which starts once it answers.
 
     Secrets go into its environment, because other users can see command lines.
     """
+    say(f"{name} is starting, which takes some seconds")
     # Not a pipe: nobody reads it, and a server that prints into a full pipe stops.
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(

@@ -150,15 +150,19 @@ def test_a_study_without_a_saved_view_is_searched_for(tmp_path: Path) -> None:
 
 def test_under_a_base_path_the_pages_and_their_study_are_found(home: Path) -> None:
     def look(page: str) -> None:
+        assert len(said) == 1  # before
         link = page.partition("/#/")[0]
-        assert urlsplit(link).path == "/behind/a-proxy"
+        assert urlsplit(link).path == path
         status, _, text = get(f"{link}/")
         assert status == 200
         assert "<title>MLflow" in text
         assert "viewStateShareKey=night-1" in page
         signal.raise_signal(signal.SIGTERM)
 
-    assert ui.serve(home, embedded(home)[0], None, None, look, base_path="/behind/a-proxy") == 0
+    said: list[str] = []
+    path = "/behind/a-proxy"
+    assert ui.serve(home, embedded(home)[0], None, None, look, base_path=path, say=said.append) == 0
+    assert said == ["MLflow's server is starting, which takes some seconds"]
 
 
 @pytest.mark.parametrize("path", ["mlflow", "/mlflow/", "/"])
@@ -172,15 +176,14 @@ def test_a_host_that_is_not_of_this_machine(home: Path) -> None:
         ui.serve(home, embedded(home)[0], None, None, pytest.fail, host="192.0.2.1")
 
 
-def test_the_command_speaks_at_once_and_warns_of_other_hosts(
+def test_a_host_that_others_reach_is_warned_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["ui", "--home", str(tmp_path), "--host", "0.0.0.0"]
     monkeypatch.setattr("sys.argv", ["mixunlearn", *words])
     assert cli.main() == 1  # nothing was tracked
-    first, second, *_ = capsys.readouterr().err.splitlines()
-    assert first == "starting the pages; this takes some seconds"
-    assert second.startswith("warning: MLflow listens on 0.0.0.0: whoever can reach")
+    warning, *_ = capsys.readouterr().err.splitlines()
+    assert warning.startswith("warning: MLflow listens on 0.0.0.0: whoever can reach")
 
 
 def test_only_this_machine_is_answered_and_telemetry_is_off(visit: Visit) -> None:
