@@ -204,10 +204,10 @@ def ui(
 
     def command() -> Outcome:
         from distributed.config.read import read_tracking
-        from distributed.runtime.addresses import resolve
+        from distributed.runtime.addresses import REMOTE, resolve
         from distributed.runtime.text import redact
         from distributed.serve.pages import HOST, serve, serve_dashboard
-        from distributed.study.folder import full_name
+        from distributed.study.folder import full_name, require_study
 
         folder = home_folder(home)
         if dashboard is not None:
@@ -221,7 +221,9 @@ def ui(
             _say(EXPOSED.format(host))
         tracking = read_tracking(settings or [])
         uri, artifacts = resolve(tracking.uri, tracking.storage, folder)
-        shown = study and full_name(folder, study)
+        # A server elsewhere may have studies that this home does not have.
+        name_of = full_name if uri.startswith(REMOTE) else require_study
+        shown = study if study is None else name_of(folder, study)
         serve_it = partial(serve, study=shown, host=host, base_path=base_path)
         code = serve_it(folder, uri, artifacts, port, _ready, say=_say)
         return Outcome(result={"uri": redact(uri)}, code=code)

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import http
+import itertools
 import os
 import signal
 import socket
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import IO, TypeAlias
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
+
+import psutil
 
 from distributed.runtime.addresses import REMOTE, resolve
 from distributed.runtime.signals import terminated_as_interrupted
@@ -187,7 +190,8 @@ def server(
             ["-m", "mlflow", "server", *words, "--artifacts-destination", str(location)],
             link=f"http://{HOST if host == EVERYWHERE else host}:{port}{base_path}",
             health="/health",
-            environ=environment(database),
+            # The user's own settings win.
+            environ={**names(host, port), **environment(database)},
             folder=home if home.is_dir() else None,
             say=say,
         ) as running,
@@ -289,6 +293,26 @@ def _serve(
         # Reached only if the server ends by itself: Ctrl-C raises in `wait`.
         raise MixUnlearnError(f"{running.name} ended: {running.last_line()}")
     return 0
+
+
+def names(host: str, port: int) -> dict[str, str]:
+    """Return MLflow's settings for an address that others reach; empty for this machine alone.
+
+    Without them, MLflow answers to no name but `localhost` and private addresses, and refuses
+    every search that a page sends from another address than that.
+    """
+    if host == HOST:
+        return {}
+    found = {host}
+    if host == EVERYWHERE:
+        cards = itertools.chain.from_iterable(psutil.net_if_addrs().values())
+        found = {each.address for each in cards if each.family == socket.AF_INET}
+        found |= {HOST, "localhost", socket.gethostname()}
+    hosts = sorted(f"{name}:{port}" for name in found)
+    return {
+        "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(hosts),
+        "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": ",".join(f"http://{each}" for each in hosts),
+    }
 
 
 def environment(uri: str) -> dict[str, str]:

@@ -176,6 +176,32 @@ def test_a_host_that_is_not_of_this_machine(home: Path) -> None:
         ui.serve(home, embedded(home)[0], None, None, pytest.fail, host="192.0.2.1")
 
 
+def test_a_page_at_another_address_may_search(home: Path) -> None:
+    """MLflow lets no page search but those at 127.0.0.1, unless it is told."""
+
+    def look(page: str) -> None:
+        parts = urlsplit(page)
+        assert parts.hostname == "127.0.0.2"
+        search = f"http://{parts.netloc}/ajax-api/2.0/mlflow/experiments/search?max_results=1"
+        for origin, expected in ((f"http://{parts.netloc}", 200), ("http://evil.example", 403)):
+            headers = {"Origin": origin, "Content-Type": "application/json"}
+            with closing(http.client.HTTPConnection(parts.netloc, timeout=PATIENCE_S)) as link:
+                link.request("POST", urlsplit(search).path, '{"max_results": 1}', headers)
+                assert link.getresponse().status == expected
+        assert get(search, Host="evil.example")[0] == 403
+        signal.raise_signal(signal.SIGTERM)
+
+    assert ui.serve(home, embedded(home)[0], None, None, look, host="127.0.0.2") == 0
+
+
+def test_on_all_addresses_the_names_of_this_machine_are_let_in() -> None:
+    assert ui.names("127.0.0.1", 5000) == {}
+    hosts, origins = (set(value.split(",")) for value in ui.names("0.0.0.0", 5000).values())
+    assert {"127.0.0.1:5000", "localhost:5000", f"{socket.gethostname()}:5000"} <= hosts
+    assert origins == {f"http://{name}" for name in hosts}
+    assert not any("*" in name for name in hosts)
+
+
 def test_a_host_that_others_reach_is_warned_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
