@@ -57,16 +57,16 @@ bench: $(INSTALLED)
 	    echo "$$script" >&2; PYTHONPATH=. $(BIN)/python "$$script" $(ARGS) || exit 1; \
 	done
 
-# Source archive and wheel in dist/, checked; then the wheel in an empty environment, from which a
-# sweep is planned. That environment gets all packages anew: some minutes.
+# Source archive and wheel in dist/, checked; then the wheel in an empty environment, from which the
+# quickstart runs. That environment gets all packages again: some minutes.
 dist: $(INSTALLED)
-	rm -rf dist build
+	rm -rf dist build # with the home of an earlier quickstart
 	$(BIN)/python -m build --no-isolation
 	$(BIN)/python -m twine check --strict dist/*
 	$(PYTHON) -m venv build/empty
 	build/empty/bin/pip install --quiet -c constraints.txt "$$(ls dist/*.whl)[all]"
 	build/empty/bin/mixunlearn --version
-	cd build && empty/bin/mixunlearn sweep digits_class --dry-run --home home
+	cd build && empty/bin/mixunlearn sweep digits_class --home home
 
 # The site, in site/: dead links, missing references and pages outside of the navigation end it.
 # The variable silences an announcement of the theme's authors.

@@ -3,6 +3,8 @@
 # From the root of the checkout, which all nodes share, after `make`:
 #
 #   (umask 077; .venv/bin/ray get-auth-token --generate)         once: creates ~/.ray/auth_token
+#   bash -n deploy/slurm.sh; shellcheck deploy/slurm.sh          checks it after your changes
+#   sbatch --test-only deploy/slurm.sh x.yaml                    whether SLURM would take the job
 #   sbatch deploy/slurm.sh experiments/mnist_class.yaml          options of a sweep may follow
 #   sbatch --nodes=8 --gpus-per-node=4 deploy/slurm.sh …         SLURM's options come first
 #
@@ -57,12 +59,12 @@ address=$ip:$port
 steps=()
 sweep=
 asked=
-# shellcheck disable=SC2329 # called by the trap
+# shellcheck disable=SC2317,SC2329 # called by the trap
 stop() {
     asked=yes
     [[ -z $sweep ]] || kill -TERM "$sweep" 2>/dev/null || true
 }
-# shellcheck disable=SC2329 # called by the trap
+# shellcheck disable=SC2317,SC2329 # called by the trap
 cleanup() {
     for step in "${steps[@]}"; do kill -TERM "$step" 2>/dev/null || true; done
     wait

@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
@@ -25,7 +27,7 @@ NIGHTLY = DEPLOY / "nightly"
 PLAN = "experiments/nightly/mnist.yaml"
 SCHEMA = ROOT / "tests" / "kuberay.schema.json"
 KUBERNETES = "1.34.0"
-CLOUDS = ("aws", "gcp")
+CLOUDS = ("aws", "gcp", "azure")
 PART = {"app.kubernetes.io/part-of": "mixunlearn"}
 GRACE_S = 60  # seconds; a sweep and a night stop within 30
 
@@ -113,6 +115,31 @@ def test_a_misspelt_key_is_refused(name: str) -> None:
         validate_config(prepare_config(config))
 
 
+def test_machines_of_azure_have_the_parameters_of_the_launcher_s_template() -> None:
+    """Ray's schema does not check them; Azure refuses a deployment with others."""
+    template = Path(ray.__file__).parent / "autoscaler/_private/_azure/azure-vm-template.json"
+    known = json.loads(template.read_text())["parameters"]
+    for node in cloud("azure")["available_node_types"].values():
+        parameters = node["node_config"]["azure_arm_parameters"]
+        assert parameters.keys() <= known.keys()
+        kinds = {"string": str, "int": int}
+        assert all(isinstance(v, kinds[known[k]["type"]]) for k, v in parameters.items())
+
+
+def test_the_command_that_checks_a_file_tells_right_from_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = runpy.run_path(str(DEPLOY / "check.py"))
+    files = [ROOT / "cluster.yaml", *(DEPLOY / f"{name}.yaml" for name in CLOUDS)]
+    assert program["main"]([str(file) for file in files]) == 0
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text((ROOT / "cluster.yaml").read_text().replace("cluster_name:", "name:"))
+    assert program["main"]([str(wrong)]) == 2
+    assert f"{wrong}: top level: " in capsys.readouterr().out
+    for file in files:  # each says so itself
+        assert f".venv/bin/python deploy/check.py {file.relative_to(ROOT)} " in file.read_text()
+
+
 @pytest.mark.parametrize("name", CLOUDS)
 def test_workers_are_rented_when_trials_wait(name: str) -> None:
     config = cloud(name)
@@ -121,9 +148,11 @@ def test_workers_are_rented_when_trials_wait(name: str) -> None:
     assert head["resources"] == {"CPU": 0}
     assert worker["min_workers"] == 0
     assert 0 < worker["max_workers"] <= config["max_workers"]
-    cheap = {"aws": "InstanceMarketOptions", "gcp": "scheduling"}[name]
-    assert cheap in worker["node_config"]
-    assert cheap not in head["node_config"]
+    cheap = {"aws": "InstanceMarketOptions", "gcp": "scheduling", "azure": "priority"}[name]
+    fields = [node["node_config"] for node in (worker, head)]
+    bought, kept = (each.get("azure_arm_parameters", each) for each in fields)
+    assert cheap in bought
+    assert cheap not in kept
 
 
 @pytest.mark.parametrize("name", CLOUDS)
@@ -238,6 +267,11 @@ def test_nothing_leaves_the_kubernetes_cluster() -> None:
     (policy,) = [item for _, item in documents() if item["kind"] == "NetworkPolicy"]
     assert policy["spec"]["podSelector"] == {"matchLabels": PART}
     inside, operator = policy["spec"]["ingress"]
+    (pods_of_operator,) = operator["from"]
+    # Its Helm chart and its plain manifests give other labels as well, but not the same ones.
+    assert pods_of_operator["podSelector"] == {
+        "matchLabels": {"app.kubernetes.io/component": "kuberay-operator"}
+    }
     assert inside == {"from": [{"podSelector": {"matchLabels": PART}}]}
     assert [port["port"] for port in operator["ports"]] == [8265]
 
@@ -636,6 +670,12 @@ def test_the_batch_script_is_bash_and_asks_slurm_for_a_warning() -> None:
     assert "--include-dashboard=false" in text
     assert "0.0.0.0" not in text
     assert os.access(script, os.X_OK)
+
+
+def test_shellcheck_finds_nothing_in_the_batch_script() -> None:
+    if not shutil.which("shellcheck"):
+        pytest.skip("no shellcheck on this machine; the package shellcheck has it")
+    subprocess.run(["shellcheck", DEPLOY / "slurm.sh"], check=True)
 
 
 def test_the_batch_script_starts_ray_with_its_cpus_in_a_folder_of_its_own(tmp_path: Path) -> None:

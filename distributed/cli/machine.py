@@ -2,6 +2,8 @@
 
 import os
 import sys
+import webbrowser
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -38,6 +40,43 @@ if TYPE_CHECKING:
     from distributed.doctor import Check
 
 
+EXPOSED = (
+    "warning: MLflow listens on {}: whoever can reach this machine there can read and change all "
+    "runs and models, for there is no password (docs/security.md)"
+)
+
+Shown: TypeAlias = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[STUDY]",
+        help="The study to open [the one that was last active].",
+        autocompletion=study_names,
+    ),
+]
+Port: TypeAlias = Annotated[
+    int | None,
+    typer.Option(min=1, max=65535, metavar="PORT", help="Port to listen on [a free one]."),
+]
+Host: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Address to listen on; 0.0.0.0: all. Anyone who reaches it is let in.",
+    ),
+]
+BasePath: TypeAlias = Annotated[
+    str,
+    typer.Option(metavar="PATH", help="First part of all paths, behind a proxy, such as /mlflow."),
+]
+Dashboard: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--dashboard",
+        metavar="STUDY",
+        help="Serve Optuna's dashboard of a study, on 127.0.0.1.",
+        autocompletion=study_names,
+    ),
+]
 Submitted: TypeAlias = Annotated[
     Path | None,
     typer.Argument(
@@ -166,50 +205,59 @@ def _check_experiment(
 
 
 def ui(
-    port: Annotated[
-        int | None,
-        typer.Option(min=1, max=65535, metavar="PORT", help="Port on 127.0.0.1 [a free one]."),
-    ] = None,
-    dashboard: Annotated[
-        str | None,
-        typer.Option(
-            "--dashboard",
-            metavar="STUDY",
-            help="Serve Optuna's dashboard of a study.",
-            autocompletion=study_names,
-        ),
-    ] = None,
+    study: Shown = None,
+    port: Port = None,
+    host: Host = "127.0.0.1",
+    base_path: BasePath = "",
+    dashboard: Dashboard = None,
     settings: Places = None,
     home: Home = None,
     address: Unused = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Serve the MLflow UI of the home, or a study's dashboard, on 127.0.0.1 until Ctrl-C."""
+    """Serve MLflow's pages of the home and open a study there, until Ctrl-C."""
 
     def command() -> Outcome:
         from distributed.config.read import read_tracking
-        from distributed.runtime.addresses import resolve
+        from distributed.runtime.addresses import REMOTE, resolve
         from distributed.runtime.text import redact
-        from distributed.serve.pages import serve, serve_dashboard
+        from distributed.serve.pages import HOST, serve, serve_dashboard
+        from distributed.study.folder import full_name, require_study
 
-        def announce(line: str) -> None:
-            console().print(line, soft_wrap=True)
-
+        folder = home_folder(home)
         if dashboard is not None:
             from distributed.plan.make import record_of
-            from distributed.study.folder import full_name
 
-            study = full_name(home_folder(home), dashboard)
-            uri = record_of(study, settings or [], home_folder(home))
-            code = serve_dashboard(study, uri, port, announce)
-        else:
-            tracking = read_tracking(settings or [])
-            uri, artifacts = resolve(tracking.uri, tracking.storage, home_folder(home))
-            code = serve(home_folder(home), uri, artifacts, port, announce)
+            name = full_name(folder, dashboard)
+            record = record_of(name, settings or [], folder)
+            code = serve_dashboard(name, record, port, _ready, say=_say)
+            return Outcome(result={"uri": redact(record)}, code=code)
+        if host != HOST:
+            _say(EXPOSED.format(host))
+        tracking = read_tracking(settings or [])
+        uri, artifacts = resolve(tracking.uri, tracking.storage, folder)
+        # A server elsewhere may have studies that this home does not have.
+        name_of = full_name if uri.startswith(REMOTE) else require_study
+        shown = study if study is None else name_of(folder, study)
+        serve_it = partial(serve, study=shown, host=host, base_path=base_path)
+        code = serve_it(folder, uri, artifacts, port, _ready, say=_say)
         return Outcome(result={"uri": redact(uri)}, code=code)
 
     run_command(command, as_json=as_json, verbose=verbose)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _ready(link: str) -> None:
+    """Print the address of a page; open it if somebody sits in front of this machine."""
+    console().print(f"ready: {link} (Ctrl-C ends it)", soft_wrap=True)
+    # Elsewhere the browser would be one in the terminal, or none.
+    screen = sys.platform == "darwin" or {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys()
+    if screen and sys.stdout.isatty():
+        webbrowser.open(link)
 
 
 def submit(

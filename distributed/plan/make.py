@@ -36,16 +36,15 @@ from distributed.plan.requirements import (
 from distributed.plan.splits import splits_of
 from distributed.runtime.text import require_whole
 from distributed.study.folder import (
-    STUDIES,
     StudyFolder,
     begun_studies,
     full_name,
+    require_study,
     study_folder,
 )
 from distributed.tracking.weights import is_address
 from mixunlearn.data import sources
 from mixunlearn.data.arrow import Dataset
-from mixunlearn.data.names import known_names
 from mixunlearn.errors import InputError
 from mixunlearn.files import Files
 from mixunlearn.splits import Splits
@@ -255,12 +254,7 @@ def find_experiment(
         InputError: there is no study of this name.
         MixUnlearnError: something else has the name of one of its files.
     """
-    study = full_name(home, study)
-    known = [folder.path.name for folder in begun_studies(home)]
-    if study not in known:
-        remedy = f"no such study in {home / STUDIES}; {known_names(study, known)}"
-        raise InputError("STUDY", study, remedy)
-    folder = study_folder(home, study)
+    folder = study_folder(home, require_study(home, study))
     folder.require()
     return read_experiment(folder.experiment, settings, reading=reading)
 

@@ -14,7 +14,9 @@ from distributed.runtime.addresses import resolve
 from distributed.search.report_data import begun
 from distributed.search.session import Session
 from distributed.study.folder import SPOOL
+from distributed.study.sampling import constant
 from distributed.tracking.run_buffer import TAG_LENGTH
+from distributed.tracking.saved_view import saved_view
 from distributed.tracking.tags import (
     CODE,
     DATA,
@@ -40,6 +42,7 @@ from report.verdict import state
 TRACKING_TIMEOUT_S, HURRIED_S, SYNC_TIMEOUT_S = 60.0, 6.0, 3600.0
 # The first delivery imports MLflow, for seconds in which the start of a sweep would wait for it.
 START_S = 5.0
+COLUMNS = 4  # of hyperparameters, in MLflow's table of a study
 
 
 @contextmanager
@@ -120,8 +123,21 @@ def make_tracker(plan: Plan, session: Session, *, recreate: bool = False) -> tup
         say=lambda line: session.progress.say(f"tracking: {line}"),
         recreate=recreate,
         first_s=START_S,
+        view=view_of(plan),
     )
     return tracker, uri
+
+
+def view_of(plan: Plan) -> str:
+    """Return what MLflow's page of the experiment shows of the study first."""
+    task, objective = plan.splits.task, plan.experiment.search.objective
+    gaps = ["gap/avg", *(f"gap/{name}" for name in task.gap_metrics("acc/val"))]
+    return saved_view(
+        plan.study,
+        list(dict.fromkeys([objective, *gaps])),
+        ["best/gap/avg", *(f"bias/{name}" for name in task.gap_metrics("acc/test"))],
+        [name for name in plan.space if constant(plan.space[name]) is None][:COLUMNS],
+    )
 
 
 @contextmanager
@@ -228,6 +244,10 @@ def track_summary(
 
 
 def best_metrics(summary: Mapping[str, Any]) -> dict[str, float]:
-    """Return the best trial's metrics on `test`, as metrics of the study's run."""
+    """Return the winner's metrics on `test` and the verdict's biases, for the study's run."""
     best = summary["best"][0] if summary["best"] else {}
-    return {f"best/{name}": best[name] for name in best if isinstance(best[name], float)}
+    biases = (summary.get("verdict") or {}).get("metrics") or {}
+    return {
+        **{f"best/{name}": best[name] for name in best if isinstance(best[name], float)},
+        **{f"bias/{name}": found["value"] for name, found in biases.items()},
+    }

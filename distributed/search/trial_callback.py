@@ -22,7 +22,7 @@ from distributed.study.folder import StudyFolder
 from distributed.study.sampling import constant
 from distributed.study.study import Study
 from distributed.study.trials_table import known_run_ids, write_trials
-from distributed.tracking.tags import CODE, TRIAL_ID
+from distributed.tracking.tags import CODE, DESCRIPTION, TRIAL_ID
 from distributed.tracking.tracker import Tracker
 from mixunlearn.atomic import replacing
 from mixunlearn.data.arrow import Dataset
@@ -228,6 +228,8 @@ class TrialCallback(Unsaved, tune.Callback):
     def _open(self, number: int, config: Mapping[str, Any], *, running: bool) -> None:
         hyperparameters = {name: value for name, value in config.items() if name != "trial"}
         tags = {**self.tags, TRIAL_ID: self.study.trial_id(config)}
+        if running:
+            tags[DESCRIPTION] = ""  # that of an earlier attempt
         if code := self.study.code(number):  # the code that ran the trial, not the present one
             tags[CODE] = code
         name = run_name(number, self.study.method, hyperparameters, self.study.space)
@@ -246,6 +248,8 @@ class TrialCallback(Unsaved, tune.Callback):
             epochs = f"epoch {row['epochs']} of {self.epochs}"
             reason = f"stopped early by {self.scheduler} after {epochs}"
         self.tracker.finish_trial(number, state, metrics, error, reason)
+        if reason:  # MLflow has one status, KILLED, for what was pruned and what was interrupted
+            self.tracker.set_tags(number, {DESCRIPTION: f"{state}: {reason}"})
         if state == "failed" and (trace := self.folder.error(number)).exists():
             self.tracker.log_artifact(number, trace)
 

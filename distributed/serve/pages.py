@@ -1,7 +1,9 @@
-"""Serves web pages on this machine alone: MLflow's UI, or Optuna's dashboard of one study."""
+"""Serves web pages: MLflow's UI, or Optuna's dashboard of one study. On 127.0.0.1 unless told."""
 
 import contextlib
+import errno
 import http
+import itertools
 import os
 import signal
 import socket
@@ -16,14 +18,18 @@ from typing import IO, TypeAlias
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
+import psutil
+
 from distributed.runtime.addresses import REMOTE, resolve
 from distributed.runtime.signals import terminated_as_interrupted
 from distributed.runtime.text import one_line, redact
 from distributed.tracking.locations import settled
 from distributed.tracking.server import DEFAULTS, reachable, require_runs
+from distributed.tracking.study_page import study_page
 from mixunlearn.errors import InputError, MixUnlearnError
 
 HOST = "127.0.0.1"  # makes MLflow refuse other host names, and frames in other sites
+EVERYWHERE = "0.0.0.0"  # all addresses of this machine
 START_S, GRACE_S, POLL_S = 120.0, 10.0, 0.1
 LAST_PORT = 65535
 RECORD_VARIABLE = (
@@ -40,39 +46,56 @@ def serve(
     artifact_location: str | None,
     port: int | None,
     announce: Announce,
+    *,
+    study: str | None = None,
+    host: str = HOST,
+    base_path: str = "",
+    say: Announce = lambda _: None,
 ) -> int:
-    """Serve MLflow's UI until Ctrl-C or SIGTERM; for a tracking server, only print its address.
+    """Serve MLflow's UI until Ctrl-C or SIGTERM; for a tracking server, only give its address.
 
     Args:
         home: the home.
         uri: the tracking address.
         artifact_location: where the artifacts are; None: under the home.
         port: port on this machine; None: a free one.
-        announce: called with one line with the link, once the server answers.
+        announce: called with the address of the study's page, once the server answers.
+        study: name of the study to show; None: the one that was last active.
+        host: address to listen on.
+        base_path: first part of all paths, for a proxy that passes on only these.
+        say: called with one line once all is checked, seconds before the server answers.
 
     Returns:
         The exit code, 0.
 
     Raises:
-        InputError: the port is not available.
+        InputError: the port or the base path is not usable, or there is no such study.
         MissingError: nothing has been tracked yet.
         MixUnlearnError: MLflow did not start, or ended unexpectedly.
     """
     if uri.startswith(REMOTE):
-        announce(f"MLflow's pages are at {redact(uri)}")
+        announce(f"{redact(uri).rstrip('/')}{study_page(uri, study)}")
         return 0
-    line = "MLflow's pages are at {} (Ctrl-C ends them)"
-    return _serve(server(home, uri, artifact_location, port), line, announce)
+    pages = server(home, uri, artifact_location, port, host=host, base_path=base_path, say=say)
+    return _serve(pages, announce, lambda running: study_page(running.link, study))
 
 
-def serve_dashboard(study: str, record: str, port: int | None, announce: Announce) -> int:
+def serve_dashboard(
+    study: str,
+    record: str,
+    port: int | None,
+    announce: Announce,
+    *,
+    say: Announce = lambda _: None,
+) -> int:
     """Serve Optuna's dashboard of a study, read-only, until Ctrl-C or SIGTERM.
 
     Args:
         study: name of the study.
         record: address of its record.
         port: port on this machine; None: a free one.
-        announce: called with one line with the link, once the server answers.
+        announce: called with the link, once the server answers.
+        say: called with one line once all is checked, seconds before the server answers.
 
     Returns:
         The exit code, 0.
@@ -81,8 +104,7 @@ def serve_dashboard(study: str, record: str, port: int | None, announce: Announc
         InputError: the port is not available.
         MixUnlearnError: the record does not answer, or the dashboard ended unexpectedly.
     """
-    line = "Optuna's dashboard is at {} (Ctrl-C ends it)"
-    return _serve(dashboard(study, record, port), line, announce)
+    return _serve(dashboard(study, record, port, say=say), announce)
 
 
 class Server:
@@ -143,30 +165,44 @@ class Server:
 
 @contextlib.contextmanager
 def server(
-    home: Path, uri: str, artifact_location: str | None, port: int | None
+    home: Path,
+    uri: str,
+    artifact_location: str | None,
+    port: int | None,
+    *,
+    host: str = HOST,
+    base_path: str = "",
+    say: Announce = lambda _: None,
 ) -> Iterator[Server]:
     """Run `mlflow server` on this machine for the length of a `with` block; see `serve`."""
     uri, location = resolve(uri, artifact_location, home)
     require_runs(uri)
-    port = _usable(port)
+    port = _usable(port, host)
+    if base_path and (not base_path.startswith("/") or base_path.endswith("/")):
+        raise InputError("base-path", base_path, "begin it with a slash and end it without one")
     # One user: each further worker takes the memory of a whole MLflow.
-    words = ("--workers", "1", "--host", HOST, "--port", str(port))
+    words = ["--workers", "1", "--host", host, "--port", str(port)]
+    words += ["--static-prefix", base_path] if base_path else []
     with (
         settled(uri) as database,
         _running(
             "MLflow's server",
             ["-m", "mlflow", "server", *words, "--artifacts-destination", str(location)],
-            port=port,
+            link=f"http://{HOST if host == EVERYWHERE else host}:{port}{base_path}",
             health="/health",
-            environ=environment(database),
+            # The user's own settings win.
+            environ={**names(host, port), **environment(database)},
             folder=home if home.is_dir() else None,
+            say=say,
         ) as running,
     ):
         yield running
 
 
 @contextlib.contextmanager
-def dashboard(study: str, record: str, port: int | None) -> Iterator[Server]:
+def dashboard(
+    study: str, record: str, port: int | None, *, say: Announce = lambda _: None
+) -> Iterator[Server]:
     """Run Optuna's dashboard on this machine for the length of a `with` block."""
     # A journal is a plain file: there is no database that could answer.
     if not record.startswith("journal:") and (reason := reachable(record, reading=True)):
@@ -177,7 +213,7 @@ def dashboard(study: str, record: str, port: int | None) -> Iterator[Server]:
     with _running(
         "Optuna's dashboard",
         ["-m", "distributed.serve.optuna_dashboard", study, HOST, str(port)],
-        port=port,
+        link=f"http://{HOST}:{port}",
         health="/api/meta",
         environ={
             **os.environ,
@@ -185,6 +221,7 @@ def dashboard(study: str, record: str, port: int | None) -> Iterator[Server]:
             "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         },
         folder=None,
+        say=say,
     ) as running:
         yield running
 
@@ -194,15 +231,17 @@ def _running(
     name: str,
     words: Sequence[str],
     *,
-    port: int,
+    link: str,
     health: str,
     environ: Mapping[str, str],
     folder: Path | None,
+    say: Announce,
 ) -> Iterator[Server]:
     """Run a Python server for the length of a `with` block, which starts once it answers.
 
     Secrets go into its environment, because other users can see command lines.
     """
+    say(f"{name} is starting, which takes some seconds")
     # Not a pipe: nobody reads it, and a server that prints into a full pipe stops.
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
@@ -215,7 +254,7 @@ def _running(
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C reaches us, and we end the whole group
         )
-        running = Server(name, process, f"http://{HOST}:{port}", health, output)
+        running = Server(name, process, link, health, output)
         try:
             running.wait_until_ready()
             yield running
@@ -228,13 +267,17 @@ def _python() -> list[str]:
     return [sys.executable]
 
 
-def _serve(pages: AbstractContextManager[Server], line: str, announce: Announce) -> int:
+def _serve(
+    pages: AbstractContextManager[Server],
+    announce: Announce,
+    path: Callable[[Server], str] = lambda _: "",
+) -> int:
     """Serve pages until Ctrl-C or SIGTERM; return the exit code.
 
     Args:
         pages: the server.
-        line: the line to announce, with a placeholder for the link.
-        announce: called with that line once the server answers.
+        announce: called with the page's address once the server answers.
+        path: gives the path of the page to announce.
 
     Raises:
         MixUnlearnError: the server ended unexpectedly.
@@ -245,11 +288,31 @@ def _serve(pages: AbstractContextManager[Server], line: str, announce: Announce)
         contextlib.suppress(KeyboardInterrupt),
         pages as running,
     ):
-        announce(line.format(running.link))
+        announce(f"{running.link}{path(running)}")
         running.process.wait()
         # Reached only if the server ends by itself: Ctrl-C raises in `wait`.
         raise MixUnlearnError(f"{running.name} ended: {running.last_line()}")
     return 0
+
+
+def names(host: str, port: int) -> dict[str, str]:
+    """Return MLflow's settings for an address that others reach; empty for this machine alone.
+
+    Without them, MLflow answers to no name but `localhost` and private addresses, and refuses
+    every search that a page sends from another address than that.
+    """
+    if host == HOST:
+        return {}
+    found = {host}
+    if host == EVERYWHERE:
+        cards = itertools.chain.from_iterable(psutil.net_if_addrs().values())
+        found = {each.address for each in cards if each.family == socket.AF_INET}
+        found |= {HOST, "localhost", socket.gethostname()}
+    hosts = sorted(f"{name}:{port}" for name in found)
+    return {
+        "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(hosts),
+        "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": ",".join(f"http://{each}" for each in hosts),
+    }
 
 
 def environment(uri: str) -> dict[str, str]:
@@ -262,11 +325,11 @@ def environment(uri: str) -> dict[str, str]:
     return {**DEFAULTS, **lean, **os.environ, "MLFLOW_BACKEND_STORE_URI": uri}
 
 
-def _usable(port: int | None) -> int:
+def _usable(port: int | None, host: str = HOST) -> int:
     """Return `port`, or a free one.
 
     Raises:
-        InputError: it is in use, reserved, or not a port number.
+        InputError: it is in use, reserved or not a port number, or the machine has no such host.
     """
     if port is not None and not 0 < port <= LAST_PORT:
         raise InputError("port", port, f"choose one from 1 to {LAST_PORT}, or leave it out")
@@ -274,8 +337,11 @@ def _usable(port: int | None) -> int:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
         try:
-            probe.bind((HOST, port or 0))
+            probe.bind((host, port or 0))
         except OSError as error:
+            if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+                remedy = "no address of this machine; leave it out for 127.0.0.1"
+                raise InputError("host", host, remedy) from error
             remedy = f"{one_line(error)}; choose another one, or leave it out for a free one"
             raise InputError("port", port, remedy) from error
         free: int = probe.getsockname()[1]

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from mixunlearn.data.names import known_names
 from mixunlearn.errors import InputError, MixUnlearnError
 from mixunlearn.trial_names import trial_name
 
@@ -169,6 +170,20 @@ def begun_studies(home: Path, names: str = "*") -> list[StudyFolder]:
     """
     found = sorted((home / STUDIES).glob(f"{names}/experiment.yaml"))
     return [StudyFolder(path=path.parent) for path in found]
+
+
+def require_study(home: Path, words: str) -> str:
+    """Return the name of the only study that begins so.
+
+    Raises:
+        InputError: no study begins so, or several do.
+    """
+    study = full_name(home, words)
+    known = [folder.path.name for folder in begun_studies(home)]
+    if study not in known:
+        remedy = f"no such study in {home / STUDIES}; {known_names(study, known)}"
+        raise InputError("STUDY", study, remedy)
+    return study
 
 
 def full_name(home: Path, words: str, key: str = "STUDY") -> str:

@@ -6,7 +6,15 @@ from functools import lru_cache
 
 NAME_LENGTH = 250  # MLflow refuses longer ones
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
-GAP = "gap/avg"  # of a version; with _sd and _n: mean over fresh seeds, on `test`
+GAP = "gap/avg"  # also of a version; with _sd and _n: mean over fresh seeds, on `test`
+
+# MLflow's pages list metrics in the order in which a run got them, and compare runs by the first.
+FIRST = (GAP, "gap/", "bias/", "best/gap/")
+
+
+def importance(name: str) -> int:
+    """Return the place of a metric among those that a run gets at the same time, from 0."""
+    return next((n for n, start in enumerate(FIRST) if name.startswith(start)), len(FIRST))
 
 
 @lru_cache(maxsize=1024)  # the same few names come with every epoch

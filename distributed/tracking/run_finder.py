@@ -84,7 +84,7 @@ class RunFinder:
 
     def __init__(self, client: "MlflowClient", study: str, ids: RunIds, *, recreate: bool) -> None:
         self._client, self._ids, self._recreate = client, ids, recreate
-        self._experiments = _all_experiments(client)
+        self._experiments = all_experiments(client)
         self._tagged: dict[str | None, list[RemoteRun]] = {}  # by trial; the parent is None
         for remote in self._search(STUDY, study):
             self._tagged.setdefault(remote.tags.get(TRIAL), []).append(remote)
@@ -137,7 +137,7 @@ class RunFinder:
         return found
 
 
-def _all_experiments(client: "MlflowClient") -> list[str]:
+def all_experiments(client: "MlflowClient") -> list[str]:
     """Return the ids of all experiments: one may have been renamed, or deleted."""
     from mlflow.entities import ViewType  # noqa: PLC0415
 

@@ -76,6 +76,7 @@ class Tracker:
         spool_bytes: maximal size of the spool; records beyond it are dropped.
         recreate: whether runs that somebody has deleted in MLflow are made again.
         first_s: seconds until the first delivery, unless the caller waits for an answer.
+        view: what MLflow's page of the experiment shows of the study, see `saved_view`.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Tracker:
         spool_bytes: int = SPOOL_BYTES,
         recreate: bool = False,
         first_s: float = 0.0,
+        view: str = "",
     ) -> None:
         set_defaults()
         self._name, self._study, self._say = f"MLflow at {uri}", study, say
@@ -101,6 +103,7 @@ class Tracker:
             study=study,
             ids=RunIds(spool.with_suffix(".json")),
             recreate=recreate,
+            view=view,
         )
         self._queue = DeliveryQueue(
             buffer=self._buffer,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from distributed.runtime.addresses import ask_database, sqlite_path
 from distributed.runtime.text import cut, one_line, redact
 from distributed.tracking import server
-from distributed.tracking.names import NAME_LENGTH
+from distributed.tracking.names import NAME_LENGTH, importance
 from distributed.tracking.run_buffer import (
     RUNNING,
     PendingRun,
@@ -21,6 +21,7 @@ from distributed.tracking.run_buffer import (
     Upload,
 )
 from distributed.tracking.run_finder import RunFinder, RunIds
+from distributed.tracking.saved_view import VIEW
 from distributed.tracking.server import (
     DELETED,
     REFUSALS,
@@ -54,6 +55,7 @@ class Writer:
         study: name of the study.
         ids: the ids of the study's runs.
         recreate: whether runs that were deleted in MLflow are made again.
+        view: a tag of the experiment that says how its page shows the study; empty: none.
     """
 
     def __init__(
@@ -65,11 +67,12 @@ class Writer:
         study: str,
         ids: RunIds,
         recreate: bool,
+        view: str,
     ) -> None:
         self.refused: list[str] = []
         self._uri, self._artifact_location = uri, artifact_location
         self._experiment, self._study = experiment, study
-        self._ids, self._recreate = ids, recreate
+        self._ids, self._recreate, self._view = ids, recreate, view
         self._client: MlflowClient | None = None
         self._finder: RunFinder | None = None
         self._experiments: dict[str, str] = {}  # name -> id
@@ -134,9 +137,15 @@ class Writer:
             # The experiment of the study's run counts, not the name: it may have been renamed.
             parent = self._finder.find({STUDY: self._study})
             there = client.get_experiment(parent.experiment_id) if parent else None
-            self._experiment_id(client, self._experiment, there)
+            self._show(client, self._experiment_id(client, self._experiment, there))
             self._client = client
         return self._client
+
+    def _show(self, client: "MlflowClient", experiment_id: str) -> None:
+        """Save the view of the study in its experiment, unless it is there."""
+        name = f"{VIEW}{self._study}"
+        if self._view and client.get_experiment(experiment_id).tags.get(name) != self._view:
+            client.set_experiment_tag(experiment_id, name, self._view)
 
     def _experiment_id(
         self, client: "MlflowClient", name: str, there: "Experiment | None" = None
@@ -277,6 +286,7 @@ def _log_batch(client: "MlflowClient", pending: PendingRun, run_id: str) -> None
     from mlflow.entities import Metric, Param, RunTag  # noqa: PLC0415
 
     points, params, tags = pending.batch()
+    points.sort(key=lambda point: importance(point.name))  # values of one metric stay in order
 
     def metrics(some: list[Point]) -> list[Metric]:
         return [Metric(p.name, p.value, p.time_ms, pending.step_of(p)) for p in some]

@@ -10,6 +10,7 @@ import yaml
 from mlflow import MlflowClient
 
 from distributed.cli import app as cli
+from distributed.tracking.study_page import study_page
 from distributed.tracking.tracker import embedded
 from tests.quick_server import quick_server
 
@@ -82,6 +83,25 @@ def page(browser: "Browser", pages: Pages) -> Iterator["Page"]:
     yield page
     page.context.close()
     assert all(url.startswith((pages.link, "data:", "blob:")) for url in asked)
+
+
+def test_the_address_of_the_study_opens_its_trials_the_best_first(
+    pages: Pages, page: "Page"
+) -> None:
+    """MLflow's own page of an experiment opens on language models, and shows no runs."""
+    page.goto(f"{pages.link}{study_page(pages.link, None)}")
+    names = page.get_by_role("link", name=re.compile(r"^\d{4} mixunlearn"))
+    names.nth(len(pages.best_first) - 1).wait_for()
+    assert names.all_inner_texts() == pages.best_first
+    page.get_by_text("Description").first.wait_for()
+    page.get_by_text("gap/mia/asr").first.wait_for()
+
+
+def test_the_charts_of_the_study_begin_with_the_gap(pages: Pages, page: "Page") -> None:
+    page.goto(f"{pages.link}{study_page(pages.link, None)}&compareRunsMode=CHART")
+    page.get_by_text("gap: distance to retraining, on val").wait_for()
+    first = page.get_by_test_id("experiment-view-compare-runs-card").first
+    assert first.inner_text().split()[0] == "gap/avg"
 
 
 def test_the_run_of_the_study_opens_with_its_verdict(pages: Pages, page: "Page") -> None:

@@ -69,7 +69,8 @@ def five_trials(callback: TrialCallback) -> None:
         callback.on_trial_start(0, [], trial)
         trial.last_result = {"epoch": 0, "seconds": 0.0}
         for epoch, gap in enumerate(gaps, start=1):
-            trial.last_result = {"epoch": epoch, "gap/avg": gap, "seconds": 1.5 * epoch}
+            measured = {"acc/val": 90.0, "gap/acc/val": gap, "gap/avg": gap}
+            trial.last_result = {"epoch": epoch, **measured, "seconds": 1.5 * epoch}
             callback.on_trial_result(0, [], trial, trial.last_result)
         end(callback, trial)
 
@@ -108,6 +109,16 @@ def test_what_became_of_trials_is_in_their_runs(local: Place, tmp_path: Path) ->
             "ValueError: odd",
             None,
             "OSError: gone",
+        ]
+        # MLflow compares runs by the first of their metrics.
+        assert list(children[0].data.metrics)[:3] == ["gap/avg", "gap/acc/val", "acc/val"]
+        # A trial that was only interrupted is KILLED, too, but nothing says that it was pruned.
+        assert [run.data.tags.get("mlflow.note.content") for run in children] == [
+            None,
+            "pruned: stopped early by asha after epoch 2 of 3",
+            "failed: ValueError: odd",
+            None,
+            "failed: OSError: gone",
         ]
         assert [run.data.metrics["time/trial_s"] for run in children] == [4.5, 3.0, 0.0, 4.5, 1.5]
         assert [artifact(local, run, tmp_path) for run in children] == [
@@ -163,6 +174,9 @@ def test_a_trial_that_is_run_again_ends_once_more(local: Place, tmp_path: Path) 
 
     told(tmp_path, local, again)
     told(tmp_path, local, lambda _: None)
+    _, *children = local.runs()
+    assert children[2].data.tags["mixunlearn.state"] == "complete"
+    assert not children[2].data.tags.get("mlflow.note.content")  # it failed at first
     best = local.history(local.runs()[0], "so_far/best")
     assert best == [(1, 5.0), (2, 5.0), (3, 5.0), (4, 3.0), (5, 3.0), (6, 0.5)]
 

@@ -1,11 +1,12 @@
 import http.client
 import json
+import re
 import signal
 import socket
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from mlflow import MlflowClient
@@ -16,6 +17,8 @@ from distributed.plan.make import record_of
 from distributed.runtime.signals import terminated_as_interrupted
 from distributed.serve import pages as ui
 from distributed.study.storage import open_record
+from distributed.tracking.saved_view import saved_view
+from distributed.tracking.study_page import study_page
 from distributed.tracking.tracker import Tracker, embedded
 from mixunlearn.errors import InputError, MissingError, MixUnlearnError
 
@@ -40,6 +43,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         study="night-1",
         spool=home / "spool",
         say=print,
+        view=saved_view("night-1", ["gap/avg"], ["bias/mia/asr"], ["lr"]),
     )
     tracker.start_study("study", {}, {}, "")
     tracker.log_artifact(None, home / "report.html")
@@ -71,6 +75,7 @@ class Visit(NamedTuple):
 
     code: int
     link: str
+    page: str
     answers: dict[str, Answer]
     processes: list[str]
 
@@ -82,9 +87,9 @@ def visit(home: Path) -> Visit:
     answers: dict[str, Answer] = {}
     seen: list[str] = []
 
-    def look(text: str) -> None:
-        link = text.split()[4]
-        links.append(link)
+    def look(page: str) -> None:
+        link = page.partition("/#/")[0]
+        links.append(page)
         seen.extend(processes(link))
         client = MlflowClient(tracking_uri=link)
         (run,) = client.search_runs([item.experiment_id for item in client.search_experiments()])
@@ -96,7 +101,8 @@ def visit(home: Path) -> Visit:
         signal.raise_signal(signal.SIGTERM)
 
     code = ui.serve(home, uri, None, None, look)
-    return Visit(code, links[0], answers, seen)
+    (page,) = links
+    return Visit(code, page.partition("/#/")[0], page, answers, seen)
 
 
 def test_pages_and_artifacts_are_served(home: Path, visit: Visit) -> None:
@@ -107,6 +113,103 @@ def test_pages_and_artifacts_are_served(home: Path, visit: Visit) -> None:
     assert visit.answers["artifact"][2] == "<p>fine</p>"
     left = {path.name for path in home.iterdir()}
     assert left == {"mlartifacts", "mlflow.db", "report.html", "spool.json"}
+
+
+def test_the_address_is_that_of_the_study_in_the_view_for_training(visit: Visit) -> None:
+    place, _, words = visit.page.removeprefix(visit.link).partition("?")
+    assert re.fullmatch(r"/#/experiments/\d+/runs", place)
+    assert parse_qs(words) == {
+        "workflowType": ["machine_learning"],
+        "viewStateShareKey": ["night-1"],
+    }
+
+
+def test_a_study_without_a_saved_view_is_searched_for(tmp_path: Path) -> None:
+    """One that an earlier version has tracked."""
+    uri, location = embedded(tmp_path)
+    tracker = Tracker(
+        uri=uri,
+        artifact_location=location,
+        experiment="class",
+        study="old-1",
+        spool=tmp_path / "spool",
+        say=print,
+    )
+    tracker.start_study("study", {}, {}, "")
+    tracker.start_trial(3, "trial", {}, {})
+    assert tracker.close(PATIENCE_S) == []
+    for study in (None, "old-1"):
+        words = study_page(uri, study).partition("?")[2]
+        assert parse_qs(words) == {
+            "workflowType": ["machine_learning"],
+            "searchFilter": ["tags.`mixunlearn.study` = 'old-1'"],
+        }
+    with pytest.raises(InputError, match=r"^STUDY = 'new-2': .* `mixunlearn sync new-2` sends"):
+        study_page(uri, "new-2")
+
+
+def test_under_a_base_path_the_pages_and_their_study_are_found(home: Path) -> None:
+    def look(page: str) -> None:
+        assert len(said) == 1  # before
+        link = page.partition("/#/")[0]
+        assert urlsplit(link).path == path
+        status, _, text = get(f"{link}/")
+        assert status == 200
+        assert "<title>MLflow" in text
+        assert "viewStateShareKey=night-1" in page
+        signal.raise_signal(signal.SIGTERM)
+
+    said: list[str] = []
+    path = "/behind/a-proxy"
+    assert ui.serve(home, embedded(home)[0], None, None, look, base_path=path, say=said.append) == 0
+    assert said == ["MLflow's server is starting, which takes some seconds"]
+
+
+@pytest.mark.parametrize("path", ["mlflow", "/mlflow/", "/"])
+def test_a_base_path_that_is_none(home: Path, path: str) -> None:
+    with pytest.raises(InputError, match=rf"^base-path = '{path}': begin it with a slash"):
+        ui.serve(home, embedded(home)[0], None, None, pytest.fail, base_path=path)
+
+
+def test_a_host_that_is_not_of_this_machine(home: Path) -> None:
+    with pytest.raises(InputError, match=r"^host = '192\.0\.2\.1': "):
+        ui.serve(home, embedded(home)[0], None, None, pytest.fail, host="192.0.2.1")
+
+
+def test_a_page_at_another_address_may_search(home: Path) -> None:
+    """MLflow lets no page search but those at 127.0.0.1, unless it is told."""
+
+    def look(page: str) -> None:
+        parts = urlsplit(page)
+        assert parts.hostname == "127.0.0.2"
+        search = f"http://{parts.netloc}/ajax-api/2.0/mlflow/experiments/search?max_results=1"
+        for origin, expected in ((f"http://{parts.netloc}", 200), ("http://evil.example", 403)):
+            headers = {"Origin": origin, "Content-Type": "application/json"}
+            with closing(http.client.HTTPConnection(parts.netloc, timeout=PATIENCE_S)) as link:
+                link.request("POST", urlsplit(search).path, '{"max_results": 1}', headers)
+                assert link.getresponse().status == expected
+        assert get(search, Host="evil.example")[0] == 403
+        signal.raise_signal(signal.SIGTERM)
+
+    assert ui.serve(home, embedded(home)[0], None, None, look, host="127.0.0.2") == 0
+
+
+def test_on_all_addresses_the_names_of_this_machine_are_let_in() -> None:
+    assert ui.names("127.0.0.1", 5000) == {}
+    hosts, origins = (set(value.split(",")) for value in ui.names("0.0.0.0", 5000).values())
+    assert {"127.0.0.1:5000", "localhost:5000", f"{socket.gethostname()}:5000"} <= hosts
+    assert origins == {f"http://{name}" for name in hosts}
+    assert not any("*" in name for name in hosts)
+
+
+def test_a_host_that_others_reach_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["ui", "--home", str(tmp_path), "--host", "0.0.0.0"]
+    monkeypatch.setattr("sys.argv", ["mixunlearn", *words])
+    assert cli.main() == 1  # nothing was tracked
+    warning, *_ = capsys.readouterr().err.splitlines()
+    assert warning.startswith("warning: MLflow listens on 0.0.0.0: whoever can reach")
 
 
 def test_only_this_machine_is_answered_and_telemetry_is_off(visit: Visit) -> None:
@@ -167,7 +270,7 @@ def test_a_tracking_server_has_its_own_pages(tmp_path: Path) -> None:
     said: list[str] = []
     uri = "https://ann:hunter2@mlflow.example"
     assert ui.serve(tmp_path, uri, None, None, said.append) == 0
-    assert said == ["MLflow's pages are at https://***@mlflow.example"]
+    assert said == ["https://***@mlflow.example"]
 
 
 @pytest.mark.parametrize("port", [0, -1, 65536])
@@ -211,8 +314,7 @@ def test_a_dashboard_shows_a_study_and_changes_nothing(record: str) -> None:
     seen: dict[str, Answer] = {}
     links: list[str] = []
 
-    def look(line: str) -> None:
-        link = line.split()[4]
+    def look(link: str) -> None:
         links.append(link)
         commands = [Path(f"/proc/{each}/cmdline").read_bytes() for each in processes(link)]
         assert commands
