@@ -1,5 +1,6 @@
 """What tests of sweeps share: the command, a Ray, databases for MLflow and for studies."""
 
+import io
 import os
 import shutil
 import subprocess
@@ -96,8 +97,11 @@ def blank_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr(figure.Figure, "savefig", blank)
 
 
-def blank(figure: object, target: Path | BinaryIO, **options: object) -> None:
+def blank(figure: object, target: Path | BinaryIO | io.StringIO, **options: object) -> None:
     """Save a white picture in place of a figure; same arguments as Matplotlib's `savefig`."""
+    if isinstance(target, io.StringIO):
+        target.write('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1000 10"></svg>')
+        return
     Image.new("L", (1000, 10), 255).save(target, "PNG")
 
 
