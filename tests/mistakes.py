@@ -58,6 +58,7 @@ class Mistake:
         make: changes files of the folder before.
         code: the exit code.
         environ: environment variables.
+        others: what the lines after the first say, where several mistakes are said at once.
     """
 
     typed: tuple[str, ...]
@@ -65,10 +66,15 @@ class Mistake:
     make: Make | None = None
     code: int = 2
     environ: Mapping[str, str] = field(default_factory=dict)
+    others: tuple[str, ...] = ()
 
 
 def case(line: str, said: str, make: Make | None = None, code: int = 2, **environ: str) -> Mistake:
     return Mistake(typed=tuple(shlex.split(line)), said=said, make=make, code=code, environ=environ)
+
+
+def several(line: str, said: str, *others: str, make: Make | None = None) -> Mistake:
+    return Mistake(typed=tuple(shlex.split(line)), said=said, others=others, make=make)
 
 
 def quoted(word: str) -> str:
@@ -217,13 +223,14 @@ class Judge:
 
 
 def assert_refused(mistake: Mistake, judge: Judge, capture: pytest.CaptureFixture[str]) -> None:
-    """Type it: one line, the right exit code, and no file was written or changed."""
+    """Type it: one line a mistake, the right exit code, and no file was written or changed."""
     for name, value in mistake.environ.items():
         judge.patch.setenv(name, value)
     code = judge.run(mistake.typed, mistake.make)
     printed = capture.readouterr()
     assert printed.out == ""
-    (line,) = printed.err.splitlines()
-    assert matches(line, f"mixunlearn: {mistake.said}"), line
-    assert "shows where" not in line  # said of errors that nobody expected
+    lines = printed.err.splitlines()
+    for line, said in zip(lines, (mistake.said, *mistake.others), strict=True):
+        assert matches(line, f"mixunlearn: {said}"), line
+        assert "shows where" not in line  # said of errors that nobody expected
     assert code == mistake.code

@@ -48,7 +48,7 @@ EXPOSED = (
 Shown: TypeAlias = Annotated[
     str | None,
     typer.Argument(
-        metavar="[STUDY]",
+        metavar="STUDY",
         help="The study to open [the one that was last active].",
         autocompletion=study_names,
     ),

@@ -1,7 +1,7 @@
 """Checks of an experiment that types alone cannot make."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from distributed.config.errors import require_all
@@ -55,12 +55,21 @@ def check_tracking_variable(uri: str | None) -> None:
         check_tracking("MLFLOW_TRACKING_URI", address)
 
 
-def check_names(experiment: Experiment) -> None:
-    """Check that the registries know the data source and the method."""
-    require_all(
+def check_names(experiment: Experiment, *, model: bool) -> None:
+    """Check that the registries know the names, without importing what they stand for.
+
+    Args:
+        experiment: what names a data source, a method and a model.
+        model: whether to check the model's name, too.
+    """
+    checks: list[Callable[[], object]] = [
         partial(_check_name, "data.source", experiment.data.source, SOURCES),
         partial(_check_name, "method", experiment.method, METHODS),
-    )
+    ]
+    name = experiment.model.name
+    if model and name not in MODELS and ":" not in name:
+        checks.append(partial(find_factory, name))  # it says what else there is
+    require_all(*checks)
 
 
 def _check_name(key: str, name: str, known: Iterable[str]) -> None:

@@ -87,7 +87,7 @@ def together(errors: Iterable[InputError]) -> InputError:
     return first
 
 
-def require_all(*checks: Callable[[], None]) -> None:
+def require_all(*checks: Callable[[], object]) -> None:
     """Make several checks that do not depend on each other.
 
     Raises:

@@ -85,7 +85,7 @@ def make_experiment(content: dict[str, Any], *, reading: bool = False) -> Experi
         raise all_translated(error, partial(_translated, task=content.get("task"))) from error
     _require_finite(content)  # also where any value is allowed; none could be written down
     # First: the checks below look up the names in the registries.
-    check_names(experiment)
+    check_names(experiment, model=not reading)
     uri, record = experiment.tracking.uri, experiment.storage.study
     checks = [
         partial(check_method, experiment),

@@ -11,8 +11,16 @@ from distributed.config.presets import FOLDERS, named_file, no_such
 from distributed.runtime.text import cut
 from mixunlearn.errors import InputError
 from mixunlearn.regular import MIB, read_regular
+from mixunlearn.wording import with_article
 
 KEY_TAGS = {"tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"}  # text, and the merge key `<<`
+
+# What messages call a file -> what it is, the command that takes it, the key that tells it.
+KINDS = {
+    "EXPERIMENT": ("experiment", "sweep", "task"),
+    "COMPARISON": ("comparison", "compare", "methods"),
+    "PLAN": ("plan of nights", "nightly", "experiments"),
+}
 
 LARGEST = MIB  # bytes: PyYAML needs seconds for so many
 MOST = 1_500_000  # characters of all values, with aliases written out
@@ -115,7 +123,8 @@ def read_file(path: Path, key: str = "EXPERIMENT") -> dict[str, Any]:
         key: what messages call the file.
 
     Raises:
-        InputError: no such file, not a text file, not YAML, or not a mapping.
+        InputError: no such file, not a text file, not YAML, not a mapping, or a file that
+            another command takes.
     """
     try:
         content = _load(read_regular(named_file(path), LARGEST).decode("utf-8-sig"))
@@ -132,7 +141,17 @@ def read_file(path: Path, key: str = "EXPERIMENT") -> dict[str, Any]:
     if not isinstance(content, dict):
         what = "empty" if content is None else "not a mapping of keys to values"
         raise _unreadable(key, path, what)
+    _require_kind(content, path, key)
     return content
+
+
+def _require_kind(content: dict[str, Any], path: Path, key: str) -> None:
+    """Check that a file is not of a kind that another command takes."""
+    if key not in KINDS or KINDS[key][-1] in content:
+        return
+    for what, command, sign in KINDS.values():
+        if sign in content:
+            raise InputError(key, str(path), f"is {with_article(what)}; use mixunlearn {command}")
 
 
 def put(content: dict[str, Any], settings: Iterable[str]) -> None:

@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from distributed.runtime.addresses import embedded, resolve
 from distributed.runtime.background import Background
 from distributed.runtime.text import one_line, redact
 from distributed.tracking.delivery_queue import MIB, DeliveryQueue, Spool
@@ -29,22 +28,11 @@ from distributed.tracking.run_buffer import (
     Upload,
 )
 from distributed.tracking.run_finder import RunIds
-from distributed.tracking.server import DEFAULTS, reachable, set_defaults
+from distributed.tracking.server import set_defaults
 from distributed.tracking.tags import DESCRIPTION, ERROR, REASON, STATE, TABLES
-from distributed.tracking.writer import SHARED, Writer
+from distributed.tracking.writer import Writer
 from mixunlearn.wording import counted
 
-__all__ = [
-    "DEFAULTS",
-    "DESCRIPTION",
-    "SHARED",
-    "Tracker",
-    "embedded",
-    "reachable",
-    "redact",
-    "resolve",
-    "set_defaults",
-]
 STATUS: dict[str, Status] = {
     "complete": FINISHED,
     "failed": "FAILED",

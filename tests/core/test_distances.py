@@ -41,7 +41,7 @@ def test_letters_are_those_of_a_compact_display() -> None:
 
 def test_the_distance_is_that_of_means_not_of_runs() -> None:
     found = distance_of([method([88.0, 92.0, 88.0, 92.0, 90.0])], {"A": references(FIVE)})
-    assert found.value == 0
+    assert found.value == pytest.approx(0, abs=1e-9)
     assert found.low == 0 < found.high
     biased = distance_of([method([value + 3 for value in FIVE])], {"A": references(FIVE)})
     assert biased.value == pytest.approx(3)

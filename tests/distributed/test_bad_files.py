@@ -21,6 +21,7 @@ from tests.mistakes import (
     named,
     put,
     quoted,
+    several,
 )
 
 LONG = "x" * 5000
@@ -36,17 +37,17 @@ def images(folder: Path) -> None:
             Image.fromarray(pixels + number).save(place / f"{number}.png")
 
 
-def plan(line: str, said: str) -> Mistake:
-    return whole_plan(f"{PLAN}{line}\n", said)
+def plan(line: str, *said: str) -> Mistake:
+    return whole_plan(f"{PLAN}{line}\n", *said)
 
 
-def whole_plan(text: str, said: str) -> Mistake:
-    return case("nightly plan.yaml", said, put("plan.yaml", text))
+def whole_plan(text: str, *said: str) -> Mistake:
+    return several("nightly plan.yaml", *said, make=put("plan.yaml", text))
 
 
-def comparison(said: str, **changes: object) -> Mistake:
+def comparison(*said: str, **changes: object) -> Mistake:
     text = yaml.safe_dump({**yaml.safe_load(COMPARISON), **changes})
-    return case("compare comparison.yaml --dry-run", said, put("comparison.yaml", text))
+    return several("compare comparison.yaml --dry-run", *said, make=put("comparison.yaml", text))
 
 
 def cells(option: str, said: str) -> Mistake:
@@ -94,7 +95,8 @@ PLANS = [
     plan("tell: {webhook: http://x}", "tell.webhook = 'http://x': must be true or false"),
     plan("tell: {webhook: true}", "tell.webhook = True: set MIXUNLEARN_WEBHOOK to its address,…"),
     plan("tell: {mail: []}", "tell.mail = []: must be a mapping of keys to values"),
-    plan("tell: {mail: {host: h}}", "tell.mail.from = None: missing; a preset shows…"),
+    plan("tell: {mail: {host: h}}", "tell.mail.from = None: missing; a preset shows…",
+         "tell.mail.to = None: missing; a preset shows…"),
     plan("tell: {mail: {host: h, from: a, to: [b@c]}}", "tell.mail.from = 'a': must be an addre…"),
     plan("tell: {mail: {host: 'h:25', from: a@b, to: [b@c]}}",
          "tell.mail.host = 'h:25': must be a host like mail.example.org; the port has a key"),
@@ -159,7 +161,8 @@ COMPARISONS = [
     comparison(
          "task.fraction = 0: must be above 0", tasks={"c": {"kind": "random", "fraction": 0}}),
     comparison("data = {}: must not be empty", data={}),
-    comparison("data = None: missing; presets show it: mixu…", data={"d": {}}),
+    comparison("data = None: missing; presets show it: mixu…",
+         "model = None: missing; presets show it: mixu…", data={"d": {}}),
     comparison("data.d = None: must be a mapping, for example {lr: 1e-4}", data={"d": None}),
     comparison(
          "data.d.search = {'trials': 1}: not allowed her…", data={"d": {"search": {"trials": 1}}}),
@@ -206,8 +209,8 @@ COMPARISONS = [
     cells("--set name=a/b", "name = 'a/b': must be letters, digits and . _ - and start with a l…"),
     case("compare gone.yaml", "COMPARISON = 'gone.yaml': no such file or directory, and…"),
     case("compare .", "COMPARISON = '.': is a directory; `mixunlearn init…"),
-    case("compare experiment.yaml", "methods = None: missing; a preset shows…"),
-    case("compare plan.yaml", "methods = None: missing; a preset shows…"),
+    case("compare experiment.yaml", "COMPARISON = 'experiment.yaml': is an experiment; use mixun…"),
+    case("compare plan.yaml", "COMPARISON = 'plan.yaml': is a plan of nights; use mixunlearn nig…"),
     case("compare comparison.yaml",
          "COMPARISON = 'comparison.yaml': empty; `mixunlearn init…", put("comparison.yaml", "")),
     case("compare comparison.yaml",
@@ -220,7 +223,7 @@ DATA = [
     case("data ' digits'", "EXPERIMENT|SOURCE = ' digits': neither a YAML file nor a source; di…"),
     case("data digits.yaml", "EXPERIMENT = 'digits.yaml': no such file or directory, and…"),
     case("data experiment.yaml/", "EXPERIMENT|SOURCE = 'experiment.yaml/': neither a YAML file…"),
-    case("data plan.yaml", "experiments = ['experiment.yaml']: unknown key; did you mean refere…"),
+    case("data plan.yaml", "EXPERIMENT = 'plan.yaml': is a plan of nights; use mixunlearn nigh…"),
     case("data torchvision:FakeData",
          "EXPERIMENT|SOURCE = 'torchvision:FakeData': neither a YAML file nor a source; did you…"),
     case("data os:system", "EXPERIMENT|SOURCE = 'os:system': neither a YAML file nor a source;…"),

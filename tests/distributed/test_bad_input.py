@@ -590,10 +590,10 @@ def test_several_mistakes_of_one_file_are_said_at_once(
         *unknown,
         *("name = 'a b'", "search.trials = 0", "search.epochs = 'x'"),
     ]
-    names = "data.source=digts", "method=mixunlern"
+    names = "data.source=digts", "method=mixunlern", "model.name=cn"
     assert run("sweep", experiment, *settings(*names)) == 2
-    assert len(capfd.readouterr().err.splitlines()) == 2
-    others = "tracking.uri=mlruns", "storage.study=runs", "model.name=cn"
+    assert len(capfd.readouterr().err.splitlines()) == 3
+    others = "tracking.uri=mlruns", "storage.study=runs", "model.name=no_such:net"
     assert run("sweep", experiment, *settings(*others), "--json") == 2
     said = capfd.readouterr()
     assert said.out == ""

@@ -11,7 +11,7 @@ import pytest
 from distributed import doctor
 from distributed.cluster import ray_folder
 from distributed.doctor import Check, checks
-from distributed.tracking.tracker import embedded
+from distributed.runtime.addresses import embedded
 from tests.fixtures import S3
 
 Usage = namedtuple("Usage", "total used free")

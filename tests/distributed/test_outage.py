@@ -19,11 +19,12 @@ from urllib.parse import urlsplit
 import pytest
 from mlflow import MlflowClient
 
+from distributed.runtime.addresses import embedded
 from distributed.serve import pages as ui
 from distributed.tracking import delivery_queue
 from distributed.tracking.delivery_queue import Spool, from_line, to_line
 from distributed.tracking.run_buffer import Record
-from distributed.tracking.tracker import Tracker, embedded
+from distributed.tracking.tracker import Tracker
 from tests.distributed.test_tracking import INPUT, PATIENCE_S, REMEDY, ROOT, Gate, Place
 from tests.quick_server import quick_server
 from tests.warm import PARENT

@@ -10,8 +10,8 @@ import yaml
 from mlflow import MlflowClient
 
 from distributed.cli import app as cli
+from distributed.runtime.addresses import embedded
 from distributed.tracking.study_page import study_page
-from distributed.tracking.tracker import embedded
 from tests.quick_server import quick_server
 
 if TYPE_CHECKING:

@@ -127,7 +127,8 @@ def test_a_study_has_its_page_in_its_folder(command: Command, place: Place) -> N
     assert run.out.splitlines()[0] == str(path)
     html = path.read_text()
     assert place.study in html
-    assert "is undecided. The spread is unknown" in html
+    assert '<p class="state">Undecided</p>' in html
+    assert "The spread is unknown" in html
     assert "1 trial failed" in html
 
 
@@ -193,7 +194,7 @@ def test_a_study_can_be_read_without_the_code_of_its_model(
         run = mixunlearn(verb, plan.study, "--home", str(tmp_path))
         assert run.code == 0, run.err
     page = (plan.folder / "report.html").read_text()
-    assert "is undecided." in page
+    assert '<p class="state">Undecided</p>' in page
     assert "own_small:net" in page
     run = mixunlearn("rerun", f"{plan.study}/0", "--home", str(tmp_path))
     assert run.code == 2

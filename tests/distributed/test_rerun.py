@@ -20,13 +20,13 @@ from distributed.plan.plan import Plan
 from distributed.rerun import rerun
 from distributed.rerun.rerun import Pair, run_again
 from distributed.rerun.trial_lookup import find_trial
+from distributed.runtime.addresses import embedded
 from distributed.runtime.progress import Progress
 from distributed.runtime.signals import Stop
 from distributed.search import session as command_session
 from distributed.search import sweep
 from distributed.search.session import Session, open_study
 from distributed.study.study import Study
-from distributed.tracking.tracker import embedded
 from mixunlearn.trial import Trial
 from search_spaces import Float, Space
 from tests.fixtures import Command, Run

@@ -14,10 +14,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 
 from distributed.plan.make import find_study
+from distributed.runtime.addresses import embedded
 from distributed.search import session as command_session
 from distributed.search.session import open_study
 from distributed.study.folder import study_folder
-from distributed.tracking.tracker import embedded
 from mixunlearn.errors import InputError
 from tests.distributed.test_rerun import EPOCHS, fill, plan_in, record
 from tests.fixtures import Command, Run

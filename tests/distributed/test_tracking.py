@@ -16,13 +16,13 @@ from mlflow.entities import DatasetInput, Metric, Run
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
+from distributed.runtime.addresses import embedded, resolve
 from distributed.runtime.text import one_line
-from distributed.tracking import tracker as tracking
 from distributed.tracking.delivery_queue import to_line
 from distributed.tracking.run_buffer import PARAM_LENGTH, TAG_LENGTH, Record, RunBuffer
-from distributed.tracking.server import DEFAULTS, reachable, set_aside_if_damaged
+from distributed.tracking.server import DEFAULTS, reachable, set_aside_if_damaged, set_defaults
 from distributed.tracking.tags import DESCRIPTION
-from distributed.tracking.tracker import SPOOL_BYTES, Tracker, embedded, resolve
+from distributed.tracking.tracker import SPOOL_BYTES, Tracker
 from distributed.tracking.writer import SHARED
 from mixunlearn.errors import MixUnlearnError
 from tests import databases
@@ -902,7 +902,7 @@ def test_defaults_leave_the_users_settings(monkeypatch: pytest.MonkeyPatch) -> N
     for name in DEFAULTS:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "false")
-    tracking.set_defaults()
+    set_defaults()
     assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "false"
     assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "0"
 

@@ -137,12 +137,12 @@ def test_each_end_is_shown_and_in_the_table(
     local: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[str] = []
-    monkeypatch.setattr(Progress, "show", lambda _, line, *, event: shown.append(line))
+    monkeypatch.setattr(Progress, "show", lambda _, line, *, event, count: shown.append(line))
     told(tmp_path, local, five_trials)
     first, last = shown[0], shown[-1]
-    assert first.startswith("trials: 0 of 5 done (0 pruned, 0 failed), 0 running, 1 epoch")
+    assert first.startswith("trials: 0 of 5 done, 0 pruned, 0 failed, 0 running, 0 epochs")
     assert "best" not in first
-    what = "5 of 5 done (1 pruned, 2 failed), 0 running, 9 epochs, best gap/avg 3.00"
+    what = "5 of 5 done, best gap/avg 3.00, 1 pruned, 2 failed, 0 running, 9 epochs"
     assert last.startswith(f"trials: {what}")
     table = read_trials(StudyFolder(path=tmp_path).trials)
     assert [row["trial"] for row in table] == [0, 1, 2, 3, 4]

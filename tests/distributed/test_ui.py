@@ -14,12 +14,13 @@ from optuna.trial import TrialState, create_trial
 
 from distributed.cli import app as cli
 from distributed.plan.make import record_of
+from distributed.runtime.addresses import embedded
 from distributed.runtime.signals import terminated_as_interrupted
 from distributed.serve import pages as ui
 from distributed.study.storage import open_record
 from distributed.tracking.saved_view import saved_view
 from distributed.tracking.study_page import study_page
-from distributed.tracking.tracker import Tracker, embedded
+from distributed.tracking.tracker import Tracker
 from mixunlearn.errors import InputError, MissingError, MixUnlearnError
 
 # SQLAlchemy warns MLflow about its next release.
