@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mixunlearn.host_values import from_host
+from mixunlearn.layout import channels_last
 
 Numbers: TypeAlias = npt.NDArray[np.int64]
 
@@ -148,7 +149,7 @@ def resized(images: Tensor, parts_5B: Tensor) -> Tensor:
     axes = x_BW[:, None, :].expand(shape), y_BH[:, :, None].expand(shape)
     grid_BHW2 = torch.stack(axes, dim=-1)
     found = F.grid_sample(images, grid_BHW2.to(images.dtype), align_corners=False)
-    return found.contiguous(memory_format=torch.channels_last)
+    return channels_last(found)
 
 
 def _places(starts_B: Tensor, sizes_B: Tensor, pixels: int) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mixunlearn.data.features import ByStage, Features, selected
 from mixunlearn.data.streaming import Images, Streamed, gathered, upload
+from mixunlearn.layout import channels_last
 
 Indices: TypeAlias = npt.NDArray[np.int64]
 
@@ -100,13 +101,7 @@ class Samples:
         images = gathered(self.images_NCHW, indices_B).to(torch.float32)
         if self.images_NCHW.dtype == torch.uint8:
             images = images.div_(PIXEL_MAX)
-        images = images.contiguous(memory_format=torch.channels_last)
-        _, channels, height, width = images.shape
-        # Images of one channel are contiguous in either order, so that PyTorch leaves their strides
-        # as they are; but it chooses its kernels, and so the last digits, by strides.
-        return images.as_strided(
-            images.shape, (channels * height * width, 1, channels * width, channels)
-        )
+        return channels_last(images)
 
 
 def shuffled(

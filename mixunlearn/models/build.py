@@ -5,6 +5,7 @@ from torch import nn
 
 from mixunlearn.border import code_of_others
 from mixunlearn.errors import InputError
+from mixunlearn.layout import channels_last
 from mixunlearn.models.chain import Chain
 from mixunlearn.models.factories import find_factory
 from mixunlearn.models.staged import StagedModel, scaled_shape
@@ -118,7 +119,7 @@ def _outputs(model: StagedModel, image_shape: tuple[int, int, int]) -> int:
     Raises:
         ValueError: the output does not consist of logits.
     """
-    images = torch.zeros(2, *image_shape).contiguous(memory_format=torch.channels_last)
+    images = channels_last(torch.zeros(2, *image_shape))
     logits = model.eval()(images)
     model.train()
     if not isinstance(logits, torch.Tensor) or logits.ndim != LOGITS_DIM:

@@ -11,6 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 from mixunlearn.data.names import known_names
 from mixunlearn.errors import InputError
+from mixunlearn.layout import channels_first
 from mixunlearn.models.maps import MapShape, as_map, few
 from mixunlearn.models.staged import StagedModel
 
@@ -125,7 +126,7 @@ class Wrapped(StagedModel):
         if self.rgb:
             images = images.expand(-1, RGB, -1, -1)
         prepared = (images - self.mean_C11) / self.sd_C11
-        return prepared if self.channels_last else prepared.contiguous()
+        return prepared if self.channels_last else channels_first(prepared)
 
     @torch.no_grad()
     def _maps(self, images: Tensor) -> dict[str, MapShape]:
