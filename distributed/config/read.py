@@ -31,6 +31,7 @@ from distributed.config.section import Section
 from distributed.config.yaml_file import put, read_file
 from mixunlearn.data.names import known_names
 from mixunlearn.errors import InputError
+from mixunlearn.recipes import KEYS as RECIPE_KEYS
 from mixunlearn.tasks import TASKS
 from mixunlearn.wording import with_article
 
@@ -153,6 +154,8 @@ def _translated(error: ErrorDetails, task: Any) -> InputError:  # noqa: ANN401
     def unknown(place: Sequence[str]) -> str:
         if place[0] == "task" and len(place) > 1:
             return _no_task_key(place[1], task["kind"])
+        if place[0] == "references" and place[-1] in RECIPE_KEYS:
+            return f"unknown key; it belongs to references.recipe: {{{place[-1]}: …}}"
         return _nearest(".".join(place))
 
     return translated(

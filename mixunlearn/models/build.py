@@ -119,8 +119,11 @@ def _outputs(model: StagedModel, image_shape: tuple[int, int, int]) -> int:
         ValueError: the output does not consist of logits.
     """
     images = torch.zeros(2, *image_shape).contiguous(memory_format=torch.channels_last)
-    logits = model.eval()(images)
+    logits, alone = model.eval()(images), model(images[:1])
     model.train()
     if not isinstance(logits, torch.Tensor) or logits.ndim != LOGITS_DIM:
         raise ValueError("gives something else than logits (B, K)")
+    if alone.shape != logits[:1].shape:  # the last batch of a pass may have one image
+        shape = "×".join(map(str, alone.shape))
+        raise ValueError(f"gives {shape} numbers for one image instead of logits (1, K)")
     return logits.shape[1]

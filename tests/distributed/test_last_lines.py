@@ -11,11 +11,14 @@ from distributed.study.folder import StudyFolder
 SWEEP = "mixunlearn sweep 'a home/studies/tiny-1/experiment.yaml'"
 
 
-def summary(state: str = "undecided", *, failed: int = 0) -> dict[str, Any]:
+def summary(
+    state: str = "undecided", *, failed: int = 0, originals: int = 5, references: int = 5
+) -> dict[str, Any]:
     return {
         "best": [{"trial": 3}],
         "trials": {"complete": 4, "pruned": 2, "failed": failed},
-        "originals": {"mia/asr": {"n": 5}, "acc/val": {"n": 5}},
+        "originals": {name: {"n": originals} for name in ("mia/asr", "acc/val")},
+        "references": {name: {"n": references} for name in ("mia/asr", "acc/val")},
         "verdict": {"state": state, "reasons": ["a reason that is not shown"]},
     }
 
@@ -28,6 +31,11 @@ def summary(state: str = "undecided", *, failed: int = 0) -> dict[str, Any]:
         (summary("no better than doing nothing"), f"{SWEEP} --trials 12"),
         (summary("harmful (utility lost)"), f"{SWEEP} --trials 12"),
         (summary("undecided"), f"{SWEEP} --set references.originals=10"),
+        (summary("undecided", originals=1), f"{SWEEP} --set references.originals=3"),
+        (
+            summary("undecided", originals=1, references=1),
+            f"{SWEEP} --set references.originals=5 --set references.seeds=5",
+        ),
         (summary("undecided", failed=1), f"{SWEEP} --retry-failed"),
         ({**summary(failed=6), "best": [], "verdict": []}, f"{SWEEP} --retry-failed"),
     ],
