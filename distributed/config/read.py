@@ -35,6 +35,8 @@ from mixunlearn.recipes import KEYS as RECIPE_KEYS
 from mixunlearn.tasks import TASKS
 from mixunlearn.wording import with_article
 
+LARGEST = 2**63 - 1  # whole number in a database
+
 
 def read_experiment(
     path: Path, settings: Iterable[str] = (), *, reading: bool = False
@@ -84,7 +86,7 @@ def make_experiment(content: dict[str, Any], *, reading: bool = False) -> Experi
         experiment = Experiment.model_validate(content)
     except ValidationError as error:
         raise all_translated(error, partial(_translated, task=content.get("task"))) from error
-    _require_finite(content)  # also where any value is allowed; none could be written down
+    _require_numbers(content)  # also where any value is allowed; none could be written down
     # First: the checks below look up the names in the registries.
     check_names(experiment)
     uri, record = experiment.tracking.uri, experiment.storage.study
@@ -104,14 +106,17 @@ def make_experiment(content: dict[str, Any], *, reading: bool = False) -> Experi
     return experiment
 
 
-def _require_finite(content: object, *place: str) -> None:
-    """Check that there is neither an infinite number nor NaN."""
+def _require_numbers(content: object, *place: str) -> None:
+    """Check that there is no infinite number, NaN, or number that could not be written down."""
     if isinstance(content, dict):
         for key, value in content.items():
-            _require_finite(value, *place, key)
+            _require_numbers(value, *place, key)
     elif isinstance(content, list):
         for index, value in enumerate(content):
-            _require_finite(value, *place, str(index))
+            _require_numbers(value, *place, str(index))
+    elif isinstance(content, int) and abs(content) > LARGEST:
+        remedy = f"must lie within ±{LARGEST}: databases keep no larger whole numbers"
+        raise InputError(".".join(place), content, remedy)
     elif isinstance(content, float) and not math.isfinite(content):
         raise InputError(".".join(place), content, "must be a finite number")
 

@@ -194,6 +194,7 @@ def test_the_same_recipe_has_one_key_however_it_is_written() -> None:
     ("given", "message"),
     [
         ("salun", "references.recipe = 'salun': unknown; did you mean 'salun182'? There are: "),
+        ("OURS", "references.recipe = 'OURS': unknown; did you mean 'ours'? There are: "),
         (8, "references.recipe = 8: must be the name of a recipe, a mapping, or package.module:"),
         ({"base": "laf"}, "references.recipe.base = 'laf': unknown; did you mean 'laf224'?"),
         ({"base": ["laf"]}, "references.recipe.base = ['laf']: unknown; "),

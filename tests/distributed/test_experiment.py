@@ -118,6 +118,15 @@ def test_a_wrong_recipe_is_one_line(setting: str, message: str) -> None:
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("number", [10**400, -(10**20)])
+def test_a_whole_number_that_no_database_keeps_is_refused(number: int) -> None:
+    for key in ("search.space.lr", "search.space.k", "search.start"):
+        value = f"[{{lr: {number}}}]" if key == "search.start" else number
+        with pytest.raises(InputError, match=r"search\.s.* databases keep no larger") as raised:
+            changed(f"{key}={value}")
+        assert raised.value.value == number
+
+
 def test_a_wrong_recipe_hides_no_other_mistake() -> None:
     with pytest.raises(InputError) as raised:
         changed("references.recipe.lr=-1", "search.trials=-1")

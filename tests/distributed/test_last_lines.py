@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from distributed.cli.compare import after_comparison
 from distributed.cli.last_lines import next_command, print_result
 from distributed.study.folder import StudyFolder
 
@@ -65,3 +66,25 @@ def test_the_last_lines_are_whole_and_the_last_one_can_be_typed(
     files.model(3).mkdir(parents=True)
     print_result(files, Path("runs"), summary())
     assert f"\nmodel    {files.model(3)}\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("only", "left", "failed", "following"),
+    [
+        (None, False, False, "mixunlearn evidence tiny.yaml --set search.trials=3"),
+        (None, False, True, "mixunlearn compare tiny.yaml --set search.trials=3"),
+        (
+            "method=salun",
+            True,
+            True,
+            "mixunlearn compare tiny.yaml --only method=salun --set search.trials=3",
+        ),
+        ("method=salun", True, False, "mixunlearn compare tiny.yaml --set search.trials=3"),
+    ],
+)
+def test_a_part_of_a_comparison_is_followed_by_the_rest_of_it(
+    only: str | None, left: bool, failed: bool, following: str
+) -> None:
+    settings = ["search.trials=3"]
+    file, home = Path("tiny.yaml"), Path("runs")
+    assert after_comparison(file, only, settings, home, left=left, failed=failed) == following
