@@ -41,7 +41,11 @@ def build_model(
             outputs is wrong.
     """
     shape = scaled_shape(image_shape[1:], size)
-    if min(shape) < SMALLEST_IMAGE.get(name, 1):
+    smallest = SMALLEST_IMAGE.get(name, 1)
+    if size is not None and min(shape) < smallest:
+        remedy = f"{name} needs images of at least {smallest} pixels; raise it"
+        raise InputError("model.size", size, remedy)
+    if min(shape) < smallest:
         remedy = f"images of {shape[0]}×{shape[1]} are too small; choose another model"
         raise InputError("model.name", name, remedy)
     factory = find_factory(name)

@@ -276,6 +276,11 @@ def own(channels: int, size: tuple[int, int], classes: int) -> Own:
     return Own()
 
 
+def test_a_size_that_is_too_small_is_refused_by_its_own_key() -> None:
+    with pytest.raises(InputError, match=r"model\.size = 4: resnet18 needs .* at least 8 pixels"):
+        build_model("resnet18", image_shape=(1, 9, 9), classes=2, seed=0, width=4, size=4)
+
+
 def test_a_size_that_would_be_ignored_is_refused() -> None:
     shape: dict[str, Any] = {"image_shape": (1, 8, 8), "classes": 2, "seed": 0, "width": None}
     with pytest.raises(InputError, match=r"model\.size = 16: .* must scale images itself"):
