@@ -158,6 +158,8 @@ def one_cycle(done: int, total: int, rise: float) -> float:
     return 1 + (END - 1) * (done - peak) / (last - peak)
 
 
+KEYS = tuple(field.name for field in fields(Recipe))
+
 Rule: TypeAlias = tuple[Callable[[Any], bool], str]
 
 
@@ -272,15 +274,23 @@ def make_recipe(given: str | Mapping[str, Any] | None) -> Recipe:
     if not isinstance(given, Mapping):
         remedy = "must be the name of a recipe, a mapping, or package.module:function"
         raise InputError(KEY, given, remedy)
-    changed = {name: _plain(name, value) for name, value in given.items() if name != BASE}
     base = _named(f"{KEY}.{BASE}", given[BASE]) if BASE in given else RECIPES[OURS]
-    known = [field.name for field in fields(Recipe)]
-    for name, value in changed.items():
-        if name not in known:
-            remedy = f"unknown key; {known_names(name, [BASE, *known])}"
+    return _changed(base, {name: value for name, value in given.items() if name != BASE})
+
+
+def _changed(base: Recipe, written: Mapping[str, Any]) -> Recipe:
+    """Return a recipe with other values; errors show them as they were written."""
+    for name, value in written.items():
+        if name not in KEYS:
+            remedy = f"unknown key; {known_names(name, [BASE, *KEYS])}"
             raise InputError(f"{KEY}.{name}", value, remedy)
-    recipe = Recipe(**{**asdict(base), **changed})
-    for name, value in changed.items():
+    changed = {name: _plain(name, value) for name, value in written.items()}
+    try:
+        recipe = Recipe(**{**asdict(base), **changed})
+    except InputError as error:
+        value = written.get(error.key.removeprefix(f"{KEY}."), error.value)
+        raise InputError(error.key, value, error.remedy) from None
+    for name, value in written.items():
         if not recipe.uses(name):
             other, choice = NEEDS[name]
             remedy = f"has no effect unless {other} is {choice}; leave it out"
@@ -299,4 +309,9 @@ def _plain(name: str, value: object) -> object:
     if isinstance(value, list):
         return tuple(value)
     whole = name in {"epochs", "batch"} or isinstance(value, bool)
-    return float(value) if isinstance(value, int) and not whole else value
+    if whole or not isinstance(value, int):
+        return value
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf

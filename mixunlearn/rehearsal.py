@@ -75,7 +75,7 @@ class Rehearsal:
         warnings = self.train(model)
         self.unlearn_all(model)
         if self.recipe is not None:
-            self.train_as_user(self.recipe)
+            warnings += self.train_as_user(self.recipe)
         return warnings
 
     def train(self, model: StagedModel) -> list[str]:
@@ -96,8 +96,8 @@ class Rehearsal:
             predict(model, samples.images_NCHW)
         return [f"model.name = {name!r}: {doubt}" for doubt in found]
 
-    def train_as_user(self, recipe: OwnRecipe) -> None:
-        """Train a fresh model by the user's own function, and evaluate it.
+    def train_as_user(self, recipe: OwnRecipe) -> list[str]:
+        """Train a fresh model by the user's own function, and evaluate it; return warnings.
 
         Raises:
             InputError: this does not work.
@@ -106,6 +106,12 @@ class Rehearsal:
         with _refused("references.recipe", recipe.function, "does not train this model"):
             OwnTraining(model, self._samples(range(MORE)), recipe, seed=0).epoch()
             require_finite(model)
+        untrained = self.architecture.build(0).state_dict()
+        if any(not torch.equal(now, untrained[key]) for key, now in model.state_dict().items()):
+            return []
+        # No error: a loader with `drop_last` takes no step on so few images.
+        doubt = f"changed no weight on {MORE} images; it must train the model in place"
+        return [f"references.recipe = {recipe.function!r}: {doubt}"]
 
     def unlearn_all(self, model: StagedModel) -> None:
         """Unlearn for an epoch in each configuration that is sure to be tried.

@@ -9,6 +9,7 @@ from dataclasses import fields, is_dataclass, replace
 from operator import index
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -23,6 +24,7 @@ from mixunlearn.methods import METHODS, Context, Method
 from mixunlearn.models.ensemble import Ensemble
 from mixunlearn.models.given import GivenModel
 from mixunlearn.outcome import Unlearned
+from mixunlearn.recipes import RULES
 from mixunlearn.rehearsal import doubts
 from mixunlearn.signature import seed_for
 from mixunlearn.trial import Unlearning
@@ -32,6 +34,7 @@ EPOCHS = 6
 SEEDS = 2**63
 FEW = 4  # images of each set that the model is tried on
 LABELS = ("aware", "agnostic")
+USUAL = {"lr", "batch", "weight_decay"}  # they mean the same in a recipe
 SPACE = "search.space."  # what keys of hyperparameters begin with in an experiment
 
 
@@ -223,10 +226,19 @@ def _method(
             nearest = difflib.get_close_matches(key, known, n=3, cutoff=0.0)
             words = f"did you mean {' or '.join(nearest)}?" if nearest else "it has none"
             raise InputError(key, value, f"is no hyperparameter of {name}; {words}")
+        _require_usual(key, value)
     # A method's own defaults are a stage of one of our models, and a run of another length.
     defaults = kind.planned(epochs) | ({"stage": stage} if "stage" in known else {})
     with _refused(name, "this configuration"):
         return name, kind(**{**defaults, **hyperparameters})
+
+
+def _require_usual(key: str, value: object) -> None:
+    """Check a hyperparameter that nearly all methods have; PyTorch would not name it."""
+    if key in USUAL:
+        right, remedy = RULES[key]
+        if not right(value.item() if isinstance(value, np.generic) else value):
+            raise InputError(key, value, remedy)
 
 
 def _device(device: str | torch.device | None, given: GivenModel) -> torch.device:

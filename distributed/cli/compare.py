@@ -84,16 +84,26 @@ def compare(
             # The tables show all cells, also those that `--only` leaves out.
             failures = run_comparison(wanted, some, found, plans, session)
         outcome = _compared(wanted, found, plans, failures)
-        following = _next(comparison, settings or [], plans.home, failed=bool(failures))
+        left = any(cell.experiment and cell not in some for cell in found)
+        following = after_comparison(
+            comparison, only, settings or [], plans.home, left=left, failed=bool(failures)
+        )
         print_last({"report": outcome.result["page"], "next": following})
         return outcome
 
     run_command(command, as_json=as_json, verbose=verbose)
 
 
-def _next(file: Path, settings: Sequence[str], home: Path, *, failed: bool) -> str:
-    """Return the command that tries again what failed, or else measures all winners further."""
-    words = ["mixunlearn", "compare" if failed else "evidence", str(file)]
+def after_comparison(
+    file: Path, only: str | None, settings: Sequence[str], home: Path, *, left: bool, failed: bool
+) -> str:
+    """Return the command that goes on after a comparison.
+
+    It tries again what failed, or else runs the cells that `--only` left out, or else measures all
+    winners further.
+    """
+    words = ["mixunlearn", "compare" if failed or left else "evidence", str(file)]
+    words += ["--only", only] if only is not None and failed else []
     words += [word for each in settings for word in ("--set", each)]
     return redact(f"{shlex.join(words)}{at_home(home)}")
 

@@ -10,6 +10,8 @@ from distributed.cli.show import console
 if TYPE_CHECKING:
     from distributed.study.folder import StudyFolder
 
+DECIDING = 5  # references with which most verdicts decide: docs/evidence.md
+
 
 def print_last(lines: Mapping[str, str]) -> None:
     """Print names with their values, one a line; those without a value are left out."""
@@ -50,9 +52,22 @@ def next_command(files: "StudyFolder", home: Path, summary: Mapping[str, Any]) -
     if state == EQUIVALENT:
         return f"mixunlearn evidence {files.path.name}{at_home(home)}"
     if state == UNDECIDED:
-        originals = max(int(each["n"]) for each in summary["originals"].values())
-        return f"{sweep} --set references.originals={2 * originals}{at_home(home)}"
+        return f"{sweep} {_more_models(summary)}{at_home(home)}"
     return f"{sweep} --trials {2 * trials}{at_home(home)}"
+
+
+def _more_models(summary: Mapping[str, Any]) -> str:
+    """Return the settings that give a verdict more to go by; fewer than `LEAST` decide nothing."""
+    from mixunlearn.evidence.equivalence import LEAST
+
+    originals, references = (
+        max(int(each["n"]) for each in summary[kind].values())
+        for kind in ("originals", "references")
+    )
+    if references < LEAST:
+        more = max(2 * originals, DECIDING)
+        return f"--set references.originals={more} --set references.seeds={DECIDING}"
+    return f"--set references.originals={max(2 * originals, LEAST)}"
 
 
 def at_home(home: Path) -> str:

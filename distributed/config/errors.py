@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from mixunlearn.errors import InputError
 
@@ -30,8 +30,17 @@ REMEDIES = {  # format strings, by the type of pydantic's error
 }
 
 
+OURS = "input_error"  # the type of an error that is an `InputError` already
 UNKNOWN = "extra_forbidden"  # pydantic's name for a key that a section does not have
 OF_A_NAME = "[key]"  # how pydantic marks that a name in a mapping is wrong, not what it stands for
+
+
+def as_one_of_pydantics(error: InputError) -> PydanticCustomError:
+    """Return an error of ours as one that a validator may raise: pydantic then goes on checking.
+
+    Ours itself would end the check of the whole file. `translated` returns it unchanged.
+    """
+    return PydanticCustomError(OURS, "{error}", {"error": error})
 
 
 def translated(
@@ -44,6 +53,9 @@ def translated(
         unknown: returns the remedy for an unknown key; called with its path, one name a level.
         missing: where the user finds an example with the missing key.
     """
+    if error["type"] == OURS:
+        ours: InputError = error["ctx"]["error"]
+        return ours
     place = [str(part) for part in error["loc"]]
     if place[-1:] == [OF_A_NAME]:  # the name itself is the value
         place = place[:-2]

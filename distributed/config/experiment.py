@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, field_serializer, field_validator, model_validator
 
+from distributed.config.errors import as_one_of_pydantics
 from distributed.config.section import (
     YEAR_SECONDS,
     DataMemory,
@@ -21,6 +22,7 @@ from distributed.config.section import (
 from distributed.config.tasks import Task
 from distributed.runtime.text import redact_address, without_account
 from mixunlearn.data import LARGEST_SIZE
+from mixunlearn.errors import InputError
 from mixunlearn.recipes import Recipe, is_function, make_recipe
 from mixunlearn.signature import signature
 from mixunlearn.tasks import TASKS
@@ -129,7 +131,10 @@ class References(Section):
         """Fill in the recipe's values of keys that are not given."""
         if not isinstance(given, dict) or is_function(given.get("recipe")):
             return given
-        recipe = make_recipe(given.get("recipe"))
+        try:
+            recipe = make_recipe(given.get("recipe"))
+        except InputError as error:
+            raise as_one_of_pydantics(error) from error
         return {name: getattr(recipe, name) for name in OVERRIDING} | given
 
     @property

@@ -31,8 +31,11 @@ from distributed.config.section import Section
 from distributed.config.yaml_file import put, read_file
 from mixunlearn.data.names import known_names
 from mixunlearn.errors import InputError
+from mixunlearn.recipes import KEYS as RECIPE_KEYS
 from mixunlearn.tasks import TASKS
 from mixunlearn.wording import with_article
+
+LARGEST = 2**63 - 1  # whole number in a database
 
 
 def read_experiment(
@@ -83,7 +86,7 @@ def make_experiment(content: dict[str, Any], *, reading: bool = False) -> Experi
         experiment = Experiment.model_validate(content)
     except ValidationError as error:
         raise all_translated(error, partial(_translated, task=content.get("task"))) from error
-    _require_finite(content)  # also where any value is allowed; none could be written down
+    _require_numbers(content)  # also where any value is allowed; none could be written down
     # First: the checks below look up the names in the registries.
     check_names(experiment, model=not reading)
     uri, record = experiment.tracking.uri, experiment.storage.study
@@ -103,14 +106,17 @@ def make_experiment(content: dict[str, Any], *, reading: bool = False) -> Experi
     return experiment
 
 
-def _require_finite(content: object, *place: str) -> None:
-    """Check that there is neither an infinite number nor NaN."""
+def _require_numbers(content: object, *place: str) -> None:
+    """Check that there is no infinite number, NaN, or number that could not be written down."""
     if isinstance(content, dict):
         for key, value in content.items():
-            _require_finite(value, *place, key)
+            _require_numbers(value, *place, key)
     elif isinstance(content, list):
         for index, value in enumerate(content):
-            _require_finite(value, *place, str(index))
+            _require_numbers(value, *place, str(index))
+    elif isinstance(content, int) and abs(content) > LARGEST:
+        remedy = f"must lie within ±{LARGEST}: databases keep no larger whole numbers"
+        raise InputError(".".join(place), content, remedy)
     elif isinstance(content, float) and not math.isfinite(content):
         raise InputError(".".join(place), content, "must be a finite number")
 
@@ -153,6 +159,8 @@ def _translated(error: ErrorDetails, task: Any) -> InputError:  # noqa: ANN401
     def unknown(place: Sequence[str]) -> str:
         if place[0] == "task" and len(place) > 1:
             return _no_task_key(place[1], task["kind"])
+        if place[0] == "references" and place[-1] in RECIPE_KEYS:
+            return f"unknown key; it belongs to references.recipe: {{{place[-1]}: …}}"
         return _nearest(".".join(place))
 
     return translated(

@@ -99,12 +99,16 @@ def _find(key: str, text: str) -> list[Place]:
         remedy = f"unknown kind of address: use a path, or an address that begins with {known}"
         raise InputError(key, redact_address(text), remedy)
     if mark and scheme.lower() != "file":
-        return _elsewhere(key, text)
-    return [Place(key=key, path=path) for path in _here(key, _local(text) if mark else text)]
+        return _elsewhere(key, scheme.lower() + text[len(scheme) :])  # pyarrow knows no S3://
+    return [Place(key=key, path=path) for path in _here(key, _local(key, text) if mark else text)]
 
 
-def _local(address: str) -> str:
-    return unquote(urlsplit(address).path)
+def _local(key: str, address: str) -> str:
+    parts = urlsplit(address)
+    if parts.hostname not in {None, "localhost"}:
+        remedy = f"{parts.hostname} would be another machine: write file:///FOLDER, or a path"
+        raise InputError(key, redact_address(address), remedy)
+    return unquote(parts.path)
 
 
 def _here(key: str, text: str) -> list[Path]:

@@ -16,7 +16,8 @@ def known_names(name: object, known: Iterable[str]) -> str:
     names = list(known)
     if not names:
         return "there are none"
-    nearest = difflib.get_close_matches(str(name), names, n=1, cutoff=0.0)[0]
+    alike = {each.lower(): each for each in names}
+    nearest = alike[difflib.get_close_matches(str(name).lower(), alike, n=1, cutoff=0.0)[0]]
     return f"did you mean {nearest!r}? There are: {', '.join(names)}"
 
 

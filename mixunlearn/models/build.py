@@ -42,7 +42,11 @@ def build_model(
             outputs is wrong.
     """
     shape = scaled_shape(image_shape[1:], size)
-    if min(shape) < SMALLEST_IMAGE.get(name, 1):
+    smallest = SMALLEST_IMAGE.get(name, 1)
+    if size is not None and min(shape) < smallest:
+        remedy = f"{name} needs images of at least {smallest} pixels; raise it"
+        raise InputError("model.size", size, remedy)
+    if min(shape) < smallest:
         remedy = f"images of {shape[0]}×{shape[1]} are too small; choose another model"
         raise InputError("model.name", name, remedy)
     factory = find_factory(name)
@@ -120,8 +124,11 @@ def _outputs(model: StagedModel, image_shape: tuple[int, int, int]) -> int:
         ValueError: the output does not consist of logits.
     """
     images = channels_last(torch.zeros(2, *image_shape))
-    logits = model.eval()(images)
+    logits, alone = model.eval()(images), model(images[:1])
     model.train()
     if not isinstance(logits, torch.Tensor) or logits.ndim != LOGITS_DIM:
         raise ValueError("gives something else than logits (B, K)")
+    if alone.shape != logits[:1].shape:  # the last batch of a pass may have one image
+        shape = "×".join(map(str, alone.shape))
+        raise ValueError(f"gives {shape} numbers for one image instead of logits (1, K)")
     return logits.shape[1]

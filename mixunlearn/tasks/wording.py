@@ -12,7 +12,7 @@ def share_in_words(forget: int, fraction: float) -> str:
         forget: number of images of D_f.
         fraction: in (0, 1].
     """
-    return f"{counted(forget, 'image')}: {fraction:.0%} of the training images"
+    return f"{counted(forget, 'image')}: {100 * fraction:.3g}% of the training images"
 
 
 def listed(classes: Sequence[int], names: Sequence[str]) -> str:

@@ -43,7 +43,7 @@ def test_a_network_that_calls_view_gets_batches_it_can_view(channels: int) -> No
     network = ByView(channels)
     model, outputs = as_staged(network, (channels, 4, 6))
     assert outputs == 10
-    samples = Samples(images_NCHW=torch.rand(5, channels, 4, 6))
-    batch = samples.batch(torch.tensor([3, 1]))
-    expected = network(samples.images_NCHW[[3, 1]].contiguous())
+    images = torch.rand(5, channels, 4, 6)
+    batch = Samples(images_NCHW=images).batch(torch.tensor([3, 1]))
+    expected = network(images[[3, 1]].contiguous())
     torch.testing.assert_close(model.eval()(batch), expected)

@@ -49,6 +49,9 @@ def spoil(model, images, labels, seed):
 def leave(model, images, labels, seed):
     sys.exit(0)
 
+def forget(model, images, labels, seed):
+    model = torch.nn.Linear(1, 1)
+
 number = 3
 """
 
@@ -115,6 +118,7 @@ def test_changed_code_trains_other_models(store: ReferenceStore, module: Path) -
         ("give", "returns something; it must train the model in place and return nothing"),
         ("spoil", "does not train this model (output of the model is not finite)"),
         ("leave", "does not train this model (it raises SystemExit)"),
+        ("forget", "changed no weight on 8 images; it must train the model in place"),
     ],
 )
 @pytest.mark.usefixtures("module")
@@ -132,6 +136,10 @@ def test_it_is_tried_before_anything_is_trained(function: str, message: str | No
     )
     if message is None:
         assert rehearsal.run() == []
+        return
+    if function == "forget":
+        (warning,) = rehearsal.run()
+        assert warning == f"references.recipe = {name!r}: {message}"
         return
     with pytest.raises(InputError) as raised:
         rehearsal.run()

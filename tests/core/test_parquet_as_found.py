@@ -62,6 +62,15 @@ def test_a_folder_is_all_its_files(tmp_path: Path, load: Callable[..., Dataset])
     assert load(f"file://{folder}/train-*.parquet").digest == dataset.digest
 
 
+def test_an_address_of_another_machine_is_no_local_path(
+    tmp_path: Path, load: Callable[..., Dataset]
+) -> None:
+    path = save(tmp_path / "train.parquet")
+    assert load(f"file://localhost{path}").digest == load(path).digest
+    with pytest.raises(InputError, match=r"data\.train = 'file://elsewhere/.* file:///FOLDER"):
+        load(f"file://elsewhere{path}")
+
+
 def test_a_folder_of_several_parts(tmp_path: Path, load: Callable[..., Dataset]) -> None:
     folder = save(tmp_path / "data" / "train-00000-of-00001.parquet").parent
     save(folder / "test-00000-of-00001.parquet")

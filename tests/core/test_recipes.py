@@ -194,12 +194,13 @@ def test_the_same_recipe_has_one_key_however_it_is_written() -> None:
     ("given", "message"),
     [
         ("salun", "references.recipe = 'salun': unknown; did you mean 'salun182'? There are: "),
+        ("OURS", "references.recipe = 'OURS': unknown; did you mean 'ours'? There are: "),
         (8, "references.recipe = 8: must be the name of a recipe, a mapping, or package.module:"),
         ({"base": "laf"}, "references.recipe.base = 'laf': unknown; did you mean 'laf224'?"),
         ({"base": ["laf"]}, "references.recipe.base = ['laf']: unknown; "),
-        ({"learning_rate": 1}, "references.recipe.learning_rate = 1.0: unknown key; did you mean"),
+        ({"learning_rate": 1}, "references.recipe.learning_rate = 1: unknown key; did you mean"),
         ({"optimizer": "sdg"}, "references.recipe.optimizer = 'sdg': must be one of adam, sgd"),
-        ({"optimizer": ["sgd"]}, "references.recipe.optimizer = ('sgd',): must be one of adam"),
+        ({"optimizer": ["sgd"]}, "references.recipe.optimizer = ['sgd']: must be one of adam"),
         ({"lr": "fast"}, "references.recipe.lr = 'fast': must be a finite number above 0"),
         ({"lr": math.nan}, "references.recipe.lr = nan: must be a finite number above 0"),
         ({"lr": True}, "references.recipe.lr = True: must be a finite number above 0"),
@@ -207,12 +208,12 @@ def test_the_same_recipe_has_one_key_however_it_is_written() -> None:
         ({"momentum": 0.5}, "references.recipe.momentum = 0.5: has no effect unless optimizer is"),
         (
             {"optimizer": "sgd", "momentum": 1},
-            "references.recipe.momentum = 1.0: must be a finite number of at least 0 and below 1",
+            "references.recipe.momentum = 1: must be a finite number of at least 0 and below 1",
         ),
         ({"schedule": "steps"}, "references.recipe.steps = []: must say when, as shares of the "),
         (
             {"schedule": "steps", "steps": [91, 136]},
-            "references.recipe.steps = (91, 136): must be increasing shares of the epochs",
+            "references.recipe.steps = [91, 136]: must be increasing shares of the epochs",
         ),
         (
             {"schedule": "steps", "steps": 0.5},
@@ -273,6 +274,11 @@ class Own(StagedModel):
 
 def own(channels: int, size: tuple[int, int], classes: int) -> Own:
     return Own()
+
+
+def test_a_size_that_is_too_small_is_refused_by_its_own_key() -> None:
+    with pytest.raises(InputError, match=r"model\.size = 4: resnet18 needs .* at least 8 pixels"):
+        build_model("resnet18", image_shape=(1, 9, 9), classes=2, seed=0, width=4, size=4)
 
 
 def test_a_size_that_would_be_ignored_is_refused() -> None:

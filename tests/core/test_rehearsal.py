@@ -154,6 +154,11 @@ class Always(Net):
         return F.dropout(super().forward(images))
 
 
+class Squeezing(Net):
+    def forward(self, images: Tensor) -> Any:
+        return super().forward(images).squeeze()
+
+
 class Certain(Net):
     def forward(self, images: Tensor) -> Any:
         return torch.softmax(super().forward(images), dim=1)
@@ -234,6 +239,11 @@ def test_what_cannot_work_is_refused(model: type[Net], method: str, key: str, me
     assert str(raised.value).startswith(f"{key} = {value!r}: ")
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_a_model_that_drops_the_axis_of_a_single_image_is_refused() -> None:
+    with pytest.raises(InputError, match=r"Squeezing.* for one image"):
+        Architecture(name="Squeezing", width=None, image_shape=(1, 8, 8), classes=4).build(0)
 
 
 def test_what_is_doubtful_is_said() -> None:

@@ -439,9 +439,16 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"method": Finetune(), "lr": 0.1},
         "lr = 0.1: set it in the method that you give",
     ),
-    "a useless hyperparameter": (
+    "a rate in words": (
         {"method": "finetune", "lr": "fast"},
-        "method = 'finetune': does not work with Net",
+        "lr = 'fast': must be a finite number above 0",
+    ),
+    "a negative rate": ({"lr": -1}, "lr = -1: must be a finite number above 0"),
+    "no batch": ({"batch": 0}, "batch = 0: must be a whole number of at least 1"),
+    "half a batch": ({"batch": 2.5}, "batch = 2.5: must be a whole number of at least 1"),
+    "a useless hyperparameter": (
+        {"method": "salun", "fraction": "all"},
+        "method = 'salun': does not work with Net",
     ),
     "an unknown stage": ({"stage": "convv"}, "stage = 'convv': gives no feature map"),
     "labels it needs": (

@@ -103,9 +103,12 @@ def test_a_recipe_counts_by_its_values() -> None:
     [
         ("recipe=fsat", "references.recipe = 'fsat': unknown; did you mean 'fast'?"),
         ("recipe=5", "references.recipe = 5: must be the name of a recipe, a mapping, or"),
-        ("recipe={momentum: 2}", "references.recipe.momentum = 2.0: must be a finite number of"),
+        ("recipe={momentum: 2}", "references.recipe.momentum = 2: must be a finite number of"),
+        (f"recipe.lr={10**400}", f"references.recipe.lr = {10**400}: must be a finite number"),
+        ("recipe.steps=[1]", "references.recipe.steps = [1]: must be increasing shares"),
         ("recipe.schedule=cos", "references.recipe.schedule = 'cos': must be one of cosine, "),
-        ("recipe.speed=1", "references.recipe.speed = 1.0: unknown key; did you mean"),
+        ("recipe.speed=1", "references.recipe.speed = 1: unknown key; did you mean"),
+        ("momentum=0.8", "references.momentum = 0.8: unknown key; it belongs to references.recipe"),
     ],
 )
 def test_a_wrong_recipe_is_one_line(setting: str, message: str) -> None:
@@ -113,6 +116,22 @@ def test_a_wrong_recipe_is_one_line(setting: str, message: str) -> None:
         changed(f"references.{setting}")
     assert str(raised.value).startswith(message)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("number", [10**400, -(10**20)])
+def test_a_whole_number_that_no_database_keeps_is_refused(number: int) -> None:
+    for key in ("search.space.lr", "search.space.k", "search.start"):
+        value = f"[{{lr: {number}}}]" if key == "search.start" else number
+        with pytest.raises(InputError, match=r"search\.s.* databases keep no larger") as raised:
+            changed(f"{key}={value}")
+        assert raised.value.value == number
+
+
+def test_a_wrong_recipe_hides_no_other_mistake() -> None:
+    with pytest.raises(InputError) as raised:
+        changed("references.recipe.lr=-1", "search.trials=-1")
+    found = [raised.value, *raised.value.others]
+    assert [error.key for error in found] == ["references.recipe.lr", "search.trials"]
 
 
 def test_every_method_has_a_space() -> None:

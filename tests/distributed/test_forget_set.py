@@ -60,6 +60,8 @@ def planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Planned:
             "all {n} training images of class 0; methods know {known} of {retained} retained "
             "labels",
         ),
+        ({"kind": "random", "fraction": 0.0125}, "{n} images: 1.25% of the training images"),
+        ({"kind": "random", "fraction": 0.125}, "{n} images: 12.5% of the training images"),
         ({"kind": "hard"}, "{n} images: 10% of the training images, those of highest memorisation"),
     ],
     ids=str,
