@@ -34,6 +34,10 @@ Keys: TypeAlias = Annotated[
         "--set", metavar="KEY=VALUE", help="Change a key, e.g. experiment.search.trials=8."
     ),
 ]
+Only: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="AXIS=NAME,…", help="Cells to run, e.g. method=finetune,task=class."),
+]
 
 
 def compare(
@@ -41,10 +45,7 @@ def compare(
         Path,
         typer.Argument(metavar="COMPARISON", help="YAML file, or a preset such as small/digits."),
     ],
-    only: Annotated[
-        str | None,
-        typer.Option(metavar="AXIS=NAME,…", help="Cells to run, e.g. method=finetune,task=class."),
-    ] = None,
+    only: Only = None,
     settings: Keys = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print which cells would run; run nothing.")
@@ -71,9 +72,8 @@ def compare(
             some = chosen(found, only)
             again = f"mixunlearn compare {shlex.quote(str(comparison))}"
             plans = Plans(home_folder(home), command=again, local=local(address), planning=dry_run)
-            for cell in some:
-                if cell.experiment:
-                    plans.of(cell)  # raises on any error in the cell, before the first study runs
+            for cell in [cell for cell in some if cell.experiment]:
+                plans.of(cell)  # raises on any error in the cell, before the first study runs
         if dry_run:
             return _dry_comparison(wanted, some, plans)
         if missing(some, plans):
@@ -85,9 +85,8 @@ def compare(
             failures = run_comparison(wanted, some, found, plans, session)
         outcome = _compared(wanted, found, plans, failures)
         left = any(cell.experiment and cell not in some for cell in found)
-        following = after_comparison(
-            comparison, only, settings or [], plans.home, left=left, failed=bool(failures)
-        )
+        keys, failed = settings or [], bool(failures)
+        following = after_comparison(comparison, only, keys, plans.home, left=left, failed=failed)
         print_last({"report": outcome.result["page"], "next": following})
         return outcome
 
