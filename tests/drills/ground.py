@@ -31,7 +31,7 @@ from tests.drills.process import LEAVING_S, Command, DrillError
 DONE, FAILED, BAD_INPUT, TRIALS_FAILED = 0, 1, 2, 4
 RESULTS = "unlearned"  # the kind of the store's entries that belong to one study
 PROGRESS = r"^(models|trials): \d+ of|^test: "
-EVALUATING = r"^test: evaluating"
+EVALUATING = r"^test: \d+ of"
 # More than half of the processors, so that no second trial has room. All of them would be slow
 # while other runs are active, because threads wait for each other.
 ALONE = (os.cpu_count() or 1) / 2 + 0.5
