@@ -257,8 +257,16 @@ class Nothing:
     epochs_done: int = field(default=0, init=False)
 
     def epoch(self) -> dict[str, float]:
-        """Return metrics in which some configurations are better than others."""
+        """Do nothing; return metrics."""
+        return self.unlearn() | self.evaluate()
+
+    def unlearn(self) -> dict[str, float]:
+        """Count an epoch."""
         self.epochs_done += 1
+        return {}
+
+    def evaluate(self) -> dict[str, float]:
+        """Return metrics in which some configurations are better than others."""
         draw = random.Random(self.seed + self.epochs_done).uniform
         names = [f"acc/metric_{number}" for number in range(METRICS - 1)]
         gap = draw(0, 5) + 100 * float(self.hyperparameters.get("lr", 0))
