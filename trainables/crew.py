@@ -270,7 +270,7 @@ def _watch(asked: Sequence[Any], over: threading.Event) -> None:
     left = list(asked)
     while left and not over.is_set():
         done, left = ray.wait(left, timeout=1.0)
-        if not all(map(_succeeded, done)):
+        if any(map(_error, done)):
             if not over.wait(GRACE_S):
                 _die()
             return
@@ -279,21 +279,17 @@ def _watch(asked: Sequence[Any], over: threading.Event) -> None:
 def _require_alive(asked: Sequence[Any]) -> None:
     """End this process if a helper has died: only dead workers are retried."""
     done, _ = ray.wait(list(asked), num_returns=len(asked), timeout=GRACE_S) if asked else ([], [])
-    for each in done:
-        try:
-            ray.get(each)
-        except RayActorError:
-            _die()
-        except Exception:
-            continue
+    if any(isinstance(_error(each), RayActorError) for each in done):
+        _die()
 
 
-def _succeeded(done: object) -> bool:
+def _error(done: object) -> Exception | None:
+    """Return why a helper did not do what it was asked; `None` if it has done it."""
     try:
         ray.get(done)
-    except Exception:
-        return False
-    return True
+    except Exception as error:  # whatever the method raised there
+        return error
+    return None
 
 
 def _die() -> None:

@@ -192,8 +192,8 @@ class TrialCallback(Unsaved, tune.Callback):
 
         def write(run_ids: Mapping[int, str]) -> None:
             ids = {**known, **run_ids}
-            # A copy: the event loop adds rows while the thread writes.
-            rows = sorted(self.rows.copy(), key=lambda row: int(row["trial"]))
+            # `sorted` makes a copy first: the event loop adds rows while the thread writes.
+            rows = sorted(self.rows, key=lambda row: int(row["trial"]))
             write_trials([{**row, "mlflow_run_id": ids.get(row["trial"])} for row in rows], path)
 
         # Once for all trials that end meanwhile: it takes longer, the more there are.

@@ -30,21 +30,28 @@ PATIENCE_S = 120.0
 Answer = tuple[int, dict[str, str], str]
 
 
+def tracker_of(home: Path, study: str, view: str = "") -> Tracker:
+    """Return a tracker that writes a study into the database of a home."""
+    uri, location = embedded(home)
+    return Tracker(
+        uri=uri,
+        artifact_location=location,
+        experiment="class",
+        study=study,
+        spool=home / "spool",
+        say=print,
+        view=view,
+    )
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home in which one study with a report was tracked."""
     home = tmp_path_factory.mktemp("ui") / "a home"
     home.mkdir()
     (home / "report.html").write_text("<p>fine</p>")
-    uri, location = embedded(home)
-    tracker = Tracker(
-        uri=uri,
-        artifact_location=location,
-        experiment="class",
-        study="night-1",
-        spool=home / "spool",
-        say=print,
-        view=saved_view("night-1", ["gap/avg"], ["bias/mia/asr"], ["lr"]),
+    tracker = tracker_of(
+        home, "night-1", saved_view("night-1", ["gap/avg"], ["bias/mia/asr"], ["lr"])
     )
     tracker.start_study("study", {}, {}, "")
     tracker.log_artifact(None, home / "report.html")
@@ -127,15 +134,8 @@ def test_the_address_is_that_of_the_study_in_the_view_for_training(visit: Visit)
 
 def test_a_study_without_a_saved_view_is_searched_for(tmp_path: Path) -> None:
     """One that an earlier version has tracked."""
-    uri, location = embedded(tmp_path)
-    tracker = Tracker(
-        uri=uri,
-        artifact_location=location,
-        experiment="class",
-        study="old-1",
-        spool=tmp_path / "spool",
-        say=print,
-    )
+    uri, _ = embedded(tmp_path)
+    tracker = tracker_of(tmp_path, "old-1")
     tracker.start_study("study", {}, {}, "")
     tracker.start_trial(3, "trial", {}, {})
     assert tracker.close(PATIENCE_S) == []
